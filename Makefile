@@ -1,0 +1,37 @@
+# The front door. Every target says after ## what it does; `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install run tests all check openapi figures
+
+# Where rustup puts cargo; a shell that was open while it was installed does not know yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## Install what running and testing need (Redis, a browser) and fetch the crates
+	@deploy/install.sh rust redis browser lints
+	cargo fetch
+
+run: ## Start Redis, worker and gateway on http://127.0.0.1:5000/; settings: PORT=, PROFILE=release, DATA_DIR= ...
+	@deploy/run.sh
+
+tests: ## Install what the tests need and run all checks and tests
+	@deploy/install.sh rust redis browser lints
+	@deploy/test.sh fmt scripts layers lint tests
+
+all: install tests run ## Install, test and run
+
+check: ## Run the quick gate before a commit: format, layers, dependencies, lints, documentation
+	@deploy/install.sh rust lints
+	@deploy/test.sh fmt scripts layers deps lint docs
+
+openapi: ## Regenerate gateway/openapi.json
+	cargo run --quiet --package gateway -- openapi > gateway/openapi.json.new
+	mv gateway/openapi.json.new gateway/openapi.json
+
+figures: ## Measure posts/s, the time from a post to its event, and the memory of idle streams
+	@deploy/install.sh rust redis
+	cargo build --quiet --release --bin gateway --bin fanout-worker --bin figures
+	target/release/figures

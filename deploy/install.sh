@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Installs what is missing of the things named: rust, redis, browser, lints. What is there already is left alone.
+#
+# Debian by apt-get, as root or through sudo; macOS by Homebrew.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+packages=()
+
+die() {
+  printf 'install: %s\n' "$*" >&2
+  exit 1
+}
+
+# Notes the packages $2... if there is no command $1.
+need() {
+  local command=$1
+  shift
+  command -v "$command" >/dev/null || packages+=("$@")
+}
+
+on_macos() { [[ $OSTYPE == darwin* ]]; }
+
+# Rust itself is not ours to choose. The C compiler is for SQLite and the cryptography, which are built from source.
+rust() {
+  command -v cargo >/dev/null ||
+    die "cargo was not found: install Rust as https://rustup.rs says, then open a new shell"
+  local wanted have oldest
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  have=$(cargo --version | cut -d ' ' -f 2)
+  oldest=$(printf '%s\n' "$wanted" "$have" | sort -V | head -n 1)
+  [[ $oldest == "$wanted" ]] || die "Rust $have is too old, $wanted or newer is needed: rustup update stable"
+  need cc gcc libc6-dev
+}
+
+# The tests drive Swagger UI in a real browser. On macOS that is the Chrome that is there.
+browser() {
+  if on_macos; then
+    need chromedriver chromedriver
+  else
+    need chromium chromium
+    need chromedriver chromium-driver
+  fi
+}
+
+# What rustup cannot add, deploy/test.sh leaves out and says so.
+lints() {
+  cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt >/dev/null 2>&1 || true
+  cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >/dev/null 2>&1 || true
+}
+
+# Runs a command silently, and shows what it said only if it failed.
+quietly() {
+  local output
+  output=$("$@" 2>&1) || {
+    printf '%s\n' "$output" >&2
+    return 1
+  }
+}
+
+# Asks for the password of sudo once, if there is a terminal to ask on.
+can_sudo() {
+  command -v sudo >/dev/null || return 1
+  if [[ -t 0 ]]; then sudo -v; else sudo -n true 2>/dev/null; fi
+}
+
+install_on_debian() {
+  local as_root=(env DEBIAN_FRONTEND=noninteractive)
+  local by_hand="run 'apt-get install ${packages[*]}' as root"
+  local redis_server=
+  if [[ " ${packages[*]} " == *' redis-server '* ]]; then
+    redis_server=1
+    by_hand+=", or set REDIS_URL to a Redis you have"
+  fi
+  echo "Installing ${packages[*]}"
+  if ((EUID != 0)); then
+    can_sudo || die "${packages[*]} missing, and neither root nor sudo to install with: $by_hand"
+    as_root=(sudo "${as_root[@]}")
+  fi
+  local apt_get=("${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120)
+
+  # A source that cannot be reached need not be the one these packages come from.
+  quietly "${apt_get[@]}" update || echo "install: 'apt-get update' failed, using the package lists there are" >&2
+  quietly "${apt_get[@]}" install -y --no-install-recommends "${packages[@]}" ||
+    die "could not install ${packages[*]}: $by_hand"
+
+  # The package starts a server of its own, which nobody asked for: Roomcast runs a private one.
+  if [[ $redis_server && -d /run/systemd/system ]]; then
+    quietly "${as_root[@]}" systemctl disable --now redis-server || true
+  fi
+}
+
+install_on_macos() {
+  local formulas=("${packages[@]/redis-server/redis}")
+  command -v brew >/dev/null || die "${formulas[*]} missing, and no Homebrew to install it (https://brew.sh)"
+  echo "Installing ${formulas[*]}"
+  quietly brew install --quiet "${formulas[@]}" || die "'brew install ${formulas[*]}' failed"
+}
+
+for thing in "$@"; do
+  case $thing in
+    rust | browser | lints) "$thing" ;;
+    redis) need redis-server redis-server ;;
+    *) die "'$thing' is none of rust, redis, browser, lints" ;;
+  esac
+done
+
+((${#packages[@]})) || exit 0
+if on_macos; then
+  install_on_macos
+elif command -v apt-get >/dev/null; then
+  install_on_debian
+else
+  die "neither apt-get nor Homebrew is here: install ${packages[*]} yourself"
+fi

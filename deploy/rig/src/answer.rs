@@ -1,0 +1,104 @@
+//! A complete HTTP answer.
+
+use std::fmt;
+
+use reqwest::Response;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use crate::{Explain, Failure, Result};
+
+/// Status, headers and the whole body.
+pub struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) async fn read(response: Response) -> Result<Self> {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = response.bytes().await?.to_vec();
+        Ok(Self { status, headers, body })
+    }
+
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The value of a header; `None` when it is absent or not text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body).explain(|| format!("not JSON in {self}"))
+    }
+
+    /// The answer itself if it has this status, else a failure that shows it.
+    pub fn expect(self, status: u16) -> Result<Self> {
+        if self.status == status {
+            Ok(self)
+        } else {
+            Err(Failure::new(format!("expected {status}, got {self}")))
+        }
+    }
+
+    /// Checks that this is an error in the product's one shape, with this status and code, and returns the body.
+    pub fn expect_error(&self, status: u16, code: &str) -> Result<Value> {
+        let body = self.expect_error_shape()?;
+        if self.status == status && body["code"] == code {
+            Ok(body)
+        } else {
+            Err(Failure::new(format!("expected {status} {code}, got {self}")))
+        }
+    }
+
+    /// Checks that this is an error in the product's one shape and returns the body.
+    pub fn expect_error_shape(&self) -> Result<Value> {
+        let problem = |what: &str| Failure::new(format!("{what} in {self}"));
+        if self.status < 400 {
+            return Err(problem("no error status"));
+        }
+        if !self.header("content-type").is_some_and(|value| value.starts_with("application/json")) {
+            return Err(problem("an error that is not application/json"));
+        }
+        let body = self.json()?;
+        if body["status"] != "fail" {
+            return Err(problem("no `status: fail`"));
+        }
+        for field in ["code", "message", "request_id"] {
+            if body[field].as_str().is_none_or(str::is_empty) {
+                return Err(problem(&format!("no `{field}`")));
+            }
+        }
+        let needed = match self.status {
+            401 => Some("www-authenticate"),
+            405 => Some("allow"),
+            429 | 503 => Some("retry-after"),
+            _ => None,
+        };
+        match needed {
+            Some(header) if self.header(header).is_none() => Err(problem(&format!("no header {header}"))),
+            _ => Ok(body),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: String = self.text().chars().take(400).collect();
+        write!(f, "{} {:?} {shown:?}", self.status, self.headers)
+    }
+}

@@ -1,0 +1,72 @@
+//! The gateway as a process.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::ports::free_port;
+use crate::programs::service_binary;
+use crate::sockets::sockets_on_port;
+use crate::{App, Failure, Result, Service, eventually};
+
+/// A gateway on one port.
+pub struct Gateway {
+    /// The process itself.
+    pub service: Service,
+    port: u16,
+}
+
+impl Gateway {
+    /// Describes a gateway called `name` with its log under `directory`; `settings` are its environment.
+    pub(crate) fn new(name: &str, directory: &Path, settings: &[(String, String)]) -> Result<Self> {
+        let port = free_port()?;
+        let mut service = Service::new(name, service_binary("gateway")?, directory);
+        service.set("GATEWAY_LISTEN", format!("127.0.0.1:{port}"));
+        for (variable, value) in settings {
+            service.set(variable, value);
+        }
+        Ok(Self { service, port })
+    }
+
+    /// The address of its API, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.service.kill()
+    }
+
+    /// Starts it (again) on the same port.
+    pub fn start(&mut self) -> Result<()> {
+        self.service.start()
+    }
+
+    /// Client connections that it still holds.
+    pub fn connections(&self) -> Result<usize> {
+        sockets_on_port(self.service.pid()?, self.port)
+    }
+
+    /// Waits until it is ready and sees a worker alive.
+    pub async fn wait_ready(&mut self, within: Duration) -> Result<()> {
+        let app = App::at(&self.url())?;
+        let what = format!("{} is ready with a worker alive", self.service.name());
+        eventually(within, &what, async || {
+            self.service.check_runs()?;
+            let answer = app.get("/health/ready").await?;
+            if answer.status() == 200 && answer.json()?["worker"] == "alive" {
+                Ok(())
+            } else {
+                Err(Failure::new(answer.to_string()))
+            }
+        })
+        .await
+    }
+}

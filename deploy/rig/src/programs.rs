@@ -1,0 +1,57 @@
+//! Where the programs are that the rig starts.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Explain, Failure, Result};
+
+/// Directory of the service binaries, when they are not beside the test.
+const BIN_DIR_VARIABLE: &str = "RIG_BIN_DIR";
+
+/// One of our own binaries: from `RIG_BIN_DIR`, else from the target directory the running test was built into.
+pub(crate) fn service_binary(name: &str) -> Result<PathBuf> {
+    let directory = if let Some(directory) = std::env::var_os(BIN_DIR_VARIABLE) {
+        PathBuf::from(directory)
+    } else {
+        let test = std::env::current_exe().explain(|| "cannot tell where the test runs".to_owned())?;
+        let directory = test.parent().unwrap_or(Path::new("."));
+        // target/debug/deps/e2e-… and target/debug/some-tool both lead to target/debug.
+        let above = directory.ends_with("deps").then(|| directory.parent()).flatten();
+        above.unwrap_or(directory).to_owned()
+    };
+    let path = directory.join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Failure::new(format!(
+        "there is no binary {}: build it with `cargo build -p {name}` or set {BIN_DIR_VARIABLE}",
+        path.display()
+    )))
+}
+
+/// A program of the system, looked up in `PATH`.
+pub(crate) fn system_program(name: &str, package: &str) -> Result<PathBuf> {
+    find_in_path(name).ok_or_else(|| Failure::new(format!("there is no {name} in PATH: install the package {package}")))
+}
+
+/// A command that dies with the thread that starts it, where the system can arrange it.
+///
+/// `setpriv` (util-linux) sets the parent-death signal and then becomes the program, under the same pid. Without it,
+/// `Drop` alone ends the processes, which a killed test run does not reach.
+pub(crate) fn command(program: &Path) -> Command {
+    match find_in_path("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+fn find_in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}

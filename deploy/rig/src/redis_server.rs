@@ -1,0 +1,136 @@
+//! A private Redis with the durable settings the product demands.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
+
+use crate::ports::free_port;
+use crate::programs::system_program;
+use crate::{Failure, Result, Service, eventually};
+
+/// How long a start may take; it replays the append-only file.
+const START_WITHIN: Duration = Duration::from_secs(15);
+
+/// A redis-server with its data in a directory of its own.
+pub struct RedisServer {
+    service: Service,
+    port: u16,
+}
+
+impl RedisServer {
+    /// Starts a server with its files under `directory` and waits until it answers.
+    pub async fn start(directory: &Path) -> Result<Self> {
+        let data = directory.join("redis");
+        fs::create_dir_all(&data)?;
+        let port = free_port()?;
+        let mut service = Service::new("redis", system_program("redis-server", "redis-server")?, directory);
+        let data = data.display().to_string();
+        let port_text = port.to_string();
+        let settings = [
+            ["--port", &port_text],
+            ["--bind", "127.0.0.1"],
+            ["--dir", &data],
+            ["--appendonly", "yes"],
+            ["--appendfsync", "always"],
+            ["--maxmemory-policy", "noeviction"],
+            ["--save", ""],
+        ];
+        for argument in settings.into_iter().flatten() {
+            service = service.argument(argument);
+        }
+        service.start()?;
+        let mut server = Self { service, port };
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    /// The URL for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// SIGKILL, as when the machine loses power (its files survive).
+    pub fn kill(&mut self) -> Result<()> {
+        self.service.kill()
+    }
+
+    /// Starts it again on the same port and data, and waits until it answers.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.service.start()?;
+        self.wait_ready().await
+    }
+
+    /// A connection to look inside.
+    pub async fn connect(&self) -> Result<MultiplexedConnection> {
+        Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection().await?)
+    }
+
+    /// Entries that wait in the accept logs of all partitions.
+    pub async fn waiting_entries(&self) -> Result<u64> {
+        let mut connection = self.connect().await?;
+        let keys: Vec<String> = redis::cmd("KEYS").arg("chat:{*}:in").query_async(&mut connection).await?;
+        let mut total = 0;
+        for key in keys {
+            let length: u64 = redis::cmd("XLEN").arg(&key).query_async(&mut connection).await?;
+            total += length;
+        }
+        Ok(total)
+    }
+
+    /// Appends an entry that no gateway would write.
+    pub async fn append_garbage(&self, stream: &str, garbage: &[u8]) -> Result<()> {
+        let mut connection = self.connect().await?;
+        redis::cmd("XADD")
+            .arg(stream)
+            .arg("*")
+            .arg(garbage)
+            .arg(garbage)
+            .exec_async(&mut connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn wait_ready(&mut self) -> Result<()> {
+        let url = self.url();
+        eventually(START_WITHIN, "Redis answers", async || {
+            self.service.check_runs()?;
+            let mut connection = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
+            // While the file is loaded it answers with an error.
+            let answer: String = redis::cmd("PING").query_async(&mut connection).await?;
+            if answer == "PONG" {
+                Ok(())
+            } else {
+                Err(Failure::new(answer))
+            }
+        })
+        .await
+    }
+
+    /// Gives every waiting entry an id from long ago and forgets the ids that were given out, as if an older server had
+    /// taken this one's place.
+    pub async fn rewrite_ids(&self) -> Result<()> {
+        let mut connection = self.connect().await?;
+        let streams: Vec<String> = redis::cmd("KEYS").arg("chat:*:in").query_async(&mut connection).await?;
+        for stream in streams {
+            let entries: Vec<(String, Vec<Vec<u8>>)> = connection.xrange_all(&stream).await?;
+            let _existed: bool = connection.del(&stream).await?;
+            for (number, (_, fields)) in entries.into_iter().enumerate() {
+                let id = format!("{}-0", number + 1);
+                let _id: String =
+                    redis::cmd("XADD").arg(&stream).arg(id).arg(fields).query_async(&mut connection).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes a setting of the running server.
+    pub async fn configure(&self, name: &str, value: &str) -> Result<()> {
+        let mut connection = self.connect().await?;
+        let _ok: String = redis::cmd("CONFIG").arg("SET").arg(name).arg(value).query_async(&mut connection).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! One program with fixed arguments and environment that can be started, stopped, paused and started again.
+//!
+//! Signals go to the pid of the child alone. The child is killed and reaped when the service is dropped, also in a
+//! panic, so that no process outlives its test.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::programs::command;
+use crate::{Explain, Failure, Result, eventually};
+
+/// Lines of a log that are shown when a test fails: enough for the story of a start and an end.
+const SHOWN_LINES: usize = 60;
+
+/// A program and, while it runs, its process.
+pub struct Service {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Service {
+    /// Describes `program`, called `name` in messages, with its log under `directory`. It is not started yet.
+    #[must_use]
+    pub fn new(name: &str, program: PathBuf, directory: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            program,
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            log: directory.join(format!("{name}.log")),
+            child: None,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Sets an environment variable from the next start on. Nothing but `PATH` is inherited.
+    pub fn set(&mut self, variable: &str, value: impl Into<String>) {
+        self.environment.insert(variable.to_owned(), value.into());
+    }
+
+    /// Takes an environment variable away from the next start on.
+    pub fn unset(&mut self, variable: &str) {
+        self.environment.remove(variable);
+    }
+
+    /// What messages call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The process id; a failure when it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        let child = self.child.as_ref();
+        child.map(Child::id).ok_or_else(|| Failure::new(format!("{} does not run", self.name)))
+    }
+
+    /// Starts the program; its output is appended to the log.
+    pub fn start(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            return Err(Failure::new(format!("{} runs already", self.name)));
+        }
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let child = command(&self.program)
+            .args(&self.arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("RUST_BACKTRACE", "1")
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .explain(|| format!("cannot start {}", self.program.display()))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// SIGKILL; returns when the process is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().ok_or_else(|| Failure::new(format!("{} does not run", self.name)))?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// SIGSTOP: it does nothing until [`Service::resume`], as on a machine that hangs.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Waits for the end of the process and returns its exit code; a death by signal is a failure.
+    pub async fn exit_code(&mut self, within: Duration) -> Result<i32> {
+        let what = format!("{} ends", self.name);
+        let status = eventually(within, &what, async || {
+            let child = self.child.as_mut().ok_or_else(|| Failure::new("it does not run"))?;
+            child.try_wait()?.ok_or_else(|| Failure::new("it still runs"))
+        })
+        .await?;
+        self.child = None;
+        status.code().ok_or_else(|| Failure::new(format!("{} ended by a signal: {status}", self.name)))
+    }
+
+    /// SIGTERM, then the exit code.
+    pub async fn stop(&mut self, within: Duration) -> Result<i32> {
+        self.terminate()?;
+        self.exit_code(within).await
+    }
+
+    /// Fails with the end of the log when the process has ended by itself.
+    pub fn check_runs(&mut self) -> Result<()> {
+        let Some(child) = self.child.as_mut() else {
+            return Err(Failure::new(format!("{} does not run", self.name)));
+        };
+        match child.try_wait()? {
+            None => Ok(()),
+            Some(status) => {
+                self.child = None;
+                Err(Failure::new(format!("{} ended with {status}:\n{}", self.name, self.log_end())))
+            }
+        }
+    }
+
+    /// Everything it has written so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read(&self.log).map(|raw| String::from_utf8_lossy(&raw).into_owned()).unwrap_or_default()
+    }
+
+    /// The last lines of the log.
+    #[must_use]
+    pub fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let raw = i32::try_from(self.pid()?)?;
+        let pid = Pid::from_raw(raw).ok_or_else(|| Failure::new("0 is no process id"))?;
+        kill_process(pid, signal).explain(|| format!("cannot signal {}", self.name))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; then there is nothing left to do.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- end of the log of {} ---\n{}", self.name, self.log_end());
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The request that opens a live stream.
+
+use std::time::Duration;
+
+use reqwest::{RequestBuilder, Response};
+
+use crate::{Answer, EventStream, Explain, Failure, Result};
+
+/// How long the head of an answer may take.
+const OPEN_WITHIN: Duration = Duration::from_secs(15);
+
+/// A stream that is about to be opened.
+pub struct StreamRequest {
+    request: RequestBuilder,
+}
+
+impl StreamRequest {
+    pub(crate) fn new(request: RequestBuilder) -> Self {
+        Self {
+            request: request.header("accept", "text/event-stream"),
+        }
+    }
+
+    /// Sends `cursor` as `Last-Event-ID`.
+    #[must_use]
+    pub fn after(self, cursor: &str) -> Self {
+        self.header("last-event-id", cursor)
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(self, name: &str, value: &str) -> Self {
+        Self {
+            request: self.request.header(name, value),
+        }
+    }
+
+    /// Adds a query parameter.
+    #[must_use]
+    pub fn query(self, name: &str, value: &str) -> Self {
+        Self {
+            request: self.request.query(&[(name, value)]),
+        }
+    }
+
+    /// Opens the stream and reads its `ready` event; any other status is a failure.
+    pub async fn open(self) -> Result<EventStream> {
+        EventStream::new(self.open_raw().await?).await
+    }
+
+    /// Opens the stream for reading its bytes; any other status than 200 is a failure.
+    pub async fn open_raw(self) -> Result<Response> {
+        let response = self.head().await?;
+        if response.status() == 200 {
+            return Ok(response);
+        }
+        let answer = Answer::read(response).await?;
+        Err(Failure::new(format!("the stream was refused: {answer}")))
+    }
+
+    /// Sends the request and reads the whole answer: for refusals and streams that end by themselves.
+    pub async fn answer(self) -> Result<Answer> {
+        let read = async { Answer::read(self.head().await?).await };
+        tokio::time::timeout(OPEN_WITHIN, read)
+            .await
+            .explain(|| "the answer did not come to an end".to_owned())?
+    }
+
+    async fn head(self) -> Result<Response> {
+        let sending = tokio::time::timeout(OPEN_WITHIN, self.request.send());
+        Ok(sending.await.explain(|| "no answer to the request for a stream".to_owned())??)
+    }
+}

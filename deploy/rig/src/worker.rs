@@ -1,0 +1,75 @@
+//! The fanout-worker as a process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::programs::service_binary;
+use crate::{Explain, Failure, Result, Service, eventually};
+
+/// Names the step at which a worker built with the feature `crash-points` parks.
+const STEP: &str = "CRASH_POINT";
+/// Names the file it writes on getting there.
+const STEP_FILE: &str = "CRASH_POINT_FILE";
+/// A clean stop finishes a batch; its own deadline is ten seconds.
+const STOP_WITHIN: Duration = Duration::from_secs(12);
+
+/// A fanout-worker on one database and one Redis.
+pub struct Worker {
+    /// The process itself.
+    pub service: Service,
+    parked: PathBuf,
+}
+
+impl Worker {
+    /// Describes a worker called `name` with its log under `directory`; `settings` are its environment.
+    pub(crate) fn new(name: &str, directory: &Path, settings: &[(String, String)]) -> Result<Self> {
+        let mut service = Service::new(name, service_binary("fanout-worker")?, directory);
+        for (variable, value) in settings {
+            service.set(variable, value);
+        }
+        let parked = directory.join(format!("{name}.parked"));
+        Ok(Self { service, parked })
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.service.kill()
+    }
+
+    /// Starts it (again). It is at work a moment later: see `Stack::wait_ready`.
+    pub fn start(&mut self) -> Result<()> {
+        self.service.start()
+    }
+
+    /// Stops it cleanly and starts it so that it parks for ever at `step`, with at least one message in hand.
+    pub async fn restart_to_park_at(&mut self, step: &str) -> Result<()> {
+        let code = self.service.stop(STOP_WITHIN).await?;
+        if code != 0 {
+            return Err(Failure::new(format!("the worker stopped with exit code {code}")));
+        }
+        self.service.set(STEP, step);
+        self.service.set(STEP_FILE, self.parked.display().to_string());
+        self.service.start()
+    }
+
+    /// Waits until it has parked.
+    pub async fn wait_parked(&mut self, within: Duration) -> Result<()> {
+        let what = "the worker parks at its crash point (it must be built with the feature `crash-points`)";
+        eventually(within, what, async || {
+            self.service.check_runs()?;
+            fs::read(&self.parked).explain(|| "it has not written its file".to_owned())?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Kills the parked worker and starts one that does not park.
+    pub fn replace_parked(&mut self) -> Result<()> {
+        self.service.kill()?;
+        self.service.unset(STEP);
+        self.service.unset(STEP_FILE);
+        fs::remove_file(&self.parked)?;
+        self.service.start()
+    }
+}

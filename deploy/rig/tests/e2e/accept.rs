@@ -1,0 +1,97 @@
+//! Posting again: the same key is the same message, through any gateway, for ever.
+
+use futures_util::future::try_join_all;
+use rig::{Method, Stack};
+use serde_json::json;
+
+use crate::scene::{SOON, furnish, lobby};
+
+#[tokio::test]
+async fn the_same_key_posts_once_through_every_gateway_at_once() {
+    const TRIES: usize = 24;
+    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let (stack, ann) = furnish(stack).await;
+    let apps = [ann.clone(), ann.moved_to(&stack.gateways[1].url()).unwrap()];
+    let mut stream = ann.stream("lobby").open().await.unwrap();
+
+    let tries = (0..TRIES).map(|number| apps[number % 2].try_post("lobby", "only once", Some("key-1")));
+    let answers = try_join_all(tries).await.unwrap();
+    let mut ids: Vec<&str> = answers.iter().map(|answer| answer.header("message-id").unwrap()).collect();
+    assert!(answers.iter().all(|answer| answer.status() == 204));
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+
+    // Again, when it has long been stored.
+    assert_eq!(stream.message(SOON).await.unwrap().json().unwrap()["id"], ids[0]);
+    for app in &apps {
+        let again = app.try_post("lobby", "only once", Some("key-1")).await.unwrap().expect(204).unwrap();
+        assert_eq!(again.header("message-id"), Some(ids[0]));
+    }
+    // Another key with the same text is another message, and so is no key.
+    let other = ann.try_post("lobby", "only once", Some("key-2")).await.unwrap().expect(204).unwrap();
+    assert_ne!(other.header("message-id"), Some(ids[0]));
+    ann.post("lobby", "only once").await.unwrap();
+    let seqs: Vec<i64> = stream.messages(2, SOON).await.unwrap().iter().map(|event| event.seq().unwrap()).collect();
+    assert_eq!(seqs, [2, 3]);
+    assert_eq!(ann.whole_history("lobby").await.unwrap().len(), 3);
+
+    // Another user's key is another key.
+    let bob = ann.register("bob").await.unwrap();
+    let of_bob = bob.try_post("lobby", "only once", Some("key-1")).await.unwrap().expect(204).unwrap();
+    assert_ne!(of_bob.header("message-id"), Some(ids[0]));
+}
+
+#[tokio::test]
+async fn a_key_stands_for_one_text_in_one_room() {
+    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let (stack, ann) = furnish(stack).await;
+    ann.create_room("other").await.unwrap();
+    let elsewhere = ann.moved_to(&stack.gateways[1].url()).unwrap();
+    ann.try_post("lobby", "this", Some("key")).await.unwrap().expect(204).unwrap();
+    for app in [&ann, &elsewhere] {
+        let answer = app.try_post("lobby", "that", Some("key")).await.unwrap();
+        answer.expect_error(422, "idempotency_key_reused").unwrap();
+        let answer = app.try_post("other", "this", Some("key")).await.unwrap();
+        answer.expect_error(422, "idempotency_key_reused").unwrap();
+        app.try_post("lobby", "this", Some("key")).await.unwrap().expect(204).unwrap();
+    }
+    ann.post("lobby", "last").await.unwrap();
+    let mut stream = ann.stream("lobby").query("limit", "2").open().await.unwrap();
+    let start = stream.ready().id.rsplit_once('-').unwrap().0.to_owned() + "-0";
+    drop(stream);
+    stream = ann.stream("lobby").after(&start).open().await.unwrap();
+    let events = stream.messages(2, SOON).await.unwrap();
+    let texts: Vec<_> = events.iter().map(|event| event.json().unwrap()["message"].clone()).collect();
+    assert_eq!(texts, ["this", "last"]);
+}
+
+#[tokio::test]
+async fn a_key_is_one_to_64_visible_characters() {
+    let (_stack, ann) = lobby().await;
+    let longest = "x".repeat(64);
+    for good in ["a", "!~", &longest] {
+        ann.try_post("lobby", "hello", Some(good)).await.unwrap().expect(204).unwrap();
+    }
+    let too_long = "x".repeat(65);
+    for bad in ["", "a b", "ä", "a\tb", &too_long] {
+        let answer = ann.try_post("lobby", "hello", Some(bad)).await.unwrap();
+        assert_eq!(answer.status(), 400, "{bad:?}: {answer}");
+        answer.expect_error_shape().unwrap();
+    }
+    let not_text = ann.request(Method::POST, "/chat/lobby/message").header("idempotency-key", &b"\xff\xfe"[..]);
+    let answer = ann.send(not_text.json(&json!({"message": "hello"}))).await.unwrap();
+    assert_eq!(answer.status(), 400, "{answer}");
+    answer.expect_error_shape().unwrap();
+}
+
+#[tokio::test]
+async fn posting_too_fast_is_told_when_to_come_back() {
+    let stack = Stack::builder().gateway("POST_PER_S", "1").gateway("POST_BURST", "3").start().await.unwrap();
+    let (_stack, ann) = furnish(stack).await;
+    let answers = try_join_all((0..12).map(|_| ann.try_post("lobby", "hurry", None))).await.unwrap();
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status() != 204).collect();
+    assert!((8..=9).contains(&refused.len()), "{} of 12 were refused", refused.len());
+    for answer in refused {
+        answer.expect_error(429, "rate_limited").unwrap();
+    }
+}

@@ -1,0 +1,108 @@
+//! Every end of a stream that the server decides on is announced.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use rig::{Method, Stack};
+
+use crate::scene::{SOON, furnish};
+
+/// The gateway's own deadline for a clean stop, with some air.
+const STOP_WITHIN: Duration = Duration::from_secs(12);
+/// "Within 1 s on every gateway", with air for a machine that is busy with other tests.
+const ENDED_WITHIN: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn logging_out_ends_the_streams_of_the_session_on_every_gateway() {
+    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let (stack, ann) = furnish(stack).await;
+    let elsewhere = stack.gateways[1].url();
+    let bob = ann.register("bob").await.unwrap();
+    let bob_again = ann.login("bob").await.unwrap();
+    let mut here = bob.stream("lobby").open().await.unwrap();
+    let mut there = bob.moved_to(&elsewhere).unwrap().stream("lobby").open().await.unwrap();
+    let mut other_session = bob_again.moved_to(&elsewhere).unwrap().stream("lobby").open().await.unwrap();
+
+    bob.logout().await.unwrap();
+    let logged_out = Instant::now();
+    assert_eq!(here.bye(SOON).await.unwrap(), "revoked");
+    assert_eq!(there.bye(SOON).await.unwrap(), "revoked");
+    assert!(logged_out.elapsed() < ENDED_WITHIN, "{:?}", logged_out.elapsed());
+    ann.post("lobby", "who is left").await.unwrap();
+    assert_eq!(other_session.message(SOON).await.unwrap().json().unwrap()["message"], "who is left");
+}
+
+#[tokio::test]
+async fn leaving_and_deleting_end_streams_on_every_gateway() {
+    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let (stack, ann) = furnish(stack).await;
+    let elsewhere = stack.gateways[1].url();
+    let bob = ann.register("bob").await.unwrap();
+    let mut of_ann = ann.stream("lobby").open().await.unwrap();
+    let mut of_ann_elsewhere = ann.moved_to(&elsewhere).unwrap().stream("lobby").open().await.unwrap();
+    let mut of_bob = bob.moved_to(&elsewhere).unwrap().stream("lobby").open().await.unwrap();
+
+    bob.call(Method::DELETE, "/chat/lobby/message").await.unwrap().expect(204).unwrap();
+    let left = Instant::now();
+    assert_eq!(of_bob.bye(SOON).await.unwrap(), "removed");
+    assert!(left.elapsed() < ENDED_WITHIN, "{:?}", left.elapsed());
+
+    // The others are still there.
+    ann.post("lobby", "who is left").await.unwrap();
+    for stream in [&mut of_ann, &mut of_ann_elsewhere] {
+        assert_eq!(stream.message(SOON).await.unwrap().json().unwrap()["message"], "who is left");
+    }
+    ann.call(Method::DELETE, "/chat/lobby").await.unwrap().expect(204).unwrap();
+    for stream in [&mut of_ann, &mut of_ann_elsewhere] {
+        assert_eq!(stream.bye(SOON).await.unwrap(), "removed");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_its_greatest_age_and_the_client_goes_on_with_another() {
+    let stack = Stack::builder().gateway("STREAM_MAX_AGE_S", "2").start().await.unwrap();
+    let (_stack, ann) = furnish(stack).await;
+    let mut stream = ann.stream("lobby").open().await.unwrap();
+    ann.post("lobby", "1").await.unwrap();
+    let last = stream.message(SOON).await.unwrap().id;
+    assert_eq!(stream.bye(SOON).await.unwrap(), "max_age");
+    ann.post("lobby", "2").await.unwrap();
+    let mut next = ann.stream("lobby").after(&last).open().await.unwrap();
+    assert_eq!(next.message(SOON).await.unwrap().seq().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_and_its_token_end_at_the_same_time() {
+    let stack = Stack::builder().gateway("TOKEN_TTL_S", "3").start().await.unwrap();
+    let (_stack, ann) = furnish(stack).await;
+    let mut stream = ann.stream("lobby").open().await.unwrap();
+    assert_eq!(stream.bye(SOON).await.unwrap(), "token_expired");
+    // Some seconds of difference between clocks are forgiven.
+    rig::eventually(SOON, "the expired token is refused", async || {
+        let answer = ann.get("/chat/").await?;
+        answer.expect_error(401, "token_expired")?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let again = ann.login("ann").await.unwrap();
+    again.get("/chat/").await.unwrap().expect(200).unwrap();
+}
+
+#[tokio::test]
+async fn sigterm_says_bye_to_every_stream_and_ends_in_time() {
+    const STREAMS: usize = 40;
+    let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let mut streams = try_join_all((0..STREAMS).map(|_| ann.stream("lobby").open())).await.unwrap();
+    ann.post("lobby", "the last one").await.unwrap();
+    for stream in &mut streams {
+        stream.message(SOON).await.unwrap();
+    }
+    let asked = Instant::now();
+    stack.gateways[0].service.terminate().unwrap();
+    let reasons = try_join_all(streams.iter_mut().map(|stream| stream.bye(STOP_WITHIN))).await.unwrap();
+    assert_eq!(reasons, vec!["shutdown"; STREAMS]);
+    assert_eq!(stack.gateways[0].service.exit_code(STOP_WITHIN).await.unwrap(), 0);
+    assert!(asked.elapsed() < STOP_WITHIN, "{:?}", asked.elapsed());
+    assert_eq!(stack.worker.service.stop(STOP_WITHIN).await.unwrap(), 0);
+}

@@ -1,0 +1,64 @@
+//! Cursors: where they may come from, and those that are of no use.
+
+use rig::EventStream;
+
+use crate::scene::{SOON, fill, lobby};
+
+async fn next_seq(stream: &mut EventStream) -> i64 {
+    stream.message(SOON).await.unwrap().seq().unwrap()
+}
+
+#[tokio::test]
+async fn a_cursor_comes_by_header_or_by_query_and_the_header_wins() {
+    let (_stack, ann) = lobby().await;
+    fill(&ann, 9).await.unwrap();
+    let epoch = ann.stream("lobby").open().await.unwrap().ready().id.replace("-9", "");
+    let cursor = |seq: i64| format!("{epoch}-{seq}");
+
+    let mut by_header = ann.stream("lobby").after(&cursor(4)).open().await.unwrap();
+    assert_eq!(next_seq(&mut by_header).await, 5);
+    let mut by_query = ann.stream("lobby").query("last_event_id", &cursor(2)).open().await.unwrap();
+    assert_eq!(next_seq(&mut by_query).await, 3);
+    let mut by_both = ann.stream("lobby").after(&cursor(6)).query("last_event_id", &cursor(2)).open().await.unwrap();
+    assert_eq!(next_seq(&mut by_both).await, 7);
+
+    // A client that has everything misses nothing and is sent nothing.
+    let mut complete = ann.stream("lobby").after(&cursor(9)).open().await.unwrap();
+    assert_eq!(complete.ready().json().unwrap()["missed"], 0);
+    ann.post("lobby", "next").await.unwrap();
+    assert_eq!(next_seq(&mut complete).await, 10);
+}
+
+#[tokio::test]
+async fn a_cursor_of_no_use_is_answered_by_a_reset_and_then_by_what_is_live() {
+    let (_stack, ann) = lobby().await;
+    fill(&ann, 3).await.unwrap();
+    let head = ann.stream("lobby").open().await.unwrap().ready().id.clone();
+    let epoch: u64 = head.strip_suffix("-3").unwrap().parse().unwrap();
+    let useless = [
+        ("x".to_owned(), "malformed"),
+        ("17".to_owned(), "malformed"),
+        (format!("{epoch}-"), "malformed"),
+        (format!("{epoch}--1"), "malformed"),
+        (format!("{epoch}-1 OR 1=1"), "malformed"),
+        (format!("{epoch}-99999999999999999999"), "malformed"),
+        ("9".repeat(300), "malformed"),
+        (format!("{}-1", epoch ^ 1), "foreign_epoch"),
+        (format!("{epoch}-4"), "ahead"),
+        (format!("{epoch}-{}", i64::MAX), "ahead"),
+    ];
+    let mut streams = Vec::new();
+    for (cursor, reason) in useless {
+        let mut stream = ann.stream("lobby").after(&cursor).open().await.unwrap();
+        assert_eq!(stream.ready().json().unwrap()["recovered"], false, "{cursor}");
+        let reset = stream.expect("reset", SOON).await.unwrap();
+        let data = reset.json().unwrap();
+        assert_eq!((&data["reason"], &data["head"]), (&reason.into(), &3.into()), "{cursor}");
+        assert_eq!(reset.id, head, "{cursor}");
+        streams.push(stream);
+    }
+    ann.post("lobby", "live").await.unwrap();
+    for mut stream in streams {
+        assert_eq!(next_seq(&mut stream).await, 4);
+    }
+}

@@ -1,0 +1,113 @@
+//! A gateway dies: clients go on at another one.
+
+use std::time::Duration;
+
+use rig::{Ledger, Stack, check_dense, eventually};
+use serde_json::Value;
+
+use crate::scene::{SOON, furnish};
+
+/// The gateway's own deadline for a clean stop, with some air.
+const STOP_WITHIN: Duration = Duration::from_secs(12);
+
+#[tokio::test]
+async fn a_client_of_a_killed_gateway_goes_on_at_another() {
+    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let (mut stack, ann) = furnish(stack).await;
+    let elsewhere = ann.moved_to(&stack.gateways[1].url()).unwrap();
+    let mut ledger = Ledger::default();
+    let mut stream = ann.stream("lobby").open().await.unwrap();
+    for number in 0..20 {
+        let text = format!("before {number}");
+        ledger.acknowledge(ann.post("lobby", &text).await.unwrap(), text);
+    }
+    let mut seen = stream.messages(12, SOON).await.unwrap();
+    stack.gateways[0].kill().unwrap();
+
+    // The cut shows as an error, not as a clean end; what was under way may still come.
+    let cut = loop {
+        match stream.next(SOON).await {
+            Ok(Some(event)) => seen.push(event),
+            other => break other,
+        }
+    };
+    assert!(cut.is_err(), "{cut:?}");
+    assert!(ann.get("/chat/").await.is_err());
+
+    // A message whose answer never came is repeated at the other gateway under its key.
+    let last = seen.last().unwrap().id.clone();
+    let mut stream = elsewhere.stream("lobby").after(&last).open().await.unwrap();
+    for number in 0..10 {
+        let text = format!("after {number}");
+        ledger.acknowledge(elsewhere.post("lobby", &text).await.unwrap(), text);
+    }
+    seen.extend(stream.messages(ledger.len() - seen.len(), SOON).await.unwrap());
+    let seen: Vec<Value> = seen.iter().map(|event| event.json().unwrap()).collect();
+    check_dense(&seen, 1).unwrap();
+    let history = elsewhere.whole_history("lobby").await.unwrap();
+    ledger.check(&history).unwrap();
+    assert_eq!(history, seen);
+
+    // Back on the same port, with the same keys: the token is still good.
+    stack.gateways[0].start().unwrap();
+    stack.wait_ready().await.unwrap();
+    let back = ann.moved_to(&stack.gateways[0].url()).unwrap();
+    let mut stream = back.stream("lobby").after(&last).open().await.unwrap();
+    assert_eq!(
+        stream.messages(1, SOON).await.unwrap()[0].json().unwrap(),
+        history[usize::try_from(last_seq(&last)).unwrap()]
+    );
+}
+
+fn last_seq(id: &str) -> i64 {
+    id.rsplit_once('-').unwrap().1.parse().unwrap()
+}
+
+#[tokio::test]
+async fn everything_stopped_and_started_again_holds_what_it_held() {
+    let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let mut ledger = Ledger::default();
+    for number in 0..10 {
+        let text = format!("message {number}");
+        ledger.acknowledge(ann.post("lobby", &text).await.unwrap(), text);
+    }
+    let position = {
+        let mut stream = ann.stream("lobby").query("wait_s", "1").open().await.unwrap();
+        let _ = stream.bye(SOON).await.unwrap();
+        let answer = ann.get("/chat/lobby/messagehistory").await.unwrap();
+        answer.header("last-event-id").unwrap().to_owned()
+    };
+    assert_eq!(stack.gateways[0].service.stop(STOP_WITHIN).await.unwrap(), 0);
+    assert_eq!(stack.worker.service.stop(STOP_WITHIN).await.unwrap(), 0);
+    stack.redis.kill().unwrap();
+
+    stack.redis.restart().await.unwrap();
+    stack.worker.start().unwrap();
+    stack.gateways[0].start().unwrap();
+    stack.wait_ready().await.unwrap();
+    let ann = ann.moved_to(&stack.gateways[0].url()).unwrap();
+    ledger.check(&ann.whole_history("lobby").await.unwrap()).unwrap();
+    let mut stream = ann.stream("lobby").after(&position).open().await.unwrap();
+    assert_eq!(stream.ready().json().unwrap()["recovered"], true);
+    ann.post("lobby", "and on").await.unwrap();
+    assert_eq!(stream.message(SOON).await.unwrap().json().unwrap()["message"], "and on");
+}
+
+#[tokio::test]
+async fn a_stream_outlives_a_worker_that_is_away() {
+    let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let mut stream = ann.stream("lobby").open().await.unwrap();
+    assert_eq!(stack.worker.service.stop(STOP_WITHIN).await.unwrap(), 0);
+    let id = ann.post("lobby", "accepted without a worker").await.unwrap();
+    let absent = eventually(SOON, "the gateway sees that no worker is there", async || {
+        let answer = ann.get("/health/ready").await?;
+        match answer.json()?["worker"].as_str() {
+            Some("absent") => Ok(()),
+            _ => Err(rig::Failure::new(answer.to_string())),
+        }
+    });
+    absent.await.unwrap();
+    assert_eq!(ann.history("lobby", "").await.unwrap(), Vec::<Value>::new());
+    stack.worker.start().unwrap();
+    assert_eq!(stream.message(SOON).await.unwrap().json().unwrap()["id"], id.as_str());
+}

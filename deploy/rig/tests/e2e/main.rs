@@ -1,0 +1,34 @@
+//! Stories of users and operators, played against real processes.
+//!
+//! Each test starts a stack of its own and shares nothing with the others, so they run side by side.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a step that fails is a test that fails, and unwrap says where"
+)]
+
+mod accept;
+mod bounds;
+mod browsers;
+mod bye;
+mod calls_chat;
+mod calls_users;
+mod cursors;
+mod errors;
+mod forms;
+mod gateway_faults;
+mod hangup;
+mod history;
+mod hostile_tokens;
+mod limits;
+mod messages;
+mod not_http;
+mod pages;
+mod private_rooms;
+mod redis_faults;
+mod resume;
+mod scene;
+mod sessions;
+mod stream;
+mod usage;
+mod worker_faults;

@@ -1,0 +1,42 @@
+//! What most stories begin with.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rig::{App, Result, Stack};
+
+/// Long enough for anything that is promised "at once", also while other tests use the machine.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// Posts in flight at once when a room is filled.
+const IN_FLIGHT: usize = 32;
+
+/// A stack with the user `ann`, who owns the room `lobby`, at the first gateway.
+pub(crate) async fn lobby() -> (Stack, App) {
+    furnish(Stack::start().await.unwrap()).await
+}
+
+/// Registers `ann` and lets her create `lobby`.
+pub(crate) async fn furnish(stack: Stack) -> (Stack, App) {
+    let ann = stack.app().unwrap().register("ann").await.unwrap();
+    ann.create_room("lobby").await.unwrap();
+    (stack, ann)
+}
+
+/// Posts `count` messages to `lobby`, many at a time, and waits until all are in its history.
+pub(crate) async fn fill(app: &App, count: usize) -> Result<()> {
+    let posts =
+        stream::iter(0..count).map(|number| async move { app.post("lobby", &format!("message {number}")).await });
+    posts.buffer_unordered(IN_FLIGHT).try_for_each(async |_| Ok(())).await?;
+    let expected = i64::try_from(count)?;
+    rig::eventually(SOON, "every posted message is in history", async || {
+        let newest = app.history("lobby", "?limit=1").await?;
+        let head = newest.first().and_then(|message| message["seq"].as_i64());
+        if head == Some(expected) {
+            Ok(())
+        } else {
+            Err(rig::Failure::new(format!("the head is {head:?} and not {expected}")))
+        }
+    })
+    .await
+}

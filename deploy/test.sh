@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Runs the checks named, one after the other, until one fails: fmt, scripts, layers, deps, lint, docs,
+# tests. A check whose tool is not installed is left out, and said.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# The compiler the lints were last looked through with. A newer one knows lints this code has never met: it shows them,
+# but does not fail the first run of a newcomer.
+linted_with=1.95
+# Lets the tests park the worker between two of its steps and kill it there.
+features=(--features fanout-worker/crash-points)
+left_out=
+
+leave_out() {
+  echo "left out: $1"
+  left_out+="; left out: $1"
+}
+
+fmt() {
+  cargo fmt --version >/dev/null 2>&1 || { leave_out 'cargo fmt is not installed' && return; }
+  cargo fmt --all --check -- --color never
+}
+
+scripts() {
+  command -v shellcheck >/dev/null || { leave_out 'shellcheck is not installed' && return; }
+  shellcheck deploy/*.sh .ci/run
+}
+
+# Fails if the crate $1 depends on the crate $2, tests aside.
+keep_apart() {
+  local tree
+  tree=$(cargo tree --quiet --package "$1" --edges normal --prefix none)
+  if grep -q "^$2 v" <<<"$tree"; then
+    echo "$1 must not depend on $2" >&2
+    return 1
+  fi
+}
+
+layers() {
+  keep_apart gateway fanout-worker
+  keep_apart fanout-worker gateway
+  keep_apart fanout-worker poem
+  keep_apart shared poem
+}
+
+# Without the advisories, whose database must be fetched: `cargo deny check` looks at them too.
+deps() {
+  cargo deny --version >/dev/null 2>&1 || { leave_out 'cargo deny is not installed' && return; }
+  cargo deny check bans licenses sources
+}
+
+lint() {
+  cargo clippy --version >/dev/null 2>&1 || { leave_out 'cargo clippy is not installed' && return; }
+  local compiler deny=(-D warnings)
+  compiler=$(rustc --version | cut -d ' ' -f 2 | cut -d . -f 1-2)
+  if [[ $(printf '%s\n' "$linted_with" "$compiler" | sort -V | tail -n 1) != "$linted_with" ]]; then
+    leave_out "warnings are not errors with Rust $compiler, only up to $linted_with"
+    deny=()
+  fi
+  cargo clippy --quiet --workspace --all-targets "${features[@]}" -- ${deny[@]+"${deny[@]}"}
+}
+
+docs() {
+  RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --document-private-items
+}
+
+# The tests start the services as processes of their own: the binaries must be there before. --tests already here, so
+# that everything is compiled once, with one set of features.
+tests() {
+  cargo build --quiet --workspace --bins --tests "${features[@]}"
+  cargo test --workspace --no-fail-fast "${features[@]}"
+}
+
+for check in "$@"; do
+  case $check in
+    fmt | scripts | layers | deps | lint | docs | tests) ;;
+    *) echo "'$check' is none of fmt, scripts, layers, deps, lint, docs, tests" >&2 && exit 64 ;;
+  esac
+  echo "== $check"
+  "$check"
+done
+echo "== all passed: $*$left_out"

@@ -1,0 +1,183 @@
+//! What happens to every request before a handler sees it and to every answer after.
+//!
+//! Outermost of all: whatever goes wrong inside, a panic included, leaves as the one error shape with a request id.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use poem::error::ReadBodyError;
+use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use poem::{Endpoint, IntoResponse as _, Request, Response};
+use poem_openapi::OperationId;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::MAX_BODY_BYTES;
+use super::document::Methods;
+use super::error::ApiError;
+
+/// How long a client may take to send its body.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// How long a handler may take to begin its answer.
+const HANDLER_TIME: Duration = Duration::from_secs(10);
+
+/// Longest request id taken over from a client, in characters.
+const MAX_REQUEST_ID: usize = 64;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The outermost endpoint.
+pub struct Edge<E> {
+    inner: E,
+    methods: Methods,
+}
+
+impl<E> Edge<E> {
+    /// Wraps `inner`, which serves what `document` describes.
+    #[must_use]
+    pub fn new(inner: E, document: &str) -> Self {
+        Self {
+            inner,
+            methods: Methods::of(document),
+        }
+    }
+}
+
+impl<E: Endpoint> Endpoint for Edge<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        let began = Instant::now();
+        make_readable(request.headers_mut());
+        drop_own_origin(request.headers_mut());
+        let request_id = request_id(request.headers());
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
+        let answer = match take_body(&mut request).await {
+            Ok(body) => {
+                request.set_body(body);
+                self.answer(request).await
+            }
+            Err(problem) => Err(problem),
+        };
+        let mut response = answer.unwrap_or_else(|problem| {
+            let mut response = problem.response(&request_id);
+            if let (ApiError::MethodNotAllowed, Some(allow)) = (&problem, self.methods.allowed_at(&path)) {
+                response.headers_mut().insert(header::ALLOW, allow);
+            }
+            response
+        });
+        finish(response.headers_mut(), &request_id);
+        log(&method, &response, &request_id, began.elapsed());
+        Ok(response)
+    }
+}
+
+impl<E: Endpoint> Edge<E> {
+    async fn answer(&self, request: Request) -> Result<Response, ApiError> {
+        let handled = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        match timeout(HANDLER_TIME, handled).await {
+            Ok(Ok(Ok(output))) => Ok(output.into_response()),
+            Ok(Ok(Err(failure))) => Err(match failure.downcast::<ApiError>() {
+                Ok(problem) => problem,
+                Err(failure) => ApiError::from_poem(&failure),
+            }),
+            // The panic hook has logged it.
+            Ok(Err(_)) => Err(ApiError::Internal),
+            Err(_) => Err(ApiError::Unavailable),
+        }
+    }
+}
+
+/// Replaces header values that are not visible ASCII by one that no reader of them accepts.
+///
+/// The framework takes such a header for absent. With an `Idempotency-Key` that is ignored a retry would post a second
+/// message, and with such a `Last-Event-ID` a stream would skip what the client wanted to have.
+fn make_readable(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if value.to_str().is_err() {
+            *value = HeaderValue::from_static("(not ASCII)");
+        }
+    }
+}
+
+/// Removes `Origin` where a page of this very server calls: browsers send it with every POST, and no list of foreign
+/// origins names ourselves.
+fn drop_own_origin(headers: &mut HeaderMap) {
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    let own = origin.and_then(|origin| origin.split_once("://")).map(|(_, host)| host.as_bytes());
+    if own.is_some() && own == headers.get(header::HOST).map(HeaderValue::as_bytes) {
+        headers.remove(header::ORIGIN);
+    }
+}
+
+/// The client's own id of the request if it is harmless in a log line, or a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let harmless = |id: &&str| {
+        (1..=MAX_REQUEST_ID).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    given.filter(harmless).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Reads the body, at most as much as is allowed.
+async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
+    let body = request.take_body();
+    if body.is_empty() {
+        // No body at all stands for no JSON value, whatever the headers say or leave out.
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        return Ok(Bytes::new());
+    }
+    match timeout(BODY_TIME, body.into_bytes_limit(MAX_BODY_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(ReadBodyError::PayloadTooLarge)) => Err(ApiError::PayloadTooLarge),
+        Ok(Err(_)) => Err(ApiError::InvalidBody("The body cannot be read.".to_owned())),
+        Err(_) => Err(ApiError::BodyTimeout),
+    }
+}
+
+/// Headers that every answer has.
+fn finish(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// One line a request, by operation: paths hold names of rooms and users, and queries may hold anything.
+fn log(method: &Method, response: &Response, request_id: &str, took: Duration) {
+    let status = response.status();
+    let operation = response.data::<OperationId>().map_or("none", |operation| operation.0);
+    let duration_ms = took.as_millis();
+    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+        warn!(request.id = request_id, http.method = %method, http.operation = operation, http.status = status.as_u16(), duration_ms, "{method} {operation} {status}");
+    } else {
+        debug!(request.id = request_id, http.method = %method, http.operation = operation, http.status = status.as_u16(), duration_ms, "{method} {operation} {status}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::{IdempotencyKey, StreamCursor};
+
+    use super::*;
+
+    #[test]
+    fn an_unreadable_header_is_a_wrong_one_and_not_an_absent_one() {
+        let mut headers = HeaderMap::new();
+        headers.insert("idempotency-key", HeaderValue::from_bytes("ä".as_bytes()).unwrap());
+        headers.insert("accept", HeaderValue::from_static("*/*"));
+        make_readable(&mut headers);
+        let value = headers["idempotency-key"].to_str().unwrap();
+        assert!(IdempotencyKey::parse(value).is_err());
+        assert!(StreamCursor::parse(value).is_err());
+        assert_eq!(headers["accept"], "*/*");
+    }
+}

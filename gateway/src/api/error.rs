@@ -1,0 +1,350 @@
+//! What a client reads when a call fails, and what the log says instead.
+
+use std::time::Duration;
+
+use poem::error::ResponseError;
+use poem::http::{HeaderValue, StatusCode, header};
+use poem::{IntoResponse as _, Response};
+use poem_openapi::registry::{MetaResponses, Registry};
+use poem_openapi::{ApiResponse, error as framework};
+use shared::domain::Invalid;
+use shared::storage::{CreateRoomError, CreateUserError, StoreError};
+use tracing::error;
+
+use super::models::{FieldProblem, Problem};
+use crate::accept::AcceptError;
+use crate::app::ChangeError;
+use crate::auth::passwords::HashError;
+use crate::auth::sessions::NotAuthenticated;
+use crate::auth::tokens::Refused;
+use crate::limits::Limited;
+use crate::live::{NoPlace, OpenError};
+
+/// When to come back after 503.
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
+
+/// Every way a call can fail.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The body is not what the operation takes.
+    #[error("{0}")]
+    InvalidBody(String),
+    /// Single fields are not valid.
+    #[error("{}", .0.first().map_or("A field is not valid.", |invalid| invalid.message.as_str()))]
+    InvalidFields(Vec<Invalid>),
+    /// No token, or none of ours.
+    #[error("Send the token you got at login in the header Authorization.")]
+    Unauthorized,
+    /// The token's time is over.
+    #[error("The token has expired: log in again.")]
+    TokenExpired,
+    /// The session was ended.
+    #[error("The session was ended: log in again.")]
+    SessionRevoked,
+    /// E-mail or password is wrong; which one is not told.
+    #[error("The e-mail or the password is wrong.")]
+    InvalidCredentials,
+    /// The caller may not do this.
+    #[error("You may not do this.")]
+    Forbidden,
+    /// There is no such room for the caller.
+    #[error("There is no room named '{0}'.")]
+    RoomNotFound(String),
+    /// There is no such user.
+    #[error("There is no user '{0}'.")]
+    UserNotFound(String),
+    /// There is no such path.
+    #[error("There is nothing at this path.")]
+    NotFound,
+    /// The path does not take this method.
+    #[error("This path does not take this method.")]
+    MethodNotAllowed,
+    /// The body is not JSON by its content type.
+    #[error("Send JSON, with the header Content-Type: application/json.")]
+    UnsupportedMediaType,
+    /// The body is too large.
+    #[error("The body is larger than {} bytes.", super::MAX_BODY_BYTES)]
+    PayloadTooLarge,
+    /// The body did not come in time.
+    #[error("The body did not come in time.")]
+    BodyTimeout,
+    /// Another user has this e-mail.
+    #[error("This e-mail is taken.")]
+    EmailTaken,
+    /// Another user has this name.
+    #[error("This username is taken.")]
+    UsernameTaken,
+    /// Another user has this public id.
+    #[error("This public_id is taken.")]
+    PublicIdTaken,
+    /// There is a room of this name.
+    #[error("There is a room of this name.")]
+    RoomExists,
+    /// The idempotency key stands for another message.
+    #[error("This Idempotency-Key was used for another message.")]
+    IdempotencyKeyReused,
+    /// Too much in too little time.
+    #[error("Too often: come back in {} s.", .0.as_secs().max(1))]
+    RateLimited(Duration),
+    /// Too many streams of one user or address.
+    #[error("Too many streams are open: close one first.")]
+    TooManyStreams,
+    /// Too much of it is being done.
+    #[error("The service is busy: come back soon.")]
+    Busy,
+    /// Something the call needs is away; nothing was done.
+    #[error("The service cannot do this now: come back soon.")]
+    Unavailable,
+    /// It may have been done or not.
+    #[error("It is not known whether the message was accepted: repeat it with the same Idempotency-Key.")]
+    OutcomeUnknown,
+    /// A fault of ours.
+    #[error("Something went wrong.")]
+    Internal,
+}
+
+impl ApiError {
+    /// Status and stable code.
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
+            Self::InvalidFields(_) => (StatusCode::BAD_REQUEST, "invalid_field"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::TokenExpired => (StatusCode::UNAUTHORIZED, "token_expired"),
+            Self::SessionRevoked => (StatusCode::UNAUTHORIZED, "session_revoked"),
+            Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::RoomNotFound(_) => (StatusCode::NOT_FOUND, "room_not_found"),
+            Self::UserNotFound(_) => (StatusCode::NOT_FOUND, "user_not_found"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
+            Self::UsernameTaken => (StatusCode::CONFLICT, "username_taken"),
+            Self::PublicIdTaken => (StatusCode::CONFLICT, "public_id_taken"),
+            Self::RoomExists => (StatusCode::CONFLICT, "room_exists"),
+            Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
+            Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::TooManyStreams => (StatusCode::TOO_MANY_REQUESTS, "too_many_streams"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.kind().1
+    }
+
+    /// What the framework, or a handler, failed with.
+    #[must_use]
+    pub fn from_poem(failure: &poem::Error) -> Self {
+        if let Some(invalid) = failure.downcast_ref::<framework::ParseRequestPayloadError>() {
+            return Self::InvalidBody(format!("The body is not what is expected: {}", invalid.reason));
+        }
+        if let Some(invalid) = failure.downcast_ref::<framework::ParseParamError>() {
+            let message = format!("Not valid: {}", invalid.reason);
+            return Self::InvalidFields(vec![Invalid::new(invalid.name, "invalid", message)]);
+        }
+        match failure.status() {
+            StatusCode::UNAUTHORIZED => Self::Unauthorized,
+            StatusCode::FORBIDDEN => Self::Forbidden,
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::PAYLOAD_TOO_LARGE => Self::PayloadTooLarge,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
+            status if status.is_client_error() => Self::InvalidBody("The request cannot be read.".to_owned()),
+            status => {
+                error!(error = %failure, "a request failed with {status}: {failure}");
+                Self::Internal
+            }
+        }
+    }
+
+    /// The response to the request named `request_id`.
+    #[must_use]
+    pub fn response(&self, request_id: &str) -> Response {
+        let (status, code) = self.kind();
+        let problem = Problem {
+            status: "fail".to_owned(),
+            code: code.to_owned(),
+            message: self.to_string(),
+            request_id: request_id.to_owned(),
+            errors: self.fields(),
+        };
+        let mut response = poem::web::Json(problem).with_status(status).into_response();
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roomcast\""));
+        }
+        if let Some(after) = self.retry_after() {
+            // Whole seconds, and never earlier than it is worth it.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        response
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited(after) => Some(*after),
+            Self::TooManyStreams | Self::Busy | Self::Unavailable | Self::OutcomeUnknown => Some(RETRY_UNAVAILABLE),
+            _ => None,
+        }
+    }
+
+    fn fields(&self) -> Option<Vec<FieldProblem>> {
+        let Self::InvalidFields(invalid) = self else {
+            return None;
+        };
+        let problem = |invalid: &Invalid| FieldProblem {
+            field: invalid.field.to_owned(),
+            code: invalid.code.to_owned(),
+            message: invalid.message.clone(),
+        };
+        Some(invalid.iter().map(problem).collect())
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status(&self) -> StatusCode {
+        self.kind().0
+    }
+}
+
+/// The document lists the errors of each operation by a table, see [`mod@super::document`].
+impl ApiResponse for ApiError {
+    fn meta() -> MetaResponses {
+        MetaResponses { responses: Vec::new() }
+    }
+
+    fn register(_registry: &mut Registry) {}
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        Self::InvalidFields(vec![invalid])
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(cause: StoreError) -> Self {
+        error!(error = %cause, "{cause}");
+        Self::Unavailable
+    }
+}
+
+impl From<CreateUserError> for ApiError {
+    fn from(cause: CreateUserError) -> Self {
+        match cause {
+            CreateUserError::EmailTaken => Self::EmailTaken,
+            CreateUserError::UsernameTaken => Self::UsernameTaken,
+            CreateUserError::PublicIdTaken => Self::PublicIdTaken,
+            CreateUserError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<CreateRoomError> for ApiError {
+    fn from(cause: CreateRoomError) -> Self {
+        match cause {
+            CreateRoomError::Exists => Self::RoomExists,
+            CreateRoomError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NotAuthenticated> for ApiError {
+    fn from(cause: NotAuthenticated) -> Self {
+        match cause {
+            NotAuthenticated::Token(Refused::Invalid) => Self::Unauthorized,
+            NotAuthenticated::Token(Refused::Expired) => Self::TokenExpired,
+            NotAuthenticated::Revoked => Self::SessionRevoked,
+            NotAuthenticated::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<HashError> for ApiError {
+    fn from(cause: HashError) -> Self {
+        match cause {
+            HashError::Busy => Self::Busy,
+            HashError::Failed => {
+                error!("hashing a password failed");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(cause: Limited) -> Self {
+        match cause {
+            Limited::TooOften { retry_after } => Self::RateLimited(retry_after),
+            Limited::Redis(cause) => {
+                error!(error = %cause, "cannot count a limit: {cause}");
+                Self::Unavailable
+            }
+        }
+    }
+}
+
+impl From<AcceptError> for ApiError {
+    fn from(cause: AcceptError) -> Self {
+        match cause {
+            AcceptError::Backlog => Self::Busy,
+            AcceptError::KeyReused => Self::IdempotencyKeyReused,
+            AcceptError::Refused(cause) => {
+                error!(error = %cause, "a message was not accepted: {cause}");
+                Self::Unavailable
+            }
+            AcceptError::Unknown(cause) => {
+                error!(error = %cause, "it is not known whether a message was accepted: {cause}");
+                Self::OutcomeUnknown
+            }
+            AcceptError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(cause: ChangeError) -> Self {
+        match cause {
+            ChangeError::Store(cause) => cause.into(),
+            ChangeError::Tell(cause) => {
+                error!(error = %cause, "cannot tell the other gateways: {cause}");
+                Self::Unavailable
+            }
+            ChangeError::Panicked => Self::Internal,
+        }
+    }
+}
+
+impl From<OpenError> for ApiError {
+    fn from(cause: OpenError) -> Self {
+        match cause {
+            OpenError::NoSubscription => {
+                error!("{cause}");
+                Self::Unavailable
+            }
+            OpenError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NoPlace> for ApiError {
+    fn from(cause: NoPlace) -> Self {
+        match cause {
+            NoPlace::TooMany => Self::TooManyStreams,
+            NoPlace::Redis(cause) => {
+                error!(error = %cause, "cannot count streams: {cause}");
+                Self::Unavailable
+            }
+        }
+    }
+}

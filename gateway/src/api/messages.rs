@@ -1,0 +1,166 @@
+//! `/chat/{room}/message` and `/chat/{room}/messagehistory`: saying something and reading what was said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::web::Data;
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::domain::{IdempotencyKey, Invalid, MessageId, MessageText, Seq, StreamCursor, Timestamp};
+use shared::storage::{HistoryPage, Room, Window};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::Tag;
+use super::access::Authenticated;
+use super::error::ApiError;
+use super::models::NewMessage;
+use super::rooms::{joined, parse_count, visible};
+use crate::app::App;
+use crate::message::Message;
+
+/// Messages of a page of history at most, and if nothing else is asked for.
+const HISTORY_MAX: u32 = 100;
+
+/// How long a post may take before the client is told to repeat it.
+const POST_TIME: Duration = Duration::from_millis(4_500);
+
+/// Answers to posting a message.
+#[derive(ApiResponse)]
+pub enum Posted {
+    /// The message is recorded: it will appear exactly once in the history, after everything acknowledged before it.
+    #[oai(status = 204)]
+    Accepted(
+        /// Identity of the message.
+        #[oai(header = "Message-Id")]
+        String,
+        /// Where it will be found once it is stored, which takes milliseconds.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+/// Answers to reading history.
+#[derive(ApiResponse)]
+pub enum History {
+    /// Messages, newest first.
+    #[oai(status = 200)]
+    Page(
+        Json<Vec<Message>>,
+        /// Position at which the answer was read: a stream opened with it goes on exactly from here.
+        #[oai(header = "Last-Event-ID")]
+        String,
+        /// Lowest seq of the page.
+        #[oai(header = "X-First-Seq")]
+        Option<i64>,
+        /// Highest seq of the page.
+        #[oai(header = "X-Last-Seq")]
+        Option<i64>,
+        /// The next page, as `<path>; rel="next"`.
+        #[oai(header = "Link")]
+        Option<String>,
+    ),
+}
+
+/// Operations on messages.
+pub struct MessagesApi;
+
+#[OpenApi(tag = "Tag::Messages")]
+impl MessagesApi {
+    /// Post a message
+    ///
+    /// Joins a public room. With an `Idempotency-Key` a repetition is the same message, however often and through
+    /// whichever gateway it is sent: repeat after a time-out until you get an answer.
+    #[oai(path = "/chat/:room/message", method = "post", operation_id = "postMessage")]
+    async fn post(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        /// Name of the room.
+        room: Path<String>,
+        /// 1–64 visible ASCII characters that name this message among all of yours.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+        body: Json<NewMessage>,
+    ) -> Result<Posted, ApiError> {
+        let sender = &caller.0.session.user;
+        let text = MessageText::parse(&body.0.message)?;
+        let key = key.0.as_deref().map(IdempotencyKey::parse).transpose()?;
+        let accept = async {
+            app.limits.post(sender.id).await?;
+            let room = joined(&app, &room.0, sender.id).await?;
+            let id = app.acceptor.accept(sender, &room, text, key.as_ref(), Timestamp::now()).await?;
+            Ok::<_, ApiError>((id, room))
+        };
+        let (id, room) = timeout(POST_TIME, accept).await.map_err(|_| ApiError::OutcomeUnknown)??;
+        Ok(Posted::Accepted(id.to_string(), format!("/chat/{}/messagehistory?message_id={id}", room.name)))
+    }
+
+    /// Read history
+    ///
+    /// The newest 100 messages, newest first. Pages: `before` goes back, `after` goes forward.
+    #[oai(path = "/chat/:room/messagehistory", method = "get", operation_id = "readHistory")]
+    #[expect(clippy::too_many_arguments, reason = "one for each parameter of the operation")]
+    async fn history(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        /// Name of the room.
+        room: Path<String>,
+        /// How many at most: 1–100.
+        limit: Query<Option<i64>>,
+        /// Only messages with a lower seq.
+        before: Query<Option<i64>>,
+        /// Only messages with a higher seq, beginning with the lowest.
+        after: Query<Option<i64>>,
+        /// Only the message of this id; none if it is not stored (yet).
+        message_id: Query<Option<Uuid>>,
+    ) -> Result<History, ApiError> {
+        let limit = parse_count("limit", limit.0, HISTORY_MAX)?.unwrap_or(HISTORY_MAX);
+        let window = match message_id.0 {
+            Some(id) => Window::Only(MessageId(id)),
+            None => window(before.0, after.0)?,
+        };
+        let room = visible(&app, &room.0, caller.0.session.user.id).await?;
+        let page = app.store.history(room.id, window, limit).await?;
+        let position = StreamCursor {
+            epoch: room.epoch(app.installation.epoch),
+            seq: page.head,
+        };
+        let first = page.messages.first().map(|message| message.seq.0);
+        let last = page.messages.last().map(|message| message.seq.0);
+        let link = next_page(&room, &page, window, limit);
+        let messages = page.messages.iter().rev().map(|message| Message::of(&room.name, message)).collect();
+        Ok(History::Page(Json(messages), position.to_string(), first, last, link))
+    }
+}
+
+fn window(before: Option<i64>, after: Option<i64>) -> Result<Window, Invalid> {
+    let seq = |field, value: i64| match value {
+        0.. => Ok(Seq(value)),
+        _ => Err(Invalid::new(field, "out_of_range", "Must not be negative.")),
+    };
+    Ok(match (before, after) {
+        (None, None) => Window::Before(Seq(i64::MAX)),
+        (Some(before), None) => Window::Before(seq("before", before)?),
+        (None, Some(after)) => Window::After(seq("after", after)?),
+        (Some(before), Some(after)) => Window::Between(seq("after", after)?, seq("before", before)?),
+    })
+}
+
+/// The header `Link` to what follows a page in its direction, if there is more.
+fn next_page(room: &Room, page: &HistoryPage, window: Window, limit: u32) -> Option<String> {
+    let (first, last) = (page.messages.first()?.seq, page.messages.last()?.seq);
+    let query = match window {
+        Window::After(_) if last < page.head => format!("after={}", last.0),
+        Window::Before(_) if first.0 > 1 => format!("before={}", first.0),
+        Window::Between(after, _) if first > after.next() => {
+            format!("after={}&before={}", after.0, first.0)
+        }
+        Window::After(_) | Window::Before(_) | Window::Between(..) | Window::Only(_) => {
+            return None;
+        }
+    };
+    Some(format!("</chat/{}/messagehistory?{query}&limit={limit}>; rel=\"next\"", room.name))
+}

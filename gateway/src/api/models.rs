@@ -1,0 +1,255 @@
+//! The objects apps see, spelled as the contract spells them.
+
+use poem_openapi::Object;
+use serde::Serialize;
+use shared::storage::User;
+
+use super::text::Text;
+
+/// The answer to a call that did something.
+#[derive(Debug, Clone, Object)]
+pub struct Done {
+    /// Always `success`.
+    pub status: String,
+    /// What was done, for people.
+    pub message: String,
+}
+
+impl Done {
+    /// Success, told as `message`.
+    #[must_use]
+    pub fn new(message: &str) -> Self {
+        Self {
+            status: "success".to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+/// The answer to registering or logging in.
+#[derive(Debug, Clone, Object)]
+pub struct SignedIn {
+    /// Always `success`.
+    pub status: String,
+    /// What was done, for people.
+    pub message: String,
+    /// The access token. Send it in the header `Authorization` of every further call.
+    #[oai(rename = "Authorization")]
+    pub authorization: String,
+}
+
+impl SignedIn {
+    /// Success, told as `message`, with a token.
+    #[must_use]
+    pub fn new(message: &str, token: String) -> Self {
+        Self {
+            status: "success".to_owned(),
+            message: message.to_owned(),
+            authorization: token,
+        }
+    }
+}
+
+/// What registration needs.
+#[derive(Clone, Object)]
+#[oai(example)]
+pub struct NewUser {
+    /// E-mail address; unique.
+    pub email: Text,
+    /// Name others see; unique.
+    pub username: Text,
+    /// Password.
+    pub password: Text,
+    /// Name in URLs; unique. One is made up if it is left out.
+    #[oai(skip_serializing_if_is_none)]
+    pub public_id: Option<Text>,
+}
+
+impl poem_openapi::types::Example for NewUser {
+    fn example() -> Self {
+        Self {
+            email: "test1".into(),
+            username: "test1".into(),
+            password: "test1".into(),
+            public_id: Some("test1".into()),
+        }
+    }
+}
+
+/// What logging in needs.
+#[derive(Clone, Object)]
+#[oai(example)]
+pub struct Credentials {
+    /// E-mail address given at registration.
+    pub email: Text,
+    /// Password.
+    pub password: Text,
+}
+
+impl poem_openapi::types::Example for Credentials {
+    fn example() -> Self {
+        Self {
+            email: "test1".into(),
+            password: "test1".into(),
+        }
+    }
+}
+
+/// A user as others see them.
+#[derive(Debug, Clone, Object)]
+pub struct UserProfile {
+    /// Name others see.
+    pub username: String,
+    /// Name in URLs.
+    pub public_id: String,
+    /// E-mail address: only for the user and for admins.
+    #[oai(skip_serializing_if_is_none)]
+    pub email: Option<String>,
+}
+
+/// A user as admins see them.
+#[derive(Debug, Clone, Object)]
+pub struct UserRecord {
+    /// E-mail address.
+    pub email: String,
+    /// Name others see.
+    pub username: String,
+    /// Name in URLs.
+    pub public_id: String,
+}
+
+impl From<User> for UserRecord {
+    fn from(user: User) -> Self {
+        Self {
+            email: user.email,
+            username: user.username,
+            public_id: user.public_id,
+        }
+    }
+}
+
+/// A list of users.
+#[derive(Debug, Clone, Object)]
+pub struct UserList {
+    /// Sorted by public id.
+    pub data: Vec<UserRecord>,
+}
+
+/// A room.
+#[derive(Debug, Clone, Object)]
+pub struct RoomEntry {
+    /// Name.
+    pub name: String,
+}
+
+/// A list of rooms.
+#[derive(Debug, Clone, Object)]
+pub struct RoomList {
+    /// Sorted by name.
+    pub data: Vec<RoomEntry>,
+}
+
+/// What creating a room may be told.
+#[derive(Debug, Clone, Default, Object)]
+#[oai(example)]
+pub struct NewRoom {
+    /// True: only members see the room, and nobody joins by reading or posting.
+    #[oai(default)]
+    pub private: bool,
+}
+
+impl poem_openapi::types::Example for NewRoom {
+    fn example() -> Self {
+        Self::default()
+    }
+}
+
+/// A message to be posted.
+#[derive(Clone, Object)]
+#[oai(example)]
+pub struct NewMessage {
+    /// The text.
+    pub message: Text,
+}
+
+impl poem_openapi::types::Example for NewMessage {
+    fn example() -> Self {
+        Self {
+            message: "test message 1".into(),
+        }
+    }
+}
+
+/// What is wrong with a call. Programs test `code`.
+#[derive(Debug, Clone, Object, Serialize)]
+pub struct Problem {
+    /// Always `fail`.
+    pub status: String,
+    /// Stable reason in snake_case.
+    pub code: String,
+    /// One English sentence for people.
+    pub message: String,
+    /// Names this call in the server's log.
+    pub request_id: String,
+    /// What is wrong with single fields.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors: Option<Vec<FieldProblem>>,
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
+pub struct FieldProblem {
+    /// Name of the field.
+    pub field: String,
+    /// Stable reason in snake_case.
+    pub code: String,
+    /// One English sentence for people.
+    pub message: String,
+}
+
+/// What this installation is and what it accepts.
+#[derive(Debug, Clone, Object)]
+pub struct Info {
+    /// Name of the product.
+    pub name: String,
+    /// Version of the product.
+    pub version: String,
+    /// What single inputs may be.
+    pub limits: InputLimits,
+}
+
+/// What single inputs may be, in characters unless the name says otherwise.
+#[derive(Debug, Clone, Object)]
+pub struct InputLimits {
+    /// Longest message.
+    pub message_max: u32,
+    /// Longest room name.
+    pub room_name_max: u32,
+    /// Longest username.
+    pub username_max: u32,
+    /// Longest e-mail address.
+    pub email_max: u32,
+    /// Shortest password.
+    pub password_min: u32,
+    /// Longest password.
+    pub password_max: u32,
+    /// Largest request body.
+    pub body_max_bytes: u32,
+    /// Messages a user may post a second, on average; 0 for any number.
+    pub post_per_s: u32,
+    /// Messages a user may post at once.
+    pub post_burst: u32,
+    /// Streams a user may have open; 0 for any number.
+    pub streams_per_user: u32,
+}
+
+/// Whether the service can work.
+#[derive(Debug, Clone, Object)]
+pub struct Health {
+    /// `live` or `ready`.
+    pub status: String,
+    /// `alive` or `absent`: whether a worker stores messages now.
+    #[oai(skip_serializing_if_is_none)]
+    pub worker: Option<String>,
+}

@@ -1,0 +1,272 @@
+//! `/chat`: rooms and who is in them.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::domain::{Invalid, RoomName, Timestamp, UserId};
+use shared::storage::Room;
+
+use super::Tag;
+use super::access::Authenticated;
+use super::error::ApiError;
+use super::models::{Done, NewRoom, RoomEntry, RoomList};
+use crate::app::App;
+use crate::control::ControlEvent;
+
+/// Entries of a list at most, and if nothing else is asked for.
+const PAGE_MAX: u32 = 1_000;
+
+/// Answers to listing rooms.
+#[derive(ApiResponse)]
+pub enum RoomPage {
+    /// The rooms.
+    #[oai(status = 200)]
+    Ok(
+        Json<RoomList>,
+        /// The next page, as `<path>; rel="next"`.
+        #[oai(header = "Link")]
+        Option<String>,
+    ),
+}
+
+/// Answers to creating a room.
+#[derive(ApiResponse)]
+pub enum RoomCreated {
+    /// The room exists, and you are in it.
+    #[oai(status = 201)]
+    Created(Json<Done>),
+}
+
+/// Answers to looking a room up.
+#[derive(ApiResponse)]
+pub enum FoundRoom {
+    /// The room.
+    #[oai(status = 200)]
+    Ok(Json<RoomEntry>),
+}
+
+/// Answers to listing the members of a room.
+#[derive(ApiResponse)]
+pub enum MemberPage {
+    /// Their usernames.
+    #[oai(status = 200)]
+    Ok(
+        Json<Vec<String>>,
+        /// The next page, as `<path>; rel="next"`.
+        #[oai(header = "Link")]
+        Option<String>,
+    ),
+}
+
+/// Answers to what leaves nothing to say.
+#[derive(ApiResponse)]
+pub enum NoContent {
+    /// It is done.
+    #[oai(status = 204)]
+    Done,
+}
+
+/// Operations on rooms.
+pub struct RoomsApi;
+
+#[OpenApi]
+impl RoomsApi {
+    /// List rooms
+    ///
+    /// Public rooms and the private ones you are in, sorted by name, in pages.
+    #[oai(path = "/chat", method = "get", operation_id = "listRooms", tag = "Tag::Rooms")]
+    async fn list(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        /// Start behind this name.
+        after: Query<Option<String>>,
+        /// How many at most: 1–1,000.
+        limit: Query<Option<i64>>,
+    ) -> Result<RoomPage, ApiError> {
+        let page = Page::parse(after.0, limit.0)?;
+        let names = app.store.list_rooms(caller.0.session.user.id, &page.after, page.limit).await?;
+        let link = page.link("/chat", names.len(), names.last().map(String::as_str));
+        let data = names.into_iter().map(|name| RoomEntry { name }).collect();
+        Ok(RoomPage::Ok(Json(RoomList { data }), link))
+    }
+
+    /// Create a room
+    ///
+    /// You become its owner and first member. No body is needed.
+    #[oai(
+        path = "/chat/:room",
+        method = "post",
+        operation_id = "createRoom",
+        tag = "Tag::Rooms"
+    )]
+    async fn create(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        /// Name of the room.
+        room: Path<String>,
+        body: Json<Option<NewRoom>>,
+    ) -> Result<RoomCreated, ApiError> {
+        let name = RoomName::parse(&room.0)?;
+        let is_private = body.0.unwrap_or_default().private;
+        app.store.create_room(name, caller.0.session.user.id, is_private, Timestamp::now()).await?;
+        Ok(RoomCreated::Created(Json(Done::new("Chat created."))))
+    }
+
+    /// Look a room up
+    #[oai(path = "/chat/:room", method = "get", operation_id = "getRoom", tag = "Tag::Rooms")]
+    async fn get(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        /// Name of the room.
+        room: Path<String>,
+    ) -> Result<FoundRoom, ApiError> {
+        let room = visible(&app, &room.0, caller.0.session.user.id).await?;
+        Ok(FoundRoom::Ok(Json(RoomEntry {
+            name: room.name.clone(),
+        })))
+    }
+
+    /// Delete a room
+    ///
+    /// For its owner and admins. Its streams end.
+    #[oai(
+        path = "/chat/:room",
+        method = "delete",
+        operation_id = "deleteRoom",
+        tag = "Tag::Leave"
+    )]
+    async fn delete(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        /// Name of the room.
+        room: Path<String>,
+    ) -> Result<NoContent, ApiError> {
+        let user = &caller.0.session.user;
+        let not_found = || ApiError::RoomNotFound(shown(&room.0));
+        let name = RoomName::parse(&room.0).map_err(|_| not_found())?;
+        let room = app.rooms.known_to(&name, user).await?.ok_or_else(not_found)?;
+        if room.owner_id != user.id && !user.is_admin {
+            return Err(ApiError::Forbidden);
+        }
+        let (store, id, now) = (app.store.clone(), room.id, Timestamp::now());
+        let delete = async move { store.delete_room(id, now).await.map(drop) };
+        app.change(delete, ControlEvent::RoomDeleted { room: id, name }).await?;
+        Ok(NoContent::Done)
+    }
+
+    /// List the users of a room
+    ///
+    /// Their usernames, sorted, in pages.
+    #[oai(
+        path = "/chat/:room/users",
+        method = "get",
+        operation_id = "listMembers",
+        tag = "Tag::Rooms"
+    )]
+    async fn members(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        /// Name of the room.
+        room: Path<String>,
+        /// Start behind this username.
+        after: Query<Option<String>>,
+        /// How many at most: 1–1,000.
+        limit: Query<Option<i64>>,
+    ) -> Result<MemberPage, ApiError> {
+        let page = Page::parse(after.0, limit.0)?;
+        let room = visible(&app, &room.0, caller.0.session.user.id).await?;
+        let names = app.store.list_members(room.id, &page.after, page.limit).await?;
+        let path = format!("/chat/{}/users", room.name);
+        let link = page.link(&path, names.len(), names.last().map(String::as_str));
+        Ok(MemberPage::Ok(Json(names), link))
+    }
+
+    /// Leave a room
+    ///
+    /// Your streams of the room end. You join again by reading or posting.
+    #[oai(
+        path = "/chat/:room/message",
+        method = "delete",
+        operation_id = "leaveRoom",
+        tag = "Tag::Leave"
+    )]
+    async fn leave(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        /// Name of the room.
+        room: Path<String>,
+    ) -> Result<NoContent, ApiError> {
+        let user = caller.0.session.user.id;
+        let room = visible(&app, &room.0, user).await?;
+        let (store, room) = (app.store.clone(), room.id);
+        let leave = async move { store.leave(room, user).await };
+        app.change(leave, ControlEvent::MemberRemoved { room, user }).await?;
+        Ok(NoContent::Done)
+    }
+}
+
+/// The room of this name if `user` may see it.
+pub(super) async fn visible(app: &App, name: &str, user: UserId) -> Result<Arc<Room>, ApiError> {
+    let not_found = || ApiError::RoomNotFound(shown(name));
+    let parsed = RoomName::parse(name).map_err(|_| not_found())?;
+    app.rooms.visible(&parsed, user).await?.ok_or_else(not_found)
+}
+
+/// The room of this name with `user` as a member.
+pub(super) async fn joined(app: &App, name: &str, user: UserId) -> Result<Arc<Room>, ApiError> {
+    let not_found = || ApiError::RoomNotFound(shown(name));
+    let parsed = RoomName::parse(name).map_err(|_| not_found())?;
+    app.rooms.joined(&parsed, user, Timestamp::now()).await?.ok_or_else(not_found)
+}
+
+/// As much of a name as fits an error message.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(RoomName::MAX_LEN).collect()
+}
+
+/// Which part of a list is wanted.
+pub(super) struct Page {
+    /// The entry before the first one wanted.
+    pub(super) after: String,
+    /// Entries at most.
+    pub(super) limit: u32,
+}
+
+impl Page {
+    /// Reads the two parameters of a list.
+    pub(super) fn parse(after: Option<String>, limit: Option<i64>) -> Result<Self, ApiError> {
+        let limit = parse_count("limit", limit, PAGE_MAX)?.unwrap_or(PAGE_MAX);
+        Ok(Self {
+            after: after.unwrap_or_default(),
+            limit,
+        })
+    }
+
+    /// The header `Link` to the next page, if this one is full.
+    pub(super) fn link(&self, path: &str, count: usize, last: Option<&str>) -> Option<String> {
+        let full = count >= self.limit as usize;
+        let after = last.filter(|_| full)?;
+        let after = percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC);
+        Some(format!("<{path}?after={after}&limit={}>; rel=\"next\"", self.limit))
+    }
+}
+
+/// Reads a parameter that counts something: from 1 to `max`.
+pub(super) fn parse_count(field: &'static str, value: Option<i64>, max: u32) -> Result<Option<u32>, Invalid> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    match u32::try_from(value) {
+        Ok(count) if (1..=max).contains(&count) => Ok(Some(count)),
+        _ => Err(Invalid::new(field, "out_of_range", format!("Must be from 1 to {max}."))),
+    }
+}

@@ -1,0 +1,96 @@
+//! `/info` and `/health`: about this service.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::payload::Json;
+use poem_openapi::{ApiResponse, OpenApi};
+use redis::AsyncCommands as _;
+use shared::bus::WORKER_LEASE;
+use shared::domain::{Email, MessageText, RoomName, Username};
+
+use super::error::ApiError;
+use super::models::{Health, Info, InputLimits};
+use super::{MAX_BODY_BYTES, Tag};
+use crate::app::App;
+use crate::auth::passwords;
+
+/// Answers about this service.
+#[derive(ApiResponse)]
+pub enum About {
+    /// What this installation is and what it accepts.
+    #[oai(status = 200)]
+    Ok(Json<Info>),
+}
+
+/// Answers about the state of the service.
+#[derive(ApiResponse)]
+pub enum State {
+    /// It works.
+    #[oai(status = 200)]
+    Ok(Json<Health>),
+}
+
+/// Operations on the service itself.
+pub struct ServiceApi;
+
+#[OpenApi(tag = "Tag::Service")]
+#[expect(
+    clippy::unused_async,
+    reason = "the framework calls every operation as an async function"
+)]
+impl ServiceApi {
+    /// Read the limits
+    ///
+    /// What inputs may be, so that an app can check before it sends.
+    #[oai(path = "/info", method = "get", operation_id = "readInfo")]
+    async fn info(&self, app: Data<&Arc<App>>) -> About {
+        let count = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+        let limits = &app.config.limits;
+        About::Ok(Json(Info {
+            name: "Roomcast".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            limits: InputLimits {
+                message_max: count(MessageText::MAX_LEN),
+                room_name_max: count(RoomName::MAX_LEN),
+                username_max: count(Username::MAX_LEN),
+                email_max: count(Email::MAX_LEN),
+                password_min: app.config.accounts.password_min_length.into(),
+                password_max: count(passwords::MAX_LENGTH),
+                body_max_bytes: count(MAX_BODY_BYTES),
+                post_per_s: limits.post_per_s,
+                post_burst: limits.post_burst,
+                streams_per_user: limits.streams_per_user,
+            },
+        }))
+    }
+
+    /// Is the process alive?
+    ///
+    /// For supervisors: a failure means that the process should be restarted.
+    #[oai(path = "/health/live", method = "get", operation_id = "checkLive")]
+    async fn live(&self) -> State {
+        State::Ok(Json(Health {
+            status: "live".to_owned(),
+            worker: None,
+        }))
+    }
+
+    /// Can it serve?
+    ///
+    /// For load balancers: 503 while it stops, or while SQL or Redis cannot be reached. Without a worker messages are
+    /// still accepted; they appear when one is back.
+    #[oai(path = "/health/ready", method = "get", operation_id = "checkReady")]
+    async fn ready(&self, app: Data<&Arc<App>>) -> Result<State, ApiError> {
+        if app.lifecycle.soft.is_cancelled() {
+            return Err(ApiError::Unavailable);
+        }
+        app.store.ping().await?;
+        let worker = app.redis.clone().exists(WORKER_LEASE).await;
+        let worker: bool = worker.map_err(|_: redis::RedisError| ApiError::Unavailable)?;
+        Ok(State::Ok(Json(Health {
+            status: "ready".to_owned(),
+            worker: Some(if worker { "alive" } else { "absent" }.to_owned()),
+        })))
+    }
+}

@@ -1,0 +1,151 @@
+//! `GET /chat/{room}/message`: following a room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::http::{HeaderValue, header};
+use poem::web::Data;
+use poem::{Body, IntoResponse, Response};
+use poem_openapi::param::{Header, Path, Query};
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::{ApiResponse, OpenApi};
+use shared::domain::{RoomName, StreamCursor, Timestamp};
+
+use super::Tag;
+use super::access::{Authenticated, ClientAddress};
+use super::error::ApiError;
+use super::rooms::{parse_count, shown};
+use crate::app::App;
+use crate::live::{Bounds, LiveStream, OpenFeed, Start};
+
+/// Largest `limit` of the bounded mode.
+const BOUNDED_MESSAGES_MAX: u32 = 10_000;
+
+/// Largest `wait_s` of the bounded mode.
+const BOUNDED_SECONDS_MAX: u32 = 300;
+
+/// Largest `max_replay`.
+const REPLAY_MAX: u32 = 1_000_000_000;
+
+/// An open stream of server-sent events.
+///
+/// The framework's own event stream encodes every event once per subscriber and documents an array.
+pub struct EventStream(Body);
+
+impl Payload for EventStream {
+    const CONTENT_TYPE: &'static str = "text/event-stream";
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")))
+    }
+}
+
+impl IntoResponse for EventStream {
+    fn into_response(self) -> Response {
+        let mut response = Response::builder().content_type(Self::CONTENT_TYPE).body(self.0);
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        headers.insert("X-Accel-Buffering", HeaderValue::from_static("no"));
+        response
+    }
+}
+
+impl ApiResponse for EventStream {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "The stream is open. See the schemas `Message` and `StreamEvent` for what its data is.",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: Self::CONTENT_TYPE,
+                    schema: Self::schema_ref(),
+                }],
+                headers: vec![],
+            }],
+        }
+    }
+
+    fn register(_registry: &mut Registry) {}
+}
+
+/// Operations on streams.
+pub struct StreamApi;
+
+#[OpenApi(tag = "Tag::Stream")]
+impl StreamApi {
+    /// Follow a room
+    ///
+    /// Server-sent events: first `ready`, then every message, and `ping` in silence. Joins a public room. After a cut,
+    /// send the last `id` you got as `Last-Event-ID`: everything you missed comes first, however long you were away.
+    ///
+    /// Swagger UI shows a stream only when it ends, so try it with `limit` and `wait_s`, and post from another tab.
+    #[oai(path = "/chat/:room/message", method = "get", operation_id = "followRoom")]
+    #[expect(clippy::too_many_arguments, reason = "one for each parameter of the operation")]
+    async fn follow(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        address: ClientAddress,
+        /// Name of the room.
+        room: Path<String>,
+        /// The last id you got.
+        #[oai(name = "Last-Event-ID")]
+        last_event_id: Header<Option<String>>,
+        /// The same for clients that cannot set headers; the header wins.
+        #[oai(name = "last_event_id")]
+        last_event_id_query: Query<Option<String>>,
+        /// If you missed more messages than this, get a `reset` instead of them.
+        max_replay: Query<Option<i64>>,
+        /// End after this many messages: 1–10,000.
+        limit: Query<Option<i64>>,
+        /// End after this many seconds: 1–300.
+        wait_s: Query<Option<i64>>,
+    ) -> Result<EventStream, ApiError> {
+        let bounds = Bounds {
+            messages: parse_count("limit", limit.0, BOUNDED_MESSAGES_MAX)?,
+            time: parse_count("wait_s", wait_s.0, BOUNDED_SECONDS_MAX)?.map(|s| Duration::from_secs(s.into())),
+        };
+        let max_replay = match max_replay.0 {
+            Some(0) => Some(0),
+            more => parse_count("max_replay", more, REPLAY_MAX)?,
+        };
+        let caller = caller.0;
+        let user = caller.session.user.id;
+        let not_found = || ApiError::RoomNotFound(shown(&room.0));
+        let name = RoomName::parse(&room.0).map_err(|_| not_found())?;
+        let joined = app.rooms.joined(&name, user, Timestamp::now()).await?;
+        let joined = joined.ok_or_else(not_found)?;
+        let place = app.places.take(user, address.0).await?;
+        let connection = app.connections.register(user, caller.session_id, joined.id);
+        // Whoever was shut out before this line was not found in the register; whoever is from now on, will be.
+        app.sessions.check(caller.session_id).await?;
+        if !app.rooms.is_open_to(&joined, &name, user).await? {
+            return Err(not_found());
+        }
+        let feed = app.hub.open(&joined).await?;
+        let cursor = [last_event_id.0, last_event_id_query.0].into_iter().flatten().find(|raw| !raw.is_empty());
+        let start = start(&app, &feed, cursor.as_deref(), max_replay).await?;
+        let stream = LiveStream::new(
+            (feed, app.store.clone()),
+            (connection, place),
+            start,
+            bounds,
+            app.config.streams.settings(),
+            (caller.session.expires_on, Timestamp::now()),
+            app.lifecycle.soft.clone(),
+        );
+        Ok(EventStream(Body::from_bytes_stream(stream.into_chunks())))
+    }
+}
+
+/// Where the stream begins. A client may have heard from another gateway what this one has not yet: SQL knows.
+async fn start(app: &App, feed: &OpenFeed, cursor: Option<&str>, max_replay: Option<u32>) -> Result<Start, ApiError> {
+    let mut head = feed.head();
+    let claimed = cursor.and_then(|raw| StreamCursor::parse(raw).ok());
+    if claimed.is_some_and(|cursor| cursor.seq > head) {
+        head = app.hub.refresh(feed).await?;
+    }
+    Ok(Start::decide(cursor, feed.epoch, head, max_replay))
+}

@@ -1,0 +1,145 @@
+//! What the handlers work with.
+
+use std::sync::Arc;
+
+use deadpool_redis::Pool;
+use redis::Client;
+use redis::aio::ConnectionManager;
+use shared::bus;
+use shared::lifecycle::Lifecycle;
+use shared::storage::{Installation, Store, StoreError};
+
+use tokio::sync::Notify;
+
+use crate::StartError;
+use crate::accept::Acceptor;
+use crate::auth::keys;
+use crate::auth::passwords::Passwords;
+use crate::auth::sessions::Sessions;
+use crate::auth::tokens::Tokens;
+use crate::coherent::ControlLink;
+use crate::config::Config;
+use crate::control::{self, ControlEvent, TellError};
+use crate::limits::Limits;
+use crate::live::{Connections, Hub, Places, Subscriber};
+use crate::rooms::Rooms;
+
+/// Why a change was not carried through.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// It was not written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It stands, and the other gateways could not be told.
+    #[error(transparent)]
+    Tell(#[from] TellError),
+    /// A fault of ours.
+    #[error("a change panicked")]
+    Panicked,
+}
+
+/// One gateway's state. What is not in here is in SQL or Redis.
+pub struct App {
+    /// Settings.
+    pub config: Config,
+    /// Users, sessions, rooms and messages.
+    pub store: Store,
+    /// Tokens to callers.
+    pub sessions: Sessions,
+    /// Hashing.
+    pub passwords: Passwords,
+    /// Rooms as callers see them.
+    pub rooms: Rooms,
+    /// How often something may be done.
+    pub limits: Limits,
+    /// The way into the accept log.
+    pub acceptor: Acceptor,
+    /// Feeds of rooms.
+    pub hub: Hub,
+    /// Open streams.
+    pub connections: Connections,
+    /// How many streams a client may have.
+    pub places: Places,
+    /// Redis, for telling other gateways.
+    pub pool: Pool,
+    /// Redis, for everything that need not wait behind posts.
+    pub redis: ConnectionManager,
+    /// What is fixed for this installation.
+    pub installation: Installation,
+    /// Asks for a comparison of what is open here with SQL.
+    pub recheck: Notify,
+    /// How the process stops.
+    pub lifecycle: Lifecycle,
+}
+
+impl App {
+    /// Puts the parts together; nothing runs yet.
+    pub fn new(
+        config: Config,
+        (store, installation): (Store, Installation),
+        client: &Client,
+        (subscriber, link): (Subscriber, ControlLink),
+        lifecycle: Lifecycle,
+    ) -> Result<Arc<Self>, StartError> {
+        let keys = keys::load_or_create(&config.accounts.signing_key_file)?;
+        let tokens = Tokens::new(&keys, config.accounts.token_ttl());
+        // Two connections: a burst of posts does not delay the counting of limits, nor the other way round.
+        let hot = bus::shared_connection(client).map_err(StartError::RedisUrl)?;
+        let counting = bus::shared_connection(client).map_err(StartError::RedisUrl)?;
+        let limits = &config.limits;
+        let places = Places::new(counting.clone(), limits.streams_per_user, limits.streams_per_address);
+        Ok(Arc::new(Self {
+            sessions: Sessions::new(tokens, store.clone(), link.clone()),
+            passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
+            rooms: Rooms::new(store.clone(), link),
+            limits: Limits::new(&config.limits, counting.clone()),
+            acceptor: Acceptor::new(hot, store.clone(), installation),
+            hub: Hub::new(store.clone(), installation, subscriber),
+            connections: Connections::default(),
+            places,
+            recheck: Notify::new(),
+            pool: bus::pool(client),
+            redis: counting.clone(),
+            installation,
+            lifecycle,
+            store,
+            config,
+        }))
+    }
+
+    /// Makes a change in SQL, acts on it here and tells the other gateways.
+    ///
+    /// Once begun it is carried through even if the caller goes away: a change that is not acted on would leave streams
+    /// open. A gateway that was not told nevertheless finds out by its own comparison, see [`crate::ears`].
+    pub async fn change(
+        self: &Arc<Self>,
+        write: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+        event: ControlEvent,
+    ) -> Result<(), ChangeError> {
+        let app = Arc::clone(self);
+        let change = self.lifecycle.tracker.spawn(async move {
+            write.await?;
+            app.act_on(&event);
+            Ok(control::tell(&app.pool, &event).await?)
+        });
+        change.await.unwrap_or(Err(ChangeError::Panicked))
+    }
+
+    /// Forgets what is no longer true and ends the streams that are no longer allowed.
+    pub fn act_on(&self, event: &ControlEvent) {
+        match event {
+            ControlEvent::SessionRevoked { user, session } => {
+                self.sessions.forget(*session);
+                self.connections.end_session(*user, *session);
+            }
+            ControlEvent::MemberRemoved { room, user } => {
+                self.rooms.forget_member(*room, *user);
+                self.connections.end_member(*room, *user);
+            }
+            ControlEvent::RoomDeleted { room, name } => {
+                self.rooms.forget_room(name);
+                self.connections.end_room(*room);
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Passwords, kept as argon2id hashes.
+//!
+//! A hash takes 19 MiB and some 20 ms of a core, so as many run at once as there are cores, on the blocking pool; a
+//! short queue waits, and whoever comes after that is told to come again.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Argon2, Params};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// Longest accepted password, in characters.
+pub const MAX_LENGTH: usize = 128;
+
+/// Hashes that may wait for a core.
+const QUEUE: usize = 32;
+
+/// How long one may wait.
+const QUEUE_TIME: Duration = Duration::from_secs(1);
+
+/// Why a password was not hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// All cores are hashing and the queue is full.
+    #[error("too many passwords are being hashed")]
+    Busy,
+    /// The hash function failed.
+    #[error("hashing failed")]
+    Failed,
+}
+
+/// What a login attempt proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The password is right.
+    Right,
+    /// The password is right, and its hash should be made anew with today's parameters.
+    RightButWeak,
+    /// The password is wrong.
+    Wrong,
+}
+
+/// Hashes and verifies passwords. Clones share the bounds.
+#[derive(Clone)]
+pub struct Passwords {
+    cores: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
+    /// Verified when the user is unknown, so that the answer takes the same time.
+    dummy: Arc<str>,
+}
+
+impl Passwords {
+    /// A hasher for this machine's cores.
+    pub fn new() -> Result<Self, HashError> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            cores: Arc::new(Semaphore::new(cores)),
+            queue: Arc::new(Semaphore::new(cores + QUEUE)),
+            dummy: hash_now("nobody has this password")?.into(),
+        })
+    }
+
+    /// The hash of `password` in PHC string format.
+    pub async fn hash(&self, password: String) -> Result<String, HashError> {
+        self.on_a_core(move || hash_now(&password)).await?
+    }
+
+    /// Compares `password` with `hash`; without a hash the answer is wrong after the same time.
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<Verdict, HashError> {
+        let dummy = Arc::clone(&self.dummy);
+        self.on_a_core(move || {
+            let verdict = verify_now(&password, hash.as_deref().unwrap_or(&dummy));
+            if hash.is_some() { verdict } else { Verdict::Wrong }
+        })
+        .await
+    }
+
+    async fn on_a_core<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, HashError> {
+        let _place = self.queue.try_acquire().map_err(|_| HashError::Busy)?;
+        let core = timeout(QUEUE_TIME, Arc::clone(&self.cores).acquire_owned()).await;
+        let core = core.map_err(|_| HashError::Busy)?.map_err(|_| HashError::Failed)?;
+        // The core is given back when the work is done, even if the caller has gone away meanwhile.
+        let done = spawn_blocking(move || {
+            let _core = core;
+            work()
+        });
+        done.await.map_err(|_| HashError::Failed)
+    }
+}
+
+fn hash_now(password: &str) -> Result<String, HashError> {
+    let hash = Argon2::default().hash_password(password.as_bytes()).map_err(|_| HashError::Failed)?;
+    Ok(hash.to_string())
+}
+
+fn verify_now(password: &str, hash: &str) -> Verdict {
+    let Ok(parsed) = PasswordHash::new(hash) else {
+        return Verdict::Wrong;
+    };
+    if Argon2::default().verify_password(password.as_bytes(), &parsed).is_err() {
+        return Verdict::Wrong;
+    }
+    let strong = Params::try_from(&parsed).is_ok_and(|used| {
+        used.m_cost() >= Params::DEFAULT_M_COST
+            && used.t_cost() >= Params::DEFAULT_T_COST
+            && used.p_cost() >= Params::DEFAULT_P_COST
+    });
+    if strong { Verdict::Right } else { Verdict::RightButWeak }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_password_of_a_known_user_is_right() {
+        let passwords = Passwords::new().unwrap();
+        let hash = passwords.hash("test1".to_owned()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        let verify =
+            |password: &str, hash: Option<&str>| passwords.verify(password.to_owned(), hash.map(str::to_owned));
+        assert_eq!(verify("test1", Some(&hash)).await, Ok(Verdict::Right));
+        assert_eq!(verify("test2", Some(&hash)).await, Ok(Verdict::Wrong));
+        assert_eq!(verify("nobody has this password", None).await, Ok(Verdict::Wrong));
+        assert_eq!(verify("test1", Some("garbage")).await, Ok(Verdict::Wrong));
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_older_parameters_is_renewed() {
+        let weak =
+            Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, Params::new(8, 1, 1, None).unwrap());
+        let hash = weak.hash_password(b"test1").unwrap().to_string();
+        assert_eq!(verify_now("test1", &hash), Verdict::RightButWeak);
+    }
+
+    #[tokio::test]
+    async fn more_than_the_queue_holds_is_refused_at_once() {
+        let passwords = Passwords::new().unwrap();
+        let _all = passwords
+            .queue
+            .try_acquire_many(u32::try_from(passwords.queue.available_permits()).unwrap())
+            .unwrap();
+        assert_eq!(passwords.hash("test1".to_owned()).await, Err(HashError::Busy));
+    }
+}

@@ -1,0 +1,98 @@
+//! Sessions: what makes a token stop working before it expires.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::domain::{SessionId, Timestamp};
+use shared::storage::{Session, Store, StoreError};
+
+use super::tokens::{Refused, Tokens};
+use crate::coherent::{CoherentCache, ControlLink};
+
+/// Sessions kept in memory.
+const CACHED: u64 = 100_000;
+
+/// How long one is kept before it is read again.
+const CACHED_FOR: Duration = Duration::from_secs(30);
+
+/// Who is calling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The session of the token.
+    pub session_id: SessionId,
+    /// Its user and expiry.
+    pub session: Session,
+}
+
+/// Why a caller is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAuthenticated {
+    /// The token is refused.
+    #[error(transparent)]
+    Token(#[from] Refused),
+    /// The session was ended.
+    #[error("the session was ended")]
+    Revoked,
+    /// It could not be found out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Turns tokens into callers.
+pub struct Sessions {
+    tokens: Tokens,
+    store: Store,
+    cache: CoherentCache<SessionId, Arc<Caller>>,
+}
+
+impl Sessions {
+    /// Sessions in `store`, carried by `tokens`.
+    #[must_use]
+    pub fn new(tokens: Tokens, store: Store, link: ControlLink) -> Self {
+        Self {
+            tokens,
+            store,
+            cache: CoherentCache::new(CACHED, CACHED_FOR, link),
+        }
+    }
+
+    /// Opens a session for `user` and returns its token.
+    pub async fn open(&self, user: &shared::storage::User, now: Timestamp) -> Result<String, StoreError> {
+        let id = SessionId(uuid::Uuid::new_v4());
+        self.store.create_session(id, user.id, self.tokens.expiry(now), now).await?;
+        Ok(self.tokens.issue(id, &user.public_id, now))
+    }
+
+    /// The caller who presents `token`.
+    pub async fn authenticate(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, NotAuthenticated> {
+        let caller = self.check(self.tokens.verify(token)?).await?;
+        if caller.session.expires_on <= now {
+            return Err(Refused::Expired.into());
+        }
+        Ok(caller)
+    }
+
+    /// The caller of this session, if it was not ended.
+    pub async fn check(&self, id: SessionId) -> Result<Arc<Caller>, NotAuthenticated> {
+        let load = async {
+            let found = self.store.session(id).await?;
+            Ok::<_, StoreError>(found.map(|session| {
+                Arc::new(Caller {
+                    session_id: id,
+                    session,
+                })
+            }))
+        };
+        self.cache.get_or_load(&id, load).await?.ok_or(NotAuthenticated::Revoked)
+    }
+
+    /// Forgets what is known of a session that was ended.
+    pub fn forget(&self, id: SessionId) {
+        self.cache.forget(&id);
+    }
+
+    /// Forgets what is known of all sessions.
+    pub fn forget_all(&self) {
+        self.cache.forget_all();
+    }
+}

@@ -1,0 +1,169 @@
+//! Access tokens: JWTs signed with HMAC-SHA-256 by a key that all gateways share.
+//!
+//! Nothing in a token steers how it is verified: the algorithm is fixed, and `kid` only picks one of our own keys.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use shared::domain::{SessionId, Timestamp};
+use uuid::Uuid;
+
+use crate::digest::short_digest;
+
+/// Longest token that is looked at, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 4 * 1024;
+
+/// Who issues our tokens, and for whom.
+const ISSUER: &str = "roomcast";
+
+/// What a token says it is for (`typ` of RFC 9068).
+const TOKEN_TYPE: &str = "at+jwt";
+
+/// Difference of clocks between gateways that is forgiven, in seconds.
+const LEEWAY_S: u64 = 5;
+
+/// The claims of a token, all of them required.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: String,
+    exp: i64,
+    nbf: i64,
+    iat: i64,
+    jti: Uuid,
+    sid: Uuid,
+}
+
+/// Why a token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It was ours and its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// It is not a token of ours.
+    #[error("the token is not valid")]
+    Invalid,
+}
+
+/// Issues and verifies tokens.
+pub struct Tokens {
+    signing: (Header, EncodingKey),
+    verifying: HashMap<String, DecodingKey>,
+    validation: Validation,
+    ttl: Duration,
+}
+
+impl Tokens {
+    /// Tokens that live for `ttl`, signed by the first of `keys` and verified by any of them.
+    #[must_use]
+    pub fn new(keys: &[Vec<u8>], ttl: Duration) -> Self {
+        let signing = keys.first().map_or(&[][..], Vec::as_slice);
+        let mut header = Header::new(Algorithm::HS256);
+        header.typ = Some(TOKEN_TYPE.to_owned());
+        header.kid = Some(key_id(signing));
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.leeway = LEEWAY_S;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[ISSUER]);
+        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp", "nbf"]);
+        Self {
+            signing: (header, EncodingKey::from_secret(signing)),
+            verifying: keys.iter().map(|key| (key_id(key), DecodingKey::from_secret(key))).collect(),
+            validation,
+            ttl,
+        }
+    }
+
+    /// When a session that begins `now` ends.
+    #[must_use]
+    pub fn expiry(&self, now: Timestamp) -> Timestamp {
+        now.plus(self.ttl)
+    }
+
+    /// A token for `session` of the user with this public id.
+    ///
+    #[must_use]
+    pub fn issue(&self, session: SessionId, public_id: &str, now: Timestamp) -> String {
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: ISSUER.to_owned(),
+            sub: public_id.to_owned(),
+            exp: self.expiry(now).seconds(),
+            nbf: now.seconds(),
+            iat: now.seconds(),
+            jti: Uuid::now_v7(),
+            sid: session.0,
+        };
+        let (header, key) = &self.signing;
+        jsonwebtoken::encode(header, &claims, key).expect("an HMAC key signs any claims")
+    }
+
+    /// The session a token was issued for. Whether it still stands is the session store's to say.
+    pub fn verify(&self, token: &str) -> Result<SessionId, Refused> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Refused::Invalid);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Invalid)?;
+        if header.typ.as_deref() != Some(TOKEN_TYPE) {
+            return Err(Refused::Invalid);
+        }
+        let key = header.kid.as_ref().and_then(|kid| self.verifying.get(kid)).ok_or(Refused::Invalid)?;
+        let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.validation);
+        match decoded {
+            Ok(token) => Ok(SessionId(token.claims.sid)),
+            Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => Err(Refused::Expired),
+            Err(_) => Err(Refused::Invalid),
+        }
+    }
+}
+
+/// Name of a key, which tells nothing of it.
+fn key_id(key: &[u8]) -> String {
+    short_digest(&[key])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    fn key(seed: u8) -> Vec<u8> {
+        (0..32).map(|i| i ^ seed).collect()
+    }
+
+    #[test]
+    fn a_token_names_its_session() {
+        let tokens = Tokens::new(&[key(1)], DAY);
+        let session = SessionId(Uuid::new_v4());
+        let token = tokens.issue(session, "test1", Timestamp::now());
+        assert_eq!(tokens.verify(&token), Ok(session));
+    }
+
+    #[test]
+    fn keys_can_be_rotated_without_logging_anybody_out() {
+        let session = SessionId(Uuid::new_v4());
+        let old = Tokens::new(&[key(1)], DAY).issue(session, "test1", Timestamp::now());
+        assert_eq!(Tokens::new(&[key(2), key(1)], DAY).verify(&old), Ok(session));
+        assert_eq!(Tokens::new(&[key(2)], DAY).verify(&old), Err(Refused::Invalid));
+    }
+
+    #[test]
+    fn an_expired_token_is_told_from_a_forged_one() {
+        let tokens = Tokens::new(&[key(1)], DAY);
+        let long_ago = Timestamp(Timestamp::now().0 - 2 * 86_400_000);
+        let token = tokens.issue(SessionId(Uuid::new_v4()), "test1", long_ago);
+        assert_eq!(tokens.verify(&token), Err(Refused::Expired));
+        let later = Timestamp(Timestamp::now().0 + 60_000);
+        let token = tokens.issue(SessionId(Uuid::new_v4()), "test1", later);
+        assert_eq!(tokens.verify(&token), Err(Refused::Invalid));
+        for garbage in ["", "x", "a.b.c", &"x".repeat(5_000)] {
+            assert_eq!(tokens.verify(garbage), Err(Refused::Invalid));
+        }
+    }
+}

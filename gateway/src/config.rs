@@ -1,0 +1,204 @@
+//! Settings of the gateway.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::live::StreamSettings;
+use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
+use shared::settings::{LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+
+/// Serves the HTTP API and the live streams.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "gateway", version)]
+pub struct Config {
+    /// Address to listen on.
+    #[arg(long, env = "GATEWAY_LISTEN", default_value = "127.0.0.1:5000")]
+    pub listen: SocketAddr,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub storage: StorageArgs,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub redis: RedisArgs,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub accounts: AccountArgs,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub streams: StreamArgs,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    /// Proxies in front of this gateway, as addresses or networks such as `10.0.0.0/8`.
+    ///
+    /// Only from these is `X-Forwarded-For` believed, read from the right.
+    #[arg(long = "trusted-proxy", env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = parse_network)]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Origins whose web pages may call the API, such as `https://chat.example.org`.
+    #[arg(long = "cors-origin", env = "CORS_ORIGINS", value_delimiter = ',', value_parser = parse_origin)]
+    pub cors_origins: Vec<String>,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub log: LogArgs,
+
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+fn parse_origin(raw: &str) -> Result<String, String> {
+    let host = raw.strip_prefix("https://").or_else(|| raw.strip_prefix("http://"));
+    let is_host = |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*');
+    match host {
+        Some(host) if is_host(host) => Ok(raw.to_owned()),
+        _ => Err("not an origin such as https://chat.example.org".to_owned()),
+    }
+}
+
+fn parse_network(raw: &str) -> Result<IpNet, String> {
+    let network = raw.parse().or_else(|_| raw.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "not an address or network".to_owned())
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Print the OpenAPI document and exit.
+    Openapi,
+    /// Make a registered user an admin and exit.
+    GrantAdmin {
+        /// The user's name.
+        username: String,
+    },
+}
+
+/// Accounts and tokens.
+#[derive(Debug, Clone, Args)]
+pub struct AccountArgs {
+    /// File with the keys of access tokens, one a line in hexadecimal; made with a random key if it is not there.
+    ///
+    /// The first key signs, all of them verify. Every gateway needs the same file. At least 32 bytes a key.
+    #[arg(long, env = "SIGNING_KEY_FILE", default_value = ".data/signing.key")]
+    pub signing_key_file: PathBuf,
+
+    /// Seconds until an access token expires.
+    #[arg(long, env = "TOKEN_TTL_S", default_value_t = 30 * 24 * 3600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub token_ttl_s: u64,
+
+    /// Shortest accepted password, in characters.
+    #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=128))]
+    pub password_min_length: u16,
+
+    /// Demand e-mail addresses of the form `name@host.tld`.
+    #[arg(long, env = "STRICT_EMAIL")]
+    pub strict_email: bool,
+
+    /// Make the first user who registers an admin. For trying out only.
+    #[arg(long, env = "FIRST_USER_IS_ADMIN")]
+    pub first_user_is_admin: bool,
+}
+
+impl AccountArgs {
+    /// The life of a token as a duration.
+    #[must_use]
+    pub fn token_ttl(&self) -> Duration {
+        Duration::from_secs(self.token_ttl_s)
+    }
+}
+
+/// Live streams.
+#[derive(Debug, Clone, Args)]
+pub struct StreamArgs {
+    /// Seconds of silence after which a stream sends a ping.
+    #[arg(long, env = "STREAM_HEARTBEAT_S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub heartbeat_s: u64,
+
+    /// Longest life of a stream in seconds; each ends after 80–100 % of it, so that they do not return together.
+    #[arg(long, env = "STREAM_MAX_AGE_S", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub stream_max_age_s: u64,
+}
+
+impl StreamArgs {
+    /// The settings as streams take them.
+    #[must_use]
+    pub fn settings(&self) -> StreamSettings {
+        StreamSettings {
+            heartbeat: Duration::from_secs(self.heartbeat_s),
+            max_age: Duration::from_secs(self.stream_max_age_s),
+        }
+    }
+}
+
+/// What one client may take. 0 switches a limit off.
+#[derive(Debug, Clone, Args)]
+pub struct LimitArgs {
+    /// Connections this gateway holds at most.
+    #[arg(long, env = "GATEWAY_MAX_CONNECTIONS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+
+    /// Messages a user may post a second, on average.
+    #[arg(long, env = "POST_PER_S", default_value_t = 10)]
+    pub post_per_s: u32,
+
+    /// Messages a user may post at once.
+    #[arg(long, env = "POST_BURST", default_value_t = 30)]
+    pub post_burst: u32,
+
+    /// Logins tried on one account in 5 minutes.
+    #[arg(long, env = "LOGIN_PER_ACCOUNT", default_value_t = 10)]
+    pub login_per_account: u32,
+
+    /// Logins tried from one address in a minute.
+    #[arg(long, env = "LOGIN_PER_ADDRESS", default_value_t = 30)]
+    pub login_per_address: u32,
+
+    /// Users registered from one address in an hour.
+    #[arg(long, env = "REGISTER_PER_ADDRESS", default_value_t = 5)]
+    pub register_per_address: u32,
+
+    /// Streams one user may have open.
+    #[arg(long, env = "STREAMS_PER_USER", default_value_t = 10)]
+    pub streams_per_user: u32,
+
+    /// Streams one address may have open.
+    #[arg(long, env = "STREAMS_PER_ADDRESS", default_value_t = 100)]
+    pub streams_per_address: u32,
+
+    /// Accepted messages of a partition that may wait for the worker before posts are refused with 503.
+    #[arg(long, env = "BACKLOG_PER_PARTITION", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub backlog_per_partition: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn the_readme_lists_every_setting_as_it_is() {
+        let readme = include_str!("../../README.md");
+        let mut rows = shared::settings::readme_rows(&Config::command());
+        rows.retain(|row| !readme.lines().any(|line| line == row));
+        assert!(rows.is_empty(), "README.md lacks these rows:\n{}", rows.join("\n"));
+    }
+}

@@ -1,0 +1,154 @@
+//! The gateway: HTTP in, server-sent events out.
+//!
+//! - [`api`] spells the product in HTTP; [`docs`] shows it to people.
+//! - [`auth`] says who is calling, [`rooms`] what they may see, [`limits`] how often.
+//! - [`accept`] takes messages; from there on they are never lost. The gateway itself stores no message.
+//! - [`live`] sends stored messages to whoever follows a room; [`message`] is the object they become.
+//! - [`control`] and [`coherent`] keep what gateways remember true across all of them.
+//! - [`server`] is the accept loop around it all.
+//!
+//! A gateway holds nothing that is not in SQL or Redis: add copies of it, and kill them, at will.
+
+pub mod accept;
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod coherent;
+mod config;
+pub mod control;
+mod digest;
+pub mod docs;
+pub mod ears;
+pub mod limits;
+pub mod live;
+pub mod message;
+pub mod rooms;
+pub mod server;
+
+use std::sync::Arc;
+
+pub use config::{Command, Config};
+use shared::bus::{self, warn_about_redis};
+use shared::domain::Username;
+use shared::lifecycle::Lifecycle;
+use shared::settings::EXIT_USAGE;
+use shared::storage::{Installation, OpenError, Role, Store, StoreError};
+use tokio::net::TcpListener;
+use tracing::info;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::coherent::ControlLink;
+use crate::live::{Subscriber, run_subscriber};
+use crate::server::ServerLimits;
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log filter cannot be read.
+    #[error("ROOMCAST_LOG is not a filter: {0}")]
+    LogFilter(#[from] shared::telemetry::InvalidFilter),
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(std::io::Error),
+    /// The Redis URL cannot be read.
+    #[error("REDIS_URL must be of the form redis://[user:password@]host:port[/db]: {0}")]
+    RedisUrl(redis::RedisError),
+    /// There are no keys for access tokens.
+    #[error("SIGNING_KEY_FILE: {0}")]
+    Keys(#[from] auth::keys::KeyError),
+    /// Passwords cannot be hashed.
+    #[error("passwords cannot be hashed")]
+    Hashing,
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0} (GATEWAY_LISTEN): {1}")]
+    Listen(std::net::SocketAddr, std::io::Error),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A part of the gateway ended unasked.
+    #[error("the gateway stopped because a part of it failed")]
+    Failed,
+    /// There is nobody of this name.
+    #[error("there is no user named '{0}'")]
+    NoSuchUser(String),
+}
+
+impl StartError {
+    /// 64 for settings that cannot work, 1 for what may work the next time.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::LogFilter(_)
+            | Self::RedisUrl(_)
+            | Self::Keys(_)
+            | Self::Open(OpenError::UnknownScheme | OpenError::Partitions { .. }) => EXIT_USAGE,
+            Self::Signals(_)
+            | Self::Hashing
+            | Self::Listen(..)
+            | Self::Open(_)
+            | Self::Store(_)
+            | Self::Failed
+            | Self::NoSuchUser(_) => 1,
+        }
+    }
+}
+
+/// Fails if settings cannot work that are not looked at before the socket is bound.
+pub fn check_settings(config: &Config) -> Result<(), StartError> {
+    bus::client(config.redis.redis_url.expose()).map_err(StartError::RedisUrl)?;
+    Ok(())
+}
+
+async fn open_store(config: &Config) -> Result<(Store, Installation), StartError> {
+    let store = Store::open(config.storage.database_url.expose(), Role::Gateway).await?;
+    let installation = store.migrate(config.storage.partitions, Uuid::new_v4().as_u64_pair().0).await?;
+    Ok((store, installation))
+}
+
+/// Makes the user named `username` an admin.
+pub async fn grant_admin(config: &Config, username: &str) -> Result<(), StartError> {
+    let (store, _) = open_store(config).await?;
+    let no_such_user = || StartError::NoSuchUser(username.to_owned());
+    let name = Username::parse(username).map_err(|_| no_such_user())?;
+    let found = store.grant_admin(&name).await?;
+    store.close().await;
+    if found { Ok(()) } else { Err(no_such_user()) }
+}
+
+/// Serves on `listener` until `lifecycle` stops it.
+pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) -> Result<(), StartError> {
+    let client = bus::client(config.redis.redis_url.expose()).map_err(StartError::RedisUrl)?;
+    let (store, installation) = open_store(&config).await?;
+    let (subscriber, commands) = Subscriber::new();
+    let link = ControlLink::default();
+    let backlog = config.limits.backlog_per_partition;
+    let limits = ServerLimits {
+        max_connections: config.limits.max_connections as usize,
+        ..ServerLimits::default()
+    };
+    let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
+    let app = App::new(config, (store.clone(), installation), &client, (subscriber, link.clone()), lifecycle.clone())?;
+    let stop = || soft.clone();
+    lifecycle.spawn_essential("the subscriber", run_subscriber(client, commands, Arc::clone(&app), link, stop()));
+    lifecycle.spawn_essential("the keeper of feeds", app.hub.clone().keep(stop()));
+    lifecycle.spawn_essential("the keeper of places", app.places.clone().keep(stop()));
+    lifecycle.spawn_essential("the comparison with SQL", Arc::clone(&app).keep_true(stop()));
+    lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
+    lifecycle.tracker.spawn(warn_about_redis(app.redis.clone(), stop()));
+    if let Ok(address) = listener.local_addr() {
+        info!(http.address = %address, "serving on http://{address}/");
+    }
+    server::serve(listener, api::endpoint(&app), limits, soft.clone(), hard).await;
+    lifecycle.drain().await;
+    store.close().await;
+    info!("the gateway has stopped");
+    if lifecycle.has_failed() {
+        Err(StartError::Failed)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! How often a client may do something, counted in Redis so that it holds across all gateways.
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::Script;
+use redis::aio::ConnectionManager;
+use shared::domain::{Email, UserId};
+
+use crate::config::LimitArgs;
+use crate::digest::short_digest;
+
+/// The generic cell rate algorithm (ITU-T I.371): the key holds the time at which the bucket is full again.
+///
+/// KEYS: the bucket. ARGV: time between two tokens in µs, tokens the bucket holds. Returns 0, or the µs to wait.
+/// Redis's own clock counts, so that gateways need not agree on the time.
+static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local t = redis.call('TIME')
+         local now = t[1] * 1000000 + t[2]
+         local gap, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+         local full = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+         local wait = full + gap - now - gap * burst
+         if wait > 0 then return wait end
+         redis.call('SET', KEYS[1], string.format('%.0f', full + gap), 'PX', math.ceil((full + gap - now) / 1000))
+         return 0",
+    )
+});
+
+/// How often something may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rate {
+    /// Time in which one more is allowed.
+    every: Duration,
+    /// How many are allowed at once.
+    burst: u32,
+}
+
+impl Rate {
+    /// `count` in each `period`, all at once if need be; `None` if `count` is 0, which means no limit.
+    fn per(period: Duration, count: u32) -> Option<Self> {
+        (count > 0).then(|| Self {
+            every: period / count,
+            burst: count,
+        })
+    }
+}
+
+/// Why something may not be done now.
+#[derive(Debug, thiserror::Error)]
+pub enum Limited {
+    /// It was done too often.
+    #[error("done too often")]
+    TooOften {
+        /// When it may be done again.
+        retry_after: Duration,
+    },
+    /// It cannot be counted.
+    #[error("cannot count: {0}")]
+    Redis(#[from] redis::RedisError),
+}
+
+/// The limits of this installation.
+pub struct Limits {
+    connection: ConnectionManager,
+    post: Option<Rate>,
+    login_account: Option<Rate>,
+    login_address: Option<Rate>,
+    register: Option<Rate>,
+}
+
+impl Limits {
+    /// The limits of `args`, counted through `connection`.
+    #[must_use]
+    pub fn new(args: &LimitArgs, connection: ConnectionManager) -> Self {
+        let post = Rate::per(Duration::from_secs(1), args.post_per_s);
+        Self {
+            connection,
+            post: post.map(|rate| Rate {
+                burst: args.post_burst.max(1),
+                ..rate
+            }),
+            login_account: Rate::per(Duration::from_mins(5), args.login_per_account),
+            login_address: Rate::per(Duration::from_mins(1), args.login_per_address),
+            register: Rate::per(Duration::from_hours(1), args.register_per_address),
+        }
+    }
+
+    /// Counts a message posted by `user`.
+    pub async fn post(&self, user: UserId) -> Result<(), Limited> {
+        self.take(self.post, "post", user.0).await
+    }
+
+    /// Counts an attempt to log in from `address`.
+    pub async fn login_from(&self, address: IpAddr) -> Result<(), Limited> {
+        self.take(self.login_address, "login:address", network(address)).await
+    }
+
+    /// Counts an attempt to log in as `email`, whether or not there is such an account: the answer must not tell.
+    pub async fn login_as(&self, email: &Email) -> Result<(), Limited> {
+        self.take(self.login_account, "login:account", short_digest(&[email.as_str().as_bytes()])).await
+    }
+
+    /// Counts a registration from `address`.
+    pub async fn register(&self, address: IpAddr) -> Result<(), Limited> {
+        self.take(self.register, "register", network(address)).await
+    }
+
+    async fn take(&self, rate: Option<Rate>, what: &str, who: impl std::fmt::Display) -> Result<(), Limited> {
+        let Some(rate) = rate else {
+            return Ok(());
+        };
+        let micros = u64::try_from(rate.every.as_micros()).unwrap_or(u64::MAX);
+        let wait: u64 = TAKE
+            .key(format!("limit:{what}:{who}"))
+            .arg(micros)
+            .arg(rate.burst)
+            .invoke_async(&mut self.connection.clone())
+            .await?;
+        match wait {
+            0 => Ok(()),
+            wait => Err(Limited::TooOften {
+                retry_after: Duration::from_micros(wait),
+            }),
+        }
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the /64 network an IPv6 client can choose addresses from.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_client_cannot_multiply_itself() {
+        let network_of = |raw: &str| network(raw.parse().unwrap());
+        assert_eq!(network_of("2001:db8::1"), network_of("2001:db8::ffff:2"));
+        assert_ne!(network_of("2001:db8::1"), network_of("2001:db8:0:1::1"));
+        assert_eq!(network_of("::ffff:10.0.0.1"), network_of("10.0.0.1"));
+    }
+
+    #[test]
+    fn no_count_means_no_limit() {
+        assert_eq!(Rate::per(Duration::from_mins(1), 0), None);
+        let rate = Rate::per(Duration::from_mins(1), 30).unwrap();
+        assert_eq!((rate.every, rate.burst), (Duration::from_secs(2), 30));
+    }
+}

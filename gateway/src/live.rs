@@ -1,0 +1,25 @@
+//! Live streams: one feed per room and process, one cursor per connection.
+//!
+//! ```text
+//! Redis channel ──► subscriber ──► feed (ring of finished frames) ──► stream ──► connection
+//!                                   ▲  gap: filled once per room        │  fell off the ring:
+//!                                   └────────────── SQL ◄───────────────┘  reads history, joins again
+//! ```
+//!
+//! A room event is only a hint. A feed takes the seq after its last one and nothing else: a smaller one is a repetition,
+//! a larger one a gap that is filled from SQL. A comparison of heads every second finds what no event told. So what a
+//! stream sends is the room's history, and a reconnecting client reads on from where it was.
+
+mod connections;
+pub mod feed;
+pub mod frame;
+mod hub;
+mod places;
+mod stream;
+mod subscriber;
+
+pub use connections::{ByeReason, Connection, Connections};
+pub use hub::{Hub, OpenError, OpenFeed};
+pub use places::{NoPlace, Place, Places};
+pub use stream::{Bounds, LiveStream, Start, StreamSettings};
+pub use subscriber::{Commands, Listener, Subscriber, run as run_subscriber};

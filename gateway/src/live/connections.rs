@@ -1,0 +1,186 @@
+//! Which streams are open here, and for whom: to end them when their user may no longer read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use serde::Serialize;
+use shared::domain::{RoomId, SessionId, UserId};
+use tokio_util::sync::CancellationToken;
+
+/// Why the server ends a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ByeReason {
+    /// The token's time is over.
+    TokenExpired,
+    /// The session was ended.
+    Revoked,
+    /// The user is no longer in the room, or the room is gone.
+    Removed,
+    /// The gateway stops.
+    Shutdown,
+    /// The stream has lived its time.
+    MaxAge,
+    /// The client asked for no more than this.
+    Bounded,
+}
+
+/// One open stream; it leaves the register when dropped.
+pub struct Connection {
+    /// Whose it is.
+    pub user: UserId,
+    /// By which session.
+    pub session: SessionId,
+    /// What it follows.
+    pub room: RoomId,
+    ended: CancellationToken,
+    reason: OnceLock<ByeReason>,
+    register: Connections,
+}
+
+impl Connection {
+    /// Waits until the stream must end and says why.
+    pub async fn ended(&self) -> ByeReason {
+        self.ended.cancelled().await;
+        self.reason.get().copied().unwrap_or(ByeReason::Revoked)
+    }
+
+    /// Why the stream must end, if it must.
+    #[must_use]
+    pub fn must_end(&self) -> Option<ByeReason> {
+        self.reason.get().copied()
+    }
+
+    /// Makes the stream end; the first reason stands.
+    pub fn end(&self, reason: ByeReason) {
+        let _ = self.reason.set(reason);
+        self.ended.cancel();
+    }
+}
+
+/// The register of open streams. Clones share it.
+#[derive(Clone, Default)]
+pub struct Connections {
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
+    by_user: HashMap<UserId, Vec<std::sync::Weak<Connection>>>,
+}
+
+impl Connections {
+    /// Registers a stream of `room`.
+    #[must_use]
+    pub fn register(&self, user: UserId, session: SessionId, room: RoomId) -> Arc<Connection> {
+        let connection = Arc::new(Connection {
+            user,
+            session,
+            room,
+            ended: CancellationToken::new(),
+            reason: OnceLock::new(),
+            register: self.clone(),
+        });
+        self.open().by_user.entry(user).or_default().push(Arc::downgrade(&connection));
+        connection
+    }
+
+    /// Ends the streams of a session.
+    pub fn end_session(&self, user: UserId, session: SessionId) {
+        self.end_where(Some(user), ByeReason::Revoked, |connection| connection.session == session);
+    }
+
+    /// Ends a user's streams of a room.
+    pub fn end_member(&self, room: RoomId, user: UserId) {
+        self.end_where(Some(user), ByeReason::Removed, |connection| connection.room == room);
+    }
+
+    /// Ends all streams of a room.
+    pub fn end_room(&self, room: RoomId) {
+        self.end_where(None, ByeReason::Removed, |connection| connection.room == room);
+    }
+
+    /// All open streams.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        self.open().by_user.values().flatten().filter_map(std::sync::Weak::upgrade).collect()
+    }
+
+    fn end_where(&self, user: Option<UserId>, reason: ByeReason, which: impl Fn(&Connection) -> bool) {
+        let candidates: Vec<Arc<Connection>> = match user {
+            Some(user) => {
+                let open = self.open();
+                open.by_user.get(&user).into_iter().flatten().filter_map(std::sync::Weak::upgrade).collect()
+            }
+            None => self.all(),
+        };
+        // Outside the lock: the last holder of a connection takes the lock when it drops it.
+        for connection in candidates {
+            if which(&connection) {
+                connection.end(reason);
+            }
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut open = self.register.open();
+        if let Some(of_user) = open.by_user.get_mut(&self.user) {
+            of_user.retain(|connection| connection.strong_count() > 0);
+            if of_user.is_empty() {
+                open.by_user.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn open(register: &Connections, user: i64, session: u128, room: i64) -> Arc<Connection> {
+        register.register(UserId(user), SessionId(Uuid::from_u128(session)), RoomId(room))
+    }
+
+    #[test]
+    fn a_stream_ends_with_its_session_its_membership_or_its_room() {
+        let register = Connections::default();
+        let streams = [
+            open(&register, 1, 1, 1),
+            open(&register, 1, 2, 1),
+            open(&register, 2, 3, 1),
+            open(&register, 2, 3, 2),
+        ];
+        let ended = || streams.iter().map(|stream| stream.must_end()).collect::<Vec<_>>();
+        register.end_session(UserId(1), SessionId(Uuid::from_u128(1)));
+        assert_eq!(ended(), [Some(ByeReason::Revoked), None, None, None]);
+        register.end_member(RoomId(1), UserId(2));
+        assert_eq!(ended(), [Some(ByeReason::Revoked), None, Some(ByeReason::Removed), None]);
+        register.end_room(RoomId(1));
+        assert_eq!(
+            ended(),
+            [
+                Some(ByeReason::Revoked),
+                Some(ByeReason::Removed),
+                Some(ByeReason::Removed),
+                None
+            ]
+        );
+    }
+
+    #[test]
+    fn a_closed_stream_leaves_the_register() {
+        let register = Connections::default();
+        let streams = [open(&register, 1, 1, 1), open(&register, 1, 1, 2)];
+        assert_eq!(register.all().len(), 2);
+        drop(streams);
+        assert!(register.open().by_user.is_empty());
+    }
+}

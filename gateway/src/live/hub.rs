@@ -1,0 +1,248 @@
+//! The feeds of this process: opened by the first reader of a room, repaired from SQL, closed when nobody reads.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::bus::{RoomEvent, room_channel};
+use shared::domain::{RoomId, Seq};
+use shared::storage::{Installation, Room, Store, StoreError, Window};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::feed::Feed;
+use super::subscriber::Subscriber;
+
+/// How often the heads of the rooms read here are compared with SQL, so that a lost event shows late but shows.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+
+/// Rooms compared by one query.
+const ROOMS_AT_ONCE: usize = 1_000;
+
+/// Messages read at once to fill a gap.
+const GAP_PAGE: u32 = 500;
+
+/// How long a feed stays without readers. A phone that changes networks is back before.
+const IDLE_TIME: Duration = Duration::from_secs(10);
+
+/// How long a reader waits for a feed to start.
+const OPEN_TIME: Duration = Duration::from_secs(5);
+
+/// Why a feed cannot be read now.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The subscription was not made in time.
+    #[error("live events cannot be subscribed to")]
+    NoSubscription,
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The feeds of this process. Clones share them.
+#[derive(Clone)]
+pub struct Hub {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    installation: Installation,
+    subscriber: Subscriber,
+    feeds: Mutex<HashMap<RoomId, Arc<Slot>>>,
+}
+
+struct Slot {
+    feed: Feed,
+    started: OnceCell<()>,
+    readers: AtomicUsize,
+    idle_since: Mutex<Instant>,
+    repairing: AtomicBool,
+}
+
+/// A feed that stays open for as long as this is held.
+pub struct OpenFeed(Arc<Slot>);
+
+impl Deref for OpenFeed {
+    type Target = Feed;
+
+    fn deref(&self) -> &Feed {
+        &self.0.feed
+    }
+}
+
+impl Drop for OpenFeed {
+    fn drop(&mut self) {
+        *lock(&self.0.idle_since) = Instant::now();
+        self.0.readers.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Hub {
+    /// A hub without feeds.
+    #[must_use]
+    pub fn new(store: Store, installation: Installation, subscriber: Subscriber) -> Self {
+        let shared = Shared {
+            store,
+            installation,
+            subscriber,
+            feeds: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The feed of `room`, started if it was not.
+    pub async fn open(&self, room: &Room) -> Result<OpenFeed, OpenError> {
+        let open = {
+            let mut feeds = lock(&self.shared.feeds);
+            let slot = feeds.entry(room.id).or_insert_with(|| Arc::new(self.slot(room)));
+            slot.readers.fetch_add(1, Ordering::Acquire);
+            OpenFeed(Arc::clone(slot))
+        };
+        let start = open.0.started.get_or_try_init(|| self.start(&open));
+        timeout(OPEN_TIME, start).await.map_err(|_| OpenError::NoSubscription)??;
+        Ok(open)
+    }
+
+    fn slot(&self, room: &Room) -> Slot {
+        let Installation { epoch, .. } = self.shared.installation;
+        Slot {
+            feed: Feed::new(room, room.epoch(epoch), self.shared.installation.partition_of(room.id)),
+            started: OnceCell::new(),
+            readers: AtomicUsize::new(0),
+            idle_since: Mutex::new(Instant::now()),
+            repairing: AtomicBool::new(false),
+        }
+    }
+
+    /// Subscribes first and reads the head then: what is stored in between is heard of.
+    async fn start(&self, open: &OpenFeed) -> Result<(), OpenError> {
+        if !self.shared.subscriber.subscribe(room_channel(open.partition, open.room)).await {
+            return Err(OpenError::NoSubscription);
+        }
+        let head = self.shared.store.head(open.room).await?;
+        open.start(head);
+        self.hear_of(&open.0, head);
+        Ok(())
+    }
+
+    /// Takes what a room's channel brought.
+    pub fn hear(&self, room: RoomId, payload: &[u8]) {
+        let Some(slot) = lock(&self.shared.feeds).get(&room).cloned() else {
+            return;
+        };
+        match RoomEvent::decode(payload) {
+            Ok(event) if event.room == room => {
+                if slot.feed.take(&event.messages) {
+                    self.repair(slot);
+                }
+            }
+            Ok(_) => warn!(room.id = room.0, "an event of another room came on the channel of room {}", room.0),
+            Err(error) => warn!(room.id = room.0, error = %error, "unreadable event: {error}"),
+        }
+    }
+
+    /// Notes that SQL has messages of a feed up to `head`.
+    fn hear_of(&self, slot: &Arc<Slot>, head: Seq) {
+        if slot.feed.hear_of(head) {
+            self.repair(Arc::clone(slot));
+        }
+    }
+
+    /// The room's last seq by SQL, for a reader whose position is ahead of the feed; the feed catches up.
+    pub async fn refresh(&self, open: &OpenFeed) -> Result<Seq, StoreError> {
+        let head = self.shared.store.head(open.room).await?;
+        self.hear_of(&open.0, head);
+        Ok(head)
+    }
+
+    /// Reads from SQL what a feed is missing, once for all its readers.
+    fn repair(&self, slot: Arc<Slot>) {
+        if slot.repairing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let store = self.shared.store.clone();
+        let hub = self.clone();
+        tokio::spawn(async move {
+            let filled = fill(&store, &slot.feed).await;
+            slot.repairing.store(false, Ordering::Release);
+            match filled {
+                // Something may have been heard of after the last look and before the line above.
+                Ok(()) if slot.feed.is_missing_some() => hub.repair(slot),
+                Ok(()) => {}
+                // The comparison of heads comes back to it.
+                Err(error) => {
+                    warn!(room.id = slot.feed.room.0, error = %error, "cannot read missing messages: {error}");
+                }
+            }
+        });
+    }
+
+    /// Compares heads and closes idle feeds, every second until `stop` is cancelled.
+    pub async fn keep(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            self.close_idle();
+            self.compare_heads().await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(COMPARE_EVERY) => {}
+            }
+        }
+    }
+
+    /// Finds what no event told of.
+    pub async fn compare_heads(&self) {
+        let slots: Vec<Arc<Slot>> =
+            lock(&self.shared.feeds).values().filter(|slot| slot.started.initialized()).cloned().collect();
+        for some in slots.chunks(ROOMS_AT_ONCE) {
+            let rooms: Vec<RoomId> = some.iter().map(|slot| slot.feed.room).collect();
+            match self.shared.store.heads(&rooms).await {
+                Ok(heads) => {
+                    for slot in some {
+                        self.hear_of(slot, heads.get(&slot.feed.room).copied().unwrap_or_default());
+                    }
+                }
+                Err(error) => warn!(error = %error, "cannot compare heads: {error}"),
+            }
+        }
+    }
+
+    fn close_idle(&self) {
+        let subscriber = &self.shared.subscriber;
+        lock(&self.shared.feeds).retain(|room, slot| {
+            let idle = slot.readers.load(Ordering::Acquire) == 0 && lock(&slot.idle_since).elapsed() > IDLE_TIME;
+            // Said under the lock: whoever opens the room again subscribes after this.
+            let close = idle && subscriber.unsubscribe(room_channel(slot.feed.partition, *room));
+            if close {
+                debug!(room.id = room.0, "nobody reads room {} here any more", room.0);
+            }
+            !close
+        });
+    }
+}
+
+async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
+    loop {
+        let heard = feed.heard();
+        let page = store.history(feed.room, Window::After(feed.head()), GAP_PAGE).await?;
+        if page.messages.is_empty() {
+            // Whoever told of more was wrong.
+            feed.forget(heard);
+            return Ok(());
+        }
+        if !feed.take(&page.messages) {
+            return Ok(());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that is guarded here can be left half changed by a panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,54 @@
+//! Starts the gateway: settings, socket, run, exit code.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use gateway::{Command, Config, StartError};
+use shared::lifecycle::Lifecycle;
+use shared::{settings, telemetry};
+use tokio::net::TcpListener;
+
+/// Gives the large blocks of password hashing back to the system, which glibc's allocator does not.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = match settings::parse::<Config>() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match start(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            settings::complain("gateway", &error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn start(config: Config) -> Result<(), StartError> {
+    telemetry::init(&config.log)?;
+    match &config.command {
+        Some(Command::Openapi) => {
+            // Nobody is left to tell if standard output is closed.
+            let _ = std::io::stdout().write_all(gateway::api::document().as_bytes());
+            Ok(())
+        }
+        Some(Command::GrantAdmin { username }) => {
+            gateway::grant_admin(&config, username).await?;
+            let _ = writeln!(std::io::stdout(), "{username} is an admin");
+            Ok(())
+        }
+        None => {
+            gateway::check_settings(&config)?;
+            // One stream is one descriptor; where the limit cannot be raised, the accept loop lives with it.
+            let _ = rlimit::increase_nofile_limit(u64::MAX);
+            let lifecycle = Lifecycle::new();
+            lifecycle.watch_signals(config.shutdown.deadline()).map_err(StartError::Signals)?;
+            let address = config.listen;
+            let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen(address, error))?;
+            gateway::run(config, listener, lifecycle).await
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What a connection is doing, from which follows until when it may go on doing it.
+//!
+//! hyper's `header_read_timeout` is not used: its clock starts when hyper begins to wait for a head, so it closes idle
+//! keep-alive connections too, at the deadline meant for half-sent heads (hyper 1.12, `poll_read_head` and
+//! `State::idle`), and HTTP/2 has none at all. Here the socket reports bytes and the exchanges report requests.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::ServerLimits;
+
+/// The state of one connection, shared by its socket, its requests and the loop that drives it.
+///
+/// The lock is held for a few instructions and never together with another one. Only an HTTP/2 connection, whose
+/// requests are tasks of their own, ever contends for it.
+#[derive(Debug)]
+pub(super) struct Activity(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// When `phase` began.
+    since: Instant,
+    /// Requests handed to the endpoint whose response is not finished.
+    running: u32,
+    /// Whether bytes of a response may still wait in hyper's buffer.
+    unsent: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// A part of a request head has come.
+    Head,
+    /// At least one request is being answered.
+    Running,
+    /// Between requests.
+    Idle,
+}
+
+impl Activity {
+    /// A new connection, whose first byte has just come.
+    pub(super) fn new() -> Arc<Self> {
+        let state = State {
+            phase: Phase::Head,
+            since: Instant::now(),
+            running: 0,
+            unsent: false,
+        };
+        Arc::new(Self(Mutex::new(state)))
+    }
+
+    /// The connection speaks HTTP/2, where bytes between requests are no sign of a half-sent head.
+    pub(super) fn multiplexed(&self) {
+        self.state().enter(Phase::Idle);
+    }
+
+    /// Bytes came in (HTTP/1.1 only): between requests they begin the next head.
+    pub(super) fn received(&self) {
+        let mut state = self.state();
+        if state.phase == Phase::Idle {
+            state.enter(Phase::Head);
+        }
+    }
+
+    /// hyper has written out everything it had.
+    pub(super) fn flushed(&self) {
+        let mut state = self.state();
+        if state.running == 0 {
+            state.unsent = false;
+        }
+    }
+
+    /// Whether no request is being answered and nothing of an earlier response is left to send.
+    ///
+    /// What hyper writes then over HTTP/1.1 is its own answer to a head it cannot parse.
+    pub(super) fn owes_nothing(&self) -> bool {
+        let state = self.state();
+        state.running == 0 && !state.unsent
+    }
+
+    /// Until when the present phase may last; `None` while a request is being answered.
+    pub(super) fn deadline(&self, limits: &ServerLimits) -> Option<Instant> {
+        let state = self.state();
+        let bound: Duration = match state.phase {
+            Phase::Running => return None,
+            Phase::Head => limits.header_deadline,
+            Phase::Idle => limits.idle_deadline,
+        };
+        Some(state.since + bound)
+    }
+
+    /// A poisoned lock is taken all the same: the state is whole after every statement, and a panicking endpoint must
+    /// still be counted out.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.since = Instant::now();
+    }
+}
+
+/// One request, from the end of its head until its response is handed over or dropped.
+#[derive(Debug)]
+pub(super) struct Running(Arc<Activity>);
+
+impl Running {
+    pub(super) fn start(activity: &Arc<Activity>) -> Self {
+        let mut state = activity.state();
+        state.running += 1;
+        state.unsent = true;
+        state.enter(Phase::Running);
+        drop(state);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.running -= 1;
+        if state.running == 0 {
+            state.enter(Phase::Idle);
+        }
+    }
+}

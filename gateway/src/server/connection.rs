@@ -1,0 +1,80 @@
+//! One connection from accept to close.
+//!
+//! HTTP/1.1 and HTTP/2 have separate paths and only share the loop that watches the deadlines (`drive`). The HTTP/1.1
+//! path lets hyper end without shutting the socket down and takes it back through `into_parts`.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
+use tracing::debug;
+
+use super::{
+    activity::Activity,
+    drive::{Conversation, End, drive},
+    exchange::Exchange,
+    refusal::{self, Refusal},
+    shared::Shared,
+    socket::{self, Protocol, Socket},
+};
+
+/// Serves one connection until it ends, and then gives its place back.
+pub(super) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit) {
+    // Fails when the client is gone already.
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    if let Err(error) = socket::configure(&stream, shared.limits.write_stall) {
+        debug!(%error, "socket options refused");
+    }
+    let protocol = tokio::select! {
+        () = shared.soft.cancelled() => return,
+        protocol = timeout(shared.limits.first_byte_deadline, socket::sniff(&stream)) => protocol,
+    };
+    let Ok(Ok(protocol)) = protocol else { return };
+    let activity = Activity::new();
+    let socket = Socket::new(stream, protocol, Arc::clone(&activity), shared.limits.write_stall);
+    let exchange = Exchange {
+        app: Arc::clone(&shared.app),
+        local,
+        peer,
+        activity,
+    };
+    match protocol {
+        Protocol::Http1 => http1(&shared, socket, exchange).await,
+        // Boxed: it is larger than the other, and every connection would pay for it.
+        Protocol::Http2 => Box::pin(http2(&shared, socket, exchange)).await,
+    }
+}
+
+async fn http1(shared: &Shared, socket: Socket, exchange: Exchange) {
+    let activity = Arc::clone(&exchange.activity);
+    let mut connection = shared.http1.serve_connection(TokioIo::new(socket), exchange);
+    let end = drive(shared, &mut connection, &activity).await;
+    let socket = connection.into_parts().io.into_inner();
+    match end {
+        End::Complete => refusal::close(socket.into_stream()).await,
+        End::Failed(error) => match Refusal::of_head(&error) {
+            Some(refusal) if socket.withheld() => {
+                refusal::answer(socket.into_stream(), refusal).await;
+            }
+            _ => debug!(%error, "connection ended early"),
+        },
+        End::Overdue => debug!("connection closed at its deadline"),
+    }
+}
+
+async fn http2(shared: &Shared, socket: Socket, exchange: Exchange) {
+    let activity = Arc::clone(&exchange.activity);
+    activity.multiplexed();
+    let mut connection = shared.http2.serve_connection(TokioIo::new(socket), exchange);
+    match drive(shared, &mut connection, &activity).await {
+        End::Complete => {}
+        End::Failed(error) => debug!(%error, "connection ended early"),
+        End::Overdue => {
+            // Tells the client first, so that it does not lose a request that is on its way.
+            connection.finish();
+            let _ = timeout(refusal::CLOSING_DEADLINE, connection).await;
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The socket of one connection: its TCP options, the protocol spoken over it, and the deadline of a stalled writer.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+
+use super::activity::Activity;
+
+/// How an HTTP/2 connection begins when the client knows that we speak it (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Between two looks at a preface that comes in pieces, which no client in use sends.
+const PIECEMEAL_PAUSE: Duration = Duration::from_millis(20);
+/// A connection without traffic is probed after this, which also keeps address translators from forgetting it.
+const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
+/// Between two probes.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+/// Bytes that the kernel takes from us before it has sent them. By default Linux lets them grow with `tcp_wmem`: a
+/// reader that had stopped held 3.5 MB of a stream, and with this 48 KiB, hyper's own buffer included.
+#[cfg(target_os = "linux")]
+const KERNEL_BACKLOG_BYTES: u32 = 32 * 1024;
+
+/// The version of HTTP that a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Sets the options of an accepted socket. `patience` is how long sent bytes may stay unacknowledged.
+pub(super) fn configure(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    // Frames are small and written whole: Nagle's algorithm would hold each back until the last is acknowledged (40 ms).
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY))?;
+    #[cfg(target_os = "linux")]
+    {
+        // Bytes already in the kernel are beyond our own write deadline; this is theirs. Elsewhere the keepalive finds
+        // a dead peer, later.
+        socket.set_tcp_user_timeout(Some(patience))?;
+        socket.set_tcp_notsent_lowat(KERNEL_BACKLOG_BYTES)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience;
+    Ok(())
+}
+
+/// Tells which protocol the client speaks, without taking anything from the socket.
+///
+/// Not by reading and replaying: hyper would get a first read of a few bytes and double its read buffer for the rest.
+pub(super) async fn sniff(stream: &TcpStream) -> io::Result<Protocol> {
+    let mut start = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut start).await?;
+        if seen == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if start[..seen] != PREFACE[..seen] {
+            return Ok(Protocol::Http1);
+        }
+        if seen == PREFACE.len() {
+            return Ok(Protocol::Http2);
+        }
+        // The socket stays readable, so peeking cannot wait for the next byte.
+        sleep(PIECEMEAL_PAUSE).await;
+    }
+}
+
+/// A TCP stream that gives up on a peer which takes nothing.
+///
+/// A blocked write, flush or shutdown arms a timer and any progress drops it. When it expires the connection is reset,
+/// so that the kernel frees what it still holds for that peer.
+///
+/// For HTTP/1.1 it also withholds hyper's own answers to malformed heads, which are empty and cannot be configured: what
+/// is written while no response is owed is not sent, and whoever drives the connection answers instead.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    protocol: Protocol,
+    activity: Arc<Activity>,
+    write_stall: Duration,
+    /// There while a write is blocked. Boxed: that is rare, and a timer is larger than all the rest.
+    stalled: Option<Pin<Box<Sleep>>>,
+    withheld: bool,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, protocol: Protocol, activity: Arc<Activity>, write_stall: Duration) -> Self {
+        Self {
+            stream,
+            protocol,
+            activity,
+            write_stall,
+            stalled: None,
+            withheld: false,
+        }
+    }
+
+    /// Whether an answer of hyper's own was kept back, so that the client still waits for one.
+    pub(super) fn withheld(&self) -> bool {
+        self.withheld
+    }
+
+    /// The bare stream.
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Passes the outcome of a write on, unless the peer has been taking nothing for too long.
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stalled = None;
+            return outcome;
+        }
+        let patience = self.write_stall;
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(timer.as_mut().poll(cx));
+        // If it fails, the connection is closed instead of reset.
+        let _ = self.stream.set_zero_linger();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
+    }
+
+    /// Whether bytes written now are hyper's own answer to a head it could not parse. Remembers it if so.
+    fn withhold(&mut self) -> bool {
+        let withhold = self.protocol == Protocol::Http1 && self.activity.owes_nothing();
+        self.withheld |= withhold;
+        withhold
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.protocol == Protocol::Http1 && buf.filled().len() > before {
+            self.activity.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.withhold() {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.in_time(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.withhold() {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.in_time(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes the socket only when its own buffer is empty (hyper 1.12, `Buffered::poll_flush`).
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        let outcome = self.in_time(cx, outcome);
+        if matches!(outcome, Poll::Ready(Ok(()))) {
+            self.activity.flushed();
+        }
+        outcome
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.in_time(cx, outcome)
+    }
+}

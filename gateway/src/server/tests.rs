@@ -1,0 +1,186 @@
+//! The accept loop over real sockets: what clients see, and what the endpoint sees of clients that misbehave.
+
+mod clients;
+mod deadlines;
+mod shutdown;
+
+use std::time::Duration;
+
+use http::StatusCode;
+use poem::Response;
+
+use super::{AcceptFailures, ServerLimits};
+use clients::{Server, TestResult, eventually};
+
+#[tokio::test]
+async fn a_connection_answers_one_request_after_the_other() -> TestResult {
+    let server = Server::start(ServerLimits::default(), clients::greeting).await?;
+    let mut client = server.connect().await?;
+    for _ in 0..2 {
+        client.send("GET /hello HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+        let answer = client.answer().await?;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+    }
+    client.send("GET /hello HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await?;
+    assert_eq!(client.answer().await?.status, 200);
+    client.closed().await
+}
+
+/// Closing at once would reset the connection, and a client that is still sending would fail before it reads.
+#[tokio::test]
+async fn an_answer_given_before_the_body_was_read_arrives() -> TestResult {
+    let server = Server::start(ServerLimits::default(), clients::greeting).await?;
+    let mut client = server.connect().await?;
+    let (part, parts) = ("x".repeat(16 * 1024), 32);
+    let length = part.len() * parts;
+    let head = format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n");
+    client.send(&head).await?;
+    eventually(client.stream.readable()).await??;
+    for _ in 0..parts {
+        client.send(&part).await?;
+    }
+    assert_eq!(client.answer().await?.body, "hello");
+    Ok(())
+}
+
+#[tokio::test]
+async fn http2_is_spoken_with_prior_knowledge() -> TestResult {
+    let server = Server::start(ServerLimits::default(), clients::greeting).await?;
+    let mut client = server.connect_http2().await?;
+    for _ in 0..2 {
+        let (status, body) = client.get("/hello").await?;
+        assert_eq!((status, body.as_str()), (StatusCode::OK, "hello"));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_drops_its_stream_though_nothing_is_written() -> TestResult {
+    let (silent, mut dropped) = clients::silent_stream();
+    let server = Server::start(ServerLimits::default(), silent).await?;
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    client.until("first").await?;
+    drop(client);
+    eventually(dropped.recv()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_told_to_come_back() -> TestResult {
+    let limits = ServerLimits {
+        max_connections: 1,
+        ..ServerLimits::default()
+    };
+    let server = Server::start(limits, clients::greeting).await?;
+    let mut first = server.connect().await?;
+    first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    first.answer().await?;
+
+    let mut second = server.connect().await?;
+    second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    let answer = second.answer().await?;
+    assert_eq!(answer.status, 503);
+    assert!(answer.head.contains("retry-after: 5\r\n"), "{}", answer.head);
+    answer.assert_error("busy")?;
+    second.closed().await?;
+
+    drop(first);
+    // The place is free as soon as the server has noticed.
+    eventually(async {
+        loop {
+            let mut third = server.connect().await?;
+            third.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+            if third.answer().await?.status == 200 {
+                return TestResult::Ok(());
+            }
+        }
+    })
+    .await?
+}
+
+#[tokio::test]
+async fn a_panicking_endpoint_costs_only_its_connection() -> TestResult {
+    let server = Server::start(ServerLimits::default(), |request: poem::Request| {
+        assert!(request.uri().path() != "/panic", "asked for");
+        Response::builder().body("well")
+    })
+    .await?;
+    let mut client = server.connect().await?;
+    client.send("GET /panic HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    client.closed().await?;
+
+    let mut http2 = server.connect_http2().await?;
+    assert!(http2.get("/panic").await.is_err(), "a request whose handler panicked was answered");
+    assert_eq!(http2.get("/").await?.0, StatusCode::OK, "the other requests of the connection go on");
+
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    assert_eq!(client.answer().await?.body, "well");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_malformed_head_is_answered_in_the_error_shape() -> TestResult {
+    let server = Server::start(ServerLimits::default(), clients::greeting).await?;
+    let mut client = server.connect().await?;
+    client.send("this is not HTTP\r\n\r\n").await?;
+    let answer = client.answer().await?;
+    assert_eq!(answer.status, 400);
+    answer.assert_error("malformed_request")?;
+    client.closed().await
+}
+
+#[tokio::test]
+async fn a_malformed_second_head_is_answered_in_the_error_shape() -> TestResult {
+    let server = Server::start(ServerLimits::default(), clients::greeting).await?;
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    assert_eq!(client.answer().await?.status, 200);
+    client.send("GET / HTTP/1.1\r\nno colon\r\n\r\n").await?;
+    let answer = client.answer().await?;
+    assert_eq!(answer.status, 400);
+    answer.assert_error("malformed_request")?;
+    client.closed().await
+}
+
+/// The withholding of hyper's answers must never take a byte of ours.
+#[tokio::test]
+async fn a_malformed_head_sent_along_with_a_good_one_leaves_its_answer_whole() -> TestResult {
+    let server = Server::start(ServerLimits::default(), clients::greeting).await?;
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nthis is not HTTP\r\n\r\n").await?;
+    let answer = client.answer().await?;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+    assert_eq!(client.answer().await?.status, 400);
+    client.closed().await
+}
+
+#[tokio::test]
+async fn a_head_past_the_limit_is_answered_in_the_error_shape() -> TestResult {
+    let server = Server::start(ServerLimits::default(), clients::greeting).await?;
+    let mut client = server.connect().await?;
+    client
+        .send(&format!("GET / HTTP/1.1\r\nhost: test\r\nfiller: {}\r\n\r\n", "x".repeat(32 * 1024)))
+        .await?;
+    let answer = client.answer().await?;
+    assert_eq!(answer.status, 431);
+    answer.assert_error("headers_too_large")?;
+    client.closed().await
+}
+
+#[test]
+fn failing_accepts_slow_down_to_one_a_second_and_recover() {
+    let full = std::io::Error::from_raw_os_error(24);
+    let mut failures = AcceptFailures::default();
+    let pauses: Vec<_> = (0..10).map(|_| failures.note(&full).as_millis()).collect();
+    assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+    failures.over();
+    assert_eq!(failures.note(&full), Duration::from_millis(5));
+}
+
+#[test]
+fn a_client_that_left_the_queue_slows_nobody_down() {
+    let mut failures = AcceptFailures::default();
+    assert_eq!(failures.note(&std::io::ErrorKind::ConnectionAborted.into()), Duration::ZERO);
+}

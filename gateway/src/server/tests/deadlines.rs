@@ -1,0 +1,150 @@
+//! Clients that let the server wait.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
+
+use super::clients::{self, Server, TestResult, eventually};
+use crate::server::{
+    ServerLimits,
+    activity::{Activity, Running},
+    socket::{Protocol, Socket},
+};
+
+const SHORT: Duration = Duration::from_millis(150);
+
+#[tokio::test]
+async fn a_silent_connection_is_closed() -> TestResult {
+    let limits = ServerLimits {
+        first_byte_deadline: SHORT,
+        ..ServerLimits::default()
+    };
+    let server = Server::start(limits, clients::greeting).await?;
+    let begin = Instant::now();
+    server.connect().await?.closed().await?;
+    assert!(begin.elapsed() >= SHORT);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_half_sent_head_is_closed_at_its_deadline() -> TestResult {
+    let limits = ServerLimits {
+        header_deadline: SHORT,
+        ..ServerLimits::default()
+    };
+    let server = Server::start(limits, clients::greeting).await?;
+    let mut client = server.connect().await?;
+    let begin = Instant::now();
+    client.send("GET / HTTP/1.1\r\nhost: te").await?;
+    client.closed().await?;
+    assert!(begin.elapsed() >= SHORT);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_half_sent_second_head_is_closed_at_its_deadline() -> TestResult {
+    let limits = ServerLimits {
+        header_deadline: SHORT,
+        ..ServerLimits::default()
+    };
+    let server = Server::start(limits, clients::greeting).await?;
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    client.answer().await?;
+    client.send("GET / HT").await?;
+    client.closed().await
+}
+
+#[tokio::test]
+async fn an_idle_connection_outlives_the_header_deadline_and_ends_at_its_own() -> TestResult {
+    let limits = ServerLimits {
+        header_deadline: SHORT,
+        idle_deadline: 4 * SHORT,
+        ..ServerLimits::default()
+    };
+    let server = Server::start(limits, clients::greeting).await?;
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    client.answer().await?;
+    let begin = Instant::now();
+    client.closed().await?;
+    assert!(begin.elapsed() >= 3 * SHORT, "closed after {:?}", begin.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_closed() -> TestResult {
+    let limits = ServerLimits {
+        idle_deadline: SHORT,
+        ..ServerLimits::default()
+    };
+    let server = Server::start(limits, clients::greeting).await?;
+    let mut client = server.connect_http2().await?;
+    client.get("/").await?;
+    eventually(&mut client.connection).await???;
+    Ok(())
+}
+
+/// No deadline of the connection runs against a stream in which nothing happens.
+#[tokio::test]
+async fn a_quiet_stream_outlives_every_deadline() -> TestResult {
+    let limits = ServerLimits {
+        header_deadline: SHORT,
+        first_byte_deadline: SHORT,
+        idle_deadline: SHORT,
+        write_stall: SHORT,
+        ..ServerLimits::default()
+    };
+    let (silent, mut dropped) = clients::silent_stream();
+    let server = Server::start(limits, silent).await?;
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    client.until("first").await?;
+    assert!(tokio::time::timeout(5 * SHORT, dropped.recv()).await.is_err(), "the stream was cut");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reader_that_has_stopped_is_cut_off() -> TestResult {
+    let limits = ServerLimits {
+        write_stall: SHORT,
+        ..ServerLimits::default()
+    };
+    let (endless, mut dropped) = clients::endless_stream();
+    let server = Server::start(limits, endless).await?;
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    eventually(dropped.recv()).await?;
+    // What had arrived is still there; then comes the reset instead of the end of the body.
+    let rest = eventually(tokio::io::copy(&mut client.stream, &mut tokio::io::sink())).await?;
+    assert_eq!(rest.err().map(|error| error.kind()), Some(io::ErrorKind::ConnectionReset));
+    Ok(())
+}
+
+/// The same without the help of the kernel, whose own deadline for unacknowledged bytes is as long.
+#[tokio::test]
+async fn a_blocked_write_fails_at_its_deadline() -> TestResult {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let client = TcpStream::connect(listener.local_addr()?).await?;
+    let (stream, _) = listener.accept().await?;
+    let activity = Activity::new();
+    let _request = Running::start(&activity);
+    let mut socket = Socket::new(stream, Protocol::Http1, activity, SHORT);
+    let blocked = eventually(async {
+        loop {
+            if let Err(error) = socket.write_all(&[b'x'; 8 * 1024]).await {
+                return error;
+            }
+        }
+    })
+    .await?;
+    assert_eq!(blocked.kind(), io::ErrorKind::TimedOut);
+    drop(client);
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The form of an accepted message in the accept log: named fields, readable with `XRANGE`.
+//!
+//! What is read back is not trusted: anybody with access to Redis could have written it.
+
+use uuid::Uuid;
+
+use crate::domain::{Accepted, Invalid, MessageId, MessageText, RoomId, Timestamp, UserId, Username};
+
+/// An entry that is not an accepted message.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidEntry {
+    /// A field is not there.
+    #[error("field '{0}' is missing")]
+    Missing(&'static str),
+    /// A field has no valid value.
+    #[error("field '{0}' is not valid")]
+    Malformed(&'static str),
+    /// The message breaks a rule of the domain.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+/// The fields of `message`, in the order in which they are appended.
+#[must_use]
+pub fn encode_entry(message: &Accepted) -> [(&'static str, String); 6] {
+    [
+        ("id", message.id.to_string()),
+        ("room", message.room.0.to_string()),
+        ("sender", message.sender.0.to_string()),
+        ("username", message.username.clone()),
+        ("at", message.created_on.0.to_string()),
+        ("text", message.text.as_str().to_owned()),
+    ]
+}
+
+/// Reads the fields of an entry; unknown ones are ignored, so that a newer gateway may add some.
+pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Accepted, InvalidEntry> {
+    let text = MessageText::parse(field(fields, "text")?)?;
+    Ok(Accepted {
+        id: MessageId(number(fields, "id", |raw| Uuid::parse_str(raw).ok())?),
+        room: RoomId(number(fields, "room", |raw| raw.parse().ok())?),
+        sender: UserId(number(fields, "sender", |raw| raw.parse().ok())?),
+        username: Username::parse(field(fields, "username")?)?.as_str().to_owned(),
+        text,
+        created_on: Timestamp(number(fields, "at", |raw| raw.parse().ok())?),
+    })
+}
+
+fn field<'a>(fields: &'a [(Vec<u8>, Vec<u8>)], name: &'static str) -> Result<&'a str, InvalidEntry> {
+    let (_, value) = fields.iter().find(|(key, _)| key == name.as_bytes()).ok_or(InvalidEntry::Missing(name))?;
+    std::str::from_utf8(value).map_err(|_| InvalidEntry::Malformed(name))
+}
+
+fn number<T>(
+    fields: &[(Vec<u8>, Vec<u8>)],
+    name: &'static str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, InvalidEntry> {
+    parse(field(fields, name)?).ok_or(InvalidEntry::Malformed(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn raw(fields: &[(&'static str, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_survives_the_accept_log(text in "[^\0]{1,200}", room in 1..i64::MAX, at in 0..i64::MAX) {
+            let message = Accepted {
+                id: MessageId::fresh(),
+                room: RoomId(room),
+                sender: UserId(3),
+                username: "ann".to_owned(),
+                text: MessageText::parse(&text).unwrap(),
+                created_on: Timestamp(at),
+            };
+            prop_assert_eq!(decode_entry(&raw(&encode_entry(&message))).unwrap(), message);
+        }
+
+        #[test]
+        fn garbage_is_an_error_and_never_a_panic(fields: Vec<(Vec<u8>, Vec<u8>)>) {
+            prop_assert!(decode_entry(&fields).is_err());
+        }
+    }
+
+    #[test]
+    fn a_broken_field_is_named() {
+        let fields = raw(&[("text", "hi".to_owned()), ("id", "7".to_owned())]);
+        assert_eq!(decode_entry(&fields).unwrap_err().to_string(), "field 'id' is not valid");
+        let fields = raw(&[("text", "a\0b".to_owned())]);
+        assert!(matches!(decode_entry(&fields), Err(InvalidEntry::Invalid(_))));
+    }
+}

@@ -1,0 +1,57 @@
+//! Parsed types: whoever holds one knows that it is valid. No I/O happens here.
+
+mod cursor;
+mod ids;
+mod message;
+mod room;
+mod time;
+mod user;
+
+pub use cursor::{Epoch, InvalidCursor, StreamCursor};
+pub use ids::{Fence, MessageId, Partition, RoomId, Seq, SessionId, StreamId, UserId};
+pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageText, StoredMessage};
+pub use room::RoomName;
+pub use time::Timestamp;
+pub use user::{Email, PublicId, Username};
+
+/// Why a value from outside was refused, told in terms the sender of the value can act on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct Invalid {
+    /// The field as the API spells it.
+    pub field: &'static str,
+    /// Stable snake_case reason, such as `too_long`.
+    pub code: &'static str,
+    /// One English sentence.
+    pub message: String,
+}
+
+impl Invalid {
+    /// A refusal of `field` for the reason `code`.
+    pub fn new(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            field,
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// Checks that `raw` has between `min` and `max` characters (Unicode scalar values, not bytes).
+fn check_length(field: &'static str, raw: &str, min: usize, max: usize) -> Result<(), Invalid> {
+    // A character has at most four bytes: a hopelessly long value is refused without being counted.
+    let length = if raw.len() > max * 4 {
+        usize::MAX
+    } else {
+        raw.chars().count()
+    };
+    if length < min {
+        let message = format!("Must have at least {min} character(s).");
+        return Err(Invalid::new(field, "too_short", message));
+    }
+    if length > max {
+        let message = format!("Must have at most {max} characters.");
+        return Err(Invalid::new(field, "too_long", message));
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Identifiers. Three of them describe a message: its id (identity), its stream id (transport) and its seq (order).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Row id of a user. Private to the product: apps see the public id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserId(pub i64);
+
+/// Row id of a room. Private to the product: apps see the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RoomId(pub i64);
+
+/// One login of a user; carried by the token and revocable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub Uuid);
+
+/// Place of a stored message in its room: 1, 2, 3 … without a hole. 0 stands before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(pub i64);
+
+impl Seq {
+    /// The place before the first message.
+    pub const ZERO: Self = Self(0);
+
+    /// The place after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Identity of a message for ever, unique in SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(pub Uuid);
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One of the accept log's shares. All messages of a room travel through the same partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Partition(pub u16);
+
+impl Partition {
+    /// The partition of `room` in an installation of `count` partitions.
+    ///
+    /// The hash is the finaliser of SplitMix64 (Steele, Lea, Flood 2014). It must never change: a room that moved
+    /// to another partition could be reordered.
+    #[must_use]
+    pub fn of(room: RoomId, count: u16) -> Self {
+        let mut hash = room.0.cast_unsigned().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        hash ^= hash >> 31;
+        let share = hash % u64::from(count.max(1));
+        Self(u16::try_from(share).expect("a remainder of a u16 fits a u16"))
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Number of a partition's ownership. Each takeover raises it, and a commit under an older one is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(pub i64);
+
+/// Redis's id of an entry in an accept stream: `<milliseconds>-<counter>`. Never shown to apps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct StreamId {
+    /// Redis's clock when the entry was appended, in milliseconds.
+    pub ms: i64,
+    /// Counter within the millisecond.
+    pub counter: i64,
+}
+
+impl StreamId {
+    /// Stands before every entry.
+    pub const ZERO: Self = Self { ms: 0, counter: 0 };
+
+    /// The smallest id above this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        match self.counter.checked_add(1) {
+            Some(counter) => Self { ms: self.ms, counter },
+            // Nobody but a stranger with access to Redis gives out such ids.
+            None => Self {
+                ms: self.ms.saturating_add(1),
+                counter: 0,
+            },
+        }
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.counter)
+    }
+}
+
+impl FromStr for StreamId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(raw: &str) -> Result<Self, Self::Err> {
+        let (ms, counter) = raw.split_once('-').unwrap_or((raw, "0"));
+        Ok(Self {
+            ms: ms.parse()?,
+            counter: counter.parse()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partition_of_a_room_never_changes() {
+        let shares: Vec<u16> = (1..=8).map(|id| Partition::of(RoomId(id), 16).0).collect();
+        assert_eq!(shares, [1, 14, 13, 10, 10, 0, 7, 6]);
+    }
+
+    #[test]
+    fn rooms_spread_over_all_partitions() {
+        let mut rooms_of = [0; 16];
+        for id in 1..=16_000 {
+            rooms_of[usize::from(Partition::of(RoomId(id), 16).0)] += 1;
+        }
+        assert!(rooms_of.iter().all(|rooms| (850..1150).contains(rooms)), "{rooms_of:?}");
+    }
+
+    #[test]
+    fn stream_ids_read_and_sort_as_in_redis() {
+        let id: StreamId = "1700000000000-12".parse().unwrap();
+        assert_eq!(id.to_string(), "1700000000000-12");
+        assert!(id < id.next());
+        let last: StreamId = "5-9223372036854775807".parse().unwrap();
+        assert_eq!(last.next().to_string(), "6-0");
+        assert!("9-9".parse::<StreamId>().unwrap() < "10-0".parse().unwrap());
+        assert!("x-1".parse::<StreamId>().is_err());
+    }
+}

@@ -1,0 +1,145 @@
+//! Messages before and after they have their place in the room.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
+
+/// The `message_type` of a plain text message, the only kind so far.
+pub const MESSAGE_KIND: &str = "MESSAGE";
+
+/// Text of a message: 1–4,000 characters, any but U+0000.
+///
+/// `Debug` shows its length alone: message text never reaches a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MessageText(Box<str>);
+
+impl MessageText {
+    /// Longest accepted text, in characters.
+    pub const MAX_LEN: usize = 4_000;
+
+    /// Accepts `raw` as it stands or says why not.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        check_length("message", raw, 1, Self::MAX_LEN)?;
+        if raw.contains('\0') {
+            // Postgres cannot keep it in a text column; refused at the door, it never becomes a poison message.
+            let message = "The character U+0000 is not allowed.";
+            return Err(Invalid::new("message", "bad_characters", message));
+        }
+        Ok(Self(raw.into()))
+    }
+
+    /// The text as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for MessageText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MessageText({} bytes)", self.0.len())
+    }
+}
+
+/// Names one request of one sender, so that a repetition of it is recognised: 1–64 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(Box<str>);
+
+impl IdempotencyKey {
+    /// Longest accepted key, in characters.
+    pub const MAX_LEN: usize = 64;
+
+    /// Accepts `raw` as it stands or says why not.
+    pub fn parse(raw: &str) -> Result<Self, Invalid> {
+        check_length("Idempotency-Key", raw, 1, Self::MAX_LEN)?;
+        if !raw.bytes().all(|b| b.is_ascii_graphic()) {
+            let message = "Use visible ASCII characters only.";
+            return Err(Invalid::new("Idempotency-Key", "bad_characters", message));
+        }
+        Ok(Self(raw.into()))
+    }
+}
+
+/// Namespace of the message ids derived from idempotency keys; a random constant that must never change.
+const KEYED_MESSAGES: Uuid = Uuid::from_u128(0x5f0c_9a52_3c7e_4f0b_9d57_1b7c_42e8_a6d1);
+
+impl MessageId {
+    /// A fresh id (UUIDv7): ids made later sort later, which keeps the unique index compact.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The id of the request that `sender` named `key`: the same for ever and on every gateway (UUIDv5, RFC 9562).
+    #[must_use]
+    pub fn keyed(sender: UserId, key: &IdempotencyKey) -> Self {
+        let mut name = sender.0.to_be_bytes().to_vec();
+        name.extend_from_slice(key.0.as_bytes());
+        Self(Uuid::new_v5(&KEYED_MESSAGES, &name))
+    }
+}
+
+/// A message that was accepted and has no place in its room yet: one entry of the accept log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// Identity, by which a repeated entry is recognised.
+    pub id: MessageId,
+    /// The room it was posted to.
+    pub room: RoomId,
+    /// Who posted it.
+    pub sender: UserId,
+    /// The sender's name when it was posted.
+    pub username: String,
+    /// What was posted.
+    pub text: MessageText,
+    /// When the gateway accepted it.
+    pub created_on: Timestamp,
+}
+
+/// A message of a room's history, as storage and the room events hand it on.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredMessage {
+    /// Place in the room.
+    pub seq: Seq,
+    /// Identity.
+    pub id: MessageId,
+    /// Name of the sender.
+    pub username: String,
+    /// What kind of message it is, such as [`MESSAGE_KIND`].
+    pub kind: String,
+    /// The text.
+    pub text: String,
+    /// When the gateway accepted it.
+    pub created_on: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_measured_in_characters_not_bytes() {
+        assert!(MessageText::parse(&"🦀".repeat(4_000)).is_ok());
+        assert_eq!(MessageText::parse(&"a".repeat(4_001)).unwrap_err().code, "too_long");
+        assert_eq!(MessageText::parse("").unwrap_err().code, "too_short");
+        assert_eq!(MessageText::parse("a\0b").unwrap_err().code, "bad_characters");
+        assert!(MessageText::parse("\r\n\n data: x\u{2028}").is_ok());
+    }
+
+    #[test]
+    fn a_repeated_request_has_the_same_id_and_no_other_has() {
+        let key = IdempotencyKey::parse("k1").unwrap();
+        let id = MessageId::keyed(UserId(7), &key);
+        assert_eq!(id.to_string(), "95bfdd07-24bc-5af6-b743-1c9693e092bc");
+        assert_ne!(id, MessageId::keyed(UserId(8), &key));
+        assert_ne!(id, MessageId::keyed(UserId(7), &IdempotencyKey::parse("k2").unwrap()));
+    }
+
+    #[test]
+    fn keys_are_visible_ascii() {
+        for bad in ["", "a b", "ä", "a\n", &"x".repeat(65)] {
+            assert!(IdempotencyKey::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! How a process stops: softly at the first signal, hard at the deadline or the second signal.
+//!
+//! `soft` asks: accept nothing new, end streams, finish the batch. `hard` tells: drop what is left. Work that must be
+//! waited for runs in `tracker`. A part that the process cannot do without is spawned as essential: if it ends unasked,
+//! the process stops and its exit code says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+/// The two stop signals of a process and its tasks in flight. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle {
+    /// Cancelled when the process should come to an end.
+    pub soft: CancellationToken,
+    /// Cancelled when it must end now.
+    pub hard: CancellationToken,
+    /// What must be finished before the process exits.
+    pub tracker: TaskTracker,
+    failed: Arc<AtomicBool>,
+}
+
+impl Lifecycle {
+    /// A lifecycle nobody has asked to stop.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels `soft` at SIGTERM or SIGINT, and `hard` at a second one or `deadline` after `soft`.
+    ///
+    /// Runs in the background for the life of the process; call it from `main` only.
+    pub fn watch_signals(&self, deadline: Duration) -> std::io::Result<()> {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let Self { soft, hard, .. } = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => info!("stopping: SIGTERM"),
+                _ = int.recv() => info!("stopping: SIGINT"),
+                () = soft.cancelled() => {}
+            }
+            soft.cancel();
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+                () = tokio::time::sleep(deadline) => warn!("stop deadline of {} s passed", deadline.as_secs()),
+            }
+            hard.cancel();
+        });
+        Ok(())
+    }
+
+    /// Runs `task` for the life of the process: should it end or panic before `soft`, the process stops as failed.
+    pub fn spawn_essential(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (soft, failed) = (self.soft.clone(), Arc::clone(&self.failed));
+        self.tracker.spawn(async move {
+            let ended = tokio::spawn(task).await;
+            if ended.is_err() || !soft.is_cancelled() {
+                error!(task.name = name, "{name} ended unasked: stopping");
+                failed.store(true, Ordering::Release);
+                soft.cancel();
+            }
+        });
+    }
+
+    /// Whether an essential task ended unasked.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Asks for a soft stop and waits until every tracked task is done, or until `hard`.
+    pub async fn drain(&self) {
+        self.soft.cancel();
+        self.tracker.close();
+        tokio::select! {
+            () = self.tracker.wait() => {}
+            () = self.hard.cancelled() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_essential_task_that_ends_unasked_stops_the_process_as_failed() {
+        for task in [true, false] {
+            let lifecycle = Lifecycle::new();
+            lifecycle.spawn_essential("a part", async move { assert!(task, "it panics") });
+            lifecycle.soft.cancelled().await;
+            lifecycle.drain().await;
+            assert!(lifecycle.has_failed());
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_when_asked_is_no_failure() {
+        let lifecycle = Lifecycle::new();
+        let soft = lifecycle.soft.clone();
+        lifecycle.spawn_essential("a part", async move { soft.cancelled().await });
+        lifecycle.drain().await;
+        assert!(!lifecycle.has_failed());
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_is_left_at_the_hard_stop() {
+        let lifecycle = Lifecycle::new();
+        lifecycle.tracker.spawn(std::future::pending::<()>());
+        lifecycle.hard.cancel();
+        lifecycle.drain().await;
+    }
+}

@@ -1,0 +1,156 @@
+//! Groups of settings that both processes take, each from a flag or its environment variable.
+
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, ValueEnum};
+
+/// Exit code of a process that was started with settings it cannot use (`EX_USAGE` of BSD's sysexits).
+pub const EXIT_USAGE: u8 = 64;
+
+/// Reads a process's settings from its command line and environment.
+///
+/// `Err` holds the exit code after help, version or a complaint was printed.
+pub fn parse<C: Parser>() -> Result<C, ExitCode> {
+    C::try_parse().map_err(|error| {
+        if error.use_stderr() {
+            // clap explains over several lines; what is wrong ends at the first empty one.
+            let text = error.to_string();
+            let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+            let line = lines.collect::<Vec<_>>().join(" ");
+            complain(C::command().get_name(), &line.trim_start_matches("error: "));
+            ExitCode::from(EXIT_USAGE)
+        } else {
+            // Help or version: nothing is wrong if standard output is closed.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+    })
+}
+
+/// Tells the operator in one line why the process does not start.
+pub fn complain(process: &str, error: &dyn fmt::Display) {
+    // There is nowhere else to tell it.
+    let _ = writeln!(std::io::stderr(), "{process}: {error}");
+}
+
+/// Where messages, users and rooms are kept.
+#[derive(Debug, Clone, Args)]
+pub struct StorageArgs {
+    /// Database: `sqlite://<path>`.
+    ///
+    /// The file and its directory are created when missing.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "sqlite://.data/roomcast.db"
+    )]
+    pub database_url: Secret,
+
+    /// Shares of the accept log; fixed when the installation is created.
+    ///
+    /// A room's messages travel through one of them. A running installation refuses another number.
+    #[arg(long, env = "PARTITIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub partitions: u16,
+}
+
+/// Where accepted messages wait and travel.
+#[derive(Debug, Clone, Args)]
+pub struct RedisArgs {
+    /// Redis server: `redis://[user:password@]host:port[/db]`.
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379"
+    )]
+    pub redis_url: Secret,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// What to log, as a `tracing` filter such as `info` or `gateway=debug,info`.
+    #[arg(long = "log", env = "ROOMCAST_LOG", default_value = "info")]
+    pub filter: String,
+
+    /// How to write log lines to standard error.
+    #[arg(long = "log-format", env = "ROOMCAST_LOG_FORMAT", value_enum, default_value = "json")]
+    pub format: LogFormat,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// Plain text, for people.
+    Text,
+}
+
+/// How a process stops.
+#[derive(Debug, Clone, Args)]
+pub struct ShutdownArgs {
+    /// Seconds from the first signal until what still runs is cut off.
+    #[arg(long, env = "SHUTDOWN_DEADLINE_S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub shutdown_deadline_s: u64,
+}
+
+impl ShutdownArgs {
+    /// The deadline as a duration.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.shutdown_deadline_s)
+    }
+}
+
+/// A setting that may hold a password: it prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself, for the one place that uses it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(value: &str) -> Self {
+        Self(value.to_owned())
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        Ok(value.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The settings of `command` as rows of the README's table, which a test of each binary compares.
+#[cfg(feature = "testing")]
+#[must_use]
+pub fn readme_rows(command: &clap::Command) -> Vec<String> {
+    let settings = command.get_arguments().filter(|arg| arg.get_env().is_some());
+    let row = |arg: &clap::Arg| {
+        let flag = arg.get_long().unwrap_or_default();
+        let env = arg.get_env().unwrap_or_default().to_string_lossy().into_owned();
+        let default = arg.get_default_values().first().map(|value| format!("`{}`", value.to_string_lossy()));
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        format!("| `--{flag}` | `{env}` | {} | {help} |", default.unwrap_or_default())
+    };
+    settings.map(row).collect()
+}

@@ -1,0 +1,174 @@
+use std::sync::Arc;
+
+use shared::domain::{RoomId, Seq, StreamId, UserId};
+use shared::storage::{AppendError, Content, Entry, PartitionBatch, Role, Store, Window};
+
+use crate::support::{Database, FIRST, NOW, entry, message, seqs};
+
+fn dead(ms: i64) -> Entry {
+    let content = Content::DeadLetter {
+        reason: "garbage".to_owned(),
+        entry: "[]".to_owned(),
+    };
+    Entry {
+        stream_id: StreamId { ms, counter: 0 },
+        content,
+    }
+}
+
+/// How many dead letters there are.
+async fn dead_letters(db: &Database) -> i64 {
+    let options = db.url.parse().unwrap();
+    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options).await.unwrap();
+    sqlx::query_scalar("SELECT COUNT(*) FROM dead_letters").fetch_one(&mut connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn seqs_are_dense_in_each_room_across_commits() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let (a, b) = (db.room("a", &ann).await.id, db.room("b", &ann).await.id);
+    let mut claim = db.claim().await;
+    let entries = [a, b, a].iter().zip(1..).map(|(room, ms)| entry(ms, message(*room, ann.id, "x"))).collect();
+    let appended = db.append(&mut claim, entries).await.unwrap();
+    assert_eq!((seqs(&appended, a), seqs(&appended, b)), (vec![Seq(1), Seq(2)], vec![Seq(1)]));
+    let appended = db.append(&mut claim, vec![entry(4, message(a, ann.id, "x"))]).await.unwrap();
+    assert_eq!(seqs(&appended, a), [Seq(3)]);
+    assert_eq!(appended.rooms[0].0, FIRST);
+}
+
+#[tokio::test]
+async fn an_entry_that_comes_twice_is_stored_once() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    let twice = message(room, ann.id, "x");
+    let appended = db.append(&mut claim, vec![entry(1, twice.clone()), entry(2, twice.clone())]).await.unwrap();
+    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(1)], 1));
+    let appended = db.append(&mut claim, vec![entry(3, twice), entry(4, message(room, ann.id, "y"))]).await.unwrap();
+    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], 1));
+}
+
+#[tokio::test]
+async fn whoever_was_replaced_can_no_longer_commit() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut old = db.claim().await;
+    let mut new = db.claim().await;
+    assert!(new.fence > old.fence);
+    let refused = db.append(&mut old, vec![entry(1, message(room, ann.id, "x"))]).await;
+    assert!(matches!(refused, Err(AppendError::Fenced)));
+    assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
+    db.append(&mut new, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
+    assert_eq!(db.claim().await.cursor, StreamId { ms: 1, counter: 0 });
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_begin_at_the_cursor_is_refused() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    let stale = claim;
+    db.append(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
+    let again = db.append(&mut { stale }, vec![entry(1, message(room, ann.id, "x"))]).await;
+    assert!(matches!(again, Err(AppendError::Fenced)));
+}
+
+#[tokio::test]
+async fn all_partitions_of_a_batch_are_stored_or_none() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let claims = db.store.claim_all("worker").await.unwrap();
+    let mut foreign = claims[1];
+    foreign.fence.0 -= 1;
+    let batch = |claim, text| PartitionBatch {
+        claim,
+        entries: vec![entry(1, message(room, ann.id, text))],
+    };
+    let refused = db.store.append(Arc::new([batch(claims[0], "x"), batch(foreign, "y")]), NOW, async {}).await;
+    assert!(matches!(refused, Err(AppendError::Fenced)));
+    assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
+    let both: Arc<[PartitionBatch]> = Arc::new([batch(claims[0], "x"), batch(claims[1], "y")]);
+    db.store.append(both, NOW, async {}).await.unwrap();
+    assert_eq!(db.store.head(room).await.unwrap(), Seq(2));
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    let entries = vec![
+        dead(1),
+        entry(2, message(RoomId(999), ann.id, "x")),
+        entry(3, message(room, ann.id, "y")),
+    ];
+    let appended = db.append(&mut claim, entries).await.unwrap();
+    assert_eq!((seqs(&appended, room), appended.dead_letters), (vec![Seq(1)], 2));
+    assert_eq!(dead_letters(&db).await, 2);
+    assert_eq!(db.claim().await.cursor, StreamId { ms: 3, counter: 0 });
+}
+
+#[tokio::test]
+async fn a_sender_who_does_not_exist_is_refused_as_bad_data() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    let ghost = entry(1, message(room, UserId(999), "x"));
+    match db.append(&mut claim, vec![ghost.clone()]).await {
+        Err(AppendError::Store(error)) => assert!(error.is_rejection(), "{error}"),
+        other => panic!("{:?}", other.err()),
+    }
+    let appended = db.append(&mut claim, vec![ghost.into_dead_letter("no such sender")]).await.unwrap();
+    assert_eq!((appended.dead_letters, dead_letters(&db).await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_deleted_room_still_takes_what_was_accepted_for_it() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    db.store.delete_room(room, NOW).await.unwrap();
+    let appended = db.append(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
+    assert_eq!((seqs(&appended, room), appended.dead_letters), (vec![Seq(1)], 0));
+}
+
+#[tokio::test]
+async fn nothing_is_seen_before_the_commit() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let claim = db.claim().await;
+    let reader = Store::open(&db.url, Role::Gateway).await.unwrap();
+    let looked = async move {
+        let page = reader.history(room, Window::Before(Seq(i64::MAX)), 10).await.unwrap();
+        assert!(page.messages.is_empty() && page.head == Seq::ZERO);
+    };
+    let batch = PartitionBatch {
+        claim,
+        entries: vec![entry(1, message(room, ann.id, "x"))],
+    };
+    db.store.append(Arc::new([batch]), NOW, looked).await.unwrap();
+    assert_eq!(db.store.head(room).await.unwrap(), Seq(1));
+}
+
+#[tokio::test]
+async fn what_lies_before_the_cursor_is_stored_without_moving_it_back() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    let known = message(room, ann.id, "known");
+    db.append(&mut claim, vec![entry(9, known.clone())]).await.unwrap();
+    let older = vec![entry(2, known), entry(3, message(room, ann.id, "never read"))];
+    let appended = db.append(&mut claim, older).await.unwrap();
+    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], 1));
+    assert_eq!(db.claim().await.cursor, StreamId { ms: 9, counter: 0 });
+}

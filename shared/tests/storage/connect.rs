@@ -1,0 +1,71 @@
+use shared::domain::Epoch;
+use shared::storage::{OpenError, Role, Store};
+
+use crate::support::{Database, NOW, new_user};
+
+#[tokio::test]
+async fn the_installation_is_made_once_and_kept() {
+    let db = Database::new().await;
+    let again = Store::open(&db.url, Role::Gateway).await.unwrap();
+    let installation = again.migrate(4, 12_345).await.unwrap();
+    assert_eq!((installation.epoch, installation.partitions), (Epoch(77), 4));
+    again.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn another_number_of_partitions_is_refused() {
+    let db = Database::new().await;
+    let refused = db.store.migrate(8, 1).await;
+    assert!(matches!(refused, Err(OpenError::Partitions { stored: 4, wanted: 8 })));
+}
+
+#[tokio::test]
+async fn an_epoch_is_exact_in_every_json_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/deep/er/roomcast.db", dir.path().display());
+    let store = Store::open(&url, Role::Worker).await.unwrap();
+    let installation = store.migrate(1, u64::MAX).await.unwrap();
+    assert_eq!(installation.epoch, Epoch((1 << 53) - 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_start_together_take_turns() {
+    // Several times, since it is a race.
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/roomcast.db", dir.path().display());
+        let starts = (0..4u64).map(|n| {
+            let url = url.clone();
+            tokio::spawn(async move {
+                let store = Store::open(&url, Role::Gateway).await?;
+                store.migrate(16, n).await
+            })
+        });
+        let mut epochs = Vec::new();
+        for start in starts.collect::<Vec<_>>() {
+            epochs.push(start.await.unwrap().unwrap().epoch);
+        }
+        assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_database_is_refused() {
+    for url in ["mysql://x", "", "roomcast.db"] {
+        assert!(matches!(Store::open(url, Role::Worker).await, Err(OpenError::UnknownScheme)), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_finished_even_if_nobody_waits_for_it() {
+    let db = Database::new().await;
+    let mut write = Box::pin(db.store.create_user(new_user("ann"), NOW));
+    let cut_off = tokio::time::timeout(std::time::Duration::ZERO, &mut write).await;
+    drop(write);
+    if cut_off.is_err() {
+        // The write goes on in a task of its own; the next one waits its turn behind it.
+        db.user("bob").await;
+    }
+    let users = db.store.list_users("", 10).await.unwrap();
+    assert_eq!(users[0].username, "ann");
+}

@@ -1,0 +1,78 @@
+use shared::domain::{MessageId, RoomId, Seq};
+use shared::storage::{HistoryPage, Window};
+
+use crate::support::{Database, NOW};
+
+/// A room with the messages 1 to 10 by ann.
+async fn ten() -> (Database, RoomId, Vec<MessageId>) {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    let texts = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"];
+    let ids = db.post(&mut claim, room, ann.id, &texts).await;
+    (db, room, ids)
+}
+
+fn seqs(page: &HistoryPage) -> Vec<i64> {
+    page.messages.iter().map(|message| message.seq.0).collect()
+}
+
+#[tokio::test]
+async fn a_window_says_which_part_is_read() {
+    let (db, room, _) = ten().await;
+    let read = async |window, limit| seqs(&db.store.history(room, window, limit).await.unwrap());
+    assert_eq!(read(Window::Before(Seq(i64::MAX)), 3).await, [8, 9, 10]);
+    assert_eq!(read(Window::Before(Seq(3)), 100).await, [1, 2]);
+    assert_eq!(read(Window::After(Seq(7)), 2).await, [8, 9]);
+    assert!(read(Window::After(Seq(10)), 2).await.is_empty());
+    assert_eq!(read(Window::Between(Seq(2), Seq(9)), 3).await, [6, 7, 8]);
+    assert!(read(Window::Before(Seq(0)), 3).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_is_read_back_as_it_was_accepted() {
+    let (db, room, ids) = ten().await;
+    let page = db.store.history(room, Window::Before(Seq(3)), 1).await.unwrap();
+    let message = &page.messages[0];
+    assert_eq!((page.head, message.seq, message.id), (Seq(10), Seq(2), ids[1]));
+    assert_eq!((message.username.as_str(), message.kind.as_str(), message.text.as_str()), ("ann", "MESSAGE", "2"));
+    assert_eq!(message.created_on, NOW);
+}
+
+#[tokio::test]
+async fn any_text_survives() {
+    let (db, room, _) = ten().await;
+    let texts = [
+        "\"quoted\" \\ / \u{1}\u{7f}",
+        "\r\n\n data: x",
+        "🦀 \u{2028} \u{FEFF}",
+        "[1, {\"a\": null}]",
+        " ",
+    ];
+    let ann = db.store.list_users("", 1).await.unwrap()[0].id;
+    let mut claim = db.claim().await;
+    db.post(&mut claim, room, ann, &texts).await;
+    let page = db.store.history(room, Window::After(Seq(10)), 10).await.unwrap();
+    let read: Vec<&str> = page.messages.iter().map(|message| message.text.as_str()).collect();
+    assert_eq!(read, texts);
+}
+
+#[tokio::test]
+async fn a_single_message_is_found_by_its_id_in_its_room_only() {
+    let (db, room, ids) = ten().await;
+    let read = async |room, id| seqs(&db.store.history(room, Window::Only(id), 100).await.unwrap());
+    assert_eq!(read(room, ids[6]).await, [7]);
+    assert!(read(room, MessageId::fresh()).await.is_empty());
+    let ann = db.store.list_users("", 1).await.unwrap().remove(0);
+    let other = db.room("other", &ann).await.id;
+    assert!(read(other, ids[6]).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_id_that_is_stored_is_known_with_what_it_stands_for() {
+    let (db, room, ids) = ten().await;
+    let known = db.store.known_message(ids[0]).await.unwrap().unwrap();
+    assert_eq!((known.room, known.text.as_str()), (room, "1"));
+    assert!(db.store.known_message(MessageId::fresh()).await.unwrap().is_none());
+}

@@ -1,0 +1,86 @@
+use shared::domain::{Epoch, RoomName, Seq, UserId};
+use shared::storage::CreateRoomError;
+
+use crate::support::{Database, NOW};
+
+fn name(raw: &str) -> RoomName {
+    RoomName::parse(raw).unwrap()
+}
+
+#[tokio::test]
+async fn a_room_has_one_name_and_its_owner_in_it() {
+    let db = Database::new().await;
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
+    let room = db.room("lobby", &ann).await;
+    assert_eq!(db.store.room_by_name(&name("lobby")).await.unwrap(), Some(room.clone()));
+    assert!(db.store.room_by_name(&name("Lobby")).await.unwrap().is_none());
+    assert!(db.store.is_member(room.id, ann.id).await.unwrap());
+    assert!(!db.store.is_member(room.id, bob.id).await.unwrap());
+    let again = db.store.create_room(name("lobby"), bob.id, false, NOW).await;
+    assert!(matches!(again, Err(CreateRoomError::Exists)));
+}
+
+#[tokio::test]
+async fn a_public_room_is_joined_and_left() {
+    let db = Database::new().await;
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
+    let room = db.room("lobby", &ann).await;
+    for _ in 0..2 {
+        assert!(db.store.join_public(room.id, bob.id, NOW).await.unwrap());
+    }
+    assert_eq!(db.store.list_members(room.id, "", 10).await.unwrap(), ["ann", "bob"]);
+    assert_eq!(db.store.list_members(room.id, "ann", 10).await.unwrap(), ["bob"]);
+    assert_eq!(db.store.list_members(room.id, "", 1).await.unwrap(), ["ann"]);
+    let pairs = [(room.id, ann.id), (room.id, bob.id)];
+    assert_eq!(db.store.members_among(&pairs).await.unwrap(), pairs.into());
+    for _ in 0..2 {
+        db.store.leave(room.id, bob.id).await.unwrap();
+    }
+    assert_eq!(db.store.members_among(&pairs).await.unwrap(), [pairs[0]].into());
+    assert!(!db.store.is_member(room.id, bob.id).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_private_room_lets_nobody_in_and_shows_to_members_only() {
+    let db = Database::new().await;
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
+    let room = db.store.create_room(name("secret"), ann.id, true, NOW).await.unwrap();
+    db.room("lobby", &ann).await;
+    assert!(db.store.join_public(room.id, ann.id, NOW).await.unwrap());
+    assert!(!db.store.join_public(room.id, bob.id, NOW).await.unwrap());
+    assert_eq!(db.store.list_rooms(ann.id, "", 10).await.unwrap(), ["lobby", "secret"]);
+    assert_eq!(db.store.list_rooms(bob.id, "", 10).await.unwrap(), ["lobby"]);
+    assert_eq!(db.store.list_rooms(ann.id, "lobby", 10).await.unwrap(), ["secret"]);
+    assert_eq!(db.store.list_rooms(ann.id, "", 1).await.unwrap(), ["lobby"]);
+}
+
+#[tokio::test]
+async fn a_deleted_room_is_gone_and_its_successor_is_another_room() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let first = db.room("lobby", &ann).await;
+    assert!(db.store.delete_room(first.id, NOW).await.unwrap());
+    assert!(!db.store.delete_room(first.id, NOW).await.unwrap());
+    assert!(db.store.room_by_name(&name("lobby")).await.unwrap().is_none());
+    assert!(db.store.list_rooms(ann.id, "", 10).await.unwrap().is_empty());
+    assert!(!db.store.is_member(first.id, ann.id).await.unwrap());
+    assert!(!db.store.join_public(first.id, ann.id, NOW).await.unwrap());
+    assert!(db.store.members_among(&[(first.id, ann.id)]).await.unwrap().is_empty());
+    let second = db.room("lobby", &ann).await;
+    assert_ne!(second.id, first.id);
+    assert_eq!(first.epoch(Epoch(77)), Epoch(77));
+    assert_eq!(second.epoch(Epoch(77)), Epoch(78), "a cursor of the first room must be foreign in the second");
+}
+
+#[tokio::test]
+async fn heads_are_told_for_all_rooms_asked_for() {
+    let db = Database::new().await;
+    let ann = db.user("ann").await;
+    let (busy, silent) = (db.room("busy", &ann).await, db.room("silent", &ann).await);
+    let mut claim = db.claim().await;
+    db.post(&mut claim, busy.id, UserId(ann.id.0), &["1", "2"]).await;
+    let heads = db.store.heads(&[busy.id, silent.id]).await.unwrap();
+    assert_eq!((heads[&busy.id], heads[&silent.id]), (Seq(2), Seq::ZERO));
+    assert_eq!(db.store.head(busy.id).await.unwrap(), Seq(2));
+    assert_eq!(db.store.head(silent.id).await.unwrap(), Seq::ZERO);
+}

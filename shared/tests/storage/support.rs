@@ -1,0 +1,98 @@
+//! A fresh database with a few people in it, and short ways to fill it.
+
+use std::sync::Arc;
+
+use shared::domain::{
+    Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, Seq, StreamId, Timestamp, UserId,
+    Username,
+};
+use shared::storage::{AppendError, Appended, Claim, Content, Entry, NewUser, PartitionBatch, Role, Room, Store, User};
+use tempfile::TempDir;
+
+/// The time in all tests.
+pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+/// A database of its own.
+pub(crate) struct Database {
+    pub(crate) store: Store,
+    pub(crate) url: String,
+    _dir: TempDir,
+}
+
+impl Database {
+    /// An empty installation of 4 partitions.
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("roomcast.db").display());
+        let store = Store::open(&url, Role::Worker).await.unwrap();
+        store.migrate(4, 77).await.unwrap();
+        Self { store, url, _dir: dir }
+    }
+
+    pub(crate) async fn user(&self, name: &str) -> User {
+        self.store.create_user(new_user(name), NOW).await.unwrap()
+    }
+
+    pub(crate) async fn room(&self, name: &str, owner: &User) -> Room {
+        self.store.create_room(RoomName::parse(name).unwrap(), owner.id, false, NOW).await.unwrap()
+    }
+
+    /// Takes over as another worker and returns the ownership of partition 0.
+    pub(crate) async fn claim(&self) -> Claim {
+        self.store.claim_all("worker").await.unwrap()[0]
+    }
+
+    /// Stores one message for each of `texts`, the first at stream id `from`-0.
+    pub(crate) async fn post(&self, claim: &mut Claim, room: RoomId, sender: UserId, texts: &[&str]) -> Vec<MessageId> {
+        let first = claim.cursor.ms + 1;
+        let messages: Vec<Accepted> = texts.iter().map(|text| message(room, sender, text)).collect();
+        let entries = (first..).zip(&messages).map(|(ms, message)| entry(ms, message.clone())).collect();
+        self.append(claim, entries).await.unwrap();
+        messages.iter().map(|message| message.id).collect()
+    }
+
+    /// Stores `entries` and moves `claim` behind them.
+    pub(crate) async fn append(&self, claim: &mut Claim, entries: Vec<Entry>) -> Result<Appended, AppendError> {
+        let batch = PartitionBatch { claim: *claim, entries };
+        let upto = batch.upto();
+        let appended = self.store.append(Arc::new([batch]), NOW, async {}).await?;
+        claim.cursor = upto;
+        Ok(appended)
+    }
+}
+
+pub(crate) fn new_user(name: &str) -> NewUser {
+    NewUser {
+        public_id: PublicId::parse(name).unwrap(),
+        email: Email::parse(name, false).unwrap(),
+        username: Username::parse(name).unwrap(),
+        password_hash: "hash".to_owned(),
+        admin_if_first: false,
+    }
+}
+
+pub(crate) fn message(room: RoomId, sender: UserId, text: &str) -> Accepted {
+    Accepted {
+        id: MessageId::fresh(),
+        room,
+        sender,
+        username: "ann".to_owned(),
+        text: MessageText::parse(text).unwrap(),
+        created_on: NOW,
+    }
+}
+
+pub(crate) fn entry(ms: i64, message: Accepted) -> Entry {
+    Entry {
+        stream_id: StreamId { ms, counter: 0 },
+        content: Content::Message(message),
+    }
+}
+
+/// The seqs of what a commit stored in `room`.
+pub(crate) fn seqs(appended: &Appended, room: RoomId) -> Vec<Seq> {
+    let of_room = appended.rooms.iter().filter(|(_, id, _)| *id == room);
+    of_room.flat_map(|(_, _, messages)| messages.iter().map(|message| message.seq)).collect()
+}
+
+pub(crate) const FIRST: Partition = Partition(0);
