@@ -21,6 +21,7 @@ use std::time::Duration;
 
 pub use config::{Command, Config};
 use shared::bus::{self, warn_about_redis};
+use shared::domain::Partition;
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
 use shared::storage::{OpenError, Role, Store};
@@ -86,6 +87,7 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
     let shared_connection = bus::shared_connection(&client).map_err(StartError::RedisUrl)?;
     lifecycle.tracker.spawn(warn_about_redis(shared_connection.clone(), lifecycle.soft.clone()));
     let store = open_store(config).await?;
+    let partitions: Vec<_> = (0..config.storage.partitions).map(Partition).collect();
     let name = format!("{}-{}", std::process::id(), Uuid::new_v4().simple());
     info!(worker.name = name, "worker {name} stands by");
     while !lifecycle.soft.is_cancelled() {
@@ -98,7 +100,7 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
             store: store.clone(),
         };
         let stop = lease.lost_or(&lifecycle.soft);
-        match store.claim_all(&name).await {
+        match store.claim(&partitions, &name).await {
             Ok(claims) => {
                 info!(worker.name = name, partitions = claims.len(), "worker {name} is at work");
                 match pipeline.run(claims, &stop).await {

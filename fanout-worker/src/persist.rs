@@ -63,7 +63,7 @@ async fn append(
         let written = crash_point::reached("before_commit");
         match store.append(Arc::clone(batches), Timestamp::now(), written).await {
             Ok(appended) => return Ok(Some(appended)),
-            Err(AppendError::Fenced) => return Err(GaveUp::Fenced),
+            Err(AppendError::Fenced(_)) => return Err(GaveUp::Fenced),
             Err(AppendError::Store(error)) if error.is_rejection() => {
                 warn!(error = %error, "a batch was refused, looking for the entry: {error}");
                 return Ok(None);

@@ -73,7 +73,7 @@ impl Pipeline {
             debug!(
                 messages,
                 rooms = appended.rooms.len(),
-                duplicates = appended.duplicates,
+                duplicates = appended.duplicates.len(),
                 "stored {messages} messages"
             );
             if appended.dead_letters > 0 {

@@ -86,6 +86,7 @@ impl Acceptor {
             username: sender.username.clone(),
             text,
             created_on: now,
+            reply_to: None,
         };
         if key.is_some() && self.is_stored(&message).await? {
             return Ok(message.id);

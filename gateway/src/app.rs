@@ -5,7 +5,7 @@ use std::sync::Arc;
 use deadpool_redis::Pool;
 use redis::Client;
 use redis::aio::ConnectionManager;
-use shared::bus;
+use shared::bus::{self, ControlEvent};
 use shared::lifecycle::Lifecycle;
 use shared::storage::{Installation, Store, StoreError};
 
@@ -19,7 +19,7 @@ use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
 use crate::coherent::ControlLink;
 use crate::config::Config;
-use crate::control::{self, ControlEvent, TellError};
+use crate::control::{self, TellError};
 use crate::limits::Limits;
 use crate::live::{Connections, Hub, Places, Subscriber};
 use crate::rooms::Rooms;
@@ -140,6 +140,7 @@ impl App {
                 self.rooms.forget_room(name);
                 self.connections.end_room(*room);
             }
+            ControlEvent::PartitionsTaken { .. } => self.recheck.notify_one(),
         }
     }
 }

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::bus::room_of_channel;
+use shared::bus::{CONTROL_CHANNEL, ControlEvent, room_of_channel};
 use shared::storage::StoreError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::app::App;
-use crate::control::{CONTROL_CHANNEL, ControlEvent};
 use crate::live::{ByeReason, Listener};
 
 /// How often the open streams are compared with SQL although nothing happened.
@@ -25,7 +24,7 @@ const STREAMS_AT_ONCE: usize = 500;
 impl Listener for App {
     fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]) {
         if channel == CONTROL_CHANNEL {
-            match serde_json::from_slice::<ControlEvent>(payload) {
+            match ControlEvent::decode(payload) {
                 Ok(event) => self.act_on(&event),
                 Err(error) => warn!(error = %error, "unreadable control event: {error}"),
             }

@@ -8,13 +8,17 @@
 //! The braces are a hash tag: on a Redis Cluster everything of one partition lives on one node.
 
 mod check;
+mod control;
 mod entry;
 mod event;
+mod receipt;
 
 use std::time::Duration;
 
+pub use control::{CONTROL_CHANNEL, ControlEvent};
 pub use entry::{InvalidEntry, decode_entry, encode_entry};
 pub use event::{InvalidEvent, RoomEvent};
+pub use receipt::{Receipts, receipts_channel};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisResult};

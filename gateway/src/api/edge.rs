@@ -57,20 +57,19 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         let request_id = request_id(request.headers());
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
-        let answer = match take_body(&mut request).await {
+        let mut response = match take_body(&mut request).await {
             Ok(body) => {
                 request.set_body(body);
-                self.answer(request).await
+                self.answer(request).await.unwrap_or_else(|problem| self.refuse(&problem, &path, &request_id))
             }
-            Err(problem) => Err(problem),
+            Err(problem) => {
+                let mut response = problem.response(&request_id);
+                // The rest of the body is still to come, so the server closes. A client that is not told would send
+                // its next request into the closing connection.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                response
+            }
         };
-        let mut response = answer.unwrap_or_else(|problem| {
-            let mut response = problem.response(&request_id);
-            if let (ApiError::MethodNotAllowed, Some(allow)) = (&problem, self.methods.allowed_at(&path)) {
-                response.headers_mut().insert(header::ALLOW, allow);
-            }
-            response
-        });
         finish(response.headers_mut(), &request_id);
         log(&method, &response, &request_id, began.elapsed());
         Ok(response)
@@ -78,6 +77,14 @@ impl<E: Endpoint> Endpoint for Edge<E> {
 }
 
 impl<E: Endpoint> Edge<E> {
+    fn refuse(&self, problem: &ApiError, path: &str, request_id: &str) -> Response {
+        let mut response = problem.response(request_id);
+        if let (ApiError::MethodNotAllowed, Some(allow)) = (problem, self.methods.allowed_at(path)) {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        response
+    }
+
     async fn answer(&self, request: Request) -> Result<Response, ApiError> {
         let handled = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         match timeout(HANDLER_TIME, handled).await {

@@ -6,6 +6,7 @@ use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
+use shared::bus::ControlEvent;
 use shared::domain::{Invalid, RoomName, Timestamp, UserId};
 use shared::storage::Room;
 
@@ -14,7 +15,6 @@ use super::access::Authenticated;
 use super::error::ApiError;
 use super::models::{Done, NewRoom, RoomEntry, RoomList};
 use crate::app::App;
-use crate::control::ControlEvent;
 
 /// Entries of a list at most, and if nothing else is asked for.
 const PAGE_MAX: u32 = 1_000;

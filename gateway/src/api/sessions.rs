@@ -5,6 +5,7 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
+use shared::bus::ControlEvent;
 use shared::domain::{Email, Timestamp, UserId};
 use tracing::warn;
 
@@ -14,7 +15,6 @@ use super::error::ApiError;
 use super::models::{Credentials, Done, SignedIn};
 use crate::app::App;
 use crate::auth::passwords::{self, Verdict};
-use crate::control::ControlEvent;
 
 /// Answers to logging in.
 #[derive(ApiResponse)]

@@ -10,13 +10,13 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Client, Msg, RedisResult};
+use shared::bus::CONTROL_CHANNEL;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::coherent::ControlLink;
-use crate::control::CONTROL_CHANNEL;
 
 /// Subscriptions that may wait to be made.
 const COMMANDS: usize = 1_024;

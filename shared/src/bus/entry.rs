@@ -4,7 +4,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::{Accepted, Invalid, MessageId, MessageText, RoomId, Timestamp, UserId, Username};
+use crate::domain::{Accepted, GatewayId, Invalid, MessageId, MessageText, RoomId, Timestamp, UserId, Username};
 
 /// An entry that is not an accepted message.
 #[derive(Debug, thiserror::Error)]
@@ -22,15 +22,17 @@ pub enum InvalidEntry {
 
 /// The fields of `message`, in the order in which they are appended.
 #[must_use]
-pub fn encode_entry(message: &Accepted) -> [(&'static str, String); 6] {
-    [
+pub fn encode_entry(message: &Accepted) -> Vec<(&'static str, String)> {
+    let mut fields = vec![
         ("id", message.id.to_string()),
         ("room", message.room.0.to_string()),
         ("sender", message.sender.0.to_string()),
         ("username", message.username.clone()),
         ("at", message.created_on.0.to_string()),
         ("text", message.text.as_str().to_owned()),
-    ]
+    ];
+    fields.extend(message.reply_to.map(|gateway| ("reply_to", gateway.to_string())));
+    fields
 }
 
 /// Reads the fields of an entry; unknown ones are ignored, so that a newer gateway may add some.
@@ -43,6 +45,10 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Accepted, InvalidEn
         username: Username::parse(field(fields, "username")?)?.as_str().to_owned(),
         text,
         created_on: Timestamp(number(fields, "at", |raw| raw.parse().ok())?),
+        reply_to: match field(fields, "reply_to") {
+            Err(InvalidEntry::Missing(_)) => None,
+            _ => Some(GatewayId(number(fields, "reply_to", |raw| Uuid::parse_str(raw).ok())?)),
+        },
     })
 }
 
@@ -71,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_survives_the_accept_log(text in "[^\0]{1,200}", room in 1..i64::MAX, at in 0..i64::MAX) {
+        fn a_message_survives_the_accept_log(text in "[^\0]{1,200}", room in 1..i64::MAX, at in 0..i64::MAX, reply_to: Option<u128>) {
             let message = Accepted {
                 id: MessageId::fresh(),
                 room: RoomId(room),
@@ -79,6 +85,7 @@ mod tests {
                 username: "ann".to_owned(),
                 text: MessageText::parse(&text).unwrap(),
                 created_on: Timestamp(at),
+                reply_to: reply_to.map(|id| GatewayId(Uuid::from_u128(id))),
             };
             prop_assert_eq!(decode_entry(&raw(&encode_entry(&message))).unwrap(), message);
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
+use super::{GatewayId, Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
 
 /// The `message_type` of a plain text message, the only kind so far.
 pub const MESSAGE_KIND: &str = "MESSAGE";
@@ -95,6 +95,8 @@ pub struct Accepted {
     pub text: MessageText,
     /// When the gateway accepted it.
     pub created_on: Timestamp,
+    /// The gateway that waits to hear that it is stored, if one does.
+    pub reply_to: Option<GatewayId>,
 }
 
 /// A message of a room's history, as storage and the room events hand it on.

@@ -68,8 +68,8 @@ impl PartitionBatch {
 pub struct Appended {
     /// New messages by room, in the order of their seqs.
     pub rooms: Vec<(Partition, RoomId, Vec<StoredMessage>)>,
-    /// Entries that were stored before and are left out.
-    pub duplicates: usize,
+    /// Entries that were stored before and are left out, with the place each one has.
+    pub duplicates: Vec<(MessageId, Seq)>,
     /// Entries that went to the dead letters.
     pub dead_letters: usize,
 }
@@ -77,9 +77,9 @@ pub struct Appended {
 /// Why a batch was not stored. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Another worker has taken over a partition of the batch.
+    /// These partitions of the batch are no longer this worker's.
     #[error("another worker has taken over")]
-    Fenced,
+    Fenced(Vec<Partition>),
     /// Storage failed, or refused the data ([`StoreError::is_rejection`]).
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -92,13 +92,15 @@ impl From<sqlx::Error> for AppendError {
 }
 
 impl Store {
-    /// Takes over every partition for `owner`: whoever had one can no longer commit.
-    pub async fn claim_all(&self, owner: &str) -> Result<Vec<Claim>, StoreError> {
+    /// Takes over `partitions` for `owner`: whoever had one can no longer commit to it.
+    pub async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError> {
         let rows: Vec<(u16, i64, i64, i64)> = sqlx::query_as(
             "UPDATE cursors SET fence = fence + 1, owner = ?
+             WHERE partition IN (SELECT j.value FROM json_each(?) j)
              RETURNING partition, fence, stream_ms, stream_counter",
         )
         .bind(owner)
+        .bind(json!(partitions).to_string())
         .fetch_all(&self.write)
         .await?;
         let mut claims: Vec<Claim> = rows
@@ -152,19 +154,22 @@ async fn move_cursors(tx: &mut Transaction<'_, Sqlite>, batches: &[PartitionBatc
             ])
         })
         .collect();
-    let done = sqlx::query(
+    let taken_on: Vec<u16> = sqlx::query_scalar(
         "UPDATE cursors SET stream_ms = j.value ->> 4, stream_counter = j.value ->> 5
          FROM json_each(?) j
          WHERE partition = j.value ->> 0 AND fence = j.value ->> 1
-           AND stream_ms = j.value ->> 2 AND stream_counter = j.value ->> 3",
+           AND stream_ms = j.value ->> 2 AND stream_counter = j.value ->> 3
+         RETURNING partition",
     )
     .bind(json!(moves).to_string())
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    if done.rows_affected() == batches.len() as u64 {
+    let claimed = batches.iter().map(|batch| batch.claim.partition);
+    let lost: Vec<Partition> = claimed.filter(|partition| !taken_on.contains(&partition.0)).collect();
+    if lost.is_empty() {
         Ok(())
     } else {
-        Err(AppendError::Fenced)
+        Err(AppendError::Fenced(lost))
     }
 }
 
@@ -173,8 +178,8 @@ struct Draft {
     messages: Vec<serde_json::Value>,
     /// Last seq of every room that occurs and exists.
     heads: HashMap<RoomId, Seq>,
-    /// Ids that are stored, or in this draft.
-    known: HashSet<MessageId>,
+    /// Places of the messages that are stored, or in this draft.
+    known: HashMap<MessageId, Seq>,
     /// Place in `appended.rooms` of each room that gets messages.
     places: HashMap<RoomId, usize>,
     dead: Vec<(Partition, StreamId, String, String)>,
@@ -188,7 +193,7 @@ impl Draft {
         let mut draft = Self {
             messages: Vec::new(),
             heads: room_heads(tx, messages().map(|message| message.room)).await?,
-            known: stored_ids(tx, messages().map(|message| message.id)).await?,
+            known: stored_seqs(tx, messages().map(|message| message.id)).await?,
             places: HashMap::new(),
             dead: Vec::new(),
             appended: Appended::default(),
@@ -214,11 +219,12 @@ impl Draft {
             self.dead.push((partition, stream_id, reason, describe(message)));
             return;
         };
-        if !self.known.insert(message.id) {
-            self.appended.duplicates += 1;
+        if let Some(seq) = self.known.get(&message.id) {
+            self.appended.duplicates.push((message.id, *seq));
             return;
         }
         *head = head.next();
+        self.known.insert(message.id, *head);
         self.messages.push(json!([
             message.room,
             *head,
@@ -323,17 +329,17 @@ fn describe(message: &Accepted) -> String {
     .to_string()
 }
 
-async fn stored_ids(
+async fn stored_seqs(
     tx: &mut Transaction<'_, Sqlite>,
     ids: impl Iterator<Item = MessageId>,
-) -> Result<HashSet<MessageId>, sqlx::Error> {
+) -> Result<HashMap<MessageId, Seq>, sqlx::Error> {
     let ids: Vec<String> = ids.map(|id| id.0.simple().to_string()).collect();
-    let known: Vec<(uuid::Uuid,)> =
-        sqlx::query_as("SELECT id FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each(?) j)")
+    let known: Vec<(uuid::Uuid, i64)> =
+        sqlx::query_as("SELECT id, seq FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each(?) j)")
             .bind(json!(ids).to_string())
             .fetch_all(&mut **tx)
             .await?;
-    Ok(known.into_iter().map(|(id,)| MessageId(id)).collect())
+    Ok(known.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())
 }
 
 /// The last seq of each room that exists or existed; a deleted room still takes what was accepted for it.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use shared::domain::{RoomId, Seq, StreamId, UserId};
+use shared::domain::{Partition, RoomId, Seq, StreamId, UserId};
 use shared::storage::{AppendError, Content, Entry, PartitionBatch, Role, Store, Window};
 
 use crate::support::{Database, FIRST, NOW, entry, message, seqs};
@@ -44,10 +44,11 @@ async fn an_entry_that_comes_twice_is_stored_once() {
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
     let twice = message(room, ann.id, "x");
+    let id = twice.id;
     let appended = db.append(&mut claim, vec![entry(1, twice.clone()), entry(2, twice.clone())]).await.unwrap();
-    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(1)], 1));
+    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(1)], vec![(id, Seq(1))]));
     let appended = db.append(&mut claim, vec![entry(3, twice), entry(4, message(room, ann.id, "y"))]).await.unwrap();
-    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], 1));
+    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
 }
 
 #[tokio::test]
@@ -59,7 +60,7 @@ async fn whoever_was_replaced_can_no_longer_commit() {
     let mut new = db.claim().await;
     assert!(new.fence > old.fence);
     let refused = db.append(&mut old, vec![entry(1, message(room, ann.id, "x"))]).await;
-    assert!(matches!(refused, Err(AppendError::Fenced)));
+    assert!(matches!(refused, Err(AppendError::Fenced(lost)) if lost == [FIRST]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
     db.append(&mut new, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
     assert_eq!(db.claim().await.cursor, StreamId { ms: 1, counter: 0 });
@@ -74,7 +75,7 @@ async fn a_batch_that_does_not_begin_at_the_cursor_is_refused() {
     let stale = claim;
     db.append(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
     let again = db.append(&mut { stale }, vec![entry(1, message(room, ann.id, "x"))]).await;
-    assert!(matches!(again, Err(AppendError::Fenced)));
+    assert!(matches!(again, Err(AppendError::Fenced(_))));
 }
 
 #[tokio::test]
@@ -82,7 +83,7 @@ async fn all_partitions_of_a_batch_are_stored_or_none() {
     let db = Database::new().await;
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
-    let claims = db.store.claim_all("worker").await.unwrap();
+    let claims = db.store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap();
     let mut foreign = claims[1];
     foreign.fence.0 -= 1;
     let batch = |claim, text| PartitionBatch {
@@ -90,7 +91,7 @@ async fn all_partitions_of_a_batch_are_stored_or_none() {
         entries: vec![entry(1, message(room, ann.id, text))],
     };
     let refused = db.store.append(Arc::new([batch(claims[0], "x"), batch(foreign, "y")]), NOW, async {}).await;
-    assert!(matches!(refused, Err(AppendError::Fenced)));
+    assert!(matches!(refused, Err(AppendError::Fenced(lost)) if lost == [Partition(1)]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
     let both: Arc<[PartitionBatch]> = Arc::new([batch(claims[0], "x"), batch(claims[1], "y")]);
     db.store.append(both, NOW, async {}).await.unwrap();
@@ -166,9 +167,10 @@ async fn what_lies_before_the_cursor_is_stored_without_moving_it_back() {
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
     let known = message(room, ann.id, "known");
+    let id = known.id;
     db.append(&mut claim, vec![entry(9, known.clone())]).await.unwrap();
     let older = vec![entry(2, known), entry(3, message(room, ann.id, "never read"))];
     let appended = db.append(&mut claim, older).await.unwrap();
-    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], 1));
+    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
     assert_eq!(db.claim().await.cursor, StreamId { ms: 9, counter: 0 });
 }

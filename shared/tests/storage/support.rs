@@ -39,7 +39,7 @@ impl Database {
 
     /// Takes over as another worker and returns the ownership of partition 0.
     pub(crate) async fn claim(&self) -> Claim {
-        self.store.claim_all("worker").await.unwrap()[0]
+        self.store.claim(&[FIRST], "worker").await.unwrap()[0]
     }
 
     /// Stores one message for each of `texts`, the first at stream id `from`-0.
@@ -79,6 +79,7 @@ pub(crate) fn message(room: RoomId, sender: UserId, text: &str) -> Accepted {
         username: "ann".to_owned(),
         text: MessageText::parse(text).unwrap(),
         created_on: NOW,
+        reply_to: None,
     }
 }
 
