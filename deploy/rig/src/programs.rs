@@ -49,7 +49,8 @@ pub(crate) fn command(program: &Path) -> Command {
     }
 }
 
-fn find_in_path(name: &str) -> Option<PathBuf> {
+/// The first program called `name` in `PATH`.
+pub(crate) fn find_in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|directory| directory.join(name))

@@ -1,0 +1,202 @@
+//! A private Postgres with its durable defaults, which can be killed and started again.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::geteuid;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+use tempfile::TempDir;
+
+use crate::ports::free_port;
+use crate::programs::find_in_path;
+use crate::{Explain as _, Failure, Result, Service, eventually};
+
+/// How long a start may take: it replays the write-ahead log, after what was left of a killed server has ended.
+const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// Where distributions keep the server's programs, outside of `PATH`: a directory a version.
+const HOMES: [&str; 3] = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"];
+
+/// Postgres does not run as root; then it runs as one of these.
+const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
+
+/// A cluster of its own on a port of its own.
+pub struct PostgresServer {
+    service: Service,
+    port: u16,
+    /// Apart from the directory of the test, which an unprivileged user cannot enter.
+    _data: TempDir,
+}
+
+impl PostgresServer {
+    /// Makes a cluster, starts it with its log under `directory` and waits until it answers.
+    pub async fn start(directory: &Path) -> Result<Self> {
+        let programs = programs()?;
+        let home = TempDir::with_prefix("roomcast-postgres-")?;
+        let user = if geteuid().is_root() {
+            Some(unprivileged_user()?)
+        } else {
+            None
+        };
+        if let Some((_, uid, gid)) = &user {
+            chown(home.path(), Some(*uid), Some(*gid))?;
+        }
+        let user = user.map(|(name, ..)| name);
+        let data = home.path().join("data");
+        make_cluster(&programs, &data, user.as_deref())?;
+        let port = free_port()?;
+        let (program, arguments) = server(&programs, &data, port, user.as_deref())?;
+        let mut service = Service::new("postgres", program, directory);
+        for argument in arguments {
+            service = service.argument(argument);
+        }
+        let mut server = Self {
+            service,
+            port,
+            _data: home,
+        };
+        server.restart().await?;
+        Ok(server)
+    }
+
+    /// Makes an empty database called `name` and returns its URL.
+    pub async fn create_database(&self, name: &str) -> Result<String> {
+        let mut connection = self.connect("postgres").await?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\""))).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(self.url(name))
+    }
+
+    /// The URL of the database called `name`; `postgres` is always there.
+    #[must_use]
+    pub fn url(&self, name: &str) -> String {
+        format!("postgres://roomcast@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// A connection to look inside.
+    pub async fn connect(&self, name: &str) -> Result<PgConnection> {
+        Ok(PgConnection::connect(&self.url(name)).await?)
+    }
+
+    /// SIGKILL, as when the machine loses power (its files survive).
+    pub fn kill(&mut self) -> Result<()> {
+        self.service.kill()
+    }
+
+    /// Starts it (again) on the same port and data, and waits until it answers.
+    pub async fn restart(&mut self) -> Result<()> {
+        let url = self.url("postgres");
+        let service = &mut self.service;
+        eventually(START_WITHIN, "Postgres answers", async || {
+            // The sessions of a killed server end by themselves a moment later, and until then no other one starts.
+            if service.pid().is_err() || service.check_runs().is_err() {
+                service.start()?;
+            }
+            Ok(PgConnection::connect(&url).await?.close().await?)
+        })
+        .await
+        .explain(|| service.log_end())
+    }
+}
+
+/// The directory with `initdb` and `postgres`, of the newest version there is.
+fn programs() -> Result<PathBuf> {
+    if let Some(initdb) = find_in_path("initdb") {
+        return Ok(initdb.parent().unwrap_or(Path::new("/")).to_owned());
+    }
+    let homes = HOMES.iter().filter_map(|home| fs::read_dir(home).ok()).flatten().flatten();
+    let mut found: Vec<PathBuf> = homes.map(|home| home.path().join("bin")).collect();
+    found.retain(|programs| programs.join("initdb").is_file() && programs.join("postgres").is_file());
+    found.sort();
+    found.pop().ok_or_else(|| Failure::new("there is no initdb: install the package postgresql"))
+}
+
+/// Name, user id and group id of somebody Postgres may run as.
+fn unprivileged_user() -> Result<(String, u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd")?;
+    for name in UNPRIVILEGED {
+        let of_user = users.lines().find(|line| line.split(':').next() == Some(name));
+        if let Some([uid, gid]) = of_user.map(|line| [2, 3].map(|place| line.split(':').nth(place).unwrap_or(""))) {
+            return Ok((name.to_owned(), uid.parse()?, gid.parse()?));
+        }
+    }
+    Err(Failure::new("there is neither a user postgres nor nobody to run Postgres as"))
+}
+
+fn make_cluster(programs: &Path, data: &Path, user: Option<&str>) -> Result<()> {
+    let (program, before) = as_user(programs.join("initdb"), user)?;
+    let made = Command::new(program)
+        .args(before)
+        .args([
+            "--username=roomcast",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ])
+        .arg("--pgdata")
+        .arg(data)
+        .current_dir("/")
+        .output()?;
+    if made.status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("initdb failed: {}", String::from_utf8_lossy(&made.stderr))))
+    }
+}
+
+/// The program that becomes the server, under the same process id, with its arguments.
+fn server(programs: &Path, data: &Path, port: u16, user: Option<&str>) -> Result<(PathBuf, Vec<String>)> {
+    let (program, mut arguments) = as_user(programs.join("postgres"), user)?;
+    arguments.extend([
+        "-D".to_owned(),
+        data.display().to_string(),
+        "-p".to_owned(),
+        port.to_string(),
+    ]);
+    for setting in [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "max_connections=200",
+    ] {
+        arguments.extend(["-c".to_owned(), setting.to_owned()]);
+    }
+    Ok((program, arguments))
+}
+
+/// `program` with the arguments that make it run as `user`, if one is given.
+fn as_user(program: PathBuf, user: Option<&str>) -> Result<(PathBuf, Vec<String>)> {
+    let Some(user) = user else {
+        return Ok((program, Vec::new()));
+    };
+    let setpriv = find_in_path("setpriv").ok_or_else(|| Failure::new("there is no setpriv: install util-linux"))?;
+    let mut arguments = vec![format!("--reuid={user}"), format!("--regid={user}")];
+    // Said again: the kernel forgets it when the user changes.
+    arguments.extend(["--clear-groups", "--pdeathsig=KILL", "--"].map(str::to_owned));
+    arguments.push(program.display().to_string());
+    Ok((setpriv, arguments))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_committed_survives_a_kill() -> Result<()> {
+        let directory = TempDir::new()?;
+        let mut server = PostgresServer::start(directory.path()).await?;
+        server.create_database("chat").await?;
+        sqlx::query("CREATE TABLE kept (n int)").execute(&mut server.connect("chat").await?).await?;
+        server.kill()?;
+        server.restart().await?;
+        let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE tablename = 'kept'")
+            .fetch_one(&mut server.connect("chat").await?)
+            .await?;
+        assert_eq!(tables, 1);
+        Ok(())
+    }
+}
