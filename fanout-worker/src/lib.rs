@@ -61,7 +61,7 @@ impl StartError {
         match self {
             Self::LogFilter(_)
             | Self::RedisUrl(_)
-            | Self::Open(OpenError::UnknownScheme | OpenError::Partitions { .. }) => EXIT_USAGE,
+            | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. }) => EXIT_USAGE,
             Self::Signals(_) | Self::Open(_) | Self::CutOff => 1,
         }
     }

@@ -85,7 +85,7 @@ impl StartError {
             Self::LogFilter(_)
             | Self::RedisUrl(_)
             | Self::Keys(_)
-            | Self::Open(OpenError::UnknownScheme | OpenError::Partitions { .. }) => EXIT_USAGE,
+            | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. }) => EXIT_USAGE,
             Self::Signals(_)
             | Self::Hashing
             | Self::Listen(..)

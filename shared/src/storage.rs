@@ -1,5 +1,9 @@
 //! Users, sessions, rooms and messages in SQL.
 //!
+//! One [`Store`], two back ends: SQLite (one file, nothing to run) and Postgres (any number of hosts), chosen by the scheme
+//! of the URL. Types and traits are here, a file a topic; `sqlite` and `postgres` hold the same files with the SQL.
+//! One suite of tests runs every method on both.
+//!
 //! Methods are use-case sized: a transaction begins and ends inside one of them, and a write runs in a task of its own,
 //! so that a caller that goes away (a phone in a tunnel) cannot leave half of it behind.
 //!
@@ -7,31 +11,82 @@
 //! and dead letters.
 
 mod accounts;
-mod append;
-mod connect;
+mod dead_letters;
+mod draft;
+mod error;
 mod history;
+mod log;
+mod open;
+mod postgres;
 mod rooms;
+mod sqlite;
 
-pub use accounts::{Account, CreateUserError, NewUser, Session, User};
-pub use append::{AppendError, Appended, Claim, Content, Entry, PartitionBatch};
-pub use connect::{Installation, OpenError, Role, Store};
-pub use history::{HistoryPage, KnownMessage, Window};
-pub use rooms::{CreateRoomError, Room};
+use std::fmt::Debug;
+use std::ops::Deref;
+use std::sync::Arc;
 
-/// Storage did not answer as it should. The cause is for the log alone.
-#[derive(Debug, thiserror::Error)]
-#[error("storage failed: {0}")]
-pub struct StoreError(#[from] sqlx::Error);
+use async_trait::async_trait;
 
-impl StoreError {
-    /// True if the database refused the data itself (a broken constraint), so that trying again cannot help.
-    #[must_use]
-    pub fn is_rejection(&self) -> bool {
-        let database = self.0.as_database_error();
-        database.is_some_and(|error| {
-            error.is_unique_violation() || error.is_foreign_key_violation() || error.is_check_violation()
-        })
+pub use accounts::{Account, Accounts, CreateUserError, NewUser, Session, User};
+pub use dead_letters::{DeadLetter, DeadLetters};
+pub use error::StoreError;
+pub use history::{History, HistoryPage, KnownMessage, Window};
+pub use log::{AppendError, Appended, Claim, Content, Entry, Log, PartitionBatch};
+pub use open::{Installation, OpenError, Role, Writers};
+pub use rooms::{CreateRoomError, Room, Rooms};
+
+use crate::domain::Timestamp;
+
+/// The open database. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<dyn Backend>);
+
+impl Store {
+    /// Opens the database at `url` and checks that it keeps what it is given. The schema is not touched.
+    pub async fn open(url: &str, role: Role) -> Result<Self, OpenError> {
+        let (scheme, _) = url.split_once(':').ok_or(OpenError::UnknownScheme)?;
+        match scheme {
+            "sqlite" => Ok(Self(Arc::new(sqlite::Sqlite::open(url, role).await?))),
+            "postgres" | "postgresql" => Ok(Self(Arc::new(postgres::Postgres::open(url, role).await?))),
+            _ => Err(OpenError::UnknownScheme),
+        }
     }
+
+    /// [`Log::append`] with any future to run before the commit.
+    pub async fn append(
+        &self,
+        batches: Arc<[PartitionBatch]>,
+        now: Timestamp,
+        before_commit: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Appended, AppendError> {
+        self.0.append(batches, now, Box::pin(before_commit)).await
+    }
+}
+
+impl Deref for Store {
+    type Target = dyn Backend;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref()
+    }
+}
+
+/// Everything a database does for us.
+#[async_trait]
+pub trait Backend: Accounts + Rooms + History + Log + DeadLetters + Debug + Send + Sync {
+    /// Brings the schema up to date and creates the installation with `partitions` if there is none.
+    ///
+    /// Processes that start together take turns. The epoch of a new installation comes from `random_epoch`.
+    async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError>;
+
+    /// How many workers can be at work at the same time.
+    fn writers(&self) -> Writers;
+
+    /// Answers if the database can be read.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Closes every connection; with SQLite, the write-ahead log is merged into the file.
+    async fn close(&self);
 }
 
 /// Runs a write to its end even if the caller is dropped meanwhile.

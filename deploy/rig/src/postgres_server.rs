@@ -106,6 +106,8 @@ impl PostgresServer {
 /// The directory with `initdb` and `postgres`, of the newest version there is.
 fn programs() -> Result<PathBuf> {
     if let Some(initdb) = find_in_path("initdb") {
+        // It can be a link into the directory meant.
+        let initdb = initdb.canonicalize()?;
         return Ok(initdb.parent().unwrap_or(Path::new("/")).to_owned());
     }
     let homes = HOMES.iter().filter_map(|home| fs::read_dir(home).ok()).flatten().flatten();

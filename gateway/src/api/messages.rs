@@ -16,7 +16,7 @@ use super::Tag;
 use super::access::Authenticated;
 use super::error::ApiError;
 use super::models::NewMessage;
-use super::rooms::{joined, parse_count, visible};
+use super::rooms::{joined, parse_count, shown, visible};
 use crate::app::App;
 use crate::message::Message;
 
@@ -122,8 +122,11 @@ impl MessagesApi {
             Some(id) => Window::Only(MessageId(id)),
             None => window(before.0, after.0)?,
         };
-        let room = visible(&app, &room.0, caller.0.session.user.id).await?;
-        let page = app.store.history(room.id, window, limit).await?;
+        let user = caller.0.session.user.id;
+        let not_found = || ApiError::RoomNotFound(shown(&room.0));
+        let room = visible(&app, &room.0, user).await?;
+        // None if the room was deleted or closed to this user since it was looked up.
+        let page = app.store.history(room.id, user, window, limit).await?.ok_or_else(not_found)?;
         let position = StreamCursor {
             epoch: room.epoch(app.installation.epoch),
             seq: page.head,

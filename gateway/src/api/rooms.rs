@@ -182,8 +182,9 @@ impl RoomsApi {
         limit: Query<Option<i64>>,
     ) -> Result<MemberPage, ApiError> {
         let page = Page::parse(after.0, limit.0)?;
-        let room = visible(&app, &room.0, caller.0.session.user.id).await?;
-        let names = app.store.list_members(room.id, &page.after, page.limit).await?;
+        let user = caller.0.session.user.id;
+        let room = visible(&app, &room.0, user).await?;
+        let names = app.store.list_members(room.id, user, &page.after, page.limit).await?;
         let path = format!("/chat/{}/users", room.name);
         let link = page.link(&path, names.len(), names.last().map(String::as_str));
         Ok(MemberPage::Ok(Json(names), link))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shared::bus::{RoomEvent, room_channel};
 use shared::domain::{RoomId, Seq};
-use shared::storage::{Installation, Room, Store, StoreError, Window};
+use shared::storage::{Installation, Room, Store, StoreError};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -230,13 +230,13 @@ impl Hub {
 async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
     loop {
         let heard = feed.heard();
-        let page = store.history(feed.room, Window::After(feed.head()), GAP_PAGE).await?;
-        if page.messages.is_empty() {
+        let messages = store.messages_after(feed.room, feed.head(), GAP_PAGE).await?;
+        if messages.is_empty() {
             // Whoever told of more was wrong.
             feed.forget(heard);
             return Ok(());
         }
-        if !feed.take(&page.messages) {
+        if !feed.take(&messages) {
             return Ok(());
         }
     }

@@ -245,10 +245,13 @@ impl LiveStream {
     }
 
     async fn read_history(&self, limit: u32) -> Result<Option<(Bytes, Seq)>, StoreError> {
-        let page = self.store.history(self.feed.room, Window::After(self.cursor), limit).await?;
+        // None for a user who was shut out a moment ago: the stream is about to be told.
+        let (room, window) = (self.feed.room, Window::After(self.cursor));
+        let page = self.store.history(room, self.connection.user, window, limit).await?;
+        let messages = page.map(|page| page.messages).unwrap_or_default();
         let mut frames = BytesMut::new();
         let mut last = None;
-        for message in &page.messages {
+        for message in &messages {
             frames.extend_from_slice(&frame::message(&self.feed.name, self.feed.epoch, message));
             last = Some(message.seq);
             if frames.len() >= PIECE_BYTES {

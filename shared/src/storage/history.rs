@@ -1,7 +1,11 @@
-//! Reading stored messages.
+//! Reading stored messages. What a user may not see is left out by the query itself, not by a check before it.
 
-use super::{Store, StoreError};
-use crate::domain::{MessageId, RoomId, Seq, StoredMessage};
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 
 /// Which part of a room's history is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +18,21 @@ pub enum Window {
     Between(Seq, Seq),
     /// The message of this id, wherever it is.
     Only(MessageId),
+}
+
+impl Window {
+    /// The seqs between which the window lies, both excluded, and whether it is filled from the lower end. `only` is the seq
+    /// of the message a window is for.
+    pub(super) fn bounds(self, only: Option<Seq>) -> (Seq, Seq, bool) {
+        let end = Seq(i64::MAX);
+        match (self, only) {
+            (Self::Before(before), _) => (Seq::ZERO, before, false),
+            (Self::After(after), _) => (after, end, true),
+            (Self::Between(after, before), _) => (after, before, false),
+            (Self::Only(_), Some(seq)) => (Seq(seq.0 - 1), seq.next(), false),
+            (Self::Only(_), None) => (end, end, false),
+        }
+    }
 }
 
 /// A part of a room's history and the position at which it was read.
@@ -33,76 +52,46 @@ pub struct KnownMessage {
     pub text: String,
 }
 
-// One row of JSON instead of one row a message: handing a row from SQLite's thread to ours costs more than reading it.
-const NEWEST_FIRST: &str = "
-    SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
-                                        'text', text, 'created_on', created_on) ORDER BY seq)
-    FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
-          FROM messages m JOIN users u ON u.id = m.sender_id
-          WHERE m.room_id = ? AND m.seq > ? AND m.seq < ? ORDER BY m.seq DESC LIMIT ?)";
-
-const OLDEST_FIRST: &str = "
-    SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
-                                        'text', text, 'created_on', created_on) ORDER BY seq)
-    FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
-          FROM messages m JOIN users u ON u.id = m.sender_id
-          WHERE m.room_id = ? AND m.seq > ? AND m.seq < ? ORDER BY m.seq LIMIT ?)";
-
-impl Store {
-    /// At most `limit` messages of `room` within `window`.
-    pub async fn history(&self, room: RoomId, window: Window, limit: u32) -> Result<HistoryPage, StoreError> {
-        // The head first, then nothing above it: a stream opened from this head neither misses nor repeats anything.
-        let head = self.head(room).await?;
-        let above_head = head.next();
-        let (after, before) = match window {
-            Window::Only(id) => match self.seq_of(room, id).await? {
-                Some(seq) => (Seq(seq.0 - 1), seq.next()),
-                None => (head, head),
-            },
-            Window::Before(before) => (Seq::ZERO, before),
-            Window::Between(after, before) => (after, before),
-            Window::After(after) => (after, above_head),
-        };
-        let oldest_first = matches!(window, Window::After(_));
-        let statement = if oldest_first { OLDEST_FIRST } else { NEWEST_FIRST };
-        let json: String = sqlx::query_scalar(statement)
-            .bind(room.0)
-            .bind(after.0)
-            .bind(before.min(above_head).0)
-            .bind(limit)
-            .fetch_one(&self.read)
-            .await?;
-        let messages: Vec<StoredMessage> = serde_json::from_str(&json).map_err(|e| sqlx::Error::Decode(e.into()))?;
-        Ok(HistoryPage { head, messages })
+impl HistoryPage {
+    /// Reads the head and the messages as both databases hand them over: one row with an array of JSON objects.
+    ///
+    /// One row instead of one row a message: with SQLite, handing a row from its thread to ours costs more than reading it.
+    pub(super) fn from_row((head, json): (i64, String)) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            head: Seq(head),
+            messages: read_messages(&json)?,
+        })
     }
+}
 
-    async fn seq_of(&self, room: RoomId, id: MessageId) -> Result<Option<Seq>, StoreError> {
-        let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM messages WHERE id = ? AND room_id = ?")
-            .bind(id.0)
-            .bind(room.0)
-            .fetch_optional(&self.read)
-            .await?;
-        Ok(seq.map(Seq))
-    }
+/// Reads an array of JSON objects.
+pub(super) fn read_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Error> {
+    serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// What is known of stored messages.
+#[async_trait]
+pub trait History {
+    /// At most `limit` messages of `room` within `window`, as `user` may see them: `None` unless the room exists and is
+    /// public, or `user` is in it.
+    async fn history(
+        &self,
+        room: RoomId,
+        user: UserId,
+        window: Window,
+        limit: u32,
+    ) -> Result<Option<HistoryPage>, StoreError>;
+
+    /// The oldest messages of `room` above `after`, at most `limit`, whoever they are for: for what is handed on to readers
+    /// whose membership is watched over elsewhere.
+    async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError>;
 
     /// Last seq of `room`; [`Seq::ZERO`] if it has no messages.
-    pub async fn head(&self, room: RoomId) -> Result<Seq, StoreError> {
-        let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM room_heads WHERE room_id = ?")
-            .bind(room.0)
-            .fetch_optional(&self.read)
-            .await?;
-        Ok(seq.map_or(Seq::ZERO, Seq))
-    }
+    async fn head(&self, room: RoomId) -> Result<Seq, StoreError>;
 
     /// What is stored under this id.
-    pub async fn known_message(&self, id: MessageId) -> Result<Option<KnownMessage>, StoreError> {
-        let row: Option<(i64, String)> = sqlx::query_as("SELECT room_id, text FROM messages WHERE id = ?")
-            .bind(id.0)
-            .fetch_optional(&self.read)
-            .await?;
-        Ok(row.map(|(room, text)| KnownMessage {
-            room: RoomId(room),
-            text,
-        }))
-    }
+    async fn known_message(&self, id: MessageId) -> Result<Option<KnownMessage>, StoreError>;
+
+    /// The places of those of `ids` that are stored.
+    async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError>;
 }

@@ -4,11 +4,19 @@ use shared::domain::{Email, PublicId, SessionId, Timestamp, Username};
 use shared::storage::CreateUserError;
 use uuid::Uuid;
 
-use crate::support::{Database, NOW, new_user};
+use crate::support::{Database, NOW, new_user, on_both_back_ends};
 
-#[tokio::test]
-async fn a_user_is_found_by_what_identifies_them() {
-    let db = Database::new().await;
+on_both_back_ends![
+    a_user_is_found_by_what_identifies_them,
+    what_is_taken_is_named,
+    only_the_first_user_can_become_an_admin_by_registering,
+    users_are_listed_in_pages,
+    a_password_hash_can_be_renewed,
+    a_session_stands_until_it_is_revoked,
+    expired_sessions_do_not_pile_up,
+];
+
+async fn a_user_is_found_by_what_identifies_them(db: Database) {
     let ann = db.user("ann").await;
     let account = db.store.account_by_email(&Email::parse("ann", false).unwrap()).await.unwrap().unwrap();
     assert_eq!((account.user, account.password_hash.as_str()), (ann.clone(), "hash"));
@@ -17,9 +25,7 @@ async fn a_user_is_found_by_what_identifies_them() {
     assert!(db.store.account_by_email(&Email::parse("bob", false).unwrap()).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn what_is_taken_is_named() {
-    let db = Database::new().await;
+async fn what_is_taken_is_named(db: Database) {
     db.user("ann").await;
     let with = |change: fn(&mut shared::storage::NewUser)| {
         let mut user = new_user("bob");
@@ -34,9 +40,7 @@ async fn what_is_taken_is_named() {
     assert!(matches!(public_id, Err(CreateUserError::PublicIdTaken)));
 }
 
-#[tokio::test]
-async fn only_the_first_user_can_become_an_admin_by_registering() {
-    let db = Database::new().await;
+async fn only_the_first_user_can_become_an_admin_by_registering(db: Database) {
     let mut first = new_user("ann");
     first.admin_if_first = true;
     let mut second = new_user("bob");
@@ -48,9 +52,7 @@ async fn only_the_first_user_can_become_an_admin_by_registering() {
     assert!(db.store.list_users("ann", 10).await.unwrap()[0].is_admin);
 }
 
-#[tokio::test]
-async fn users_are_listed_in_pages() {
-    let db = Database::new().await;
+async fn users_are_listed_in_pages(db: Database) {
     for name in ["cid", "ann", "bob"] {
         db.user(name).await;
     }
@@ -59,18 +61,14 @@ async fn users_are_listed_in_pages() {
     assert_eq!(names(db.store.list_users("bob", 2).await.unwrap()), ["cid"]);
 }
 
-#[tokio::test]
-async fn a_password_hash_can_be_renewed() {
-    let db = Database::new().await;
+async fn a_password_hash_can_be_renewed(db: Database) {
     let ann = db.user("ann").await;
     db.store.replace_password_hash(ann.id, "stronger".to_owned()).await.unwrap();
     let account = db.store.account_by_email(&Email::parse("ann", false).unwrap()).await.unwrap().unwrap();
     assert_eq!(account.password_hash, "stronger");
 }
 
-#[tokio::test]
-async fn a_session_stands_until_it_is_revoked() {
-    let db = Database::new().await;
+async fn a_session_stands_until_it_is_revoked(db: Database) {
     let ann = db.user("ann").await;
     let (id, other) = (SessionId(Uuid::from_u128(1)), SessionId(Uuid::from_u128(2)));
     let expires_on = NOW.plus(Duration::from_mins(1));
@@ -85,9 +83,7 @@ async fn a_session_stands_until_it_is_revoked() {
     assert_eq!(db.store.open_sessions(&[id, other, unknown]).await.unwrap(), [other].into());
 }
 
-#[tokio::test]
-async fn expired_sessions_do_not_pile_up() {
-    let db = Database::new().await;
+async fn expired_sessions_do_not_pile_up(db: Database) {
     let ann = db.user("ann").await;
     let (old, new) = (SessionId(Uuid::from_u128(1)), SessionId(Uuid::from_u128(2)));
     db.store.create_session(old, ann.id, NOW, NOW).await.unwrap();

@@ -3,7 +3,20 @@ use std::sync::Arc;
 use shared::domain::{Partition, RoomId, Seq, StreamId, UserId};
 use shared::storage::{AppendError, Content, Entry, PartitionBatch, Role, Store, Window};
 
-use crate::support::{Database, FIRST, NOW, entry, message, seqs};
+use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, seqs};
+
+on_both_back_ends![
+    seqs_are_dense_in_each_room_across_commits,
+    an_entry_that_comes_twice_is_stored_once,
+    whoever_was_replaced_can_no_longer_commit,
+    a_batch_that_does_not_begin_at_the_cursor_is_refused,
+    all_partitions_of_a_batch_are_stored_or_none,
+    what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on,
+    a_sender_who_does_not_exist_is_refused_as_bad_data,
+    a_deleted_room_still_takes_what_was_accepted_for_it,
+    nothing_is_seen_before_the_commit,
+    what_lies_before_the_cursor_is_stored_without_moving_it_back,
+];
 
 fn dead(ms: i64) -> Entry {
     let content = Content::DeadLetter {
@@ -17,15 +30,11 @@ fn dead(ms: i64) -> Entry {
 }
 
 /// How many dead letters there are.
-async fn dead_letters(db: &Database) -> i64 {
-    let options = db.url.parse().unwrap();
-    let mut connection = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options).await.unwrap();
-    sqlx::query_scalar("SELECT COUNT(*) FROM dead_letters").fetch_one(&mut connection).await.unwrap()
+async fn dead_letters(db: &Database) -> usize {
+    db.store.dead_letters(0, 1_000).await.unwrap().len()
 }
 
-#[tokio::test]
-async fn seqs_are_dense_in_each_room_across_commits() {
-    let db = Database::new().await;
+async fn seqs_are_dense_in_each_room_across_commits(db: Database) {
     let ann = db.user("ann").await;
     let (a, b) = (db.room("a", &ann).await.id, db.room("b", &ann).await.id);
     let mut claim = db.claim().await;
@@ -37,9 +46,7 @@ async fn seqs_are_dense_in_each_room_across_commits() {
     assert_eq!(appended.rooms[0].0, FIRST);
 }
 
-#[tokio::test]
-async fn an_entry_that_comes_twice_is_stored_once() {
-    let db = Database::new().await;
+async fn an_entry_that_comes_twice_is_stored_once(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
@@ -51,9 +58,7 @@ async fn an_entry_that_comes_twice_is_stored_once() {
     assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
 }
 
-#[tokio::test]
-async fn whoever_was_replaced_can_no_longer_commit() {
-    let db = Database::new().await;
+async fn whoever_was_replaced_can_no_longer_commit(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut old = db.claim().await;
@@ -66,9 +71,7 @@ async fn whoever_was_replaced_can_no_longer_commit() {
     assert_eq!(db.claim().await.cursor, StreamId { ms: 1, counter: 0 });
 }
 
-#[tokio::test]
-async fn a_batch_that_does_not_begin_at_the_cursor_is_refused() {
-    let db = Database::new().await;
+async fn a_batch_that_does_not_begin_at_the_cursor_is_refused(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
@@ -78,9 +81,7 @@ async fn a_batch_that_does_not_begin_at_the_cursor_is_refused() {
     assert!(matches!(again, Err(AppendError::Fenced(_))));
 }
 
-#[tokio::test]
-async fn all_partitions_of_a_batch_are_stored_or_none() {
-    let db = Database::new().await;
+async fn all_partitions_of_a_batch_are_stored_or_none(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let claims = db.store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap();
@@ -98,9 +99,7 @@ async fn all_partitions_of_a_batch_are_stored_or_none() {
     assert_eq!(db.store.head(room).await.unwrap(), Seq(2));
 }
 
-#[tokio::test]
-async fn what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on() {
-    let db = Database::new().await;
+async fn what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
@@ -115,9 +114,7 @@ async fn what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on() {
     assert_eq!(db.claim().await.cursor, StreamId { ms: 3, counter: 0 });
 }
 
-#[tokio::test]
-async fn a_sender_who_does_not_exist_is_refused_as_bad_data() {
-    let db = Database::new().await;
+async fn a_sender_who_does_not_exist_is_refused_as_bad_data(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
@@ -130,9 +127,7 @@ async fn a_sender_who_does_not_exist_is_refused_as_bad_data() {
     assert_eq!((appended.dead_letters, dead_letters(&db).await), (1, 1));
 }
 
-#[tokio::test]
-async fn a_deleted_room_still_takes_what_was_accepted_for_it() {
-    let db = Database::new().await;
+async fn a_deleted_room_still_takes_what_was_accepted_for_it(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
@@ -141,28 +136,25 @@ async fn a_deleted_room_still_takes_what_was_accepted_for_it() {
     assert_eq!((seqs(&appended, room), appended.dead_letters), (vec![Seq(1)], 0));
 }
 
-#[tokio::test]
-async fn nothing_is_seen_before_the_commit() {
-    let db = Database::new().await;
+async fn nothing_is_seen_before_the_commit(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let claim = db.claim().await;
     let reader = Store::open(&db.url, Role::Gateway).await.unwrap();
+    let user = ann.id;
     let looked = async move {
-        let page = reader.history(room, Window::Before(Seq(i64::MAX)), 10).await.unwrap();
+        let page = reader.history(room, user, Window::Before(Seq(i64::MAX)), 10).await.unwrap().unwrap();
         assert!(page.messages.is_empty() && page.head == Seq::ZERO);
     };
     let batch = PartitionBatch {
         claim,
-        entries: vec![entry(1, message(room, ann.id, "x"))],
+        entries: vec![entry(1, message(room, user, "x"))],
     };
     db.store.append(Arc::new([batch]), NOW, looked).await.unwrap();
     assert_eq!(db.store.head(room).await.unwrap(), Seq(1));
 }
 
-#[tokio::test]
-async fn what_lies_before_the_cursor_is_stored_without_moving_it_back() {
-    let db = Database::new().await;
+async fn what_lies_before_the_cursor_is_stored_without_moving_it_back(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;

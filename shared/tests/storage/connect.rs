@@ -1,39 +1,38 @@
 use shared::domain::Epoch;
 use shared::storage::{OpenError, Role, Store};
 
-use crate::support::{Database, NOW, new_user};
+use crate::support::{Database, NOW, new_user, on_both_back_ends};
 
-#[tokio::test]
-async fn the_installation_is_made_once_and_kept() {
-    let db = Database::new().await;
+on_both_back_ends![
+    the_installation_is_made_once_and_kept,
+    another_number_of_partitions_is_refused,
+    an_epoch_is_exact_in_every_json_reader,
+    processes_that_start_together_take_turns,
+    a_write_is_finished_even_if_nobody_waits_for_it,
+];
+
+async fn the_installation_is_made_once_and_kept(db: Database) {
     let again = Store::open(&db.url, Role::Gateway).await.unwrap();
     let installation = again.migrate(4, 12_345).await.unwrap();
     assert_eq!((installation.epoch, installation.partitions), (Epoch(77), 4));
     again.ping().await.unwrap();
 }
 
-#[tokio::test]
-async fn another_number_of_partitions_is_refused() {
-    let db = Database::new().await;
+async fn another_number_of_partitions_is_refused(db: Database) {
     let refused = db.store.migrate(8, 1).await;
     assert!(matches!(refused, Err(OpenError::Partitions { stored: 4, wanted: 8 })));
 }
 
-#[tokio::test]
-async fn an_epoch_is_exact_in_every_json_reader() {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}/deep/er/roomcast.db", dir.path().display());
-    let store = Store::open(&url, Role::Worker).await.unwrap();
+async fn an_epoch_is_exact_in_every_json_reader(db: Database) {
+    let store = Store::open(&db.another().await, Role::Worker).await.unwrap();
     let installation = store.migrate(1, u64::MAX).await.unwrap();
     assert_eq!(installation.epoch, Epoch((1 << 53) - 1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn processes_that_start_together_take_turns() {
+async fn processes_that_start_together_take_turns(db: Database) {
     // Several times, since it is a race.
     for _ in 0..10 {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/roomcast.db", dir.path().display());
+        let url = db.another().await;
         let starts = (0..4u64).map(|n| {
             let url = url.clone();
             tokio::spawn(async move {
@@ -56,9 +55,7 @@ async fn an_unknown_database_is_refused() {
     }
 }
 
-#[tokio::test]
-async fn a_write_is_finished_even_if_nobody_waits_for_it() {
-    let db = Database::new().await;
+async fn a_write_is_finished_even_if_nobody_waits_for_it(db: Database) {
     let mut write = Box::pin(db.store.create_user(new_user("ann"), NOW));
     let cut_off = tokio::time::timeout(std::time::Duration::ZERO, &mut write).await;
     drop(write);

@@ -1,27 +1,33 @@
-use shared::domain::{MessageId, RoomId, Seq};
+use shared::domain::{MessageId, RoomId, Seq, UserId};
 use shared::storage::{HistoryPage, Window};
 
-use crate::support::{Database, NOW};
+use crate::support::{Database, NOW, on_both_back_ends};
+
+on_both_back_ends![
+    a_window_says_which_part_is_read,
+    a_message_is_read_back_as_it_was_accepted,
+    any_text_survives,
+    a_single_message_is_found_by_its_id_in_its_room_only,
+    an_id_that_is_stored_is_known_with_what_it_stands_for,
+];
 
 /// A room with the messages 1 to 10 by ann.
-async fn ten() -> (Database, RoomId, Vec<MessageId>) {
-    let db = Database::new().await;
+async fn ten(db: Database) -> (Database, RoomId, UserId, Vec<MessageId>) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
     let texts = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"];
     let ids = db.post(&mut claim, room, ann.id, &texts).await;
-    (db, room, ids)
+    (db, room, ann.id, ids)
 }
 
 fn seqs(page: &HistoryPage) -> Vec<i64> {
     page.messages.iter().map(|message| message.seq.0).collect()
 }
 
-#[tokio::test]
-async fn a_window_says_which_part_is_read() {
-    let (db, room, _) = ten().await;
-    let read = async |window, limit| seqs(&db.store.history(room, window, limit).await.unwrap());
+async fn a_window_says_which_part_is_read(db: Database) {
+    let (db, room, ann, _) = ten(db).await;
+    let read = async |window, limit| seqs(&db.store.history(room, ann, window, limit).await.unwrap().unwrap());
     assert_eq!(read(Window::Before(Seq(i64::MAX)), 3).await, [8, 9, 10]);
     assert_eq!(read(Window::Before(Seq(3)), 100).await, [1, 2]);
     assert_eq!(read(Window::After(Seq(7)), 2).await, [8, 9]);
@@ -30,19 +36,17 @@ async fn a_window_says_which_part_is_read() {
     assert!(read(Window::Before(Seq(0)), 3).await.is_empty());
 }
 
-#[tokio::test]
-async fn a_message_is_read_back_as_it_was_accepted() {
-    let (db, room, ids) = ten().await;
-    let page = db.store.history(room, Window::Before(Seq(3)), 1).await.unwrap();
+async fn a_message_is_read_back_as_it_was_accepted(db: Database) {
+    let (db, room, ann, ids) = ten(db).await;
+    let page = db.store.history(room, ann, Window::Before(Seq(3)), 1).await.unwrap().unwrap();
     let message = &page.messages[0];
     assert_eq!((page.head, message.seq, message.id), (Seq(10), Seq(2), ids[1]));
     assert_eq!((message.username.as_str(), message.kind.as_str(), message.text.as_str()), ("ann", "MESSAGE", "2"));
     assert_eq!(message.created_on, NOW);
 }
 
-#[tokio::test]
-async fn any_text_survives() {
-    let (db, room, _) = ten().await;
+async fn any_text_survives(db: Database) {
+    let (db, room, ann, _) = ten(db).await;
     let texts = [
         "\"quoted\" \\ / \u{1}\u{7f}",
         "\r\n\n data: x",
@@ -50,28 +54,25 @@ async fn any_text_survives() {
         "[1, {\"a\": null}]",
         " ",
     ];
-    let ann = db.store.list_users("", 1).await.unwrap()[0].id;
     let mut claim = db.claim().await;
     db.post(&mut claim, room, ann, &texts).await;
-    let page = db.store.history(room, Window::After(Seq(10)), 10).await.unwrap();
+    let page = db.store.history(room, ann, Window::After(Seq(10)), 10).await.unwrap().unwrap();
     let read: Vec<&str> = page.messages.iter().map(|message| message.text.as_str()).collect();
     assert_eq!(read, texts);
 }
 
-#[tokio::test]
-async fn a_single_message_is_found_by_its_id_in_its_room_only() {
-    let (db, room, ids) = ten().await;
-    let read = async |room, id| seqs(&db.store.history(room, Window::Only(id), 100).await.unwrap());
+async fn a_single_message_is_found_by_its_id_in_its_room_only(db: Database) {
+    let (db, room, ann, ids) = ten(db).await;
+    let read = async |room, id| seqs(&db.store.history(room, ann, Window::Only(id), 100).await.unwrap().unwrap());
     assert_eq!(read(room, ids[6]).await, [7]);
     assert!(read(room, MessageId::fresh()).await.is_empty());
-    let ann = db.store.list_users("", 1).await.unwrap().remove(0);
-    let other = db.room("other", &ann).await.id;
+    let owner = db.store.list_users("", 1).await.unwrap().remove(0);
+    let other = db.room("other", &owner).await.id;
     assert!(read(other, ids[6]).await.is_empty());
 }
 
-#[tokio::test]
-async fn an_id_that_is_stored_is_known_with_what_it_stands_for() {
-    let (db, room, ids) = ten().await;
+async fn an_id_that_is_stored_is_known_with_what_it_stands_for(db: Database) {
+    let (db, room, _, ids) = ten(db).await;
     let known = db.store.known_message(ids[0]).await.unwrap().unwrap();
     assert_eq!((known.room, known.text.as_str()), (room, "1"));
     assert!(db.store.known_message(MessageId::fresh()).await.unwrap().is_none());

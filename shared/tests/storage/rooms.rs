@@ -1,15 +1,21 @@
 use shared::domain::{Epoch, RoomName, Seq, UserId};
 use shared::storage::CreateRoomError;
 
-use crate::support::{Database, NOW};
+use crate::support::{Database, NOW, on_both_back_ends};
+
+on_both_back_ends![
+    a_room_has_one_name_and_its_owner_in_it,
+    a_public_room_is_joined_and_left,
+    a_private_room_lets_nobody_in_and_shows_to_members_only,
+    a_deleted_room_is_gone_and_its_successor_is_another_room,
+    heads_are_told_for_all_rooms_asked_for,
+];
 
 fn name(raw: &str) -> RoomName {
     RoomName::parse(raw).unwrap()
 }
 
-#[tokio::test]
-async fn a_room_has_one_name_and_its_owner_in_it() {
-    let db = Database::new().await;
+async fn a_room_has_one_name_and_its_owner_in_it(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.room("lobby", &ann).await;
     assert_eq!(db.store.room_by_name(&name("lobby")).await.unwrap(), Some(room.clone()));
@@ -20,17 +26,15 @@ async fn a_room_has_one_name_and_its_owner_in_it() {
     assert!(matches!(again, Err(CreateRoomError::Exists)));
 }
 
-#[tokio::test]
-async fn a_public_room_is_joined_and_left() {
-    let db = Database::new().await;
+async fn a_public_room_is_joined_and_left(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.room("lobby", &ann).await;
     for _ in 0..2 {
         assert!(db.store.join_public(room.id, bob.id, NOW).await.unwrap());
     }
-    assert_eq!(db.store.list_members(room.id, "", 10).await.unwrap(), ["ann", "bob"]);
-    assert_eq!(db.store.list_members(room.id, "ann", 10).await.unwrap(), ["bob"]);
-    assert_eq!(db.store.list_members(room.id, "", 1).await.unwrap(), ["ann"]);
+    assert_eq!(db.store.list_members(room.id, bob.id, "", 10).await.unwrap(), ["ann", "bob"]);
+    assert_eq!(db.store.list_members(room.id, bob.id, "ann", 10).await.unwrap(), ["bob"]);
+    assert_eq!(db.store.list_members(room.id, bob.id, "", 1).await.unwrap(), ["ann"]);
     let pairs = [(room.id, ann.id), (room.id, bob.id)];
     assert_eq!(db.store.members_among(&pairs).await.unwrap(), pairs.into());
     for _ in 0..2 {
@@ -40,9 +44,7 @@ async fn a_public_room_is_joined_and_left() {
     assert!(!db.store.is_member(room.id, bob.id).await.unwrap());
 }
 
-#[tokio::test]
-async fn a_private_room_lets_nobody_in_and_shows_to_members_only() {
-    let db = Database::new().await;
+async fn a_private_room_lets_nobody_in_and_shows_to_members_only(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.store.create_room(name("secret"), ann.id, true, NOW).await.unwrap();
     db.room("lobby", &ann).await;
@@ -54,9 +56,7 @@ async fn a_private_room_lets_nobody_in_and_shows_to_members_only() {
     assert_eq!(db.store.list_rooms(ann.id, "", 1).await.unwrap(), ["lobby"]);
 }
 
-#[tokio::test]
-async fn a_deleted_room_is_gone_and_its_successor_is_another_room() {
-    let db = Database::new().await;
+async fn a_deleted_room_is_gone_and_its_successor_is_another_room(db: Database) {
     let ann = db.user("ann").await;
     let first = db.room("lobby", &ann).await;
     assert!(db.store.delete_room(first.id, NOW).await.unwrap());
@@ -72,9 +72,7 @@ async fn a_deleted_room_is_gone_and_its_successor_is_another_room() {
     assert_eq!(second.epoch(Epoch(77)), Epoch(78), "a cursor of the first room must be foreign in the second");
 }
 
-#[tokio::test]
-async fn heads_are_told_for_all_rooms_asked_for() {
-    let db = Database::new().await;
+async fn heads_are_told_for_all_rooms_asked_for(db: Database) {
     let ann = db.user("ann").await;
     let (busy, silent) = (db.room("busy", &ann).await, db.room("silent", &ann).await);
     let mut claim = db.claim().await;

@@ -7,26 +7,68 @@ use shared::domain::{
     Username,
 };
 use shared::storage::{AppendError, Appended, Claim, Content, Entry, NewUser, PartitionBatch, Role, Room, Store, User};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 /// The time in all tests.
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+/// The server that the Postgres half of the suite runs on, as a superuser.
+const SERVER_VARIABLE: &str = "TEST_POSTGRES_URL";
+
+/// Runs each of the named cases on both back ends, each with an empty database of its own.
+macro_rules! on_both_back_ends {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(crate::support::Database::new(crate::support::BackEnd::Sqlite).await).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(crate::support::Database::new(crate::support::BackEnd::Postgres).await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_back_ends;
+
+/// What a case runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BackEnd {
+    Sqlite,
+    Postgres,
+}
 
 /// A database of its own.
 pub(crate) struct Database {
     pub(crate) store: Store,
     pub(crate) url: String,
-    _dir: TempDir,
+    pub(crate) back_end: BackEnd,
+    directory: TempDir,
 }
 
 impl Database {
     /// An empty installation of 4 partitions.
-    pub(crate) async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", dir.path().join("roomcast.db").display());
+    pub(crate) async fn new(back_end: BackEnd) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = fresh(back_end, &directory).await;
         let store = Store::open(&url, Role::Worker).await.unwrap();
         store.migrate(4, 77).await.unwrap();
-        Self { store, url, _dir: dir }
+        Self {
+            store,
+            url,
+            back_end,
+            directory,
+        }
+    }
+
+    /// The URL of another database of the same kind, without anything in it.
+    pub(crate) async fn another(&self) -> String {
+        fresh(self.back_end, &self.directory).await
     }
 
     pub(crate) async fn user(&self, name: &str) -> User {
@@ -58,6 +100,23 @@ impl Database {
         let appended = self.store.append(Arc::new([batch]), NOW, async {}).await?;
         claim.cursor = upto;
         Ok(appended)
+    }
+}
+
+/// The URL of a database that is empty, or will be made when it is opened.
+async fn fresh(back_end: BackEnd, directory: &TempDir) -> String {
+    let name = format!("chat_{}", Uuid::new_v4().simple());
+    match back_end {
+        BackEnd::Sqlite => format!("sqlite://{}", directory.path().join(&name).join("roomcast.db").display()),
+        BackEnd::Postgres => {
+            let server = std::env::var(SERVER_VARIABLE)
+                .expect("TEST_POSTGRES_URL names no Postgres: run `make tests`, or deploy/postgres.sh cargo test");
+            let mut connection = PgConnection::connect(&server).await.unwrap();
+            let statement = format!("CREATE DATABASE {name}");
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+            let (address, _) = server.rsplit_once('/').unwrap();
+            format!("{address}/{name}")
+        }
     }
 }
 

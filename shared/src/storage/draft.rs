@@ -1,0 +1,169 @@
+//! One commit of the worker: which entry gets which place, and in which order it is written.
+//!
+//! All of it is decided here, once; a back end adds its SQL ([`Statements`]) and nothing else.
+
+use std::collections::{HashMap, HashSet};
+
+use super::log::{AppendError, Appended, Claim, Content, Entry, PartitionBatch, describe};
+use crate::domain::{Accepted, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp};
+
+/// What a commit asks of an open transaction.
+pub(super) trait Statements: Send {
+    /// Reads the cursors of `partitions` and keeps everybody else from changing them until the transaction ends.
+    ///
+    /// They are locked in ascending order: of two workers that meet in several partitions, one then waits for the other
+    /// instead of both.
+    fn lock_cursors(&mut self, partitions: &[Partition]) -> impl Future<Output = Rows<Claim>> + Send;
+
+    /// Moves cursors.
+    fn move_cursors(&mut self, to: &[(Partition, StreamId)]) -> impl Future<Output = Written> + Send;
+
+    /// The last seq of each of `rooms` that exists or existed: a deleted room still takes what was accepted for it.
+    fn room_heads(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<(RoomId, Seq)>> + Send;
+
+    /// The places of those of `ids` that are stored.
+    fn stored_seqs(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<(MessageId, Seq)>> + Send;
+
+    /// Writes messages; their positions grow in the order given.
+    fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> impl Future<Output = Written> + Send;
+
+    /// Writes the last seqs of rooms.
+    fn set_heads(&mut self, heads: &[(RoomId, Seq)]) -> impl Future<Output = Written> + Send;
+
+    /// Writes dead letters.
+    fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> impl Future<Output = Written> + Send;
+}
+
+type Rows<T> = Result<Vec<T>, sqlx::Error>;
+type Written = Result<(), sqlx::Error>;
+
+/// A message that gets a row, of the kind [`MESSAGE_KIND`].
+pub(super) struct MessageRow<'a> {
+    pub(super) seq: Seq,
+    pub(super) message: &'a Accepted,
+}
+
+/// An entry that goes to the dead letters.
+pub(super) struct DeadRow {
+    pub(super) partition: Partition,
+    pub(super) stream_id: StreamId,
+    pub(super) reason: String,
+    pub(super) entry: String,
+}
+
+/// Writes `batches` and moves their cursors. The caller commits, or drops the transaction if this fails.
+pub(super) async fn write<T: Statements>(
+    tx: &mut T,
+    batches: &[PartitionBatch],
+    now: Timestamp,
+) -> Result<Appended, AppendError> {
+    check_ownership(tx, batches).await?;
+    let messages = || batches.iter().flat_map(|batch| &batch.entries).filter_map(Entry::message);
+    let rooms: HashSet<RoomId> = messages().map(|message| message.room).collect();
+    let ids: Vec<MessageId> = messages().map(|message| message.id).collect();
+    let mut draft = Draft::default();
+    if !ids.is_empty() {
+        draft.heads = tx.room_heads(&Vec::from_iter(rooms)).await?.into_iter().collect();
+        draft.known = tx.stored_seqs(&ids).await?.into_iter().collect();
+    }
+    for batch in batches {
+        for entry in &batch.entries {
+            draft.add(batch.claim.partition, entry);
+        }
+    }
+    let positions: Vec<_> = batches.iter().map(|batch| (batch.claim.partition, batch.upto())).collect();
+    tx.move_cursors(&positions).await?;
+    if !draft.rows.is_empty() {
+        tx.insert_messages(&draft.rows).await?;
+        tx.set_heads(&draft.changed_heads()).await?;
+    }
+    if !draft.dead.is_empty() {
+        tx.insert_dead_letters(&draft.dead, now).await?;
+    }
+    draft.appended.dead_letters = draft.dead.len();
+    Ok(draft.appended)
+}
+
+/// Fails unless this worker still owns every partition of the batch and nobody moved its cursor meanwhile. From here on
+/// nobody else can, until the transaction ends.
+async fn check_ownership<T: Statements>(tx: &mut T, batches: &[PartitionBatch]) -> Result<(), AppendError> {
+    let mut partitions: Vec<Partition> = batches.iter().map(|batch| batch.claim.partition).collect();
+    partitions.sort_unstable();
+    let stored = tx.lock_cursors(&partitions).await?;
+    let claims = batches.iter().map(|batch| batch.claim);
+    let lost: Vec<Partition> = claims.filter(|claim| !stored.contains(claim)).map(|claim| claim.partition).collect();
+    if lost.is_empty() {
+        Ok(())
+    } else {
+        Err(AppendError::Fenced(lost))
+    }
+}
+
+/// The rows of one commit, decided before any of them is written.
+#[derive(Default)]
+struct Draft<'a> {
+    rows: Vec<MessageRow<'a>>,
+    dead: Vec<DeadRow>,
+    /// Last seq of every room that occurs and exists.
+    heads: HashMap<RoomId, Seq>,
+    /// Places of the messages that are stored, or in this draft.
+    known: HashMap<MessageId, Seq>,
+    /// Place in `appended.rooms` of each room that gets messages.
+    places: HashMap<RoomId, usize>,
+    appended: Appended,
+}
+
+impl<'a> Draft<'a> {
+    /// Decides what becomes of an entry.
+    fn add(&mut self, partition: Partition, entry: &'a Entry) {
+        match &entry.content {
+            Content::Message(message) => self.add_message(partition, entry.stream_id, message),
+            Content::DeadLetter { reason, entry: raw } => self.set_aside(partition, entry.stream_id, reason, raw),
+        }
+    }
+
+    fn add_message(&mut self, partition: Partition, stream_id: StreamId, message: &'a Accepted) {
+        let Some(head) = self.heads.get_mut(&message.room) else {
+            return self.set_aside(partition, stream_id, "there is no such room", &describe(message));
+        };
+        if let Some(seq) = self.known.get(&message.id) {
+            self.appended.duplicates.push((message.id, *seq));
+            return;
+        }
+        *head = head.next();
+        let seq = *head;
+        self.known.insert(message.id, seq);
+        self.rows.push(MessageRow { seq, message });
+        let rooms = &mut self.appended.rooms;
+        let place = *self.places.entry(message.room).or_insert_with(|| {
+            rooms.push((partition, message.room, Vec::new()));
+            rooms.len() - 1
+        });
+        rooms[place].2.push(StoredMessage {
+            seq,
+            id: message.id,
+            username: message.username.clone(),
+            kind: MESSAGE_KIND.to_owned(),
+            text: message.text.as_str().to_owned(),
+            created_on: message.created_on,
+        });
+    }
+
+    /// What is refused here would be refused for ever: what Postgres cannot hold in a text is replaced.
+    fn set_aside(&mut self, partition: Partition, stream_id: StreamId, reason: &str, entry: &str) {
+        self.dead.push(DeadRow {
+            partition,
+            stream_id,
+            reason: reason.replace('\0', "\u{FFFD}"),
+            entry: entry.replace('\0', "\u{FFFD}"),
+        });
+    }
+
+    fn changed_heads(&self) -> Vec<(RoomId, Seq)> {
+        self.places
+            .keys()
+            .filter_map(|room| self.heads.get_key_value(room))
+            .map(|(room, seq)| (*room, *seq))
+            .collect()
+    }
+}

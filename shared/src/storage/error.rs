@@ -1,0 +1,47 @@
+//! What goes wrong below: told apart by whether trying again can help.
+
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
+
+/// Storage did not answer as it should. The cause is for the log alone.
+#[derive(Debug, thiserror::Error)]
+#[error("storage failed: {0}")]
+pub struct StoreError(#[from] pub(super) sqlx::Error);
+
+/// SQLite's result codes for data that does not fit: `SQLITE_TOOBIG`, `SQLITE_MISMATCH`, and of `SQLITE_CONSTRAINT` those
+/// for a check, a foreign key and a missing value (<https://sqlite.org/rescode.html>).
+const REFUSED_BY_SQLITE: [&str; 5] = ["18", "20", "275", "787", "1299"];
+
+impl StoreError {
+    /// True if the database refused the data itself (a broken constraint, a value it cannot hold), so that trying again
+    /// cannot help.
+    ///
+    /// A value that must be unique and is there already does not count: within one commit every repetition was seen
+    /// before it was written, so another commit has come in between, and the next attempt sees that.
+    #[must_use]
+    pub fn is_rejection(&self) -> bool {
+        // The statement never left: a text it should carry cannot be told to the database.
+        if matches!(self.0, sqlx::Error::Encode(_)) {
+            return true;
+        }
+        let database = self.0.as_database_error();
+        database.is_some_and(|error| refused_by_postgres(error) || refused_by_sqlite(error))
+    }
+}
+
+/// Classes and codes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn refused_by_postgres(error: &dyn DatabaseError) -> bool {
+    let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
+        return false;
+    };
+    let (class, code) = (error.code().get(..2).unwrap_or_default(), error.code());
+    // 22: data exceptions (bytes that are no text, numbers out of range); 54: beyond a limit of the server, such as an
+    // index entry that is too long; 23: integrity, of which a unique violation (23505) and an exclusion (23P01) pass.
+    matches!(class, "22" | "54") || matches!(code, "23502" | "23503" | "23514")
+}
+
+fn refused_by_sqlite(error: &dyn DatabaseError) -> bool {
+    error.try_downcast_ref::<SqliteError>().is_some()
+        && error.code().is_some_and(|code| REFUSED_BY_SQLITE.contains(&code.as_ref()))
+}

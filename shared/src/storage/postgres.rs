@@ -1,0 +1,79 @@
+//! The back end for any number of hosts: gateways and workers share one server.
+//!
+//! - Lists travel as arrays, one parameter a column.
+//! - A commit locks the rows of its partitions in `cursors` first and in ascending order. Everything else a worker writes
+//!   hangs on them (a room belongs to one partition), so workers do not meet anywhere else, and a partition's positions
+//!   grow from commit to commit.
+//! - The server itself ends the transaction of a worker that was stopped or cut off: see [`open`].
+//! - What is waited for has an end: see [`in_time`].
+
+mod accounts;
+mod dead_letters;
+mod history;
+mod log;
+pub(super) mod open;
+mod rooms;
+
+use std::io;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use tokio::time::timeout;
+
+use super::{Backend, Installation, OpenError, StoreError, Writers, uninterrupted};
+
+/// How long an answer may take, from the first statement of a call to its last. A server that cannot be reached does not
+/// say so: without this, a call would hang for as long as the network stack tries, a quarter of an hour.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Connections to one server.
+#[derive(Debug)]
+pub(super) struct Postgres {
+    pool: PgPool,
+    /// Without the deadlines of the pool's connections, which a migration may exceed.
+    plain: PgConnectOptions,
+}
+
+#[async_trait]
+impl Backend for Postgres {
+    async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
+        self.prepare(partitions, random_epoch).await
+    }
+
+    fn writers(&self) -> Writers {
+        Writers::Many
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        in_time(async {
+            sqlx::query("SELECT 1 FROM installation").execute(&self.pool).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        // Whoever stops need not be told that the server is away.
+        let _ = timeout(ANSWER_WITHIN, self.pool.close()).await;
+    }
+}
+
+/// Gives a call [`ANSWER_WITHIN`]. Whether a write that got no answer was committed is not known then; its connection is
+/// looked at before anybody else gets it.
+async fn in_time<T, E: From<sqlx::Error>>(call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    timeout(ANSWER_WITHIN, call).await.unwrap_or_else(|_| {
+        let silent = io::Error::new(io::ErrorKind::TimedOut, "the database has not answered in time");
+        Err(E::from(sqlx::Error::Io(silent)))
+    })
+}
+
+/// Runs a write to its end or to its deadline, even if the caller is dropped meanwhile.
+async fn finish<T, E, F>(write: F) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<sqlx::Error> + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
+    uninterrupted(in_time(write)).await
+}

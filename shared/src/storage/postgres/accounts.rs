@@ -1,0 +1,151 @@
+//! Users and their sessions.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{Postgres, finish, in_time};
+use crate::domain::{Email, PublicId, SessionId, Timestamp, UserId, Username};
+use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow};
+use crate::storage::{Account, Accounts, CreateUserError, NewUser, Session, StoreError, User};
+
+#[async_trait]
+impl Accounts for Postgres {
+    async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User, CreateUserError> {
+        let pool = self.pool.clone();
+        finish(async move {
+            let mut tx = pool.begin().await?;
+            if new.admin_if_first {
+                // Of two users who register at the same time, one is the first.
+                sqlx::query("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").execute(&mut *tx).await?;
+            }
+            let user = sqlx::query_as(
+                "INSERT INTO users (public_id, email, username, password_hash, is_admin, created_on)
+                 VALUES ($1, $2, $3, $4, $5 AND NOT EXISTS (SELECT 1 FROM users), $6)
+                 RETURNING id, public_id, email, username, is_admin",
+            )
+            .bind(new.public_id.as_str())
+            .bind(new.email.as_str())
+            .bind(new.username.as_str())
+            .bind(&new.password_hash)
+            .bind(new.admin_if_first)
+            .bind(now.0)
+            .fetch_one(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(user)
+        })
+        .await
+    }
+
+    async fn account_by_email(&self, email: &Email) -> Result<Option<Account>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT id, public_id, email, username, is_admin, password_hash FROM users WHERE email = $1",
+        )
+        .bind(email.as_str());
+        Ok(in_time(query.fetch_optional(&self.pool)).await?)
+    }
+
+    async fn user_by_public_id(&self, public_id: &PublicId) -> Result<Option<User>, StoreError> {
+        let query = sqlx::query_as("SELECT id, public_id, email, username, is_admin FROM users WHERE public_id = $1")
+            .bind(public_id.as_str());
+        Ok(in_time(query.fetch_optional(&self.pool)).await?)
+    }
+
+    async fn list_users(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT id, public_id, email, username, is_admin FROM users WHERE public_id > $1 ORDER BY public_id LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::from(limit));
+        Ok(in_time(query.fetch_all(&self.pool)).await?)
+    }
+
+    async fn replace_password_hash(&self, user: UserId, hash: String) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        finish(async move {
+            sqlx::query("UPDATE users SET password_hash = $1 WHERE id = $2")
+                .bind(hash)
+                .bind(user.0)
+                .execute(&pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn grant_admin(&self, username: &Username) -> Result<bool, StoreError> {
+        let (pool, username) = (self.pool.clone(), username.clone());
+        finish(async move {
+            let done = sqlx::query("UPDATE users SET is_admin = TRUE WHERE username = $1")
+                .bind(username.as_str())
+                .execute(&pool)
+                .await?;
+            Ok(done.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn create_session(
+        &self,
+        id: SessionId,
+        user: UserId,
+        expires_on: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        finish(async move {
+            let mut tx = pool.begin().await?;
+            // SKIP LOCKED: logins at other gateways are removing those.
+            sqlx::query(
+                "DELETE FROM sessions WHERE id IN
+                   (SELECT id FROM sessions WHERE expires_on < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            )
+            .bind(now.0)
+            .bind(i64::from(EXPIRED_AT_ONCE))
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query("INSERT INTO sessions (id, user_id, expires_on) VALUES ($1, $2, $3)")
+                .bind(id.0)
+                .bind(user.0)
+                .bind(expires_on.0)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT u.id, u.public_id, u.email, u.username, u.is_admin, s.expires_on
+             FROM sessions s JOIN users u ON u.id = s.user_id
+             WHERE s.id = $1 AND s.revoked_on IS NULL",
+        )
+        .bind(id.0);
+        let row: Option<SessionRow> = in_time(query.fetch_optional(&self.pool)).await?;
+        Ok(row.map(Session::from))
+    }
+
+    async fn open_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let query = sqlx::query_scalar("SELECT id FROM sessions WHERE id = ANY ($1) AND revoked_on IS NULL").bind(ids);
+        let open: Vec<Uuid> = in_time(query.fetch_all(&self.pool)).await?;
+        Ok(open.into_iter().map(SessionId).collect())
+    }
+
+    async fn revoke_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        finish(async move {
+            sqlx::query("UPDATE sessions SET revoked_on = $1 WHERE id = $2 AND revoked_on IS NULL")
+                .bind(now.0)
+                .bind(id.0)
+                .execute(&pool)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+}

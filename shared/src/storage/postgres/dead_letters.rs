@@ -1,0 +1,38 @@
+//! What could not be stored.
+
+use async_trait::async_trait;
+
+use super::{Postgres, finish, in_time};
+use crate::storage::dead_letters::DeadLetterRow;
+use crate::storage::{DeadLetter, DeadLetters, StoreError};
+
+#[async_trait]
+impl DeadLetters for Postgres {
+    async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT id, partition, stream_id, reason, entry, created_on FROM dead_letters WHERE id > $1 ORDER BY id LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::from(limit));
+        let rows: Vec<DeadLetterRow> = in_time(query.fetch_all(&self.pool)).await?;
+        Ok(rows.into_iter().map(DeadLetter::try_from).collect::<Result<_, _>>()?)
+    }
+
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT id, partition, stream_id, reason, entry, created_on FROM dead_letters WHERE id = $1",
+        )
+        .bind(id);
+        let row: Option<DeadLetterRow> = in_time(query.fetch_optional(&self.pool)).await?;
+        Ok(row.map(DeadLetter::try_from).transpose()?)
+    }
+
+    async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
+        let pool = self.pool.clone();
+        finish(async move {
+            let done = sqlx::query("DELETE FROM dead_letters WHERE id = $1").bind(id).execute(&pool).await?;
+            Ok(done.rows_affected() > 0)
+        })
+        .await
+    }
+}

@@ -1,0 +1,170 @@
+//! The worker's side: taking over partitions and committing what was read from them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::history::stored_seqs;
+use super::{Postgres, finish};
+use crate::domain::{MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
+use crate::storage::draft::{self, DeadRow, MessageRow, Statements};
+use crate::storage::log::{ClaimRow, read_claims};
+use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError};
+
+#[async_trait]
+impl Log for Postgres {
+    async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError> {
+        let (pool, partitions, owner) = (self.pool.clone(), partitions.to_vec(), owner.to_owned());
+        finish(async move {
+            let mut tx = pool.begin().await?;
+            lock_cursors(&mut tx, &partitions).await?;
+            let rows: Vec<ClaimRow> = sqlx::query_as(
+                "UPDATE cursors SET fence = fence + 1, owner = $1 WHERE partition = ANY ($2)
+                 RETURNING partition, fence, stream_ms, stream_counter",
+            )
+            .bind(owner)
+            .bind(numbers(&partitions))
+            .fetch_all(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(read_claims(rows)?)
+        })
+        .await
+    }
+
+    async fn append(
+        &self,
+        batches: Arc<[PartitionBatch]>,
+        now: Timestamp,
+        before_commit: BoxFuture<'static, ()>,
+    ) -> Result<Appended, AppendError> {
+        let pool = self.pool.clone();
+        finish(async move {
+            let mut tx = pool.begin().await?;
+            let appended = draft::write(&mut *tx, &batches, now).await?;
+            before_commit.await;
+            tx.commit().await?;
+            Ok(appended)
+        })
+        .await
+    }
+}
+
+fn numbers(partitions: &[Partition]) -> Vec<i64> {
+    partitions.iter().map(|partition| i64::from(partition.0)).collect()
+}
+
+/// Locks the rows in ascending order and reads them as they are when they are locked.
+async fn lock_cursors(connection: &mut PgConnection, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
+    let rows: Vec<ClaimRow> = sqlx::query_as(
+        "SELECT partition, fence, stream_ms, stream_counter FROM cursors
+         WHERE partition = ANY ($1) ORDER BY partition FOR UPDATE",
+    )
+    .bind(numbers(partitions))
+    .fetch_all(connection)
+    .await?;
+    read_claims(rows)
+}
+
+impl Statements for PgConnection {
+    async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
+        lock_cursors(self, partitions).await
+    }
+
+    async fn move_cursors(&mut self, to: &[(Partition, StreamId)]) -> Result<(), sqlx::Error> {
+        let partitions: Vec<i64> = to.iter().map(|(partition, _)| i64::from(partition.0)).collect();
+        let (ms, counters): (Vec<i64>, Vec<i64>) = to.iter().map(|(_, to)| (to.ms, to.counter)).unzip();
+        sqlx::query(
+            "UPDATE cursors SET stream_ms = t.ms, stream_counter = t.counter
+             FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS t (partition, ms, counter)
+             WHERE cursors.partition = t.partition",
+        )
+        .bind(partitions)
+        .bind(ms)
+        .bind(counters)
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Seq)>, sqlx::Error> {
+        let rooms: Vec<i64> = rooms.iter().map(|room| room.0).collect();
+        let rows: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT r.id, COALESCE(h.seq, 0) FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
+             WHERE r.id = ANY ($1)",
+        )
+        .bind(rooms)
+        .fetch_all(&mut *self)
+        .await?;
+        Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
+    }
+
+    async fn stored_seqs(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
+        stored_seqs(self, ids).await
+    }
+
+    /// The defaults of an INSERT are computed behind its ORDER BY, so positions grow in the order given.
+    async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
+        let rooms: Vec<i64> = rows.iter().map(|row| row.message.room.0).collect();
+        let seqs: Vec<i64> = rows.iter().map(|row| row.seq.0).collect();
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.message.id.0).collect();
+        let senders: Vec<i64> = rows.iter().map(|row| row.message.sender.0).collect();
+        let texts: Vec<&str> = rows.iter().map(|row| row.message.text.as_str()).collect();
+        let times: Vec<i64> = rows.iter().map(|row| row.message.created_on.0).collect();
+        sqlx::query(
+            "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on)
+             SELECT t.room_id, t.seq, t.id, t.sender_id, $1, t.text, t.created_on
+             FROM UNNEST($2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[], $7::bigint[])
+                  WITH ORDINALITY AS t (room_id, seq, id, sender_id, text, created_on, place)
+             ORDER BY t.place",
+        )
+        .bind(MESSAGE_KIND)
+        .bind(rooms)
+        .bind(seqs)
+        .bind(ids)
+        .bind(senders)
+        .bind(texts)
+        .bind(times)
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn set_heads(&mut self, heads: &[(RoomId, Seq)]) -> Result<(), sqlx::Error> {
+        let (rooms, seqs): (Vec<i64>, Vec<i64>) = heads.iter().map(|(room, seq)| (room.0, seq.0)).unzip();
+        sqlx::query(
+            "INSERT INTO room_heads (room_id, seq) SELECT * FROM UNNEST($1::bigint[], $2::bigint[])
+             ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq",
+        )
+        .bind(rooms)
+        .bind(seqs)
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> Result<(), sqlx::Error> {
+        let partitions: Vec<i64> = rows.iter().map(|row| i64::from(row.partition.0)).collect();
+        let stream_ids: Vec<String> = rows.iter().map(|row| row.stream_id.to_string()).collect();
+        let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
+        let entries: Vec<&str> = rows.iter().map(|row| row.entry.as_str()).collect();
+        sqlx::query(
+            "INSERT INTO dead_letters (partition, stream_id, reason, entry, created_on)
+             SELECT t.partition, t.stream_id, t.reason, t.entry, $1
+             FROM UNNEST($2::bigint[], $3::text[], $4::text[], $5::text[])
+                  WITH ORDINALITY AS t (partition, stream_id, reason, entry, place)
+             ORDER BY t.place",
+        )
+        .bind(now.0)
+        .bind(partitions)
+        .bind(stream_ids)
+        .bind(reasons)
+        .bind(entries)
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+}

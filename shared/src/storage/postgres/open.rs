@@ -1,0 +1,132 @@
+//! Connecting: the deadlines of every connection, and the checks that the server keeps what it is given.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::time::timeout;
+
+use super::Postgres;
+use crate::storage::open::epoch_of;
+use crate::storage::{Installation, OpenError, Role};
+
+/// Connections of a gateway: reads of history and rare writes. A server takes 100 unless told otherwise, so ten gateways
+/// and as many workers find room.
+const GATEWAY_CONNECTIONS: u32 = 6;
+
+/// Connections of a worker: one commits; the others take over partitions meanwhile.
+const WORKER_CONNECTIONS: u32 = 3;
+
+/// How long a caller waits for a free connection, or for one to be made.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection that comes back may take to show that it is in order; then it is thrown away.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The oldest version that is still looked after by its makers and that we know.
+const OLDEST_SERVER: i64 = 14;
+
+/// What a server does on its own with a connection of ours. A worker that is stopped (or its machine, or the network
+/// between) in the middle of a commit holds the rows of its partitions locked. Nobody but the server can end that, and a
+/// takeover is promised within 3 s.
+const DEADLINES: [(&str, &str); 7] = [
+    // The owner of an open transaction says nothing: it is stopped. A commit sends its statements without a pause.
+    ("idle_in_transaction_session_timeout", "1s"),
+    // Longer than that, so that whoever takes over waits for the end of it.
+    ("lock_timeout", "2500ms"),
+    // A batch takes milliseconds.
+    ("statement_timeout", "5s"),
+    // The owner is cut off: two probes without an answer, or what was sent is not acknowledged.
+    ("tcp_keepalives_idle", "1"),
+    ("tcp_keepalives_interval", "1"),
+    ("tcp_keepalives_count", "1"),
+    ("tcp_user_timeout", "2000"),
+];
+
+/// What every connection to the server at `url` is opened with, deadlines aside.
+pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
+    // The error's text holds no part of the URL.
+    let options = PgConnectOptions::from_str(url).map_err(|error| OpenError::BadUrl(error.to_string()))?;
+    Ok(options.application_name("roomcast"))
+}
+
+impl Postgres {
+    /// Connects to the server at `url`.
+    pub(crate) async fn open(url: &str, role: Role) -> Result<Self, OpenError> {
+        let plain = options(url)?;
+        let mut first = timeout(ACQUIRE_TIMEOUT, plain.connect()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        check(&mut first).await?;
+        first.close().await?;
+        let size = match role {
+            Role::Gateway => GATEWAY_CONNECTIONS,
+            Role::Worker => WORKER_CONNECTIONS,
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_release(|connection, _| Box::pin(is_in_order(connection)))
+            .connect_lazy_with(plain.clone().options(DEADLINES));
+        Ok(Self { pool, plain })
+    }
+
+    pub(super) async fn prepare(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = pool.connect_with(self.plain.clone()).await?;
+        // Takes an advisory lock: processes that start together take turns.
+        sqlx::migrate!("../migrations/postgres").run(&pool).await?;
+        let mut tx = pool.begin().await?;
+        // Whoever comes second waits here for the first one's commit, and then finds its row.
+        sqlx::query("INSERT INTO installation (id, epoch, partitions) VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING")
+            .bind(epoch_of(random_epoch))
+            .bind(i64::from(partitions))
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(
+            "INSERT INTO cursors (partition)
+             SELECT generate_series(0, partitions - 1) FROM installation ON CONFLICT (partition) DO NOTHING",
+        )
+        .execute(&mut *tx)
+        .await?;
+        let row = sqlx::query_as("SELECT epoch, partitions FROM installation WHERE id = 1")
+            .fetch_one(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        pool.close().await;
+        Installation::read(row, partitions)
+    }
+}
+
+/// True if the connection answers and is in no transaction, as one is whose caller was cut off in the middle of a BEGIN:
+/// the next caller's writes would be rolled back with it.
+async fn is_in_order(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let outside = sqlx::query_scalar("SELECT transaction_timestamp() = statement_timestamp()").fetch_one(connection);
+    // An error, unlike false, closes the connection without a word to a server that may not be there.
+    timeout(RELEASE_TIMEOUT, outside).await.map_err(|_| sqlx::Error::PoolTimedOut)?
+}
+
+/// Fails unless what the server commits stays committed.
+async fn check(connection: &mut PgConnection) -> Result<(), OpenError> {
+    let version: i64 = sqlx::query_scalar("SELECT current_setting('server_version_num')::bigint")
+        .fetch_one(&mut *connection)
+        .await?;
+    let version = version / 10_000;
+    if version < OLDEST_SERVER {
+        let why = format!("Postgres {version} is too old; {OLDEST_SERVER} or newer is needed");
+        return Err(OpenError::UnsoundVersion(why));
+    }
+    let broken: Vec<String> = sqlx::query_scalar(
+        "SELECT name || ' = ' || setting FROM pg_settings
+         WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off' ORDER BY name",
+    )
+    .fetch_all(connection)
+    .await?;
+    if broken.is_empty() {
+        Ok(())
+    } else {
+        Err(OpenError::Unsafe(format!(
+            "this Postgres would lose committed messages in a crash ({}): switch that on",
+            broken.join(", ")
+        )))
+    }
+}

@@ -1,0 +1,49 @@
+//! The back end in one file: nothing to install or to run, for one machine.
+//!
+//! One connection writes, since the file has one writer; readers run beside it. Lists travel as JSON in one parameter,
+//! since SQLite has no arrays.
+
+mod accounts;
+mod dead_letters;
+mod history;
+mod log;
+pub(super) mod open;
+mod rooms;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqlitePool;
+
+use super::{Backend, Installation, OpenError, StoreError, Writers};
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    /// For reading; any number of readers run beside the writer.
+    read: SqlitePool,
+    /// One connection.
+    write: SqlitePool,
+    path: PathBuf,
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
+        self.prepare(partitions, random_epoch).await
+    }
+
+    fn writers(&self) -> Writers {
+        Writers::One
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM installation").execute(&self.read).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}

@@ -1,0 +1,126 @@
+//! Reading stored messages.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::Sqlite;
+use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
+use crate::storage::history::read_messages;
+use crate::storage::{History, HistoryPage, KnownMessage, StoreError, Window};
+
+// One statement for head and messages, so that they are of the same moment.
+const NEWEST_FIRST: &str = "
+    SELECT COALESCE(h.seq, 0),
+           (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
+                                                'text', text, 'created_on', created_on) ORDER BY seq)
+            FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
+                  FROM messages m JOIN users u ON u.id = m.sender_id
+                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq DESC LIMIT ?5))
+    FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
+    WHERE r.id = ?1 AND r.deleted_on IS NULL
+      AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))";
+
+const OLDEST_FIRST: &str = "
+    SELECT COALESCE(h.seq, 0),
+           (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
+                                                'text', text, 'created_on', created_on) ORDER BY seq)
+            FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
+                  FROM messages m JOIN users u ON u.id = m.sender_id
+                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq LIMIT ?5))
+    FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
+    WHERE r.id = ?1 AND r.deleted_on IS NULL
+      AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))";
+
+#[async_trait]
+impl History for Sqlite {
+    async fn history(
+        &self,
+        room: RoomId,
+        user: UserId,
+        window: Window,
+        limit: u32,
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        let only = match window {
+            Window::Only(id) => self.seq_in(room, id).await?,
+            Window::Before(_) | Window::After(_) | Window::Between(..) => None,
+        };
+        let (after, before, oldest_first) = window.bounds(only);
+        let row = sqlx::query_as(if oldest_first { OLDEST_FIRST } else { NEWEST_FIRST })
+            .bind(room.0)
+            .bind(user.0)
+            .bind(after.0)
+            .bind(before.0)
+            .bind(limit)
+            .fetch_optional(&self.read)
+            .await?;
+        Ok(row.map(HistoryPage::from_row).transpose()?)
+    }
+
+    async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
+        let json: String = sqlx::query_scalar(
+            "SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
+                                                 'text', text, 'created_on', created_on) ORDER BY seq)
+             FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
+                   FROM messages m JOIN users u ON u.id = m.sender_id
+                   WHERE m.room_id = ? AND m.seq > ? ORDER BY m.seq LIMIT ?)",
+        )
+        .bind(room.0)
+        .bind(after.0)
+        .bind(limit)
+        .fetch_one(&self.read)
+        .await?;
+        Ok(read_messages(&json)?)
+    }
+
+    async fn head(&self, room: RoomId) -> Result<Seq, StoreError> {
+        let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM room_heads WHERE room_id = ?")
+            .bind(room.0)
+            .fetch_optional(&self.read)
+            .await?;
+        Ok(seq.map_or(Seq::ZERO, Seq))
+    }
+
+    async fn known_message(&self, id: MessageId) -> Result<Option<KnownMessage>, StoreError> {
+        let row: Option<(i64, String)> = sqlx::query_as("SELECT room_id, text FROM messages WHERE id = ?")
+            .bind(id.0)
+            .fetch_optional(&self.read)
+            .await?;
+        Ok(row.map(|(room, text)| KnownMessage {
+            room: RoomId(room),
+            text,
+        }))
+    }
+
+    async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError> {
+        let mut connection = self.read.acquire().await?;
+        Ok(stored_seqs(&mut connection, ids).await?.into_iter().collect())
+    }
+}
+
+impl Sqlite {
+    async fn seq_in(&self, room: RoomId, id: MessageId) -> Result<Option<Seq>, StoreError> {
+        let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM messages WHERE id = ? AND room_id = ?")
+            .bind(id.0)
+            .bind(room.0)
+            .fetch_optional(&self.read)
+            .await?;
+        Ok(seq.map(Seq))
+    }
+}
+
+/// The places of those of `ids` that are stored.
+pub(super) async fn stored_seqs(
+    connection: &mut sqlx::SqliteConnection,
+    ids: &[MessageId],
+) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
+    let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+    let known: Vec<(Uuid, i64)> =
+        sqlx::query_as("SELECT id, seq FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each(?) j)")
+            .bind(json!(ids).to_string())
+            .fetch_all(connection)
+            .await?;
+    Ok(known.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())
+}

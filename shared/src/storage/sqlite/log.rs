@@ -1,0 +1,145 @@
+//! The worker's side: taking over partitions and committing what was read from them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use sqlx::SqliteConnection;
+
+use super::Sqlite;
+use super::history::stored_seqs;
+use crate::domain::{MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
+use crate::storage::draft::{self, DeadRow, MessageRow, Statements};
+use crate::storage::log::{ClaimRow, read_claims};
+use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError, uninterrupted};
+
+#[async_trait]
+impl Log for Sqlite {
+    async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError> {
+        let (pool, partitions, owner) = (self.write.clone(), json!(partitions).to_string(), owner.to_owned());
+        uninterrupted(async move {
+            let rows: Vec<ClaimRow> = sqlx::query_as(
+                "UPDATE cursors SET fence = fence + 1, owner = ?
+                 WHERE partition IN (SELECT j.value FROM json_each(?) j)
+                 RETURNING partition, fence, stream_ms, stream_counter",
+            )
+            .bind(owner)
+            .bind(partitions)
+            .fetch_all(&pool)
+            .await?;
+            Ok(read_claims(rows)?)
+        })
+        .await
+    }
+
+    async fn append(
+        &self,
+        batches: Arc<[PartitionBatch]>,
+        now: Timestamp,
+        before_commit: BoxFuture<'static, ()>,
+    ) -> Result<Appended, AppendError> {
+        let pool = self.write.clone();
+        uninterrupted(async move {
+            // IMMEDIATE: a transaction that begins by reading is refused when it comes to write beside another one.
+            let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+            let appended = draft::write(&mut *tx, &batches, now).await?;
+            before_commit.await;
+            tx.commit().await?;
+            Ok(appended)
+        })
+        .await
+    }
+}
+
+impl Statements for SqliteConnection {
+    /// The file has one writer: what was read here stays as it is.
+    async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
+        let rows: Vec<ClaimRow> = sqlx::query_as(
+            "SELECT partition, fence, stream_ms, stream_counter FROM cursors
+             WHERE partition IN (SELECT j.value FROM json_each(?) j)",
+        )
+        .bind(json!(partitions).to_string())
+        .fetch_all(&mut *self)
+        .await?;
+        read_claims(rows)
+    }
+
+    async fn move_cursors(&mut self, to: &[(Partition, StreamId)]) -> Result<(), sqlx::Error> {
+        let to: Vec<_> = to.iter().map(|(partition, to)| json!([partition, to.ms, to.counter])).collect();
+        sqlx::query(
+            "UPDATE cursors SET stream_ms = j.value ->> 1, stream_counter = j.value ->> 2
+             FROM json_each(?) j WHERE partition = j.value ->> 0",
+        )
+        .bind(json!(to).to_string())
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Seq)>, sqlx::Error> {
+        let rows: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT r.id, COALESCE(h.seq, 0)
+             FROM json_each(?) j JOIN rooms r ON r.id = j.value LEFT JOIN room_heads h ON h.room_id = r.id",
+        )
+        .bind(json!(rooms).to_string())
+        .fetch_all(&mut *self)
+        .await?;
+        Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
+    }
+
+    async fn stored_seqs(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
+        stored_seqs(self, ids).await
+    }
+
+    async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
+        let rows = rows.iter().map(|MessageRow { seq, message }| {
+            json!([
+                message.room,
+                seq,
+                message.id.0.simple().to_string(),
+                message.sender,
+                message.text.as_str(),
+                message.created_on,
+            ])
+        });
+        let rows: Vec<_> = rows.collect();
+        sqlx::query(
+            "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on)
+             SELECT j.value ->> 0, j.value ->> 1, unhex(j.value ->> 2), j.value ->> 3, ?, j.value ->> 4, j.value ->> 5
+             FROM json_each(?) j ORDER BY j.key",
+        )
+        .bind(MESSAGE_KIND)
+        .bind(json!(rows).to_string())
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn set_heads(&mut self, heads: &[(RoomId, Seq)]) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO room_heads (room_id, seq) SELECT j.value ->> 0, j.value ->> 1 FROM json_each(?) j WHERE true
+             ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq",
+        )
+        .bind(json!(heads).to_string())
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> Result<(), sqlx::Error> {
+        for row in rows {
+            sqlx::query(
+                "INSERT INTO dead_letters (partition, stream_id, reason, entry, created_on) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(row.partition.0)
+            .bind(row.stream_id.to_string())
+            .bind(&row.reason)
+            .bind(&row.entry)
+            .bind(now.0)
+            .execute(&mut *self)
+            .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! Opening the file: its settings, the checks that it keeps what it is given, and taking turns at the start.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::task::spawn_blocking;
+
+use super::Sqlite;
+use crate::storage::open::epoch_of;
+use crate::storage::{Installation, OpenError, Role};
+
+/// Connections for reading. SQLite reads in parallel with its one writer.
+const READERS: u32 = 4;
+
+/// How long a write waits for the other process's write. Both write in short transactions.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a caller waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Versions from 3.7.0 to 3.51.2 can corrupt the write-ahead log when a reset races a checkpoint.
+const OLDEST_SOUND: i64 = 3_051_003;
+
+/// `PRAGMA synchronous` when every commit waits for the disk.
+const FULL: i64 = 2;
+
+/// What every connection to the file at `url` is opened with.
+pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| OpenError::UnknownScheme)?;
+    Ok(options
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true))
+}
+
+impl Sqlite {
+    /// Opens the file at `url`, creating it if it is not there.
+    pub(crate) async fn open(url: &str, role: Role) -> Result<Self, OpenError> {
+        let mut options = options(url)?;
+        if role == Role::Gateway {
+            // Checkpoints are the worker's, who has no caller waiting for it.
+            options = options.pragma("wal_autocheckpoint", "0");
+        }
+        let path = options.get_filename().to_path_buf();
+        create_private(&path).map_err(|error| OpenError::Directory(path.clone(), error))?;
+        let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
+        // The first to come changes the file to write-ahead logging, and SQLite does not wait for that: whoever opens the
+        // file at that moment would be told that it is locked.
+        let lock = take_turns(&path).await?;
+        let write = pool(1).connect_with(options.clone()).await?;
+        drop(lock);
+        check(&write, &path).await?;
+        let read = pool(READERS).connect_lazy_with(options);
+        Ok(Self { read, write, path })
+    }
+
+    pub(super) async fn prepare(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
+        let _lock = take_turns(&self.path).await?;
+        sqlx::migrate!("../migrations/sqlite").run(&self.write).await?;
+        sqlx::query("INSERT INTO installation (id, epoch, partitions) VALUES (1, ?, ?) ON CONFLICT (id) DO NOTHING")
+            .bind(epoch_of(random_epoch))
+            .bind(partitions)
+            .execute(&self.write)
+            .await?;
+        sqlx::query(
+            "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers, installation WHERE n + 1 < partitions)
+             INSERT INTO cursors (partition) SELECT n FROM numbers WHERE true ON CONFLICT (partition) DO NOTHING",
+        )
+        .execute(&self.write)
+        .await?;
+        let row = sqlx::query_as("SELECT epoch, partitions FROM installation WHERE id = 1");
+        Installation::read(row.fetch_one(&self.read).await?, partitions)
+    }
+}
+
+/// Fails unless what is committed to the file at `path` stays committed.
+async fn check(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(pool).await?;
+    let number = version
+        .split('.')
+        .filter_map(|part| part.parse::<i64>().ok())
+        .fold(0, |sum, part| sum * 1000 + part);
+    if number < OLDEST_SOUND {
+        let why = format!("SQLite {version} can corrupt its write-ahead log; 3.51.3 or newer is needed");
+        return Err(OpenError::UnsoundVersion(why));
+    }
+    // Asked for when the connection was opened; SQLite keeps the old mode without an error where the new one cannot work.
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await?;
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await?;
+    if journal != "wal" || synchronous < FULL {
+        return Err(OpenError::Unsafe(format!(
+            "the database file {} cannot have a write-ahead log (journal mode {journal}, synchronous {synchronous}): \
+             keep it on a local disk, or use Postgres",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Waits until no other process that starts is at work on the database at `path`, by a lock on a file beside it.
+async fn take_turns(path: &Path) -> Result<File, OpenError> {
+    let mut path = path.to_path_buf().into_os_string();
+    path.push(".start-lock");
+    let path = PathBuf::from(path);
+    let named = path.clone();
+    let locked = spawn_blocking(move || {
+        let file = File::create(&path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    let locked = locked.await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)));
+    locked.map_err(|error| OpenError::Directory(named, error))
+}
+
+/// Makes the file if it is not there, for our eyes only: it will hold password hashes. SQLite gives the files it puts
+/// beside it the same mode.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent)?;
+    }
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
