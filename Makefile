@@ -10,15 +10,15 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: ## Install what running and testing need (Redis, a browser) and fetch the crates
-	@deploy/install.sh rust redis browser lints
+install: ## Install what running and testing need (Redis, Postgres, a browser) and fetch the crates
+	@deploy/install.sh rust redis postgres browser lints
 	cargo fetch
 
 run: ## Start Redis, worker and gateway on http://127.0.0.1:5000/; settings: PORT=, PROFILE=release, DATA_DIR= ...
 	@deploy/run.sh
 
 tests: ## Install what the tests need and run all checks and tests
-	@deploy/install.sh rust redis browser lints
+	@deploy/install.sh rust redis postgres browser lints
 	@deploy/test.sh fmt scripts layers lint tests
 
 all: install tests run ## Install, test and run

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of the things named: rust, redis, browser, lints. What is there already is left alone.
+# Installs what is missing of the things named: rust, redis, postgres, browser, lints. What is there already is left alone.
 #
 # Debian by apt-get, as root or through sudo; macOS by Homebrew.
 set -euo pipefail
@@ -43,6 +43,15 @@ browser() {
   fi
 }
 
+# The programs of the server alone: deploy/postgres.sh makes a cluster of its own for the tests.
+postgres() {
+  local initdb
+  for initdb in /usr/lib/postgresql/*/bin/initdb {/opt/homebrew,/usr/local}/opt/postgresql@*/bin/initdb; do
+    [[ ! -x $initdb ]] || return 0
+  done
+  need initdb postgresql
+}
+
 # What rustup cannot add, deploy/test.sh leaves out and says so.
 lints() {
   cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt >/dev/null 2>&1 || true
@@ -67,11 +76,12 @@ can_sudo() {
 install_on_debian() {
   local as_root=(env DEBIAN_FRONTEND=noninteractive)
   local by_hand="run 'apt-get install ${packages[*]}' as root"
-  local redis_server=
+  local service services=()
   if [[ " ${packages[*]} " == *' redis-server '* ]]; then
-    redis_server=1
+    services+=(redis-server)
     by_hand+=", or set REDIS_URL to a Redis you have"
   fi
+  if [[ " ${packages[*]} " == *' postgresql '* ]]; then services+=(postgresql); fi
   echo "Installing ${packages[*]}"
   if ((EUID != 0)); then
     can_sudo || die "${packages[*]} missing, and neither root nor sudo to install with: $by_hand"
@@ -84,14 +94,15 @@ install_on_debian() {
   quietly "${apt_get[@]}" install -y --no-install-recommends "${packages[@]}" ||
     die "could not install ${packages[*]}: $by_hand"
 
-  # The package starts a server of its own, which nobody asked for: Roomcast runs a private one.
-  if [[ $redis_server && -d /run/systemd/system ]]; then
-    quietly "${as_root[@]}" systemctl disable --now redis-server || true
-  fi
+  # Each package starts a server of its own, which nobody asked for: Roomcast and its tests run private ones.
+  for service in ${services[@]+"${services[@]}"}; do
+    if [[ -d /run/systemd/system ]]; then quietly "${as_root[@]}" systemctl disable --now "$service" || true; fi
+  done
 }
 
 install_on_macos() {
   local formulas=("${packages[@]/redis-server/redis}")
+  formulas=("${formulas[@]/%postgresql/postgresql@17}")
   command -v brew >/dev/null || die "${formulas[*]} missing, and no Homebrew to install it (https://brew.sh)"
   echo "Installing ${formulas[*]}"
   quietly brew install --quiet "${formulas[@]}" || die "'brew install ${formulas[*]}' failed"
@@ -99,9 +110,9 @@ install_on_macos() {
 
 for thing in "$@"; do
   case $thing in
-    rust | browser | lints) "$thing" ;;
+    rust | postgres | browser | lints) "$thing" ;;
     redis) need redis-server redis-server ;;
-    *) die "'$thing' is none of rust, redis, browser, lints" ;;
+    *) die "'$thing' is none of rust, redis, postgres, browser, lints" ;;
   esac
 done
 

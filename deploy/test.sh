@@ -68,7 +68,7 @@ docs() {
 # that everything is compiled once, with one set of features.
 tests() {
   cargo build --quiet --workspace --bins --tests "${features[@]}"
-  cargo test --workspace --no-fail-fast "${features[@]}"
+  deploy/postgres.sh cargo test --workspace --no-fail-fast "${features[@]}"
 }
 
 for check in "$@"; do

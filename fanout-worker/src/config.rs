@@ -1,7 +1,7 @@
 //! Settings of the worker.
 
 use clap::{Parser, Subcommand};
-use shared::settings::{LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+use shared::settings::{LogArgs, RedisArgs, Secret, ShutdownArgs, StorageArgs};
 
 /// Takes accepted messages from Redis, commits them to SQL in batches and republishes them.
 #[derive(Debug, Clone, Parser)]
@@ -29,10 +29,19 @@ pub struct Config {
 }
 
 /// What to do instead of running the worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Apply database migrations and exit.
     Migrate,
+    /// Copy an SQLite database into an empty Postgres database and exit. Stop every gateway and worker before.
+    CopyDatabase {
+        /// What is copied: `sqlite://<path>`.
+        #[arg(long)]
+        from: Secret,
+        /// Where it goes: `postgres://[user:password@]host[:port]/database`.
+        #[arg(long)]
+        to: Secret,
+    },
 }
 
 #[cfg(test)]

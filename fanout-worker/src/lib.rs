@@ -10,6 +10,7 @@
 //! - It knows neither HTTP nor tokens.
 
 mod config;
+mod copy;
 mod crash_point;
 pub mod lease;
 pub mod persist;
@@ -20,11 +21,12 @@ pub mod source;
 use std::time::Duration;
 
 pub use config::{Command, Config};
+pub use copy::copy_database;
 use shared::bus::{self, warn_about_redis};
 use shared::domain::Partition;
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
-use shared::storage::{OpenError, Role, Store};
+use shared::storage::{CopyError, OpenError, Role, Store};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -49,6 +51,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The database was not copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// The stop took too long and was cut off. What was not finished is done by the next worker.
     #[error("stopped before the work in hand was finished")]
     CutOff,
@@ -62,7 +67,8 @@ impl StartError {
             Self::LogFilter(_)
             | Self::RedisUrl(_)
             | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. }) => EXIT_USAGE,
-            Self::Signals(_) | Self::Open(_) | Self::CutOff => 1,
+            Self::Copy(CopyError::Direction) => EXIT_USAGE,
+            Self::Signals(_) | Self::Open(_) | Self::Copy(_) | Self::CutOff => 1,
         }
     }
 }

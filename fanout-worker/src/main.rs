@@ -24,8 +24,9 @@ async fn main() -> ExitCode {
 
 async fn start(config: &Config) -> Result<(), StartError> {
     telemetry::init(&config.log)?;
-    match config.command {
+    match &config.command {
         Some(Command::Migrate) => fanout_worker::migrate(config).await,
+        Some(Command::CopyDatabase { from, to }) => fanout_worker::copy_database(from, to).await,
         None => {
             let lifecycle = Lifecycle::new();
             lifecycle.watch_signals(config.shutdown.deadline()).map_err(StartError::Signals)?;

@@ -40,9 +40,9 @@ pub fn complain(process: &str, error: &dyn fmt::Display) {
 /// Where messages, users and rooms are kept.
 #[derive(Debug, Clone, Args)]
 pub struct StorageArgs {
-    /// Database: `sqlite://<path>`.
+    /// Database: `sqlite://<path>` or `postgres://[user:password@]host[:port]/database`.
     ///
-    /// The file and its directory are created when missing.
+    /// A file and its directory are created when missing. Postgres takes `?sslmode=verify-full&sslrootcert=<file>`.
     #[arg(
         long,
         env = "DATABASE_URL",

@@ -11,6 +11,7 @@
 //! and dead letters.
 
 mod accounts;
+mod copy;
 mod dead_letters;
 mod draft;
 mod error;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use accounts::{Account, Accounts, CreateUserError, NewUser, Session, User};
+pub use copy::{CopyError, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::StoreError;
 pub use history::{History, HistoryPage, KnownMessage, Window};

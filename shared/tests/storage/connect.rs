@@ -1,7 +1,9 @@
 use shared::domain::Epoch;
 use shared::storage::{OpenError, Role, Store};
 
-use crate::support::{Database, NOW, new_user, on_both_back_ends};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::support::{BackEnd, Database, NOW, new_user, on_both_back_ends};
 
 on_both_back_ends![
     the_installation_is_made_once_and_kept,
@@ -31,7 +33,7 @@ async fn an_epoch_is_exact_in_every_json_reader(db: Database) {
 
 async fn processes_that_start_together_take_turns(db: Database) {
     // Several times, since it is a race.
-    for _ in 0..10 {
+    for _ in 0..5 {
         let url = db.another().await;
         let starts = (0..4u64).map(|n| {
             let url = url.clone();
@@ -50,7 +52,7 @@ async fn processes_that_start_together_take_turns(db: Database) {
 
 #[tokio::test]
 async fn an_unknown_database_is_refused() {
-    for url in ["mysql://x", "", "roomcast.db"] {
+    for url in ["mysql://x", "", "roomcast.db", "postgresx://h/d"] {
         assert!(matches!(Store::open(url, Role::Worker).await, Err(OpenError::UnknownScheme)), "{url}");
     }
 }
@@ -65,4 +67,33 @@ async fn a_write_is_finished_even_if_nobody_waits_for_it(db: Database) {
     }
     let users = db.store.list_users("", 10).await.unwrap();
     assert_eq!(users[0].username, "ann");
+}
+
+/// On a port on which nobody listens.
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_from_a_url_that_cannot_be_read() {
+    let silent = Store::open("postgres://nobody@127.0.0.1:1/none", Role::Worker).await;
+    assert!(matches!(silent, Err(OpenError::Store(_))));
+    let bad = Store::open("postgres://me:secret@h/d?sslmode=sometimes", Role::Worker).await;
+    match bad {
+        Err(error @ OpenError::BadUrl(_)) => assert!(!error.to_string().contains("secret"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Settings of the server that a database can override, which is as far as a test gets on a shared server.
+#[tokio::test]
+async fn a_postgres_that_loses_commits_is_refused_in_one_line() {
+    let db = Database::new(BackEnd::Postgres).await;
+    let mut connection = PgConnection::connect(&db.url).await.unwrap();
+    sqlx::query(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let refused = Store::open(&db.url, Role::Worker).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Unsafe(_)));
+    let line = refused.to_string();
+    assert!(line.contains("synchronous_commit = off") && !line.contains('\n'), "{line}");
 }

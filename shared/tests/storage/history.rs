@@ -1,4 +1,4 @@
-use shared::domain::{MessageId, RoomId, Seq, UserId};
+use shared::domain::{MessageId, RoomId, RoomName, Seq, UserId};
 use shared::storage::{HistoryPage, Window};
 
 use crate::support::{Database, NOW, on_both_back_ends};
@@ -8,6 +8,7 @@ on_both_back_ends![
     a_message_is_read_back_as_it_was_accepted,
     any_text_survives,
     a_single_message_is_found_by_its_id_in_its_room_only,
+    only_those_read_who_may_see_the_room,
     an_id_that_is_stored_is_known_with_what_it_stands_for,
 ];
 
@@ -76,4 +77,27 @@ async fn an_id_that_is_stored_is_known_with_what_it_stands_for(db: Database) {
     let known = db.store.known_message(ids[0]).await.unwrap().unwrap();
     assert_eq!((known.room, known.text.as_str()), (room, "1"));
     assert!(db.store.known_message(MessageId::fresh()).await.unwrap().is_none());
+}
+
+async fn only_those_read_who_may_see_the_room(db: Database) {
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
+    let secret = db.store.create_room(RoomName::parse("secret").unwrap(), ann.id, true, NOW).await.unwrap().id;
+    let public = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    for room in [secret, public] {
+        db.post(&mut claim, room, ann.id, &["x"]).await;
+    }
+    let read = async |room, user| {
+        let page = db.store.history(room, user, Window::After(Seq::ZERO), 10).await.unwrap();
+        page.map(|page| seqs(&page))
+    };
+    assert_eq!(read(secret, ann.id).await, Some(vec![1]));
+    assert_eq!(read(secret, bob.id).await, None);
+    assert_eq!(read(public, bob.id).await, Some(vec![1]));
+    assert_eq!(read(RoomId(999), ann.id).await, None);
+    db.store.delete_room(public, NOW).await.unwrap();
+    assert_eq!(read(public, ann.id).await, None);
+    db.store.leave(secret, ann.id).await.unwrap();
+    assert_eq!(read(secret, ann.id).await, None);
+    assert_eq!(db.store.messages_after(secret, Seq::ZERO, 10).await.unwrap().len(), 1);
 }

@@ -1,10 +1,17 @@
-//! What every store must do. One behaviour a test, one database a test.
+//! What every store must do, on SQLite and on Postgres. One behaviour a test, one database a test.
+//!
+//! The Postgres server is named by `TEST_POSTGRES_URL`; `make tests` starts one. Without it the tests fail.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod accounts;
 mod append;
+mod completeness;
 mod connect;
+mod copy;
+mod dead_letters;
 mod history;
+mod limits;
 mod rooms;
 mod support;
+mod takeover;

@@ -50,6 +50,8 @@ async fn a_private_room_lets_nobody_in_and_shows_to_members_only(db: Database) {
     db.room("lobby", &ann).await;
     assert!(db.store.join_public(room.id, ann.id, NOW).await.unwrap());
     assert!(!db.store.join_public(room.id, bob.id, NOW).await.unwrap());
+    assert_eq!(db.store.list_members(room.id, ann.id, "", 10).await.unwrap(), ["ann"]);
+    assert!(db.store.list_members(room.id, bob.id, "", 10).await.unwrap().is_empty());
     assert_eq!(db.store.list_rooms(ann.id, "", 10).await.unwrap(), ["lobby", "secret"]);
     assert_eq!(db.store.list_rooms(bob.id, "", 10).await.unwrap(), ["lobby"]);
     assert_eq!(db.store.list_rooms(ann.id, "lobby", 10).await.unwrap(), ["secret"]);
@@ -64,6 +66,7 @@ async fn a_deleted_room_is_gone_and_its_successor_is_another_room(db: Database) 
     assert!(db.store.room_by_name(&name("lobby")).await.unwrap().is_none());
     assert!(db.store.list_rooms(ann.id, "", 10).await.unwrap().is_empty());
     assert!(!db.store.is_member(first.id, ann.id).await.unwrap());
+    assert!(db.store.list_members(first.id, ann.id, "", 10).await.unwrap().is_empty());
     assert!(!db.store.join_public(first.id, ann.id, NOW).await.unwrap());
     assert!(db.store.members_among(&[(first.id, ann.id)]).await.unwrap().is_empty());
     let second = db.room("lobby", &ann).await;

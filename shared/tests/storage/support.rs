@@ -7,7 +7,7 @@ use shared::domain::{
     Username,
 };
 use shared::storage::{AppendError, Appended, Claim, Content, Entry, NewUser, PartitionBatch, Role, Room, Store, User};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -69,6 +69,27 @@ impl Database {
     /// The URL of another database of the same kind, without anything in it.
     pub(crate) async fn another(&self) -> String {
         fresh(self.back_end, &self.directory).await
+    }
+
+    /// How many messages there are; fails unless a message with a higher seq of its room has a higher position.
+    pub(crate) async fn positions_grow_with_seqs(&self) -> i64 {
+        let query = "SELECT COUNT(*) FROM messages a JOIN messages b ON b.room_id = a.room_id AND b.seq = a.seq + 1
+                     WHERE b.position < a.position";
+        let count = "SELECT COUNT(*) FROM messages";
+        let (disorder, count): (i64, i64) = match self.back_end {
+            BackEnd::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                let disorder = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
+                (disorder, sqlx::query_scalar(count).fetch_one(&mut connection).await.unwrap())
+            }
+            BackEnd::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                let disorder = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
+                (disorder, sqlx::query_scalar(count).fetch_one(&mut connection).await.unwrap())
+            }
+        };
+        assert_eq!(disorder, 0);
+        count
     }
 
     pub(crate) async fn user(&self, name: &str) -> User {

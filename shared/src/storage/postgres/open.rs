@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
@@ -44,6 +45,9 @@ const DEADLINES: [(&str, &str); 7] = [
     ("tcp_user_timeout", "2000"),
 ];
 
+/// The schema.
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
+
 /// What every connection to the server at `url` is opened with, deadlines aside.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
     // The error's text holds no part of the URL.
@@ -74,7 +78,7 @@ impl Postgres {
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let pool = pool.connect_with(self.plain.clone()).await?;
         // Takes an advisory lock: processes that start together take turns.
-        sqlx::migrate!("../migrations/postgres").run(&pool).await?;
+        MIGRATIONS.run(&pool).await?;
         let mut tx = pool.begin().await?;
         // Whoever comes second waits here for the first one's commit, and then finds its row.
         sqlx::query("INSERT INTO installation (id, epoch, partitions) VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING")
@@ -106,7 +110,7 @@ async fn is_in_order(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
 }
 
 /// Fails unless what the server commits stays committed.
-async fn check(connection: &mut PgConnection) -> Result<(), OpenError> {
+pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), OpenError> {
     let version: i64 = sqlx::query_scalar("SELECT current_setting('server_version_num')::bigint")
         .fetch_one(&mut *connection)
         .await?;

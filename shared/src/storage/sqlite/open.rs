@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::task::spawn_blocking;
 
@@ -27,6 +28,9 @@ const OLDEST_SOUND: i64 = 3_051_003;
 
 /// `PRAGMA synchronous` when every commit waits for the disk.
 const FULL: i64 = 2;
+
+/// The schema.
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 /// What every connection to the file at `url` is opened with.
 pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
@@ -62,7 +66,7 @@ impl Sqlite {
 
     pub(super) async fn prepare(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
         let _lock = take_turns(&self.path).await?;
-        sqlx::migrate!("../migrations/sqlite").run(&self.write).await?;
+        MIGRATIONS.run(&self.write).await?;
         sqlx::query("INSERT INTO installation (id, epoch, partitions) VALUES (1, ?, ?) ON CONFLICT (id) DO NOTHING")
             .bind(epoch_of(random_epoch))
             .bind(partitions)

@@ -1,0 +1,47 @@
+use shared::domain::{Partition, StreamId};
+use shared::storage::{Content, Entry};
+
+use crate::support::{Database, FIRST, NOW, on_both_back_ends};
+
+on_both_back_ends![
+    dead_letters_are_listed_shown_and_dropped,
+    whatever_was_in_an_entry_can_be_kept
+];
+
+fn dead(ms: i64, reason: &str, entry: &str) -> Entry {
+    let content = Content::DeadLetter {
+        reason: reason.to_owned(),
+        entry: entry.to_owned(),
+    };
+    Entry {
+        stream_id: StreamId { ms, counter: 7 },
+        content,
+    }
+}
+
+async fn dead_letters_are_listed_shown_and_dropped(db: Database) {
+    let mut claim = db.claim().await;
+    let entries = (1..=5).map(|ms| dead(ms, "garbage", "[]")).collect();
+    assert_eq!(db.append(&mut claim, entries).await.unwrap().dead_letters, 5);
+    let all = db.store.dead_letters(0, 10).await.unwrap();
+    let places: Vec<&str> = all.iter().map(|letter| letter.stream_id.as_str()).collect();
+    assert_eq!(places, ["1-7", "2-7", "3-7", "4-7", "5-7"]);
+    assert_eq!(db.store.dead_letters(all[1].id, 2).await.unwrap(), all[2..4]);
+    let letter = db.store.dead_letter(all[0].id).await.unwrap().unwrap();
+    assert_eq!((letter.partition, letter.reason.as_str(), letter.created_on), (FIRST, "garbage", NOW));
+    assert_eq!(letter, all[0]);
+    assert!(db.store.drop_dead_letter(letter.id).await.unwrap());
+    assert!(!db.store.drop_dead_letter(letter.id).await.unwrap());
+    assert!(db.store.dead_letter(letter.id).await.unwrap().is_none());
+    assert_eq!(db.store.dead_letters(0, 10).await.unwrap(), all[1..]);
+}
+
+async fn whatever_was_in_an_entry_can_be_kept(db: Database) {
+    let claim = db.store.claim(&[Partition(3)], "worker").await.unwrap();
+    let entry = r#"[["a\u0000b","\ud800 🦀 \\"]]"#;
+    let mut claim = claim[0];
+    db.append(&mut claim, vec![dead(1, "because of \0 and 🦀", entry)]).await.unwrap();
+    let letter = db.store.dead_letters(0, 1).await.unwrap().remove(0);
+    assert_eq!((letter.reason.as_str(), letter.entry.as_str()), ("because of \u{FFFD} and 🦀", entry));
+    assert_eq!(letter.partition, Partition(3));
+}

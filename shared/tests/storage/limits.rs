@@ -1,0 +1,93 @@
+//! The edges of what is valid: both databases hold all of it and agree about its order.
+
+use shared::domain::{Email, MessageId, MessageText, PublicId, RoomName, Seq, Username};
+use shared::storage::Window;
+
+use crate::support::{Database, NOW, entry, message, new_user, on_both_back_ends, seqs};
+
+on_both_back_ends![
+    the_longest_values_fit,
+    names_are_sorted_by_their_bytes,
+    a_full_batch_is_stored_in_its_order,
+    what_is_stored_is_told_by_its_id,
+];
+
+async fn the_longest_values_fit(db: Database) {
+    let mut user = new_user("ann");
+    user.username = Username::parse(&"🦀".repeat(Username::MAX_LEN)).unwrap();
+    user.email = Email::parse(&"ä".repeat(Email::MAX_LEN), false).unwrap();
+    let ann = db.store.create_user(user.clone(), NOW).await.unwrap();
+    assert_eq!((ann.username.as_str(), ann.email.as_str()), (user.username.as_str(), user.email.as_str()));
+    let name = RoomName::parse(&"x".repeat(RoomName::MAX_LEN)).unwrap();
+    let room = db.store.create_room(name.clone(), ann.id, false, NOW).await.unwrap();
+    assert_eq!(db.store.room_by_name(&name).await.unwrap(), Some(room.clone()));
+    let text = "🦀".repeat(MessageText::MAX_LEN);
+    let mut claim = db.claim().await;
+    db.post(&mut claim, room.id, ann.id, &[&text]).await;
+    let page = db.store.history(room.id, ann.id, Window::After(Seq::ZERO), 1).await.unwrap().unwrap();
+    assert_eq!(
+        (page.messages[0].text.as_str(), page.messages[0].username.as_str()),
+        (text.as_str(), ann.username.as_str())
+    );
+}
+
+async fn names_are_sorted_by_their_bytes(db: Database) {
+    // Any language would sort these otherwise.
+    let sorted = ["B", "_b", "a", "a-b", "ab", "ß", "ä", "Ω", "\u{FF21}", "🦀"];
+    let owner = db.user("z").await;
+    let room = db.room("lobby", &owner).await.id;
+    for name in sorted.iter().rev() {
+        let mut user = new_user("z");
+        user.username = Username::parse(name).unwrap();
+        user.email = Email::parse(name, false).unwrap();
+        user.public_id = PublicId::parse(&uuid::Uuid::new_v4().to_string()).unwrap();
+        let user = db.store.create_user(user, NOW).await.unwrap();
+        assert!(db.store.join_public(room, user.id, NOW).await.unwrap());
+    }
+    db.store.leave(room, owner.id).await.unwrap();
+    assert_eq!(db.store.list_members(room, owner.id, "", 100).await.unwrap(), sorted);
+    assert_eq!(db.store.list_members(room, owner.id, "ab", 2).await.unwrap(), ["ß", "ä"]);
+
+    let sorted = ["-", "0", "A", "B", "_", "a", "a-b", "a.b", "aB", "ab"];
+    for name in sorted.iter().rev() {
+        db.room(name, &owner).await;
+    }
+    let rooms = db.store.list_rooms(owner.id, "", 100).await.unwrap();
+    assert_eq!(rooms.iter().filter(|name| *name != "lobby").collect::<Vec<_>>(), sorted.iter().collect::<Vec<_>>());
+}
+
+async fn a_full_batch_is_stored_in_its_order(db: Database) {
+    const ROWS: i64 = 500;
+    let ann = db.user("ann").await;
+    let rooms = [db.room("a", &ann).await.id, db.room("b", &ann).await.id];
+    let mut claim = db.claim().await;
+    let room_of = |n: i64| rooms[usize::try_from(n % 3 % 2).unwrap()];
+    let entries = (1..=ROWS).map(|n| entry(n, message(room_of(n), ann.id, &n.to_string()))).collect();
+    let appended = db.append(&mut claim, entries).await.unwrap();
+    for room in rooms {
+        let expected: Vec<String> = (1..=ROWS).filter(|n| room_of(*n) == room).map(|n| n.to_string()).collect();
+        let count = i64::try_from(expected.len()).unwrap();
+        assert_eq!(seqs(&appended, room), (1..=count).map(Seq).collect::<Vec<_>>());
+        let mut texts = Vec::new();
+        // In pages, as a stream that is far behind reads them.
+        while let Ok(messages) = db.store.messages_after(room, Seq(i64::try_from(texts.len()).unwrap()), 100).await {
+            if messages.is_empty() {
+                break;
+            }
+            texts.extend(messages.into_iter().map(|message| message.text));
+        }
+        assert_eq!(texts, expected);
+    }
+    assert_eq!(db.positions_grow_with_seqs().await, ROWS);
+}
+
+async fn what_is_stored_is_told_by_its_id(db: Database) {
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    let ids = db.post(&mut claim, room, ann.id, &["1", "2", "3"]).await;
+    let asked = [ids[2], MessageId::fresh(), ids[0]];
+    let stored = db.store.stored_seqs(&asked).await.unwrap();
+    assert_eq!(stored, [(ids[2], Seq(3)), (ids[0], Seq(1))].into());
+    assert!(db.store.stored_seqs(&[]).await.unwrap().is_empty());
+}
