@@ -66,8 +66,8 @@ impl StartError {
         match self {
             Self::LogFilter(_)
             | Self::RedisUrl(_)
-            | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. }) => EXIT_USAGE,
-            Self::Copy(CopyError::Direction) => EXIT_USAGE,
+            | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. })
+            | Self::Copy(CopyError::Direction) => EXIT_USAGE,
             Self::Signals(_) | Self::Open(_) | Self::Copy(_) | Self::CutOff => 1,
         }
     }

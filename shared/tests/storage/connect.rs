@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use shared::domain::Epoch;
 use shared::storage::{OpenError, Role, Store};
 
@@ -96,4 +98,22 @@ async fn a_postgres_that_loses_commits_is_refused_in_one_line() {
     assert!(matches!(refused, OpenError::Unsafe(_)));
     let line = refused.to_string();
     assert!(line.contains("synchronous_commit = off") && !line.contains('\n'), "{line}");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_in_order_is_used_again() {
+    let db = Database::new(BackEnd::Postgres).await;
+    let mut connection = PgConnection::connect(&db.url).await.unwrap();
+    let mut backends = async || -> HashSet<i32> {
+        for _ in 0..10 {
+            db.store.ping().await.unwrap();
+        }
+        let ours =
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'roomcast'";
+        let pids: Vec<i32> = sqlx::query_scalar(ours).fetch_all(&mut connection).await.unwrap();
+        pids.into_iter().collect()
+    };
+    let before = backends().await;
+    let after = backends().await;
+    assert!(!before.is_empty() && before.is_subset(&after), "{before:?} {after:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::time::timeout;
 
 use super::Postgres;
@@ -104,9 +104,11 @@ impl Postgres {
 /// True if the connection answers and is in no transaction, as one is whose caller was cut off in the middle of a BEGIN:
 /// the next caller's writes would be rolled back with it.
 async fn is_in_order(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let outside = sqlx::query_scalar("SELECT transaction_timestamp() = statement_timestamp()").fetch_one(connection);
+    // The two are equal in the first statement of a transaction, which this one is outside of any. Sent as one message
+    // (raw_sql): a prepared statement begins with one message and runs with a later one.
+    let outside = sqlx::raw_sql("SELECT transaction_timestamp() = statement_timestamp()").fetch_one(connection);
     // An error, unlike false, closes the connection without a word to a server that may not be there.
-    timeout(RELEASE_TIMEOUT, outside).await.map_err(|_| sqlx::Error::PoolTimedOut)?
+    timeout(RELEASE_TIMEOUT, outside).await.map_err(|_| sqlx::Error::PoolTimedOut)??.try_get(0)
 }
 
 /// Fails unless what the server commits stays committed.
