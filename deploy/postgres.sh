@@ -24,8 +24,9 @@ find_programs() {
   done | sort -V | tail -n 1
 }
 
+# At once: what it would still write goes with the directory.
 stop() {
-  [[ -z ${server-} ]] || { kill -INT "$server" 2>/dev/null && wait "$server"; } || true
+  [[ -z ${server-} ]] || { kill -QUIT "$server" 2>/dev/null && wait "$server"; } || true
   rm -rf "$directory"
 }
 
