@@ -38,7 +38,7 @@ const DEADLINES: [(&str, &str); 7] = [
     ("lock_timeout", "2500ms"),
     // A batch takes milliseconds.
     ("statement_timeout", "5s"),
-    // The owner is cut off: two probes without an answer, or what was sent is not acknowledged.
+    // The owner is cut off: after a second of silence a probe stays without an answer, or what was sent is not acknowledged.
     ("tcp_keepalives_idle", "1"),
     ("tcp_keepalives_interval", "1"),
     ("tcp_keepalives_count", "1"),
