@@ -104,6 +104,7 @@ pub fn endpoint(app: &Arc<App>) -> BoxEndpoint<'static> {
         ])
         .expose_headers([
             "message-id",
+            "message-seq",
             "location",
             "link",
             "x-first-seq",

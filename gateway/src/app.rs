@@ -93,7 +93,7 @@ impl App {
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
             rooms: Rooms::new(store.clone(), link),
             limits: Limits::new(&config.limits, counting.clone()),
-            acceptor: Acceptor::new(hot, store.clone(), installation),
+            acceptor: Acceptor::new(hot, store.clone(), installation, config.ack),
             hub: Hub::new(store.clone(), installation, subscriber),
             connections: Connections::default(),
             places,

@@ -22,6 +22,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const STREAMS_AT_ONCE: usize = 500;
 
 impl Listener for App {
+    fn channels(&self) -> Vec<String> {
+        let receipts = self.acceptor.receipts_channel();
+        receipts.into_iter().chain([CONTROL_CHANNEL.to_owned()]).collect()
+    }
+
     fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]) {
         if channel == CONTROL_CHANNEL {
             match ControlEvent::decode(payload) {
@@ -30,6 +35,8 @@ impl Listener for App {
             }
         } else if let Some(room) = room_of_channel(channel) {
             self.hub.hear(room, payload);
+        } else {
+            self.acceptor.hear_receipts(payload);
         }
     }
 

@@ -1,5 +1,10 @@
 //! Reading stored messages.
 
+use std::collections::HashMap;
+
+use serde_json::json;
+use uuid::Uuid;
+
 use super::{Store, StoreError};
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage};
 
@@ -92,6 +97,17 @@ impl Store {
             .fetch_optional(&self.read)
             .await?;
         Ok(seq.map_or(Seq::ZERO, Seq))
+    }
+
+    /// The places of those of `ids` that are stored.
+    pub async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError> {
+        let keys: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+        let rows: Vec<(Uuid, i64)> =
+            sqlx::query_as("SELECT m.id, m.seq FROM json_each(?) j JOIN messages m ON m.id = unhex(j.value)")
+                .bind(json!(keys).to_string())
+                .fetch_all(&self.read)
+                .await?;
+        Ok(rows.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())
     }
 
     /// What is stored under this id.

@@ -8,6 +8,7 @@
 )]
 
 mod accept;
+mod ack_stored;
 mod bounds;
 mod browsers;
 mod bye;
