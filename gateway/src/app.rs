@@ -140,7 +140,7 @@ impl App {
                 self.rooms.forget_room(name);
                 self.connections.end_room(*room);
             }
-            ControlEvent::PartitionsTaken { .. } => self.recheck.notify_one(),
+            ControlEvent::PartitionsTaken { partitions } => self.hub.doubt(partitions),
         }
     }
 }

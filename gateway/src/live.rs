@@ -11,6 +11,7 @@
 //! stream sends is the room's history, and a reconnecting client reads on from where it was.
 
 mod connections;
+mod doubts;
 pub mod feed;
 pub mod frame;
 mod hub;

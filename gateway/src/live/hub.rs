@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::bus::{RoomEvent, room_channel};
-use shared::domain::{RoomId, Seq};
+use shared::domain::{Partition, RoomId, Seq};
 use shared::storage::{Installation, Room, Store, StoreError, Window};
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::doubts::Doubts;
 use super::feed::Feed;
 use super::subscriber::Subscriber;
 
@@ -54,6 +55,7 @@ struct Shared {
     installation: Installation,
     subscriber: Subscriber,
     feeds: Mutex<HashMap<RoomId, Arc<Slot>>>,
+    doubts: Doubts,
 }
 
 struct Slot {
@@ -91,6 +93,7 @@ impl Hub {
             installation,
             subscriber,
             feeds: Mutex::default(),
+            doubts: Doubts::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -133,6 +136,10 @@ impl Hub {
     }
 
     /// Takes what a room's channel brought.
+    ///
+    /// Its content is not compared with SQL: a worker publishes only what it has committed, and a committed message keeps
+    /// its place and its text. So an event that comes late, from a worker that was paused behind its commit and has lost
+    /// the partition meanwhile, says what history says too; the feed drops it as a repetition.
     pub fn hear(&self, room: RoomId, payload: &[u8]) {
         let Some(slot) = lock(&self.shared.feeds).get(&room).cloned() else {
             return;
@@ -184,22 +191,41 @@ impl Hub {
         });
     }
 
-    /// Compares heads and closes idle feeds, every second until `stop` is cancelled.
+    /// Compares heads and closes idle feeds, every second and where there is doubt at once, until `stop` is cancelled.
     pub async fn keep(self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            self.close_idle();
-            self.compare_heads().await;
+        let mut round = interval(COMPARE_EVERY);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
             tokio::select! {
-                () = stop.cancelled() => {}
-                () = sleep(COMPARE_EVERY) => {}
+                () = stop.cancelled() => return,
+                partitions = self.shared.doubts.take() => {
+                    self.compare(|feed| partitions.contains(&feed.partition)).await;
+                }
+                _ = round.tick() => {
+                    self.close_idle();
+                    self.compare_heads().await;
+                }
             }
         }
     }
 
+    /// Has the rooms of `partitions` compared soon: another worker owns them now, and the one before may have stored
+    /// something without telling.
+    ///
+    /// Nothing of its can come after the comparison either: the takeover was committed before it was announced, and
+    /// from then on the old owner's commits fail.
+    pub fn doubt(&self, partitions: &[Partition]) {
+        self.shared.doubts.raise(partitions);
+    }
+
     /// Finds what no event told of.
     pub async fn compare_heads(&self) {
-        let slots: Vec<Arc<Slot>> =
-            lock(&self.shared.feeds).values().filter(|slot| slot.started.initialized()).cloned().collect();
+        self.compare(|_| true).await;
+    }
+
+    async fn compare(&self, which: impl Fn(&Feed) -> bool) {
+        let is_wanted = |slot: &&Arc<Slot>| slot.started.initialized() && which(&slot.feed);
+        let slots: Vec<Arc<Slot>> = lock(&self.shared.feeds).values().filter(is_wanted).cloned().collect();
         for some in slots.chunks(ROOMS_AT_ONCE) {
             let rooms: Vec<RoomId> = some.iter().map(|slot| slot.feed.room).collect();
             match self.shared.store.heads(&rooms).await {
@@ -227,6 +253,7 @@ impl Hub {
     }
 }
 
+/// Takes what is missing from history, page by page.
 async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
     loop {
         let heard = feed.heard();
@@ -245,4 +272,95 @@ async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that is guarded here can be left half changed by a panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::{
+        Accepted, Email, MessageId, MessageText, PublicId, RoomName, StreamId, Timestamp, UserId, Username,
+    };
+    use shared::storage::{Content, Entry, NewUser, PartitionBatch, Role};
+
+    use super::*;
+
+    const PARTITIONS: u16 = 4;
+
+    async fn store(directory: &std::path::Path) -> (Store, Installation) {
+        let url = format!("sqlite://{}", directory.join("roomcast.db").display());
+        let store = Store::open(&url, Role::Worker).await.unwrap();
+        let installation = store.migrate(PARTITIONS, 1).await.unwrap();
+        (store, installation)
+    }
+
+    async fn someone(store: &Store) -> UserId {
+        let new = NewUser {
+            public_id: PublicId::parse("ann").unwrap(),
+            email: Email::parse("ann", false).unwrap(),
+            username: Username::parse("ann").unwrap(),
+            password_hash: "hash".to_owned(),
+            admin_if_first: false,
+        };
+        store.create_user(new, Timestamp(0)).await.unwrap().id
+    }
+
+    /// Stores a message in `room` and tells nobody.
+    async fn store_silently(store: &Store, partition: Partition, room: RoomId, sender: UserId) {
+        let message = Accepted {
+            id: MessageId::fresh(),
+            room,
+            sender,
+            username: "ann".to_owned(),
+            text: MessageText::parse("stored").unwrap(),
+            created_on: Timestamp(0),
+            reply_to: None,
+        };
+        let entry = Entry {
+            stream_id: StreamId { ms: 1, counter: 0 },
+            content: Content::Message(message),
+        };
+        let claim = store.claim(&[partition], "worker").await.unwrap()[0];
+        let batch = PartitionBatch {
+            claim,
+            entries: vec![entry],
+        };
+        store.append(Arc::new([batch]), Timestamp(0), async {}).await.unwrap();
+    }
+
+    /// The feed of `room` as it is when its subscription stands.
+    async fn opened(hub: &Hub, room: &Room) -> Arc<Slot> {
+        let slot = Arc::new(hub.slot(room));
+        slot.feed.start(hub.shared.store.head(room.id).await.unwrap());
+        slot.started.set(()).unwrap();
+        lock(&hub.shared.feeds).insert(room.id, Arc::clone(&slot));
+        slot
+    }
+
+    #[tokio::test]
+    async fn a_takeover_shows_what_was_stored_silently_in_the_rooms_of_its_partitions() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, installation) = store(directory.path()).await;
+        let ann = someone(&store).await;
+        let (subscriber, _commands) = Subscriber::new();
+        let hub = Hub::new(store.clone(), installation, subscriber);
+        let mut slots = Vec::new();
+        for name in ["one", "two", "three", "four", "five", "six"] {
+            let name = RoomName::parse(name).unwrap();
+            let room = store.create_room(name, ann, false, Timestamp(0)).await.unwrap();
+            slots.push(opened(&hub, &room).await);
+        }
+        let taken = slots[0].feed.partition;
+        let in_doubt: Vec<_> = slots.iter().filter(|slot| slot.feed.partition == taken).collect();
+        let others: Vec<_> = slots.iter().filter(|slot| slot.feed.partition != taken).collect();
+        assert!(!others.is_empty());
+        store_silently(&store, taken, in_doubt[0].feed.room, ann).await;
+        store_silently(&store, others[0].feed.partition, others[0].feed.room, ann).await;
+
+        let mut moved = in_doubt[0].feed.follow();
+        hub.doubt(&[taken]);
+        let partitions = hub.shared.doubts.take().await;
+        hub.compare(|feed| partitions.contains(&feed.partition)).await;
+        timeout(OPEN_TIME, moved.changed()).await.unwrap().unwrap();
+        assert_eq!(in_doubt[0].feed.head(), Seq(1));
+        assert_eq!(others[0].feed.head(), Seq::ZERO);
+    }
 }

@@ -27,6 +27,7 @@ mod not_http;
 mod pages;
 mod private_rooms;
 mod redis_faults;
+mod repair;
 mod resume;
 mod scene;
 mod sessions;
