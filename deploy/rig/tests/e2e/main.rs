@@ -9,6 +9,7 @@
 
 mod accept;
 mod ack_stored;
+mod back_pressure;
 mod bounds;
 mod browsers;
 mod bye;
