@@ -213,3 +213,26 @@ fn is_refusal(error: &RedisError) -> bool {
 fn fingerprint(room: RoomId, text: &str) -> String {
     short_digest(&[&room.0.to_be_bytes(), text.as_bytes()])
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::bus;
+    use shared::storage::Role;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_post_too_many_is_refused_at_once_and_a_place_is_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+        let store = Store::open(&url, Role::Gateway).await.unwrap();
+        let installation = store.migrate(4, 1).await.unwrap();
+        // Nobody listens there: what is asked here needs no Redis.
+        let nowhere = bus::shared_connection(&bus::client("redis://127.0.0.1:1").unwrap()).unwrap();
+        let acceptor = Acceptor::new(nowhere, store, installation, Ack::Logged);
+        let mut admitted: Vec<_> = (0..POSTS_AT_ONCE).map(|_| acceptor.admit().unwrap()).collect();
+        assert!(matches!(acceptor.admit(), Err(AcceptError::Busy)));
+        admitted.pop();
+        assert!(acceptor.admit().is_ok());
+    }
+}
