@@ -6,6 +6,7 @@ pub mod edge;
 pub mod error;
 pub mod messages;
 pub mod models;
+pub mod optional;
 pub mod rooms;
 pub mod service;
 pub mod sessions;
