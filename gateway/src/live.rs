@@ -16,6 +16,7 @@ pub mod feed;
 pub mod frame;
 mod hub;
 mod places;
+mod rings;
 mod stream;
 mod subscriber;
 
