@@ -23,6 +23,7 @@ mod hangup;
 mod history;
 mod hostile_tokens;
 mod limits;
+mod logs;
 mod messages;
 mod not_http;
 mod pages;
