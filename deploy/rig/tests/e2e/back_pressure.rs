@@ -189,6 +189,19 @@ async fn a_redis_short_of_memory_takes_no_posts_until_a_worker_has_emptied_it() 
 }
 
 #[tokio::test]
+async fn a_redis_without_any_memory_left_takes_no_posts_and_reading_goes_on() {
+    let (stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    // Nobody was warned: the answers until the gateway looks again are Redis's own refusals.
+    stack.redis.configure("maxmemory", "1").await.unwrap();
+    let refused = flood(&ann, "no room", &["busy", "unavailable"], tokio::time::sleep(Duration::from_secs(1))).await;
+    assert!(refused.iter().all(|flood| flood.ledger.is_empty() && flood.refused > 0));
+    assert!(ann.history("lobby", "").await.unwrap().is_empty());
+    ann.get("/chat/").await.unwrap().expect(200).unwrap();
+    stack.redis.configure("maxmemory", "0").await.unwrap();
+    assert_recovers(&ann, &refused).await;
+}
+
+#[tokio::test]
 async fn while_redis_hangs_posts_fail_soon_and_reading_goes_on() {
     let (stack, ann) = furnish(Stack::start().await.unwrap()).await;
     ann.post("lobby", "before").await.unwrap();
