@@ -4,7 +4,7 @@
 //! one connection, whose pipeline makes one write of what many of them append at the same time. Whether that is
 //! already the answer or the commit is waited for is decided by [`Ack`].
 //!
-//! What may pile up here is bounded twice: requests under way by [`POSTS_AT_ONCE`], messages that no worker has stored
+//! What may pile up here is bounded twice: requests under way by `POSTS_AT_ONCE`, messages that no worker has stored
 //! yet by `backlog`.
 
 mod backlog;
