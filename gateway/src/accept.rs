@@ -1,24 +1,36 @@
 //! Accepting a message: from here on it is never lost.
 //!
 //! A message is accepted when it is in its partition's stream in Redis, which is on disk by then. All requests share
-//! one connection, whose pipeline makes one write of what many of them append at the same time.
+//! one connection, whose pipeline makes one write of what many of them append at the same time. Whether that is
+//! already the answer or the commit is waited for is decided by [`Ack`].
+//!
+//! What may pile up here is bounded twice: requests under way by `POSTS_AT_ONCE`, messages that no worker has stored
+//! yet by `backlog`.
+
+mod backlog;
+mod waiters;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use redis::aio::ConnectionManager;
 use redis::{AsyncCommands as _, ErrorKind, ExistenceCheck, RedisError, RedisResult, SetExpiry, SetOptions};
-use shared::bus::{accept_stream, encode_entry};
-use shared::domain::{Accepted, IdempotencyKey, MessageId, MessageText, Partition, RoomId, Timestamp};
+use shared::bus::{accept_stream, encode_entry, receipts_channel};
+use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, RoomId, Seq, Timestamp};
 use shared::storage::{Installation, KnownMessage, Room, Store, StoreError, User};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use uuid::Uuid;
 
+use crate::config::Ack;
 use crate::digest::short_digest;
+use backlog::Backlog;
+use waiters::Waiters;
 
-/// How often the lengths of the accept streams are read. Until the next time posts may overshoot the bound.
-const BACKLOG_EVERY: Duration = Duration::from_millis(250);
+/// Posts under way at once, from the first question to Redis to the answer. One more is told that the service is busy.
+///
+/// It bounds what a Redis or a worker that hangs makes us hold: about 50 KiB for each of the longest messages, 100 MiB
+/// together. At 5 ms a post it lets 400,000 a second through.
+const POSTS_AT_ONCE: usize = 2_048;
 
 /// How long Redis remembers what was posted under an idempotency key. SQL does for ever, as soon as the message is
 /// stored. Only while no worker runs for longer than this could a key that is used for a second, different message go
@@ -28,6 +40,9 @@ const KEY_REMEMBERED_S: u64 = 600;
 /// Why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
+    /// Too many posts are under way.
+    #[error("too many posts are under way")]
+    Busy,
     /// The worker is too far behind: nothing more is taken until it has caught up.
     #[error("the accept log is full")]
     Backlog,
@@ -45,38 +60,67 @@ pub enum AcceptError {
     Store(#[from] StoreError),
 }
 
+/// A message that is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Its identity.
+    pub id: MessageId,
+    /// Its place in the room, if it is known to be stored.
+    pub seq: Option<Seq>,
+}
+
+/// The right to have one post under way.
+pub struct Admission(#[expect(dead_code, reason = "held for what its drop gives back")] OwnedSemaphorePermit);
+
 /// The way into the accept log.
 pub struct Acceptor {
     connection: ConnectionManager,
     store: Store,
     installation: Installation,
-    full: Arc<[AtomicBool]>,
+    posts: Arc<Semaphore>,
+    backlog: Backlog,
+    waiters: Waiters,
+    /// Where workers send receipts to; `None` if nobody waits for them.
+    reply_to: Option<GatewayId>,
 }
 
 impl Acceptor {
-    /// An acceptor that sends everything through `connection`.
+    /// An acceptor that sends everything through `connection` and acknowledges as `ack` says.
     #[must_use]
-    pub fn new(connection: ConnectionManager, store: Store, installation: Installation) -> Self {
-        let full = (0..installation.partitions).map(|_| AtomicBool::new(false)).collect();
+    pub fn new(connection: ConnectionManager, store: Store, installation: Installation, ack: Ack) -> Self {
         Self {
             connection,
             store,
+            posts: Arc::new(Semaphore::new(POSTS_AT_ONCE)),
+            backlog: Backlog::new(installation.partitions),
+            waiters: Waiters::default(),
+            reply_to: match ack {
+                Ack::Logged => None,
+                Ack::Stored => Some(GatewayId(Uuid::new_v4())),
+            },
             installation,
-            full,
         }
     }
 
-    /// Appends a message of `sender` to `room` and returns its id. Repeated with the same `key` it is the same message.
+    /// Lets a post in, unless too many are under way.
+    pub fn admit(&self) -> Result<Admission, AcceptError> {
+        Arc::clone(&self.posts).try_acquire_owned().map(Admission).map_err(|_| AcceptError::Busy)
+    }
+
+    /// Appends a message of `sender` to `room`, and waits for its commit if this installation acknowledges only then.
+    /// Repeated with the same `key` it is the same message.
+    ///
+    /// The wait has no end of its own: bound it.
     pub async fn accept(
         &self,
+        _admission: &Admission,
         sender: &User,
         room: &Room,
-        text: MessageText,
-        key: Option<&IdempotencyKey>,
+        (text, key): (MessageText, Option<&IdempotencyKey>),
         now: Timestamp,
-    ) -> Result<MessageId, AcceptError> {
+    ) -> Result<Acknowledged, AcceptError> {
         let partition = self.installation.partition_of(room.id);
-        if self.full[usize::from(partition.0)].load(Ordering::Relaxed) {
+        if self.backlog.is_full(partition) {
             return Err(AcceptError::Backlog);
         }
         let message = Accepted {
@@ -86,13 +130,42 @@ impl Acceptor {
             username: sender.username.clone(),
             text,
             created_on: now,
-            reply_to: None,
+            reply_to: self.reply_to,
         };
+        let id = message.id;
         if key.is_some() && self.is_stored(&message).await? {
-            return Ok(message.id);
+            let seq = self.store.stored_seqs(&[id]).await?.remove(&id);
+            return Ok(Acknowledged { id, seq });
         }
+        let waiter = self.reply_to.map(|_| self.waiters.wait_for(id));
         self.append(partition, &message).await?;
-        Ok(message.id)
+        let seq = match waiter {
+            Some(waiter) => Some(waiter.stored().await),
+            None => None,
+        };
+        Ok(Acknowledged { id, seq })
+    }
+
+    /// The channel on which this gateway hears that messages are stored, if it waits for that.
+    #[must_use]
+    pub fn receipts_channel(&self) -> Option<String> {
+        self.reply_to.map(receipts_channel)
+    }
+
+    /// Takes what came on that channel.
+    pub fn hear_receipts(&self, payload: &[u8]) {
+        self.waiters.hear(payload);
+    }
+
+    /// Looks up what posts wait for and no receipt tells of, until `stop` is cancelled.
+    pub fn look_up_overdue(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        self.waiters.clone().look_up(self.store.clone(), stop)
+    }
+
+    /// Keeps watch over the accept streams until `stop` is cancelled: one that holds `bound` entries or more takes no
+    /// posts until it is shorter again.
+    pub fn watch_backlog(&self, bound: u32, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        self.backlog.clone().watch(self.connection.clone(), bound, stop)
     }
 
     /// True if the very same message is in SQL already; an error if the key stands for another one.
@@ -128,32 +201,6 @@ impl Acceptor {
             }
         })
     }
-
-    /// Keeps watch over the lengths of the accept streams until `stop` is cancelled: one that holds `bound` entries or
-    /// more takes no posts until it is shorter again.
-    pub fn watch_backlog(&self, bound: u32, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
-        let (mut connection, full) = (self.connection.clone(), Arc::clone(&self.full));
-        let mut lengths = redis::pipe();
-        for partition in 0..self.installation.partitions {
-            lengths.xlen(accept_stream(Partition(partition)));
-        }
-        async move {
-            while !stop.is_cancelled() {
-                let answer: RedisResult<Vec<u64>> = lengths.query_async(&mut connection).await;
-                // While Redis is away nothing is accepted anyway.
-                for (place, length) in answer.unwrap_or_default().into_iter().enumerate() {
-                    let is_full = length >= u64::from(bound);
-                    if full[place].swap(is_full, Ordering::Relaxed) != is_full {
-                        warn!(partition = place, backlog = length, "accept log of partition {place} full: {is_full}");
-                    }
-                }
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(BACKLOG_EVERY) => {}
-                }
-            }
-        }
-    }
 }
 
 /// True if the error proves that Redis did not take the command: it said so itself, or it was never reached.
@@ -165,4 +212,27 @@ fn is_refusal(error: &RedisError) -> bool {
 /// Tells two messages apart that were posted under the same key.
 fn fingerprint(room: RoomId, text: &str) -> String {
     short_digest(&[&room.0.to_be_bytes(), text.as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::bus;
+    use shared::storage::Role;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_post_too_many_is_refused_at_once_and_a_place_is_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+        let store = Store::open(&url, Role::Gateway).await.unwrap();
+        let installation = store.migrate(4, 1).await.unwrap();
+        // Nobody listens there: what is asked here needs no Redis.
+        let nowhere = bus::shared_connection(&bus::client("redis://127.0.0.1:1").unwrap()).unwrap();
+        let acceptor = Acceptor::new(nowhere, store, installation, Ack::Logged);
+        let mut admitted: Vec<_> = (0..POSTS_AT_ONCE).map(|_| acceptor.admit().unwrap()).collect();
+        assert!(matches!(acceptor.admit(), Err(AcceptError::Busy)));
+        admitted.pop();
+        assert!(acceptor.admit().is_ok());
+    }
 }

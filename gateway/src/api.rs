@@ -6,6 +6,7 @@ pub mod edge;
 pub mod error;
 pub mod messages;
 pub mod models;
+pub mod optional;
 pub mod rooms;
 pub mod service;
 pub mod sessions;
@@ -104,6 +105,7 @@ pub fn endpoint(app: &Arc<App>) -> BoxEndpoint<'static> {
         ])
         .expose_headers([
             "message-id",
+            "message-seq",
             "location",
             "link",
             "x-first-seq",

@@ -66,6 +66,8 @@ pub struct App {
     pub redis: ConnectionManager,
     /// What is fixed for this installation.
     pub installation: Installation,
+    /// Whether control events arrive.
+    pub link: ControlLink,
     /// Asks for a comparison of what is open here with SQL.
     pub recheck: Notify,
     /// How the process stops.
@@ -91,12 +93,13 @@ impl App {
         Ok(Arc::new(Self {
             sessions: Sessions::new(tokens, store.clone(), link.clone()),
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
-            rooms: Rooms::new(store.clone(), link),
+            rooms: Rooms::new(store.clone(), link.clone()),
             limits: Limits::new(&config.limits, counting.clone()),
-            acceptor: Acceptor::new(hot, store.clone(), installation),
+            acceptor: Acceptor::new(hot, store.clone(), installation, config.ack),
             hub: Hub::new(store.clone(), installation, subscriber),
             connections: Connections::default(),
             places,
+            link,
             recheck: Notify::new(),
             pool: bus::pool(client),
             redis: counting.clone(),
@@ -140,7 +143,7 @@ impl App {
                 self.rooms.forget_room(name);
                 self.connections.end_room(*room);
             }
-            ControlEvent::PartitionsTaken { .. } => self.recheck.notify_one(),
+            ControlEvent::PartitionsTaken { partitions } => self.hub.doubt(partitions),
         }
     }
 }

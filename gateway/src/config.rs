@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::live::StreamSettings;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use shared::settings::{LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
 
@@ -32,6 +32,13 @@ pub struct Config {
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]
     pub streams: StreamArgs,
+
+    /// When a post is answered with 204: `logged` once Redis has it on disk, `stored` once it is in history.
+    ///
+    /// `stored` is for a Redis that fails over to a replica, which can lose what it had acknowledged. A post then takes
+    /// as long as a worker needs for its commit, and gets 503 while no worker is at work.
+    #[arg(long, env = "ACK", value_enum, default_value = "logged")]
+    pub ack: Ack,
 
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]
@@ -84,6 +91,15 @@ pub enum Command {
         /// The user's name.
         username: String,
     },
+}
+
+/// What a 204 on a post stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ack {
+    /// The accept log on Redis's disk.
+    Logged,
+    /// The worker's commit in SQL.
+    Stored,
 }
 
 /// Accounts and tokens.

@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use shared::bus::{CONTROL_CHANNEL, ControlEvent, room_of_channel};
 use shared::storage::StoreError;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::app::App;
 use crate::live::{ByeReason, Listener};
 
-/// How often the open streams are compared with SQL although nothing happened.
+/// How often the open streams are compared with SQL although nothing happened: a control event can be lost.
 const RECHECK_EVERY: Duration = Duration::from_secs(15);
+
+/// The same while no control events arrive: whoever was removed reads on for this long at most.
+const RECHECK_DEAF_EVERY: Duration = Duration::from_millis(500);
 
 /// Pause after a comparison failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -22,6 +25,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const STREAMS_AT_ONCE: usize = 500;
 
 impl Listener for App {
+    fn channels(&self) -> Vec<String> {
+        let receipts = self.acceptor.receipts_channel();
+        receipts.into_iter().chain([CONTROL_CHANNEL.to_owned()]).collect()
+    }
+
     fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]) {
         if channel == CONTROL_CHANNEL {
             match ControlEvent::decode(payload) {
@@ -30,6 +38,8 @@ impl Listener for App {
             }
         } else if let Some(room) = room_of_channel(channel) {
             self.hub.hear(room, payload);
+        } else {
+            self.acceptor.hear_receipts(payload);
         }
     }
 
@@ -42,20 +52,30 @@ impl Listener for App {
 }
 
 impl App {
-    /// Compares what is open and remembered here with SQL: after an outage at once, and now and then since a control
-    /// event can be lost. Runs until `stop` is cancelled.
+    /// Compares what is open here with SQL: after an outage at once, during one all the time, and now and then anyway.
+    /// Runs until `stop` is cancelled.
     pub(crate) async fn keep_true(self: Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.recheck.notified() => {}
-                () = sleep(RECHECK_EVERY) => {}
+                () = self.next_recheck() => {}
             }
             let (ended, ()) = tokio::join!(self.end_forbidden_streams(), self.hub.compare_heads());
             if let Err(error) = ended {
                 warn!(error = %error, "cannot check the open streams, trying again: {error}");
                 self.recheck.notify_one();
                 sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    async fn next_recheck(&self) {
+        let since = Instant::now();
+        loop {
+            sleep(RECHECK_DEAF_EVERY).await;
+            if !self.link.is_up() || since.elapsed() >= RECHECK_EVERY {
+                return;
             }
         }
     }

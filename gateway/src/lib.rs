@@ -27,7 +27,7 @@ pub mod server;
 
 use std::sync::Arc;
 
-pub use config::{Command, Config};
+pub use config::{Ack, Command, Config};
 use shared::bus::{self, warn_about_redis};
 use shared::domain::Username;
 use shared::lifecycle::Lifecycle;
@@ -138,6 +138,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     lifecycle.spawn_essential("the keeper of places", app.places.clone().keep(stop()));
     lifecycle.spawn_essential("the comparison with SQL", Arc::clone(&app).keep_true(stop()));
     lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
+    lifecycle.spawn_essential("the look-up of overdue posts", app.acceptor.look_up_overdue(stop()));
     lifecycle.tracker.spawn(warn_about_redis(app.redis.clone(), stop()));
     if let Ok(address) = listener.local_addr() {
         info!(http.address = %address, "serving on http://{address}/");

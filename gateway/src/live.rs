@@ -11,10 +11,12 @@
 //! stream sends is the room's history, and a reconnecting client reads on from where it was.
 
 mod connections;
+mod doubts;
 pub mod feed;
 pub mod frame;
 mod hub;
 mod places;
+mod rings;
 mod stream;
 mod subscriber;
 

@@ -16,7 +16,8 @@ const START_WITHIN: Duration = Duration::from_secs(15);
 
 /// A redis-server with its data in a directory of its own.
 pub struct RedisServer {
-    service: Service,
+    /// The process itself.
+    pub service: Service,
     port: u16,
 }
 

@@ -119,6 +119,7 @@ pub fn finish(generated: &str) -> String {
         property["maxLength"] = json!(max);
     }
     schemas["NewUser"]["properties"]["public_id"]["pattern"] = json!(NAME);
+    schemas["NewRoom"]["properties"]["private"]["default"] = json!(false);
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     // The framework names this media type with a charset, which JSON does not have (RFC 8259, section 11).
     text = text.replace("application/json; charset=utf-8", "application/json");

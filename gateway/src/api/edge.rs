@@ -11,6 +11,7 @@ use poem::error::ReadBodyError;
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse as _, Request, Response};
 use poem_openapi::OperationId;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -25,6 +26,11 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long a handler may take to begin its answer.
 const HANDLER_TIME: Duration = Duration::from_secs(10);
 
+/// Requests that handlers work on at once, open streams not counted; one more is told that the service is busy. It bounds
+/// what piles up while something that all of them wait for hangs, at some 20 KiB each. Posts, the many, have a lower bound
+/// of their own, so that they leave room for reading.
+const REQUESTS_AT_ONCE: usize = 8_192;
+
 /// Longest request id taken over from a client, in characters.
 const MAX_REQUEST_ID: usize = 64;
 
@@ -34,6 +40,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Edge<E> {
     inner: E,
     methods: Methods,
+    places: Semaphore,
 }
 
 impl<E> Edge<E> {
@@ -43,6 +50,7 @@ impl<E> Edge<E> {
         Self {
             inner,
             methods: Methods::of(document),
+            places: Semaphore::new(REQUESTS_AT_ONCE),
         }
     }
 }
@@ -86,6 +94,7 @@ impl<E: Endpoint> Edge<E> {
     }
 
     async fn answer(&self, request: Request) -> Result<Response, ApiError> {
+        let _place = self.places.try_acquire().map_err(|_| ApiError::Busy)?;
         let handled = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         match timeout(HANDLER_TIME, handled).await {
             Ok(Ok(Ok(output))) => Ok(output.into_response()),
@@ -175,6 +184,21 @@ mod tests {
     use shared::domain::{IdempotencyKey, StreamCursor};
 
     use super::*;
+
+    #[tokio::test]
+    async fn one_request_too_many_is_told_to_come_back_and_a_place_is_given_back() {
+        let hanging = poem::endpoint::make(|_| std::future::pending::<poem::Result<Response>>());
+        let edge = Edge::new(hanging, "{}");
+        let mut waiting: Vec<_> = (0..REQUESTS_AT_ONCE).map(|_| Box::pin(edge.call(Request::default()))).collect();
+        for request in &mut waiting {
+            assert!(request.now_or_never().is_none());
+        }
+        let refused = edge.call(Request::default()).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refused.headers().contains_key(header::RETRY_AFTER));
+        waiting.pop();
+        assert!(edge.call(Request::default()).now_or_never().is_none());
+    }
 
     #[test]
     fn an_unreadable_header_is_a_wrong_one_and_not_an_absent_one() {

@@ -297,7 +297,7 @@ impl From<Limited> for ApiError {
 impl From<AcceptError> for ApiError {
     fn from(cause: AcceptError) -> Self {
         match cause {
-            AcceptError::Backlog => Self::Busy,
+            AcceptError::Busy | AcceptError::Backlog => Self::Busy,
             AcceptError::KeyReused => Self::IdempotencyKeyReused,
             AcceptError::Refused(cause) => {
                 error!(error = %cause, "a message was not accepted: {cause}");

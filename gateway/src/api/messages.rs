@@ -29,7 +29,7 @@ const POST_TIME: Duration = Duration::from_millis(4_500);
 /// Answers to posting a message.
 #[derive(ApiResponse)]
 pub enum Posted {
-    /// The message is recorded: it will appear exactly once in the history, after everything acknowledged before it.
+    /// The message is recorded: it appears exactly once in the history, after everything acknowledged before it.
     #[oai(status = 204)]
     Accepted(
         /// Identity of the message.
@@ -38,6 +38,10 @@ pub enum Posted {
         /// Where it will be found once it is stored, which takes milliseconds.
         #[oai(header = "Location")]
         String,
+        /// Its place in the room, if it is stored already: always where the operator chose so, and otherwise when a
+        /// message is repeated that was stored before.
+        #[oai(header = "Message-Seq")]
+        Option<i64>,
     ),
 }
 
@@ -87,14 +91,20 @@ impl MessagesApi {
         let sender = &caller.0.session.user;
         let text = MessageText::parse(&body.0.message)?;
         let key = key.0.as_deref().map(IdempotencyKey::parse).transpose()?;
+        let admission = app.acceptor.admit()?;
         let accept = async {
             app.limits.post(sender.id).await?;
             let room = joined(&app, &room.0, sender.id).await?;
-            let id = app.acceptor.accept(sender, &room, text, key.as_ref(), Timestamp::now()).await?;
-            Ok::<_, ApiError>((id, room))
+            let post = (text, key.as_ref());
+            let acknowledged = app.acceptor.accept(&admission, sender, &room, post, Timestamp::now()).await?;
+            Ok::<_, ApiError>((acknowledged, room))
         };
-        let (id, room) = timeout(POST_TIME, accept).await.map_err(|_| ApiError::OutcomeUnknown)??;
-        Ok(Posted::Accepted(id.to_string(), format!("/chat/{}/messagehistory?message_id={id}", room.name)))
+        let (message, room) = timeout(POST_TIME, accept).await.map_err(|_| ApiError::OutcomeUnknown)??;
+        Ok(Posted::Accepted(
+            message.id.to_string(),
+            format!("/chat/{}/messagehistory?message_id={}", room.name, message.id),
+            message.seq.map(|seq| seq.0),
+        ))
     }
 
     /// Read history

@@ -4,6 +4,7 @@ use poem_openapi::Object;
 use serde::Serialize;
 use shared::storage::User;
 
+use super::optional::Optional;
 use super::text::Text;
 
 /// The answer to a call that did something.
@@ -62,7 +63,7 @@ pub struct NewUser {
     pub password: Text,
     /// Name in URLs; unique. One is made up if it is left out.
     #[oai(skip_serializing_if_is_none)]
-    pub public_id: Option<Text>,
+    pub public_id: Optional<Text>,
 }
 
 impl poem_openapi::types::Example for NewUser {
@@ -71,7 +72,7 @@ impl poem_openapi::types::Example for NewUser {
             email: "test1".into(),
             username: "test1".into(),
             password: "test1".into(),
-            public_id: Some("test1".into()),
+            public_id: Optional(Some("test1".into())),
         }
     }
 }
@@ -154,13 +155,15 @@ pub struct RoomList {
 #[oai(example)]
 pub struct NewRoom {
     /// True: only members see the room, and nobody joins by reading or posting.
-    #[oai(default)]
-    pub private: bool,
+    #[oai(skip_serializing_if_is_none)]
+    pub private: Optional<bool>,
 }
 
 impl poem_openapi::types::Example for NewRoom {
     fn example() -> Self {
-        Self::default()
+        Self {
+            private: Optional(Some(false)),
+        }
     }
 }
 

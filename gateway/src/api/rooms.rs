@@ -112,7 +112,7 @@ impl RoomsApi {
         body: Json<Option<NewRoom>>,
     ) -> Result<RoomCreated, ApiError> {
         let name = RoomName::parse(&room.0)?;
-        let is_private = body.0.unwrap_or_default().private;
+        let is_private = body.0.unwrap_or_default().private.0.unwrap_or_default();
         app.store.create_room(name, caller.0.session.user.id, is_private, Timestamp::now()).await?;
         Ok(RoomCreated::Created(Json(Done::new("Chat created."))))
     }

@@ -138,7 +138,7 @@ impl Candidate {
         let email = Email::parse(&body.email, accounts.strict_email);
         let username = Username::parse(&body.username);
         let password = check_password(&body.password, usize::from(accounts.password_min_length));
-        let public_id = body.public_id.map_or_else(|| Uuid::now_v7().to_string(), |given| given.0);
+        let public_id = body.public_id.0.map_or_else(|| Uuid::now_v7().to_string(), |given| given.0);
         let public_id = PublicId::parse(&public_id);
         match (email, username, password, public_id) {
             (Ok(email), Ok(username), Ok(()), Ok(public_id)) => Ok(Self {

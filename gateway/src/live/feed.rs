@@ -159,6 +159,21 @@ impl Feed {
         }
     }
 
+    /// Bytes that the feed keeps for its readers.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        let ring = self.ring();
+        ring.bytes + ring.joined.as_ref().map_or(0, |(_, frames, _)| frames.len())
+    }
+
+    /// Gives up the oldest frames until `most` bytes are kept at most, the newest frame aside.
+    pub fn keep_bytes(&self, most: usize) {
+        let mut ring = self.ring();
+        ring.joined = None;
+        ring.cut(most);
+        ring.frames.shrink_to_fit();
+    }
+
     /// Wakes whoever holds it when the head moves.
     #[must_use]
     pub fn follow(&self) -> watch::Receiver<Seq> {
@@ -175,7 +190,11 @@ impl Ring {
     fn push(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.frames.push_back(frame);
-        while self.frames.len() > RING_FRAMES || (self.bytes > RING_BYTES && self.frames.len() > 1) {
+        self.cut(RING_BYTES);
+    }
+
+    fn cut(&mut self, most_bytes: usize) {
+        while self.frames.len() > RING_FRAMES || (self.bytes > most_bytes && self.frames.len() > 1) {
             if let Some(oldest) = self.frames.pop_front() {
                 self.bytes -= oldest.len();
             }

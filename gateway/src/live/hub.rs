@@ -1,5 +1,8 @@
 //! The feeds of this process: opened by the first reader of a room, repaired from SQL, closed when nobody reads.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,14 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shared::bus::{RoomEvent, room_channel};
-use shared::domain::{RoomId, Seq};
+use shared::domain::{Partition, RoomId, Seq};
 use shared::storage::{Installation, Room, Store, StoreError};
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::doubts::Doubts;
 use super::feed::Feed;
+use super::rings::{self, RINGS_BYTES};
 use super::subscriber::Subscriber;
 
 /// How often the heads of the rooms read here are compared with SQL, so that a lost event shows late but shows.
@@ -54,6 +59,7 @@ struct Shared {
     installation: Installation,
     subscriber: Subscriber,
     feeds: Mutex<HashMap<RoomId, Arc<Slot>>>,
+    doubts: Doubts,
 }
 
 struct Slot {
@@ -91,6 +97,7 @@ impl Hub {
             installation,
             subscriber,
             feeds: Mutex::default(),
+            doubts: Doubts::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -133,6 +140,10 @@ impl Hub {
     }
 
     /// Takes what a room's channel brought.
+    ///
+    /// Its content is not compared with SQL: a worker publishes only what it has committed, and a committed message keeps
+    /// its place and its text. So an event that comes late, from a worker that was paused behind its commit and has lost
+    /// the partition meanwhile, says what history says too; the feed drops it as a repetition.
     pub fn hear(&self, room: RoomId, payload: &[u8]) {
         let Some(slot) = lock(&self.shared.feeds).get(&room).cloned() else {
             return;
@@ -184,22 +195,43 @@ impl Hub {
         });
     }
 
-    /// Compares heads and closes idle feeds, every second until `stop` is cancelled.
+    /// Compares heads, every second and where there is doubt at once, closes idle feeds and bounds what all keep, until
+    /// `stop` is cancelled.
     pub async fn keep(self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            self.close_idle();
-            self.compare_heads().await;
+        let mut round = interval(COMPARE_EVERY);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
             tokio::select! {
-                () = stop.cancelled() => {}
-                () = sleep(COMPARE_EVERY) => {}
+                () = stop.cancelled() => return,
+                partitions = self.shared.doubts.take() => {
+                    self.compare(|feed| partitions.contains(&feed.partition)).await;
+                }
+                _ = round.tick() => {
+                    self.close_idle();
+                    self.bound_memory();
+                    self.compare_heads().await;
+                }
             }
         }
     }
 
+    /// Has the rooms of `partitions` compared soon: another worker owns them now, and the one before may have stored
+    /// something without telling.
+    ///
+    /// Nothing of its can come after the comparison either: the takeover was committed before it was announced, and
+    /// from then on the old owner's commits fail.
+    pub fn doubt(&self, partitions: &[Partition]) {
+        self.shared.doubts.raise(partitions);
+    }
+
     /// Finds what no event told of.
     pub async fn compare_heads(&self) {
-        let slots: Vec<Arc<Slot>> =
-            lock(&self.shared.feeds).values().filter(|slot| slot.started.initialized()).cloned().collect();
+        self.compare(|_| true).await;
+    }
+
+    async fn compare(&self, which: impl Fn(&Feed) -> bool) {
+        let is_wanted = |slot: &&Arc<Slot>| slot.started.initialized() && which(&slot.feed);
+        let slots: Vec<Arc<Slot>> = lock(&self.shared.feeds).values().filter(is_wanted).cloned().collect();
         for some in slots.chunks(ROOMS_AT_ONCE) {
             let rooms: Vec<RoomId> = some.iter().map(|slot| slot.feed.room).collect();
             match self.shared.store.heads(&rooms).await {
@@ -211,6 +243,12 @@ impl Hub {
                 Err(error) => warn!(error = %error, "cannot compare heads: {error}"),
             }
         }
+    }
+
+    fn bound_memory(&self) {
+        // Collected first: a feed is never locked while the map is.
+        let slots: Vec<Arc<Slot>> = lock(&self.shared.feeds).values().cloned().collect();
+        rings::bound(slots.iter().map(|slot| &slot.feed), RINGS_BYTES);
     }
 
     fn close_idle(&self) {
@@ -227,6 +265,7 @@ impl Hub {
     }
 }
 
+/// Takes what is missing from history, page by page.
 async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
     loop {
         let heard = feed.heard();

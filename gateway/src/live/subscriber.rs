@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Client, Msg, RedisResult};
-use shared::bus::CONTROL_CHANNEL;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -50,6 +49,9 @@ pub struct Commands(mpsc::Receiver<Command>);
 
 /// What hears the messages.
 pub trait Listener: Send + Sync + 'static {
+    /// The channels that are listened to all the time.
+    fn channels(&self) -> Vec<String>;
+
     /// A message came. It must return at once.
     fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]);
 
@@ -86,7 +88,7 @@ pub async fn run<L: Listener>(
     link: ControlLink,
     stop: CancellationToken,
 ) {
-    let mut channels = HashSet::from([CONTROL_CHANNEL.to_owned()]);
+    let mut channels: HashSet<String> = listener.channels().into_iter().collect();
     let mut complained = false;
     while !stop.is_cancelled() {
         let outcome = tokio::select! {

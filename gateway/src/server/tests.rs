@@ -152,7 +152,9 @@ async fn a_malformed_head_sent_along_with_a_good_one_leaves_its_answer_whole() -
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nthis is not HTTP\r\n\r\n").await?;
     let answer = client.answer().await?;
     assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
-    assert_eq!(client.answer().await?.status, 400);
+    let answer = client.answer().await?;
+    assert_eq!(answer.status, 400);
+    answer.assert_error("malformed_request")?;
     client.closed().await
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use rig::{App, Explain, Result, Stack};
+use rig::{App, Explain, Result, Stack, resident_kib};
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
@@ -148,12 +148,6 @@ async fn memory(stack: &Stack, user: &App) -> Result<f64> {
     }
     let after = resident_kib(pid)?;
     Ok(as_f64(after.saturating_sub(before)) / as_f64(IDLE_STREAMS))
-}
-
-fn resident_kib(pid: u32) -> Result<usize> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").trim().parse().explain(|| format!("no VmRSS of {pid}"))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]

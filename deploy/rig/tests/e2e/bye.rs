@@ -59,6 +59,49 @@ async fn leaving_and_deleting_end_streams_on_every_gateway() {
 }
 
 #[tokio::test]
+async fn without_redis_too_streams_end_on_every_gateway() {
+    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let (mut stack, ann) = furnish(stack).await;
+    ann.create_room("kitchen").await.unwrap();
+    let elsewhere = stack.gateways[1].url();
+    let bob = ann.register("bob").await.unwrap();
+    let carl = ann.register("carl").await.unwrap();
+    let mut of_ann = ann.moved_to(&elsewhere).unwrap().stream("lobby").open().await.unwrap();
+    let mut of_bob = bob.moved_to(&elsewhere).unwrap().stream("lobby").open().await.unwrap();
+    let mut of_carl = carl.moved_to(&elsewhere).unwrap().stream("lobby").open().await.unwrap();
+    let mut of_kitchen = ann.moved_to(&elsewhere).unwrap().stream("kitchen").open().await.unwrap();
+
+    // Each change is made and said to stand, or not to be known everywhere yet; the other gateway finds out by itself.
+    stack.redis.kill().unwrap();
+    let changes = [
+        bob.call(Method::POST, "/auth/logout"),
+        carl.call(Method::DELETE, "/chat/lobby/message"),
+        ann.call(Method::DELETE, "/chat/kitchen"),
+    ];
+    for answer in try_join_all(changes).await.unwrap() {
+        assert!([200, 204, 503].contains(&answer.status()), "{answer}");
+    }
+    let answered = Instant::now();
+    assert_eq!(of_bob.bye(SOON).await.unwrap(), "revoked");
+    assert_eq!(of_carl.bye(SOON).await.unwrap(), "removed");
+    assert_eq!(of_kitchen.bye(SOON).await.unwrap(), "removed");
+    assert!(answered.elapsed() < ENDED_WITHIN, "{:?}", answered.elapsed());
+    bob.moved_to(&elsewhere)
+        .unwrap()
+        .get("/chat/")
+        .await
+        .unwrap()
+        .expect_error(401, "session_revoked")
+        .unwrap();
+
+    // Whoever may stay goes on when Redis is back.
+    stack.redis.restart().await.unwrap();
+    stack.wait_ready().await.unwrap();
+    ann.post("lobby", "who is left").await.unwrap();
+    assert_eq!(of_ann.message(SOON).await.unwrap().json().unwrap()["message"], "who is left");
+}
+
+#[tokio::test]
 async fn a_stream_ends_at_its_greatest_age_and_the_client_goes_on_with_another() {
     let stack = Stack::builder().gateway("STREAM_MAX_AGE_S", "2").start().await.unwrap();
     let (_stack, ann) = furnish(stack).await;

@@ -1,7 +1,7 @@
 //! Every route, walked with garbage, answers errors in the one shape.
 
 use rig::{Answer, App, Method};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::scene::lobby;
 
@@ -120,7 +120,7 @@ async fn garbage_in_paths_and_parameters_is_refused_in_the_one_shape() {
                 let path = fill_in(&template, segment);
                 let mut request = ann.request(method.clone(), &path);
                 if has_body {
-                    request = request.json(&serde_json::json!({"message": "hello"}));
+                    request = request.json(&json!({"message": "hello"}));
                 }
                 assert_error(&format!("{method} {path}"), &ann.send(request).await.unwrap());
             }
@@ -217,4 +217,21 @@ async fn without_a_token_every_operation_that_wants_one_says_401() {
         guarded += 1;
     }
     assert!(guarded >= 12, "only {guarded} operations want a token");
+}
+
+#[tokio::test]
+async fn an_optional_field_may_be_left_out_and_not_be_null() {
+    let (_stack, ann) = lobby().await;
+    for body in [
+        json!({"private": null}),
+        json!({"private": "yes"}),
+        json!({"private": 1}),
+    ] {
+        ann.send_json("/chat/other", &body).await.unwrap().expect_error(400, "invalid_body").unwrap();
+    }
+    ann.send_json("/chat/other", &json!({})).await.unwrap().expect(201).unwrap();
+    let bob =
+        |public_id: Value| json!({"email": "bob", "username": "bob", "password": "secret", "public_id": public_id});
+    ann.send_json("/user", &bob(Value::Null)).await.unwrap().expect_error(400, "invalid_body").unwrap();
+    ann.send_json("/user", &bob(json!("bob"))).await.unwrap().expect(201).unwrap();
 }

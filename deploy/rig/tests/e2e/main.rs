@@ -8,6 +8,8 @@
 )]
 
 mod accept;
+mod ack_stored;
+mod back_pressure;
 mod bounds;
 mod browsers;
 mod bye;
@@ -21,11 +23,13 @@ mod hangup;
 mod history;
 mod hostile_tokens;
 mod limits;
+mod logs;
 mod messages;
 mod not_http;
 mod pages;
 mod private_rooms;
 mod redis_faults;
+mod repair;
 mod resume;
 mod scene;
 mod sessions;

@@ -1,0 +1,256 @@
+//! What is away or overrun makes posts fail soon, and never makes memory grow.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use rig::{App, Failure, Gateway, Ledger, RedisServer, Result, Stack, eventually, resident_kib};
+use serde_json::json;
+
+use crate::scene::{SOON, furnish};
+
+/// "Recovers without a hand within 10 s", with air for a machine that is busy with other tests.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(15);
+
+/// "A post fails within 5 s", with air for the same reason.
+const FAILS_WITHIN: Duration = Duration::from_secs(7);
+
+/// Clients that post at the same time.
+const POSTERS: usize = 16;
+
+/// What a gateway may grow by under any of this, in KiB.
+const GROWTH_KIB: usize = 48 * 1024;
+
+/// How often memory is looked at.
+const SAMPLE_EVERY: Duration = Duration::from_millis(50);
+
+/// The most resident memory of the gateway until `load` ends, in KiB.
+async fn peak_kib(gateway: &Gateway, load: impl Future<Output = Result<()>>) -> usize {
+    let pid = gateway.service.pid().unwrap();
+    let mut load = std::pin::pin!(load);
+    let mut samples = tokio::time::interval(SAMPLE_EVERY);
+    let mut peak = 0;
+    loop {
+        tokio::select! {
+            done = &mut load => {
+                done.unwrap();
+                return peak;
+            }
+            _ = samples.tick() => peak = peak.max(resident_kib(pid).unwrap()),
+        }
+    }
+}
+
+/// What one client saw of a flood.
+#[derive(Default)]
+struct Flood {
+    ledger: Ledger,
+    /// Posts that were refused.
+    refused: usize,
+    /// The longest an answer took.
+    slowest: Duration,
+}
+
+/// Posts `text` with a number again and again until `end`; whatever is not accepted must be 503 with one of `codes`.
+async fn post_until(app: &App, label: usize, text: &str, codes: &[&str], end: &AtomicBool) -> Result<Flood> {
+    let mut flood = Flood::default();
+    let mut number = 0;
+    while !end.load(Ordering::Relaxed) {
+        number += 1;
+        let text = format!("{label} {number} {text}");
+        let asked = Instant::now();
+        let answer = app.try_post("lobby", &text, None).await?;
+        flood.slowest = flood.slowest.max(asked.elapsed());
+        if answer.status() == 204 {
+            flood.ledger.acknowledge(answer.header("message-id").unwrap_or_default(), text);
+            continue;
+        }
+        let problem = answer.expect_error_shape()?;
+        if answer.status() != 503 || !codes.iter().any(|code| problem["code"] == *code) {
+            return Err(Failure::new(format!("not one of {codes:?}: {answer}")));
+        }
+        flood.refused += 1;
+    }
+    Ok(flood)
+}
+
+/// Floods `lobby` for the time `during` takes and tells what the clients saw.
+async fn flood(app: &App, text: &str, codes: &[&str], during: impl Future<Output = ()>) -> Vec<Flood> {
+    let end = AtomicBool::new(false);
+    let posting = try_join_all((0..POSTERS).map(|label| post_until(app, label, text, codes, &end)));
+    let ending = async {
+        during.await;
+        end.store(true, Ordering::Relaxed);
+        Ok(())
+    };
+    futures_util::future::try_join(posting, ending).await.unwrap().0
+}
+
+/// Waits until posts are refused as busy, and lets the flood go on against that for a second.
+async fn until_busy(app: &App, text: &str) {
+    let busy = eventually(SOON * 3, "posts are refused", async || {
+        app.try_post("lobby", text, None).await?.expect_error(503, "busy")
+    });
+    busy.await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// Waits until a post is accepted again, and until everything that was acknowledged is in history.
+async fn assert_recovers(app: &App, floods: &[Flood]) {
+    let back = eventually(RECOVERS_WITHIN, "posts are accepted again", async || {
+        app.try_post("lobby", "it works again", None).await?.expect(204)
+    });
+    back.await.unwrap();
+    let complete = eventually(SOON * 6, "everything acknowledged is in history", async || {
+        let history = app.whole_history("lobby").await?;
+        floods.iter().try_for_each(|flood| flood.ledger.check(&history))
+    });
+    complete.await.unwrap();
+}
+
+/// Logs in again and again, with the right password and the wrong one.
+async fn log_in_until(app: App, end: Instant) -> Result<()> {
+    for number in 0.. {
+        if Instant::now() >= end {
+            break;
+        }
+        let password = if number % 2 == 0 { "secret of ann" } else { "wrong" };
+        let answer = app.send_json("/auth/login", &json!({"email": "ann", "password": password})).await?;
+        assert!([200, 401, 503].contains(&answer.status()), "{answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn posts_beyond_the_cap_are_refused_until_a_worker_is_back() {
+    const CAP: u64 = 300;
+    let stack = Stack::builder().gateway("BACKLOG_PER_PARTITION", &CAP.to_string());
+    let (mut stack, ann) = furnish(stack.start().await.unwrap()).await;
+    let mut stream = ann.stream("lobby").open().await.unwrap();
+    stack.worker.kill().unwrap();
+    // The sockets and buffers of the clients are there before memory is looked at.
+    try_join_all((0..POSTERS).map(|_| ann.post("lobby", "warm"))).await.unwrap();
+    let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+
+    let mut floods = Vec::new();
+    let load = async {
+        floods = flood(&ann, "over the cap", &["busy"], until_busy(&ann, "one more")).await;
+        Ok(())
+    };
+    let peak = peak_kib(&stack.gateways[0], load).await;
+    let accepted: usize = floods.iter().map(|flood| flood.ledger.len()).sum();
+    let refused: usize = floods.iter().map(|flood| flood.refused).sum();
+    let waiting = stack.redis.waiting_entries().await.unwrap();
+    println!("{accepted} accepted, {refused} refused, {waiting} waiting; {before} KiB before, {peak} at most");
+    assert!(refused > 0);
+    assert!(waiting >= CAP, "{waiting} wait");
+    assert!(peak < before + GROWTH_KIB, "{before} KiB before, {peak} KiB at most");
+    ann.get("/chat/").await.unwrap().expect(200).unwrap();
+
+    stack.worker.start().unwrap();
+    assert_recovers(&ann, &floods).await;
+    let stored = ann.whole_history("lobby").await.unwrap();
+    let events = stream.messages(stored.len(), SOON).await.unwrap();
+    rig::check_dense(&events.iter().map(|event| event.json().unwrap()).collect::<Vec<_>>(), 1).unwrap();
+}
+
+/// Bytes that Redis takes now.
+async fn used_memory(redis: &RedisServer) -> u64 {
+    let mut connection = redis.connect().await.unwrap();
+    let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut connection).await.unwrap();
+    info.get("used_memory").unwrap()
+}
+
+#[tokio::test]
+async fn a_redis_short_of_memory_takes_no_posts_until_a_worker_has_emptied_it() {
+    const ROOM_FOR: u64 = 16 * 1024 * 1024;
+    let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    stack.worker.kill().unwrap();
+    let most = used_memory(&stack.redis).await + ROOM_FOR;
+    stack.redis.configure("maxmemory", &most.to_string()).await.unwrap();
+
+    let large = "x".repeat(3_900);
+    let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+    let mut floods = Vec::new();
+    let load = async {
+        floods = flood(&ann, &large, &["busy", "unavailable"], until_busy(&ann, &large)).await;
+        Ok(())
+    };
+    let peak = peak_kib(&stack.gateways[0], load).await;
+    let used = used_memory(&stack.redis).await;
+    println!("Redis uses {used} of {most} bytes; gateway {before} KiB before, {peak} KiB at most");
+    assert!(used < most, "{used} of {most} bytes");
+    assert!(peak < before + GROWTH_KIB, "{before} KiB before, {peak} KiB at most");
+    // What needs a little of Redis's memory goes on.
+    let bob = ann.register("bob").await.unwrap();
+    bob.stream("lobby").open().await.unwrap();
+
+    stack.worker.start().unwrap();
+    assert_recovers(&ann, &floods).await;
+}
+
+#[tokio::test]
+async fn a_redis_without_any_memory_left_takes_no_posts_and_reading_goes_on() {
+    let (stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    // Nobody was warned: the answers until the gateway looks again are Redis's own refusals.
+    stack.redis.configure("maxmemory", "1").await.unwrap();
+    let refused = flood(&ann, "no room", &["busy", "unavailable"], tokio::time::sleep(Duration::from_secs(1))).await;
+    assert!(refused.iter().all(|flood| flood.ledger.is_empty() && flood.refused > 0));
+    assert!(ann.history("lobby", "").await.unwrap().is_empty());
+    ann.get("/chat/").await.unwrap().expect(200).unwrap();
+    stack.redis.configure("maxmemory", "0").await.unwrap();
+    assert_recovers(&ann, &refused).await;
+}
+
+#[tokio::test]
+async fn while_redis_hangs_posts_fail_soon_and_reading_goes_on() {
+    let (stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    ann.post("lobby", "before").await.unwrap();
+    let stored = eventually(SOON, "it is stored", async || match ann.history("lobby", "").await?.len() {
+        1 => Ok(()),
+        count => Err(Failure::new(format!("{count} messages"))),
+    });
+    stored.await.unwrap();
+    try_join_all((0..POSTERS).map(|_| ann.get("/chat/"))).await.unwrap();
+    let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+
+    stack.redis.service.pause().unwrap();
+    let reading = async {
+        for _ in 0..20 {
+            assert_eq!(ann.history("lobby", "?limit=1").await.unwrap().len(), 1);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let mut floods = Vec::new();
+    let load = async {
+        floods = flood(&ann, "nobody listens", &["unavailable", "outcome_unknown"], reading).await;
+        Ok(())
+    };
+    let peak = peak_kib(&stack.gateways[0], load).await;
+    stack.redis.service.resume().unwrap();
+    let slowest = floods.iter().map(|flood| flood.slowest).max().unwrap();
+    println!("the slowest post failed after {slowest:?}; {before} KiB before, {peak} KiB at most");
+    assert!(slowest < FAILS_WITHIN, "{slowest:?}");
+    assert!(peak < before + GROWTH_KIB, "{before} KiB before, {peak} KiB at most");
+    assert_recovers(&ann, &floods).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_logins_leaves_memory_bounded() {
+    const CLIENTS: usize = 8;
+    const FLOOD: Duration = Duration::from_secs(5);
+    // Each core may hash with its 19 MiB; an allocator that keeps what it got grew to a gigabyte here.
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let bound_kib = (96 + 24 * cores) * 1024;
+    let (stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+    let end = Instant::now() + FLOOD;
+    let flood = async {
+        try_join_all((0..CLIENTS).map(|_| log_in_until(ann.clone(), end))).await?;
+        Ok(())
+    };
+    let peak = peak_kib(&stack.gateways[0], flood).await;
+    let after = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+    println!("KiB resident: {before} before, {peak} at most, {after} after");
+    assert!(peak < bound_kib, "{before} KiB before, {peak} KiB at most");
+}

@@ -1,0 +1,63 @@
+//! One bound for what all rings of this process keep, beside the bound of each.
+
+use super::feed::Feed;
+
+/// Bytes that all feeds keep together, looked at once a second. Past it the largest rings give up their oldest frames;
+/// a reader that wanted those reads history, as if it had fallen behind. Between two looks the rings may overshoot by what
+/// is stored in a second.
+pub(super) const RINGS_BYTES: usize = 256 * 1024 * 1024;
+
+/// Cuts rings until all of `feeds` keep at most `most` bytes together, the newest frame of each aside.
+///
+/// Every feed may keep an equal share, so that busy rooms do not take the rings of quiet ones away.
+pub(super) fn bound<'a>(feeds: impl ExactSizeIterator<Item = &'a Feed> + Clone, most: usize) {
+    let kept: usize = feeds.clone().map(Feed::kept_bytes).sum();
+    if kept > most {
+        let share = most / feeds.len().max(1);
+        feeds.for_each(|feed| feed.keep_bytes(share));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::{Epoch, MessageId, Partition, RoomId, Seq, StoredMessage, Timestamp, UserId};
+    use shared::storage::Room;
+
+    use super::super::feed::Read;
+    use super::*;
+
+    /// A feed that keeps `count` frames of about 1,000 bytes.
+    fn feed(room: i64, count: i64) -> Feed {
+        let feed = Feed::new(&Room::for_tests(RoomId(room), "lobby", UserId(1)), Epoch(1), Partition(0));
+        feed.start(Seq::ZERO);
+        let message = |seq| StoredMessage {
+            seq: Seq(seq),
+            id: MessageId::fresh(),
+            username: "ann".to_owned(),
+            kind: "MESSAGE".to_owned(),
+            text: "x".repeat(800),
+            created_on: Timestamp(0),
+        };
+        feed.take(&(1..=count).map(message).collect::<Vec<_>>());
+        feed
+    }
+
+    #[test]
+    fn the_largest_rings_are_cut_and_a_quiet_room_keeps_its_own() {
+        let feeds = [feed(1, 500), feed(2, 300), feed(3, 10)];
+        let is_complete = |feed: &Feed| matches!(feed.read_after(Seq::ZERO, usize::MAX), Read::Frames(..));
+        let kept = |feed: &Feed| feed.kept_bytes();
+        bound(feeds.iter(), feeds.iter().map(kept).sum());
+        assert!(feeds.iter().all(is_complete));
+
+        bound(feeds.iter(), 60_000);
+        assert!(feeds.iter().map(kept).sum::<usize>() <= 60_000);
+        assert_eq!(feeds.each_ref().map(is_complete), [false, false, true]);
+        // Whoever is up to date notices nothing.
+        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX), Read::Frames(_, Seq(500))));
+        assert_eq!(feeds[0].read_after(Seq(100), usize::MAX), Read::Behind);
+
+        bound(feeds.iter(), 0);
+        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX), Read::Frames(_, Seq(500))));
+    }
+}
