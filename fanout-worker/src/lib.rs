@@ -1,10 +1,10 @@
 //! The fanout-worker: accept log in → batch → SQL → room events out.
 //!
 //! ```text
-//! source (XREAD) ──► persist (one transaction: rows + cursors) ──► publish (room events, trim)
+//! source (XREAD) ──► persist (one transaction: rows + cursors) ──► publish (room events, receipts), trim
 //! ```
 //!
-//! - [`lease`] decides which worker is at work; a fence number in SQL makes sure of it.
+//! - [`ownership`] says which worker stores which partition, and why it is safe; read it first.
 //! - [`pipeline`] runs the three steps in their order: nothing is published before it is committed, and nothing is
 //!   trimmed before it is published.
 //! - It knows neither HTTP nor tokens.
@@ -12,29 +12,23 @@
 mod config;
 mod copy;
 mod crash_point;
-pub mod lease;
+pub mod ownership;
 pub mod persist;
 pub mod pipeline;
 pub mod publish;
 pub mod source;
 
-use std::time::Duration;
-
 pub use config::{Command, Config};
 pub use copy::copy_database;
 use shared::bus::{self, warn_about_redis};
-use shared::domain::Partition;
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
 use shared::storage::{CopyError, OpenError, Role, Store};
-use tracing::{info, warn};
+use tracing::info;
 use uuid::Uuid;
 
-use crate::lease::Lease;
-use crate::pipeline::{Pipeline, Stopped};
-
-/// Pause after a failure at start or takeover, before the next attempt.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+use crate::ownership::Writers;
+use crate::pipeline::Pipeline;
 
 /// Why the worker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -87,41 +81,16 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Runs the worker until `lifecycle` stops it: as the active one when it gets the lease, standing by until then.
+/// Runs the worker until `lifecycle` stops it: on its share of the partitions, which may be none.
 pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartError> {
     let client = bus::client(config.redis.redis_url.expose()).map_err(StartError::RedisUrl)?;
     let shared_connection = bus::shared_connection(&client).map_err(StartError::RedisUrl)?;
     lifecycle.tracker.spawn(warn_about_redis(shared_connection.clone(), lifecycle.soft.clone()));
     let store = open_store(config).await?;
-    let partitions: Vec<_> = (0..config.storage.partitions).map(Partition).collect();
-    let name = format!("{}-{}", std::process::id(), Uuid::new_v4().simple());
-    info!(worker.name = name, "worker {name} stands by");
-    while !lifecycle.soft.is_cancelled() {
-        let Some(lease) = Lease::acquire(shared_connection.clone(), &name, &lifecycle.soft).await else {
-            break;
-        };
-        let pipeline = Pipeline {
-            client: client.clone(),
-            connection: shared_connection.clone(),
-            store: store.clone(),
-        };
-        let stop = lease.lost_or(&lifecycle.soft);
-        match store.claim(&partitions, &name).await {
-            Ok(claims) => {
-                info!(worker.name = name, partitions = claims.len(), "worker {name} is at work");
-                match pipeline.run(claims, &stop).await {
-                    Stopped::Asked => {}
-                    Stopped::Fenced => warn!("another worker has taken over"),
-                }
-            }
-            Err(error) => {
-                warn!(error = %error, "cannot take over the partitions: {error}");
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-        }
-        lease.release().await;
-    }
+    info!("the worker starts and joins the others");
+    let pipeline = Pipeline::new(client, shared_connection, store.clone(), Writers::One, config.storage.partitions);
+    pipeline.run(&lifecycle.soft).await;
     store.close().await;
-    info!("worker {name} has stopped");
+    info!("the worker has stopped");
     Ok(())
 }

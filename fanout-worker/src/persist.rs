@@ -1,12 +1,14 @@
-//! Stores what was read, whatever it takes: transient failures are retried, what can never be stored is set aside.
+//! Stores what was read: transient failures are retried for a while, what can never be stored is set aside, and what
+//! another worker has taken over is left to it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::domain::Timestamp;
+use shared::domain::{Partition, Timestamp};
 use shared::storage::{AppendError, Appended, Claim, Entry, PartitionBatch, Store};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::crash_point;
 
@@ -16,63 +18,103 @@ pub const MAX_ROWS: usize = 500;
 /// Bytes of text in one transaction at most, the last row aside.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
-/// Pause after a transient failure: at first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How long storing may fail or hang until this worker leaves its partitions to others, who may reach the database.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why nothing more can be stored by this worker.
+/// Pause after a transient failure: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+/// Why something was not stored, or is not known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GaveUp {
-    /// Another worker has taken over.
-    Fenced,
+    /// Storage failed or hung for [`PATIENCE`]. A commit that hung may still come to its end.
+    StorageAway,
     /// The stop signal came while storage was failing.
     Stopped,
 }
 
-/// Stores `batches` in one transaction, or in several if some of it cannot be stored; returns what each one stored.
+/// What became of a batch.
+#[derive(Default)]
+pub struct Persisted {
+    /// What each transaction stored.
+    pub stored: Vec<Appended>,
+    /// Partitions of the batch that are no longer ours, or whose cursor stands elsewhere since the reply to an earlier
+    /// commit was lost. Nothing of them is in `stored`, unless it was before they were lost.
+    pub lost: Vec<Partition>,
+}
+
+/// Stores `batches` in one transaction, or in several if some of it cannot be stored.
 ///
-/// Retries for as long as storage fails in a way that may pass, and gives up when `stop` is cancelled meanwhile.
+/// Gives up when storage fails for too long, or when `stop` is cancelled while it fails.
 pub async fn persist(
     store: &Store,
     batches: Vec<PartitionBatch>,
     stop: &CancellationToken,
-) -> Result<Vec<Appended>, GaveUp> {
-    let mut stored = Vec::new();
+) -> Result<Persisted, GaveUp> {
+    let mut persisted = Persisted::default();
     // What is left to do, the next at the end: a refused batch comes back as its two halves.
     let mut waiting = vec![batches];
-    while let Some(batches) = waiting.pop() {
+    while let Some(mut batches) = waiting.pop() {
+        batches.retain(|batch| !persisted.lost.contains(&batch.claim.partition));
+        if batches.is_empty() {
+            continue;
+        }
         let batches: Arc<[PartitionBatch]> = batches.into();
         match append(store, &batches, stop).await? {
-            Some(part) => stored.push(part),
-            None => match halves(&batches) {
+            Attempt::Stored(appended) => persisted.stored.push(appended),
+            Attempt::Lost(partitions) => {
+                info!(?partitions, "other workers have taken over partitions, or a commit's reply was lost");
+                persisted.lost.extend(partitions);
+                waiting.push(batches.to_vec());
+            }
+            Attempt::Refused => match halves(&batches) {
                 Some((first, second)) => waiting.extend([second, first]),
                 None => waiting.push(set_aside(&batches)),
             },
         }
     }
-    Ok(stored)
+    Ok(persisted)
 }
 
-/// Stores `batches`; `None` if the database refuses the data.
-async fn append(
-    store: &Store,
-    batches: &Arc<[PartitionBatch]>,
-    stop: &CancellationToken,
-) -> Result<Option<Appended>, GaveUp> {
+/// How trying to store a batch ended.
+enum Attempt {
+    /// All of it is stored.
+    Stored(Appended),
+    /// Nothing is, since these partitions are not ours.
+    Lost(Vec<Partition>),
+    /// Nothing is, since the database refuses some of the data.
+    Refused,
+}
+
+/// Tries to store `batches` until the outcome is known.
+async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &CancellationToken) -> Result<Attempt, GaveUp> {
     let mut pause = PAUSE.0;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let written = crash_point::reached("before_commit");
-        match store.append(Arc::clone(batches), Timestamp::now(), written).await {
-            Ok(appended) => return Ok(Some(appended)),
-            Err(AppendError::Fenced(_)) => return Err(GaveUp::Fenced),
+        let appending = store.append(Arc::clone(batches), Timestamp::now(), written);
+        // The store brings the transaction to its end even if nobody waits for it any more. The next attempt on these
+        // partitions, by whomever, then finds their cursors moved.
+        let Ok(appended) = timeout_at(deadline, appending).await else {
+            error!("storing messages hangs");
+            return Err(GaveUp::StorageAway);
+        };
+        match appended {
+            Ok(appended) => return Ok(Attempt::Stored(appended)),
+            Err(AppendError::Fenced(lost)) => return Ok(Attempt::Lost(lost)),
             Err(AppendError::Store(error)) if error.is_rejection() => {
                 warn!(error = %error, "a batch was refused, looking for the entry: {error}");
-                return Ok(None);
+                return Ok(Attempt::Refused);
+            }
+            Err(AppendError::Store(error)) if Instant::now() + pause >= deadline => {
+                error!(error = %error, "cannot store messages: {error}");
+                return Err(GaveUp::StorageAway);
             }
             Err(AppendError::Store(error)) => {
-                error!(error = %error, retry_in_ms = pause.as_millis(), "cannot store messages, trying on: {error}");
+                warn!(error = %error, retry_in_ms = pause.as_millis(), "cannot store messages, trying on: {error}");
                 tokio::select! {
                     () = stop.cancelled() => return Err(GaveUp::Stopped),
-                    () = tokio::time::sleep(pause) => {}
+                    () = sleep(pause) => {}
                 }
                 pause = (pause * 2).min(PAUSE.1);
             }

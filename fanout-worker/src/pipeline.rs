@@ -1,7 +1,11 @@
-//! The worker's loop: read → commit → publish → trim, in this order for every entry.
+//! The worker's loop: follow who should have what; read → commit → publish → trim, in this order for every entry.
 //!
-//! There is no timer that waits for a batch to fill: while one batch commits, the next collects in Redis. So a lonely
-//! message does not wait, and a flood forms large batches by itself.
+//! There is no timer that waits for a batch to fill: while one batch commits, the next collects. So a lonely message does
+//! not wait, and a flood forms large batches by itself.
+//!
+//! What is held changes here and nowhere else, between two batches: a partition that is given up or was lost is dropped
+//! after the batch in hand, and one that is claimed is read from the cursor that the claim returned. See
+//! [`crate::ownership`] for why this is safe.
 
 use std::time::Duration;
 
@@ -9,65 +13,202 @@ use redis::Client;
 use redis::aio::ConnectionManager;
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Claim, PartitionBatch, Store};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::crash_point;
-use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, persist, split};
-use crate::publish::{publish, trim};
+use crate::ownership::membership::HEARTBEAT;
+use crate::ownership::{Holdings, Membership, Writers, assigned};
+use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, PATIENCE, Persisted, persist, split};
+use crate::publish::{announce, publish, trim, waiting_for};
 use crate::source::Source;
 
 /// Pause after a full batch, in which the gateways' rare writes (register, join) find SQLite unlocked. Its waiters look
 /// again at intervals of up to 100 ms and would be unlucky for long beside a writer that never rests.
 const BREATH: Duration = Duration::from_millis(1);
 
-/// Why the loop ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// The stop signal came, or the lease was lost.
-    Asked,
-    /// Another worker has taken over.
-    Fenced,
-}
+/// How long a claim may take. After that it is tried again, until [`PATIENCE`] is over; its outcome does not matter, since
+/// the next claim raises the fence again.
+const CLAIM_WITHIN: Duration = Duration::from_secs(1);
 
-/// What the loop needs.
+/// Pause between two questions whether storage is back, and how long the answer may take. It bounds how often a worker
+/// joins that can read from storage but not write to it.
+const STORAGE_CHECK: Duration = Duration::from_secs(1);
+
+/// What the loop works with.
 pub struct Pipeline {
-    /// For the connection that blocks in reads.
-    pub client: Client,
-    /// For publishing and trimming.
-    pub connection: ConnectionManager,
-    /// Where messages are kept.
-    pub store: Store,
+    store: Store,
+    connection: ConnectionManager,
+    writers: Writers,
+    partitions: u16,
+    membership: Membership,
+    holdings: Holdings,
+    source: Source,
+    /// Since when claims have been failing.
+    failing_since: Option<Instant>,
 }
 
 impl Pipeline {
-    /// Works on `claims` until `stop` is cancelled; a batch that was read is finished first.
-    pub async fn run(mut self, claims: Vec<Claim>, stop: &CancellationToken) -> Stopped {
-        let mut source = Source::new(self.client.clone(), claims);
-        while let Some(batches) = source.next(stop).await {
-            crash_point::reached("after_read").await;
-            for part in split(batches, MAX_ROWS, MAX_BYTES) {
-                let was_full = part.iter().map(|batch| batch.entries.len()).sum::<usize>() >= MAX_ROWS;
-                if self.finish(part, stop).await == Err(GaveUp::Fenced) {
-                    return Stopped::Fenced;
-                }
-                if stop.is_cancelled() {
-                    return Stopped::Asked;
-                }
-                if was_full {
-                    tokio::time::sleep(BREATH).await;
-                }
-            }
+    /// A worker on `store` that joins the others: of `partitions` it takes its share.
+    #[must_use]
+    pub fn new(client: Client, connection: ConnectionManager, store: Store, writers: Writers, partitions: u16) -> Self {
+        Self {
+            store,
+            membership: Membership::join(connection.clone()),
+            connection,
+            writers,
+            partitions,
+            holdings: Holdings::default(),
+            source: Source::new(client, true),
+            failing_since: None,
         }
-        Stopped::Asked
     }
 
-    /// Takes one transaction's worth of entries through all steps.
-    async fn finish(&mut self, part: Vec<PartitionBatch>, stop: &CancellationToken) -> Result<(), GaveUp> {
-        let positions: Vec<(Partition, StreamId)> =
-            part.iter().map(|batch| (batch.claim.partition, batch.upto())).collect();
-        let stored = persist(&self.store, part, stop).await?;
+    /// Works until `stop` is cancelled, finishes the transaction in hand and hands over.
+    pub async fn run(mut self, stop: &CancellationToken) {
+        while self.work(stop).await == GaveUp::StorageAway {
+            error!("leaving the partitions to others until storage answers");
+            self.drop_everything();
+            self.membership.leave().await;
+            if !self.storage_is_back(stop).await {
+                break;
+            }
+            self.membership.rejoin();
+        }
+        self.drop_everything();
+        self.membership.leave().await;
+    }
+
+    async fn work(&mut self, stop: &CancellationToken) -> GaveUp {
+        loop {
+            if let Err(gave_up) = self.follow(stop).await {
+                return gave_up;
+            }
+            let read = tokio::select! {
+                biased;
+                () = stop.cancelled() => return GaveUp::Stopped,
+                () = self.membership.looked() => continue,
+                // While Redis is silent nothing is looked at: the place is lost by the clock.
+                () = sleep(HEARTBEAT) => continue,
+                read = self.source.next() => read,
+            };
+            let Some(batches) = read else {
+                error!("a reader broke down, claiming everything anew");
+                self.drop_everything();
+                continue;
+            };
+            if let Err(gave_up) = self.store_all(batches, stop).await {
+                return gave_up;
+            }
+        }
+    }
+
+    /// Gives up what is no longer ours and claims what is.
+    async fn follow(&mut self, stop: &CancellationToken) -> Result<(), GaveUp> {
+        let (view, now) = (self.membership.view(), Instant::now());
+        let wanted = assigned(self.writers, view.living_at(now), &view.me, self.partitions);
+        let given_up = self.holdings.keep(&wanted);
+        let missing = self.holdings.missing(&wanted, now);
+        let claims = self.claim(&missing, view.me.as_str(), stop).await?;
+        if given_up == 0 && claims.is_empty() {
+            return Ok(());
+        }
+        let taken: Vec<Partition> = claims.iter().map(|claim| claim.partition).collect();
+        self.holdings.take(claims);
+        self.source.hold(self.holdings.claims());
+        let held = self.holdings.len();
+        info!(
+            worker.name = %view.me,
+            partitions = held,
+            taken = taken.len(),
+            given_up,
+            "worker {} has {held} partitions", view.me
+        );
+        if !taken.is_empty() {
+            announce(&mut self.connection, taken).await;
+        }
+        Ok(())
+    }
+
+    /// Claims `partitions`; none if that fails and is to be tried again.
+    async fn claim(
+        &mut self,
+        partitions: &[Partition],
+        owner: &str,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Claim>, GaveUp> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        let claimed = tokio::select! {
+            () = stop.cancelled() => return Err(GaveUp::Stopped),
+            claimed = timeout(CLAIM_WITHIN, self.store.claim(partitions, owner)) => claimed,
+        };
+        let reason = match claimed {
+            Ok(Ok(claims)) => {
+                self.failing_since = None;
+                return Ok(claims);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if self.failing_since.is_none() {
+            warn!(error = reason, "cannot claim partitions, trying on: {reason}");
+        }
+        let since = *self.failing_since.get_or_insert(began);
+        if since.elapsed() < PATIENCE {
+            return Ok(Vec::new());
+        }
+        self.failing_since = None;
+        Err(GaveUp::StorageAway)
+    }
+
+    /// Stores what was read, as one transaction after another. If our place is lost or a stop comes meanwhile, the rest is
+    /// left to whoever reads it next.
+    async fn store_all(&mut self, batches: Vec<PartitionBatch>, stop: &CancellationToken) -> Result<(), GaveUp> {
+        crash_point::reached("after_read").await;
+        let mut lost_some = false;
+        for mut part in split(batches, MAX_ROWS, MAX_BYTES) {
+            if stop.is_cancelled() {
+                return Err(GaveUp::Stopped);
+            }
+            if self.membership.view().living_at(Instant::now()).is_empty() {
+                self.drop_everything();
+                return Ok(());
+            }
+            part.retain(|batch| self.holdings.get(batch.claim.partition).is_some());
+            let was_full = part.iter().map(|batch| batch.entries.len()).sum::<usize>() >= MAX_ROWS;
+            lost_some |= self.finish(part, stop).await?;
+            if was_full && self.writers == Writers::One {
+                sleep(BREATH).await;
+            }
+        }
+        if lost_some {
+            self.source.hold(self.holdings.claims());
+        }
+        Ok(())
+    }
+
+    /// Takes one transaction's worth of entries through all steps; true if some partitions turned out not to be ours.
+    async fn finish(&mut self, part: Vec<PartitionBatch>, stop: &CancellationToken) -> Result<bool, GaveUp> {
+        let waiting = waiting_for(&part);
+        // Where the cursor stands afterwards, and the last entry: below the cursor if Redis came back older.
+        let places: Vec<(Partition, StreamId, StreamId)> = part
+            .iter()
+            .filter_map(|batch| Some((batch.claim.partition, batch.upto(), batch.entries.last()?.stream_id)))
+            .collect();
+        let Persisted { stored, lost } = persist(&self.store, part, stop).await?;
         crash_point::reached("after_commit").await;
+        let mut trimmable = Vec::new();
+        for (partition, upto, last) in places {
+            if !lost.contains(&partition) {
+                self.holdings.advance(partition, upto);
+                trimmable.push((partition, last));
+            }
+        }
+        self.holdings.lose(&lost, Instant::now());
         for appended in stored {
             let messages: usize = appended.rooms.iter().map(|(_, _, messages)| messages.len()).sum();
             debug!(
@@ -77,16 +218,32 @@ impl Pipeline {
                 "stored {messages} messages"
             );
             if appended.dead_letters > 0 {
-                warn!(
-                    dead_letters = appended.dead_letters,
-                    "{} entries were set aside as dead letters", appended.dead_letters
-                );
+                let count = appended.dead_letters;
+                warn!(dead_letters = count, "{count} entries were set aside as dead letters");
             }
-            publish(&mut self.connection, appended).await;
+            publish(&mut self.connection, appended, &waiting).await;
         }
         crash_point::reached("after_publish").await;
-        trim(&mut self.connection, &positions).await;
+        trim(&mut self.connection, &trimmable).await;
         crash_point::reached("after_trim").await;
-        Ok(())
+        Ok(!lost.is_empty())
+    }
+
+    fn drop_everything(&mut self) {
+        self.holdings.clear();
+        self.source.hold(std::iter::empty());
+    }
+
+    /// Waits until storage answers; false if `stop` came first.
+    async fn storage_is_back(&self, stop: &CancellationToken) -> bool {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = sleep(STORAGE_CHECK) => {}
+            }
+            if matches!(timeout(STORAGE_CHECK, self.store.ping()).await, Ok(Ok(()))) {
+                return true;
+            }
+        }
     }
 }

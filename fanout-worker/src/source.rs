@@ -1,165 +1,106 @@
-//! Reads the accept log.
+//! Reads the accept log, ahead of what is being stored.
 //!
-//! Plain XREAD from positions that the caller knows from SQL: the server keeps no state about who read what, so there is
-//! nothing that could disagree with the database after a crash. What is read is not trusted.
+//! Plain XREAD from positions that come from SQL: the server keeps no state about who read what, so there is nothing that
+//! could disagree with the database after a crash.
+//!
+//! Partitions that one command may name are read by one task, with a connection of its own: on one node that is a single
+//! group with all of them, in a cluster each partition is its own. A task reads one batch ahead, so that reading overlaps
+//! committing, and no further, so that memory stays bounded. When what we hold changes, the groups concerned are read
+//! anew from what is stored by then: what was read ahead is forgotten, and no batch can be stale.
 
-use std::time::Duration;
+mod entry;
+mod reader;
+mod repair;
 
-use redis::aio::MultiplexedConnection;
-use redis::streams::{StreamInfoStreamReply, StreamReadOptions};
-use redis::{AsyncCommands, Client, RedisResult};
-use serde_json::json;
-use shared::bus::{accept_stream, blocking_connection, decode_entry};
-use shared::domain::StreamId;
-use shared::storage::{Claim, Content, Entry, PartitionBatch};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use std::future::poll_fn;
+use std::task::Poll;
 
-/// How long a read waits for entries. A stop waits for the read, since cutting one off could desynchronise the
-/// connection; so this bounds a planned hand-over.
-const BLOCK: Duration = Duration::from_millis(200);
+use redis::Client;
+use shared::domain::{Fence, Partition};
+use shared::storage::{Claim, PartitionBatch};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
-/// Entries taken from one partition by one read.
-const READ_COUNT: usize = 250;
+pub use self::entry::stored_form;
+use self::reader::Reader;
 
-/// Pause after a failed read: at first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Batches that may be read ahead of the one that is being stored. A full channel stops the reader.
+const READ_AHEAD: usize = 1;
 
-/// The shape of an XREAD reply: streams with their entries.
-type Reply = Option<Vec<(String, Vec<RawEntry>)>>;
-
-/// An entry as Redis sends it: its id, and a flat list of fields and values.
-type RawEntry = (String, Vec<Vec<u8>>);
-
-/// A reader of some partitions that remembers how far it has read.
+/// Readers of all partitions that are held.
 pub struct Source {
     client: Client,
-    connection: Option<MultiplexedConnection>,
-    claims: Vec<Claim>,
-    streams: Vec<String>,
+    /// Whether one command may name several partitions.
+    same_node: bool,
+    groups: Vec<Group>,
+}
+
+/// Partitions that are read together.
+struct Group {
+    /// What it reads, and under which ownership.
+    held: Vec<(Partition, Fence)>,
+    batches: mpsc::Receiver<Vec<PartitionBatch>>,
+    /// Its connection is its own, so it may be cut off in the middle of a read.
+    _reader: AbortOnDropHandle<()>,
 }
 
 impl Source {
-    /// A reader of `claims`, each from its cursor.
+    /// A source that holds nothing yet.
     #[must_use]
-    pub fn new(client: Client, claims: Vec<Claim>) -> Self {
-        let streams = claims.iter().map(|claim| accept_stream(claim.partition)).collect();
+    pub fn new(client: Client, same_node: bool) -> Self {
         Self {
             client,
-            connection: None,
-            claims,
-            streams,
+            same_node,
+            groups: Vec::new(),
         }
     }
 
-    /// Waits for entries; `None` once `stop` is cancelled. Failures are retried until then.
-    pub async fn next(&mut self, stop: &CancellationToken) -> Option<Vec<PartitionBatch>> {
-        let mut pause = PAUSE.0;
-        while !stop.is_cancelled() {
-            match self.read().await {
-                Ok(batches) if batches.is_empty() => pause = PAUSE.0,
-                Ok(batches) => return Some(batches),
-                Err(error) => {
-                    self.connection = None;
-                    if pause == PAUSE.0 {
-                        warn!(error = %error, "cannot read the accept log, trying on: {error}");
-                    }
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(PAUSE.1);
+    /// Reads `claims` from now on, each from its cursor, and nothing else. Groups that stay as they are go on.
+    pub fn hold<'a>(&mut self, claims: impl Iterator<Item = &'a Claim>) {
+        let claims: Vec<Claim> = claims.copied().collect();
+        let share = if self.same_node { claims.len().max(1) } else { 1 };
+        let mut former = std::mem::take(&mut self.groups);
+        for together in claims.chunks(share) {
+            let held: Vec<_> = together.iter().map(|claim| (claim.partition, claim.fence)).collect();
+            let place = former.iter().position(|group| group.held == held);
+            self.groups.push(match place {
+                Some(place) => former.swap_remove(place),
+                None => Group::start(self.client.clone(), held, together),
+            });
+        }
+    }
+
+    /// Waits for entries, and takes what every group has ready; waits for ever while nothing is held.
+    ///
+    /// `None` if a reader broke down: what is held must be held anew. Nothing is lost if the caller stops waiting.
+    pub async fn next(&mut self) -> Option<Vec<PartitionBatch>> {
+        poll_fn(|context| {
+            let mut ready = Vec::new();
+            for group in &mut self.groups {
+                match group.batches.poll_recv(context) {
+                    Poll::Ready(Some(batches)) => ready.extend(batches),
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => {}
                 }
             }
-        }
-        None
-    }
-
-    async fn read(&mut self) -> RedisResult<Vec<PartitionBatch>> {
-        let Some(connection) = &mut self.connection else {
-            let mut connection = blocking_connection(&self.client, BLOCK).await?;
-            let behind = self.overtake(&mut connection).await?;
-            info!("reading the accept log");
-            self.connection = Some(connection);
-            return Ok(behind);
-        };
-        let block = usize::try_from(BLOCK.as_millis()).expect("a fraction of a second");
-        let options = StreamReadOptions::default().block(block).count(READ_COUNT);
-        let positions: Vec<String> = self.claims.iter().map(|claim| claim.cursor.to_string()).collect();
-        let reply: Reply = connection.xread_options(&self.streams, &positions, &options).await?;
-        Ok(self.take(reply))
-    }
-
-    /// Makes sure that what is appended from now on sorts behind our positions, and returns what lies before them and may
-    /// never have been read.
-    ///
-    /// A Redis that lost its data or failed over can come back older than our positions. Its next entries would get ids
-    /// below them and never be seen. An entry with the very id of our position raises all ids that follow.
-    async fn overtake(&self, connection: &mut MultiplexedConnection) -> RedisResult<Vec<PartitionBatch>> {
-        let mut behind = Vec::new();
-        for (claim, stream) in self.claims.iter().zip(&self.streams) {
-            if last_id(connection, stream).await? >= claim.cursor {
-                continue;
+            if ready.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(Some(ready))
             }
-            error!(
-                partition = %claim.partition,
-                "Redis came back older than what is stored: partition {} is read again", claim.partition
-            );
-            let position = claim.cursor.to_string();
-            let _id: String = connection.xadd(stream, &position, &[("position", "")]).await?;
-            let raw: Vec<RawEntry> = connection.xrange(stream, "-", format!("({position}")).await?;
-            let entries: Vec<Entry> = raw.into_iter().filter_map(read_entry).collect();
-            if !entries.is_empty() {
-                behind.push(PartitionBatch { claim: *claim, entries });
-            }
+        })
+        .await
+    }
+}
+
+impl Group {
+    fn start(client: Client, held: Vec<(Partition, Fence)>, claims: &[Claim]) -> Self {
+        let (sender, batches) = mpsc::channel(READ_AHEAD);
+        let reader = Reader::new(client, claims).run(sender);
+        Self {
+            held,
+            batches,
+            _reader: AbortOnDropHandle::new(tokio::spawn(reader)),
         }
-        Ok(behind)
     }
-
-    /// Turns a reply into batches and moves the positions behind them.
-    fn take(&mut self, reply: Reply) -> Vec<PartitionBatch> {
-        let mut batches = Vec::new();
-        for (stream, raw_entries) in reply.unwrap_or_default() {
-            let Some(place) = self.streams.iter().position(|name| *name == stream) else {
-                continue;
-            };
-            let claim = &mut self.claims[place];
-            let entries: Vec<Entry> = raw_entries.into_iter().filter_map(read_entry).collect();
-            let Some(last) = entries.last().map(|entry| entry.stream_id) else {
-                continue;
-            };
-            batches.push(PartitionBatch { claim: *claim, entries });
-            claim.cursor = last;
-        }
-        batches
-    }
-}
-
-/// The id of the last entry ever appended to `stream`; zero if there is no such stream.
-async fn last_id(connection: &mut MultiplexedConnection, stream: &str) -> RedisResult<StreamId> {
-    if !connection.exists(stream).await? {
-        return Ok(StreamId::ZERO);
-    }
-    let info: StreamInfoStreamReply = connection.xinfo_stream(stream).await?;
-    Ok(info.last_generated_id.parse().unwrap_or_default())
-}
-
-fn read_entry((id, flat): RawEntry) -> Option<Entry> {
-    let stream_id: StreamId = id.parse().ok()?;
-    let fields: Vec<(Vec<u8>, Vec<u8>)> = flat.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
-    let content = match decode_entry(&fields) {
-        Ok(message) => Content::Message(message),
-        Err(error) => Content::DeadLetter {
-            reason: error.to_string(),
-            entry: describe(&fields),
-        },
-    };
-    Some(Entry { stream_id, content })
-}
-
-/// The fields as JSON; what is not UTF-8 shows as replacement characters.
-fn describe(fields: &[(Vec<u8>, Vec<u8>)]) -> String {
-    let text = |raw: &Vec<u8>| String::from_utf8_lossy(raw).into_owned();
-    let fields: Vec<_> = fields.iter().map(|(name, value)| [text(name), text(value)]).collect();
-    json!(fields).to_string()
 }

@@ -27,8 +27,9 @@ use tracing::warn;
 
 use crate::domain::{Partition, RoomId};
 
-/// Holds the id of the worker that is at work; it expires when that worker stops renewing it.
-pub const WORKER_LEASE: &str = "roomcast:worker";
+/// The living workers: a sorted set of their names, each with the time at which its place runs out, in milliseconds of
+/// Redis's clock. It expires with the last of them, so that it exists only while some worker lives.
+pub const WORKERS: &str = "roomcast:workers";
 
 /// How long a command may take before its outcome counts as unknown.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 use redis::AsyncCommands as _;
-use shared::bus::WORKER_LEASE;
+use shared::bus::WORKERS;
 use shared::domain::{Email, MessageText, RoomName, Username};
 
 use super::error::ApiError;
@@ -86,7 +86,7 @@ impl ServiceApi {
             return Err(ApiError::Unavailable);
         }
         app.store.ping().await?;
-        let worker = app.redis.clone().exists(WORKER_LEASE).await;
+        let worker = app.redis.clone().exists(WORKERS).await;
         let worker: bool = worker.map_err(|_: redis::RedisError| ApiError::Unavailable)?;
         Ok(State::Ok(Json(Health {
             status: "ready".to_owned(),

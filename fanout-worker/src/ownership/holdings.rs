@@ -1,0 +1,141 @@
+//! What this worker has, and what it may claim.
+//!
+//! Plain state without a connection: the pipeline changes it between two batches, and nobody else.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use shared::domain::{Partition, StreamId};
+use shared::storage::Claim;
+use tokio::time::Instant;
+
+/// How long a worker waits before it claims what was taken from it and is still its own by its view: longer than two
+/// workers' views differ when both reach Redis, so that they do not take it from each other for ever.
+pub const RECLAIM_PAUSE: Duration = Duration::from_millis(300);
+
+/// The claims of this worker.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    claims: BTreeMap<Partition, Claim>,
+    /// When a partition that was taken from us may be claimed again.
+    not_before: HashMap<Partition, Instant>,
+}
+
+impl Holdings {
+    /// The claims, ascending by partition.
+    pub fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.claims.values()
+    }
+
+    /// How many partitions these are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty()
+    }
+
+    /// The claim of `partition`, if it is held.
+    #[must_use]
+    pub fn get(&self, partition: Partition) -> Option<&Claim> {
+        self.claims.get(&partition)
+    }
+
+    /// Gives up everything that is not in `wanted`; returns how many partitions that were.
+    pub fn keep(&mut self, wanted: &BTreeSet<Partition>) -> usize {
+        let before = self.claims.len();
+        self.claims.retain(|partition, _| wanted.contains(partition));
+        // What is no longer ours and comes back later comes newly.
+        self.not_before.retain(|partition, _| wanted.contains(partition));
+        before - self.claims.len()
+    }
+
+    /// What of `wanted` is to be claimed at `now`.
+    #[must_use]
+    pub fn missing(&self, wanted: &BTreeSet<Partition>, now: Instant) -> Vec<Partition> {
+        let free = |partition: &&Partition| {
+            !self.claims.contains_key(partition) && self.not_before.get(partition).is_none_or(|time| *time <= now)
+        };
+        wanted.iter().filter(free).copied().collect()
+    }
+
+    /// Takes in what was claimed.
+    pub fn take(&mut self, claims: impl IntoIterator<Item = Claim>) {
+        for claim in claims {
+            self.not_before.remove(&claim.partition);
+            self.claims.insert(claim.partition, claim);
+        }
+    }
+
+    /// Drops `partitions`, which another worker has taken or which must be read anew; they are claimed again after a pause
+    /// if they are still ours then.
+    pub fn lose(&mut self, partitions: &[Partition], now: Instant) {
+        for partition in partitions {
+            self.claims.remove(partition);
+            self.not_before.insert(*partition, now + RECLAIM_PAUSE);
+        }
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Notes that everything of `partition` up to `cursor` is stored.
+    pub fn advance(&mut self, partition: Partition, cursor: StreamId) {
+        if let Some(claim) = self.claims.get_mut(&partition) {
+            claim.cursor = cursor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::Fence;
+
+    use super::*;
+
+    fn partitions(numbers: impl IntoIterator<Item = u16>) -> BTreeSet<Partition> {
+        numbers.into_iter().map(Partition).collect()
+    }
+
+    fn holding(numbers: impl IntoIterator<Item = u16>) -> Holdings {
+        let mut holdings = Holdings::default();
+        holdings.take(numbers.into_iter().map(|number| Claim {
+            partition: Partition(number),
+            fence: Fence(1),
+            cursor: StreamId::ZERO,
+        }));
+        holdings
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_given_up_and_what_is_missing_is_claimed() {
+        let mut holdings = holding(0..4);
+        assert_eq!(holdings.keep(&partitions(2..6)), 2);
+        let missing = holdings.missing(&partitions(2..6), Instant::now());
+        assert_eq!((missing, holdings.len()), (vec![Partition(4), Partition(5)], 2));
+    }
+
+    #[test]
+    fn what_was_lost_is_claimed_again_after_a_pause() {
+        let mut holdings = holding(0..2);
+        let (wanted, now) = (partitions(0..2), Instant::now());
+        holdings.lose(&[Partition(1)], now);
+        assert!(holdings.missing(&wanted, now).is_empty());
+        assert_eq!(holdings.missing(&wanted, now + RECLAIM_PAUSE), [Partition(1)]);
+    }
+
+    #[test]
+    fn what_went_to_another_worker_meanwhile_and_comes_back_is_claimed_at_once() {
+        let mut holdings = holding(0..2);
+        let now = Instant::now();
+        holdings.lose(&[Partition(1)], now);
+        holdings.keep(&partitions(0..1));
+        assert_eq!(holdings.missing(&partitions(0..2), now), [Partition(1)]);
+    }
+}

@@ -1,0 +1,86 @@
+//! What an entry of the accept log holds. It is not trusted: anybody with access to Redis could have written it.
+
+use serde_json::{Value, json};
+use shared::bus::decode_entry;
+use shared::domain::StreamId;
+use shared::storage::{Content, Entry};
+
+/// An entry as Redis sends it: its id, and a flat list of fields and values.
+pub(super) type RawEntry = (String, Vec<Vec<u8>>);
+
+/// A field and its value.
+pub(super) type Field = (Vec<u8>, Vec<u8>);
+
+/// Reads `raw` up to the first entry whose id is too far; true if there is one.
+pub(super) fn read_all(raw: Vec<RawEntry>) -> (Vec<Entry>, bool) {
+    let count = raw.len();
+    let entries: Vec<Entry> = raw.into_iter().map_while(read).collect();
+    let far = entries.len() < count;
+    (entries, far)
+}
+
+/// Reads one entry; `None` if its id is too far for a position.
+fn read((id, flat): RawEntry) -> Option<Entry> {
+    let stream_id = near(&id)?;
+    let fields: Vec<Field> = flat.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+    let content = match decode_entry(&fields) {
+        Ok(message) => Content::Message(message),
+        Err(error) => Content::DeadLetter {
+            reason: error.to_string(),
+            entry: stored_form(&fields),
+        },
+    };
+    Some(Entry { stream_id, content })
+}
+
+/// The id, unless its time lies past the year 5138 or its counter past 10^18. Redis would go on from there, up to ids that
+/// no position can express; only a stranger gives out such ids. The script in [`super::repair`] has the same bounds.
+fn near(id: &str) -> Option<StreamId> {
+    let (ms, counter) = id.split_once('-')?;
+    (ms.len() <= 14 && counter.len() <= 18).then(|| id.parse().ok()).flatten()
+}
+
+/// The fields as a dead letter keeps them: a JSON array of pairs, from which they can be put back byte by byte. What is not
+/// UTF-8 is an object with its bytes in hexadecimal.
+#[must_use]
+pub fn stored_form(fields: &[(Vec<u8>, Vec<u8>)]) -> String {
+    let value = |raw: &[u8]| match std::str::from_utf8(raw) {
+        Ok(text) => Value::from(text),
+        Err(_) => json!({ "hex": hex::encode(raw) }),
+    };
+    let pairs: Vec<Value> = fields.iter().map(|(name, content)| json!([value(name), value(content)])).collect();
+    Value::from(pairs).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(id: &str) -> RawEntry {
+        (id.to_owned(), vec![b"text".to_vec(), b"\xff\0".to_vec()])
+    }
+
+    #[test]
+    fn reading_ends_at_an_id_that_no_position_can_express() {
+        for far in ["18446744073709551615-1", "100000000000000-0", "5-9223372036854775807"] {
+            let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw(far), raw("99999999999999-0")]);
+            assert_eq!((entries.len(), is_far), (1, true), "{far}");
+        }
+        let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw("99999999999999-0")]);
+        assert_eq!((entries.len(), is_far), (2, false));
+    }
+
+    #[test]
+    fn what_is_not_text_is_kept_byte_by_byte() {
+        let (mut entries, _) = read_all(vec![raw("1-1")]);
+        match entries.remove(0).content {
+            Content::DeadLetter { reason, entry } => {
+                assert_eq!(
+                    (reason.as_str(), entry.as_str()),
+                    ("field 'text' is not valid", r#"[["text",{"hex":"ff00"}]]"#)
+                );
+            }
+            Content::Message(_) => panic!("no message"),
+        }
+    }
+}

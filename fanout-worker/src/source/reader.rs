@@ -1,0 +1,176 @@
+//! The task that reads some partitions: one connection, one command at a time.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::streams::StreamReadOptions;
+use redis::{AsyncCommands as _, Client, RedisResult};
+use shared::bus::{accept_stream, blocking_connection};
+use shared::domain::StreamId;
+use shared::storage::{Claim, Entry, PartitionBatch};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use super::entry::{self, RawEntry};
+use super::repair;
+
+/// How long a read waits for entries. Nothing else waits for it: a reader that is not needed is cut off.
+const BLOCK: Duration = Duration::from_secs(1);
+
+/// Entries taken from one partition by one read. With texts of the longest kind in all of 16 partitions a read takes
+/// 64 MB; a reader holds at most the one it waits to hand on.
+const READ_COUNT: usize = 250;
+
+/// Pause after a failed read: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The shape of an XREAD reply: streams with their entries.
+type Reply = Option<Vec<(String, Vec<RawEntry>)>>;
+
+/// Reads some partitions and remembers how far it has read.
+pub(super) struct Reader {
+    client: Client,
+    connection: Option<MultiplexedConnection>,
+    places: Vec<Place>,
+}
+
+/// How far a partition is read.
+struct Place {
+    stream: String,
+    /// The ownership, with the position behind what was handed on.
+    claim: Claim,
+    /// From where on entries that lie before that position are looked for; `None` when there are no more.
+    behind: Option<StreamId>,
+    /// Whether ids that are too far were seen.
+    far: bool,
+}
+
+impl Reader {
+    pub(super) fn new(client: Client, claims: &[Claim]) -> Self {
+        let place = |claim: &Claim| Place {
+            stream: accept_stream(claim.partition),
+            claim: *claim,
+            behind: None,
+            far: false,
+        };
+        Self {
+            client,
+            connection: None,
+            places: claims.iter().map(place).collect(),
+        }
+    }
+
+    /// Hands on what it reads, in the order of each partition, until nobody takes it. Failures are retried until then.
+    pub(super) async fn run(mut self, batches: mpsc::Sender<Vec<PartitionBatch>>) {
+        let mut pause = PAUSE.0;
+        // Reads only when there is room for what is read.
+        while let Ok(room) = batches.reserve().await {
+            let read = loop {
+                match self.read().await {
+                    Ok(read) if read.is_empty() => pause = PAUSE.0,
+                    Ok(read) => break read,
+                    Err(error) => {
+                        self.connection = None;
+                        if pause == PAUSE.0 {
+                            warn!(error = %error, "cannot read the accept log, trying on: {error}");
+                        }
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(PAUSE.1);
+                    }
+                }
+            };
+            pause = PAUSE.0;
+            room.send(read);
+        }
+    }
+
+    async fn read(&mut self) -> RedisResult<Vec<PartitionBatch>> {
+        if self.places.iter().any(|place| place.far) {
+            self.exchange_far_ids().await?;
+        }
+        let Some(connection) = &mut self.connection else {
+            return self.connect().await.map(|()| Vec::new());
+        };
+        if self.places.iter().any(|place| place.behind.is_some()) {
+            return self.read_behind().await;
+        }
+        let block = usize::try_from(BLOCK.as_millis()).expect("a second");
+        let options = StreamReadOptions::default().block(block).count(READ_COUNT);
+        let streams: Vec<&str> = self.places.iter().map(|place| place.stream.as_str()).collect();
+        let positions: Vec<String> = self.places.iter().map(|place| place.claim.cursor.to_string()).collect();
+        let reply: Reply = connection.xread_options(&streams, &positions, &options).await?;
+        let mut batches = Vec::new();
+        for (stream, entries) in reply.unwrap_or_default() {
+            if let Some(place) = self.places.iter_mut().find(|place| place.stream == stream) {
+                let (entries, far) = entry::read_all(entries);
+                place.far = far;
+                if let Some(batch) = batch(&place.claim, entries) {
+                    place.claim.cursor = batch.upto();
+                    batches.push(batch);
+                }
+            }
+        }
+        Ok(batches)
+    }
+
+    /// Opens the connection, to a server that may have lost or never have had what the last one held.
+    ///
+    /// Its ids may lie below our positions; so from now on they are made to continue behind them, and what lies before them
+    /// is read first, always: a server that took over with a clock that is behind gives its first entries ids below our
+    /// positions, and a moment later its newest id looks as it should. What was stored before is recognised by its
+    /// message id, and normally there is nothing at all, since what is stored is removed.
+    async fn connect(&mut self) -> RedisResult<()> {
+        let mut connection = blocking_connection(&self.client, BLOCK).await?;
+        let positions = self.places.iter().map(|place| (place.stream.as_str(), place.claim.cursor));
+        let raised = repair::raise_ids(&mut connection, positions).await?;
+        for (place, raised) in self.places.iter_mut().zip(raised) {
+            place.behind = Some(StreamId::ZERO);
+            if raised {
+                let partition = place.claim.partition;
+                error!(%partition, "Redis came back older than what is stored: partition {partition} is read again");
+            }
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Reads the next of what lies before our positions, of all partitions at once.
+    async fn read_behind(&mut self) -> RedisResult<Vec<PartitionBatch>> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(Vec::new());
+        };
+        let mut ranges = redis::pipe();
+        for place in self.places.iter().filter(|place| place.behind.is_some()) {
+            let (from, to) = (place.behind.unwrap_or_default(), place.claim.cursor);
+            ranges.xrange_count(&place.stream, from.to_string(), to.to_string(), READ_COUNT);
+        }
+        let found: Vec<Vec<RawEntry>> = ranges.query_async(connection).await?;
+        let looking = self.places.iter_mut().filter(|place| place.behind.is_some());
+        let mut batches = Vec::new();
+        for (place, raw) in looking.zip(found) {
+            let (entries, _) = entry::read_all(raw);
+            place.behind = entries.last().map(|entry| entry.stream_id.next());
+            // The cursor stays where it is: it never moves back.
+            batches.extend(batch(&place.claim, entries));
+        }
+        Ok(batches)
+    }
+
+    /// Has the entries whose ids are too far renumbered. They are found by the next connection.
+    async fn exchange_far_ids(&mut self) -> RedisResult<()> {
+        let Some(mut connection) = self.connection.take() else {
+            return Ok(());
+        };
+        for place in self.places.iter_mut().filter(|place| place.far) {
+            let partition = place.claim.partition;
+            let count = repair::exchange_far_ids(&mut connection, &place.stream).await?;
+            place.far = false;
+            error!(%partition, entries = count, "partition {partition} held {count} ids that nobody should give out");
+        }
+        Ok(())
+    }
+}
+
+fn batch(claim: &Claim, entries: Vec<Entry>) -> Option<PartitionBatch> {
+    (!entries.is_empty()).then_some(PartitionBatch { claim: *claim, entries })
+}

@@ -1,0 +1,67 @@
+//! Puts the ids of an accept stream in order when they are not as a single healthy server gives them out.
+
+use std::sync::LazyLock;
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisResult, Script};
+use shared::domain::StreamId;
+
+/// Makes the next ids of the stream lie behind ARGV[1]; returns 1 if they would not have. An entry with that very id does
+/// it, and is gone before anybody sees it. Redis refuses it if its newest id is there already.
+///
+/// Here and below, allow-oom: a Redis whose memory is full gets room by being read, and by nothing else.
+const RAISE_IDS: &str = "#!lua flags=allow-oom
+    local added = redis.pcall('XADD', KEYS[1], ARGV[1], 'position', '')
+    if type(added) == 'string' then
+      redis.call('XDEL', KEYS[1], ARGV[1])
+      return 1
+    elseif string.find(added.err, 'equal or smaller') or string.find(added.err, 'greater than 0-0') then
+      return 0
+    else
+      return added
+    end";
+
+/// Gives the entries whose ids are too far new ids, in their order and behind all others; returns how many they were.
+///
+/// Redis never lets the newest id of a stream go back; so the stream is written anew, to KEYS[2], which then takes its
+/// place. This is one atomic step: no gateway appends in between, and a failure leaves all as it was. It takes time in
+/// proportion to the stream, which the gateways' bound on the backlog keeps short.
+///
+/// Lua hands on 8,000 values at most: of an entry with more, which no gateway writes, the number of fields is kept.
+static EXCHANGE_FAR_IDS: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "#!lua flags=allow-oom
+         redis.call('DEL', KEYS[2])
+         local exchanged = 0
+         for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do
+           local id, fields = entry[1], entry[2]
+           local ms, counter = string.match(id, '(%d+)-(%d+)')
+           if #ms > 14 or #counter > 18 then
+             id = '*'
+             exchanged = exchanged + 1
+           end
+           if #fields > 7000 then fields = {'fields', #fields / 2} end
+           redis.call('XADD', KEYS[2], id, unpack(fields))
+         end
+         if exchanged > 0 then redis.call('RENAME', KEYS[2], KEYS[1]) end
+         return exchanged",
+    )
+});
+
+/// Makes sure that what is appended to each of the streams from now on sorts behind its position; returns for each whether
+/// it would not have.
+pub(super) async fn raise_ids(
+    connection: &mut MultiplexedConnection,
+    positions: impl Iterator<Item = (&str, StreamId)>,
+) -> RedisResult<Vec<bool>> {
+    let mut scripts = redis::pipe();
+    for (stream, position) in positions {
+        scripts.cmd("EVAL").arg(RAISE_IDS).arg(1).arg(stream).arg(position.to_string());
+    }
+    scripts.query_async(connection).await
+}
+
+/// See [`EXCHANGE_FAR_IDS`].
+pub(super) async fn exchange_far_ids(connection: &mut MultiplexedConnection, stream: &str) -> RedisResult<u64> {
+    EXCHANGE_FAR_IDS.key(stream).key(format!("{stream}:exchanged")).invoke_async(connection).await
+}
