@@ -88,7 +88,8 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
     lifecycle.tracker.spawn(warn_about_redis(shared_connection.clone(), lifecycle.soft.clone()));
     let store = open_store(config).await?;
     info!("the worker starts and joins the others");
-    let pipeline = Pipeline::new(client, shared_connection, store.clone(), Writers::One, config.storage.partitions);
+    let pipeline =
+        Pipeline::new(client, shared_connection, true, store.clone(), Writers::One, config.storage.partitions);
     pipeline.run(&lifecycle.soft).await;
     store.close().await;
     info!("the worker has stopped");

@@ -50,9 +50,17 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A worker on `store` that joins the others: of `partitions` it takes its share.
+    /// A worker on `store` that joins the others: of `partitions` it takes its share. It reads them together if they are
+    /// on the `same_node` of Redis.
     #[must_use]
-    pub fn new(client: Client, connection: ConnectionManager, store: Store, writers: Writers, partitions: u16) -> Self {
+    pub fn new(
+        client: Client,
+        connection: ConnectionManager,
+        same_node: bool,
+        store: Store,
+        writers: Writers,
+        partitions: u16,
+    ) -> Self {
         Self {
             store,
             membership: Membership::join(connection.clone()),
@@ -60,7 +68,7 @@ impl Pipeline {
             writers,
             partitions,
             holdings: Holdings::default(),
-            source: Source::new(client, true),
+            source: Source::new(client, same_node),
             failing_since: None,
         }
     }

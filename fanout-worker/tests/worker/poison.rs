@@ -1,0 +1,149 @@
+//! What strangers can put into the accept log harms nobody else.
+
+use std::time::{Duration, Instant};
+
+use fanout_worker::ownership::Writers;
+use rig::{Failure, eventually};
+use shared::bus::accept_stream;
+use shared::domain::Partition;
+
+use crate::scene::{PARTITIONS, SOON, Scene};
+
+/// No poison may stop a partition for longer.
+const STOPPED_AT_MOST: Duration = Duration::from_secs(1);
+
+async fn wait_for_dead_letters(scene: &Scene, count: i64) {
+    let set_aside = eventually(SOON, "what is bad is set aside", async || {
+        match scene.number("SELECT count(*) FROM dead_letters").await {
+            found if found == count => Ok(()),
+            found => Err(Failure::new(format!("{found} dead letters"))),
+        }
+    });
+    set_aside.await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_entries_are_set_aside_and_only_they() {
+    let scene = Scene::with_rooms(1).await;
+    let room = scene.rooms[0];
+    let mut redis = scene.redis.connect().await.unwrap();
+    let worker = scene.worker(Writers::One, true).await;
+    scene.append(&mut redis, room, "*", "0").await;
+    scene.texts(room, 1).await;
+
+    let large = vec![b'x'; 1024 * 1024];
+    let poison: [(&str, &[u8]); 6] = [
+        ("text", b"a\0b"),
+        ("text", b"\xed\xa0\x80 half of a pair"),
+        ("text", &large),
+        ("room", b"1\r\n2"),
+        ("id", b""),
+        ("at", b"99999999999999999999"),
+    ];
+    let stream = accept_stream(Partition::of(room, PARTITIONS));
+    for (number, (field, value)) in (1..).zip(&poison) {
+        let good = shared::bus::encode_entry(&scene.message(room, "bad"));
+        let mut command = redis::cmd("XADD");
+        command.arg(&stream).arg("*");
+        for (name, content) in &good {
+            let content = if name == field { *value } else { content.as_bytes() };
+            command.arg(name).arg(content);
+        }
+        command.exec_async(&mut redis).await.unwrap();
+        // What any client may send stays as it is, line breaks included.
+        let began = Instant::now();
+        scene.append(&mut redis, room, "*", &format!("{number}\r\ndata: x")).await;
+        scene.texts(room, number + 1).await;
+        assert!(began.elapsed() < STOPPED_AT_MOST, "stopped for {:?} by {field}", began.elapsed());
+    }
+    wait_for_dead_letters(&scene, 6).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn an_id_that_no_position_can_express_stops_nothing() {
+    for far in [
+        "18446744073709551615-1",
+        "9223372036854775807-9223372036854775807",
+        "100000000000000-0",
+    ] {
+        let scene = Scene::with_rooms(1).await;
+        let room = scene.rooms[0];
+        let mut redis = scene.redis.connect().await.unwrap();
+        let stream = accept_stream(Partition::of(room, PARTITIONS));
+        let worker = scene.worker(Writers::One, true).await;
+        scene.append(&mut redis, room, "*", "before").await;
+        scene.texts(room, 1).await;
+
+        let began = Instant::now();
+        redis::cmd("XADD").arg(&stream).arg(far).arg("x").arg("y").exec_async(&mut redis).await.unwrap();
+        // Redis goes on from there until the ids are exchanged; what gateways append meanwhile is not to blame.
+        for text in ["1", "2", "3"] {
+            scene.append(&mut redis, room, "*", text).await;
+        }
+        assert_eq!(scene.texts(room, 4).await, ["before", "1", "2", "3"]);
+        assert!(began.elapsed() < STOPPED_AT_MOST, "stopped for {:?} by {far}", began.elapsed());
+        wait_for_dead_letters(&scene, 1).await;
+        let newest: String =
+            redis::cmd("XADD").arg(&stream).arg("*").arg("x").arg("y").query_async(&mut redis).await.unwrap();
+        assert_eq!(newest.split_once('-').unwrap().0.len(), 13, "{newest} is milliseconds of our time");
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_last_of_all_ids_and_an_entry_with_too_many_fields_stop_nothing() {
+    let scene = Scene::with_rooms(1).await;
+    let room = scene.rooms[0];
+    let mut redis = scene.redis.connect().await.unwrap();
+    let stream = accept_stream(Partition::of(room, PARTITIONS));
+    scene.append(&mut redis, room, "*", "before").await;
+    let mut command = redis::cmd("XADD");
+    command.arg(&stream).arg("18446744073709551615-18446744073709551615");
+    for number in 0..5_000 {
+        command.arg(number).arg(number);
+    }
+    command.exec_async(&mut redis).await.unwrap();
+    let worker = scene.worker(Writers::One, true).await;
+    wait_for_dead_letters(&scene, 1).await;
+    scene.append(&mut redis, room, "*", "after").await;
+    assert_eq!(scene.texts(room, 2).await, ["before", "after"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_redis_whose_memory_is_full_is_emptied_by_a_worker_that_starts() {
+    let scene = Scene::with_rooms(1).await;
+    let room = scene.rooms[0];
+    let mut redis = scene.redis.connect().await.unwrap();
+    for text in ["1", "2"] {
+        scene.append(&mut redis, room, "*", text).await;
+    }
+    scene.redis.configure("maxmemory", "1").await.unwrap();
+    let worker = scene.worker(Writers::One, true).await;
+    assert_eq!(scene.texts(room, 2).await, ["1", "2"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn entries_that_were_given_ids_below_the_position_are_read_although_newer_ones_came() {
+    let scene = Scene::with_rooms(1).await;
+    let room = scene.rooms[0];
+    let mut redis = scene.redis.connect().await.unwrap();
+    let worker = scene.worker(Writers::One, true).await;
+    scene.append(&mut redis, room, "5000-0", "stored before").await;
+    scene.texts(room, 1).await;
+    worker.stop().await;
+    // A server takes over whose clock is behind. Until the worker is there its ids have passed the position.
+    redis::cmd("DEL")
+        .arg(accept_stream(Partition::of(room, PARTITIONS)))
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
+    for (id, text) in [("4000-0", "below"), ("6000-0", "above")] {
+        scene.append(&mut redis, room, id, text).await;
+    }
+    let worker = scene.worker(Writers::One, true).await;
+    assert_eq!(scene.texts(room, 3).await, ["stored before", "below", "above"]);
+    worker.stop().await;
+}

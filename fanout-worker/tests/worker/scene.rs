@@ -1,0 +1,150 @@
+//! An installation without gateways: a test fills the accept log itself, and runs as many workers as it likes.
+
+use std::time::Duration;
+
+use fanout_worker::ownership::Writers;
+use fanout_worker::pipeline::Pipeline;
+use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
+use rig::{Failure, RedisServer, eventually};
+use shared::bus::{self, accept_stream, encode_entry};
+use shared::domain::{
+    Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
+    Username,
+};
+use shared::storage::{Content, Entry, NewUser, Role, Store};
+use sqlx::{Connection as _, SqliteConnection};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const PARTITIONS: u16 = 32;
+
+/// Long enough for anything that happens by itself, also while other tests use the machine.
+pub(crate) const SOON: Duration = Duration::from_secs(15);
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+/// A Redis, a database, a user and some rooms.
+pub(crate) struct Scene {
+    pub(crate) redis: RedisServer,
+    pub(crate) store: Store,
+    pub(crate) rooms: Vec<RoomId>,
+    sender: UserId,
+    url: String,
+    _directory: TempDir,
+}
+
+/// A worker at work. Dropping it is as good as killing it.
+pub(crate) struct Worker {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Asks it to stop and waits until it has.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        (&mut self.task).await.unwrap();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Scene {
+    pub(crate) async fn with_rooms(count: usize) -> Self {
+        let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
+        let redis = RedisServer::start(directory.path()).await.unwrap();
+        let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+        let store = Store::open(&url, Role::Worker).await.unwrap();
+        store.migrate(PARTITIONS, 77).await.unwrap();
+        let ann = NewUser {
+            public_id: PublicId::parse("ann").unwrap(),
+            email: Email::parse("ann", false).unwrap(),
+            username: Username::parse("ann").unwrap(),
+            password_hash: "hash".to_owned(),
+            admin_if_first: false,
+        };
+        let sender = store.create_user(ann, NOW).await.unwrap().id;
+        let mut rooms = Vec::new();
+        for number in 0..count {
+            let name = RoomName::parse(&format!("room-{number}")).unwrap();
+            rooms.push(store.create_room(name, sender, false, NOW).await.unwrap().id);
+        }
+        Self {
+            redis,
+            store,
+            rooms,
+            sender,
+            url,
+            _directory: directory,
+        }
+    }
+
+    /// Starts one more worker, with connections of its own to everything.
+    pub(crate) async fn worker(&self, writers: Writers, same_node: bool) -> Worker {
+        let client = bus::client(&self.redis.url()).unwrap();
+        let connection = bus::shared_connection(&client).unwrap();
+        let store = Store::open(&self.url, Role::Worker).await.unwrap();
+        let pipeline = Pipeline::new(client, connection, same_node, store, writers, PARTITIONS);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { pipeline.run(&stopped).await });
+        Worker { stop, task }
+    }
+
+    pub(crate) fn message(&self, room: RoomId, text: &str) -> Accepted {
+        Accepted {
+            id: MessageId::fresh(),
+            room,
+            sender: self.sender,
+            username: "ann".to_owned(),
+            text: MessageText::parse(text).unwrap(),
+            created_on: NOW,
+            reply_to: None,
+        }
+    }
+
+    pub(crate) fn entry(&self, ms: i64, room: RoomId, text: &str) -> Entry {
+        Entry {
+            stream_id: StreamId { ms, counter: 0 },
+            content: Content::Message(self.message(room, text)),
+        }
+    }
+
+    /// Appends a message under `id`, `*` for one of Redis's choice.
+    pub(crate) async fn append(&self, redis: &mut MultiplexedConnection, room: RoomId, id: &str, text: &str) {
+        let stream = accept_stream(Partition::of(room, PARTITIONS));
+        let fields = encode_entry(&self.message(room, text));
+        let _id: String = redis.xadd(stream, id, &fields).await.unwrap();
+    }
+
+    /// Waits until `room` holds `count` messages, then returns their texts in the order of their seqs.
+    pub(crate) async fn texts(&self, room: RoomId, count: usize) -> Vec<String> {
+        let all = eventually(SOON, "everything that was appended is stored", async || {
+            let mut database = SqliteConnection::connect(&self.url).await?;
+            let rows: Vec<(i64, String)> =
+                sqlx::query_as("SELECT seq, text FROM messages WHERE room_id = ? ORDER BY seq")
+                    .bind(room.0)
+                    .fetch_all(&mut database)
+                    .await?;
+            if rows.len() < count {
+                return Err(Failure::new(format!("{} of {count}", rows.len())));
+            }
+            Ok(rows)
+        });
+        let rows = all.await.unwrap();
+        assert!(rows.iter().zip(1..).all(|((seq, _), expected)| *seq == expected), "seqs are dense");
+        rows.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// A number that one row of SQL gives.
+    pub(crate) async fn number(&self, sql: &'static str) -> i64 {
+        let mut database = SqliteConnection::connect(&self.url).await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(&mut database).await.unwrap()
+    }
+}

@@ -1,0 +1,98 @@
+use std::time::Duration;
+
+use fanout_worker::ownership::Writers;
+use rig::{Failure, eventually};
+use tokio::time::interval;
+
+use crate::scene::{PARTITIONS, SOON, Scene};
+
+const ROOMS: usize = 12;
+const ROUNDS: usize = 700;
+
+/// Appends a message to every room, round after round.
+async fn post(scene: &Scene) {
+    let mut redis = scene.redis.connect().await.unwrap();
+    let mut pace = interval(Duration::from_millis(8));
+    for round in 0..ROUNDS {
+        pace.tick().await;
+        for room in &scene.rooms {
+            scene.append(&mut redis, *room, "*", &round.to_string()).await;
+        }
+    }
+}
+
+/// Waits until `count` workers are owners of something.
+async fn wait_for_owners(scene: &Scene, count: i64) {
+    let shared = eventually(SOON, "the workers share the partitions", async || {
+        match scene.number("SELECT count(DISTINCT owner) FROM cursors").await {
+            owners if owners == count => Ok(()),
+            owners => Err(Failure::new(format!("{owners} owners"))),
+        }
+    });
+    shared.await.unwrap();
+}
+
+/// One worker, then four; one stops, one dies, and two new ones come, all under posting.
+async fn workers_come_and_go(same_node: bool) {
+    let scene = Scene::with_rooms(ROOMS).await;
+    let changing = async {
+        let worker = || scene.worker(Writers::Many, same_node);
+        let first = worker().await;
+        wait_for_owners(&scene, 1).await;
+        let (second, third, fourth) = tokio::join!(worker(), worker(), worker());
+        first.stop().await;
+        drop(second);
+        let others = tokio::join!(worker(), worker());
+        third.stop().await;
+        (fourth, others)
+    };
+    let (workers, ()) = tokio::join!(changing, post(&scene));
+    let expected: Vec<String> = (0..ROUNDS).map(|round| round.to_string()).collect();
+    for room in &scene.rooms {
+        assert_eq!(scene.texts(*room, ROUNDS).await, expected);
+    }
+    // Nobody argues: six workers came and three went, and each moved a part of the partitions once or twice.
+    let claims = scene.number("SELECT sum(fence) FROM cursors").await;
+    assert!(claims < i64::from(PARTITIONS) * 9 * 2, "{claims} claims");
+    drop(workers);
+}
+
+#[tokio::test]
+async fn workers_that_share_come_and_go_without_a_lost_doubled_or_reordered_message() {
+    workers_come_and_go(true).await;
+}
+
+#[tokio::test]
+async fn the_same_where_each_partition_is_read_by_itself() {
+    workers_come_and_go(false).await;
+}
+
+#[tokio::test]
+async fn workers_that_share_each_have_a_part_and_one_that_is_left_has_all() {
+    let scene = Scene::with_rooms(1).await;
+    let first = scene.worker(Writers::Many, true).await;
+    let second = scene.worker(Writers::Many, true).await;
+    wait_for_owners(&scene, 2).await;
+    first.stop().await;
+    wait_for_owners(&scene, 1).await;
+    drop(second);
+}
+
+#[tokio::test]
+async fn with_one_writer_the_others_stand_by() {
+    let scene = Scene::with_rooms(1).await;
+    let room = scene.rooms[0];
+    let mut redis = scene.redis.connect().await.unwrap();
+    let first = scene.worker(Writers::One, true).await;
+    scene.append(&mut redis, room, "*", "of the first").await;
+    scene.texts(room, 1).await;
+    let second = scene.worker(Writers::One, true).await;
+    scene.append(&mut redis, room, "*", "of the first again").await;
+    scene.texts(room, 2).await;
+    let claims = scene.number("SELECT sum(fence) FROM cursors").await;
+    assert_eq!(claims, i64::from(PARTITIONS), "the second has taken nothing");
+    first.stop().await;
+    scene.append(&mut redis, room, "*", "of the second").await;
+    assert_eq!(scene.texts(room, 3).await, ["of the first", "of the first again", "of the second"]);
+    second.stop().await;
+}
