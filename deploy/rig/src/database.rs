@@ -35,6 +35,12 @@ impl Database {
         Ok(sqlx::query_scalar("SELECT count(*) FROM dead_letters").fetch_one(&mut self.connection).await?)
     }
 
+    /// The owner of each partition and how often it changed.
+    pub async fn owners(&mut self) -> Result<Vec<(String, i64)>> {
+        let owners = sqlx::query_as("SELECT owner, fence FROM cursors ORDER BY partition");
+        Ok(owners.fetch_all(&mut self.connection).await?)
+    }
+
     /// Closes the connection, so that a service may checkpoint the file.
     pub async fn close(self) -> Result<()> {
         Ok(self.connection.close().await?)

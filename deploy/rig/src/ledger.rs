@@ -30,10 +30,20 @@ impl Ledger {
         self.acknowledged.is_empty()
     }
 
+    /// The same for a room that held `earlier` messages before this ledger was begun.
+    pub fn check_after(&self, messages: &[Value], earlier: usize) -> Result<()> {
+        check_dense(messages, 1)?;
+        self.check_order(&messages[earlier..])
+    }
+
     /// Fails unless `messages`, oldest first, hold every acknowledged message once, unchanged, in the ledger's order,
     /// with dense seqs from 1. Messages of unknown outcome may be between them, each once.
     pub fn check(&self, messages: &[Value]) -> Result<()> {
         check_dense(messages, 1)?;
+        self.check_order(messages)
+    }
+
+    fn check_order(&self, messages: &[Value]) -> Result<()> {
         let mut ids = HashSet::new();
         for message in messages {
             if !ids.insert(message["id"].as_str()) {

@@ -26,6 +26,7 @@ mod limits;
 mod logs;
 mod messages;
 mod not_http;
+mod ownership;
 mod pages;
 mod private_rooms;
 mod redis_faults;
