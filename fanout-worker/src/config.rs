@@ -42,6 +42,43 @@ pub enum Command {
         #[arg(long)]
         to: Secret,
     },
+    /// Look at accepted entries that could not be stored, and decide about them.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum DeadLetters {
+    /// List them, oldest first, without what was written in them.
+    List {
+        /// Begin behind this id.
+        #[arg(long, value_name = "ID", default_value_t = 0)]
+        after: i64,
+        /// List so many at most.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Print one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one with all it holds.
+    Show {
+        /// Its id.
+        id: i64,
+    },
+    /// Append them to the accept log again, to be stored after all.
+    Replay {
+        /// Their ids.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<i64>,
+    },
+    /// Throw them away.
+    Drop {
+        /// Their ids.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<i64>,
+    },
 }
 
 #[cfg(test)]

@@ -7,18 +7,20 @@
 //! - [`ownership`] says which worker stores which partition, and why it is safe; read it first.
 //! - [`pipeline`] runs the three steps in their order: nothing is published before it is committed, and nothing is
 //!   trimmed before it is published.
+//! - [`dead_letters`] is for operators: what became of entries that could not be stored.
 //! - It knows neither HTTP nor tokens.
 
 mod config;
 mod copy;
 mod crash_point;
+pub mod dead_letters;
 pub mod ownership;
 pub mod persist;
 pub mod pipeline;
 pub mod publish;
 pub mod source;
 
-pub use config::{Command, Config};
+pub use config::{Command, Config, DeadLetters};
 pub use copy::copy_database;
 use shared::bus::{self, warn_about_redis};
 use shared::lifecycle::Lifecycle;
@@ -27,7 +29,6 @@ use shared::storage::{CopyError, OpenError, Role, Store};
 use tracing::info;
 use uuid::Uuid;
 
-use crate::ownership::Writers;
 use crate::pipeline::Pipeline;
 
 /// Why the worker could not start.
@@ -48,6 +49,9 @@ pub enum StartError {
     /// The database was not copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// Nothing was done about some dead letters; the others were dealt with.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    DeadLetters(Vec<dead_letters::Undone>),
     /// The stop took too long and was cut off. What was not finished is done by the next worker.
     #[error("stopped before the work in hand was finished")]
     CutOff,
@@ -62,7 +66,7 @@ impl StartError {
             | Self::RedisUrl(_)
             | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. })
             | Self::Copy(CopyError::Direction) => EXIT_USAGE,
-            Self::Signals(_) | Self::Open(_) | Self::Copy(_) | Self::CutOff => 1,
+            Self::Signals(_) | Self::Open(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => 1,
         }
     }
 }
@@ -88,8 +92,8 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
     lifecycle.tracker.spawn(warn_about_redis(shared_connection.clone(), lifecycle.soft.clone()));
     let store = open_store(config).await?;
     info!("the worker starts and joins the others");
-    let pipeline =
-        Pipeline::new(client, shared_connection, true, store.clone(), Writers::One, config.storage.partitions);
+    let (writers, partitions) = (store.writers(), config.storage.partitions);
+    let pipeline = Pipeline::new(client, shared_connection, true, store.clone(), writers, partitions);
     pipeline.run(&lifecycle.soft).await;
     store.close().await;
     info!("the worker has stopped");

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use fanout_worker::{Command, Config, StartError};
+use fanout_worker::{Command, Config, StartError, dead_letters};
 use shared::lifecycle::Lifecycle;
 use shared::settings;
 use shared::telemetry;
@@ -27,6 +27,7 @@ async fn start(config: &Config) -> Result<(), StartError> {
     match &config.command {
         Some(Command::Migrate) => fanout_worker::migrate(config).await,
         Some(Command::CopyDatabase { from, to }) => fanout_worker::copy_database(from, to).await,
+        Some(Command::DeadLetters(action)) => dead_letters::run(config, action, &mut std::io::stdout()).await,
         None => {
             let lifecycle = Lifecycle::new();
             lifecycle.watch_signals(config.shutdown.deadline()).map_err(StartError::Signals)?;

@@ -49,6 +49,6 @@ pub mod assignment;
 pub mod holdings;
 pub mod membership;
 
-pub use assignment::{Writers, assigned};
+pub use assignment::assigned;
 pub use holdings::Holdings;
 pub use membership::{Membership, View, WorkerName};

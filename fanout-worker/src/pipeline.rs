@@ -12,14 +12,14 @@ use std::time::Duration;
 use redis::Client;
 use redis::aio::ConnectionManager;
 use shared::domain::{Partition, StreamId};
-use shared::storage::{Claim, PartitionBatch, Store};
+use shared::storage::{Claim, PartitionBatch, Store, Writers};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::crash_point;
 use crate::ownership::membership::HEARTBEAT;
-use crate::ownership::{Holdings, Membership, Writers, assigned};
+use crate::ownership::{Holdings, Membership, assigned};
 use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, PATIENCE, Persisted, persist, split};
 use crate::publish::{announce, publish, trim, waiting_for};
 use crate::source::Source;
@@ -28,9 +28,10 @@ use crate::source::Source;
 /// again at intervals of up to 100 ms and would be unlucky for long beside a writer that never rests.
 const BREATH: Duration = Duration::from_millis(1);
 
-/// How long a claim may take. After that it is tried again, until [`PATIENCE`] is over; its outcome does not matter, since
-/// the next claim raises the fence again.
-const CLAIM_WITHIN: Duration = Duration::from_secs(1);
+/// How long a claim may take: longer than a database lets a transaction stay open whose owner was paused in its middle.
+/// After that it is tried again, until [`PATIENCE`] is over. Whether it came through does not matter: the next claim raises
+/// the fence again.
+const CLAIM_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Pause between two questions whether storage is back, and how long the answer may take. It bounds how often a worker
 /// joins that can read from storage but not write to it.
@@ -50,8 +51,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A worker on `store` that joins the others: of `partitions` it takes its share. It reads them together if they are
-    /// on the `same_node` of Redis.
+    /// A worker on `store` that joins the others: of `partitions` it takes its share, which is all or nothing with one of
+    /// `writers`. It reads them together if they are on the `same_node` of Redis.
     #[must_use]
     pub fn new(
         client: Client,
@@ -63,9 +64,9 @@ impl Pipeline {
     ) -> Self {
         Self {
             store,
+            writers,
             membership: Membership::join(connection.clone()),
             connection,
-            writers,
             partitions,
             holdings: Holdings::default(),
             source: Source::new(client, same_node),

@@ -21,7 +21,6 @@ use shared::storage::{Claim, PartitionBatch};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::entry::stored_form;
 use self::reader::Reader;
 
 /// Batches that may be read ahead of the one that is being stored. A full channel stops the reader.

@@ -8,17 +8,9 @@
 use std::collections::BTreeSet;
 
 use shared::domain::Partition;
+use shared::storage::Writers;
 
 use super::WorkerName;
-
-/// How many workers can write to the store at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writers {
-    /// One has everything, the others stand by.
-    One,
-    /// Each has a share.
-    Many,
-}
 
 /// What `me` should have when `living` are the workers, of the partitions 0 to `partitions`.
 #[must_use]

@@ -1,15 +1,13 @@
 //! What an entry of the accept log holds. It is not trusted: anybody with access to Redis could have written it.
 
-use serde_json::{Value, json};
 use shared::bus::decode_entry;
 use shared::domain::StreamId;
 use shared::storage::{Content, Entry};
 
+use crate::dead_letters::form::{self, Field};
+
 /// An entry as Redis sends it: its id, and a flat list of fields and values.
 pub(super) type RawEntry = (String, Vec<Vec<u8>>);
-
-/// A field and its value.
-pub(super) type Field = (Vec<u8>, Vec<u8>);
 
 /// Reads `raw` up to the first entry whose id is too far; true if there is one.
 pub(super) fn read_all(raw: Vec<RawEntry>) -> (Vec<Entry>, bool) {
@@ -27,7 +25,7 @@ fn read((id, flat): RawEntry) -> Option<Entry> {
         Ok(message) => Content::Message(message),
         Err(error) => Content::DeadLetter {
             reason: error.to_string(),
-            entry: stored_form(&fields),
+            entry: form::encode(&fields),
         },
     };
     Some(Entry { stream_id, content })
@@ -38,18 +36,6 @@ fn read((id, flat): RawEntry) -> Option<Entry> {
 fn near(id: &str) -> Option<StreamId> {
     let (ms, counter) = id.split_once('-')?;
     (ms.len() <= 14 && counter.len() <= 18).then(|| id.parse().ok()).flatten()
-}
-
-/// The fields as a dead letter keeps them: a JSON array of pairs, from which they can be put back byte by byte. What is not
-/// UTF-8 is an object with its bytes in hexadecimal.
-#[must_use]
-pub fn stored_form(fields: &[(Vec<u8>, Vec<u8>)]) -> String {
-    let value = |raw: &[u8]| match std::str::from_utf8(raw) {
-        Ok(text) => Value::from(text),
-        Err(_) => json!({ "hex": hex::encode(raw) }),
-    };
-    let pairs: Vec<Value> = fields.iter().map(|(name, content)| json!([value(name), value(content)])).collect();
-    Value::from(pairs).to_string()
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use fanout_worker::ownership::Writers;
 use rig::{Failure, eventually};
 use shared::bus::accept_stream;
 use shared::domain::Partition;
+use shared::storage::Writers;
 
 use crate::scene::{PARTITIONS, SOON, Scene};
 

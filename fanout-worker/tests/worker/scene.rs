@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use fanout_worker::ownership::Writers;
 use fanout_worker::pipeline::Pipeline;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
@@ -12,6 +11,7 @@ use shared::domain::{
     Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
     Username,
 };
+use shared::storage::Writers;
 use shared::storage::{Content, Entry, NewUser, Role, Store};
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;

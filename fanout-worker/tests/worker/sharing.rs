@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use fanout_worker::ownership::Writers;
 use rig::{Failure, eventually};
+use shared::storage::Writers;
 use tokio::time::interval;
 
 use crate::scene::{PARTITIONS, SOON, Scene};

@@ -1,0 +1,117 @@
+//! What an operator does with accepted entries that could not be stored: look at them, have them stored after all, throw
+//! them away.
+//!
+//! A replay appends the entry to its partition's accept log again and then removes the dead letter, in this order: if
+//! something fails in between, both are there, and the message id makes one message of whatever comes twice. An entry that
+//! is no message (a field is missing or not valid) would come straight back and is therefore not replayed.
+
+pub mod form;
+mod print;
+
+use std::io::Write;
+
+use redis::aio::ConnectionManager;
+use redis::{AsyncCommands as _, RedisError};
+use shared::bus::{self, accept_stream, decode_entry};
+use shared::storage::{DeadLetter, Store, StoreError};
+
+use crate::config::{Config, DeadLetters};
+use crate::{StartError, open_store};
+
+/// Why nothing was done about a dead letter.
+#[derive(Debug, thiserror::Error)]
+pub enum Undone {
+    /// No dead letter has this id.
+    #[error("there is no dead letter {0}")]
+    Unknown(i64),
+    /// What it holds is no message.
+    #[error("dead letter {0} cannot be replayed: {1}")]
+    NoMessage(i64, String),
+    /// Redis did not say that it took the entry. Replaying again is safe.
+    #[error("dead letter {0} is kept, Redis did not take it: {1}")]
+    NotAppended(i64, RedisError),
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Does what `action` says and tells it on `out`.
+pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) -> Result<(), StartError> {
+    let store = open_store(config).await?;
+    let undone = match action {
+        DeadLetters::List { after, limit, json } => {
+            let shown = list(&store, *after, *limit, *json).await;
+            tell(out, shown)
+        }
+        DeadLetters::Show { id } => tell(out, find(&store, *id).await.map(|letter| print::whole(&letter))),
+        DeadLetters::Replay { ids } => {
+            let client = bus::client(config.redis.redis_url.expose()).map_err(StartError::RedisUrl)?;
+            let mut redis = bus::shared_connection(&client).map_err(StartError::RedisUrl)?;
+            let mut undone = Vec::new();
+            for id in ids {
+                undone.extend(tell(out, replay(&store, &mut redis, *id).await));
+            }
+            undone
+        }
+        DeadLetters::Drop { ids } => {
+            let mut undone = Vec::new();
+            for id in ids {
+                undone.extend(tell(out, drop_one(&store, *id).await));
+            }
+            undone
+        }
+    };
+    store.close().await;
+    if undone.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError::DeadLetters(undone))
+    }
+}
+
+/// Writes what was done; keeps what was not.
+fn tell(out: &mut impl Write, done: Result<String, Undone>) -> Vec<Undone> {
+    match done {
+        Ok(text) => {
+            // Nobody is left to tell if standard output is closed.
+            let _ = out.write_all(text.as_bytes());
+            Vec::new()
+        }
+        Err(undone) => vec![undone],
+    }
+}
+
+async fn list(store: &Store, after: i64, limit: u32, json: bool) -> Result<String, Undone> {
+    let letters = store.dead_letters(after, limit).await?;
+    Ok(if json {
+        print::json_lines(&letters)
+    } else if letters.is_empty() {
+        "no dead letters\n".to_owned()
+    } else {
+        print::table(&letters)
+    })
+}
+
+async fn find(store: &Store, id: i64) -> Result<DeadLetter, Undone> {
+    store.dead_letter(id).await?.ok_or(Undone::Unknown(id))
+}
+
+async fn replay(store: &Store, redis: &mut ConnectionManager, id: i64) -> Result<String, Undone> {
+    let letter = find(store, id).await?;
+    let no_message = |reason: String| Undone::NoMessage(id, reason);
+    let fields = form::decode(&letter.entry).ok_or_else(|| no_message("it is not in a known form".to_owned()))?;
+    decode_entry(&fields).map_err(|error| no_message(error.to_string()))?;
+    let stream = accept_stream(letter.partition);
+    let appended: Result<String, RedisError> = redis.xadd(stream, "*", &fields).await;
+    let stream_id = appended.map_err(|error| Undone::NotAppended(id, error))?;
+    store.drop_dead_letter(id).await?;
+    Ok(format!("{id} replayed: appended to partition {} as {stream_id}\n", letter.partition))
+}
+
+async fn drop_one(store: &Store, id: i64) -> Result<String, Undone> {
+    if store.drop_dead_letter(id).await? {
+        Ok(format!("{id} dropped\n"))
+    } else {
+        Err(Undone::Unknown(id))
+    }
+}
