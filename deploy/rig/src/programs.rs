@@ -9,7 +9,7 @@ use crate::{Explain, Failure, Result};
 const BIN_DIR_VARIABLE: &str = "RIG_BIN_DIR";
 
 /// One of our own binaries: from `RIG_BIN_DIR`, else from the target directory the running test was built into.
-pub(crate) fn service_binary(name: &str) -> Result<PathBuf> {
+pub fn service_binary(name: &str) -> Result<PathBuf> {
     let directory = if let Some(directory) = std::env::var_os(BIN_DIR_VARIABLE) {
         PathBuf::from(directory)
     } else {

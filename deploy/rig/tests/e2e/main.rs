@@ -16,6 +16,7 @@ mod bye;
 mod calls_chat;
 mod calls_users;
 mod cursors;
+mod dead_letters;
 mod errors;
 mod forms;
 mod gateway_faults;
