@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use rig::{Failure, eventually};
+use shared::domain::Partition;
 use shared::storage::Writers;
 use tokio::time::interval;
 
@@ -24,7 +25,7 @@ async fn post(scene: &Scene) {
 /// Waits until `count` workers are owners of something.
 async fn wait_for_owners(scene: &Scene, count: i64) {
     let shared = eventually(SOON, "the workers share the partitions", async || {
-        match scene.number("SELECT count(DISTINCT owner) FROM cursors").await {
+        match scene.number("SELECT count(DISTINCT owner) FROM cursors WHERE owner <> ''").await {
             owners if owners == count => Ok(()),
             owners => Err(Failure::new(format!("{owners} owners"))),
         }
@@ -71,11 +72,36 @@ async fn the_same_where_each_partition_is_read_by_itself() {
 async fn workers_that_share_each_have_a_part_and_one_that_is_left_has_all() {
     let scene = Scene::with_rooms(1).await;
     let first = scene.worker(Writers::Many, true).await;
+    wait_for_owners(&scene, 1).await;
+    // It joins one that has settled: two that come at once may claim in another order than they saw each other, and learn
+    // that only when there is something to store.
     let second = scene.worker(Writers::Many, true).await;
     wait_for_owners(&scene, 2).await;
     first.stop().await;
     wait_for_owners(&scene, 1).await;
     drop(second);
+}
+
+#[tokio::test]
+async fn what_was_claimed_behind_a_workers_back_is_claimed_again_when_there_is_something_to_store() {
+    let scene = Scene::with_rooms(1).await;
+    let room = scene.rooms[0];
+    let mut redis = scene.redis.connect().await.unwrap();
+    let worker = scene.worker(Writers::Many, true).await;
+    scene.append(&mut redis, room, "*", "before").await;
+    scene.texts(room, 1).await;
+    // A worker that saw nobody else for a moment claims everything, and gives it up when it sees more.
+    let all: Vec<Partition> = (0..PARTITIONS).map(Partition).collect();
+    scene.store.claim(&all, "mistaken").await.unwrap();
+    // The owner cannot know it before it has something to store.
+    assert_eq!(scene.number("SELECT count(*) FROM cursors WHERE owner = 'mistaken'").await, i64::from(PARTITIONS));
+    scene.append(&mut redis, room, "*", "after").await;
+    assert_eq!(scene.texts(room, 2).await, ["before", "after"]);
+    assert_eq!(
+        scene.number("SELECT count(*) FROM cursors WHERE owner = 'mistaken'").await,
+        i64::from(PARTITIONS) - 1
+    );
+    worker.stop().await;
 }
 
 #[tokio::test]
