@@ -24,6 +24,11 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts a server with its files under `directory` and waits until it answers.
     pub async fn start(directory: &Path) -> Result<Self> {
+        Self::start_with(directory, &[]).await
+    }
+
+    /// The same with `environment` for its process.
+    pub(crate) async fn start_with(directory: &Path, environment: &[(String, String)]) -> Result<Self> {
         let data = directory.join("redis");
         fs::create_dir_all(&data)?;
         let port = free_port()?;
@@ -42,10 +47,25 @@ impl RedisServer {
         for argument in settings.into_iter().flatten() {
             service = service.argument(argument);
         }
+        for (variable, value) in environment {
+            service.set(variable, value);
+        }
         service.start()?;
         let mut server = Self { service, port };
         server.wait_ready().await?;
         Ok(server)
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// True until it is killed.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.service.pid().is_ok()
     }
 
     /// The URL for clients.

@@ -91,6 +91,14 @@ impl Service {
         Ok(())
     }
 
+    /// Starts the program if it does not run; one that was paused goes on.
+    pub fn start_unless_running(&mut self) -> Result<()> {
+        match self.child {
+            Some(_) => self.resume(),
+            None => self.start(),
+        }
+    }
+
     /// SIGKILL; returns when the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().ok_or_else(|| Failure::new(format!("{} does not run", self.name)))?;
