@@ -149,6 +149,17 @@ pub struct Departure {
     pub ended: Option<Duration>,
 }
 
+/// A try of a post that a client gave up without an answer, or a time in which a gateway could not be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hang {
+    /// Number of the gateway.
+    pub gateway: usize,
+    /// From when.
+    pub from: Duration,
+    /// Until when.
+    pub until: Duration,
+}
+
 /// One look at the table of cursors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
@@ -176,6 +187,12 @@ pub struct MemorySample {
 pub struct Evidence {
     /// What was posted.
     pub posts: Vec<Post>,
+    /// Tries that got neither an answer nor an error.
+    pub hangs: Vec<Hang>,
+    /// When the rig itself kept a gateway's clients in the dark.
+    pub dark_doors: Vec<Hang>,
+    /// Answers that should never come.
+    pub unexpected: Vec<String>,
     /// What streams showed.
     pub sessions: Vec<Session>,
     /// How far each phone came.

@@ -12,11 +12,14 @@
 
 mod answer;
 mod app;
+mod auditor;
 mod browser;
 mod database;
 mod eventually;
 pub mod evidence;
 mod failure;
+pub mod faults;
+pub mod field;
 mod gateway;
 mod ledger;
 mod memory;
@@ -26,11 +29,13 @@ mod postgres_server;
 mod programs;
 mod proxy;
 mod redis_server;
+pub mod report;
 mod service;
 mod sockets;
 mod sse;
 mod stack;
 mod stream_request;
+mod traffic;
 mod worker;
 
 pub use answer::Answer;
@@ -49,6 +54,7 @@ pub use reqwest::Method;
 pub use service::Service;
 pub use sockets::sockets_on_port;
 pub use sse::{Event, EventStream};
-pub use stack::{Builder, Ends, Link, Stack};
+pub use stack::{Backend, Builder, Ends, Link, Stack};
 pub use stream_request::StreamRequest;
+pub use traffic::{Plan, Traffic};
 pub use worker::Worker;

@@ -112,6 +112,7 @@ pub fn judge(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
         state::one_owner(evidence),
         state::memory_bounded(evidence, bounds),
         state::posts_in_time(evidence, bounds),
+        state::expected_answers(evidence),
     ];
     checks.into_iter().flatten().collect()
 }

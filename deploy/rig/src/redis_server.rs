@@ -93,13 +93,18 @@ impl RedisServer {
     /// Entries that wait in the accept logs of all partitions.
     pub async fn waiting_entries(&self) -> Result<u64> {
         let mut connection = self.connect().await?;
-        let keys: Vec<String> = redis::cmd("KEYS").arg("chat:{*}:in").query_async(&mut connection).await?;
+        let keys = Self::accept_streams(&mut connection).await?;
         let mut total = 0;
         for key in keys {
             let length: u64 = redis::cmd("XLEN").arg(&key).query_async(&mut connection).await?;
             total += length;
         }
         Ok(total)
+    }
+
+    /// The names of the accept logs of all partitions.
+    pub(crate) async fn accept_streams(connection: &mut MultiplexedConnection) -> Result<Vec<String>> {
+        Ok(redis::cmd("KEYS").arg("chat:{*}:in").query_async(connection).await?)
     }
 
     /// Appends an entry that no gateway would write.

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,6 +27,29 @@ pub struct Service {
     environment: BTreeMap<String, String>,
     log: PathBuf,
     child: Option<Child>,
+    cell: ProcessCell,
+}
+
+/// Tells others the process of a service, whichever it is at the moment.
+#[derive(Clone)]
+pub(crate) struct ProcessCell {
+    name: String,
+    /// 0 while it does not run.
+    pid: Arc<AtomicU32>,
+}
+
+impl ProcessCell {
+    /// What messages call the service.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Memory that the process holds; `None` while it does not run.
+    pub(crate) fn resident_kib(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid.load(Ordering::Relaxed))).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().trim_end_matches(" kB").trim().parse().ok()
+    }
 }
 
 impl Service {
@@ -38,6 +63,10 @@ impl Service {
             environment: BTreeMap::new(),
             log: directory.join(format!("{name}.log")),
             child: None,
+            cell: ProcessCell {
+                name: name.to_owned(),
+                pid: Arc::default(),
+            },
         }
     }
 
@@ -70,6 +99,11 @@ impl Service {
         child.map(Child::id).ok_or_else(|| Failure::new(format!("{} does not run", self.name)))
     }
 
+    /// Tells others the process, whichever it will be.
+    pub(crate) fn cell(&self) -> ProcessCell {
+        self.cell.clone()
+    }
+
     /// Starts the program; its output is appended to the log.
     pub fn start(&mut self) -> Result<()> {
         if self.child.is_some() {
@@ -87,21 +121,24 @@ impl Service {
             .stderr(log)
             .spawn()
             .explain(|| format!("cannot start {}", self.program.display()))?;
+        self.cell.pid.store(child.id(), Ordering::Relaxed);
         self.child = Some(child);
         Ok(())
     }
 
-    /// Starts the program if it does not run; one that was paused goes on.
-    pub fn start_unless_running(&mut self) -> Result<()> {
-        match self.child {
-            Some(_) => self.resume(),
-            None => self.start(),
+    /// Starts the program if it does not run, as a supervisor does; one that was paused goes on.
+    pub fn keep_running(&mut self) -> Result<()> {
+        if self.child.is_none() || self.check_runs().is_err() {
+            self.start()
+        } else {
+            self.resume()
         }
     }
 
     /// SIGKILL; returns when the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().ok_or_else(|| Failure::new(format!("{} does not run", self.name)))?;
+        self.cell.pid.store(0, Ordering::Relaxed);
         child.kill()?;
         child.wait()?;
         Ok(())

@@ -11,10 +11,13 @@ use tempfile::TempDir;
 
 pub use self::builder::Builder;
 pub use self::links::{Ends, Link};
-use crate::{App, Database, Explain as _, Gateway, RedisServer, Result, Worker};
+use crate::{App, Database, Explain as _, Gateway, PostgresServer, RedisServer, Result, Worker, eventually};
 
 /// How long the services may take until they are ready, also on a machine that is busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a look at a gateway may take before the processes are looked after again.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// A Redis, and one or more workers and gateways on one database.
 ///
@@ -28,10 +31,23 @@ pub struct Stack {
     pub standbys: Vec<Worker>,
     /// The Redis they share.
     pub redis: RedisServer,
+    /// The Postgres they share, if they do not share an SQLite file.
+    pub postgres: Option<PostgresServer>,
     /// The proxied links, if the stack was built with them.
     pub links: Vec<Link>,
+    database_url: String,
     worker_settings: Vec<(String, String)>,
     directory: TempDir,
+}
+
+/// What the installation keeps its messages in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// A file.
+    #[default]
+    Sqlite,
+    /// A server of its own.
+    Postgres,
 }
 
 impl Stack {
@@ -94,7 +110,13 @@ impl Stack {
 
     /// Opens the database for a look from outside.
     pub async fn database(&self) -> Result<Database> {
-        Database::open(&database_file(self.directory.path())).await
+        Database::open(&self.database_url).await
+    }
+
+    /// Where the database is, past all links.
+    #[must_use]
+    pub fn database_url(&self) -> &str {
+        &self.database_url
     }
 
     /// Describes one more worker of this installation, called `name`. It is not started yet.
@@ -102,7 +124,7 @@ impl Stack {
         Worker::new(name, self.directory.path(), &self.worker_settings)
     }
 
-    /// Starts what does not run, clears all links and waits until everything is ready.
+    /// Clears all links, starts what does not run, also when it ends again meanwhile, and waits until everything is ready.
     pub async fn mend(&mut self) -> Result<()> {
         for link in &self.links {
             link.proxy.heal();
@@ -110,13 +132,21 @@ impl Stack {
         if !self.redis.runs() {
             self.redis.restart().await?;
         }
-        for worker in self.workers() {
-            worker.service.start_unless_running()?;
+        if let Some(postgres) = &mut self.postgres
+            && !postgres.runs()
+        {
+            postgres.restart().await?;
         }
-        for gateway in &mut self.gateways {
-            gateway.service.start_unless_running()?;
-        }
-        self.wait_ready().await
+        eventually(READY_WITHIN, "everything runs again", async || {
+            for worker in self.workers() {
+                worker.service.keep_running()?;
+            }
+            for gateway in &mut self.gateways {
+                gateway.service.keep_running()?;
+            }
+            try_join_all(self.gateways.iter_mut().map(|gateway| gateway.wait_ready(GLANCE))).await.map(drop)
+        })
+        .await
     }
 
     /// Waits until every gateway is ready and sees a worker alive.
@@ -127,10 +157,6 @@ impl Stack {
         ready.explain(|| self.worker.service.log_end())?;
         Ok(())
     }
-}
-
-fn database_file(directory: &Path) -> PathBuf {
-    directory.join("roomcast.db")
 }
 
 fn signing_key_file(directory: &Path) -> PathBuf {

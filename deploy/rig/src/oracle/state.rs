@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Bounds, Invariant, Violation, name};
-use crate::evidence::{Evidence, Position};
+use crate::evidence::{Evidence, Hang, Position};
 
 /// I10.
 pub(super) fn log_keeps(evidence: &Evidence) -> Vec<Violation> {
@@ -49,14 +49,26 @@ pub(super) fn memory_bounded(evidence: &Evidence, bounds: &Bounds) -> Vec<Violat
     .collect()
 }
 
-/// A post never hangs.
+/// A post never hangs, unless nobody could have answered it.
 pub(super) fn posts_in_time(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
-    let late = evidence.posts.iter().filter(|post| post.longest_try > bounds.post);
-    late.map(|post| {
+    let mut found = Vec::new();
+    for post in evidence.posts.iter().filter(|post| post.longest_try > bounds.post) {
         let sentence = format!("a try of {} took {:?}", name(post), post.longest_try);
-        Violation::new(Invariant::Demand, sentence)
-    })
-    .collect()
+        found.push(Violation::new(Invariant::Demand, sentence));
+    }
+    for hang in &evidence.hangs {
+        let overlaps = |dark: &Hang| dark.gateway == hang.gateway && dark.from < hang.until && hang.from < dark.until;
+        if !evidence.dark_doors.iter().any(overlaps) {
+            let sentence = format!("a post got no answer: {hang:?}");
+            found.push(Violation::new(Invariant::Demand, sentence));
+        }
+    }
+    found
+}
+
+/// Nobody gets an answer that is not in the contract.
+pub(super) fn expected_answers(evidence: &Evidence) -> Vec<Violation> {
+    evidence.unexpected.iter().map(|answer| Violation::new(Invariant::Demand, answer)).collect()
 }
 
 /// Each position with the next one of its partition.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::*;
-use crate::evidence::{Arrival, Departure, Heard, MemorySample, Outcome, Position, Reading, Session};
+use crate::evidence::{Arrival, Departure, Hang, Heard, MemorySample, Outcome, Position, Reading, Session};
 
 const BOUNDS: Bounds = Bounds {
     removal: Duration::from_secs(1),
@@ -78,6 +78,14 @@ fn position(cursor: i64, fence: i64, owner: &str) -> Position {
     }
 }
 
+fn hang(gateway: usize, time: std::ops::Range<u64>) -> Hang {
+    Hang {
+        gateway,
+        from: at(time.start),
+        until: at(time.end),
+    }
+}
+
 /// Five messages in one room, the last one of unknown outcome, and all is well.
 fn healthy() -> Evidence {
     let mut posts: Vec<Post> = (1..=5).map(post).collect();
@@ -85,6 +93,9 @@ fn healthy() -> Evidence {
     let history: Vec<Shown> = (1..=5).map(shown).collect();
     Evidence {
         posts,
+        hangs: vec![hang(0, 3..11)],
+        dark_doors: vec![hang(0, 1..5)],
+        unexpected: Vec::new(),
         sessions: vec![session(0, None, 1..=3), session(3, Some(3), 4..=5)],
         arrivals: vec![Arrival {
             phone: 0,
@@ -257,7 +268,15 @@ fn what_the_rig_saw_on_the_way_is_judged() {
     assert_eq!(broken(|evidence| evidence.positions.push(position(6, 1, "a"))), [Invariant::OnlyForward].into());
     assert_eq!(broken(|evidence| evidence.positions.push(position(6, 2, "a"))), [Invariant::OneOwner].into());
     assert_eq!(broken(|evidence| evidence.memory[0].kib = 1_001), [Invariant::MemoryBounded].into());
-    assert_eq!(broken(|evidence| evidence.posts[0].longest_try = at(6)), [Invariant::Demand].into());
+}
+
+#[test]
+fn a_post_that_hangs_or_is_answered_out_of_contract_is_found() {
+    let only = [Invariant::Demand].into();
+    assert_eq!(broken(|evidence| evidence.posts[0].longest_try = at(6)), only);
+    assert_eq!(broken(|evidence| evidence.hangs[0].gateway = 1), only);
+    assert_eq!(broken(|evidence| evidence.dark_doors[0].until = at(2)), only);
+    assert_eq!(broken(|evidence| evidence.unexpected.push("500".to_owned())), only);
 }
 
 #[test]

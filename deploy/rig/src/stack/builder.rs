@@ -4,8 +4,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{Ends, Link, Stack, database_file, signing_key_file};
-use crate::{Failure, Gateway, RedisServer, Result, Worker};
+use super::{Backend, Ends, Link, Stack, signing_key_file};
+use crate::{Failure, Gateway, PostgresServer, RedisServer, Result, Worker};
 
 /// Settings of every gateway unless the test sets others: no limits, and passwords as in the specification's examples.
 const GATEWAY_SETTINGS: [(&str, &str); 8] = [
@@ -19,6 +19,9 @@ const GATEWAY_SETTINGS: [(&str, &str); 8] = [
     ("FIRST_USER_IS_ADMIN", "true"),
 ];
 
+/// The database in a Postgres.
+const DATABASE: &str = "roomcast";
+
 type Settings = Vec<(String, String)>;
 
 /// A stack that is about to be started.
@@ -26,6 +29,7 @@ pub struct Builder {
     gateways: usize,
     workers: usize,
     has_links: bool,
+    backend: Backend,
     gateway_settings: Settings,
     worker_settings: Settings,
     redis_settings: Settings,
@@ -37,6 +41,7 @@ impl Builder {
             gateways: 1,
             workers: 1,
             has_links: false,
+            backend: Backend::default(),
             gateway_settings: Vec::new(),
             worker_settings: Vec::new(),
             redis_settings: Vec::new(),
@@ -57,7 +62,14 @@ impl Builder {
         self
     }
 
-    /// Puts a proxy into every link: clients to gateways, and gateways and workers to Redis.
+    /// What messages are kept in; an SQLite file unless said otherwise.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Puts a proxy into every link: clients to gateways, and gateways and workers to Redis and Postgres.
     #[must_use]
     pub fn links(mut self) -> Self {
         self.has_links = true;
@@ -93,82 +105,104 @@ impl Builder {
         let directory = TempDir::with_prefix("roomcast-")?;
         let path = directory.path();
         let redis = RedisServer::start_with(path, &self.redis_settings).await?;
-        let shared = [
-            ("DATABASE_URL".to_owned(), format!("sqlite://{}", database_file(path).display())),
-            ("REDIS_URL".to_owned(), redis.url()),
-            ("ROOMCAST_LOG_FORMAT".to_owned(), "text".to_owned()),
-        ];
-        let mut links = Vec::new();
-        let worker_settings = [&shared[..], &self.worker_settings].concat();
-        let mut workers = self.start_workers(path, &worker_settings, &redis, &mut links).await?;
-        let gateways = self.start_gateways(path, &shared, &redis, &mut links).await?;
-        let worker = workers.remove(0);
+        let postgres = match self.backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(PostgresServer::start(path).await?),
+        };
+        let database_url = match &postgres {
+            None => format!("sqlite://{}", path.join("roomcast.db").display()),
+            Some(postgres) => postgres.create_database(DATABASE).await?,
+        };
+        let mut site = Site {
+            path,
+            redis_port: redis.port(),
+            postgres_port: postgres.as_ref().map(PostgresServer::port),
+            settings: vec![
+                ("DATABASE_URL".to_owned(), database_url.clone()),
+                ("REDIS_URL".to_owned(), redis.url()),
+                ("ROOMCAST_LOG_FORMAT".to_owned(), "text".to_owned()),
+            ],
+            links: self.has_links.then(Vec::new),
+        };
+        let mut workers = site.start_workers(self.workers, &self.worker_settings).await?;
+        let gateways = site.start_gateways(self.gateways, &self.gateway_settings).await?;
+        let worker_settings = [&site.settings[..], &self.worker_settings].concat();
         let mut stack = Stack {
             gateways,
-            worker,
+            worker: workers.remove(0),
             standbys: workers,
             redis,
-            links,
+            postgres,
+            links: site.links.unwrap_or_default(),
+            database_url,
             worker_settings,
             directory,
         };
         stack.wait_ready().await?;
         Ok(stack)
     }
+}
 
-    async fn start_workers(
-        &self,
-        path: &Path,
-        settings: &[(String, String)],
-        redis: &RedisServer,
-        links: &mut Vec<Link>,
-    ) -> Result<Vec<Worker>> {
+/// Where the services of a stack are started, and what all of them are told.
+struct Site<'a> {
+    path: &'a Path,
+    redis_port: u16,
+    postgres_port: Option<u16>,
+    settings: Settings,
+    /// The proxied links so far; `None` if there are to be none.
+    links: Option<Vec<Link>>,
+}
+
+impl Site<'_> {
+    async fn start_workers(&mut self, count: usize, settings: &[(String, String)]) -> Result<Vec<Worker>> {
         let mut workers = Vec::new();
-        for number in 0..self.workers {
-            let mut settings = settings.to_vec();
-            if self.has_links {
-                let link = Link::to_redis(Ends::WorkerRedis(number), redis).await?;
-                settings.push(link.redis_setting());
-                links.push(link);
-            }
+        for number in 0..count {
+            let ways = self.ways(Ends::WorkerRedis(number), Ends::WorkerPostgres(number)).await?;
+            let settings = [&self.settings, settings, &ways].concat();
             // The first one keeps the name it has when it is alone.
             let name = if number == 0 {
                 "worker".to_owned()
             } else {
                 format!("worker-{}", number + 1)
             };
-            let mut worker = Worker::new(&name, path, &settings)?;
+            let mut worker = Worker::new(&name, self.path, &settings)?;
             worker.start()?;
             workers.push(worker);
         }
         Ok(workers)
     }
 
-    async fn start_gateways(
-        &self,
-        path: &Path,
-        shared: &[(String, String)],
-        redis: &RedisServer,
-        links: &mut Vec<Link>,
-    ) -> Result<Vec<Gateway>> {
+    async fn start_gateways(&mut self, count: usize, settings: &[(String, String)]) -> Result<Vec<Gateway>> {
         let defaults = GATEWAY_SETTINGS.map(|(variable, value)| (variable.to_owned(), value.to_owned()));
-        let key = ("SIGNING_KEY_FILE".to_owned(), signing_key_file(path).display().to_string());
-        let settings = [shared, &defaults, &[key], &self.gateway_settings].concat();
+        let key = ("SIGNING_KEY_FILE".to_owned(), signing_key_file(self.path).display().to_string());
         let mut gateways = Vec::new();
-        for number in 0..self.gateways {
-            let mut settings = settings.clone();
-            if self.has_links {
-                let link = Link::to_redis(Ends::GatewayRedis(number), redis).await?;
-                settings.push(link.redis_setting());
-                links.push(link);
-            }
-            let mut gateway = Gateway::new(&format!("gateway-{}", number + 1), path, &settings)?;
+        for number in 0..count {
+            let ways = self.ways(Ends::GatewayRedis(number), Ends::GatewayPostgres(number)).await?;
+            let settings = [&self.settings[..], &defaults, &[key.clone()], settings, &ways].concat();
+            let mut gateway = Gateway::new(&format!("gateway-{}", number + 1), self.path, &settings)?;
             gateway.start()?;
-            if self.has_links {
-                links.push(Link::to_gateway(number, &gateway).await?);
+            if let Some(links) = &mut self.links {
+                links.push(Link::to(gateway.port(), Ends::Door(number)).await?);
             }
             gateways.push(gateway);
         }
         Ok(gateways)
+    }
+
+    /// The settings that lead one service over links of its own; none without links.
+    async fn ways(&mut self, redis: Ends, postgres: Ends) -> Result<Settings> {
+        let Some(links) = &mut self.links else {
+            return Ok(Vec::new());
+        };
+        let link = Link::to(self.redis_port, redis).await?;
+        let mut settings = vec![("REDIS_URL".to_owned(), format!("redis://127.0.0.1:{}", link.proxy.port()))];
+        links.push(link);
+        if let Some(port) = self.postgres_port {
+            let link = Link::to(port, postgres).await?;
+            let url = format!("postgres://roomcast@127.0.0.1:{}/{DATABASE}", link.proxy.port());
+            settings.push(("DATABASE_URL".to_owned(), url));
+            links.push(link);
+        }
+        Ok(settings)
     }
 }

@@ -1,0 +1,195 @@
+//! The matrix of faults: what strikes, how often, and what must come of it.
+//!
+//! Each fault is a function over a [`Field`]: it strikes so many times and returns; the field then ends all faults, lets
+//! everything arrive and has the oracle judge. What a fault demands beside the invariants it checks itself.
+
+mod kills;
+mod links;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::field::Field;
+use crate::oracle::Bounds;
+use crate::report::Row;
+use crate::stack::{Backend, Builder};
+use crate::{Failure, Plan, Result, Stack};
+
+/// Gateways and workers of the matrix.
+const GATEWAYS: usize = 2;
+const WORKERS: usize = 3;
+
+/// What "bounded" and "at once" mean in the matrix.
+const BOUNDS: Bounds = Bounds {
+    // One second is promised; the rest is for a rig whose clients share the machine with everything else.
+    removal: Duration::from_millis(1_500),
+    memory_kib: 400 * 1024,
+    // Five seconds are promised.
+    post: Duration::from_millis(5_500),
+};
+
+/// One line of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// F1: a worker is killed.
+    WorkerKilled,
+    /// F2: a gateway is killed in the middle of posts and streams.
+    GatewayKilled,
+    /// F3: Redis is killed.
+    RedisKilled,
+    /// F4: the database is killed: Postgres itself, or the worker in the middle of an SQLite commit.
+    DatabaseKilled,
+    /// F5: a worker is paused for longer than its lease and wakes up.
+    WorkerPaused,
+    /// F6: everything is killed and started in any order.
+    EverythingKilled,
+    /// F7: links are cut, darkened and slowed.
+    LinksCut,
+    /// F8: the reply is lost after the append, and after the commit.
+    RepliesLost,
+    /// F10: notifications are dropped.
+    NotificationsDropped,
+    /// F14: what can never be stored is in the accept log.
+    Poison,
+}
+
+/// All of them, in the order of the matrix.
+pub const ALL: [Fault; 10] = [
+    Fault::WorkerKilled,
+    Fault::GatewayKilled,
+    Fault::RedisKilled,
+    Fault::DatabaseKilled,
+    Fault::WorkerPaused,
+    Fault::EverythingKilled,
+    Fault::LinksCut,
+    Fault::RepliesLost,
+    Fault::NotificationsDropped,
+    Fault::Poison,
+];
+
+impl Fault {
+    /// Its name in the matrix.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::WorkerKilled => "F1",
+            Self::GatewayKilled => "F2",
+            Self::RedisKilled => "F3",
+            Self::DatabaseKilled => "F4",
+            Self::WorkerPaused => "F5",
+            Self::EverythingKilled => "F6",
+            Self::LinksCut => "F7",
+            Self::RepliesLost => "F8",
+            Self::NotificationsDropped => "F10",
+            Self::Poison => "F14",
+        }
+    }
+
+    /// What strikes, in a few words.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::WorkerKilled => "worker kill -9",
+            Self::GatewayKilled => "gateway kill -9",
+            Self::RedisKilled => "Redis kill -9",
+            Self::DatabaseKilled => "database kill -9",
+            Self::WorkerPaused => "worker SIGSTOP",
+            Self::EverythingKilled => "everything kill -9",
+            Self::LinksCut => "links cut, dark, slow",
+            Self::RepliesLost => "replies lost",
+            Self::NotificationsDropped => "notifications dropped",
+            Self::Poison => "poison in the log",
+        }
+    }
+
+    /// How often it must strike for the full matrix.
+    #[must_use]
+    pub fn demanded(self) -> usize {
+        match self {
+            Self::WorkerKilled | Self::GatewayKilled => 200,
+            Self::RedisKilled | Self::DatabaseKilled | Self::LinksCut => 100,
+            Self::WorkerPaused => 50,
+            Self::EverythingKilled => 30,
+            Self::RepliesLost => 1_000,
+            Self::NotificationsDropped => 200,
+            Self::Poison => 60,
+        }
+    }
+
+    /// What the stack needs for it.
+    fn stack(self) -> Builder {
+        let stack = Stack::builder().gateways(GATEWAYS).workers(WORKERS);
+        match self {
+            Self::LinksCut | Self::RepliesLost | Self::NotificationsDropped => stack.links(),
+            _ => stack,
+        }
+    }
+
+    async fn strike(self, field: &mut Field, count: usize) -> Result<()> {
+        match self {
+            Self::WorkerKilled => kills::workers(field, count).await,
+            Self::GatewayKilled => kills::gateways(field, count).await,
+            Self::RedisKilled => kills::redis(field, count).await,
+            Self::DatabaseKilled => kills::database(field, count).await,
+            Self::WorkerPaused => kills::pauses(field, count).await,
+            Self::EverythingKilled => kills::everything(field, count).await,
+            Self::LinksCut => links::cuts(field, count).await,
+            Self::RepliesLost => links::lost_replies(field, count).await,
+            Self::NotificationsDropped => links::dropped_notifications(field, count).await,
+            Self::Poison => links::poison(field, count).await,
+        }
+    }
+}
+
+/// Lets `fault` strike the demanded number of times `scale`, and judges.
+pub async fn run(fault: Fault, backend: Backend, plan: Plan, scale: f64) -> Result<Row> {
+    let mut field = Field::open(fault.stack().backend(backend), plan).await?;
+    let count = scaled(fault.demanded(), scale);
+    let began = field.traffic.now();
+    fault.strike(&mut field, count).await?;
+    let (time, acknowledged) = (field.traffic.now() - began, field.traffic.acknowledged());
+    field
+        .notes
+        .push(format!("{:.0} acknowledged/s", as_f64(acknowledged) / time.as_secs_f64().max(0.001)));
+    let outcome = field.conclude(&BOUNDS).await?;
+    let backend = match backend {
+        Backend::Sqlite => "SQLite",
+        Backend::Postgres => "Postgres",
+    };
+    let mut row = Row::of(&format!("{} {}", fault.code(), fault.title()), backend, plan.seed, &outcome);
+    if let Some(dump) = outcome.dump {
+        row.notes.push(format!("evidence in {}", dump.display()));
+    }
+    Ok(row)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts are far below 2^52, and a scale is positive"
+)]
+fn scaled(demanded: usize, scale: f64) -> usize {
+    ((demanded as f64 * scale).ceil() as usize).max(1)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}
+
+impl FromStr for Fault {
+    type Err = Failure;
+
+    fn from_str(code: &str) -> Result<Self> {
+        let found = ALL.into_iter().find(|fault| fault.code().eq_ignore_ascii_case(code.trim()));
+        found.ok_or_else(|| Failure::new(format!("there is no fault {code}")))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
