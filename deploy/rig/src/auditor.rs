@@ -21,6 +21,9 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Ids looked up in one statement.
 const IDS_AT_ONCE: usize = 5_000;
 
+/// An entry as Redis sends it: its id and its fields.
+type Entry = (String, Vec<(String, Vec<u8>)>);
+
 /// What it found.
 #[derive(Default)]
 pub(crate) struct Findings {
@@ -119,7 +122,7 @@ async fn logged(redis: &str) -> Result<HashSet<Uuid>> {
     let mut connection: MultiplexedConnection = redis::Client::open(redis)?.get_multiplexed_async_connection().await?;
     let mut ids = HashSet::new();
     for stream in RedisServer::accept_streams(&mut connection).await? {
-        let entries: Vec<(String, Vec<(String, Vec<u8>)>)> =
+        let entries: Vec<Entry> =
             redis::cmd("XRANGE").arg(&stream).arg("-").arg("+").query_async(&mut connection).await?;
         let fields = entries.into_iter().flat_map(|(_, fields)| fields);
         let of_ids = fields.filter(|(name, _)| name == "id");

@@ -92,6 +92,12 @@ impl Database {
         Ok(on!(self, connection => sqlx::query_scalar(count).fetch_one(connection).await?))
     }
 
+    /// How many messages are stored in all rooms.
+    pub async fn count_messages(&mut self) -> Result<i64> {
+        let count = "SELECT count(*) FROM messages";
+        Ok(on!(self, connection => sqlx::query_scalar(count).fetch_one(connection).await?))
+    }
+
     /// The messages of a room, by their seqs.
     pub async fn messages(&mut self, room: &str) -> Result<Vec<Shown>> {
         let select = "SELECT m.seq, m.id, m.text FROM messages m JOIN rooms r ON r.id = m.room_id

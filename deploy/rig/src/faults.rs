@@ -3,8 +3,11 @@
 //! Each fault is a function over a [`Field`]: it strikes so many times and returns; the field then ends all faults, lets
 //! everything arrive and has the oracle judge. What a fault demands beside the invariants it checks itself.
 
+mod control;
 mod kills;
 mod links;
+mod scale;
+mod storage;
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,6 +22,8 @@ use crate::{Failure, Plan, Result, Stack};
 /// Gateways and workers of the matrix.
 const GATEWAYS: usize = 2;
 const WORKERS: usize = 3;
+/// Workers where they come and go.
+const SCALED_WORKERS: usize = 4;
 
 /// What "bounded" and "at once" mean in the matrix.
 const BOUNDS: Bounds = Bounds {
@@ -48,14 +53,20 @@ pub enum Fault {
     LinksCut,
     /// F8: the reply is lost after the append, and after the commit.
     RepliesLost,
+    /// F9: the disk is full, and Redis at its memory limit.
+    Shortage,
     /// F10: notifications are dropped.
     NotificationsDropped,
+    /// F11: workers and gateways come and go.
+    Scaling,
     /// F14: what can never be stored is in the accept log.
     Poison,
+    /// F16: the control of the test, which must lose something.
+    Control,
 }
 
 /// All of them, in the order of the matrix.
-pub const ALL: [Fault; 10] = [
+pub const ALL: [Fault; 13] = [
     Fault::WorkerKilled,
     Fault::GatewayKilled,
     Fault::RedisKilled,
@@ -64,8 +75,11 @@ pub const ALL: [Fault; 10] = [
     Fault::EverythingKilled,
     Fault::LinksCut,
     Fault::RepliesLost,
+    Fault::Shortage,
     Fault::NotificationsDropped,
+    Fault::Scaling,
     Fault::Poison,
+    Fault::Control,
 ];
 
 impl Fault {
@@ -81,8 +95,11 @@ impl Fault {
             Self::EverythingKilled => "F6",
             Self::LinksCut => "F7",
             Self::RepliesLost => "F8",
+            Self::Shortage => "F9",
             Self::NotificationsDropped => "F10",
+            Self::Scaling => "F11",
             Self::Poison => "F14",
+            Self::Control => "F16",
         }
     }
 
@@ -98,8 +115,11 @@ impl Fault {
             Self::EverythingKilled => "everything kill -9",
             Self::LinksCut => "links cut, dark, slow",
             Self::RepliesLost => "replies lost",
+            Self::Shortage => "disk full, Redis full",
             Self::NotificationsDropped => "notifications dropped",
+            Self::Scaling => "copies come and go",
             Self::Poison => "poison in the log",
+            Self::Control => "control: must lose",
         }
     }
 
@@ -107,13 +127,15 @@ impl Fault {
     #[must_use]
     pub fn demanded(self) -> usize {
         match self {
-            Self::WorkerKilled | Self::GatewayKilled => 200,
+            Self::WorkerKilled | Self::GatewayKilled | Self::NotificationsDropped => 200,
             Self::RedisKilled | Self::DatabaseKilled | Self::LinksCut => 100,
             Self::WorkerPaused => 50,
             Self::EverythingKilled => 30,
             Self::RepliesLost => 1_000,
-            Self::NotificationsDropped => 200,
+            Self::Shortage => 5,
+            Self::Scaling => 20,
             Self::Poison => 60,
+            Self::Control => 3,
         }
     }
 
@@ -122,11 +144,16 @@ impl Fault {
         let stack = Stack::builder().gateways(GATEWAYS).workers(WORKERS);
         match self {
             Self::LinksCut | Self::RepliesLost | Self::NotificationsDropped => stack.links(),
-            _ => stack,
+            Self::RedisKilled | Self::DatabaseKilled | Self::Shortage | Self::Control => stack.disks(),
+            Self::Scaling => stack.workers(SCALED_WORKERS),
+            Self::WorkerKilled | Self::GatewayKilled | Self::WorkerPaused | Self::EverythingKilled | Self::Poison => {
+                stack
+            }
         }
     }
 
-    async fn strike(self, field: &mut Field, count: usize) -> Result<()> {
+    /// Strikes `count` times.
+    pub async fn strike(self, field: &mut Field, count: usize) -> Result<()> {
         match self {
             Self::WorkerKilled => kills::workers(field, count).await,
             Self::GatewayKilled => kills::gateways(field, count).await,
@@ -136,6 +163,9 @@ impl Fault {
             Self::EverythingKilled => kills::everything(field, count).await,
             Self::LinksCut => links::cuts(field, count).await,
             Self::RepliesLost => links::lost_replies(field, count).await,
+            Self::Shortage => storage::shortage(field, count).await,
+            Self::Scaling => scale::cycles(field, count).await,
+            Self::Control => control::lose_on_purpose(field, count).await,
             Self::NotificationsDropped => links::dropped_notifications(field, count).await,
             Self::Poison => links::poison(field, count).await,
         }
@@ -148,7 +178,7 @@ pub async fn run(fault: Fault, backend: Backend, plan: Plan, scale: f64) -> Resu
     let count = scaled(fault.demanded(), scale);
     let began = field.traffic.now();
     fault.strike(&mut field, count).await?;
-    let (time, acknowledged) = (field.traffic.now() - began, field.traffic.acknowledged());
+    let (time, acknowledged) = (field.traffic.now().saturating_sub(began), field.traffic.acknowledged());
     field
         .notes
         .push(format!("{:.0} acknowledged/s", as_f64(acknowledged) / time.as_secs_f64().max(0.001)));
@@ -160,6 +190,9 @@ pub async fn run(fault: Fault, backend: Backend, plan: Plan, scale: f64) -> Resu
     let mut row = Row::of(&format!("{} {}", fault.code(), fault.title()), backend, plan.seed, &outcome);
     if let Some(dump) = outcome.dump {
         row.notes.push(format!("evidence in {}", dump.display()));
+    }
+    if fault == Fault::Control {
+        row.turn_round();
     }
     Ok(row)
 }

@@ -153,6 +153,14 @@ impl RedisServer {
         Ok(())
     }
 
+    /// Memory it uses for data, in KiB.
+    pub async fn used_memory_kib(&self) -> Result<u64> {
+        let mut connection = self.connect().await?;
+        let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut connection).await?;
+        let used: Option<u64> = info.get("used_memory");
+        Ok(used.ok_or_else(|| Failure::new("Redis does not say how much memory it uses"))? / 1024)
+    }
+
     /// Changes a setting of the running server.
     pub async fn configure(&self, name: &str, value: &str) -> Result<()> {
         let mut connection = self.connect().await?;

@@ -11,7 +11,10 @@ use tempfile::TempDir;
 
 pub use self::builder::Builder;
 pub use self::links::{Ends, Link};
-use crate::{App, Database, Explain as _, Gateway, PostgresServer, RedisServer, Result, Worker, eventually};
+use crate::disk::cut_power;
+use crate::{
+    App, Database, Disk, Explain as _, Gateway, Health, PostgresServer, RedisServer, Result, Worker, eventually,
+};
 
 /// How long the services may take until they are ready, also on a machine that is busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -33,6 +36,10 @@ pub struct Stack {
     pub redis: RedisServer,
     /// The Postgres they share, if they do not share an SQLite file.
     pub postgres: Option<PostgresServer>,
+    /// The disk of Redis, if the stack was built with disks that can be made ill.
+    pub redis_disk: Option<Disk>,
+    /// The disk that all workers see.
+    pub worker_disk: Option<Disk>,
     /// The proxied links, if the stack was built with them.
     pub links: Vec<Link>,
     database_url: String,
@@ -124,10 +131,20 @@ impl Stack {
         Worker::new(name, self.directory.path(), &self.worker_settings)
     }
 
-    /// Clears all links, starts what does not run, also when it ends again meanwhile, and waits until everything is ready.
+    /// Kills Redis and takes from its files what was not on disk for certain, as a power cut does; returns how many bytes
+    /// that were. Needs a stack with disks.
+    pub fn cut_power_of_redis(&mut self) -> Result<u64> {
+        self.redis.kill()?;
+        cut_power(&self.directory.path().join("redis/appendonlydir"), "appendonly.aof")
+    }
+
+    /// Clears all links and disks, starts what does not run, also when it ends again meanwhile, and waits until everything is ready.
     pub async fn mend(&mut self) -> Result<()> {
         for link in &self.links {
             link.proxy.heal();
+        }
+        for disk in [&self.redis_disk, &self.worker_disk].into_iter().flatten() {
+            disk.set(Health::default())?;
         }
         if !self.redis.runs() {
             self.redis.restart().await?;

@@ -11,7 +11,7 @@ use rig::report::{HEADINGS, Row};
 use rig::{Backend, Failure, Plan, Result};
 
 /// Longest time of one fault on one back end; what takes longer is broken off and counts as not brought to its end.
-const LONGEST: Duration = Duration::from_secs(40 * 60);
+const LONGEST: Duration = Duration::from_mins(40);
 /// Sentences shown of a run that broke promises; all of them are in the evidence it leaves.
 const SHOWN: usize = 10;
 

@@ -6,15 +6,19 @@ use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 use tokio::time::sleep;
 
-use crate::Result;
 use crate::field::Field;
+use crate::{Failure, Health, Result, eventually};
 
 /// Time between two kills.
 const BETWEEN: std::ops::Range<Duration> = Duration::from_millis(300)..Duration::from_millis(900);
 /// How long a server stays away. It needs some time to come back anyway.
 const AWAY: std::ops::Range<Duration> = Duration::ZERO..Duration::from_millis(500);
+/// How much longer a sync of a worker takes when it is to be killed inside a commit.
+const SLOW_COMMIT_MS: u64 = 30;
+/// How long it may take until messages are stored again.
+const STORING_WITHIN: Duration = Duration::from_secs(30);
 /// How long a worker is paused: longer than its lease of two seconds.
-const PAUSED: std::ops::Range<Duration> = Duration::from_millis(2_300)..Duration::from_millis(4_000);
+const PAUSED: std::ops::Range<Duration> = Duration::from_millis(2_300)..Duration::from_secs(4);
 
 /// F1. The one who is killed comes back at once, as under a supervisor.
 pub(super) async fn workers(field: &mut Field, count: usize) -> Result<()> {
@@ -42,21 +46,35 @@ pub(super) async fn gateways(field: &mut Field, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// F3.
+/// F3. Every other time it loses, as in a power cut, what no sync has made certain.
 pub(super) async fn redis(field: &mut Field, count: usize) -> Result<()> {
-    for _ in 0..count {
+    let mut taken = 0;
+    for number in 0..count {
         sleep(field.rng.random_range(BETWEEN)).await;
         field.strike();
-        field.stack.redis.kill()?;
+        if number % 2 == 0 {
+            field.stack.redis.kill()?;
+        } else {
+            taken += field.stack.cut_power_of_redis()?;
+        }
         sleep(field.rng.random_range(AWAY)).await;
         field.stack.redis.restart().await?;
     }
+    field.notes.push(format!("power cuts took {taken} bytes"));
     Ok(())
 }
 
-/// F4: Postgres itself, or whoever writes the SQLite file. Each time the database must be whole.
+/// F4: Postgres itself, or the worker, on a disk so slow that it is nearly always in the middle of a commit. Each time
+/// the database must be whole.
 pub(super) async fn database(field: &mut Field, count: usize) -> Result<()> {
+    if let Some(disk) = &field.stack.worker_disk {
+        disk.set(Health {
+            slow_ms: SLOW_COMMIT_MS,
+            ..Health::default()
+        })?;
+    }
     for _ in 0..count {
+        wait_until_storing(field).await?;
         sleep(field.rng.random_range(BETWEEN)).await;
         field.strike();
         let away = field.rng.random_range(AWAY);
@@ -79,6 +97,21 @@ pub(super) async fn database(field: &mut Field, count: usize) -> Result<()> {
         field.demand(whole.is_ok(), || whole.err().map(|failure| failure.to_string()).unwrap_or_default());
     }
     Ok(())
+}
+
+/// Waits until somebody stores messages.
+async fn wait_until_storing(field: &mut Field) -> Result<()> {
+    let mut database = field.stack.database().await?;
+    let before = database.count_messages().await?;
+    eventually(STORING_WITHIN, "messages are stored", async || {
+        if database.count_messages().await? > before {
+            Ok(())
+        } else {
+            Err(Failure::new("nothing yet"))
+        }
+    })
+    .await?;
+    database.close().await
 }
 
 /// F5. What the sleeper wanted to commit must not be committed: the oracle would find it doubled or in the wrong place.

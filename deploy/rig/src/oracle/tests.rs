@@ -167,7 +167,7 @@ fn a_lost_message_is_found() {
     let found = broken(|evidence| {
         rewrite(evidence, |history| {
             history.remove(1);
-        })
+        });
     });
     assert!(found.is_superset(&[Invariant::Kept, Invariant::Dense].into()), "{found:?}");
     let other_id = broken(|evidence| rewrite(evidence, |history| history[1].id = id(99)));

@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::{Backend, Ends, Link, Stack, signing_key_file};
-use crate::{Failure, Gateway, PostgresServer, RedisServer, Result, Worker};
+use crate::{Disk, Failure, Gateway, PostgresServer, RedisServer, Result, Worker};
 
 /// Settings of every gateway unless the test sets others: no limits, and passwords as in the specification's examples.
 const GATEWAY_SETTINGS: [(&str, &str); 8] = [
@@ -29,10 +29,10 @@ pub struct Builder {
     gateways: usize,
     workers: usize,
     has_links: bool,
+    has_disks: bool,
     backend: Backend,
     gateway_settings: Settings,
     worker_settings: Settings,
-    redis_settings: Settings,
 }
 
 impl Builder {
@@ -41,10 +41,10 @@ impl Builder {
             gateways: 1,
             workers: 1,
             has_links: false,
+            has_disks: false,
             backend: Backend::default(),
             gateway_settings: Vec::new(),
             worker_settings: Vec::new(),
-            redis_settings: Vec::new(),
         }
     }
 
@@ -90,10 +90,10 @@ impl Builder {
         self
     }
 
-    /// Sets an environment variable of Redis.
+    /// Gives Redis and the workers disks that can be made slow, failing or full.
     #[must_use]
-    pub fn redis(mut self, variable: &str, value: &str) -> Self {
-        self.redis_settings.push((variable.to_owned(), value.to_owned()));
+    pub fn disks(mut self) -> Self {
+        self.has_disks = true;
         self
     }
 
@@ -104,7 +104,9 @@ impl Builder {
         }
         let directory = TempDir::with_prefix("roomcast-")?;
         let path = directory.path();
-        let redis = RedisServer::start_with(path, &self.redis_settings).await?;
+        let disk = |of: &str| self.has_disks.then(|| Disk::new(path, of)).transpose();
+        let (redis_disk, worker_disk) = (disk("redis")?, disk("workers")?);
+        let redis = RedisServer::start_with(path, &settings_of(redis_disk.as_ref())).await?;
         let postgres = match self.backend {
             Backend::Sqlite => None,
             Backend::Postgres => Some(PostgresServer::start(path).await?),
@@ -124,15 +126,18 @@ impl Builder {
             ],
             links: self.has_links.then(Vec::new),
         };
-        let mut workers = site.start_workers(self.workers, &self.worker_settings).await?;
+        let of_workers = [&self.worker_settings[..], &settings_of(worker_disk.as_ref())].concat();
+        let mut workers = site.start_workers(self.workers, &of_workers).await?;
         let gateways = site.start_gateways(self.gateways, &self.gateway_settings).await?;
-        let worker_settings = [&site.settings[..], &self.worker_settings].concat();
+        let worker_settings = [&site.settings[..], &of_workers].concat();
         let mut stack = Stack {
             gateways,
             worker: workers.remove(0),
             standbys: workers,
             redis,
             postgres,
+            redis_disk,
+            worker_disk,
             links: site.links.unwrap_or_default(),
             database_url,
             worker_settings,
@@ -141,6 +146,11 @@ impl Builder {
         stack.wait_ready().await?;
         Ok(stack)
     }
+}
+
+/// What leads a process to its disk; nothing without one.
+fn settings_of(disk: Option<&Disk>) -> Settings {
+    disk.map(|disk| disk.settings().to_vec()).unwrap_or_default()
 }
 
 /// Where the services of a stack are started, and what all of them are told.
@@ -178,7 +188,14 @@ impl Site<'_> {
         let mut gateways = Vec::new();
         for number in 0..count {
             let ways = self.ways(Ends::GatewayRedis(number), Ends::GatewayPostgres(number)).await?;
-            let settings = [&self.settings[..], &defaults, &[key.clone()], settings, &ways].concat();
+            let settings = [
+                &self.settings[..],
+                &defaults,
+                std::slice::from_ref(&key),
+                settings,
+                &ways,
+            ]
+            .concat();
             let mut gateway = Gateway::new(&format!("gateway-{}", number + 1), self.path, &settings)?;
             gateway.start()?;
             if let Some(links) = &mut self.links {

@@ -85,6 +85,13 @@ impl Book {
         self.pages().acknowledged.len()
     }
 
+    /// How long those posts took, all tries together, that ended in a way that `counts`.
+    pub(crate) fn post_times(&self, counts: impl Fn(Outcome) -> bool) -> Vec<Duration> {
+        let pages = self.pages();
+        let posts = pages.evidence.posts.iter().filter(|post| counts(post.outcome));
+        posts.map(|post| post.settled.saturating_sub(post.sent)).collect()
+    }
+
     /// Takes out what was written; `None` if it was too much to be complete.
     pub(super) fn close(&self) -> Option<Evidence> {
         let mut pages = self.pages();

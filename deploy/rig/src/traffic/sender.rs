@@ -19,7 +19,7 @@ use crate::{Answer, App, Result};
 /// How long a client waits for an answer. Over the 5 s within which the product promises one.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// How long a message is tried again before its sender gives it up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 /// Pause before a message is tried again.
 const AGAIN_AFTER: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(400);
 /// How far a sender that was held up may be behind its pace: it does not make up for a whole outage at once.
@@ -120,10 +120,11 @@ impl Sender {
             Err(error) => Err(error.into()),
         };
         let until = self.book.now();
-        if until - from >= ANSWER_WITHIN {
+        let took = until.saturating_sub(from);
+        if took >= ANSWER_WITHIN {
             self.book.hang(Hang { gateway, from, until });
         } else {
-            post.longest_try = post.longest_try.max(until - from);
+            post.longest_try = post.longest_try.max(took);
         }
         match read(answer) {
             Ok(ended) => ended,

@@ -15,7 +15,7 @@ use crate::{App, EventStream};
 
 /// How long a visit lasts, and how long it is until the next one.
 const STAYS: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_millis(1_500);
-const AWAY: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::from_millis(1_000);
+const AWAY: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::from_secs(1);
 /// How long the stream of a visitor who has left is watched for.
 const WATCHED: Duration = Duration::from_secs(10);
 
