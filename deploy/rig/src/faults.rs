@@ -4,6 +4,7 @@
 //! everything arrive and has the oracle judge. What a fault demands beside the invariants it checks itself.
 
 mod control;
+mod crowd;
 mod kills;
 mod links;
 mod scale;
@@ -24,6 +25,9 @@ const GATEWAYS: usize = 2;
 const WORKERS: usize = 3;
 /// Workers where they come and go.
 const SCALED_WORKERS: usize = 4;
+/// Clients of a storm, and the messages a second that go on meanwhile.
+const STORM_CLIENTS: usize = 5_000;
+const STORM_PER_S: f64 = 40.0;
 
 /// What "bounded" and "at once" mean in the matrix.
 const BOUNDS: Bounds = Bounds {
@@ -59,14 +63,20 @@ pub enum Fault {
     NotificationsDropped,
     /// F11: workers and gateways come and go.
     Scaling,
+    /// F12: all streams are cut, and everybody comes back at once.
+    Storm,
+    /// F13: some readers read nothing.
+    StoppedReaders,
     /// F14: what can never be stored is in the accept log.
     Poison,
+    /// F15: clients break requests off at any byte.
+    Aborts,
     /// F16: the control of the test, which must lose something.
     Control,
 }
 
 /// All of them, in the order of the matrix.
-pub const ALL: [Fault; 13] = [
+pub const ALL: [Fault; 16] = [
     Fault::WorkerKilled,
     Fault::GatewayKilled,
     Fault::RedisKilled,
@@ -78,7 +88,10 @@ pub const ALL: [Fault; 13] = [
     Fault::Shortage,
     Fault::NotificationsDropped,
     Fault::Scaling,
+    Fault::Storm,
+    Fault::StoppedReaders,
     Fault::Poison,
+    Fault::Aborts,
     Fault::Control,
 ];
 
@@ -98,7 +111,10 @@ impl Fault {
             Self::Shortage => "F9",
             Self::NotificationsDropped => "F10",
             Self::Scaling => "F11",
+            Self::Storm => "F12",
+            Self::StoppedReaders => "F13",
             Self::Poison => "F14",
+            Self::Aborts => "F15",
             Self::Control => "F16",
         }
     }
@@ -118,7 +134,10 @@ impl Fault {
             Self::Shortage => "disk full, Redis full",
             Self::NotificationsDropped => "notifications dropped",
             Self::Scaling => "copies come and go",
+            Self::Storm => "all streams cut at once",
+            Self::StoppedReaders => "readers that read nothing",
             Self::Poison => "poison in the log",
+            Self::Aborts => "requests broken off",
             Self::Control => "control: must lose",
         }
     }
@@ -128,14 +147,28 @@ impl Fault {
     pub fn demanded(self) -> usize {
         match self {
             Self::WorkerKilled | Self::GatewayKilled | Self::NotificationsDropped => 200,
-            Self::RedisKilled | Self::DatabaseKilled | Self::LinksCut => 100,
+            Self::RedisKilled | Self::DatabaseKilled | Self::LinksCut | Self::StoppedReaders => 100,
             Self::WorkerPaused => 50,
             Self::EverythingKilled => 30,
             Self::RepliesLost => 1_000,
-            Self::Shortage => 5,
+            Self::Shortage | Self::Storm => 5,
             Self::Scaling => 20,
             Self::Poison => 60,
+            Self::Aborts => 100_000,
             Self::Control => 3,
+        }
+    }
+
+    /// The traffic it needs, where that is not `plan` itself.
+    fn plan(self, plan: Plan, scale: f64) -> Plan {
+        match self {
+            // Every message goes to hundreds of streams: more of them would be a test of the machine.
+            Self::Storm => Plan {
+                steady_per_room: scaled(STORM_CLIENTS, scale) / plan.rooms,
+                per_second: plan.per_second.min(STORM_PER_S),
+                ..plan
+            },
+            _ => plan,
         }
     }
 
@@ -143,12 +176,16 @@ impl Fault {
     fn stack(self) -> Builder {
         let stack = Stack::builder().gateways(GATEWAYS).workers(WORKERS);
         match self {
-            Self::LinksCut | Self::RepliesLost | Self::NotificationsDropped => stack.links(),
+            Self::LinksCut | Self::RepliesLost | Self::NotificationsDropped | Self::Storm => stack.links(),
             Self::RedisKilled | Self::DatabaseKilled | Self::Shortage | Self::Control => stack.disks(),
             Self::Scaling => stack.workers(SCALED_WORKERS),
-            Self::WorkerKilled | Self::GatewayKilled | Self::WorkerPaused | Self::EverythingKilled | Self::Poison => {
-                stack
-            }
+            Self::WorkerKilled
+            | Self::GatewayKilled
+            | Self::WorkerPaused
+            | Self::EverythingKilled
+            | Self::StoppedReaders
+            | Self::Poison
+            | Self::Aborts => stack,
         }
     }
 
@@ -165,6 +202,9 @@ impl Fault {
             Self::RepliesLost => links::lost_replies(field, count).await,
             Self::Shortage => storage::shortage(field, count).await,
             Self::Scaling => scale::cycles(field, count).await,
+            Self::Storm => crowd::storms(field, count).await,
+            Self::StoppedReaders => crowd::stopped_readers(field, count).await,
+            Self::Aborts => crowd::aborts(field, count).await,
             Self::Control => control::lose_on_purpose(field, count).await,
             Self::NotificationsDropped => links::dropped_notifications(field, count).await,
             Self::Poison => links::poison(field, count).await,
@@ -174,6 +214,7 @@ impl Fault {
 
 /// Lets `fault` strike the demanded number of times `scale`, and judges.
 pub async fn run(fault: Fault, backend: Backend, plan: Plan, scale: f64) -> Result<Row> {
+    let plan = fault.plan(plan, scale);
     let mut field = Field::open(fault.stack().backend(backend), plan).await?;
     let count = scaled(fault.demanded(), scale);
     let began = field.traffic.now();
@@ -188,8 +229,11 @@ pub async fn run(fault: Fault, backend: Backend, plan: Plan, scale: f64) -> Resu
         Backend::Postgres => "Postgres",
     };
     let mut row = Row::of(&format!("{} {}", fault.code(), fault.title()), backend, plan.seed, &outcome);
-    if let Some(dump) = outcome.dump {
-        row.notes.push(format!("evidence in {}", dump.display()));
+    match outcome.dump {
+        // What had to be found needs no looking into.
+        Some(dump) if fault == Fault::Control => std::fs::remove_dir_all(dump)?,
+        Some(dump) => row.notes.push(format!("evidence in {}", dump.display())),
+        None => {}
     }
     if fault == Fault::Control {
         row.turn_round();

@@ -47,7 +47,9 @@ pub struct Plan {
     pub senders_per_room: usize,
     /// Messages a second that all of them post together, as far as answers come in time.
     pub per_second: f64,
-    /// Phones in each room that move about. One more holds its stream for as long as it can.
+    /// Phones in each room that hold their stream for as long as they can.
+    pub steady_per_room: usize,
+    /// Phones in each room that move about.
     pub roaming_per_room: usize,
     /// Share of messages that are posted with an idempotency key, and repeated until their outcome is known.
     pub keyed: f64,
@@ -64,6 +66,7 @@ impl Plan {
             rooms: 20,
             senders_per_room: 3,
             per_second: 550.0,
+            steady_per_room: 1,
             roaming_per_room: 1,
             keyed: 0.8,
             visitors: 3,
@@ -199,13 +202,13 @@ impl Traffic {
     }
 
     fn begin_listening(&mut self, doors: &[App]) {
-        let per_room = 1 + self.plan.roaming_per_room;
+        let per_room = self.plan.steady_per_room + self.plan.roaming_per_room;
         for number in 0..self.plan.rooms * per_room {
             let phone = Phone {
                 number,
                 room: number % self.plan.rooms,
                 doors: doors.to_vec(),
-                roams: number >= self.plan.rooms,
+                roams: number >= self.plan.rooms * self.plan.steady_per_room,
                 rng: self.rng(2, number),
                 book: Arc::clone(&self.book),
                 heads: self.heads.subscribe(),

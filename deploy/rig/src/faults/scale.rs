@@ -31,7 +31,10 @@ pub(super) async fn cycles(field: &mut Field, count: usize) -> Result<()> {
             gateway.wait_ready(READY_WITHIN).await?;
         }
     }
-    let times = field.traffic.book().post_times(|outcome| matches!(outcome, Outcome::Acknowledged(_)));
+    let times = field
+        .traffic
+        .book()
+        .post_times_since(Duration::ZERO, |outcome| matches!(outcome, Outcome::Acknowledged(_)));
     if let Some((p50, p99)) = percentiles(times) {
         field.notes.push(format!("post p50 {} ms, p99 {} ms", p50.as_millis(), p99.as_millis()));
         field.demand(p99 <= POST_P99, || format!("99 of 100 posts took up to {p99:?}, over {POST_P99:?}"));

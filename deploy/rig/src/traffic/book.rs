@@ -85,10 +85,11 @@ impl Book {
         self.pages().acknowledged.len()
     }
 
-    /// How long those posts took, all tries together, that ended in a way that `counts`.
-    pub(crate) fn post_times(&self, counts: impl Fn(Outcome) -> bool) -> Vec<Duration> {
+    /// How long those posts took, all tries together, that were first sent at `from` or later and ended in a way that
+    /// `counts`.
+    pub(crate) fn post_times_since(&self, from: Duration, counts: impl Fn(Outcome) -> bool) -> Vec<Duration> {
         let pages = self.pages();
-        let posts = pages.evidence.posts.iter().filter(|post| counts(post.outcome));
+        let posts = pages.evidence.posts.iter().filter(|post| post.sent >= from && counts(post.outcome));
         posts.map(|post| post.settled.saturating_sub(post.sent)).collect()
     }
 
