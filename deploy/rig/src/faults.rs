@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::field::Field;
 use crate::oracle::Bounds;
-use crate::report::Row;
+use crate::report::{Row, percentiles, shown_after};
 use crate::stack::{Backend, Builder};
 use crate::{Failure, Plan, Result, Stack};
 
@@ -28,6 +28,11 @@ const SCALED_WORKERS: usize = 4;
 /// Clients of a storm, and the messages a second that go on meanwhile.
 const STORM_CLIENTS: usize = 5_000;
 const STORM_PER_S: f64 = 40.0;
+
+/// Demanded of 99 takeovers in 100.
+const TAKEOVER_P99: Duration = Duration::from_secs(3);
+/// Demanded of every message whose notification is lost: two seconds, and the time the commit and the way take anyway.
+const SHOWN_WITHIN: Duration = Duration::from_millis(2_500);
 
 /// What "bounded" and "at once" mean in the matrix.
 const BOUNDS: Bounds = Bounds {
@@ -235,8 +240,18 @@ pub async fn run(fault: Fault, backend: Backend, plan: Plan, scale: f64) -> Resu
         Some(dump) => row.notes.push(format!("evidence in {}", dump.display())),
         None => {}
     }
-    if fault == Fault::Control {
-        row.turn_round();
+    let mut delays = shown_after(&outcome.evidence);
+    delays.sort_unstable();
+    let slowest = delays.last().copied();
+    if let Some(((_, p99), slowest)) = percentiles(delays).zip(slowest) {
+        row.notes
+            .push(format!("shown after p99 {} ms, at most {} ms", p99.as_millis(), slowest.as_millis()));
+    }
+    match fault {
+        Fault::Control => row.turn_round(),
+        Fault::WorkerKilled => row.demand("the takeover's p99", row.takeover.map(|(_, p99)| p99), TAKEOVER_P99),
+        Fault::NotificationsDropped => row.demand("the longest way to a stream", slowest, SHOWN_WITHIN),
+        _ => {}
     }
     Ok(row)
 }

@@ -3,7 +3,13 @@
 //!
 //! ```text
 //! Stack ── RedisServer, Worker, Gateway…   each a Service: one program on one port, startable again
+//!   ├───── Link ── Proxy                   what lies between them, and may be cut, dark or slow
+//!   ├───── Disk                            what is below them, and may be slow, failing or full
 //!   └───── App ── EventStream              what an app does: calls, and a live stream of events
+//!
+//! Field ── Stack + Traffic + auditor       a stack under seeded load, watched
+//!   ├───── faults                          what strikes it
+//!   └───── evidence ──► oracle ──► report  what everybody saw, which promises that breaks, and the row of the table
 //! ```
 //!
 //! It knows the contract with apps, the command lines and the signals; it must not know how the services work inside,

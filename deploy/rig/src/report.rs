@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::evidence::{self, Evidence};
+use crate::evidence::{self, Digest, Evidence};
 use crate::field::Outcome;
 use crate::oracle::Invariant;
 
@@ -68,6 +68,15 @@ impl Row {
         }
     }
 
+    /// Adds what a fault demands of the measured times.
+    pub fn demand(&mut self, what: &str, measured: Option<Duration>, at_most: Duration) {
+        match measured {
+            Some(time) if time <= at_most => {}
+            Some(time) => self.violations.push(format!("Demand: {what} is {time:?}, over {at_most:?}")),
+            None => self.violations.push(format!("Demand: {what} could not be measured")),
+        }
+    }
+
     /// The verdict on a run that must lose something: finding it is what was to be shown.
     pub fn turn_round(&mut self) {
         let found = self.violations.len();
@@ -124,6 +133,18 @@ impl Row {
             "notes": self.notes,
         })
     }
+}
+
+/// How long after its acknowledgement each message was first shown to somebody.
+#[must_use]
+pub fn shown_after(evidence: &Evidence) -> Vec<Duration> {
+    let mut first: HashMap<Digest, Duration> = HashMap::new();
+    for heard in evidence.sessions.iter().flat_map(|session| &session.heard) {
+        let at = first.entry(heard.shown.text).or_insert(heard.at);
+        *at = heard.at.min(*at);
+    }
+    let delay = |post: &evidence::Post| Some(first.get(&post.text)?.saturating_sub(post.settled));
+    evidence.posts.iter().filter_map(delay).collect()
 }
 
 /// For each strike the longest silence of any room that began before the next strike.

@@ -1,5 +1,6 @@
 //! Many clients at once, and clients that misbehave.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -7,7 +8,7 @@ use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use crate::evidence::Outcome;
@@ -26,6 +27,8 @@ const MEASURED: Duration = Duration::from_secs(15);
 /// How much longer posts of others may take, and how far two measurements of the same thing lie apart anyway.
 const MAY_SUFFER: f64 = 1.1;
 const MEASURING: Duration = Duration::from_millis(5);
+/// What the kernel holds for a stopped reader, in bytes.
+const SMALL_BUFFER: u32 = 4_096;
 /// Memory a gateway may hold for a client that does not read, in KiB.
 const STOPPED_KIB: u64 = 64;
 
@@ -53,7 +56,10 @@ pub(super) async fn stopped_readers(field: &mut Field, count: usize) -> Result<(
         field.strike();
         let port = field.stack.gateways[0].port();
         let head = stream_head(&rooms[number % rooms.len()], reader.token());
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let socket = TcpSocket::new_v4()?;
+        // So that it is the gateway that notices, and not the kernel that holds it all.
+        socket.set_recv_buffer_size(SMALL_BUFFER)?;
+        let mut stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
         stream.write_all(head.as_bytes()).await?;
         stopped.push(stream);
     }
