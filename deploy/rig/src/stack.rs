@@ -20,7 +20,7 @@ use crate::{
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a look at a gateway may take before the processes are looked after again.
-const GLANCE: Duration = Duration::from_secs(1);
+const GLANCE: Duration = Duration::from_secs(4);
 
 /// A Redis, and one or more workers and gateways on one database.
 ///
