@@ -139,7 +139,7 @@ impl Field {
             Some(dump(&self.stack, self.seed, &evidence, &violations)?)
         };
         let mut notes = self.notes;
-        notes.push(format!("{} looks", findings.looks));
+        notes.push(format!("audited {} times", findings.looks));
         Ok(Outcome {
             evidence,
             violations,

@@ -125,7 +125,7 @@ impl Traffic {
         Ok(traffic)
     }
 
-    /// The rest of the public face: how many posts were acknowledged so far.
+    /// How many posts were acknowledged so far.
     #[must_use]
     pub fn acknowledged(&self) -> usize {
         self.book.acknowledged()
