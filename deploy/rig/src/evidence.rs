@@ -49,8 +49,6 @@ pub struct Post {
     pub sent: Duration,
     /// When the outcome was known, or given up.
     pub settled: Duration,
-    /// How long the longest try took until its answer or its error.
-    pub longest_try: Duration,
     /// How it ended.
     pub outcome: Outcome,
     /// Tries after which it was open what had happened.
@@ -149,7 +147,7 @@ pub struct Departure {
     pub ended: Option<Duration>,
 }
 
-/// A try of a post that a client gave up without an answer, or a time in which a gateway could not be reached.
+/// A try of a post that took long, or a time in which a gateway could hardly be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hang {
     /// Number of the gateway.
@@ -187,7 +185,7 @@ pub struct MemorySample {
 pub struct Evidence {
     /// What was posted.
     pub posts: Vec<Post>,
-    /// Tries that got neither an answer nor an error.
+    /// Tries that took long until an answer or an error, or until the client had enough of it.
     pub hangs: Vec<Hang>,
     /// When the rig itself kept a gateway's clients in the dark.
     pub dark_doors: Vec<Hang>,

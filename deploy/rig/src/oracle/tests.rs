@@ -41,7 +41,6 @@ fn post(number: u32) -> Post {
         text: text(number),
         sent: at(u64::from(number) * 10),
         settled: at(u64::from(number) * 10 + 1),
-        longest_try: at(1),
         outcome: Outcome::Acknowledged(id(number)),
         unknown_tries: 0,
     }
@@ -273,7 +272,9 @@ fn what_the_rig_saw_on_the_way_is_judged() {
 #[test]
 fn a_post_that_hangs_or_is_answered_out_of_contract_is_found() {
     let only = [Invariant::Demand].into();
-    assert_eq!(broken(|evidence| evidence.posts[0].longest_try = at(6)), only);
+    assert_eq!(broken(|evidence| evidence.hangs.push(hang(0, 20..26))), only);
+    // As long as is allowed, and no longer.
+    assert_eq!(broken(|evidence| evidence.hangs.push(hang(0, 20..25))), BTreeSet::new());
     assert_eq!(broken(|evidence| evidence.hangs[0].gateway = 1), only);
     assert_eq!(broken(|evidence| evidence.dark_doors[0].until = at(2)), only);
     assert_eq!(broken(|evidence| evidence.unexpected.push("500".to_owned())), only);
