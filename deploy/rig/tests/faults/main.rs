@@ -72,6 +72,11 @@ async fn a_bit_of_everything_breaks_nothing_on_sqlite() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bit_of_everything_breaks_nothing_on_postgres() {
+    a_bit_of_everything(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_syncs_too_seldom_is_found_out() {
     let plan = plan();
     let stack = Stack::builder().gateways(2).workers(2).disks();
