@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::programs::command;
-use crate::{Explain, Failure, Result, eventually};
+use crate::{Explain, Failure, Result, eventually, resident_kib};
 
 /// Lines of a log that are shown when a test fails: enough for the story of a start and an end.
 const SHOWN_LINES: usize = 60;
@@ -46,9 +46,8 @@ impl ProcessCell {
 
     /// Memory that the process holds; `None` while it does not run.
     pub(crate) fn resident_kib(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid.load(Ordering::Relaxed))).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.trim().trim_end_matches(" kB").trim().parse().ok()
+        let kib = resident_kib(self.pid.load(Ordering::Relaxed)).ok()?;
+        u64::try_from(kib).ok()
     }
 }
 
