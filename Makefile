@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run tests all check openapi figures
+.PHONY: help install run tests all check openapi figures soak
 
 # Where rustup puts cargo; a shell that was open while it was installed does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -35,3 +35,8 @@ figures: ## Measure posts/s, the time from a post to its event, and the memory o
 	@deploy/install.sh rust redis
 	cargo build --quiet --release --bin gateway --bin fanout-worker --bin figures
 	target/release/figures
+
+soak: ## Kill and cut everything, many times, and look whether anything was lost; FAULTS=F1,F3 BACKEND=sqlite COUNT_SCALE=0.1 SEED=
+	@deploy/install.sh rust redis postgres
+	cargo build --quiet --release --bin gateway --bin fanout-worker --bin soak
+	target/release/soak

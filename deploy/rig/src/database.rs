@@ -1,38 +1,162 @@
 //! A look into the database from outside, past the services.
 
-use std::path::Path;
+use std::collections::HashSet;
 
+use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use uuid::Uuid;
 
+use crate::evidence::{Digest, Position, Shown};
 use crate::{Failure, Result};
 
-/// The SQLite file of a stack, opened for reading.
+/// Makes a table of the rig's own in which a trigger notes who owns a partition, whenever that changes or something goes
+/// back. Commits of the same owner that go forward, nearly all, cost no row.
+const WATCH_SQLITE: &str = "
+    CREATE TABLE IF NOT EXISTS rig_positions (
+        number INTEGER PRIMARY KEY, partition INTEGER, stream_ms INTEGER, stream_counter INTEGER, fence INTEGER, owner TEXT);
+    CREATE TRIGGER IF NOT EXISTS rig_watch AFTER UPDATE ON cursors
+    WHEN OLD.fence <> NEW.fence OR OLD.owner <> NEW.owner
+        OR (NEW.stream_ms, NEW.stream_counter) < (OLD.stream_ms, OLD.stream_counter)
+    BEGIN
+        INSERT INTO rig_positions (partition, stream_ms, stream_counter, fence, owner)
+        VALUES (OLD.partition, OLD.stream_ms, OLD.stream_counter, OLD.fence, OLD.owner),
+               (NEW.partition, NEW.stream_ms, NEW.stream_counter, NEW.fence, NEW.owner);
+    END;";
+
+const WATCH_POSTGRES: &str = "
+    CREATE TABLE IF NOT EXISTS rig_positions (
+        number bigint GENERATED ALWAYS AS IDENTITY, partition bigint, stream_ms bigint, stream_counter bigint,
+        fence bigint, owner text);
+    CREATE OR REPLACE FUNCTION rig_note() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO rig_positions (partition, stream_ms, stream_counter, fence, owner)
+        VALUES (OLD.partition, OLD.stream_ms, OLD.stream_counter, OLD.fence, OLD.owner),
+               (NEW.partition, NEW.stream_ms, NEW.stream_counter, NEW.fence, NEW.owner);
+        RETURN NULL;
+    END $$;
+    CREATE OR REPLACE TRIGGER rig_watch AFTER UPDATE ON cursors FOR EACH ROW
+    WHEN (OLD.fence <> NEW.fence OR OLD.owner <> NEW.owner
+        OR (NEW.stream_ms, NEW.stream_counter) < (OLD.stream_ms, OLD.stream_counter))
+    EXECUTE FUNCTION rig_note();";
+
+/// The database of a stack.
 pub struct Database {
-    connection: SqliteConnection,
+    connection: Either,
+}
+
+enum Either {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+/// Runs the same expression on whichever connection it is.
+macro_rules! on {
+    ($database:expr, $connection:ident => $run:expr) => {
+        match &mut $database.connection {
+            Either::Sqlite($connection) => $run,
+            Either::Postgres($connection) => $run,
+        }
+    };
 }
 
 impl Database {
-    pub(crate) async fn open(file: &Path) -> Result<Self> {
-        let options = SqliteConnectOptions::new().filename(file).read_only(true);
-        let connection = options.connect().await?;
+    /// Opens the database at `url`, `sqlite://<path>` or `postgres://…`.
+    pub(crate) async fn open(url: &str) -> Result<Self> {
+        let connection = match url.strip_prefix("sqlite://") {
+            Some(file) => Either::Sqlite(SqliteConnectOptions::new().filename(file).connect().await?),
+            None => Either::Postgres(PgConnection::connect(url).await?),
+        };
         Ok(Self { connection })
     }
 
-    /// Fails with SQLite's own findings when the file is damaged.
+    /// Fails with what is wrong when the database is damaged, or its tables contradict each other.
     pub async fn check_integrity(&mut self) -> Result<()> {
-        let findings: Vec<String> =
-            sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut self.connection).await?;
-        if findings == ["ok"] {
-            Ok(())
-        } else {
-            Err(Failure::new(format!("the database is damaged: {}", findings.join("; "))))
+        if let Either::Sqlite(connection) = &mut self.connection {
+            let findings: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(connection).await?;
+            if findings != ["ok"] {
+                return Err(Failure::new(format!("the database is damaged: {}", findings.join("; "))));
+            }
+        }
+        let heads = "SELECT count(*) FROM room_heads h
+                     WHERE h.seq <> (SELECT count(*) FROM messages m WHERE m.room_id = h.room_id)";
+        match on!(self, connection => sqlx::query_scalar::<_, i64>(heads).fetch_one(connection).await?) {
+            0 => Ok(()),
+            wrong => Err(Failure::new(format!("{wrong} rooms have a head that is not the number of their messages"))),
         }
     }
 
     /// How many accepted entries were set aside because they could not be stored.
     pub async fn dead_letters(&mut self) -> Result<i64> {
-        Ok(sqlx::query_scalar("SELECT count(*) FROM dead_letters").fetch_one(&mut self.connection).await?)
+        let count = "SELECT count(*) FROM dead_letters";
+        Ok(on!(self, connection => sqlx::query_scalar(count).fetch_one(connection).await?))
+    }
+
+    /// How many messages are stored in all rooms.
+    pub async fn count_messages(&mut self) -> Result<i64> {
+        let count = "SELECT count(*) FROM messages";
+        Ok(on!(self, connection => sqlx::query_scalar(count).fetch_one(connection).await?))
+    }
+
+    /// The messages of a room, by their seqs.
+    pub async fn messages(&mut self, room: &str) -> Result<Vec<Shown>> {
+        let select = "SELECT m.seq, m.id, m.text FROM messages m JOIN rooms r ON r.id = m.room_id
+                      WHERE r.name = $1 AND r.deleted_on IS NULL ORDER BY m.seq";
+        let rows: Vec<(i64, Uuid, String)> =
+            on!(self, connection => sqlx::query_as(select).bind(room).fetch_all(connection).await?);
+        let shown = |(seq, id, text): (i64, Uuid, String)| Shown {
+            seq,
+            id,
+            text: Digest::of(&text),
+        };
+        Ok(rows.into_iter().map(shown).collect())
+    }
+
+    /// Those of `ids` that are stored.
+    pub(crate) async fn stored(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
+        // Hexadecimal digits only, so that the list can stand in the statement, which differs between the two.
+        let list: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
+        let found: Vec<Uuid> = match &mut self.connection {
+            Either::Sqlite(connection) => {
+                let list = list.join("',X'");
+                let select = format!("SELECT id FROM messages WHERE id IN (X'{list}')");
+                sqlx::query_scalar(AssertSqlSafe(select)).fetch_all(connection).await?
+            }
+            Either::Postgres(connection) => {
+                sqlx::query_scalar("SELECT id FROM messages WHERE id = ANY($1)")
+                    .bind(ids)
+                    .fetch_all(connection)
+                    .await?
+            }
+        };
+        Ok(found.into_iter().collect())
+    }
+
+    /// Begins to note each change of ownership, and each step back of a position.
+    pub(crate) async fn watch_positions(&mut self) -> Result<()> {
+        match &mut self.connection {
+            Either::Sqlite(connection) => sqlx::raw_sql(WATCH_SQLITE).execute(connection).await.map(drop)?,
+            Either::Postgres(connection) => sqlx::raw_sql(WATCH_POSTGRES).execute(connection).await.map(drop)?,
+        }
+        Ok(())
+    }
+
+    /// What was noted, and where all positions are now.
+    pub(crate) async fn positions(&mut self) -> Result<Vec<Position>> {
+        let noted = "SELECT partition, stream_ms, stream_counter, fence, owner FROM rig_positions ORDER BY number";
+        let now = "SELECT partition, stream_ms, stream_counter, fence, owner FROM cursors";
+        let mut positions = Vec::new();
+        for select in [noted, now] {
+            let rows: Vec<(i64, i64, i64, i64, String)> =
+                on!(self, connection => sqlx::query_as(select).fetch_all(connection).await?);
+            positions.extend(rows.into_iter().map(|(partition, ms, counter, fence, owner)| Position {
+                partition,
+                cursor: (ms, counter),
+                fence,
+                owner,
+            }));
+        }
+        Ok(positions)
     }
 
     /// The owner of each partition and how often it changed.
@@ -43,6 +167,10 @@ impl Database {
 
     /// Closes the connection, so that a service may checkpoint the file.
     pub async fn close(self) -> Result<()> {
-        Ok(self.connection.close().await?)
+        match self.connection {
+            Either::Sqlite(connection) => connection.close().await?,
+            Either::Postgres(connection) => connection.close().await?,
+        }
+        Ok(())
     }
 }

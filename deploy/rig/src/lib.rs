@@ -3,7 +3,13 @@
 //!
 //! ```text
 //! Stack ── RedisServer, Worker, Gateway…   each a Service: one program on one port, startable again
+//!   ├───── Link ── Proxy                   what lies between them, and may be cut, dark or slow
+//!   ├───── Disk                            what is below them, and may be slow, failing or full
 //!   └───── App ── EventStream              what an app does: calls, and a live stream of events
+//!
+//! Field ── Stack + Traffic + auditor       a stack under seeded load, watched
+//!   ├───── faults                          what strikes it
+//!   └───── evidence ──► oracle ──► report  what everybody saw, which promises that breaks, and the row of the table
 //! ```
 //!
 //! It knows the contract with apps, the command lines and the signals; it must not know how the services work inside,
@@ -12,28 +18,38 @@
 
 mod answer;
 mod app;
+mod auditor;
 mod browser;
 mod database;
+mod disk;
 mod eventually;
+pub mod evidence;
 mod failure;
+pub mod faults;
+pub mod field;
 mod gateway;
 mod ledger;
 mod memory;
+pub mod oracle;
 mod ports;
 mod postgres_server;
 mod programs;
+mod proxy;
 mod redis_server;
+pub mod report;
 mod service;
 mod sockets;
 mod sse;
 mod stack;
 mod stream_request;
+mod traffic;
 mod worker;
 
 pub use answer::Answer;
 pub use app::App;
 pub use browser::Browser;
 pub use database::Database;
+pub use disk::{Disk, Health};
 pub use eventually::eventually;
 pub use failure::{Explain, Failure, Result};
 pub use gateway::Gateway;
@@ -41,11 +57,13 @@ pub use ledger::{Ledger, check_dense};
 pub use memory::resident_kib;
 pub use postgres_server::PostgresServer;
 pub use programs::service_binary;
+pub use proxy::{Proxy, Weather};
 pub use redis_server::RedisServer;
 pub use reqwest::Method;
 pub use service::Service;
 pub use sockets::sockets_on_port;
 pub use sse::{Event, EventStream};
-pub use stack::{Builder, Stack};
+pub use stack::{Backend, Builder, Ends, Link, Stack};
 pub use stream_request::StreamRequest;
+pub use traffic::{Plan, Traffic};
 pub use worker::Worker;

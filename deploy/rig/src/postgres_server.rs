@@ -77,6 +77,18 @@ impl PostgresServer {
         format!("postgres://roomcast@127.0.0.1:{}/{name}", self.port)
     }
 
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// True until it is killed.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.service.pid().is_ok()
+    }
+
     /// A connection to look inside.
     pub async fn connect(&self, name: &str) -> Result<PgConnection> {
         Ok(PgConnection::connect(&self.url(name)).await?)

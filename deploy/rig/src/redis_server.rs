@@ -24,6 +24,11 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts a server with its files under `directory` and waits until it answers.
     pub async fn start(directory: &Path) -> Result<Self> {
+        Self::start_with(directory, &[]).await
+    }
+
+    /// The same with `environment` for its process.
+    pub(crate) async fn start_with(directory: &Path, environment: &[(String, String)]) -> Result<Self> {
         let data = directory.join("redis");
         fs::create_dir_all(&data)?;
         let port = free_port()?;
@@ -42,10 +47,25 @@ impl RedisServer {
         for argument in settings.into_iter().flatten() {
             service = service.argument(argument);
         }
+        for (variable, value) in environment {
+            service.set(variable, value);
+        }
         service.start()?;
         let mut server = Self { service, port };
         server.wait_ready().await?;
         Ok(server)
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// True until it is killed.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.service.pid().is_ok()
     }
 
     /// The URL for clients.
@@ -73,13 +93,18 @@ impl RedisServer {
     /// Entries that wait in the accept logs of all partitions.
     pub async fn waiting_entries(&self) -> Result<u64> {
         let mut connection = self.connect().await?;
-        let keys: Vec<String> = redis::cmd("KEYS").arg("chat:{*}:in").query_async(&mut connection).await?;
+        let keys = Self::accept_streams(&mut connection).await?;
         let mut total = 0;
         for key in keys {
             let length: u64 = redis::cmd("XLEN").arg(&key).query_async(&mut connection).await?;
             total += length;
         }
         Ok(total)
+    }
+
+    /// The names of the accept logs of all partitions.
+    pub(crate) async fn accept_streams(connection: &mut MultiplexedConnection) -> Result<Vec<String>> {
+        Ok(redis::cmd("KEYS").arg("chat:{*}:in").query_async(connection).await?)
     }
 
     /// Appends an entry that no gateway would write.
@@ -126,6 +151,14 @@ impl RedisServer {
             }
         }
         Ok(())
+    }
+
+    /// Memory it uses for data, in KiB.
+    pub async fn used_memory_kib(&self) -> Result<u64> {
+        let mut connection = self.connect().await?;
+        let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut connection).await?;
+        let used: Option<u64> = info.get("used_memory");
+        Ok(used.ok_or_else(|| Failure::new("Redis does not say how much memory it uses"))? / 1024)
     }
 
     /// Changes a setting of the running server.

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::programs::command;
-use crate::{Explain, Failure, Result, eventually};
+use crate::{Explain, Failure, Result, eventually, resident_kib};
 
 /// Lines of a log that are shown when a test fails: enough for the story of a start and an end.
 const SHOWN_LINES: usize = 60;
@@ -25,6 +27,28 @@ pub struct Service {
     environment: BTreeMap<String, String>,
     log: PathBuf,
     child: Option<Child>,
+    cell: ProcessCell,
+}
+
+/// Tells others the process of a service, whichever it is at the moment.
+#[derive(Clone)]
+pub(crate) struct ProcessCell {
+    name: String,
+    /// 0 while it does not run.
+    pid: Arc<AtomicU32>,
+}
+
+impl ProcessCell {
+    /// What messages call the service.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Memory that the process holds; `None` while it does not run.
+    pub(crate) fn resident_kib(&self) -> Option<u64> {
+        let kib = resident_kib(self.pid.load(Ordering::Relaxed)).ok()?;
+        u64::try_from(kib).ok()
+    }
 }
 
 impl Service {
@@ -38,6 +62,10 @@ impl Service {
             environment: BTreeMap::new(),
             log: directory.join(format!("{name}.log")),
             child: None,
+            cell: ProcessCell {
+                name: name.to_owned(),
+                pid: Arc::default(),
+            },
         }
     }
 
@@ -70,6 +98,11 @@ impl Service {
         child.map(Child::id).ok_or_else(|| Failure::new(format!("{} does not run", self.name)))
     }
 
+    /// Tells others the process, whichever it will be.
+    pub(crate) fn cell(&self) -> ProcessCell {
+        self.cell.clone()
+    }
+
     /// Starts the program; its output is appended to the log.
     pub fn start(&mut self) -> Result<()> {
         if self.child.is_some() {
@@ -87,13 +120,24 @@ impl Service {
             .stderr(log)
             .spawn()
             .explain(|| format!("cannot start {}", self.program.display()))?;
+        self.cell.pid.store(child.id(), Ordering::Relaxed);
         self.child = Some(child);
         Ok(())
+    }
+
+    /// Starts the program if it does not run, as a supervisor does; one that was paused goes on.
+    pub fn keep_running(&mut self) -> Result<()> {
+        if self.child.is_none() || self.check_runs().is_err() {
+            self.start()
+        } else {
+            self.resume()
+        }
     }
 
     /// SIGKILL; returns when the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().ok_or_else(|| Failure::new(format!("{} does not run", self.name)))?;
+        self.cell.pid.store(0, Ordering::Relaxed);
         child.kill()?;
         child.wait()?;
         Ok(())

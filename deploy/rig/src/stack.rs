@@ -1,40 +1,60 @@
 //! All processes of one installation, in a directory of their own.
 
+mod builder;
+mod links;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tempfile::TempDir;
 
-use crate::{App, Database, Explain as _, Failure, Gateway, RedisServer, Result, Worker};
+pub use self::builder::Builder;
+pub use self::links::{Ends, Link};
+use crate::disk::cut_power;
+use crate::{
+    App, Database, Disk, Explain as _, Gateway, Health, PostgresServer, RedisServer, Result, Worker, eventually,
+};
 
 /// How long the services may take until they are ready, also on a machine that is busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Settings of every gateway unless the test sets others: no limits, and passwords as in the specification's examples.
-const GATEWAY_SETTINGS: [(&str, &str); 8] = [
-    ("PASSWORD_MIN_LENGTH", "4"),
-    ("POST_PER_S", "0"),
-    ("LOGIN_PER_ACCOUNT", "0"),
-    ("LOGIN_PER_ADDRESS", "0"),
-    ("REGISTER_PER_ADDRESS", "0"),
-    ("STREAMS_PER_USER", "0"),
-    ("STREAMS_PER_ADDRESS", "0"),
-    ("FIRST_USER_IS_ADMIN", "true"),
-];
+/// How long a look at a gateway may take before the processes are looked after again.
+const GLANCE: Duration = Duration::from_secs(4);
 
-/// A Redis, one worker and one or more gateways on one database file.
+/// A Redis, and one or more workers and gateways on one database.
 ///
 /// Dropping it ends every process; after a panic it shows their logs.
 pub struct Stack {
     /// In the order in which they are dropped: those who use something go before it.
     pub gateways: Vec<Gateway>,
-    /// The worker.
+    /// The first worker.
     pub worker: Worker,
+    /// Further workers.
+    pub standbys: Vec<Worker>,
     /// The Redis they share.
     pub redis: RedisServer,
+    /// The Postgres they share, if they do not share an SQLite file.
+    pub postgres: Option<PostgresServer>,
+    /// The disk of Redis, if the stack was built with disks that can be made ill.
+    pub redis_disk: Option<Disk>,
+    /// The disk that all workers see.
+    pub worker_disk: Option<Disk>,
+    /// The proxied links, if the stack was built with them.
+    pub links: Vec<Link>,
+    database_url: String,
     worker_settings: Vec<(String, String)>,
     directory: TempDir,
+}
+
+/// What the installation keeps its messages in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// A file.
+    #[default]
+    Sqlite,
+    /// A server of its own.
+    Postgres,
 }
 
 impl Stack {
@@ -46,16 +66,41 @@ impl Stack {
     /// Begins a stack with other settings.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder {
-            gateways: 1,
-            gateway_settings: Vec::new(),
-            worker_settings: Vec::new(),
-        }
+        Builder::new()
     }
 
     /// Nobody in particular, at the first gateway.
     pub fn app(&self) -> Result<App> {
         App::at(&self.gateways[0].url())
+    }
+
+    /// Where clients find the gateways: through the links if there are some.
+    #[must_use]
+    pub fn doors(&self) -> Vec<String> {
+        let door = |number: usize, gateway: &Gateway| match self.link(Ends::Door(number)) {
+            Some(link) => format!("http://127.0.0.1:{}", link.proxy.port()),
+            None => gateway.url(),
+        };
+        self.gateways.iter().enumerate().map(|(number, gateway)| door(number, gateway)).collect()
+    }
+
+    /// The link between `ends`; `None` without proxies.
+    #[must_use]
+    pub fn link(&self, ends: Ends) -> Option<&Link> {
+        self.links.iter().find(|link| link.ends == ends)
+    }
+
+    /// All workers, the first one first.
+    pub fn workers(&mut self) -> impl Iterator<Item = &mut Worker> {
+        std::iter::once(&mut self.worker).chain(&mut self.standbys)
+    }
+
+    /// Worker `number`, counted from 0 and round.
+    pub fn worker_at(&mut self, number: usize) -> &mut Worker {
+        match number % (1 + self.standbys.len()) {
+            0 => &mut self.worker,
+            further => &mut self.standbys[further - 1],
+        }
     }
 
     /// The directory that holds everything: data, keys, logs.
@@ -70,14 +115,55 @@ impl Stack {
         signing_key_file(self.directory.path())
     }
 
-    /// Opens the database file for a look from outside.
+    /// Opens the database for a look from outside.
     pub async fn database(&self) -> Result<Database> {
-        Database::open(&database_file(self.directory.path())).await
+        Database::open(&self.database_url).await
+    }
+
+    /// Where the database is, past all links.
+    #[must_use]
+    pub fn database_url(&self) -> &str {
+        &self.database_url
     }
 
     /// Describes one more worker of this installation, called `name`. It is not started yet.
     pub fn another_worker(&self, name: &str) -> Result<Worker> {
         Worker::new(name, self.directory.path(), &self.worker_settings)
+    }
+
+    /// Kills Redis and takes from its files what was not on disk for certain, as a power cut does; returns how many bytes
+    /// that were. Needs a stack with disks.
+    pub fn cut_power_of_redis(&mut self) -> Result<u64> {
+        self.redis.kill()?;
+        cut_power(&self.directory.path().join("redis/appendonlydir"), "appendonly.aof")
+    }
+
+    /// Clears all links and disks, starts what does not run, also when it ends again meanwhile, and waits until everything is ready.
+    pub async fn mend(&mut self) -> Result<()> {
+        for link in &self.links {
+            link.proxy.heal();
+        }
+        for disk in [&self.redis_disk, &self.worker_disk].into_iter().flatten() {
+            disk.set(Health::default())?;
+        }
+        if !self.redis.runs() {
+            self.redis.restart().await?;
+        }
+        if let Some(postgres) = &mut self.postgres
+            && !postgres.runs()
+        {
+            postgres.restart().await?;
+        }
+        eventually(READY_WITHIN, "everything runs again", async || {
+            for worker in self.workers() {
+                worker.service.keep_running()?;
+            }
+            for gateway in &mut self.gateways {
+                gateway.service.keep_running()?;
+            }
+            try_join_all(self.gateways.iter_mut().map(|gateway| gateway.wait_ready(GLANCE))).await.map(drop)
+        })
+        .await
     }
 
     /// Waits until every gateway is ready and sees a worker alive.
@@ -88,79 +174,6 @@ impl Stack {
         ready.explain(|| self.worker.service.log_end())?;
         Ok(())
     }
-}
-
-/// A stack that is about to be started.
-pub struct Builder {
-    gateways: usize,
-    gateway_settings: Vec<(String, String)>,
-    worker_settings: Vec<(String, String)>,
-}
-
-impl Builder {
-    /// How many gateways; 1 unless said otherwise.
-    #[must_use]
-    pub fn gateways(mut self, count: usize) -> Self {
-        self.gateways = count;
-        self
-    }
-
-    /// Sets an environment variable of every gateway.
-    #[must_use]
-    pub fn gateway(mut self, variable: &str, value: &str) -> Self {
-        self.gateway_settings.push((variable.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Sets an environment variable of the worker.
-    #[must_use]
-    pub fn worker(mut self, variable: &str, value: &str) -> Self {
-        self.worker_settings.push((variable.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Starts everything and waits until it is ready.
-    pub async fn start(self) -> Result<Stack> {
-        if self.gateways == 0 {
-            return Err(Failure::new("a stack has at least one gateway"));
-        }
-        let directory = TempDir::with_prefix("roomcast-")?;
-        let path = directory.path();
-        let redis = RedisServer::start(path).await?;
-        let shared = [
-            ("DATABASE_URL".to_owned(), format!("sqlite://{}", database_file(path).display())),
-            ("REDIS_URL".to_owned(), redis.url()),
-            ("ROOMCAST_LOG_FORMAT".to_owned(), "text".to_owned()),
-        ];
-
-        let worker_settings = [&shared[..], &self.worker_settings].concat();
-        let mut worker = Worker::new("worker", path, &worker_settings)?;
-        worker.start()?;
-
-        let defaults = GATEWAY_SETTINGS.map(|(variable, value)| (variable.to_owned(), value.to_owned()));
-        let key = ("SIGNING_KEY_FILE".to_owned(), signing_key_file(path).display().to_string());
-        let settings = [&shared[..], &defaults, &[key], &self.gateway_settings].concat();
-        let mut gateways = Vec::new();
-        for number in 1..=self.gateways {
-            let mut gateway = Gateway::new(&format!("gateway-{number}"), path, &settings)?;
-            gateway.start()?;
-            gateways.push(gateway);
-        }
-
-        let mut stack = Stack {
-            gateways,
-            worker,
-            redis,
-            worker_settings,
-            directory,
-        };
-        stack.wait_ready().await?;
-        Ok(stack)
-    }
-}
-
-fn database_file(directory: &Path) -> PathBuf {
-    directory.join("roomcast.db")
 }
 
 fn signing_key_file(directory: &Path) -> PathBuf {

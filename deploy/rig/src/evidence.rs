@@ -1,0 +1,218 @@
+//! What a run leaves behind for the oracle: what clients did and saw, and what the database and Redis held.
+//!
+//! All times are durations since the run began, by one clock. Texts are kept as digests, so that a million messages fit
+//! into memory; every text of the rig's traffic is unique, so its digest names the post.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Stands for a text, or for a whole message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// The digest of `text`.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// How a post ended for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// 204 with this id.
+    Acknowledged(Uuid),
+    /// Every try was answered in a way that means: nothing was done.
+    Refused,
+    /// No answer, or one that leaves it open, and the client has given up.
+    Unknown,
+}
+
+/// One message that a client wanted to post, however often it tried.
+#[derive(Debug, Clone)]
+pub struct Post {
+    /// Number of the room.
+    pub room: usize,
+    /// Number of the sender; each posts one message after the other.
+    pub sender: usize,
+    /// Number of the message among the sender's.
+    pub number: u32,
+    /// The text.
+    pub text: Digest,
+    /// When the first try was sent.
+    pub sent: Duration,
+    /// When the outcome was known, or given up.
+    pub settled: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Tries after which it was open what had happened.
+    pub unknown_tries: u32,
+}
+
+/// A message as history, a stream or the database shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Place in the room.
+    pub seq: i64,
+    /// Identity.
+    pub id: Uuid,
+    /// The text.
+    pub text: Digest,
+}
+
+impl Shown {
+    /// Reads the message object of the contract; `None` if it is not one.
+    #[must_use]
+    pub fn read(message: &Value) -> Option<Self> {
+        Some(Self {
+            seq: message["seq"].as_i64()?,
+            id: message["id"].as_str()?.parse().ok()?,
+            text: Digest::of(message["message"].as_str()?),
+        })
+    }
+}
+
+/// A message that came over a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    /// What came.
+    pub shown: Shown,
+    /// The seq in the event's id.
+    pub cursor: i64,
+    /// When.
+    pub at: Duration,
+}
+
+/// One stream of a phone, from its `ready` to its end.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Number of the phone.
+    pub phone: usize,
+    /// Number of the room.
+    pub room: usize,
+    /// Number of the gateway.
+    pub gateway: usize,
+    /// The last seq the phone had, if it sent one as `Last-Event-ID`.
+    pub resumed_after: Option<i64>,
+    /// The position that `ready` named.
+    pub ready: i64,
+    /// The head that a `reset` named, if one came.
+    pub reset: Option<i64>,
+    /// The messages, as they came.
+    pub heard: Vec<Heard>,
+    /// Events that no gateway may send, as they came.
+    pub strange: Vec<String>,
+    /// When `ready` came.
+    pub opened: Duration,
+}
+
+/// What a phone had when the run was over.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// Number of the phone.
+    pub phone: usize,
+    /// Number of the room.
+    pub room: usize,
+    /// The last seq it saw, or started from.
+    pub last: i64,
+}
+
+/// A page of history that was read while the run went on.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Number of the room.
+    pub room: usize,
+    /// The messages, newest first.
+    pub page: Vec<Shown>,
+    /// When it was read.
+    pub at: Duration,
+}
+
+/// Somebody who left a room while a stream was open.
+#[derive(Debug, Clone, Copy)]
+pub struct Departure {
+    /// Number of the room.
+    pub room: usize,
+    /// When leaving was acknowledged.
+    pub left: Duration,
+    /// When the last message came.
+    pub last_heard: Option<Duration>,
+    /// When the stream ended; `None` if it still stood when the observer gave up.
+    pub ended: Option<Duration>,
+}
+
+/// A try of a post that took long, or a time in which a gateway could hardly be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hang {
+    /// Number of the gateway.
+    pub gateway: usize,
+    /// From when.
+    pub from: Duration,
+    /// Until when.
+    pub until: Duration,
+}
+
+/// One look at the table of cursors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// The partition.
+    pub partition: i64,
+    /// The read position in the accept log.
+    pub cursor: (i64, i64),
+    /// The number of the ownership.
+    pub fence: i64,
+    /// The worker that owns it.
+    pub owner: String,
+}
+
+/// Resident memory of a process, or used memory of Redis, in KiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemorySample {
+    /// Which process.
+    pub process: String,
+    /// How much.
+    pub kib: u64,
+}
+
+/// Everything the oracle looks at.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// What was posted.
+    pub posts: Vec<Post>,
+    /// Tries that took long until an answer or an error, or until the client had enough of it.
+    pub hangs: Vec<Hang>,
+    /// When the rig itself kept a gateway's clients in the dark.
+    pub dark_doors: Vec<Hang>,
+    /// Answers that should never come.
+    pub unexpected: Vec<String>,
+    /// What streams showed.
+    pub sessions: Vec<Session>,
+    /// How far each phone came.
+    pub arrivals: Vec<Arrival>,
+    /// History read meanwhile.
+    pub readings: Vec<Reading>,
+    /// Who left.
+    pub departures: Vec<Departure>,
+    /// The history of each room over HTTP afterwards, oldest first.
+    pub history: Vec<Vec<Shown>>,
+    /// The same from the database.
+    pub rows: Vec<Vec<Shown>>,
+    /// Positions as they were seen one after the other, of all partitions.
+    pub positions: Vec<Position>,
+    /// Messages that were acknowledged, and at that moment neither in the accept log nor in the database.
+    pub missing_between: Vec<Uuid>,
+    /// Memory at its highest.
+    pub memory: Vec<MemorySample>,
+    /// Accepted entries that were set aside.
+    pub dead_letters: i64,
+    /// How many of them the run itself put there, as poison.
+    pub poison: i64,
+    /// Entries left in the accept log when all was stored.
+    pub left_in_log: u64,
+}

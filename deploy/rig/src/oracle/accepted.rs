@@ -1,0 +1,90 @@
+//! What was accepted is there, once, and nothing else is (I1, I2, I9, I14).
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{Index, Invariant, Violation, name};
+use crate::evidence::{Evidence, Outcome};
+
+/// I1.
+pub(super) fn kept(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for post in &evidence.posts {
+        let Outcome::Acknowledged(id) = post.outcome else {
+            continue;
+        };
+        let places = index.places_of(post);
+        if places.iter().any(|(room, shown)| *room == post.room && shown.id == id) {
+            continue;
+        }
+        let (settled, what) = (post.settled, name(post));
+        let sentence = match places.first() {
+            None => format!("lost: {what} was acknowledged as {id} at {settled:?} and is not in history"),
+            Some((room, shown)) => format!("{what} was acknowledged as {id} and is {} of room {room}", shown.id),
+        };
+        found.push(Violation::new(Invariant::Kept, sentence));
+    }
+    found
+}
+
+/// I2, over HTTP and in the database.
+pub(super) fn once(evidence: &Evidence) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (source, rooms) in [("history", &evidence.history), ("the database", &evidence.rows)] {
+        let mut seen: HashMap<Uuid, (usize, i64)> = HashMap::new();
+        for (room, messages) in rooms.iter().enumerate() {
+            for shown in messages {
+                if let Some((other, seq)) = seen.insert(shown.id, (room, shown.seq)) {
+                    let sentence =
+                        format!("{} is in {source} at {other}/{seq} and again at {room}/{}", shown.id, shown.seq);
+                    found.push(Violation::new(Invariant::Once, sentence));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// I9.
+pub(super) fn converges(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for post in &evidence.posts {
+        let times = index.places_of(post).len();
+        let sentence = match post.outcome {
+            _ if times > 1 => format!("doubled: {} is in history {times} times", name(post)),
+            Outcome::Refused if times > 0 => format!("{} was refused and is in history", name(post)),
+            Outcome::Acknowledged(_) | Outcome::Refused | Outcome::Unknown => continue,
+        };
+        found.push(Violation::new(Invariant::Converges, sentence));
+    }
+    found
+}
+
+/// I14.
+pub(super) fn balanced(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut complain = |sentence| found.push(Violation::new(Invariant::Balanced, sentence));
+    for (room, history) in evidence.history.iter().enumerate() {
+        for shown in history.iter().filter(|shown| !index.posts.contains_key(&shown.text)) {
+            complain(format!("nobody posted what is at seq {} of room {room} ({})", shown.seq, shown.id));
+        }
+    }
+    for (room, (history, rows)) in evidence.history.iter().zip(&evidence.rows).enumerate() {
+        if history != rows {
+            complain(format!(
+                "history of room {room} has {} messages, the database {}, or they differ",
+                history.len(),
+                rows.len()
+            ));
+        }
+    }
+    if evidence.dead_letters != evidence.poison {
+        let (dead, poison) = (evidence.dead_letters, evidence.poison);
+        complain(format!("{dead} entries were set aside where {poison} were poison"));
+    }
+    if evidence.left_in_log > 0 {
+        complain(format!("{} entries are left in the accept log when all is stored", evidence.left_in_log));
+    }
+    found
+}

@@ -1,0 +1,75 @@
+//! The one order of a room (I3, I4, I5).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Index, Invariant, Violation, name};
+use crate::evidence::{Evidence, Outcome, Post};
+
+/// I3, in history and in the database.
+pub(super) fn dense(evidence: &Evidence) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (source, rooms) in [("history", &evidence.history), ("the database", &evidence.rows)] {
+        for (room, messages) in rooms.iter().enumerate() {
+            let broken = (1..).zip(messages).find(|(expected, shown)| shown.seq != *expected);
+            if let Some((expected, shown)) = broken {
+                let sentence = format!("room {room} has seq {} instead of {expected} in {source}", shown.seq);
+                found.push(Violation::new(Invariant::Dense, sentence));
+            }
+        }
+    }
+    found
+}
+
+/// I4: from the last message to the first, nothing may have been sent after the answer to what stands behind it.
+pub(super) fn happens_before(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for history in &evidence.history {
+        // The earliest acknowledged one of those that stand behind.
+        let mut earliest: Option<(Duration, &Post)> = None;
+        for shown in history.iter().rev() {
+            let Some(post) = index.posts.get(&shown.text).copied() else {
+                continue;
+            };
+            if let Some((settled, before)) = earliest
+                && settled < post.sent
+            {
+                let sentence = format!(
+                    "{} was acknowledged at {settled:?} and stands behind {}, sent at {:?}",
+                    name(before),
+                    name(post),
+                    post.sent
+                );
+                found.push(Violation::new(Invariant::HappensBefore, sentence));
+            }
+            let is_acknowledged = matches!(post.outcome, Outcome::Acknowledged(_));
+            if is_acknowledged && earliest.is_none_or(|(settled, _)| post.settled < settled) {
+                earliest = Some((post.settled, post));
+            }
+        }
+    }
+    found
+}
+
+/// I5: by the senders' own numbers, without any clock.
+pub(super) fn sender_order(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
+    let mut by_sender: HashMap<(usize, usize), Vec<&Post>> = HashMap::new();
+    for post in evidence.posts.iter().filter(|post| matches!(post.outcome, Outcome::Acknowledged(_))) {
+        by_sender.entry((post.room, post.sender)).or_default().push(post);
+    }
+    let mut found = Vec::new();
+    for mut posts in by_sender.into_values() {
+        posts.sort_unstable_by_key(|post| post.number);
+        let placed: Vec<_> = posts.iter().filter_map(|post| Some((index.seq_of(post)?, post))).collect();
+        for pair in placed.windows(2) {
+            let [(seq, earlier), (next, later)] = pair else {
+                continue;
+            };
+            if next <= seq {
+                let sentence = format!("{} has seq {seq} and the later {} has {next}", name(earlier), name(later));
+                found.push(Violation::new(Invariant::SenderOrder, sentence));
+            }
+        }
+    }
+    found
+}

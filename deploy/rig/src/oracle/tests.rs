@@ -1,0 +1,314 @@
+//! Each promise is broken once on paper: an oracle that cannot fail proves nothing.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::evidence::{Arrival, Departure, Hang, Heard, MemorySample, Outcome, Position, Reading, Session};
+
+const BOUNDS: Bounds = Bounds {
+    removal: Duration::from_secs(1),
+    memory_kib: 1_000,
+    post: Duration::from_secs(5),
+};
+
+const fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn text(number: u32) -> Digest {
+    Digest::of(&format!("message {number}"))
+}
+
+fn id(number: u32) -> Uuid {
+    Uuid::from_u128(number.into())
+}
+
+fn shown(number: u32) -> Shown {
+    Shown {
+        seq: number.into(),
+        id: id(number),
+        text: text(number),
+    }
+}
+
+fn post(number: u32) -> Post {
+    Post {
+        room: 0,
+        sender: 0,
+        number,
+        text: text(number),
+        sent: at(u64::from(number) * 10),
+        settled: at(u64::from(number) * 10 + 1),
+        outcome: Outcome::Acknowledged(id(number)),
+        unknown_tries: 0,
+    }
+}
+
+fn heard(number: u32) -> Heard {
+    Heard {
+        shown: shown(number),
+        cursor: number.into(),
+        at: at(100),
+    }
+}
+
+fn session(ready: i64, resumed_after: Option<i64>, numbers: std::ops::RangeInclusive<u32>) -> Session {
+    Session {
+        phone: 0,
+        room: 0,
+        gateway: 0,
+        resumed_after,
+        ready,
+        reset: None,
+        heard: numbers.map(heard).collect(),
+        strange: Vec::new(),
+        opened: at(0),
+    }
+}
+
+fn position(cursor: i64, fence: i64, owner: &str) -> Position {
+    Position {
+        partition: 3,
+        cursor: (cursor, 0),
+        fence,
+        owner: owner.to_owned(),
+    }
+}
+
+fn hang(gateway: usize, time: std::ops::Range<u64>) -> Hang {
+    Hang {
+        gateway,
+        from: at(time.start),
+        until: at(time.end),
+    }
+}
+
+/// Five messages in one room, the last one of unknown outcome, and all is well.
+fn healthy() -> Evidence {
+    let mut posts: Vec<Post> = (1..=5).map(post).collect();
+    posts[4].outcome = Outcome::Unknown;
+    let history: Vec<Shown> = (1..=5).map(shown).collect();
+    Evidence {
+        posts,
+        hangs: vec![hang(0, 3..11)],
+        dark_doors: vec![hang(0, 1..5)],
+        unexpected: Vec::new(),
+        sessions: vec![session(0, None, 1..=3), session(3, Some(3), 4..=5)],
+        arrivals: vec![Arrival {
+            phone: 0,
+            room: 0,
+            last: 5,
+        }],
+        readings: vec![Reading {
+            room: 0,
+            page: vec![shown(3), shown(2)],
+            at: at(40),
+        }],
+        departures: vec![Departure {
+            room: 0,
+            left: at(10),
+            last_heard: Some(at(9)),
+            ended: Some(at(10)),
+        }],
+        rows: vec![history.clone()],
+        history: vec![history],
+        positions: vec![position(1, 1, "a"), position(5, 1, "a"), position(5, 2, "b")],
+        missing_between: Vec::new(),
+        memory: vec![MemorySample {
+            process: "gateway".to_owned(),
+            kib: 1_000,
+        }],
+        dead_letters: 0,
+        poison: 0,
+        left_in_log: 0,
+    }
+}
+
+/// The invariants that are found broken after `change`.
+fn broken(change: impl FnOnce(&mut Evidence)) -> BTreeSet<Invariant> {
+    let mut evidence = healthy();
+    change(&mut evidence);
+    judge(&evidence, &BOUNDS).into_iter().map(|violation| violation.invariant).collect()
+}
+
+/// Changes history and the database alike.
+fn rewrite(evidence: &mut Evidence, change: impl Fn(&mut Vec<Shown>)) {
+    change(&mut evidence.history[0]);
+    change(&mut evidence.rows[0]);
+}
+
+/// Gives the messages at two places each other's seq.
+fn swap(history: &mut [Shown], one: usize, other: usize) {
+    history.swap(one, other);
+    for (seq, shown) in (1..).zip(history) {
+        shown.seq = seq;
+    }
+}
+
+#[test]
+fn a_healthy_run_is_found_healthy() {
+    assert_eq!(judge(&healthy(), &BOUNDS), []);
+    // An unknown outcome may as well have come to nothing.
+    let without = broken(|evidence| {
+        rewrite(evidence, |history| {
+            let _ = history.pop();
+        });
+        evidence.sessions[1].heard.pop();
+        evidence.arrivals[0].last = 4;
+    });
+    assert_eq!(without, BTreeSet::new());
+}
+
+#[test]
+fn a_lost_message_is_found() {
+    let found = broken(|evidence| {
+        rewrite(evidence, |history| {
+            history.remove(1);
+        });
+    });
+    assert!(found.is_superset(&[Invariant::Kept, Invariant::Dense].into()), "{found:?}");
+    let other_id = broken(|evidence| rewrite(evidence, |history| history[1].id = id(99)));
+    assert!(other_id.contains(&Invariant::Kept), "{other_id:?}");
+}
+
+#[test]
+fn a_doubled_message_is_found() {
+    let again = broken(|evidence| rewrite(evidence, |history| history.push(Shown { seq: 6, ..shown(2) })));
+    assert!(again.is_superset(&[Invariant::Once, Invariant::Converges].into()), "{again:?}");
+    let under_another_id = broken(|evidence| {
+        let double = Shown {
+            seq: 6,
+            id: id(99),
+            text: text(5),
+        };
+        rewrite(evidence, |history| history.push(double));
+    });
+    assert!(under_another_id.contains(&Invariant::Converges), "{under_another_id:?}");
+}
+
+#[test]
+fn a_hole_in_the_numbers_is_found() {
+    let found = broken(|evidence| rewrite(evidence, |history| history[4].seq = 7));
+    assert!(found.contains(&Invariant::Dense), "{found:?}");
+}
+
+#[test]
+fn a_wrong_order_is_found_by_the_clock_and_by_the_numbers() {
+    let found = broken(|evidence| rewrite(evidence, |history| swap(history, 1, 2)));
+    assert!(found.is_superset(&[Invariant::HappensBefore, Invariant::SenderOrder].into()), "{found:?}");
+    // Of two senders only the clock can tell.
+    let of_two = broken(|evidence| {
+        evidence.posts[2].sender = 1;
+        rewrite(evidence, |history| swap(history, 1, 2));
+    });
+    assert!(
+        of_two.contains(&Invariant::HappensBefore) && !of_two.contains(&Invariant::SenderOrder),
+        "{of_two:?}"
+    );
+    // And of two at the same time nobody can.
+    let at_once = broken(|evidence| {
+        evidence.posts[2].sender = 1;
+        evidence.posts[2].sent = evidence.posts[1].sent;
+        evidence.sessions.clear();
+        evidence.readings.clear();
+        rewrite(evidence, |history| swap(history, 1, 2));
+    });
+    assert_eq!(at_once, BTreeSet::new());
+}
+
+#[test]
+fn history_that_changed_behind_a_reader_is_found() {
+    let found = broken(|evidence| evidence.readings[0].page[0].id = id(99));
+    assert_eq!(found, [Invariant::Unchanging].into());
+    let hole = broken(|evidence| evidence.readings[0].page = vec![shown(4), shown(2)]);
+    assert_eq!(hole, [Invariant::Unchanging].into());
+}
+
+#[test]
+fn a_stream_with_a_hole_a_double_or_a_false_start_is_found() {
+    let only = [Invariant::Contiguous].into();
+    assert_eq!(
+        broken(|evidence| {
+            evidence.sessions[0].heard.remove(1);
+        }),
+        only
+    );
+    assert_eq!(broken(|evidence| evidence.sessions[0].heard.push(heard(3))), only);
+    assert_eq!(broken(|evidence| evidence.sessions[1].ready = 2), only);
+    assert_eq!(broken(|evidence| evidence.sessions[1].heard[0].cursor = 3), only);
+    assert_eq!(broken(|evidence| evidence.arrivals[0].last = 4), only);
+    // An explicit reset is no hole.
+    let reset = broken(|evidence| {
+        evidence.sessions[1].resumed_after = Some(1);
+        evidence.sessions[1].reset = Some(3);
+    });
+    assert_eq!(reset, BTreeSet::new());
+}
+
+#[test]
+fn what_was_heard_and_is_not_in_history_is_found() {
+    let found = broken(|evidence| evidence.sessions[0].heard[1].shown.text = text(99));
+    assert_eq!(found, [Invariant::NoGhosts].into());
+    let beyond = broken(|evidence| evidence.sessions[1].heard.push(heard(6)));
+    assert!(beyond.contains(&Invariant::NoGhosts), "{beyond:?}");
+}
+
+#[test]
+fn a_refused_message_that_is_there_is_found() {
+    assert_eq!(broken(|evidence| evidence.posts[4].outcome = Outcome::Refused), [Invariant::Converges].into());
+}
+
+#[test]
+fn what_the_rig_saw_on_the_way_is_judged() {
+    assert_eq!(broken(|evidence| evidence.missing_between.push(id(2))), [Invariant::LogKeeps].into());
+    assert_eq!(broken(|evidence| evidence.positions.push(position(4, 2, "b"))), [Invariant::OnlyForward].into());
+    assert_eq!(broken(|evidence| evidence.positions.push(position(6, 1, "a"))), [Invariant::OnlyForward].into());
+    assert_eq!(broken(|evidence| evidence.positions.push(position(6, 2, "a"))), [Invariant::OneOwner].into());
+    assert_eq!(broken(|evidence| evidence.memory[0].kib = 1_001), [Invariant::MemoryBounded].into());
+}
+
+#[test]
+fn a_post_that_hangs_or_is_answered_out_of_contract_is_found() {
+    let only = [Invariant::Demand].into();
+    assert_eq!(broken(|evidence| evidence.hangs.push(hang(0, 20..26))), only);
+    // As long as is allowed, and no longer.
+    assert_eq!(broken(|evidence| evidence.hangs.push(hang(0, 20..25))), BTreeSet::new());
+    assert_eq!(broken(|evidence| evidence.hangs[0].gateway = 1), only);
+    assert_eq!(broken(|evidence| evidence.dark_doors[0].until = at(2)), only);
+    assert_eq!(broken(|evidence| evidence.unexpected.push("500".to_owned())), only);
+}
+
+#[test]
+fn an_account_that_does_not_balance_is_found() {
+    let only = [Invariant::Balanced].into();
+    assert_eq!(broken(|evidence| evidence.dead_letters = 1), only);
+    assert_eq!(broken(|evidence| evidence.left_in_log = 1), only);
+    assert_eq!(
+        broken(|evidence| {
+            let _ = evidence.rows[0].pop();
+        }),
+        only
+    );
+    assert_eq!(
+        broken(|evidence| {
+            evidence.posts.remove(4);
+        }),
+        only
+    );
+}
+
+#[test]
+fn whoever_hears_a_room_after_leaving_it_is_found() {
+    let only = [Invariant::LeftIsLeft].into();
+    assert_eq!(broken(|evidence| evidence.departures[0].last_heard = Some(at(12))), only);
+    assert_eq!(broken(|evidence| evidence.departures[0].ended = Some(at(12))), only);
+    assert_eq!(broken(|evidence| evidence.departures[0].ended = None), only);
+}
+
+#[test]
+fn a_forged_line_is_found() {
+    let found = broken(|evidence| evidence.sessions[0].strange.push("event: bye".to_owned()));
+    assert_eq!(found, [Invariant::NoForgery].into());
+}

@@ -1,0 +1,225 @@
+//! What a stack consists of, and starting it.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::{Backend, Ends, Link, Stack, signing_key_file};
+use crate::{Disk, Failure, Gateway, PostgresServer, RedisServer, Result, Worker};
+
+/// Settings of every gateway unless the test sets others: no limits, and passwords as in the specification's examples.
+const GATEWAY_SETTINGS: [(&str, &str); 8] = [
+    ("PASSWORD_MIN_LENGTH", "4"),
+    ("POST_PER_S", "0"),
+    ("LOGIN_PER_ACCOUNT", "0"),
+    ("LOGIN_PER_ADDRESS", "0"),
+    ("REGISTER_PER_ADDRESS", "0"),
+    ("STREAMS_PER_USER", "0"),
+    ("STREAMS_PER_ADDRESS", "0"),
+    ("FIRST_USER_IS_ADMIN", "true"),
+];
+
+/// The database in a Postgres.
+const DATABASE: &str = "roomcast";
+
+type Settings = Vec<(String, String)>;
+
+/// A stack that is about to be started.
+pub struct Builder {
+    gateways: usize,
+    workers: usize,
+    has_links: bool,
+    has_disks: bool,
+    backend: Backend,
+    gateway_settings: Settings,
+    worker_settings: Settings,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            gateways: 1,
+            workers: 1,
+            has_links: false,
+            has_disks: false,
+            backend: Backend::default(),
+            gateway_settings: Vec::new(),
+            worker_settings: Vec::new(),
+        }
+    }
+
+    /// How many gateways; 1 unless said otherwise.
+    #[must_use]
+    pub fn gateways(mut self, count: usize) -> Self {
+        self.gateways = count;
+        self
+    }
+
+    /// How many workers; 1 unless said otherwise.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// What messages are kept in; an SQLite file unless said otherwise.
+    #[must_use]
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Puts a proxy into every link: clients to gateways, and gateways and workers to Redis and Postgres.
+    #[must_use]
+    pub fn links(mut self) -> Self {
+        self.has_links = true;
+        self
+    }
+
+    /// Sets an environment variable of every gateway.
+    #[must_use]
+    pub fn gateway(mut self, variable: &str, value: &str) -> Self {
+        self.gateway_settings.push((variable.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets an environment variable of every worker.
+    #[must_use]
+    pub fn worker(mut self, variable: &str, value: &str) -> Self {
+        self.worker_settings.push((variable.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Gives Redis and the workers disks that can be made slow, failing or full.
+    #[must_use]
+    pub fn disks(mut self) -> Self {
+        self.has_disks = true;
+        self
+    }
+
+    /// Starts everything and waits until it is ready.
+    pub async fn start(self) -> Result<Stack> {
+        if self.gateways == 0 || self.workers == 0 {
+            return Err(Failure::new("a stack has at least one gateway and one worker"));
+        }
+        let directory = TempDir::with_prefix("roomcast-")?;
+        let path = directory.path();
+        let disk = |of: &str| self.has_disks.then(|| Disk::new(path, of)).transpose();
+        let (redis_disk, worker_disk) = (disk("redis")?, disk("workers")?);
+        let redis = RedisServer::start_with(path, &settings_of(redis_disk.as_ref())).await?;
+        let postgres = match self.backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(PostgresServer::start(path).await?),
+        };
+        let database_url = match &postgres {
+            None => format!("sqlite://{}", path.join("roomcast.db").display()),
+            Some(postgres) => postgres.create_database(DATABASE).await?,
+        };
+        let mut site = Site {
+            path,
+            redis_port: redis.port(),
+            postgres_port: postgres.as_ref().map(PostgresServer::port),
+            settings: vec![
+                ("DATABASE_URL".to_owned(), database_url.clone()),
+                ("REDIS_URL".to_owned(), redis.url()),
+                ("ROOMCAST_LOG_FORMAT".to_owned(), "text".to_owned()),
+            ],
+            links: self.has_links.then(Vec::new),
+        };
+        let of_workers = [&self.worker_settings[..], &settings_of(worker_disk.as_ref())].concat();
+        let mut workers = site.start_workers(self.workers, &of_workers).await?;
+        let gateways = site.start_gateways(self.gateways, &self.gateway_settings).await?;
+        let worker_settings = [&site.settings[..], &of_workers].concat();
+        let mut stack = Stack {
+            gateways,
+            worker: workers.remove(0),
+            standbys: workers,
+            redis,
+            postgres,
+            redis_disk,
+            worker_disk,
+            links: site.links.unwrap_or_default(),
+            database_url,
+            worker_settings,
+            directory,
+        };
+        stack.wait_ready().await?;
+        Ok(stack)
+    }
+}
+
+/// What leads a process to its disk; nothing without one.
+fn settings_of(disk: Option<&Disk>) -> Settings {
+    disk.map(|disk| disk.settings().to_vec()).unwrap_or_default()
+}
+
+/// Where the services of a stack are started, and what all of them are told.
+struct Site<'a> {
+    path: &'a Path,
+    redis_port: u16,
+    postgres_port: Option<u16>,
+    settings: Settings,
+    /// The proxied links so far; `None` if there are to be none.
+    links: Option<Vec<Link>>,
+}
+
+impl Site<'_> {
+    async fn start_workers(&mut self, count: usize, settings: &[(String, String)]) -> Result<Vec<Worker>> {
+        let mut workers = Vec::new();
+        for number in 0..count {
+            let ways = self.ways(Ends::WorkerRedis(number), Ends::WorkerPostgres(number)).await?;
+            let settings = [&self.settings, settings, &ways].concat();
+            // The first one keeps the name it has when it is alone.
+            let name = if number == 0 {
+                "worker".to_owned()
+            } else {
+                format!("worker-{}", number + 1)
+            };
+            let mut worker = Worker::new(&name, self.path, &settings)?;
+            worker.start()?;
+            workers.push(worker);
+        }
+        Ok(workers)
+    }
+
+    async fn start_gateways(&mut self, count: usize, settings: &[(String, String)]) -> Result<Vec<Gateway>> {
+        let defaults = GATEWAY_SETTINGS.map(|(variable, value)| (variable.to_owned(), value.to_owned()));
+        let key = ("SIGNING_KEY_FILE".to_owned(), signing_key_file(self.path).display().to_string());
+        let mut gateways = Vec::new();
+        for number in 0..count {
+            let ways = self.ways(Ends::GatewayRedis(number), Ends::GatewayPostgres(number)).await?;
+            let settings = [
+                &self.settings[..],
+                &defaults,
+                std::slice::from_ref(&key),
+                settings,
+                &ways,
+            ]
+            .concat();
+            let mut gateway = Gateway::new(&format!("gateway-{}", number + 1), self.path, &settings)?;
+            gateway.start()?;
+            if let Some(links) = &mut self.links {
+                links.push(Link::to(gateway.port(), Ends::Door(number)).await?);
+            }
+            gateways.push(gateway);
+        }
+        Ok(gateways)
+    }
+
+    /// The settings that lead one service over links of its own; none without links.
+    async fn ways(&mut self, redis: Ends, postgres: Ends) -> Result<Settings> {
+        let Some(links) = &mut self.links else {
+            return Ok(Vec::new());
+        };
+        let link = Link::to(self.redis_port, redis).await?;
+        let mut settings = vec![("REDIS_URL".to_owned(), format!("redis://127.0.0.1:{}", link.proxy.port()))];
+        links.push(link);
+        if let Some(port) = self.postgres_port {
+            let link = Link::to(port, postgres).await?;
+            let url = format!("postgres://roomcast@127.0.0.1:{}/{DATABASE}", link.proxy.port());
+            settings.push(("DATABASE_URL".to_owned(), url));
+            links.push(link);
+        }
+        Ok(settings)
+    }
+}

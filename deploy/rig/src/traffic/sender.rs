@@ -1,0 +1,152 @@
+//! Somebody who posts one message after the other, as a phone does: an answer that does not come is asked for again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::book::Book;
+use super::words::text_of;
+use crate::evidence::{Digest, Hang, Outcome, Post};
+use crate::{Answer, App, Result};
+
+/// How long a client waits for an answer. Over the 5 s within which the product promises one.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// What takes this long is written down.
+const SLOW: Duration = Duration::from_secs(5);
+/// How long a message is tried again before its sender gives it up.
+const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
+/// Pause before a message is tried again.
+const AGAIN_AFTER: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(400);
+/// How far a sender that was held up may be behind its pace: it does not make up for a whole outage at once.
+const BEHIND_AT_MOST: Duration = Duration::from_millis(500);
+
+/// One sender in one room.
+pub(super) struct Sender {
+    pub(super) seed: u64,
+    pub(super) number: usize,
+    pub(super) room: usize,
+    /// The same user at every gateway.
+    pub(super) doors: Vec<App>,
+    /// Mean time between two posts.
+    pub(super) pace: Duration,
+    /// Share of messages with an idempotency key.
+    pub(super) keyed: f64,
+    pub(super) rng: StdRng,
+    pub(super) book: Arc<Book>,
+}
+
+/// How one try ended.
+enum Try {
+    Acknowledged(Uuid),
+    /// Nothing was done.
+    Refused,
+    Unknown,
+}
+
+impl Sender {
+    /// Posts until `stop`; the message in hand is finished first.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut due = Instant::now();
+        for number in 0.. {
+            // Exponential gaps: the posts of all senders together come at random.
+            due += self.pace.mul_f64(-f64::ln(self.rng.random_range(0.001..1.0)));
+            due = due.max(Instant::now().checked_sub(BEHIND_AT_MOST).unwrap_or(due));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep_until(due) => {}
+            }
+            let post = self.post(number).await;
+            if !self.book.post(post) {
+                return;
+            }
+        }
+    }
+
+    /// Posts message `number`, with a key as often as needed, without one once.
+    async fn post(&mut self, number: u32) -> Post {
+        let text = text_of(self.seed, self.number, number);
+        let key = self.rng.random_bool(self.keyed).then(|| format!("{}-{}-{number}", self.seed, self.number));
+        let sent = self.book.now();
+        let mut post = Post {
+            room: self.room,
+            sender: self.number,
+            number,
+            text: Digest::of(&text),
+            sent,
+            settled: sent,
+            outcome: Outcome::Refused,
+            unknown_tries: 0,
+        };
+        loop {
+            let ended = self.try_once(&text, key.as_deref()).await;
+            post.settled = self.book.now();
+            match ended {
+                Try::Acknowledged(id) => {
+                    post.outcome = Outcome::Acknowledged(id);
+                    return post;
+                }
+                Try::Refused => {}
+                Try::Unknown => {
+                    post.outcome = Outcome::Unknown;
+                    post.unknown_tries += 1;
+                }
+            }
+            if key.is_none() || post.settled > sent + GIVE_UP_AFTER {
+                return post;
+            }
+            sleep(self.rng.random_range(AGAIN_AFTER)).await;
+        }
+    }
+
+    async fn try_once(&mut self, text: &str, key: Option<&str>) -> Try {
+        let gateway = self.rng.random_range(0..self.doors.len());
+        let door = &self.doors[gateway];
+        let path = format!("/chat/{}/message", super::room_name(self.room));
+        let mut request = door.request(Method::POST, &path).json(&json!({"message": text})).timeout(ANSWER_WITHIN);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        let from = self.book.now();
+        let answer = match request.send().await {
+            Ok(response) => Answer::read(response).await,
+            // The request was not sent.
+            Err(error) if error.is_connect() => return Try::Refused,
+            Err(error) => Err(error.into()),
+        };
+        let until = self.book.now();
+        if until.saturating_sub(from) >= SLOW {
+            self.book.hang(Hang { gateway, from, until });
+        }
+        match read(answer) {
+            Ok(ended) => ended,
+            Err(unexpected) => {
+                self.book.unexpected(format!("a post got {unexpected}"));
+                Try::Refused
+            }
+        }
+    }
+}
+
+/// What an answer means for the message; an error for one that should never come.
+fn read(answer: Result<Answer>) -> std::result::Result<Try, String> {
+    let Ok(answer) = answer else {
+        return Ok(Try::Unknown);
+    };
+    let id = answer.header("message-id").and_then(|id| id.parse().ok());
+    match (answer.status(), id) {
+        (204, Some(id)) => Ok(Try::Acknowledged(id)),
+        (503, _) => match answer.expect_error_shape() {
+            Ok(problem) if problem["code"] == "outcome_unknown" => Ok(Try::Unknown),
+            Ok(_) => Ok(Try::Refused),
+            Err(failure) => Err(failure.to_string()),
+        },
+        _ => Err(answer.to_string()),
+    }
+}

@@ -1,0 +1,95 @@
+//! A slice of the matrix of faults, short enough for every run of the tests: seeded traffic, everything is killed and cut
+//! at least once, and the oracle judges all of it. `make soak` runs the whole matrix.
+//!
+//! The seed is fixed, so that a run that fails can be repeated; `ROOMCAST_SEED` sets another one.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a step that fails is a test that fails, and unwrap says where"
+)]
+
+use std::time::Duration;
+
+use rig::faults::{self, Fault};
+use rig::field::{Field, Outcome};
+use rig::oracle::{Bounds, Invariant};
+use rig::{Backend, Plan, Stack};
+
+/// Times are for the matrix, which has the machine for itself. Beside other tests only a hang is a failure.
+const BOUNDS: Bounds = Bounds {
+    removal: Duration::from_secs(9),
+    memory_kib: 400 * 1024,
+    post: Duration::from_millis(7_900),
+};
+
+fn plan() -> Plan {
+    let seed = std::env::var("ROOMCAST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_126);
+    Plan {
+        per_second: 150.0,
+        rooms: 8,
+        ..Plan::full(seed)
+    }
+}
+
+fn assert_kept(outcome: &Outcome, seed: u64) {
+    let sentences: Vec<String> = outcome.violations.iter().take(20).map(ToString::to_string).collect();
+    assert!(
+        sentences.is_empty(),
+        "ROOMCAST_SEED={seed}: {} violations, evidence in {:?}\n{}",
+        outcome.violations.len(),
+        outcome.dump,
+        sentences.join("\n")
+    );
+}
+
+/// Kills, cuts and losses of every kind, one after the other, under one traffic.
+async fn a_bit_of_everything(backend: Backend) {
+    let plan = plan();
+    let stack = Stack::builder().gateways(2).workers(2).links().disks().backend(backend);
+    let mut field = Field::open(stack, plan).await.unwrap();
+    let mix = [
+        (Fault::WorkerKilled, 4),
+        (Fault::GatewayKilled, 3),
+        (Fault::RepliesLost, 15),
+        (Fault::RedisKilled, 2),
+        (Fault::WorkerPaused, 1),
+        (Fault::DatabaseKilled, 1),
+        (Fault::NotificationsDropped, 3),
+        (Fault::Poison, 3),
+    ];
+    for (fault, count) in mix {
+        fault.strike(&mut field, count).await.unwrap();
+        field.stack.mend().await.unwrap();
+    }
+    let outcome = field.conclude(&BOUNDS).await.unwrap();
+    assert!(outcome.evidence.posts.len() > 500, "only {} posts", outcome.evidence.posts.len());
+    assert_kept(&outcome, plan.seed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bit_of_everything_breaks_nothing_on_sqlite() {
+    a_bit_of_everything(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bit_of_everything_breaks_nothing_on_postgres() {
+    a_bit_of_everything(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_syncs_too_seldom_is_found_out() {
+    let plan = plan();
+    let stack = Stack::builder().gateways(2).workers(2).disks();
+    let mut field = Field::open(stack, plan).await.unwrap();
+    Fault::Control.strike(&mut field, 1).await.unwrap();
+    let outcome = field.conclude(&BOUNDS).await.unwrap();
+    let lost = outcome.violations.iter().filter(|violation| violation.invariant == Invariant::Kept).count();
+    assert!(lost > 0, "ROOMCAST_SEED={}: the oracle found {:?}", plan.seed, outcome.violations);
+}
+
+#[test]
+fn every_fault_has_a_code_of_its_own() {
+    for fault in faults::ALL {
+        assert_eq!(fault.code().parse::<Fault>().unwrap(), fault);
+    }
+}
