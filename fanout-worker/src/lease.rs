@@ -7,9 +7,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script, SetExpiry, SetOptions};
-use shared::bus::WORKER_LEASE;
+use shared::bus::{Link, WORKER_LEASE};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -35,7 +34,7 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 
 /// Held while this worker is the active one.
 pub struct Lease {
-    connection: ConnectionManager,
+    connection: Link,
     name: String,
     lost: CancellationToken,
     renewal: JoinHandle<()>,
@@ -44,7 +43,7 @@ pub struct Lease {
 
 impl Lease {
     /// Waits until no other worker holds the lease; `None` if `stop` came first.
-    pub async fn acquire(mut connection: ConnectionManager, name: &str, stop: &CancellationToken) -> Option<Self> {
+    pub async fn acquire(mut connection: Link, name: &str, stop: &CancellationToken) -> Option<Self> {
         let mut complained = false;
         loop {
             match take(&mut connection, name).await {
@@ -99,7 +98,7 @@ impl Lease {
 }
 
 /// True if the lease was free, or ours from before a reply was lost.
-async fn take(connection: &mut ConnectionManager, name: &str) -> RedisResult<bool> {
+async fn take(connection: &mut Link, name: &str) -> RedisResult<bool> {
     let options = SetOptions::default()
         .conditional_set(redis::ExistenceCheck::NX)
         .get(true)
@@ -108,7 +107,7 @@ async fn take(connection: &mut ConnectionManager, name: &str) -> RedisResult<boo
     Ok(holder.is_none_or(|holder| holder == name))
 }
 
-async fn renew(mut connection: ConnectionManager, name: String, lost: CancellationToken, end: CancellationToken) {
+async fn renew(mut connection: Link, name: String, lost: CancellationToken, end: CancellationToken) {
     let mut valid_until = Instant::now() + LEASE_TTL;
     loop {
         tokio::select! {

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use config::{Command, Config};
 pub use copy::copy_database;
-use shared::bus::{self, warn_about_redis};
+use shared::bus::{InvalidRedis, Redis, Unsafe};
 use shared::domain::Partition;
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
@@ -45,9 +45,12 @@ pub enum StartError {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
-    /// The Redis URL cannot be read.
-    #[error("REDIS_URL must be of the form redis://[user:password@]host:port[/db]: {0}")]
-    RedisUrl(redis::RedisError),
+    /// The settings lead to no Redis.
+    #[error(transparent)]
+    Redis(#[from] InvalidRedis),
+    /// Redis does not keep what it accepts, or lets nobody in.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     /// The database cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -65,7 +68,8 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::LogFilter(_)
-            | Self::RedisUrl(_)
+            | Self::Redis(_)
+            | Self::Unsafe(_)
             | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. })
             | Self::Copy(CopyError::Direction) => EXIT_USAGE,
             Self::Signals(_) | Self::Open(_) | Self::Copy(_) | Self::CutOff => 1,
@@ -89,10 +93,12 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
 
 /// Runs the worker until `lifecycle` stops it: as the active one when it gets the lease, standing by until then.
 pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartError> {
-    let client = bus::client(config.redis.redis_url.expose()).map_err(StartError::RedisUrl)?;
-    let shared_connection = bus::shared_connection(&client).map_err(StartError::RedisUrl)?;
-    lifecycle.tracker.spawn(warn_about_redis(shared_connection.clone(), lifecycle.soft.clone()));
+    let redis = Redis::open(&config.redis, lifecycle.soft.clone())?;
     let store = open_store(config).await?;
+    let known = redis.wait_until_safe(config.redis.allow_unsafe_redis, &lifecycle.soft).await?;
+    let (masters, soft) = (redis.clone(), lifecycle.soft.clone());
+    lifecycle.tracker.spawn(async move { masters.watch_new_masters(known, &soft).await });
+    let shared_connection = redis.connect();
     let partitions: Vec<_> = (0..config.storage.partitions).map(Partition).collect();
     let name = format!("{}-{}", std::process::id(), Uuid::new_v4().simple());
     info!(worker.name = name, "worker {name} stands by");
@@ -101,7 +107,7 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
             break;
         };
         let pipeline = Pipeline {
-            client: client.clone(),
+            redis: redis.clone(),
             connection: shared_connection.clone(),
             store: store.clone(),
         };

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use redis::Client;
-use redis::aio::ConnectionManager;
+use shared::bus::{Link, Redis};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Claim, PartitionBatch, Store};
 use tokio_util::sync::CancellationToken;
@@ -33,9 +32,9 @@ pub enum Stopped {
 /// What the loop needs.
 pub struct Pipeline {
     /// For the connection that blocks in reads.
-    pub client: Client,
+    pub redis: Redis,
     /// For publishing and trimming.
-    pub connection: ConnectionManager,
+    pub connection: Link,
     /// Where messages are kept.
     pub store: Store,
 }
@@ -43,7 +42,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// Works on `claims` until `stop` is cancelled; a batch that was read is finished first.
     pub async fn run(mut self, claims: Vec<Claim>, stop: &CancellationToken) -> Stopped {
-        let mut source = Source::new(self.client.clone(), claims);
+        let mut source = Source::new(self.redis.clone(), &claims);
         while let Some(batches) = source.next(stop).await {
             crash_point::reached("after_read").await;
             for part in split(batches, MAX_ROWS, MAX_BYTES) {

@@ -1,9 +1,8 @@
 //! Tells the gateways what was stored, and removes from the accept log what is stored.
 
 use redis::RedisResult;
-use redis::aio::ConnectionManager;
 use redis::streams::{StreamTrimOptions, StreamTrimmingMode};
-use shared::bus::{RoomEvent, accept_stream, room_channel};
+use shared::bus::{Link, RoomEvent, accept_stream, room_channel};
 use shared::domain::{Partition, StreamId};
 use shared::storage::Appended;
 use tracing::warn;
@@ -11,14 +10,14 @@ use tracing::warn;
 /// Publishes the events of a commit, one for each room, in one round trip.
 ///
 /// A failure is logged and nothing more: an event is a hint, and gateways find what it told by comparing heads.
-pub async fn publish(connection: &mut ConnectionManager, appended: Appended) {
+pub async fn publish(connection: &mut Link, appended: Appended) {
     if appended.rooms.is_empty() {
         return;
     }
     let mut pipeline = redis::pipe();
     for (partition, room, messages) in appended.rooms {
         let event = RoomEvent { room, messages };
-        pipeline.publish(room_channel(partition, room), event.encode()).ignore();
+        pipeline.cmd("SPUBLISH").arg(room_channel(partition, room)).arg(event.encode()).ignore();
     }
     let published: RedisResult<()> = pipeline.query_async(connection).await;
     if let Err(error) = published {
@@ -27,7 +26,7 @@ pub async fn publish(connection: &mut ConnectionManager, appended: Appended) {
 }
 
 /// Removes what lies up to `positions` from the accept log. What a failure leaves there is removed the next time.
-pub async fn trim(connection: &mut ConnectionManager, positions: &[(Partition, StreamId)]) {
+pub async fn trim(connection: &mut Link, positions: &[(Partition, StreamId)]) {
     let mut pipeline = redis::pipe();
     for (partition, upto) in positions {
         let keep_from = upto.next().to_string();

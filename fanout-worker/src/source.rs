@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::streams::{StreamInfoStreamReply, StreamReadOptions};
-use redis::{AsyncCommands, Client, RedisResult};
+use redis::{AsyncCommands, RedisResult};
 use serde_json::json;
-use shared::bus::{accept_stream, blocking_connection, decode_entry};
+use shared::bus::{Redis, accept_stream, decode_entry};
 use shared::domain::StreamId;
 use shared::storage::{Claim, Content, Entry, PartitionBatch};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,12 @@ type RawEntry = (String, Vec<Vec<u8>>);
 
 /// A reader of some partitions that remembers how far it has read.
 pub struct Source {
-    client: Client,
+    redis: Redis,
+    shares: Vec<Share>,
+}
+
+/// Partitions that are read by one command, over a connection of their own.
+struct Share {
     connection: Option<MultiplexedConnection>,
     claims: Vec<Claim>,
     streams: Vec<String>,
@@ -42,13 +48,17 @@ pub struct Source {
 impl Source {
     /// A reader of `claims`, each from its cursor.
     #[must_use]
-    pub fn new(client: Client, claims: Vec<Claim>) -> Self {
-        let streams = claims.iter().map(|claim| accept_stream(claim.partition)).collect();
-        Self {
-            client,
+    pub fn new(redis: Redis, claims: &[Claim]) -> Self {
+        // One command cannot name partitions of several servers.
+        let at_once = if redis.same_node() { claims.len().max(1) } else { 1 };
+        let shares = claims.chunks(at_once).map(|claims| Share {
             connection: None,
-            claims,
-            streams,
+            claims: claims.to_vec(),
+            streams: claims.iter().map(|claim| accept_stream(claim.partition)).collect(),
+        });
+        Self {
+            shares: shares.collect(),
+            redis,
         }
     }
 
@@ -60,7 +70,6 @@ impl Source {
                 Ok(batches) if batches.is_empty() => pause = PAUSE.0,
                 Ok(batches) => return Some(batches),
                 Err(error) => {
-                    self.connection = None;
                     if pause == PAUSE.0 {
                         warn!(error = %error, "cannot read the accept log, trying on: {error}");
                     }
@@ -75,9 +84,35 @@ impl Source {
         None
     }
 
+    /// Reads all shares side by side. What one server refuses does not keep back what others have.
     async fn read(&mut self) -> RedisResult<Vec<PartitionBatch>> {
+        let redis = &self.redis;
+        let outcomes = join_all(self.shares.iter_mut().map(|share| async move {
+            let outcome = share.read(redis).await;
+            outcome.inspect_err(|_| share.connection = None)
+        }));
+        let mut batches = Vec::new();
+        let mut failure = None;
+        for outcome in outcomes.await {
+            match outcome {
+                Ok(read) => batches.extend(read),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if batches.is_empty() => Err(error),
+            _ => Ok(batches),
+        }
+    }
+}
+
+impl Share {
+    async fn read(&mut self, redis: &Redis) -> RedisResult<Vec<PartitionBatch>> {
         let Some(connection) = &mut self.connection else {
-            let mut connection = blocking_connection(&self.client, BLOCK).await?;
+            let Some(first) = self.claims.first() else {
+                return Ok(Vec::new());
+            };
+            let mut connection = redis.blocking_connection(first.partition, BLOCK).await?;
             let behind = self.overtake(&mut connection).await?;
             info!("reading the accept log");
             self.connection = Some(connection);

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
-use redis::{AsyncCommands as _, ErrorKind, ExistenceCheck, RedisError, RedisResult, SetExpiry, SetOptions};
-use shared::bus::{accept_stream, encode_entry};
+use redis::{AsyncCommands as _, ExistenceCheck, RedisError, RedisResult, SetExpiry, SetOptions};
+use shared::bus::{Link, accept_stream, encode_entry, is_refusal};
 use shared::domain::{Accepted, IdempotencyKey, MessageId, MessageText, Partition, RoomId, Timestamp};
 use shared::storage::{Installation, KnownMessage, Room, Store, StoreError, User};
 use tokio_util::sync::CancellationToken;
@@ -47,7 +46,7 @@ pub enum AcceptError {
 
 /// The way into the accept log.
 pub struct Acceptor {
-    connection: ConnectionManager,
+    connection: Link,
     store: Store,
     installation: Installation,
     full: Arc<[AtomicBool]>,
@@ -56,7 +55,7 @@ pub struct Acceptor {
 impl Acceptor {
     /// An acceptor that sends everything through `connection`.
     #[must_use]
-    pub fn new(connection: ConnectionManager, store: Store, installation: Installation) -> Self {
+    pub fn new(connection: Link, store: Store, installation: Installation) -> Self {
         let full = (0..installation.partitions).map(|_| AtomicBool::new(false)).collect();
         Self {
             connection,
@@ -154,12 +153,6 @@ impl Acceptor {
             }
         }
     }
-}
-
-/// True if the error proves that Redis did not take the command: it said so itself, or it was never reached.
-fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed)
-        || error.is_connection_refusal()
 }
 
 /// Tells two messages apart that were posted under the same key.

@@ -22,6 +22,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 const STREAMS_AT_ONCE: usize = 500;
 
 impl Listener for App {
+    fn channels(&self) -> Vec<String> {
+        vec![CONTROL_CHANNEL.to_owned()]
+    }
+
     fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]) {
         if channel == CONTROL_CHANNEL {
             match ControlEvent::decode(payload) {

@@ -26,6 +26,7 @@ mod not_http;
 mod pages;
 mod private_rooms;
 mod redis_faults;
+mod redis_topologies;
 mod resume;
 mod scene;
 mod sessions;
