@@ -9,14 +9,19 @@ pub mod form;
 mod print;
 
 use std::io::Write;
+use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{AsyncCommands as _, RedisError};
-use shared::bus::{self, accept_stream, decode_entry};
+use shared::bus::{Link, Redis, accept_stream, decode_entry};
 use shared::storage::{DeadLetter, Store, StoreError};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DeadLetters};
 use crate::{StartError, open_store};
+
+/// How long a replay waits for Redis.
+const REDIS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why nothing was done about a dead letter.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +50,7 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
         }
         DeadLetters::Show { id } => tell(out, find(&store, *id).await.map(|letter| print::whole(&letter))),
         DeadLetters::Replay { ids } => {
-            let client = bus::client(config.redis.redis_url.expose()).map_err(StartError::RedisUrl)?;
-            let mut redis = bus::shared_connection(&client).map_err(StartError::RedisUrl)?;
+            let mut redis = connect(config).await?;
             let mut undone = Vec::new();
             for id in ids {
                 undone.extend(tell(out, replay(&store, &mut redis, *id).await));
@@ -67,6 +71,17 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
     } else {
         Err(StartError::DeadLetters(undone))
     }
+}
+
+/// A connection to Redis, which is as usable as Redis is within [`REDIS_WITHIN`].
+async fn connect(config: &Config) -> Result<Link, StartError> {
+    let stop = CancellationToken::new();
+    let redis = Redis::open(&config.redis, stop.clone())?;
+    // If Redis is away, each replay says so.
+    if let Ok(known) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
+        known?;
+    }
+    Ok(redis.connect())
 }
 
 /// Writes what was done; keeps what was not.
@@ -96,7 +111,7 @@ async fn find(store: &Store, id: i64) -> Result<DeadLetter, Undone> {
     store.dead_letter(id).await?.ok_or(Undone::Unknown(id))
 }
 
-async fn replay(store: &Store, redis: &mut ConnectionManager, id: i64) -> Result<String, Undone> {
+async fn replay(store: &Store, redis: &mut Link, id: i64) -> Result<String, Undone> {
     let letter = find(store, id).await?;
     let no_message = |reason: String| Undone::NoMessage(id, reason);
     let fields = form::decode(&letter.entry).ok_or_else(|| no_message("it is not in a known form".to_owned()))?;

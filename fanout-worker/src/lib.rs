@@ -22,7 +22,7 @@ pub mod source;
 
 pub use config::{Command, Config, DeadLetters};
 pub use copy::copy_database;
-use shared::bus::{self, warn_about_redis};
+use shared::bus::{InvalidRedis, Redis, Unsafe};
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
 use shared::storage::{CopyError, OpenError, Role, Store};
@@ -40,9 +40,12 @@ pub enum StartError {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
-    /// The Redis URL cannot be read.
-    #[error("REDIS_URL must be of the form redis://[user:password@]host:port[/db]: {0}")]
-    RedisUrl(redis::RedisError),
+    /// The settings lead to no Redis.
+    #[error(transparent)]
+    Redis(#[from] InvalidRedis),
+    /// Redis does not keep what it accepts, or lets nobody in.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     /// The database cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -63,7 +66,8 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::LogFilter(_)
-            | Self::RedisUrl(_)
+            | Self::Redis(_)
+            | Self::Unsafe(_)
             | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. })
             | Self::Copy(CopyError::Direction) => EXIT_USAGE,
             Self::Signals(_) | Self::Open(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => 1,
@@ -87,13 +91,14 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
 
 /// Runs the worker until `lifecycle` stops it: on its share of the partitions, which may be none.
 pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartError> {
-    let client = bus::client(config.redis.redis_url.expose()).map_err(StartError::RedisUrl)?;
-    let shared_connection = bus::shared_connection(&client).map_err(StartError::RedisUrl)?;
-    lifecycle.tracker.spawn(warn_about_redis(shared_connection.clone(), lifecycle.soft.clone()));
+    let redis = Redis::open(&config.redis, lifecycle.soft.clone())?;
     let store = open_store(config).await?;
     info!("the worker starts and joins the others");
     let (writers, partitions) = (store.writers(), config.storage.partitions);
-    let pipeline = Pipeline::new(client, shared_connection, true, store.clone(), writers, partitions);
+    let known = redis.wait_until_safe(config.redis.allow_unsafe_redis, &lifecycle.soft).await?;
+    let (masters, soft) = (redis.clone(), lifecycle.soft.clone());
+    lifecycle.tracker.spawn(async move { masters.watch_new_masters(known, &soft).await });
+    let pipeline = Pipeline::new(redis, store.clone(), writers, partitions);
     pipeline.run(&lifecycle.soft).await;
     store.close().await;
     info!("the worker has stopped");

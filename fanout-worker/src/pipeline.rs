@@ -9,8 +9,7 @@
 
 use std::time::Duration;
 
-use redis::Client;
-use redis::aio::ConnectionManager;
+use shared::bus::{Link, Redis};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Claim, PartitionBatch, Store, Writers};
 use tokio::time::{Instant, sleep, timeout};
@@ -40,7 +39,7 @@ const STORAGE_CHECK: Duration = Duration::from_secs(1);
 /// What the loop works with.
 pub struct Pipeline {
     store: Store,
-    connection: ConnectionManager,
+    connection: Link,
     writers: Writers,
     partitions: u16,
     membership: Membership,
@@ -52,16 +51,10 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A worker on `store` that joins the others: of `partitions` it takes its share, which is all or nothing with one of
-    /// `writers`. It reads them together if they are on the `same_node` of Redis.
+    /// `writers`.
     #[must_use]
-    pub fn new(
-        client: Client,
-        connection: ConnectionManager,
-        same_node: bool,
-        store: Store,
-        writers: Writers,
-        partitions: u16,
-    ) -> Self {
+    pub fn new(redis: Redis, store: Store, writers: Writers, partitions: u16) -> Self {
+        let connection = redis.connect();
         Self {
             store,
             writers,
@@ -69,7 +62,7 @@ impl Pipeline {
             connection,
             partitions,
             holdings: Holdings::default(),
-            source: Source::new(client, same_node),
+            source: Source::new(redis),
             failing_since: None,
         }
     }

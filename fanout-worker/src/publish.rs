@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use redis::RedisResult;
-use redis::aio::ConnectionManager;
 use redis::streams::{StreamTrimOptions, StreamTrimmingMode};
-use shared::bus::{CONTROL_CHANNEL, ControlEvent, Receipts, RoomEvent, accept_stream, receipts_channel, room_channel};
+use shared::bus::{
+    CONTROL_CHANNEL, ControlEvent, Link, Receipts, RoomEvent, accept_stream, receipts_channel, room_channel,
+};
 use shared::domain::{GatewayId, MessageId, Partition, StreamId};
 use shared::storage::{Appended, Content, PartitionBatch};
 use tracing::warn;
@@ -28,12 +29,12 @@ pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
 /// round trip. Its size is bounded by that of the commit.
 ///
 /// A failure is logged and nothing more: both are hints. Gateways find what they told by comparing heads and asking SQL.
-pub async fn publish(connection: &mut ConnectionManager, appended: Appended, waiting: &Waiting) {
+pub async fn publish(connection: &mut Link, appended: Appended, waiting: &Waiting) {
     let receipts = receipts(&appended, waiting);
     let mut pipeline = redis::pipe();
     for (partition, room, messages) in appended.rooms {
         let event = RoomEvent { room, messages };
-        pipeline.publish(room_channel(partition, room), event.encode()).ignore();
+        pipeline.cmd("SPUBLISH").arg(room_channel(partition, room)).arg(event.encode()).ignore();
     }
     for (gateway, receipts) in receipts {
         pipeline.publish(receipts_channel(gateway), receipts.encode()).ignore();
@@ -60,7 +61,7 @@ fn receipts(appended: &Appended, waiting: &Waiting) -> HashMap<GatewayId, Receip
 }
 
 /// Tells the gateways that `partitions` have a new owner, so that they look for what the former one did not announce.
-pub async fn announce(connection: &mut ConnectionManager, partitions: Vec<Partition>) {
+pub async fn announce(connection: &mut Link, partitions: Vec<Partition>) {
     let event = ControlEvent::PartitionsTaken { partitions };
     let told: RedisResult<()> = redis::AsyncCommands::publish(connection, CONTROL_CHANNEL, event.encode()).await;
     if let Err(error) = told {
@@ -69,7 +70,7 @@ pub async fn announce(connection: &mut ConnectionManager, partitions: Vec<Partit
 }
 
 /// Removes what lies up to `positions` from the accept log. What a failure leaves there is removed the next time.
-pub async fn trim(connection: &mut ConnectionManager, positions: &[(Partition, StreamId)]) {
+pub async fn trim(connection: &mut Link, positions: &[(Partition, StreamId)]) {
     if positions.is_empty() {
         return;
     }

@@ -15,7 +15,7 @@ mod repair;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use redis::Client;
+use shared::bus::Redis;
 use shared::domain::{Fence, Partition};
 use shared::storage::{Claim, PartitionBatch};
 use tokio::sync::mpsc;
@@ -28,9 +28,7 @@ const READ_AHEAD: usize = 1;
 
 /// Readers of all partitions that are held.
 pub struct Source {
-    client: Client,
-    /// Whether one command may name several partitions.
-    same_node: bool,
+    redis: Redis,
     groups: Vec<Group>,
 }
 
@@ -46,10 +44,9 @@ struct Group {
 impl Source {
     /// A source that holds nothing yet.
     #[must_use]
-    pub fn new(client: Client, same_node: bool) -> Self {
+    pub fn new(redis: Redis) -> Self {
         Self {
-            client,
-            same_node,
+            redis,
             groups: Vec::new(),
         }
     }
@@ -57,14 +54,14 @@ impl Source {
     /// Reads `claims` from now on, each from its cursor, and nothing else. Groups that stay as they are go on.
     pub fn hold<'a>(&mut self, claims: impl Iterator<Item = &'a Claim>) {
         let claims: Vec<Claim> = claims.copied().collect();
-        let share = if self.same_node { claims.len().max(1) } else { 1 };
+        let share = if self.redis.same_node() { claims.len().max(1) } else { 1 };
         let mut former = std::mem::take(&mut self.groups);
         for together in claims.chunks(share) {
             let held: Vec<_> = together.iter().map(|claim| (claim.partition, claim.fence)).collect();
             let place = former.iter().position(|group| group.held == held);
             self.groups.push(match place {
                 Some(place) => former.swap_remove(place),
-                None => Group::start(self.client.clone(), held, together),
+                None => Group::start(self.redis.clone(), held, together),
             });
         }
     }
@@ -93,9 +90,9 @@ impl Source {
 }
 
 impl Group {
-    fn start(client: Client, held: Vec<(Partition, Fence)>, claims: &[Claim]) -> Self {
+    fn start(redis: Redis, held: Vec<(Partition, Fence)>, claims: &[Claim]) -> Self {
         let (sender, batches) = mpsc::channel(READ_AHEAD);
-        let reader = Reader::new(client, claims).run(sender);
+        let reader = Reader::new(redis, claims).run(sender);
         Self {
             held,
             batches,

@@ -12,9 +12,8 @@ mod waiters;
 
 use std::sync::Arc;
 
-use redis::aio::ConnectionManager;
-use redis::{AsyncCommands as _, ErrorKind, ExistenceCheck, RedisError, RedisResult, SetExpiry, SetOptions};
-use shared::bus::{accept_stream, encode_entry, receipts_channel};
+use redis::{AsyncCommands as _, ExistenceCheck, RedisError, RedisResult, SetExpiry, SetOptions};
+use shared::bus::{Link, accept_stream, encode_entry, is_refusal, receipts_channel};
 use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, RoomId, Seq, Timestamp};
 use shared::storage::{Installation, KnownMessage, Room, Store, StoreError, User};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -74,7 +73,7 @@ pub struct Admission(#[expect(dead_code, reason = "held for what its drop gives 
 
 /// The way into the accept log.
 pub struct Acceptor {
-    connection: ConnectionManager,
+    connection: Link,
     store: Store,
     installation: Installation,
     posts: Arc<Semaphore>,
@@ -87,7 +86,7 @@ pub struct Acceptor {
 impl Acceptor {
     /// An acceptor that sends everything through `connection` and acknowledges as `ack` says.
     #[must_use]
-    pub fn new(connection: ConnectionManager, store: Store, installation: Installation, ack: Ack) -> Self {
+    pub fn new(connection: Link, store: Store, installation: Installation, ack: Ack) -> Self {
         Self {
             connection,
             store,
@@ -203,12 +202,6 @@ impl Acceptor {
     }
 }
 
-/// True if the error proves that Redis did not take the command: it said so itself, or it was never reached.
-fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed)
-        || error.is_connection_refusal()
-}
-
 /// Tells two messages apart that were posted under the same key.
 fn fingerprint(room: RoomId, text: &str) -> String {
     short_digest(&[&room.0.to_be_bytes(), text.as_bytes()])
@@ -216,7 +209,8 @@ fn fingerprint(room: RoomId, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::bus;
+    use shared::bus::Redis;
+    use shared::settings::RedisArgs;
     use shared::storage::Role;
 
     use super::*;
@@ -228,8 +222,8 @@ mod tests {
         let store = Store::open(&url, Role::Gateway).await.unwrap();
         let installation = store.migrate(4, 1).await.unwrap();
         // Nobody listens there: what is asked here needs no Redis.
-        let nowhere = bus::shared_connection(&bus::client("redis://127.0.0.1:1").unwrap()).unwrap();
-        let acceptor = Acceptor::new(nowhere, store, installation, Ack::Logged);
+        let nowhere = Redis::open(&RedisArgs::at("redis://127.0.0.1:1"), CancellationToken::new()).unwrap();
+        let acceptor = Acceptor::new(nowhere.connect(), store, installation, Ack::Logged);
         let mut admitted: Vec<_> = (0..POSTS_AT_ONCE).map(|_| acceptor.admit().unwrap()).collect();
         assert!(matches!(acceptor.admit(), Err(AcceptError::Busy)));
         admitted.pop();

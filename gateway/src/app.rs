@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use deadpool_redis::Pool;
-use redis::Client;
-use redis::aio::ConnectionManager;
-use shared::bus::{self, ControlEvent};
+use shared::bus::{ControlEvent, Link, Pool, Redis};
 use shared::lifecycle::Lifecycle;
 use shared::storage::{Installation, Store, StoreError};
 
@@ -63,7 +60,7 @@ pub struct App {
     /// Redis, for telling other gateways.
     pub pool: Pool,
     /// Redis, for everything that need not wait behind posts.
-    pub redis: ConnectionManager,
+    pub redis: Link,
     /// What is fixed for this installation.
     pub installation: Installation,
     /// Whether control events arrive.
@@ -79,15 +76,14 @@ impl App {
     pub fn new(
         config: Config,
         (store, installation): (Store, Installation),
-        client: &Client,
+        redis: &Redis,
         (subscriber, link): (Subscriber, ControlLink),
         lifecycle: Lifecycle,
     ) -> Result<Arc<Self>, StartError> {
         let keys = keys::load_or_create(&config.accounts.signing_key_file)?;
         let tokens = Tokens::new(&keys, config.accounts.token_ttl());
         // Two connections: a burst of posts does not delay the counting of limits, nor the other way round.
-        let hot = bus::shared_connection(client).map_err(StartError::RedisUrl)?;
-        let counting = bus::shared_connection(client).map_err(StartError::RedisUrl)?;
+        let (hot, counting) = (redis.connect(), redis.connect());
         let limits = &config.limits;
         let places = Places::new(counting.clone(), limits.streams_per_user, limits.streams_per_address);
         Ok(Arc::new(Self {
@@ -101,7 +97,7 @@ impl App {
             places,
             link,
             recheck: Notify::new(),
-            pool: bus::pool(client),
+            pool: redis.pool(),
             redis: counting.clone(),
             installation,
             lifecycle,

@@ -4,26 +4,38 @@
 //! channel is down nothing is answered from a cache.
 
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use moka::sync::Cache;
 
-/// True while control events arrive. Shared by the subscriber, which sets it, and the caches.
+/// Counts the connections on which control events arrive. Shared by the subscriber, which holds it, and the caches.
 #[derive(Debug, Clone, Default)]
-pub struct ControlLink(Arc<AtomicBool>);
+pub struct ControlLink(Arc<AtomicUsize>);
+
+/// A connection on which control events arrive, for as long as this is held.
+#[derive(Debug)]
+pub struct Heard(ControlLink);
 
 impl ControlLink {
-    /// Notes whether control events arrive.
-    pub fn set(&self, up: bool) {
-        self.0.store(up, Ordering::Release);
+    /// Notes that control events arrive on one more connection.
+    #[must_use]
+    pub fn hold(&self) -> Heard {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Heard(self.clone())
     }
 
     /// Whether control events arrive.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -100,10 +112,10 @@ mod tests {
 
     use super::*;
 
-    fn cache() -> (CoherentCache<u8, u8>, ControlLink) {
+    fn cache() -> (CoherentCache<u8, u8>, Heard) {
         let link = ControlLink::default();
-        link.set(true);
-        (CoherentCache::new(10, Duration::from_mins(1), link.clone()), link)
+        let heard = link.hold();
+        (CoherentCache::new(10, Duration::from_mins(1), link), heard)
     }
 
     async fn load(cache: &CoherentCache<u8, u8>, value: Option<u8>) -> Option<u8> {
@@ -113,7 +125,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_known_is_not_read_again() {
-        let (cache, _link) = cache();
+        let (cache, _heard) = cache();
         assert_eq!(load(&cache, None).await, None);
         assert_eq!(load(&cache, Some(7)).await, Some(7));
         assert_eq!(load(&cache, Some(8)).await, Some(7));
@@ -123,15 +135,15 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_answered_from_memory_while_changes_cannot_arrive() {
-        let (cache, link) = cache();
+        let (cache, heard) = cache();
         load(&cache, Some(7)).await;
-        link.set(false);
+        drop(heard);
         assert_eq!(load(&cache, Some(8)).await, Some(8));
     }
 
     #[tokio::test]
     async fn a_change_during_a_read_is_not_overwritten_by_what_was_read() {
-        let (cache, _link) = cache();
+        let (cache, _heard) = cache();
         let read = async {
             cache.forget(&1);
             Ok::<_, Infallible>(Some(7))

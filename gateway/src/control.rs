@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use deadpool_redis::Pool;
+use deadpool_redis::PoolError;
 use redis::AsyncCommands as _;
-use shared::bus::{CONTROL_CHANNEL, ControlEvent};
+use shared::bus::{CONTROL_CHANNEL, ControlEvent, Pool};
 
 /// How often telling is tried.
 const ATTEMPTS: u32 = 3;
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub enum TellError {
     /// No connection to Redis.
     #[error("no connection to Redis: {0}")]
-    Pool(#[from] deadpool_redis::PoolError),
+    Pool(#[from] PoolError),
     /// Redis did not take the event.
     #[error("Redis did not take the event: {0}")]
     Redis(#[from] redis::RedisError),

@@ -25,10 +25,10 @@ pub mod message;
 pub mod rooms;
 pub mod server;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use config::{Ack, Command, Config};
-use shared::bus::{self, warn_about_redis};
+use shared::bus::{InvalidRedis, Redis, Unsafe};
 use shared::domain::Username;
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
@@ -51,9 +51,12 @@ pub enum StartError {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
-    /// The Redis URL cannot be read.
-    #[error("REDIS_URL must be of the form redis://[user:password@]host:port[/db]: {0}")]
-    RedisUrl(redis::RedisError),
+    /// The settings lead to no Redis.
+    #[error(transparent)]
+    Redis(#[from] InvalidRedis),
+    /// Redis does not keep what it accepts, or lets nobody in.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     /// There are no keys for access tokens.
     #[error("SIGNING_KEY_FILE: {0}")]
     Keys(#[from] auth::keys::KeyError),
@@ -83,7 +86,8 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::LogFilter(_)
-            | Self::RedisUrl(_)
+            | Self::Redis(_)
+            | Self::Unsafe(_)
             | Self::Keys(_)
             | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. }) => EXIT_USAGE,
             Self::Signals(_)
@@ -99,8 +103,7 @@ impl StartError {
 
 /// Fails if settings cannot work that are not looked at before the socket is bound.
 pub fn check_settings(config: &Config) -> Result<(), StartError> {
-    bus::client(config.redis.redis_url.expose()).map_err(StartError::RedisUrl)?;
-    Ok(())
+    Ok(Redis::check_settings(&config.redis)?)
 }
 
 async fn open_store(config: &Config) -> Result<(Store, Installation), StartError> {
@@ -121,7 +124,8 @@ pub async fn grant_admin(config: &Config, username: &str) -> Result<(), StartErr
 
 /// Serves on `listener` until `lifecycle` stops it.
 pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) -> Result<(), StartError> {
-    let client = bus::client(config.redis.redis_url.expose()).map_err(StartError::RedisUrl)?;
+    let redis = Redis::open(&config.redis, lifecycle.soft.clone())?;
+    let allow_unsafe = config.redis.allow_unsafe_redis;
     let (store, installation) = open_store(&config).await?;
     let (subscriber, commands) = Subscriber::new();
     let link = ControlLink::default();
@@ -131,15 +135,16 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         ..ServerLimits::default()
     };
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
-    let app = App::new(config, (store.clone(), installation), &client, (subscriber, link.clone()), lifecycle.clone())?;
+    let app = App::new(config, (store.clone(), installation), &redis, (subscriber, link.clone()), lifecycle.clone())?;
     let stop = || soft.clone();
-    lifecycle.spawn_essential("the subscriber", run_subscriber(client, commands, Arc::clone(&app), link, stop()));
+    lifecycle
+        .spawn_essential("the subscriber", run_subscriber(redis.clone(), commands, Arc::clone(&app), link, stop()));
     lifecycle.spawn_essential("the keeper of feeds", app.hub.clone().keep(stop()));
     lifecycle.spawn_essential("the keeper of places", app.places.clone().keep(stop()));
     lifecycle.spawn_essential("the comparison with SQL", Arc::clone(&app).keep_true(stop()));
     lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
     lifecycle.spawn_essential("the look-up of overdue posts", app.acceptor.look_up_overdue(stop()));
-    lifecycle.tracker.spawn(warn_about_redis(app.redis.clone(), stop()));
+    let refusal = watch_redis(redis, allow_unsafe, &lifecycle);
     if let Ok(address) = listener.local_addr() {
         info!(http.address = %address, "serving on http://{address}/");
     }
@@ -147,9 +152,26 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     lifecycle.drain().await;
     store.close().await;
     info!("the gateway has stopped");
-    if lifecycle.has_failed() {
-        Err(StartError::Failed)
-    } else {
-        Ok(())
+    match refusal.get() {
+        Some(refusal) => Err(refusal.clone().into()),
+        None if lifecycle.has_failed() => Err(StartError::Failed),
+        None => Ok(()),
     }
+}
+
+/// Lets posts through once Redis is found to keep them; stops the gateway if it does not, for the reason that is returned
+/// then. Until Redis answers, what needs only SQL is served.
+fn watch_redis(redis: Redis, allow_unsafe: bool, lifecycle: &Lifecycle) -> Arc<OnceLock<Unsafe>> {
+    let refusal = Arc::new(OnceLock::new());
+    let (found, soft) = (Arc::clone(&refusal), lifecycle.soft.clone());
+    lifecycle.tracker.spawn(async move {
+        match redis.wait_until_safe(allow_unsafe, &soft).await {
+            Ok(known) => redis.watch_new_masters(known, &soft).await,
+            Err(reason) => {
+                found.get_or_init(|| reason);
+                soft.cancel();
+            }
+        }
+    });
+    refusal
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::Script;
-use redis::aio::ConnectionManager;
+use shared::bus::Link;
 use shared::domain::{Email, UserId};
 
 use crate::config::LimitArgs;
@@ -63,7 +63,7 @@ pub enum Limited {
 
 /// The limits of this installation.
 pub struct Limits {
-    connection: ConnectionManager,
+    connection: Link,
     post: Option<Rate>,
     login_account: Option<Rate>,
     login_address: Option<Rate>,
@@ -73,7 +73,7 @@ pub struct Limits {
 impl Limits {
     /// The limits of `args`, counted through `connection`.
     #[must_use]
-    pub fn new(args: &LimitArgs, connection: ConnectionManager) -> Self {
+    pub fn new(args: &LimitArgs, connection: Link) -> Self {
         let post = Rate::per(Duration::from_secs(1), args.post_per_s);
         Self {
             connection,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -61,7 +62,10 @@ pub struct StorageArgs {
 /// Where accepted messages wait and travel.
 #[derive(Debug, Clone, Args)]
 pub struct RedisArgs {
-    /// Redis server: `redis://[user:password@]host:port[/db]`.
+    /// Redis: `redis://[user:password@]host:port[/db]`, with TLS `rediss://`; see README for Sentinel and Cluster.
+    ///
+    /// `redis+sentinel://[user:password@]host:port,host:port/<master name>[/db]` and
+    /// `redis+cluster://[user:password@]host:port,host:port`, with TLS `rediss+sentinel` and `rediss+cluster`.
     #[arg(
         long,
         env = "REDIS_URL",
@@ -69,6 +73,27 @@ pub struct RedisArgs {
         default_value = "redis://127.0.0.1:6379"
     )]
     pub redis_url: Secret,
+
+    /// File with the certificates, in PEM, of who may vouch for Redis; without it the public authorities.
+    #[arg(long, env = "REDIS_CA_FILE")]
+    pub redis_ca_file: Option<PathBuf>,
+
+    /// Start although Redis may lose accepted messages, and warn of it.
+    #[arg(long, env = "ALLOW_UNSAFE_REDIS")]
+    pub allow_unsafe_redis: bool,
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl RedisArgs {
+    /// The Redis at `url`, everything else as it is by default.
+    #[must_use]
+    pub fn at(url: &str) -> Self {
+        Self {
+            redis_url: url.into(),
+            redis_ca_file: None,
+            allow_unsafe_redis: false,
+        }
+    }
 }
 
 /// What is logged and how.

@@ -161,8 +161,8 @@ impl Database {
 
     /// The owner of each partition and how often it changed.
     pub async fn owners(&mut self) -> Result<Vec<(String, i64)>> {
-        let owners = sqlx::query_as("SELECT owner, fence FROM cursors ORDER BY partition");
-        Ok(owners.fetch_all(&mut self.connection).await?)
+        let owners = "SELECT owner, fence FROM cursors ORDER BY partition";
+        Ok(on!(self, connection => sqlx::query_as(owners).fetch_all(connection).await?))
     }
 
     /// Closes the connection, so that a service may checkpoint the file.

@@ -11,9 +11,8 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{RedisResult, Script};
-use shared::bus::WORKERS;
+use shared::bus::{Link, WORKERS};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -119,7 +118,7 @@ pub struct Membership {
 impl Membership {
     /// Joins, and keeps the place from now on. It need not have succeeded yet when this returns.
     #[must_use]
-    pub fn join(connection: ConnectionManager) -> Self {
+    pub fn join(connection: Link) -> Self {
         let (wish, wished) = watch::channel(true);
         let me = WorkerName::fresh();
         let nothing = View {
@@ -172,7 +171,7 @@ impl Membership {
 
 /// The task that looks and renews.
 struct Beats {
-    connection: ConnectionManager,
+    connection: Link,
     /// The name of the next look; that of the last view unless the place was lost since.
     me: WorkerName,
     told: watch::Sender<View>,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::StreamReadOptions;
-use redis::{AsyncCommands as _, Client, RedisResult};
-use shared::bus::{accept_stream, blocking_connection};
+use redis::{AsyncCommands as _, RedisResult};
+use shared::bus::{Redis, accept_stream};
 use shared::domain::StreamId;
 use shared::storage::{Claim, Entry, PartitionBatch};
 use tokio::sync::mpsc;
@@ -29,7 +29,7 @@ type Reply = Option<Vec<(String, Vec<RawEntry>)>>;
 
 /// Reads some partitions and remembers how far it has read.
 pub(super) struct Reader {
-    client: Client,
+    redis: Redis,
     connection: Option<MultiplexedConnection>,
     places: Vec<Place>,
 }
@@ -46,7 +46,7 @@ struct Place {
 }
 
 impl Reader {
-    pub(super) fn new(client: Client, claims: &[Claim]) -> Self {
+    pub(super) fn new(redis: Redis, claims: &[Claim]) -> Self {
         let place = |claim: &Claim| Place {
             stream: accept_stream(claim.partition),
             claim: *claim,
@@ -54,7 +54,7 @@ impl Reader {
             far: false,
         };
         Self {
-            client,
+            redis,
             connection: None,
             places: claims.iter().map(place).collect(),
         }
@@ -120,7 +120,10 @@ impl Reader {
     /// positions, and a moment later its newest id looks as it should. What was stored before is recognised by its
     /// message id, and normally there is nothing at all, since what is stored is removed.
     async fn connect(&mut self) -> RedisResult<()> {
-        let mut connection = blocking_connection(&self.client, BLOCK).await?;
+        let Some(first) = self.places.first() else {
+            return std::future::pending().await;
+        };
+        let mut connection = self.redis.blocking_connection(first.claim.partition, BLOCK).await?;
         let positions = self.places.iter().map(|place| (place.stream.as_str(), place.claim.cursor));
         let raised = repair::raise_ids(&mut connection, positions).await?;
         for (place, raised) in self.places.iter_mut().zip(raised) {

@@ -27,7 +27,7 @@ async fn bad_entries_are_set_aside_and_only_they() {
     let scene = Scene::with_rooms(1).await;
     let room = scene.rooms[0];
     let mut redis = scene.redis.connect().await.unwrap();
-    let worker = scene.worker(Writers::One, true).await;
+    let worker = scene.worker(Writers::One).await;
     scene.append(&mut redis, room, "*", "0").await;
     scene.texts(room, 1).await;
 
@@ -71,7 +71,7 @@ async fn an_id_that_no_position_can_express_stops_nothing() {
         let room = scene.rooms[0];
         let mut redis = scene.redis.connect().await.unwrap();
         let stream = accept_stream(Partition::of(room, PARTITIONS));
-        let worker = scene.worker(Writers::One, true).await;
+        let worker = scene.worker(Writers::One).await;
         scene.append(&mut redis, room, "*", "before").await;
         scene.texts(room, 1).await;
 
@@ -104,7 +104,7 @@ async fn the_last_of_all_ids_and_an_entry_with_too_many_fields_stop_nothing() {
         command.arg(number).arg(number);
     }
     command.exec_async(&mut redis).await.unwrap();
-    let worker = scene.worker(Writers::One, true).await;
+    let worker = scene.worker(Writers::One).await;
     wait_for_dead_letters(&scene, 1).await;
     scene.append(&mut redis, room, "*", "after").await;
     assert_eq!(scene.texts(room, 2).await, ["before", "after"]);
@@ -120,7 +120,7 @@ async fn a_redis_whose_memory_is_full_is_emptied_by_a_worker_that_starts() {
         scene.append(&mut redis, room, "*", text).await;
     }
     scene.redis.configure("maxmemory", "1").await.unwrap();
-    let worker = scene.worker(Writers::One, true).await;
+    let worker = scene.worker(Writers::One).await;
     assert_eq!(scene.texts(room, 2).await, ["1", "2"]);
     worker.stop().await;
 }
@@ -130,7 +130,7 @@ async fn entries_that_were_given_ids_below_the_position_are_read_although_newer_
     let scene = Scene::with_rooms(1).await;
     let room = scene.rooms[0];
     let mut redis = scene.redis.connect().await.unwrap();
-    let worker = scene.worker(Writers::One, true).await;
+    let worker = scene.worker(Writers::One).await;
     scene.append(&mut redis, room, "5000-0", "stored before").await;
     scene.texts(room, 1).await;
     worker.stop().await;
@@ -143,7 +143,7 @@ async fn entries_that_were_given_ids_below_the_position_are_read_although_newer_
     for (id, text) in [("4000-0", "below"), ("6000-0", "above")] {
         scene.append(&mut redis, room, id, text).await;
     }
-    let worker = scene.worker(Writers::One, true).await;
+    let worker = scene.worker(Writers::One).await;
     assert_eq!(scene.texts(room, 3).await, ["stored before", "below", "above"]);
     worker.stop().await;
 }

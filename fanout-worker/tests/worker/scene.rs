@@ -6,13 +6,13 @@ use fanout_worker::pipeline::Pipeline;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use rig::{Failure, RedisServer, eventually};
-use shared::bus::{self, accept_stream, encode_entry};
+use shared::bus::{Redis, accept_stream, encode_entry};
 use shared::domain::{
     Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
     Username,
 };
-use shared::storage::Writers;
-use shared::storage::{Content, Entry, NewUser, Role, Store};
+use shared::settings::RedisArgs;
+use shared::storage::{Content, Entry, NewUser, Role, Store, Writers};
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -86,12 +86,12 @@ impl Scene {
     }
 
     /// Starts one more worker, with connections of its own to everything.
-    pub(crate) async fn worker(&self, writers: Writers, same_node: bool) -> Worker {
-        let client = bus::client(&self.redis.url()).unwrap();
-        let connection = bus::shared_connection(&client).unwrap();
-        let store = Store::open(&self.url, Role::Worker).await.unwrap();
-        let pipeline = Pipeline::new(client, connection, same_node, store, writers, PARTITIONS);
+    pub(crate) async fn worker(&self, writers: Writers) -> Worker {
         let stop = CancellationToken::new();
+        let redis = Redis::open(&RedisArgs::at(&self.redis.url()), stop.clone()).unwrap();
+        redis.wait_until_safe(false, &stop).await.unwrap();
+        let store = Store::open(&self.url, Role::Worker).await.unwrap();
+        let pipeline = Pipeline::new(redis, store, writers, PARTITIONS);
         let stopped = stop.clone();
         let task = tokio::spawn(async move { pipeline.run(&stopped).await });
         Worker { stop, task }

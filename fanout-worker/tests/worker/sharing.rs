@@ -34,10 +34,11 @@ async fn wait_for_owners(scene: &Scene, count: i64) {
 }
 
 /// One worker, then four; one stops, one dies, and two new ones come, all under posting.
-async fn workers_come_and_go(same_node: bool) {
+#[tokio::test]
+async fn workers_that_share_come_and_go_without_a_lost_doubled_or_reordered_message() {
     let scene = Scene::with_rooms(ROOMS).await;
     let changing = async {
-        let worker = || scene.worker(Writers::Many, same_node);
+        let worker = || scene.worker(Writers::Many);
         let first = worker().await;
         wait_for_owners(&scene, 1).await;
         let (second, third, fourth) = tokio::join!(worker(), worker(), worker());
@@ -59,23 +60,13 @@ async fn workers_come_and_go(same_node: bool) {
 }
 
 #[tokio::test]
-async fn workers_that_share_come_and_go_without_a_lost_doubled_or_reordered_message() {
-    workers_come_and_go(true).await;
-}
-
-#[tokio::test]
-async fn the_same_where_each_partition_is_read_by_itself() {
-    workers_come_and_go(false).await;
-}
-
-#[tokio::test]
 async fn workers_that_share_each_have_a_part_and_one_that_is_left_has_all() {
     let scene = Scene::with_rooms(1).await;
-    let first = scene.worker(Writers::Many, true).await;
+    let first = scene.worker(Writers::Many).await;
     wait_for_owners(&scene, 1).await;
     // It joins one that has settled: two that come at once may claim in another order than they saw each other, and learn
     // that only when there is something to store.
-    let second = scene.worker(Writers::Many, true).await;
+    let second = scene.worker(Writers::Many).await;
     wait_for_owners(&scene, 2).await;
     first.stop().await;
     wait_for_owners(&scene, 1).await;
@@ -87,7 +78,7 @@ async fn what_was_claimed_behind_a_workers_back_is_claimed_again_when_there_is_s
     let scene = Scene::with_rooms(1).await;
     let room = scene.rooms[0];
     let mut redis = scene.redis.connect().await.unwrap();
-    let worker = scene.worker(Writers::Many, true).await;
+    let worker = scene.worker(Writers::Many).await;
     scene.append(&mut redis, room, "*", "before").await;
     scene.texts(room, 1).await;
     // A worker that saw nobody else for a moment claims everything, and gives it up when it sees more.
@@ -109,10 +100,10 @@ async fn with_one_writer_the_others_stand_by() {
     let scene = Scene::with_rooms(1).await;
     let room = scene.rooms[0];
     let mut redis = scene.redis.connect().await.unwrap();
-    let first = scene.worker(Writers::One, true).await;
+    let first = scene.worker(Writers::One).await;
     scene.append(&mut redis, room, "*", "of the first").await;
     scene.texts(room, 1).await;
-    let second = scene.worker(Writers::One, true).await;
+    let second = scene.worker(Writers::One).await;
     scene.append(&mut redis, room, "*", "of the first again").await;
     scene.texts(room, 2).await;
     let claims = scene.number("SELECT sum(fence) FROM cursors").await;

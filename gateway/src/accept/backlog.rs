@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
-use redis::{InfoDict, RedisResult, cmd};
-use shared::bus::accept_stream;
+use redis::{FromRedisValue as _, InfoDict, RedisResult, cmd};
+use shared::bus::{Link, accept_stream};
 use shared::domain::Partition;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -17,7 +16,7 @@ use tracing::warn;
 /// How often Redis is looked at. Until the next time posts may overshoot the bounds.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Percent of Redis's `maxmemory` above which nothing is accepted. The rest is for leases, limits, places of streams,
+/// Percent of a Redis server's `maxmemory` above which nothing is accepted. The rest is for leases, limits, places of streams,
 /// and what gateways accept until they look again.
 const FULL_PERCENT: u64 = 90;
 
@@ -43,7 +42,7 @@ impl Backlog {
     }
 
     /// Keeps watch until `stop` is cancelled: a stream of `bound` entries or more takes no posts until it is shorter.
-    pub(super) async fn watch(self, mut connection: ConnectionManager, bound: u32, stop: CancellationToken) {
+    pub(super) async fn watch(self, mut connection: Link, bound: u32, stop: CancellationToken) {
         let mut lengths = redis::pipe();
         for partition in (0..).zip(self.partitions.iter()).map(|(number, _)| Partition(number)) {
             lengths.xlen(accept_stream(partition));
@@ -57,8 +56,11 @@ impl Backlog {
                     warn!(partition = place, backlog = length, "accept log of partition {place} full: {is_full}");
                 }
             }
-            if let Ok(memory) = cmd("INFO").arg("memory").query_async::<InfoDict>(&mut connection).await {
-                let is_full = is_short(memory.get("used_memory"), memory.get("maxmemory"));
+            let servers = connection.run_on_each(cmd("INFO").arg("memory")).await;
+            let told: Vec<InfoDict> =
+                servers.into_iter().flatten().filter_map(|answer| InfoDict::from_redis_value(answer).ok()).collect();
+            if !told.is_empty() {
+                let is_full = told.iter().any(|memory| is_short(memory.get("used_memory"), memory.get("maxmemory")));
                 if self.memory.swap(is_full, Ordering::Relaxed) != is_full {
                     warn!("Redis has used up {FULL_PERCENT} % of its memory: {is_full}");
                 }

@@ -256,11 +256,11 @@ impl Hub {
         lock(&self.shared.feeds).retain(|room, slot| {
             let idle = slot.readers.load(Ordering::Acquire) == 0 && lock(&slot.idle_since).elapsed() > IDLE_TIME;
             // Said under the lock: whoever opens the room again subscribes after this.
-            let close = idle && subscriber.unsubscribe(room_channel(slot.feed.partition, *room));
-            if close {
+            if idle {
+                subscriber.unsubscribe(&room_channel(slot.feed.partition, *room));
                 debug!(room.id = room.0, "nobody reads room {} here any more", room.0);
             }
-            !close
+            !idle
         });
     }
 }

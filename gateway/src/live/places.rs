@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{RedisError, RedisResult, Script, ScriptInvocation};
+use shared::bus::Link;
 use shared::domain::UserId;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
@@ -53,7 +53,7 @@ pub enum NoPlace {
 /// Hands out places and keeps those that were taken. Clones share the count.
 #[derive(Clone)]
 pub struct Places {
-    connection: ConnectionManager,
+    connection: Link,
     per_user: u32,
     per_address: u32,
     taken: Arc<Taken>,
@@ -87,7 +87,7 @@ impl Drop for Place {
 impl Places {
     /// Places for `per_user` and `per_address` streams (0: any number), counted through `connection`.
     #[must_use]
-    pub fn new(connection: ConnectionManager, per_user: u32, per_address: u32) -> Self {
+    pub fn new(connection: Link, per_user: u32, per_address: u32) -> Self {
         Self {
             connection,
             per_user,

@@ -1,61 +1,43 @@
-//! The one connection on which this process hears of stored messages and control events.
+//! Hearing of stored messages and control events.
 //!
-//! It reads without ever waiting for anything else. When it comes back after an outage it subscribes anew and lets the
-//! hub compare heads, and the caches and streams check what they believed.
+//! [`wanted`] holds which channels should be heard; an [`ear`] is one connection to one server, which brings its
+//! subscriptions into line with that, again and again. There is one ear for each server that takes writes: one, or
+//! on a cluster several, each for the rooms whose slots its server holds. This module opens and closes ears as servers
+//! come and go.
 
-use std::collections::HashSet;
+mod ear;
+mod wanted;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use redis::aio::{PubSubSink, PubSubStream};
-use redis::{Client, Msg, RedisResult};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{interval, sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use shared::bus::{Node, Redis};
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::ear::Ear;
+use self::wanted::Wanted;
 use crate::coherent::ControlLink;
 
-/// Subscriptions that may wait to be made.
-const COMMANDS: usize = 1_024;
-
-/// Channels subscribed to by one command after a reconnect.
-const CHANNELS_AT_ONCE: usize = 512;
-
-/// How often the connection is proved to be alive.
-const PROOF_EVERY: Duration = Duration::from_secs(2);
-
-/// How long an answer may take before the connection counts as lost.
-const ANSWER_TIME: Duration = Duration::from_secs(2);
-
-/// Pause before connecting again.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-
-/// A change of what is listened to.
-enum Command {
-    Subscribe(String, oneshot::Sender<()>),
-    Unsubscribe(String),
-}
-
-/// Lets others change what is listened to. Clones share the connection.
+/// Lets others change what is listened to. Clones share it.
 #[derive(Clone)]
 pub struct Subscriber {
-    commands: mpsc::Sender<Command>,
+    wanted: Arc<Wanted>,
 }
 
 /// The other half of a [`Subscriber`], which [`run`] takes.
-pub struct Commands(mpsc::Receiver<Command>);
+pub struct Commands(Arc<Wanted>);
 
 /// What hears the messages.
 pub trait Listener: Send + Sync + 'static {
     /// The channels that are listened to all the time.
     fn channels(&self) -> Vec<String>;
 
-    /// A message came. It must return at once.
+    /// A message came. It must return at once. On a cluster what is not of a room comes once from each server.
     fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]);
 
-    /// The subscriptions stand, for the first time or after an outage, in which anything may have been missed.
+    /// The subscriptions of a connection stand, for the first time or after an outage, in which anything may have been
+    /// missed.
     fn reconnected(self: &Arc<Self>);
 }
 
@@ -63,124 +45,64 @@ impl Subscriber {
     /// A subscriber and what [`run`] needs to serve it.
     #[must_use]
     pub fn new() -> (Self, Commands) {
-        let (commands, receiver) = mpsc::channel(COMMANDS);
-        (Self { commands }, Commands(receiver))
+        let wanted = Arc::new(Wanted::default());
+        (
+            Self {
+                wanted: Arc::clone(&wanted),
+            },
+            Commands(wanted),
+        )
     }
 
     /// Listens to `channel`; returns when the subscription stands. False if the process is stopping.
+    ///
+    /// It stays wanted when the caller gives up waiting.
     pub async fn subscribe(&self, channel: String) -> bool {
-        let (done, stands) = oneshot::channel();
-        self.commands.send(Command::Subscribe(channel, done)).await.is_ok() && stands.await.is_ok()
+        self.wanted.add(channel).await.is_ok()
     }
 
-    /// Listens to `channel` no longer. False if it cannot be said now: too much is waiting.
-    #[must_use]
-    pub fn unsubscribe(&self, channel: String) -> bool {
-        self.commands.try_send(Command::Unsubscribe(channel)).is_ok()
+    /// Listens to `channel` no longer.
+    pub fn unsubscribe(&self, channel: &str) {
+        self.wanted.remove(channel);
     }
 }
 
-/// Keeps the connection until `stop` is cancelled.
+/// Keeps the subscriptions until `stop` is cancelled.
 pub async fn run<L: Listener>(
-    client: Client,
-    Commands(mut commands): Commands,
+    redis: Redis,
+    Commands(wanted): Commands,
     listener: Arc<L>,
     link: ControlLink,
     stop: CancellationToken,
 ) {
-    let mut channels: HashSet<String> = listener.channels().into_iter().collect();
-    let mut complained = false;
+    listener.channels().into_iter().for_each(|channel| wanted.add_for_ever(channel));
+    let mut ears: HashMap<Node, DropGuard> = HashMap::new();
+    let mut tasks = JoinSet::new();
+    let mut changes = redis.changes();
     while !stop.is_cancelled() {
-        let outcome = tokio::select! {
-            () = stop.cancelled() => break,
-            outcome = connect(&client, &channels) => outcome,
-        };
-        match outcome {
-            Ok((sink, stream)) => {
-                info!(channels = channels.len(), "listening to {} channels", channels.len());
-                complained = false;
-                // First forget, then trust the caches again.
-                listener.reconnected();
-                link.set(true);
-                serve(sink, stream, &mut channels, &mut commands, &listener, &stop).await;
-                link.set(false);
-                if !stop.is_cancelled() {
-                    warn!("the connection for live events is lost");
-                }
-            }
-            Err(error) if !complained => {
-                warn!(error = %error, "cannot listen to live events, trying on: {error}");
-                complained = true;
-            }
-            Err(_) => {}
+        let nodes = redis.nodes();
+        // Dropped: a server that takes no writes any more has nothing to tell.
+        ears.retain(|node, _| nodes.contains(node));
+        for node in nodes {
+            ears.entry(node.clone()).or_insert_with(|| {
+                let ear = Ear {
+                    node,
+                    redis: redis.clone(),
+                    wanted: Arc::clone(&wanted),
+                    listener: Arc::clone(&listener),
+                    link: link.clone(),
+                };
+                let end = stop.child_token();
+                tasks.spawn(ear.live(end.clone()));
+                end.drop_guard()
+            });
         }
-        sleep(RECONNECT_PAUSE).await;
-    }
-}
-
-async fn connect(client: &Client, channels: &HashSet<String>) -> RedisResult<(PubSubSink, PubSubStream)> {
-    let (mut sink, stream) = in_time(client.get_async_pubsub()).await?.split();
-    let channels: Vec<&String> = channels.iter().collect();
-    for some in channels.chunks(CHANNELS_AT_ONCE) {
-        in_time(sink.subscribe(some)).await?;
-    }
-    Ok((sink, stream))
-}
-
-/// The answer to a command, if it comes in time: on this connection the driver itself waits for ever.
-async fn in_time<T>(command: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    match timeout(ANSWER_TIME, command).await {
-        Ok(answer) => answer,
-        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-    }
-}
-
-/// Serves one connection until it is lost.
-async fn serve<L: Listener>(
-    mut sink: PubSubSink,
-    mut stream: PubSubStream,
-    channels: &mut HashSet<String>,
-    commands: &mut mpsc::Receiver<Command>,
-    listener: &Arc<L>,
-    stop: &CancellationToken,
-) {
-    let mut proof = interval(PROOF_EVERY);
-    loop {
-        let served = tokio::select! {
-            () = stop.cancelled() => return,
-            message = stream.next() => match message {
-                Some(message) => hear(listener, &message),
-                None => return,
-            },
-            Some(command) = commands.recv() => obey(command, &mut sink, channels).await,
-            _ = proof.tick() => in_time(sink.ping::<redis::Value>()).await.is_ok(),
-        };
-        if !served {
-            return;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = changes.next() => wanted.look_again(),
+            // An ear that panics must not leave its rooms deaf: whoever watches this task is told.
+            Some(Err(failed)) = tasks.join_next() => std::panic::resume_unwind(failed.into_panic()),
         }
     }
-}
-
-fn hear<L: Listener>(listener: &Arc<L>, message: &Msg) -> bool {
-    listener.hear(message.get_channel_name(), message.get_payload_bytes());
-    true
-}
-
-/// Changes a subscription; false if the connection failed. The wish is remembered for the next connection either way.
-async fn obey(command: Command, sink: &mut PubSubSink, channels: &mut HashSet<String>) -> bool {
-    match command {
-        Command::Subscribe(channel, done) => {
-            let made = in_time(sink.subscribe(&channel)).await.is_ok();
-            channels.insert(channel);
-            if made {
-                // Whoever asked may have gone away meanwhile; the sweep of idle feeds ends the subscription then.
-                let _ = done.send(());
-            }
-            made
-        }
-        Command::Unsubscribe(channel) => {
-            channels.remove(&channel);
-            in_time(sink.unsubscribe(&channel)).await.is_ok()
-        }
-    }
+    wanted.close();
 }

@@ -1,90 +1,178 @@
-//! Whether a Redis server keeps what our promises rest on.
+//! Looks whether Redis keeps what our promises rest on, before it is trusted with anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use redis::aio::ConnectionManager;
-use redis::{InfoDict, RedisResult, cmd};
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, InfoDict, RedisError, RedisResult, cmd};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
 
-/// Oldest Redis whose commands suffice (`SET … NX GET` came with 7.0), as major and minor version.
-const OLDEST: (u32, u32) = (7, 0);
+use super::COMMAND_TIMEOUT;
+use super::address::Node;
+use super::findings::{Findings, NEEDED, judge};
+use super::handle::Redis;
 
-/// What must be set, to what, and what breaks otherwise.
-const NEEDED: [(&str, &str, &str); 3] = [
-    ("appendonly", "yes", "acknowledged messages are lost when Redis restarts"),
-    ("appendfsync", "always", "acknowledged messages can be lost when Redis is killed"),
-    ("maxmemory-policy", "noeviction", "Redis may throw away accepted messages when memory is short"),
-];
+/// Pause before Redis is tried again at start.
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// What is wrong with the server, one sentence each; empty if nothing is.
-///
-/// A server that does not let its settings be read gets one sentence saying so.
-pub(super) async fn complaints(connection: &mut ConnectionManager) -> RedisResult<Vec<String>> {
-    let server: InfoDict = cmd("INFO").arg("server").query_async(connection).await?;
-    let version: String = server.get("redis_version").unwrap_or_default();
-    let mut found = Vec::new();
-    if is_too_old(&version) {
-        found.push(format!("Redis {version} is too old: {}.{} or newer is needed", OLDEST.0, OLDEST.1));
-    }
-    let mut config = cmd("CONFIG");
-    config.arg("GET");
-    for (name, ..) in NEEDED {
-        config.arg(name);
-    }
-    let settings: RedisResult<HashMap<String, String>> = config.query_async(connection).await;
-    match settings {
-        Ok(settings) => found.extend(wrong_settings(&settings)),
-        Err(_) => found.push(
-            "Redis does not tell its settings: make sure of appendonly yes, appendfsync always and \
-             maxmemory-policy noeviction"
-                .to_owned(),
-        ),
-    }
-    Ok(found)
+/// How often it is looked whether there is a new master.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Why Redis is not used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Unsafe {
+    /// It may lose what it accepted.
+    #[error("{0}. Change it, or start all the same with --allow-unsafe-redis (ALLOW_UNSAFE_REDIS=true)")]
+    Settings(String),
+    /// It wants another user or password.
+    #[error("REDIS_URL: Redis refuses the user or the password, or the user may not do what is needed: {0}")]
+    Login(RedisError),
+    /// It is not who it should be.
+    #[error("REDIS_URL, REDIS_CA_FILE: the certificate of Redis is not accepted: {0}")]
+    Certificate(RedisError),
+    /// It is of another kind than the URL says.
+    #[error("REDIS_URL: {0}")]
+    Kind(&'static str),
 }
 
-fn is_too_old(version: &str) -> bool {
-    let mut parts = version.split('.').map_while(|part| part.parse().ok());
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST
-}
-
-fn wrong_settings(settings: &HashMap<String, String>) -> Vec<String> {
-    let wrong = NEEDED.iter().filter_map(|(name, needed, otherwise)| {
-        let is = settings.get(*name).map_or("unknown", String::as_str);
-        (is != *needed).then(|| format!("Redis has {name} {is} instead of {needed}: {otherwise}"))
-    });
-    wrong.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_setting_that_breaks_a_promise_is_named() {
-        let settings = |fsync: &str, policy: &str| {
-            let pairs = [
-                ("appendonly", "yes"),
-                ("appendfsync", fsync),
-                ("maxmemory-policy", policy),
-            ];
-            wrong_settings(&pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
-        };
-        assert!(settings("always", "noeviction").is_empty());
-        assert_eq!(settings("everysec", "noeviction").len(), 1);
-        assert!(settings("everysec", "allkeys-lru")[1].contains("maxmemory-policy allkeys-lru"));
-        assert_eq!(wrong_settings(&HashMap::new()).len(), 3);
-    }
-
-    #[test]
-    fn versions_before_7_are_too_old() {
-        for (version, old) in [
-            ("6.2.14", true),
-            ("7.0.15", false),
-            ("8.8.0", false),
-            ("10.0.0", false),
-            ("", true),
-        ] {
-            assert_eq!(is_too_old(version), old, "{version}");
+impl Redis {
+    /// Waits for Redis, and looks whether every server that takes writes keeps what it accepts. From then on connections
+    /// work. With `allow_unsafe` what is wrong is logged and nothing more.
+    ///
+    /// Returns the servers that were looked at; those that were away are left to [`Redis::watch_new_masters`]. Returns at
+    /// once when `stop` is cancelled.
+    pub async fn wait_until_safe(&self, allow_unsafe: bool, stop: &CancellationToken) -> Result<HashSet<Node>, Unsafe> {
+        let mut complained = false;
+        loop {
+            let found = tokio::select! {
+                () = stop.cancelled() => return Ok(HashSet::new()),
+                found = self.findings() => found,
+            };
+            match found {
+                Ok((findings, seen)) => {
+                    self.approve(&findings, allow_unsafe)?;
+                    return Ok(seen);
+                }
+                Err(error) => {
+                    if let Some(refusal) = hopeless(&error) {
+                        return Err(refusal);
+                    }
+                    if !complained {
+                        warn!(error = %error, "waiting for Redis: {error}");
+                        complained = true;
+                    }
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    fn approve(&self, findings: &Findings, allow_unsafe: bool) -> Result<(), Unsafe> {
+        if let Some(kind) = findings.wrong_kind {
+            return Err(Unsafe::Kind(kind));
+        }
+        report(&findings.doubtful);
+        if allow_unsafe {
+            report(&findings.broken);
+        } else if !findings.broken.is_empty() {
+            return Err(Unsafe::Settings(findings.broken.join("; ")));
+        }
+        self.approved.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Looks at each server that becomes a master and is not among the `known`, and logs what is wrong with it, until
+    /// `stop` is cancelled. It does not stop a service that runs.
+    pub async fn watch_new_masters(&self, mut known: HashSet<Node>, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            for node in self.nodes() {
+                if known.contains(&node) {
+                    continue;
+                }
+                // One that cannot be asked now is asked the next time.
+                if let Ok(findings) = self.findings_at(&node).await {
+                    report(&findings.doubtful);
+                    for finding in findings.broken {
+                        error!("{finding}");
+                    }
+                    known.insert(node);
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// The findings at all masters that can be reached, and which these are; an error if none can.
+    async fn findings(&self) -> RedisResult<(Findings, HashSet<Node>)> {
+        let (mut all, mut seen, mut failure) = (Findings::default(), HashSet::new(), None);
+        for node in self.map.find_nodes().await? {
+            match self.findings_at(&node).await {
+                Ok(findings) => {
+                    all.add(findings);
+                    seen.insert(node);
+                }
+                Err(error) if hopeless(&error).is_some() => return Err(error),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if seen.is_empty() => Err(error),
+            _ => Ok((all, seen)),
+        }
+    }
+
+    async fn findings_at(&self, node: &Node) -> RedisResult<Findings> {
+        let mut connection = self.map.access.own(node, COMMAND_TIMEOUT).await?;
+        let info: InfoDict = cmd("INFO").query_async(&mut connection).await?;
+        let findings = judge(&format!("Redis at {node}"), &info, &settings(&mut connection).await);
+        let is_cluster = info.get::<String>("redis_mode").is_some_and(|mode| mode == "cluster");
+        let is_replica = info.get::<String>("role").is_some_and(|role| role == "slave");
+        let wrong_kind = if is_cluster && !self.map.is_cluster() {
+            Some("the server is part of a cluster: name it with redis+cluster://")
+        } else if is_replica && !self.map.has_failover() {
+            Some("the server is a replica: name its master, or sentinels with redis+sentinel://")
+        } else {
+            None
+        };
+        Ok(Findings { wrong_kind, ..findings })
+    }
+}
+
+/// The refusal behind an error that waiting does not end.
+fn hopeless(error: &RedisError) -> Option<Unsafe> {
+    let says = |text: &str| error.detail().is_some_and(|detail| detail.contains(text));
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => Some(Unsafe::Login(error.clone())),
+        // NOAUTH and WRONGPASS are not among those the driver knows.
+        _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => Some(Unsafe::Login(error.clone())),
+        ErrorKind::Io if error.to_string().contains("certificate") => Some(Unsafe::Certificate(error.clone())),
+        ErrorKind::Server(_) if says("cluster support disabled") => {
+            Some(Unsafe::Kind("the server is not part of a cluster, which redis+cluster:// is for"))
+        }
+        ErrorKind::Server(_) if says("unknown command 'SENTINEL'") => {
+            Some(Unsafe::Kind("the server is no sentinel, which redis+sentinel:// is for"))
+        }
+        _ => None,
+    }
+}
+
+/// The settings that are needed, by name; empty if they may not be read.
+async fn settings(connection: &mut MultiplexedConnection) -> HashMap<String, String> {
+    let mut config = cmd("CONFIG");
+    config.arg("GET").arg("maxmemory-clients");
+    for need in NEEDED {
+        config.arg(need.setting);
+    }
+    config.query_async(connection).await.unwrap_or_default()
+}
+
+fn report(findings: &[String]) {
+    for finding in findings {
+        warn!("{finding}");
     }
 }

@@ -31,6 +31,7 @@ mod ownership;
 mod pages;
 mod private_rooms;
 mod redis_faults;
+mod redis_topologies;
 mod repair;
 mod resume;
 mod scene;

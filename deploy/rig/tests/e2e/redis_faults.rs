@@ -143,22 +143,60 @@ async fn a_redis_that_comes_back_older_than_what_is_stored_loses_nothing() {
 }
 
 #[tokio::test]
-async fn settings_of_redis_that_break_a_promise_are_named_in_both_logs() {
-    let (mut stack, _ann) = lobby().await;
-    assert!(!stack.worker.service.log().contains("instead of"), "{}", stack.worker.service.log());
+async fn a_redis_that_may_lose_messages_stops_both_services_unless_it_is_allowed() {
+    let (mut stack, ann) = lobby().await;
     stack.redis.configure("appendfsync", "everysec").await.unwrap();
     stack.worker.kill().unwrap();
-    stack.worker.start().unwrap();
     stack.gateways[0].kill().unwrap();
+    stack.worker.start().unwrap();
     stack.gateways[0].start().unwrap();
-    let warning = "Redis has appendfsync everysec instead of always";
-    let warned = eventually(SOON, "both services warn", async || {
-        let logs = [stack.worker.service.log(), stack.gateways[0].service.log()];
-        if logs.iter().all(|log| log.contains(warning)) {
-            Ok(())
-        } else {
-            Err(rig::Failure::new(logs.join("\n")))
+    for service in [&mut stack.worker.service, &mut stack.gateways[0].service] {
+        assert_eq!(service.exit_code(SOON).await.unwrap(), 64);
+        let log = service.log();
+        let complaint = log.lines().last().unwrap_or_default();
+        for part in [
+            &format!(
+                "{}: Redis at 127.0.0.1:",
+                service.name().trim_end_matches("-1").replace("worker", "fanout-worker")
+            ),
+            "has appendfsync everysec, and always is needed: acknowledged messages can be lost",
+            "--allow-unsafe-redis (ALLOW_UNSAFE_REDIS=true)",
+        ] {
+            assert!(complaint.contains(part), "no {part:?} in {complaint:?}");
         }
+        service.set("ALLOW_UNSAFE_REDIS", "true");
+        service.start().unwrap();
+    }
+    stack.wait_ready().await.unwrap();
+    ann.post("lobby", "at my own risk").await.unwrap();
+    wait_for_history(&ann, 1).await.unwrap();
+    for log in [stack.worker.service.log_end(), stack.gateways[0].service.log_end()] {
+        assert!(log.contains("WARN") && log.contains("has appendfsync everysec"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn services_that_start_before_redis_wait_for_it_and_look_then() {
+    let (mut stack, ann) = lobby().await;
+    stack.worker.kill().unwrap();
+    stack.gateways[0].kill().unwrap();
+    stack.redis.kill().unwrap();
+    stack.worker.start().unwrap();
+    stack.gateways[0].start().unwrap();
+    let waiting = eventually(SOON, "both wait", async || {
+        ann.get("/health/live").await?.expect(200)?;
+        for log in [stack.worker.service.log_end(), stack.gateways[0].service.log_end()] {
+            if !log.contains("waiting for Redis") {
+                return Err(rig::Failure::new(log));
+            }
+        }
+        Ok(())
     });
-    warned.await.unwrap();
+    waiting.await.unwrap();
+    // What needs only SQL is served meanwhile.
+    assert!(ann.history("lobby", "").await.unwrap().is_empty());
+    stack.redis.restart().await.unwrap();
+    stack.wait_ready().await.unwrap();
+    ann.post("lobby", "hello").await.unwrap();
+    wait_for_history(&ann, 1).await.unwrap();
 }

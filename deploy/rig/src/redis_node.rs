@@ -1,0 +1,116 @@
+//! One redis-server of a larger set, started with the settings the set wants.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, FromRedisValue};
+
+use crate::ports::free_port;
+use crate::programs::system_program;
+use crate::{Failure, Result, Service, eventually};
+
+/// How long a start may take; it replays the append-only file.
+const START_WITHIN: Duration = Duration::from_secs(15);
+
+/// A redis-server on a port of its own, with its files in a directory of its own.
+pub struct RedisNode {
+    service: Service,
+    port: u16,
+}
+
+impl RedisNode {
+    /// Starts a server called `name` that keeps what it accepts, with further `arguments`, and waits until it answers.
+    pub(crate) async fn start(name: &str, directory: &Path, arguments: &[&str]) -> Result<Self> {
+        let data = directory.join(name);
+        fs::create_dir_all(&data)?;
+        let (port, data) = (free_port()?, data.display().to_string());
+        let port_text = port.to_string();
+        let durable = [
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+            "--maxmemory-policy",
+            "noeviction",
+            "--save",
+            "",
+        ];
+        let place = ["--bind", "127.0.0.1", "--port", &port_text, "--dir", &data];
+        let mut service = Service::new(name, system_program("redis-server", "redis-server")?, directory);
+        for argument in durable.iter().chain(&place).chain(arguments) {
+            service = service.argument(*argument);
+        }
+        service.start()?;
+        let mut node = Self { service, port };
+        node.wait_ready().await?;
+        Ok(node)
+    }
+
+    /// Starts a sentinel whose settings are `lines` beside its port and directory.
+    pub(crate) async fn start_sentinel(name: &str, directory: &Path, lines: &str) -> Result<Self> {
+        let data = directory.join(name);
+        fs::create_dir_all(&data)?;
+        let (port, file) = (free_port()?, data.join("sentinel.conf"));
+        fs::write(&file, format!("bind 127.0.0.1\nport {port}\ndir {}\n{lines}", data.display()))?;
+        let service = Service::new(name, system_program("redis-server", "redis-server")?, directory)
+            .argument(file.display().to_string())
+            .argument("--sentinel");
+        let mut node = Self { service, port };
+        node.service.start()?;
+        node.wait_ready().await?;
+        Ok(node)
+    }
+
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `host:port`, as URLs name it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// SIGKILL, as when the machine loses power (its files survive).
+    pub fn kill(&mut self) -> Result<()> {
+        self.service.kill()
+    }
+
+    /// Starts it again on the same port and data, and waits until it answers.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.service.start()?;
+        self.wait_ready().await
+    }
+
+    /// Runs a command on it and returns the answer.
+    pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
+        Ok(command.query_async(&mut self.connect().await?).await?)
+    }
+
+    /// A section of INFO.
+    pub async fn info(&self, section: &str) -> Result<String> {
+        self.run(redis::cmd("INFO").arg(section)).await
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection> {
+        let client = redis::Client::open(format!("redis://{}", self.address()))?;
+        Ok(client.get_multiplexed_async_connection().await?)
+    }
+
+    async fn wait_ready(&mut self) -> Result<()> {
+        eventually(START_WITHIN, "Redis answers", async || {
+            self.service.check_runs()?;
+            let answer: String = self.run(&redis::cmd("PING")).await?;
+            if answer == "PONG" {
+                Ok(())
+            } else {
+                Err(Failure::new(answer))
+            }
+        })
+        .await
+    }
+}

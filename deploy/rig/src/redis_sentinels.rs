@@ -1,0 +1,67 @@
+//! A master, a replica, and three sentinels of which two must agree that the master is gone.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::{Failure, RedisNode, Result, eventually};
+
+/// What the sentinels call the master.
+const NAME: &str = "chat";
+
+/// How long the set may take to find itself.
+const FORMED_WITHIN: Duration = Duration::from_secs(10);
+
+/// A Redis that fails over.
+pub struct RedisSentinels {
+    /// The servers; the first one begins as the master.
+    pub servers: Vec<RedisNode>,
+    sentinels: Vec<RedisNode>,
+}
+
+impl RedisSentinels {
+    /// Starts all of them under `directory` and waits until the replica follows and the sentinels know each other.
+    pub async fn start(directory: &Path) -> Result<Self> {
+        let master = RedisNode::start("redis-a", directory, &[]).await?;
+        let following = format!("127.0.0.1 {}", master.port());
+        let replica = RedisNode::start("redis-b", directory, &["--replicaof", &following]).await?;
+        let watched = format!(
+            "sentinel monitor {NAME} {following} 2\n\
+             sentinel down-after-milliseconds {NAME} 1000\n\
+             sentinel failover-timeout {NAME} 4000\n"
+        );
+        let mut sentinels = Vec::new();
+        for name in ["sentinel-a", "sentinel-b", "sentinel-c"] {
+            sentinels.push(RedisNode::start_sentinel(name, directory, &watched).await?);
+        }
+        let set = Self {
+            servers: vec![master, replica],
+            sentinels,
+        };
+        set.wait_formed().await?;
+        Ok(set)
+    }
+
+    /// The URL for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let sentinels: Vec<String> = self.sentinels.iter().map(RedisNode::address).collect();
+        format!("redis+sentinel://{}/{NAME}", sentinels.join(","))
+    }
+
+    async fn wait_formed(&self) -> Result<()> {
+        eventually(FORMED_WITHIN, "the sentinels know the replica and each other", async || {
+            let replication = self.servers[0].info("replication").await?;
+            if !replication.contains("state=online") {
+                return Err(Failure::new(replication));
+            }
+            for sentinel in &self.sentinels {
+                let state = sentinel.info("sentinel").await?;
+                if !state.contains("slaves=1,sentinels=3") {
+                    return Err(Failure::new(state));
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,267 @@
+//! One connection on which messages are heard, and its replacement when it is lost.
+//!
+//! It reads without ever waiting for anything else. A subscription counts when the server has confirmed it by name. The
+//! connection is given up when an answer does not come in time, when the server ends a subscription of its own accord
+//! (a slot has moved away), or when more is heard than is taken; then everything is subscribed to anew, and the listener
+//! compares what it may have missed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
+use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value, cmd};
+use shared::bus::{CONTROL_CHANNEL, Node, Redis, is_sharded};
+use tokio::sync::mpsc;
+use tokio::time::{interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Listener;
+use super::wanted::Wanted;
+use crate::coherent::ControlLink;
+
+/// Channels subscribed to, or left, in one round trip.
+const CHANNELS_AT_ONCE: usize = 512;
+
+/// Messages that may wait to be heard. Hearing takes microseconds; should it not keep up, the connection is replaced and
+/// what was missed is read from SQL.
+const PUSHES: usize = 16_384;
+
+/// How often the connection is proved to be alive. An answer may take [`shared::bus::COMMAND_TIMEOUT`].
+const PROOF_EVERY: Duration = Duration::from_secs(2);
+
+/// Pause before connecting again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What listens to one server.
+pub(super) struct Ear<L> {
+    pub(super) node: Node,
+    pub(super) redis: Redis,
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) listener: Arc<L>,
+    pub(super) link: ControlLink,
+}
+
+/// A connection and what was subscribed to on it.
+struct Line {
+    connection: MultiplexedConnection,
+    pushes: mpsc::Receiver<PushInfo>,
+    /// Cancelled when a push found no room.
+    overrun: CancellationToken,
+    standing: HashSet<String>,
+    /// Ends of subscriptions that we asked for and that are yet to be read among the pushes.
+    leaving: HashMap<String, u32>,
+}
+
+impl<L: Listener> Ear<L> {
+    /// Listens until `end` is cancelled.
+    pub(super) async fn live(self, end: CancellationToken) {
+        let mut complained = false;
+        while !end.is_cancelled() {
+            let outcome = tokio::select! {
+                () = end.cancelled() => return,
+                outcome = self.connect() => outcome,
+            };
+            match outcome {
+                Ok(line) => {
+                    let channels = line.standing.len();
+                    info!(redis.server = %self.node, channels, "listening to {channels} channels of {}", self.node);
+                    complained = false;
+                    // First forget, then trust the caches again.
+                    self.listener.reconnected();
+                    let heard = self.link.hold();
+                    self.serve(line, &end).await;
+                    drop(heard);
+                    if !end.is_cancelled() {
+                        warn!(redis.server = %self.node, "the connection for live events to {} is lost", self.node);
+                    }
+                }
+                Err(error) if !complained => {
+                    warn!(
+                        redis.server = %self.node, error = %error,
+                        "cannot listen to live events of {}, trying on: {error}", self.node
+                    );
+                    complained = true;
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = sleep(RECONNECT_PAUSE) => {}
+            }
+        }
+    }
+
+    async fn connect(&self) -> RedisResult<Line> {
+        let (sender, pushes) = mpsc::channel(PUSHES);
+        let overrun = CancellationToken::new();
+        let on_overrun = overrun.clone();
+        let push = move |push: PushInfo| sender.try_send(push).inspect_err(|_| on_overrun.cancel());
+        let mut line = Line {
+            connection: self.redis.listen(&self.node, push).await?,
+            pushes,
+            overrun,
+            standing: HashSet::new(),
+            leaving: HashMap::new(),
+        };
+        self.align(&mut line).await?;
+        if line.standing.contains(CONTROL_CHANNEL) {
+            return Ok(line);
+        }
+        Err((ErrorKind::Client, "the control channel was not subscribed to").into())
+    }
+
+    /// Serves one connection until it is lost.
+    async fn serve(&self, mut line: Line, end: &CancellationToken) {
+        let mut changes = self.wanted.changes();
+        let mut proof = interval(PROOF_EVERY);
+        // What was wanted between connecting and now.
+        changes.mark_changed();
+        loop {
+            let outcome = tokio::select! {
+                () = end.cancelled() => return,
+                () = line.overrun.cancelled() => return,
+                push = line.pushes.recv() => match push {
+                    Some(push) if self.hear(&push, &mut line) => Ok(()),
+                    _ => return,
+                },
+                _ = changes.changed() => self.align(&mut line).await,
+                // Also tries again what the server would not let us subscribe to, because a slot is on its way.
+                _ = proof.tick() => match prove(&mut line.connection).await {
+                    Ok(()) => self.align(&mut line).await,
+                    failed => failed,
+                },
+            };
+            if let Err(error) = outcome {
+                self.redis.learn(&error);
+                return;
+            }
+        }
+    }
+
+    /// Takes what the server sent; false if the connection is of no use any more.
+    fn hear(&self, push: &PushInfo, line: &mut Line) -> bool {
+        match (&push.kind, push.data.as_slice()) {
+            (PushKind::Message | PushKind::SMessage, [Value::BulkString(channel), Value::BulkString(payload)]) => {
+                if let Ok(channel) = std::str::from_utf8(channel) {
+                    self.listener.hear(channel, payload);
+                }
+                true
+            }
+            (PushKind::Disconnection, _) => false,
+            (PushKind::SUnsubscribe, [Value::BulkString(channel), ..]) => {
+                let asked_for = std::str::from_utf8(channel).is_ok_and(|channel| line.forget(channel));
+                if !asked_for {
+                    self.redis.learn(&(ServerErrorKind::Moved.into(), "a slot has moved").into());
+                }
+                asked_for
+            }
+            _ => true,
+        }
+    }
+
+    /// Subscribes to what is wanted from this server and does not stand, and leaves what is no longer wanted.
+    async fn align(&self, line: &mut Line) -> RedisResult<()> {
+        let ours = self.wanted.some(|channel| self.is_ours(channel));
+        for channel in ours.iter().filter(|channel| line.standing.contains(*channel)) {
+            self.wanted.stands(channel);
+        }
+        let new: Vec<&String> = ours.iter().filter(|channel| !line.standing.contains(*channel)).collect();
+        for some in new.chunks(CHANNELS_AT_ONCE) {
+            self.subscribe(line, some).await?;
+        }
+        let old: Vec<String> = line
+            .standing
+            .iter()
+            .filter(|channel| !self.wanted.contains(channel) || !self.is_ours(channel))
+            .cloned()
+            .collect();
+        for some in old.chunks(CHANNELS_AT_ONCE) {
+            leave(line, some).await?;
+        }
+        Ok(())
+    }
+
+    /// On a cluster a room belongs to one server, and what is said to all is heard from each of them.
+    fn is_ours(&self, channel: &str) -> bool {
+        !is_sharded(channel) || self.redis.node_of_channel(channel).as_ref() == Some(&self.node)
+    }
+
+    async fn subscribe(&self, line: &mut Line, channels: &[&String]) -> RedisResult<()> {
+        let mut commands = redis::pipe();
+        for channel in channels {
+            // One each: channels of different slots must not be named together.
+            let subscribe = if is_sharded(channel) { "SSUBSCRIBE" } else { "SUBSCRIBE" };
+            commands.cmd(subscribe).arg(channel);
+        }
+        let answers = line.connection.req_packed_commands(&commands, 0, channels.len()).await?;
+        for (channel, answer) in channels.iter().zip(answers) {
+            match answer {
+                Value::Push {
+                    kind: PushKind::SSubscribe | PushKind::Subscribe,
+                    data,
+                } if names(&data, channel) => {
+                    line.standing.insert((*channel).clone());
+                    self.wanted.stands(channel);
+                }
+                // The server has not got this slot, or not yet: said again at the next proof, unless the map changes before.
+                Value::ServerError(error) if error.kind().is_some_and(is_about_slots) => {
+                    self.redis.learn(&error.into());
+                }
+                Value::ServerError(error) => return Err(error.into()),
+                _ => return Err((ErrorKind::UnexpectedReturnType, "a subscription was not confirmed").into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    /// Notes the end of a sharded subscription; false if it was not asked for.
+    fn forget(&mut self, channel: &str) -> bool {
+        let Some(times) = self.leaving.get_mut(channel) else {
+            return false;
+        };
+        *times -= 1;
+        if *times == 0 {
+            self.leaving.remove(channel);
+        }
+        true
+    }
+}
+
+async fn leave(line: &mut Line, channels: &[String]) -> RedisResult<()> {
+    let mut commands = redis::pipe();
+    for channel in channels {
+        line.standing.remove(channel);
+        if is_sharded(channel) {
+            commands.cmd("SUNSUBSCRIBE").arg(channel);
+            // The server's confirmation must not be taken for a move of the slot.
+            *line.leaving.entry(channel.clone()).or_default() += 1;
+        } else {
+            commands.cmd("UNSUBSCRIBE").arg(channel);
+        }
+    }
+    let answers = line.connection.req_packed_commands(&commands, 0, channels.len()).await?;
+    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
+}
+
+async fn prove(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    match cmd("PING").query_async::<Value>(connection).await? {
+        Value::SimpleString(_) => Ok(()),
+        // An announcement of the server that came while we asked was taken for the answer.
+        _ => Err((ErrorKind::UnexpectedReturnType, "the answer to PING was another").into()),
+    }
+}
+
+fn names(data: &[Value], channel: &str) -> bool {
+    matches!(data.first(), Some(Value::BulkString(name)) if name == channel.as_bytes())
+}
+
+fn is_about_slots(kind: ServerErrorKind) -> bool {
+    matches!(
+        kind,
+        ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain | ServerErrorKind::ClusterDown
+    )
+}

@@ -1,0 +1,159 @@
+//! The one way to Redis for both processes, from its settings.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
+use redis::{RedisResult, cmd};
+use tokio_util::sync::CancellationToken;
+
+use super::access::Access;
+use super::address::{Address, InvalidAddress, Node};
+use super::link::Link;
+use super::map::{Changes, Map};
+use super::pool::Pool;
+use super::sentinel::is_master;
+use super::slots::slot_of;
+use super::{COMMAND_TIMEOUT, accept_stream};
+use crate::domain::Partition;
+use crate::settings::RedisArgs;
+
+/// Why the settings lead to no Redis.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidRedis {
+    /// The URL cannot be read.
+    #[error(
+        "REDIS_URL must be of the form redis://[user:password@]host:port[/db], or as README.md says for TLS, Sentinel and Cluster: {0}"
+    )]
+    Url(#[from] InvalidAddress),
+    /// The file of certificates cannot be read.
+    #[error("REDIS_CA_FILE cannot be read: {0}")]
+    Authorities(#[source] std::io::Error),
+    /// It does not hold what it should, or is not used.
+    #[error("REDIS_CA_FILE {0}")]
+    NoAuthorities(&'static str),
+}
+
+/// A Redis installation, whatever its topology. Clones share what is known of it.
+#[derive(Clone)]
+pub struct Redis {
+    pub(super) map: Arc<Map>,
+    pub(super) approved: Arc<AtomicBool>,
+}
+
+impl Redis {
+    /// The installation that `args` describe; it is watched until `stop` is cancelled. Nothing is connected yet.
+    pub fn open(args: &RedisArgs, stop: CancellationToken) -> Result<Self, InvalidRedis> {
+        let (address, authorities) = read(args)?;
+        let access = Access::new(&address, authorities);
+        Ok(Self {
+            map: Map::follow(&address, access, stop),
+            approved: Arc::default(),
+        })
+    }
+
+    /// Fails if nothing can be reached by `args`, whatever runs there.
+    pub fn check_settings(args: &RedisArgs) -> Result<(), InvalidRedis> {
+        read(args).map(drop)
+    }
+
+    /// A connection that many tasks share and that finds, and finds again, the server of each command.
+    ///
+    /// It refuses everything until [`Redis::wait_until_safe`] has found that the servers keep what they accept.
+    #[must_use]
+    pub fn connect(&self) -> Link {
+        Link::new(Arc::clone(&self.map), Arc::clone(&self.approved))
+    }
+
+    /// Opens a connection to the server that holds `partition` now, for one reader that blocks in a command for up to
+    /// `longest_wait`. After any error open another: the partition may have moved.
+    pub async fn blocking_connection(
+        &self,
+        partition: Partition,
+        longest_wait: Duration,
+    ) -> RedisResult<MultiplexedConnection> {
+        let opened = self.open_blocking(&accept_stream(partition), longest_wait).await;
+        opened.inspect_err(|error| self.map.learn(error))
+    }
+
+    async fn open_blocking(&self, stream: &str, longest_wait: Duration) -> RedisResult<MultiplexedConnection> {
+        let node = self.map.node_of(slot_of(stream.as_bytes()))?;
+        let mut connection = self.map.access.own(&node, longest_wait + COMMAND_TIMEOUT).await?;
+        if self.map.is_cluster() {
+            // Fails if the partition is elsewhere.
+            cmd("XLEN").arg(stream).exec_async(&mut connection).await?;
+        } else if self.map.has_failover() {
+            // A replica would let us read, and nothing new would come.
+            is_master(&self.map.access, &node).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Whether all partitions are on one server, so that one command may name several of them.
+    #[must_use]
+    pub fn same_node(&self) -> bool {
+        !self.map.is_cluster()
+    }
+
+    /// Connections for the rare commands.
+    #[must_use]
+    pub fn pool(&self) -> Pool {
+        Pool::new(Arc::clone(&self.map))
+    }
+
+    /// Every server that takes writes; empty while none is known.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Node> {
+        self.map.nodes()
+    }
+
+    /// The server that serves a sharded channel; `None` while it is not known.
+    #[must_use]
+    pub fn node_of_channel(&self, channel: &str) -> Option<Node> {
+        self.map.node_of(slot_of(channel.as_bytes())).ok()
+    }
+
+    /// Tells when another server takes writes, or some of them.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        self.map.changes()
+    }
+
+    /// Says that an error was met on a connection to one of the servers.
+    pub fn learn(&self, error: &redis::RedisError) {
+        self.map.learn(error);
+    }
+
+    /// Opens a connection for subscriptions at `node`. What the server says unasked goes to `pushes`, which must not block.
+    pub async fn listen(&self, node: &Node, pushes: impl AsyncPushSender) -> RedisResult<MultiplexedConnection> {
+        let opened = self.map.access.listening(node, COMMAND_TIMEOUT, pushes).await;
+        opened.inspect_err(|error| self.map.learn(error))
+    }
+}
+
+fn read(args: &RedisArgs) -> Result<(Address, Option<Vec<u8>>), InvalidRedis> {
+    let address = Address::parse(args.redis_url.expose())?;
+    let Some(file) = &args.redis_ca_file else {
+        return Ok((address, None));
+    };
+    let authorities = std::fs::read(file).map_err(InvalidRedis::Authorities)?;
+    if !address.tls {
+        return Err(InvalidRedis::NoAuthorities("is of no use without rediss:// in REDIS_URL"));
+    }
+    let certificates = authorities.windows(CERTIFICATE.len()).filter(|part| *part == CERTIFICATE).count();
+    let access = Access::new(&address, Some(authorities.clone()));
+    let usable = access
+        .client(&Node {
+            host: "localhost".to_owned(),
+            port: 1,
+        })
+        .is_ok();
+    if certificates == 0 || !usable {
+        return Err(InvalidRedis::NoAuthorities("holds no certificates in PEM"));
+    }
+    Ok((address, Some(authorities)))
+}
+
+/// What a certificate in PEM begins with (RFC 7468).
+const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";

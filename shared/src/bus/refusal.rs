@@ -1,0 +1,109 @@
+//! What an error tells of the command that met it: whether Redis took it, and whether it is worth another try.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use super::address::Node;
+
+/// Whether the error proves that the command was not run, and is one that a takeover or a move of slots ends.
+pub(super) fn is_passing(error: &RedisError) -> bool {
+    let by_server = match error.kind() {
+        ErrorKind::Server(kind) => matches!(
+            kind,
+            ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::BusyLoading
+        ),
+        ErrorKind::ClusterConnectionNotFound | ErrorKind::MasterNameNotFoundBySentinel => true,
+        _ => false,
+    };
+    by_server || error.is_connection_refusal()
+}
+
+/// The server that an error of this kind names.
+pub(super) fn named_node(error: &RedisError, kind: ServerErrorKind) -> Option<Node> {
+    if error.kind() != ErrorKind::Server(kind) {
+        return None;
+    }
+    let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
+    // Without a host it means the one that was asked, which the next look at the slots finds.
+    let host = Some(host).filter(|host| !host.is_empty() && *host != "?")?;
+    Some(Node {
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: port.parse().ok()?,
+    })
+}
+
+/// True if the error proves that Redis did not take the command: it said so itself, or it was never reached.
+///
+/// Refusals are among others READONLY, MOVED, CLUSTERDOWN, TRYAGAIN, LOADING, MISCONF, NOREPLICAS and OOM. A connection
+/// that broke, or an answer that did not come in time, is none.
+#[must_use]
+pub fn is_refusal(error: &RedisError) -> bool {
+    let kinds = matches!(
+        error.kind(),
+        ErrorKind::Server(_)
+            | ErrorKind::Extension
+            | ErrorKind::AuthenticationFailed
+            | ErrorKind::Client
+            | ErrorKind::InvalidClientConfig
+            | ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::MasterNameNotFoundBySentinel
+    );
+    kinds || error.is_connection_refusal()
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::parse_redis_value;
+
+    use super::*;
+
+    fn answer(raw: &str) -> RedisError {
+        parse_redis_value(format!("-{raw}\r\n").as_bytes()).unwrap().extract_error().unwrap_err()
+    }
+
+    #[test]
+    fn what_the_server_refused_was_not_taken() {
+        for raw in [
+            "READONLY You can't write against a read only replica.",
+            "MOVED 3999 127.0.0.1:6381",
+            "CLUSTERDOWN The cluster is down",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "MISCONF Errors writing to the AOF file",
+            "NOREPLICAS Not enough good replicas to write.",
+            "LOADING Redis is loading the dataset in memory",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "NOPERM this user has no permissions",
+        ] {
+            assert!(is_refusal(&answer(raw)), "{raw}");
+        }
+        let io = |kind: std::io::ErrorKind| RedisError::from(std::io::Error::from(kind));
+        assert!(is_refusal(&io(std::io::ErrorKind::ConnectionRefused)));
+        for kind in [
+            std::io::ErrorKind::BrokenPipe,
+            std::io::ErrorKind::TimedOut,
+            std::io::ErrorKind::ConnectionReset,
+        ] {
+            assert!(!is_refusal(&io(kind)), "{kind}");
+            assert!(!is_passing(&io(kind)), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_redirection_names_its_server() {
+        let node = |host: &str, port| {
+            Some(Node {
+                host: host.to_owned(),
+                port,
+            })
+        };
+        assert_eq!(named_node(&answer("MOVED 1 10.0.0.1:6381"), ServerErrorKind::Moved), node("10.0.0.1", 6381));
+        assert_eq!(named_node(&answer("ASK 1 ::1:6381"), ServerErrorKind::Ask), node("::1", 6381));
+        assert_eq!(named_node(&answer("MOVED 1 :6381"), ServerErrorKind::Moved), None);
+        assert_eq!(named_node(&answer("ASK 1 10.0.0.1:6381"), ServerErrorKind::Moved), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! Which server the sentinels hold for the master.
+
+use std::collections::HashMap;
+
+use futures_util::future::join_all;
+use redis::{ErrorKind, RedisResult, Value, cmd, from_redis_value};
+
+use super::COMMAND_TIMEOUT;
+use super::access::Access;
+use super::address::Node;
+
+/// The master called `name`, which must itself agree that it is one.
+///
+/// All sentinels are asked and most voices win: during a failover one that was cut off still names the old master.
+pub(super) async fn find_master(access: &Access, sentinels: &[Node], name: &str) -> RedisResult<Node> {
+    let answers = join_all(sentinels.iter().map(|sentinel| ask(access, sentinel, name))).await;
+    let mut voices: HashMap<Node, usize> = HashMap::new();
+    let mut failure = None;
+    for answer in answers {
+        match answer {
+            Ok(node) => *voices.entry(node).or_default() += 1,
+            Err(error) => failure = Some(error),
+        }
+    }
+    match voices.into_iter().max_by_key(|(_, count)| *count) {
+        Some((node, _)) => is_master(access, &node).await.map(|()| node),
+        None => Err(failure
+            .unwrap_or_else(|| (ErrorKind::MasterNameNotFoundBySentinel, "there are no sentinels to ask").into())),
+    }
+}
+
+async fn ask(access: &Access, sentinel: &Node, name: &str) -> RedisResult<Node> {
+    let to_sentinels = access.to_sentinels();
+    let connection = match to_sentinels.own(sentinel, COMMAND_TIMEOUT).await {
+        // The password may be the servers' alone.
+        Err(error) if error.kind() == ErrorKind::AuthenticationFailed => {
+            to_sentinels.without_login().own(sentinel, COMMAND_TIMEOUT).await
+        }
+        outcome => outcome,
+    };
+    let master: Option<(String, u16)> =
+        cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut connection?).await?;
+    let unknown = (ErrorKind::MasterNameNotFoundBySentinel, "the sentinels know no master of this name");
+    master.map(|(host, port)| Node { host, port }).ok_or_else(|| unknown.into())
+}
+
+/// Fails unless the server takes writes.
+pub(super) async fn is_master(access: &Access, node: &Node) -> RedisResult<()> {
+    let role: Vec<Value> = cmd("ROLE").query_async(&mut access.own(node, COMMAND_TIMEOUT).await?).await?;
+    let role: Option<String> = role.into_iter().next().and_then(|role| from_redis_value(role).ok());
+    match role.as_deref() {
+        Some("master") => Ok(()),
+        _ => Err((ErrorKind::MasterNameNotFoundBySentinel, "the server is no longer the master").into()),
+    }
+}
