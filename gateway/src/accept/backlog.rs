@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::{FromRedisValue as _, InfoDict, RedisResult, cmd};
+use futures_util::future::join_all;
+use redis::{AsyncCommands as _, FromRedisValue as _, InfoDict, RedisResult, cmd};
 use shared::bus::{Link, accept_stream};
 use shared::domain::Partition;
 use tokio_util::sync::CancellationToken;
@@ -42,33 +43,41 @@ impl Backlog {
     }
 
     /// Keeps watch until `stop` is cancelled: a stream of `bound` entries or more takes no posts until it is shorter.
-    pub(super) async fn watch(self, mut connection: Link, bound: u32, stop: CancellationToken) {
-        let mut lengths = redis::pipe();
-        for partition in (0..).zip(self.partitions.iter()).map(|(number, _)| Partition(number)) {
-            lengths.xlen(accept_stream(partition));
-        }
+    ///
+    /// What Redis does not tell stays as it was: while a server is away nothing is accepted there anyway.
+    pub(super) async fn watch(self, connection: Link, bound: u32, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let answer: RedisResult<Vec<u64>> = lengths.query_async(&mut connection).await;
-            // What Redis does not tell stays as it was; while it is away nothing is accepted anyway.
-            for (place, length) in answer.unwrap_or_default().into_iter().enumerate() {
-                let is_full = length >= u64::from(bound);
-                if self.partitions[place].swap(is_full, Ordering::Relaxed) != is_full {
-                    warn!(partition = place, backlog = length, "accept log of partition {place} full: {is_full}");
-                }
-            }
-            let servers = connection.run_on_each(cmd("INFO").arg("memory")).await;
-            let told: Vec<InfoDict> =
-                servers.into_iter().flatten().filter_map(|answer| InfoDict::from_redis_value(answer).ok()).collect();
-            if !told.is_empty() {
-                let is_full = told.iter().any(|memory| is_short(memory.get("used_memory"), memory.get("maxmemory")));
-                if self.memory.swap(is_full, Ordering::Relaxed) != is_full {
-                    warn!("Redis has used up {FULL_PERCENT} % of its memory: {is_full}");
-                }
-            }
+            tokio::join!(self.look_at_lengths(&connection, bound), self.look_at_memory(&connection));
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
+        }
+    }
+
+    /// One command for each partition: those of a server that is away say nothing about the others.
+    async fn look_at_lengths(&self, connection: &Link, bound: u32) {
+        let looks = self.partitions.iter().zip(0..).map(|(is_full, number)| async move {
+            let length: RedisResult<u64> = connection.clone().xlen(accept_stream(Partition(number))).await;
+            let Ok(length) = length else { return };
+            let full = length >= u64::from(bound);
+            if is_full.swap(full, Ordering::Relaxed) != full {
+                warn!(partition = number, backlog = length, "accept log of partition {number} full: {full}");
+            }
+        });
+        join_all(looks).await;
+    }
+
+    async fn look_at_memory(&self, connection: &Link) {
+        let servers = connection.run_on_each(cmd("INFO").arg("memory")).await;
+        let told: Vec<InfoDict> =
+            servers.into_iter().flatten().filter_map(|answer| InfoDict::from_redis_value(answer).ok()).collect();
+        if told.is_empty() {
+            return;
+        }
+        let is_full = told.iter().any(|memory| is_short(memory.get("used_memory"), memory.get("maxmemory")));
+        if self.memory.swap(is_full, Ordering::Relaxed) != is_full {
+            warn!("Redis has used up {FULL_PERCENT} % of its memory: {is_full}");
         }
     }
 }

@@ -6,6 +6,7 @@
 //! compares what it may have missed.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value, cmd};
 use shared::bus::{CONTROL_CHANNEL, Node, Redis, is_sharded};
 use tokio::sync::mpsc;
-use tokio::time::{interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Listener;
 use super::wanted::Wanted;
-use crate::coherent::ControlLink;
+use crate::coherent::{ControlLink, Heard};
 
 /// Channels subscribed to, or left, in one round trip.
 const CHANNELS_AT_ONCE: usize = 512;
@@ -28,8 +29,12 @@ const CHANNELS_AT_ONCE: usize = 512;
 /// what was missed is read from SQL.
 const PUSHES: usize = 16_384;
 
-/// How often the connection is proved to be alive. An answer may take [`shared::bus::COMMAND_TIMEOUT`].
-const PROOF_EVERY: Duration = Duration::from_secs(2);
+/// How often the connection is proved to be alive.
+const PROOF_EVERY: Duration = Duration::from_millis(200);
+
+/// How long the proof may take before nothing is believed that control events would have changed. A disk that stalls
+/// Redis is no reason to give up the connection: for that the proof may take [`shared::bus::COMMAND_TIMEOUT`].
+const BELIEVED_FOR: Duration = Duration::from_millis(250);
 
 /// Pause before connecting again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
@@ -70,9 +75,7 @@ impl<L: Listener> Ear<L> {
                     complained = false;
                     // First forget, then trust the caches again.
                     self.listener.reconnected();
-                    let heard = self.link.hold();
                     self.serve(line, &end).await;
-                    drop(heard);
                     if !end.is_cancelled() {
                         warn!(redis.server = %self.node, "the connection for live events to {} is lost", self.node);
                     }
@@ -114,8 +117,10 @@ impl<L: Listener> Ear<L> {
 
     /// Serves one connection until it is lost.
     async fn serve(&self, mut line: Line, end: &CancellationToken) {
+        let mut heard = Some(self.link.hold());
         let mut changes = self.wanted.changes();
         let mut proof = interval(PROOF_EVERY);
+        proof.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What was wanted between connecting and now.
         changes.mark_changed();
         loop {
@@ -128,7 +133,7 @@ impl<L: Listener> Ear<L> {
                 },
                 _ = changes.changed() => self.align(&mut line).await,
                 // Also tries again what the server would not let us subscribe to, because a slot is on its way.
-                _ = proof.tick() => match prove(&mut line.connection).await {
+                _ = proof.tick() => match self.prove(&mut line.connection, &mut heard).await {
                     Ok(()) => self.align(&mut line).await,
                     failed => failed,
                 },
@@ -138,6 +143,20 @@ impl<L: Listener> Ear<L> {
                 return;
             }
         }
+    }
+
+    /// Asks whether the connection is alive. `heard` is let go while the answer is overdue.
+    async fn prove(&self, connection: &mut MultiplexedConnection, heard: &mut Option<Heard>) -> RedisResult<()> {
+        let mut answer = pin!(ping(connection));
+        if let Ok(answer) = timeout(BELIEVED_FOR, &mut answer).await {
+            return answer;
+        }
+        *heard = None;
+        answer.await?;
+        // What was said meanwhile may still wait to be heard: first forget, then believe again.
+        self.listener.reconnected();
+        *heard = Some(self.link.hold());
+        Ok(())
     }
 
     /// Takes what the server sent; false if the connection is of no use any more.
@@ -247,7 +266,7 @@ async fn leave(line: &mut Line, channels: &[String]) -> RedisResult<()> {
     answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
 }
 
-async fn prove(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     match cmd("PING").query_async::<Value>(connection).await? {
         Value::SimpleString(_) => Ok(()),
         // An announcement of the server that came while we asked was taken for the answer.
