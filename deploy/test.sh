@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# The compiler the lints were last looked through with. A newer one knows lints this code has never met: it shows them,
+# The newest compiler whose lints this code meets. A later one knows lints this code has never met: it shows them,
 # but does not fail the first run of a newcomer.
 linted_with=1.95
 # Lets the tests park the worker between two of its steps and kill it there.

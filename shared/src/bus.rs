@@ -85,6 +85,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_compose_file_asks_for_the_key_by_which_workers_are_seen() {
+        let compose = include_str!("../../deploy/compose.yml");
+        assert!(compose.contains(&format!("EXISTS {WORKERS}\\r")), "deploy/compose.yml asks for another key");
+    }
+
+    #[test]
     fn a_room_is_read_back_from_its_channel() {
         let channel = room_channel(Partition(7), RoomId(42));
         assert_eq!(channel, "chat:{7}:room:42");

@@ -1,7 +1,7 @@
 //! When posts are refused, because too much of what was accepted waits for a worker.
 //!
 //! Two bounds: the entries of one partition, and the memory of Redis. The second one keeps a reserve: a Redis that is
-//! full to the last byte takes no lease and no heartbeat either, so that no worker could come and empty it.
+//! full to the last byte takes no marks of idempotency keys, no limits and no places of streams either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use tracing::warn;
 /// How often Redis is looked at. Until the next time posts may overshoot the bounds.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Percent of a Redis server's `maxmemory` above which nothing is accepted. The rest is for leases, limits, places of streams,
+/// Percent of a Redis server's `maxmemory` above which nothing is accepted. The rest is for limits, places of streams,
 /// and what gateways accept until they look again.
 const FULL_PERCENT: u64 = 90;
 
