@@ -49,3 +49,5 @@ CREATE TABLE dead_letters (
     created_on bigint NOT NULL,
     CONSTRAINT dead_letters_pk PRIMARY KEY (id)
 );
+-- Where an entry that is read again finds itself. Not unique: a Redis that came back older gives ids out a second time.
+CREATE INDEX dead_letters_place ON dead_letters (partition, stream_id);

@@ -34,11 +34,14 @@ CREATE TABLE cursors (
 );
 
 -- Entries that can never be stored, with the reason and all they held (JSON), kept until an operator decides.
+-- AUTOINCREMENT: the id of one that was removed is not given to the next, which an operator could take for it.
 CREATE TABLE dead_letters (
-    id         INTEGER PRIMARY KEY,
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
     partition  INTEGER NOT NULL,
     stream_id  TEXT    NOT NULL,
     reason     TEXT    NOT NULL,
     entry      TEXT    NOT NULL,
     created_on INTEGER NOT NULL
 );
+-- Where an entry that is read again finds itself. Not unique: a Redis that came back older gives ids out a second time.
+CREATE INDEX dead_letters_place ON dead_letters (partition, stream_id);

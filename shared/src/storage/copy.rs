@@ -73,12 +73,8 @@ const TABLES: [(&str, &str); 9] = [
 ];
 
 /// Columns whose values Postgres hands out itself: it goes on above the highest one that was copied.
-const IDENTITIES: [(&str, &str); 4] = [
-    ("users", "id"),
-    ("rooms", "id"),
-    ("messages", "position"),
-    ("dead_letters", "id"),
-];
+/// Rows of these are never removed; for those of `dead_letters`, which are, see [`go_on_behind_dead_letters`].
+const IDENTITIES: [(&str, &str); 3] = [("users", "id"), ("rooms", "id"), ("messages", "position")];
 
 /// Why nothing was copied.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +146,7 @@ pub async fn copy(from: &str, to: &str, mut copied: impl FnMut(&'static str, i64
         );
         sqlx::query(AssertSqlSafe(statement)).execute(&mut *tx).await?;
     }
+    go_on_behind_dead_letters(&mut source, &mut tx).await?;
     tx.commit().await?;
     target.close().await?;
     source.close().await?;
@@ -210,5 +207,22 @@ async fn copy_table(
 async fn write_page(target: &mut PgConnection, table: &str, rows: &[String]) -> Result<(), sqlx::Error> {
     let statement = format!("INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::json)");
     sqlx::query(AssertSqlSafe(statement)).bind(format!("[{}]", rows.join(","))).execute(target).await?;
+    Ok(())
+}
+
+/// Lets the ids of dead letters go on above the highest one that SQLite ever gave out, be it of one that was removed.
+async fn go_on_behind_dead_letters(
+    source: &mut SqliteConnection,
+    target: &mut PgConnection,
+) -> Result<(), sqlx::Error> {
+    let newest: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'")
+        .fetch_optional(source)
+        .await?;
+    if let Some(newest) = newest {
+        sqlx::query("SELECT setval(pg_get_serial_sequence('dead_letters', 'id'), $1)")
+            .bind(newest)
+            .execute(target)
+            .await?;
+    }
     Ok(())
 }

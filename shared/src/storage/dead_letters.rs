@@ -9,7 +9,7 @@ use crate::domain::{Partition, Timestamp};
 /// An entry of the accept log that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Row id; later ones are larger.
+    /// Row id; later ones are larger, and none is used again.
     pub id: i64,
     /// The partition it came through.
     pub partition: Partition,

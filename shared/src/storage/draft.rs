@@ -30,8 +30,16 @@ pub(super) trait Statements: Send {
     /// Writes the last seqs of rooms.
     fn set_heads(&mut self, heads: &[(RoomId, Seq)]) -> impl Future<Output = Written> + Send;
 
-    /// Writes dead letters.
-    fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> impl Future<Output = Written> + Send;
+    /// Writes those of `rows` that are not there yet, and returns how many these were.
+    ///
+    /// There already is what has the same place and holds the same: a worker that ended before it trimmed the log reads its
+    /// last entries again. The place alone does not tell, since a Redis that came back older gives it to another entry.
+    /// Nobody writes the same row beside us: the cursor of its partition is locked.
+    fn insert_dead_letters(
+        &mut self,
+        rows: &[DeadRow],
+        now: Timestamp,
+    ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 }
 
 type Rows<T> = Result<Vec<T>, sqlx::Error>;
@@ -49,6 +57,13 @@ pub(super) struct DeadRow {
     pub(super) stream_id: StreamId,
     pub(super) reason: String,
     pub(super) entry: String,
+}
+
+impl DeadRow {
+    /// As the back ends compare with what they hold: the reason can be worded anew in a later version.
+    fn is_same_entry(&self, other: &Self) -> bool {
+        (self.partition, self.stream_id, &self.entry) == (other.partition, other.stream_id, &other.entry)
+    }
 }
 
 /// Writes `batches` and moves their cursors. The caller commits, or drops the transaction if this fails.
@@ -78,9 +93,8 @@ pub(super) async fn write<T: Statements>(
         tx.set_heads(&draft.changed_heads()).await?;
     }
     if !draft.dead.is_empty() {
-        tx.insert_dead_letters(&draft.dead, now).await?;
+        draft.appended.dead_letters = tx.insert_dead_letters(&draft.dead, now).await?;
     }
-    draft.appended.dead_letters = draft.dead.len();
     Ok(draft.appended)
 }
 
@@ -151,12 +165,15 @@ impl<'a> Draft<'a> {
 
     /// What is refused here would be refused for ever: what Postgres cannot hold in a text is replaced.
     fn set_aside(&mut self, partition: Partition, stream_id: StreamId, reason: &str, entry: &str) {
-        self.dead.push(DeadRow {
+        let row = DeadRow {
             partition,
             stream_id,
             reason: reason.replace('\0', "\u{FFFD}"),
             entry: entry.replace('\0', "\u{FFFD}"),
-        });
+        };
+        if !self.dead.iter().any(|other| other.is_same_entry(&row)) {
+            self.dead.push(row);
+        }
     }
 
     fn changed_heads(&self) -> Vec<(RoomId, Seq)> {

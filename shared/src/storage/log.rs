@@ -68,8 +68,8 @@ pub struct Appended {
     pub rooms: Vec<(Partition, RoomId, Vec<StoredMessage>)>,
     /// Entries that were stored before and are left out, with the place each one has.
     pub duplicates: Vec<(MessageId, Seq)>,
-    /// Entries that went to the dead letters.
-    pub dead_letters: usize,
+    /// Entries that went to the dead letters and were not there before.
+    pub dead_letters: u64,
 }
 
 /// Why a batch was not stored. Nothing of it was.

@@ -39,6 +39,15 @@ async fn filled() -> Database {
     };
     let stream_id = claim.cursor.next();
     db.append(&mut claim, vec![Entry { stream_id, content }]).await.unwrap();
+    let removed = Entry {
+        stream_id: stream_id.next(),
+        content: Content::DeadLetter {
+            reason: "garbage".to_owned(),
+            entry: "[]".to_owned(),
+        },
+    };
+    db.append(&mut claim, vec![removed]).await.unwrap();
+    assert!(db.store.drop_dead_letter(2).await.unwrap());
     db.store.close().await;
     db
 }
@@ -76,7 +85,7 @@ async fn everything_is_copied_and_goes_on() {
     let mut source = SqliteConnection::connect(&old.url).await.unwrap();
     let mut target = PgConnection::connect(&url).await.unwrap();
     let tables: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '%sqlx%'")
+        sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB '*sql[xi]*'")
             .fetch_all(&mut source)
             .await
             .unwrap();
@@ -105,6 +114,9 @@ async fn everything_is_copied_and_goes_on() {
     let next = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "on"));
     let appended = db.append(&mut claim, vec![next]).await.unwrap();
     assert_eq!(seqs(&appended, room.id), [Seq(1_201)]);
+    let garbage = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "x")).into_dead_letter("garbage");
+    db.append(&mut claim, vec![garbage]).await.unwrap();
+    assert_eq!(db.store.dead_letters(1, 10).await.unwrap()[0].id, 3, "2 was removed before the move");
     db.user("cid").await;
     assert_eq!(db.positions_grow_with_seqs().await, 1_202);
 

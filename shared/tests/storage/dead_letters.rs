@@ -5,7 +5,10 @@ use crate::support::{Database, FIRST, NOW, on_both_back_ends};
 
 on_both_back_ends![
     dead_letters_are_listed_shown_and_dropped,
-    whatever_was_in_an_entry_can_be_kept
+    whatever_was_in_an_entry_can_be_kept,
+    an_entry_that_is_read_again_is_kept_once,
+    another_entry_at_the_same_place_is_kept_too,
+    the_id_of_a_removed_one_is_not_used_again,
 ];
 
 fn dead(ms: i64, reason: &str, entry: &str) -> Entry {
@@ -44,4 +47,44 @@ async fn whatever_was_in_an_entry_can_be_kept(db: Database) {
     let letter = db.store.dead_letters(0, 1).await.unwrap().remove(0);
     assert_eq!((letter.reason.as_str(), letter.entry.as_str()), ("because of \u{FFFD} and 🦀", entry));
     assert_eq!(letter.partition, Partition(3));
+}
+
+/// As after a worker that was killed between its commit and the trim.
+async fn an_entry_that_is_read_again_is_kept_once(db: Database) {
+    let mut claim = db.claim().await;
+    let read = vec![
+        dead(1, "garbage", "[1]"),
+        dead(2, "garbage", "[2]"),
+        dead(2, "garbage", "[2]"),
+    ];
+    assert_eq!(db.append(&mut claim, read.clone()).await.unwrap().dead_letters, 2);
+    let kept = db.store.dead_letters(0, 10).await.unwrap();
+    let mut claim = db.claim().await;
+    let again = [read, vec![dead(3, "garbage", "[3]")]].concat();
+    assert_eq!(db.append(&mut claim, again).await.unwrap().dead_letters, 1);
+    let all = db.store.dead_letters(0, 10).await.unwrap();
+    assert_eq!((&all[..2], all.len()), (&kept[..], 3));
+}
+
+/// As after a Redis that came back older and counts its ids from there; and in another partition, where they are others'.
+async fn another_entry_at_the_same_place_is_kept_too(db: Database) {
+    let mut claim = db.claim().await;
+    db.append(&mut claim, vec![dead(1, "garbage", "[1]")]).await.unwrap();
+    let other = db.append(&mut claim, vec![dead(1, "garbage", "[2]")]).await.unwrap();
+    let mut elsewhere = db.store.claim(&[Partition(1)], "worker").await.unwrap()[0];
+    let there = db.append(&mut elsewhere, vec![dead(1, "garbage", "[1]")]).await.unwrap();
+    assert_eq!((other.dead_letters, there.dead_letters), (1, 1));
+    let all = db.store.dead_letters(0, 10).await.unwrap();
+    let kept: Vec<_> = all.iter().map(|letter| (letter.partition, letter.entry.as_str())).collect();
+    assert_eq!(kept, [(FIRST, "[1]"), (FIRST, "[2]"), (Partition(1), "[1]")]);
+}
+
+/// Otherwise an operator who drops the one that was listed could hit another.
+async fn the_id_of_a_removed_one_is_not_used_again(db: Database) {
+    let mut claim = db.claim().await;
+    db.append(&mut claim, vec![dead(1, "garbage", "[1]"), dead(2, "garbage", "[2]")]).await.unwrap();
+    let newest = db.store.dead_letters(0, 10).await.unwrap()[1].id;
+    assert!(db.store.drop_dead_letter(newest).await.unwrap());
+    db.append(&mut claim, vec![dead(3, "garbage", "[3]")]).await.unwrap();
+    assert!(db.store.dead_letters(0, 10).await.unwrap()[1].id > newest);
 }

@@ -146,16 +146,18 @@ impl Statements for PgConnection {
         Ok(())
     }
 
-    async fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> Result<(), sqlx::Error> {
+    async fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> Result<u64, sqlx::Error> {
         let partitions: Vec<i64> = rows.iter().map(|row| i64::from(row.partition.0)).collect();
         let stream_ids: Vec<String> = rows.iter().map(|row| row.stream_id.to_string()).collect();
         let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
         let entries: Vec<&str> = rows.iter().map(|row| row.entry.as_str()).collect();
-        sqlx::query(
+        let done = sqlx::query(
             "INSERT INTO dead_letters (partition, stream_id, reason, entry, created_on)
              SELECT t.partition, t.stream_id, t.reason, t.entry, $1
              FROM UNNEST($2::bigint[], $3::text[], $4::text[], $5::text[])
                   WITH ORDINALITY AS t (partition, stream_id, reason, entry, place)
+             WHERE NOT EXISTS (SELECT 1 FROM dead_letters d
+                               WHERE d.partition = t.partition AND d.stream_id = t.stream_id AND d.entry = t.entry)
              ORDER BY t.place",
         )
         .bind(now.0)
@@ -165,6 +167,6 @@ impl Statements for PgConnection {
         .bind(entries)
         .execute(&mut *self)
         .await?;
-        Ok(())
+        Ok(done.rows_affected())
     }
 }

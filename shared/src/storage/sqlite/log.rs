@@ -127,10 +127,13 @@ impl Statements for SqliteConnection {
         Ok(())
     }
 
-    async fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> Result<(), sqlx::Error> {
+    async fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> Result<u64, sqlx::Error> {
+        let mut written = 0;
         for row in rows {
-            sqlx::query(
-                "INSERT INTO dead_letters (partition, stream_id, reason, entry, created_on) VALUES (?, ?, ?, ?, ?)",
+            let done = sqlx::query(
+                "INSERT INTO dead_letters (partition, stream_id, reason, entry, created_on)
+                 SELECT ?1, ?2, ?3, ?4, ?5
+                 WHERE NOT EXISTS (SELECT 1 FROM dead_letters WHERE partition = ?1 AND stream_id = ?2 AND entry = ?4)",
             )
             .bind(row.partition.0)
             .bind(row.stream_id.to_string())
@@ -139,7 +142,8 @@ impl Statements for SqliteConnection {
             .bind(now.0)
             .execute(&mut *self)
             .await?;
+            written += done.rows_affected();
         }
-        Ok(())
+        Ok(written)
     }
 }
