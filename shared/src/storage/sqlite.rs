@@ -9,6 +9,7 @@ mod history;
 mod log;
 pub(super) mod open;
 mod rooms;
+mod transaction;
 
 use std::path::PathBuf;
 

@@ -10,6 +10,7 @@ mod completeness;
 mod connect;
 mod copy;
 mod dead_letters;
+mod full_disk;
 mod history;
 mod limits;
 mod rooms;

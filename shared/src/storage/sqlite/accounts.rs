@@ -94,22 +94,21 @@ impl Accounts for Sqlite {
         expires_on: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let pool = self.write.clone();
-        uninterrupted(async move {
-            let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_on < ? LIMIT ?)")
-                .bind(now.0)
-                .bind(EXPIRED_AT_ONCE)
-                .execute(&mut *tx)
-                .await?;
-            sqlx::query("INSERT INTO sessions (id, user_id, expires_on) VALUES (?, ?, ?)")
-                .bind(id.0)
-                .bind(user.0)
-                .bind(expires_on.0)
-                .execute(&mut *tx)
-                .await?;
-            tx.commit().await?;
-            Ok(())
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                sqlx::query("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_on < ? LIMIT ?)")
+                    .bind(now.0)
+                    .bind(EXPIRED_AT_ONCE)
+                    .execute(&mut *tx)
+                    .await?;
+                sqlx::query("INSERT INTO sessions (id, user_id, expires_on) VALUES (?, ?, ?)")
+                    .bind(id.0)
+                    .bind(user.0)
+                    .bind(expires_on.0)
+                    .execute(&mut *tx)
+                    .await?;
+                Ok(())
+            })
         })
         .await
     }

@@ -39,14 +39,12 @@ impl Log for Sqlite {
         now: Timestamp,
         before_commit: BoxFuture<'static, ()>,
     ) -> Result<Appended, AppendError> {
-        let pool = self.write.clone();
-        uninterrupted(async move {
-            // IMMEDIATE: a transaction that begins by reading is refused when it comes to write beside another one.
-            let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-            let appended = draft::write(&mut *tx, &batches, now).await?;
-            before_commit.await;
-            tx.commit().await?;
-            Ok(appended)
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                let appended = draft::write(tx, &batches, now).await?;
+                before_commit.await;
+                Ok(appended)
+            })
         })
         .await
     }

@@ -18,28 +18,27 @@ impl Rooms for Sqlite {
         is_private: bool,
         now: Timestamp,
     ) -> Result<Room, CreateRoomError> {
-        let pool = self.write.clone();
-        uninterrupted(async move {
-            let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-            let room: Room = sqlx::query_as(
-                "INSERT INTO rooms (name, owner_id, is_private, created_on, incarnation)
-                 SELECT ?1, ?2, ?3, ?4, COUNT(*) FROM rooms WHERE name = ?1 AND deleted_on IS NOT NULL
-                 RETURNING id, name, owner_id, is_private, incarnation",
-            )
-            .bind(name.as_str())
-            .bind(owner.0)
-            .bind(is_private)
-            .bind(now.0)
-            .fetch_one(&mut *tx)
-            .await?;
-            sqlx::query("INSERT INTO members (room_id, user_id, joined_on) VALUES (?, ?, ?)")
-                .bind(room.id.0)
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                let room: Room = sqlx::query_as(
+                    "INSERT INTO rooms (name, owner_id, is_private, created_on, incarnation)
+                     SELECT ?1, ?2, ?3, ?4, COUNT(*) FROM rooms WHERE name = ?1 AND deleted_on IS NOT NULL
+                     RETURNING id, name, owner_id, is_private, incarnation",
+                )
+                .bind(name.as_str())
                 .bind(owner.0)
+                .bind(is_private)
                 .bind(now.0)
-                .execute(&mut *tx)
+                .fetch_one(&mut *tx)
                 .await?;
-            tx.commit().await?;
-            Ok(room)
+                sqlx::query("INSERT INTO members (room_id, user_id, joined_on) VALUES (?, ?, ?)")
+                    .bind(room.id.0)
+                    .bind(owner.0)
+                    .bind(now.0)
+                    .execute(&mut *tx)
+                    .await?;
+                Ok(room)
+            })
         })
         .await
     }

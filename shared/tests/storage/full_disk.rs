@@ -1,0 +1,73 @@
+//! A disk without room, and with room again: real, for a process of its own, by the limit on the size of its files.
+
+use std::env;
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shared::domain::{Partition, RoomName, Seq, SessionId};
+use shared::storage::AppendError;
+use uuid::Uuid;
+
+use crate::support::{BackEnd, Database, NOW, entry, message};
+
+/// Set in the process that has no room.
+const CHILD: &str = "ROOMCAST_TEST_HAS_NO_ROOM";
+
+/// Lets files grow to `bytes`, or as far as before.
+fn limit_files(bytes: Option<u64>) {
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let current = bytes.or(maximum);
+    setrlimit(Resource::Fsize, Rlimit { current, maximum }).unwrap();
+}
+
+#[test]
+fn after_a_full_disk_writing_goes_on_by_itself() {
+    if env::var_os(CHILD).is_some() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        return runtime.block_on(run_out_of_room());
+    }
+    // A write beyond the limit is a signal first, which ends a process that does not ignore it; only then an error.
+    let story = "full_disk::after_a_full_disk_writing_goes_on_by_itself";
+    let output = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" --exact \"$1\" --nocapture"])
+        .args([env::current_exe().unwrap().to_str().unwrap(), story])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+async fn run_out_of_room() {
+    let db = Database::new(BackEnd::Sqlite).await;
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    // Longer than SQLite keeps in memory: it is written before the commit; a short one by the commit alone.
+    let long = "x".repeat(4_000);
+    for (turn, count) in [(1, 1), (2, 2_000)] {
+        let entries: Vec<_> = (1..=count).map(|n| entry(claim.cursor.ms + n, message(room, ann.id, &long))).collect();
+        limit_files(Some(0));
+        for _ in 0..2 {
+            match db.append(&mut claim, entries.clone()).await {
+                Err(AppendError::Store(error)) => assert!(!error.is_rejection(), "{error}"),
+                other => panic!("there was room: {:?}", other.err()),
+            }
+        }
+        db.store.create_room(RoomName::parse("other").unwrap(), ann.id, false, NOW).await.unwrap_err();
+        let session = SessionId(Uuid::from_u128(turn));
+        db.store.create_session(session, ann.id, NOW, NOW).await.unwrap_err();
+        db.store.claim(&[Partition(1)], "worker").await.unwrap_err();
+        limit_files(None);
+        let before = db.store.head(room).await.unwrap();
+        db.append(&mut claim, entries).await.unwrap();
+        assert_eq!(db.store.head(room).await.unwrap(), Seq(before.0 + count));
+        db.store.create_session(session, ann.id, NOW, NOW).await.unwrap();
+    }
+    db.room("other", &ann).await;
+    db.claim().await;
+}
