@@ -94,8 +94,8 @@ impl From<sqlx::Error> for AppendError {
 pub trait Log {
     /// Takes over `partitions` for `owner`: whoever had one can no longer commit to it.
     ///
-    /// Waits for a commit of the old owner that is under way, which is over within seconds even if that owner is not there
-    /// any more.
+    /// Waits for a commit of the old owner that is under way. If that owner is not there any more, or does not go on, its
+    /// transaction is ended, by the server or by us.
     async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError>;
 
     /// Stores `batches` and moves their cursors, all in one transaction or not at all.

@@ -4,7 +4,8 @@
 //! - A commit locks the rows of its partitions in `cursors` first and in ascending order. Everything else a worker writes
 //!   hangs on them (a room belongs to one partition), so workers do not meet anywhere else, and a partition's positions
 //!   grow from commit to commit.
-//! - The server itself ends the transaction of a worker that was stopped or cut off: see [`open`].
+//! - The server itself ends the transaction of a worker that was stopped or cut off: see [`open`]. Where it does not, whoever
+//!   takes over does: see [`takeover`].
 //! - What is waited for has an end: see [`in_time`].
 
 mod accounts;
@@ -13,6 +14,7 @@ mod history;
 mod log;
 pub(super) mod open;
 mod rooms;
+mod takeover;
 
 use std::io;
 use std::time::Duration;

@@ -108,8 +108,7 @@ async fn a_connection_that_is_in_order_is_used_again() {
         for _ in 0..10 {
             db.store.ping().await.unwrap();
         }
-        let ours =
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'roomcast'";
+        let ours = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'roomcast-worker'";
         let pids: Vec<i32> = sqlx::query_scalar(ours).fetch_all(&mut connection).await.unwrap();
         pids.into_iter().collect()
     };

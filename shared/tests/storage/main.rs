@@ -9,6 +9,7 @@ mod append;
 mod completeness;
 mod connect;
 mod copy;
+mod cut_off;
 mod dead_letters;
 mod full_disk;
 mod history;

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::history::stored_seqs;
-use super::{Postgres, finish};
+use super::{Postgres, finish, takeover};
 use crate::domain::{MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
 use crate::storage::draft::{self, DeadRow, MessageRow, Statements};
 use crate::storage::log::{ClaimRow, read_claims};
@@ -18,21 +18,7 @@ use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreErr
 impl Log for Postgres {
     async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError> {
         let (pool, partitions, owner) = (self.pool.clone(), partitions.to_vec(), owner.to_owned());
-        finish(async move {
-            let mut tx = pool.begin().await?;
-            lock_cursors(&mut tx, &partitions).await?;
-            let rows: Vec<ClaimRow> = sqlx::query_as(
-                "UPDATE cursors SET fence = fence + 1, owner = $1 WHERE partition = ANY ($2)
-                 RETURNING partition, fence, stream_ms, stream_counter",
-            )
-            .bind(owner)
-            .bind(numbers(&partitions))
-            .fetch_all(&mut *tx)
-            .await?;
-            tx.commit().await?;
-            Ok(read_claims(rows)?)
-        })
-        .await
+        finish(async move { Ok(takeover::claim(&pool, &partitions, &owner).await?) }).await
     }
 
     async fn append(
@@ -53,12 +39,15 @@ impl Log for Postgres {
     }
 }
 
-fn numbers(partitions: &[Partition]) -> Vec<i64> {
+pub(super) fn numbers(partitions: &[Partition]) -> Vec<i64> {
     partitions.iter().map(|partition| i64::from(partition.0)).collect()
 }
 
 /// Locks the rows in ascending order and reads them as they are when they are locked.
-async fn lock_cursors(connection: &mut PgConnection, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
+pub(super) async fn lock_cursors(
+    connection: &mut PgConnection,
+    partitions: &[Partition],
+) -> Result<Vec<Claim>, sqlx::Error> {
     let rows: Vec<ClaimRow> = sqlx::query_as(
         "SELECT partition, fence, stream_ms, stream_counter FROM cursors
          WHERE partition = ANY ($1) ORDER BY partition FOR UPDATE",

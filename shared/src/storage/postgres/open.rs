@@ -25,6 +25,12 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection that comes back may take to show that it is in order; then it is thrown away.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What a worker's connections are called at the server, by which whoever takes over from it knows them.
+pub(super) const WORKER_NAME: &str = "roomcast-worker";
+
+/// What a gateway's connections are called at the server.
+const GATEWAY_NAME: &str = "roomcast-gateway";
+
 /// The oldest version that is still looked after by its makers and that we know.
 const OLDEST_SERVER: i64 = 14;
 
@@ -34,7 +40,7 @@ const OLDEST_SERVER: i64 = 14;
 const DEADLINES: [(&str, &str); 7] = [
     // The owner of an open transaction says nothing: it is stopped. A commit sends its statements without a pause.
     ("idle_in_transaction_session_timeout", "1s"),
-    // Longer than that, so that whoever takes over waits for the end of it.
+    // Longer than that, so that a commit waits for the end of it. Whoever takes over has a shorter one: see `takeover`.
     ("lock_timeout", "2500ms"),
     // A batch takes milliseconds.
     ("statement_timeout", "5s"),
@@ -62,10 +68,11 @@ impl Postgres {
         let mut first = timeout(ACQUIRE_TIMEOUT, plain.connect()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
         check(&mut first).await?;
         first.close().await?;
-        let size = match role {
-            Role::Gateway => GATEWAY_CONNECTIONS,
-            Role::Worker => WORKER_CONNECTIONS,
+        let (size, name) = match role {
+            Role::Gateway => (GATEWAY_CONNECTIONS, GATEWAY_NAME),
+            Role::Worker => (WORKER_CONNECTIONS, WORKER_NAME),
         };
+        let plain = plain.application_name(name);
         let pool = PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(ACQUIRE_TIMEOUT)
