@@ -84,6 +84,10 @@ pub trait Backend: Accounts + Rooms + History + Log + DeadLetters + Debug + Send
     /// How many workers can be at work at the same time.
     fn writers(&self) -> Writers;
 
+    /// How many sessions were revoked, memberships ended and rooms deleted so far. It moves in the transaction that does
+    /// it: whoever reads the same number twice knows that everybody who was in is still in.
+    async fn removals(&self) -> Result<i64, StoreError>;
+
     /// Answers if the database can be read.
     async fn ping(&self) -> Result<(), StoreError>;
 

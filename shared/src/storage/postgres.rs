@@ -47,6 +47,13 @@ impl Backend for Postgres {
         Writers::Many
     }
 
+    async fn removals(&self) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar("SELECT count FROM removals");
+        let count: Option<i64> =
+            in_time(async { Ok::<_, StoreError>(query.fetch_optional(&self.pool).await?) }).await?;
+        Ok(count.unwrap_or(0))
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         in_time(async {
             sqlx::query("SELECT 1 FROM installation").execute(&self.pool).await?;

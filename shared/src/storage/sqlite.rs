@@ -38,6 +38,11 @@ impl Backend for Sqlite {
         Writers::One
     }
 
+    async fn removals(&self) -> Result<i64, StoreError> {
+        let count = sqlx::query_scalar("SELECT count FROM removals").fetch_optional(&self.read).await?;
+        Ok(count.unwrap_or(0))
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1 FROM installation").execute(&self.read).await?;
         Ok(())

@@ -14,6 +14,7 @@ mod dead_letters;
 mod full_disk;
 mod history;
 mod limits;
+mod removals;
 mod rooms;
 mod support;
 mod takeover;
