@@ -6,7 +6,7 @@ use shared::bus::{ControlEvent, Link, Pool, Redis};
 use shared::lifecycle::Lifecycle;
 use shared::storage::{Installation, Store, StoreError};
 
-use tokio::sync::Notify;
+use tracing::warn;
 
 use crate::StartError;
 use crate::accept::Acceptor;
@@ -14,9 +14,8 @@ use crate::auth::keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
-use crate::coherent::ControlLink;
 use crate::config::Config;
-use crate::control::{self, TellError};
+use crate::control;
 use crate::limits::Limits;
 use crate::live::{Connections, Hub, Places, Subscriber};
 use crate::rooms::Rooms;
@@ -27,9 +26,6 @@ pub enum ChangeError {
     /// It was not written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It stands, and the other gateways could not be told.
-    #[error(transparent)]
-    Tell(#[from] TellError),
     /// A fault of ours.
     #[error("a change panicked")]
     Panicked,
@@ -63,10 +59,6 @@ pub struct App {
     pub redis: Link,
     /// What is fixed for this installation.
     pub installation: Installation,
-    /// Whether control events arrive.
-    pub link: ControlLink,
-    /// Asks for a comparison of what is open here with SQL.
-    pub recheck: Notify,
     /// How the process stops.
     pub lifecycle: Lifecycle,
 }
@@ -75,9 +67,10 @@ impl App {
     /// Puts the parts together; nothing runs yet.
     pub fn new(
         config: Config,
-        (store, installation): (Store, Installation),
+        store: Store,
+        installation: Installation,
         redis: &Redis,
-        (subscriber, link): (Subscriber, ControlLink),
+        subscriber: Subscriber,
         lifecycle: Lifecycle,
     ) -> Result<Arc<Self>, StartError> {
         let keys = keys::load_or_create(&config.accounts.signing_key_file)?;
@@ -87,16 +80,14 @@ impl App {
         let limits = &config.limits;
         let places = Places::new(counting.clone(), limits.streams_per_user, limits.streams_per_address);
         Ok(Arc::new(Self {
-            sessions: Sessions::new(tokens, store.clone(), link.clone()),
+            sessions: Sessions::new(tokens, store.clone()),
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
-            rooms: Rooms::new(store.clone(), link.clone()),
+            rooms: Rooms::new(store.clone()),
             limits: Limits::new(&config.limits, counting.clone()),
             acceptor: Acceptor::new(hot, store.clone(), installation, config.ack),
             hub: Hub::new(store.clone(), installation, subscriber),
             connections: Connections::default(),
             places,
-            link,
-            recheck: Notify::new(),
             pool: redis.pool(),
             redis: counting.clone(),
             installation,
@@ -109,7 +100,7 @@ impl App {
     /// Makes a change in SQL, acts on it here and tells the other gateways.
     ///
     /// Once begun it is carried through even if the caller goes away: a change that is not acted on would leave streams
-    /// open. A gateway that was not told nevertheless finds out by its own comparison, see [`crate::ears`].
+    /// open. A gateway that was not told finds out by itself, and hardly later: see [`crate::removals`].
     pub async fn change(
         self: &Arc<Self>,
         write: impl Future<Output = Result<(), StoreError>> + Send + 'static,
@@ -119,7 +110,10 @@ impl App {
         let change = self.lifecycle.tracker.spawn(async move {
             write.await?;
             app.act_on(&event);
-            Ok(control::tell(&app.pool, &event).await?)
+            if let Err(error) = control::tell(&app.pool, &event).await {
+                warn!(error = %error, "the other gateways were not told of a change: {error}");
+            }
+            Ok(())
         });
         change.await.unwrap_or(Err(ChangeError::Panicked))
     }

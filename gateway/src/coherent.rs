@@ -1,43 +1,13 @@
 //! Caches that stay true across gateways.
 //!
-//! What one gateway changes, it tells the others on the control channel, and they forget what they knew. While that
-//! channel is down nothing is answered from a cache.
+//! What one gateway changes, it tells the others on the control channel, and they forget what they knew. What they are not
+//! told of they find out by themselves, and then forget everything: see [`crate::removals`].
 
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use moka::sync::Cache;
-
-/// Counts the connections on which control events arrive. Shared by the subscriber, which holds it, and the caches.
-#[derive(Debug, Clone, Default)]
-pub struct ControlLink(Arc<AtomicUsize>);
-
-/// A connection on which control events arrive, for as long as this is held.
-#[derive(Debug)]
-pub struct Heard(ControlLink);
-
-impl ControlLink {
-    /// Notes that control events arrive on one more connection.
-    #[must_use]
-    pub fn hold(&self) -> Heard {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        Heard(self.clone())
-    }
-
-    /// Whether control events arrive.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.0.load(Ordering::Acquire) > 0
-    }
-}
-
-impl Drop for Heard {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// A bounded, expiring cache of something that any gateway may change.
 pub struct CoherentCache<K, V> {
@@ -45,7 +15,6 @@ pub struct CoherentCache<K, V> {
     /// Counts the changes, so that what was read before one and arrives after it is not kept. The lock makes looking
     /// and keeping one step: even for a moment, nobody finds what a change has outdated.
     changes: RwLock<u64>,
-    link: ControlLink,
 }
 
 impl<K, V> CoherentCache<K, V>
@@ -55,11 +24,10 @@ where
 {
     /// A cache of at most `capacity` entries, each kept for at most `ttl`; the least used ones leave first.
     #[must_use]
-    pub fn new(capacity: u64, ttl: Duration, link: ControlLink) -> Self {
+    pub fn new(capacity: u64, ttl: Duration) -> Self {
         Self {
             cache: Cache::builder().max_capacity(capacity).time_to_live(ttl).build(),
             changes: RwLock::new(0),
-            link,
         }
     }
 
@@ -69,9 +37,7 @@ where
         key: &K,
         load: impl Future<Output = Result<Option<V>, E>>,
     ) -> Result<Option<V>, E> {
-        if self.link.is_up()
-            && let Some(value) = self.cache.get(key)
-        {
+        if let Some(value) = self.cache.get(key) {
             return Ok(Some(value));
         }
         let before = *self.changes();
@@ -112,10 +78,8 @@ mod tests {
 
     use super::*;
 
-    fn cache() -> (CoherentCache<u8, u8>, Heard) {
-        let link = ControlLink::default();
-        let heard = link.hold();
-        (CoherentCache::new(10, Duration::from_mins(1), link), heard)
+    fn cache() -> CoherentCache<u8, u8> {
+        CoherentCache::new(10, Duration::from_mins(1))
     }
 
     async fn load(cache: &CoherentCache<u8, u8>, value: Option<u8>) -> Option<u8> {
@@ -125,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_known_is_not_read_again() {
-        let (cache, _heard) = cache();
+        let cache = cache();
         assert_eq!(load(&cache, None).await, None);
         assert_eq!(load(&cache, Some(7)).await, Some(7));
         assert_eq!(load(&cache, Some(8)).await, Some(7));
@@ -134,16 +98,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_answered_from_memory_while_changes_cannot_arrive() {
-        let (cache, heard) = cache();
-        load(&cache, Some(7)).await;
-        drop(heard);
-        assert_eq!(load(&cache, Some(8)).await, Some(8));
-    }
-
-    #[tokio::test]
     async fn a_change_during_a_read_is_not_overwritten_by_what_was_read() {
-        let (cache, _heard) = cache();
+        let cache = cache();
         let read = async {
             cache.forget(&1);
             Ok::<_, Infallible>(Some(7))

@@ -1,18 +1,13 @@
 //! Telling the other gateways.
 
-use std::time::Duration;
-
 use deadpool_redis::PoolError;
 use redis::AsyncCommands as _;
 use shared::bus::{CONTROL_CHANNEL, ControlEvent, Pool};
+use tokio::time::timeout;
 
-/// How often telling is tried.
-const ATTEMPTS: u32 = 3;
+use crate::removals::LOOK_EVERY;
 
-/// Pause after the first failure; it grows with each.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// The other gateways could not be told.
+/// Why the other gateways could not be told.
 #[derive(Debug, thiserror::Error)]
 pub enum TellError {
     /// No connection to Redis.
@@ -21,23 +16,14 @@ pub enum TellError {
     /// Redis did not take the event.
     #[error("Redis did not take the event: {0}")]
     Redis(#[from] redis::RedisError),
+    /// Redis has not answered in time.
+    #[error("Redis has not answered within {} ms", LOOK_EVERY.as_millis())]
+    Late,
 }
 
-/// Tells all gateways, this one included; tried a few times.
-///
-/// After an error the change itself stands, and the other gateways find out by themselves within [`crate::ears`]'s time.
+/// Tells all gateways, this one included. Tried once, for no longer than it takes the others to find out by themselves.
 pub async fn tell(pool: &Pool, event: &ControlEvent) -> Result<(), TellError> {
-    let raw = event.encode();
-    let mut attempt = 1;
-    loop {
-        match publish(pool, &raw).await {
-            Err(_) if attempt < ATTEMPTS => {
-                tokio::time::sleep(PAUSE * attempt).await;
-                attempt += 1;
-            }
-            outcome => return outcome,
-        }
-    }
+    timeout(LOOK_EVERY, publish(pool, &event.encode())).await.unwrap_or(Err(TellError::Late))
 }
 
 async fn publish(pool: &Pool, raw: &[u8]) -> Result<(), TellError> {

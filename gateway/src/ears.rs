@@ -1,28 +1,12 @@
 //! What this gateway does with what it hears from Redis.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::bus::{CONTROL_CHANNEL, ControlEvent, room_of_channel};
-use shared::storage::StoreError;
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::app::App;
-use crate::live::{ByeReason, Listener};
-
-/// How often the open streams are compared with SQL although nothing happened: a control event can be lost.
-const RECHECK_EVERY: Duration = Duration::from_secs(15);
-
-/// The same while no control events arrive: whoever was removed reads on for this long at most.
-const RECHECK_DEAF_EVERY: Duration = Duration::from_millis(500);
-
-/// Pause after a comparison failed.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
-
-/// Streams compared by one query.
-const STREAMS_AT_ONCE: usize = 500;
+use crate::live::Listener;
 
 impl Listener for App {
     fn channels(&self) -> Vec<String> {
@@ -43,58 +27,8 @@ impl Listener for App {
         }
     }
 
-    /// Anything may have happened meanwhile: what is known is forgotten, and what is open is checked.
+    /// Any message may have been stored meanwhile. Of a removal that was missed [`crate::removals`] takes care.
     fn reconnected(self: &Arc<Self>) {
-        self.sessions.forget_all();
-        self.rooms.forget_all();
-        self.recheck.notify_one();
-    }
-}
-
-impl App {
-    /// Compares what is open here with SQL: after an outage at once, during one all the time, and now and then anyway.
-    /// Runs until `stop` is cancelled.
-    pub(crate) async fn keep_true(self: Arc<Self>, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.recheck.notified() => {}
-                () = self.next_recheck() => {}
-            }
-            let (ended, ()) = tokio::join!(self.end_forbidden_streams(), self.hub.compare_heads());
-            if let Err(error) = ended {
-                warn!(error = %error, "cannot check the open streams, trying again: {error}");
-                self.recheck.notify_one();
-                sleep(RETRY_PAUSE).await;
-            }
-        }
-    }
-
-    async fn next_recheck(&self) {
-        let since = Instant::now();
-        loop {
-            sleep(RECHECK_DEAF_EVERY).await;
-            if !self.link.is_up() || since.elapsed() >= RECHECK_EVERY {
-                return;
-            }
-        }
-    }
-
-    /// Ends the streams whose session or membership has ended.
-    async fn end_forbidden_streams(&self) -> Result<(), StoreError> {
-        for some in self.connections.all().chunks(STREAMS_AT_ONCE) {
-            let sessions: Vec<_> = some.iter().map(|connection| connection.session).collect();
-            let members: Vec<_> = some.iter().map(|connection| (connection.room, connection.user)).collect();
-            let open = self.store.open_sessions(&sessions).await?;
-            let allowed = self.store.members_among(&members).await?;
-            for connection in some {
-                if !open.contains(&connection.session) {
-                    connection.end(ByeReason::Revoked);
-                } else if !allowed.contains(&(connection.room, connection.user)) {
-                    connection.end(ByeReason::Removed);
-                }
-            }
-        }
-        Ok(())
+        self.hub.doubt_everything();
     }
 }

@@ -4,7 +4,7 @@
 //! - [`auth`] says who is calling, [`rooms`] what they may see, [`limits`] how often.
 //! - [`accept`] takes messages; from there on they are never lost. The gateway itself stores no message.
 //! - [`live`] sends stored messages to whoever follows a room; [`message`] is the object they become.
-//! - [`control`] and [`coherent`] keep what gateways remember true across all of them.
+//! - [`control`], [`removals`] and [`coherent`] keep what gateways remember true across all of them.
 //! - [`server`] is the accept loop around it all.
 //!
 //! A gateway holds nothing that is not in SQL or Redis: add copies of it, and kill them, at will.
@@ -22,6 +22,7 @@ pub mod ears;
 pub mod limits;
 pub mod live;
 pub mod message;
+pub mod removals;
 pub mod rooms;
 pub mod server;
 
@@ -38,7 +39,6 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::coherent::ControlLink;
 use crate::live::{Subscriber, run_subscriber};
 use crate::server::ServerLimits;
 
@@ -128,20 +128,18 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     let allow_unsafe = config.redis.allow_unsafe_redis;
     let (store, installation) = open_store(&config).await?;
     let (subscriber, commands) = Subscriber::new();
-    let link = ControlLink::default();
     let backlog = config.limits.backlog_per_partition;
     let limits = ServerLimits {
         max_connections: config.limits.max_connections as usize,
         ..ServerLimits::default()
     };
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
-    let app = App::new(config, (store.clone(), installation), &redis, (subscriber, link.clone()), lifecycle.clone())?;
+    let app = App::new(config, store.clone(), installation, &redis, subscriber, lifecycle.clone())?;
     let stop = || soft.clone();
-    lifecycle
-        .spawn_essential("the subscriber", run_subscriber(redis.clone(), commands, Arc::clone(&app), link, stop()));
+    lifecycle.spawn_essential("the subscriber", run_subscriber(redis.clone(), commands, Arc::clone(&app), stop()));
     lifecycle.spawn_essential("the keeper of feeds", app.hub.clone().keep(stop()));
     lifecycle.spawn_essential("the keeper of places", app.places.clone().keep(stop()));
-    lifecycle.spawn_essential("the comparison with SQL", Arc::clone(&app).keep_true(stop()));
+    lifecycle.spawn_essential("the watch over removals", Arc::clone(&app).watch_removals(stop()));
     lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
     lifecycle.spawn_essential("the look-up of overdue posts", app.acceptor.look_up_overdue(stop()));
     let refusal = watch_redis(redis, allow_unsafe, &lifecycle);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::domain::{RoomId, RoomName, Timestamp, UserId};
 use shared::storage::{Room, Store, StoreError, User};
 
-use crate::coherent::{CoherentCache, ControlLink};
+use crate::coherent::CoherentCache;
 
 /// Rooms and memberships kept in memory, each.
 const CACHED: u64 = 100_000;
@@ -24,11 +24,11 @@ pub struct Rooms {
 impl Rooms {
     /// The rooms in `store`.
     #[must_use]
-    pub fn new(store: Store, link: ControlLink) -> Self {
+    pub fn new(store: Store) -> Self {
         Self {
             store,
-            by_name: CoherentCache::new(CACHED, CACHED_FOR, link.clone()),
-            members: CoherentCache::new(CACHED, CACHED_FOR, link),
+            by_name: CoherentCache::new(CACHED, CACHED_FOR),
+            members: CoherentCache::new(CACHED, CACHED_FOR),
         }
     }
 

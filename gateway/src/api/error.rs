@@ -316,10 +316,6 @@ impl From<ChangeError> for ApiError {
     fn from(cause: ChangeError) -> Self {
         match cause {
             ChangeError::Store(cause) => cause.into(),
-            ChangeError::Tell(cause) => {
-                error!(error = %cause, "cannot tell the other gateways: {cause}");
-                Self::Unavailable
-            }
             ChangeError::Panicked => Self::Internal,
         }
     }

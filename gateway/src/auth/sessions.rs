@@ -7,7 +7,7 @@ use shared::domain::{SessionId, Timestamp};
 use shared::storage::{Session, Store, StoreError};
 
 use super::tokens::{Refused, Tokens};
-use crate::coherent::{CoherentCache, ControlLink};
+use crate::coherent::CoherentCache;
 
 /// Sessions kept in memory.
 const CACHED: u64 = 100_000;
@@ -48,11 +48,11 @@ pub struct Sessions {
 impl Sessions {
     /// Sessions in `store`, carried by `tokens`.
     #[must_use]
-    pub fn new(tokens: Tokens, store: Store, link: ControlLink) -> Self {
+    pub fn new(tokens: Tokens, store: Store) -> Self {
         Self {
             tokens,
             store,
-            cache: CoherentCache::new(CACHED, CACHED_FOR, link),
+            cache: CoherentCache::new(CACHED, CACHED_FOR),
         }
     }
 

@@ -224,8 +224,14 @@ impl Hub {
         self.shared.doubts.raise(partitions);
     }
 
+    /// Has all rooms compared soon: events may have been missed.
+    pub fn doubt_everything(&self) {
+        let partitions: Vec<Partition> = (0..self.shared.installation.partitions).map(Partition).collect();
+        self.doubt(&partitions);
+    }
+
     /// Finds what no event told of.
-    pub async fn compare_heads(&self) {
+    async fn compare_heads(&self) {
         self.compare(|_| true).await;
     }
 

@@ -17,7 +17,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::ear::Ear;
 use self::wanted::Wanted;
-use crate::coherent::ControlLink;
 
 /// Lets others change what is listened to. Clones share it.
 #[derive(Clone)]
@@ -68,13 +67,7 @@ impl Subscriber {
 }
 
 /// Keeps the subscriptions until `stop` is cancelled.
-pub async fn run<L: Listener>(
-    redis: Redis,
-    Commands(wanted): Commands,
-    listener: Arc<L>,
-    link: ControlLink,
-    stop: CancellationToken,
-) {
+pub async fn run<L: Listener>(redis: Redis, Commands(wanted): Commands, listener: Arc<L>, stop: CancellationToken) {
     listener.channels().into_iter().for_each(|channel| wanted.add_for_ever(channel));
     let mut ears: HashMap<Node, DropGuard> = HashMap::new();
     let mut tasks = JoinSet::new();
@@ -90,7 +83,6 @@ pub async fn run<L: Listener>(
                     redis: redis.clone(),
                     wanted: Arc::clone(&wanted),
                     listener: Arc::clone(&listener),
-                    link: link.clone(),
                 };
                 let end = stop.child_token();
                 tasks.spawn(ear.live(end.clone()));

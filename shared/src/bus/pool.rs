@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use deadpool_redis::{Connection, Manager, PoolError, Runtime};
-use redis::{ErrorKind, RedisError};
+use futures_util::FutureExt as _;
+use futures_util::future::select_ok;
+use redis::ErrorKind;
 
 use super::COMMAND_TIMEOUT;
 use super::access::config;
@@ -31,20 +33,20 @@ impl Pool {
         }
     }
 
-    /// A connection that answers now.
+    /// A connection that answers now: of all servers that take writes, to the one that is first to.
     pub async fn get(&self) -> Result<Connection, PoolError> {
-        let unknown = (ErrorKind::ClusterConnectionNotFound, "no server is known that takes writes");
-        let mut failure = PoolError::Backend(RedisError::from(unknown));
-        for node in self.map.nodes() {
-            match self.pool_of(&node)?.get().await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => failure = error,
+        let nodes = self.map.nodes();
+        if nodes.is_empty() {
+            let unknown = (ErrorKind::ClusterConnectionNotFound, "no server is known that takes writes");
+            return Err(PoolError::Backend(unknown.into()));
+        }
+        let attempts = nodes.iter().map(|node| async { self.pool_of(node)?.get().await }.boxed());
+        let first = select_ok(attempts).await.inspect_err(|failure| {
+            if let PoolError::Backend(error) = failure {
+                self.map.learn(error);
             }
-        }
-        if let PoolError::Backend(error) = &failure {
-            self.map.learn(error);
-        }
-        Err(failure)
+        });
+        first.map(|(connection, _)| connection)
     }
 
     fn pool_of(&self, node: &Node) -> Result<deadpool_redis::Pool, PoolError> {

@@ -6,7 +6,6 @@
 //! compares what it may have missed.
 
 use std::collections::{HashMap, HashSet};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +13,12 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value, cmd};
 use shared::bus::{CONTROL_CHANNEL, Node, Redis, is_sharded};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Listener;
 use super::wanted::Wanted;
-use crate::coherent::{ControlLink, Heard};
 
 /// Channels subscribed to, or left, in one round trip.
 const CHANNELS_AT_ONCE: usize = 512;
@@ -29,12 +27,8 @@ const CHANNELS_AT_ONCE: usize = 512;
 /// what was missed is read from SQL.
 const PUSHES: usize = 16_384;
 
-/// How often the connection is proved to be alive.
-const PROOF_EVERY: Duration = Duration::from_millis(200);
-
-/// How long the proof may take before nothing is believed that control events would have changed. A disk that stalls
-/// Redis is no reason to give up the connection: for that the proof may take [`shared::bus::COMMAND_TIMEOUT`].
-const BELIEVED_FOR: Duration = Duration::from_millis(250);
+/// How often the connection is proved to be alive. An answer may take [`shared::bus::COMMAND_TIMEOUT`].
+const PROOF_EVERY: Duration = Duration::from_secs(2);
 
 /// Pause before connecting again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
@@ -45,7 +39,6 @@ pub(super) struct Ear<L> {
     pub(super) redis: Redis,
     pub(super) wanted: Arc<Wanted>,
     pub(super) listener: Arc<L>,
-    pub(super) link: ControlLink,
 }
 
 /// A connection and what was subscribed to on it.
@@ -73,7 +66,6 @@ impl<L: Listener> Ear<L> {
                     let channels = line.standing.len();
                     info!(redis.server = %self.node, channels, "listening to {channels} channels of {}", self.node);
                     complained = false;
-                    // First forget, then trust the caches again.
                     self.listener.reconnected();
                     self.serve(line, &end).await;
                     if !end.is_cancelled() {
@@ -117,10 +109,8 @@ impl<L: Listener> Ear<L> {
 
     /// Serves one connection until it is lost.
     async fn serve(&self, mut line: Line, end: &CancellationToken) {
-        let mut heard = Some(self.link.hold());
         let mut changes = self.wanted.changes();
         let mut proof = interval(PROOF_EVERY);
-        proof.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What was wanted between connecting and now.
         changes.mark_changed();
         loop {
@@ -133,7 +123,7 @@ impl<L: Listener> Ear<L> {
                 },
                 _ = changes.changed() => self.align(&mut line).await,
                 // Also tries again what the server would not let us subscribe to, because a slot is on its way.
-                _ = proof.tick() => match self.prove(&mut line.connection, &mut heard).await {
+                _ = proof.tick() => match prove(&mut line.connection).await {
                     Ok(()) => self.align(&mut line).await,
                     failed => failed,
                 },
@@ -143,20 +133,6 @@ impl<L: Listener> Ear<L> {
                 return;
             }
         }
-    }
-
-    /// Asks whether the connection is alive. `heard` is let go while the answer is overdue.
-    async fn prove(&self, connection: &mut MultiplexedConnection, heard: &mut Option<Heard>) -> RedisResult<()> {
-        let mut answer = pin!(ping(connection));
-        if let Ok(answer) = timeout(BELIEVED_FOR, &mut answer).await {
-            return answer;
-        }
-        *heard = None;
-        answer.await?;
-        // What was said meanwhile may still wait to be heard: first forget, then believe again.
-        self.listener.reconnected();
-        *heard = Some(self.link.hold());
-        Ok(())
     }
 
     /// Takes what the server sent; false if the connection is of no use any more.
@@ -266,7 +242,7 @@ async fn leave(line: &mut Line, channels: &[String]) -> RedisResult<()> {
     answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
 }
 
-async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+async fn prove(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     match cmd("PING").query_async::<Value>(connection).await? {
         Value::SimpleString(_) => Ok(()),
         // An announcement of the server that came while we asked was taken for the answer.
