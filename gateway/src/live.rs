@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Redis channel ──► subscriber ──► feed (ring of finished frames) ──► stream ──► connection
-//!                                   ▲  gap: filled once per room        │  fell off the ring:
-//!                                   └────────────── SQL ◄───────────────┘  reads history, joins again
+//!                                   ▲  gap: filled once per room        │  fell off the ring: reads history in
+//!                                   └────────────── SQL ◄──── pages ◄───┘  shared pages, joins again
 //! ```
 //!
 //! A room event is only a hint. A feed takes the seq after its last one and nothing else: a smaller one is a repetition,
@@ -15,13 +15,17 @@ mod doubts;
 pub mod feed;
 pub mod frame;
 mod hub;
+mod pages;
+mod piece;
 mod places;
 mod rings;
+#[cfg(test)]
+mod scene;
 mod stream;
 mod subscriber;
 
 pub use connections::{ByeReason, Connection, Connections};
 pub use hub::{Hub, OpenError, OpenFeed};
 pub use places::{NoPlace, Place, Places};
-pub use stream::{Bounds, LiveStream, Start, StreamSettings};
+pub use stream::{Bounds, LiveStream, Opened, Start, StreamSettings};
 pub use subscriber::{Commands, Listener, Subscriber, run as run_subscriber};

@@ -17,7 +17,7 @@ use super::access::{Authenticated, ClientAddress};
 use super::error::ApiError;
 use super::rooms::{parse_count, shown};
 use crate::app::App;
-use crate::live::{Bounds, LiveStream, OpenFeed, Start};
+use crate::live::{Bounds, LiveStream, OpenFeed, Opened, Start};
 
 /// Largest `limit` of the bounded mode.
 const BOUNDED_MESSAGES_MAX: u32 = 10_000;
@@ -127,15 +127,17 @@ impl StreamApi {
         let feed = app.hub.open(&joined).await?;
         let cursor = [last_event_id.0, last_event_id_query.0].into_iter().flatten().find(|raw| !raw.is_empty());
         let start = start(&app, &feed, cursor.as_deref(), max_replay).await?;
-        let stream = LiveStream::new(
-            (feed, app.store.clone()),
-            (connection, place),
+        let opened = Opened {
+            hub: app.hub.clone(),
+            feed,
+            connection,
+            place,
             start,
             bounds,
-            app.config.streams.settings(),
-            (caller.session.expires_on, Timestamp::now()),
-            app.lifecycle.soft.clone(),
-        );
+            expires_on: caller.session.expires_on,
+        };
+        let (settings, soft) = (app.config.streams.settings(), app.lifecycle.soft.clone());
+        let stream = LiveStream::new(opened, settings, Timestamp::now(), soft);
         Ok(EventStream(Body::from_bytes_stream(stream.into_chunks())))
     }
 }

@@ -1,24 +1,16 @@
 //! The last events of one room as finished frames, in their order and without a hole.
 
-use std::collections::VecDeque;
+mod ring;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use shared::domain::{Epoch, Partition, RoomId, Seq, StoredMessage};
 use shared::storage::Room;
 use tokio::sync::watch;
 
+use self::ring::Ring;
 use super::frame;
-
-/// Frames a feed keeps. A reader that falls further behind reads history instead.
-const RING_FRAMES: usize = 1_024;
-
-/// Bytes after which a piece for a reader is not made longer: what a client that reads nothing holds at most, beside
-/// what lies in the kernel.
-pub const PIECE_BYTES: usize = 32 * 1024;
-
-/// Bytes a feed keeps, the newest frame aside.
-const RING_BYTES: usize = 1024 * 1024;
 
 /// One room as this process follows it.
 pub struct Feed {
@@ -34,18 +26,6 @@ pub struct Feed {
     head: watch::Sender<Seq>,
 }
 
-#[derive(Default)]
-struct Ring {
-    frames: VecDeque<Bytes>,
-    bytes: usize,
-    /// The last seq taken, kept or not; `None` until the feed was started.
-    head: Option<Seq>,
-    /// The largest seq heard of, taken or not.
-    heard: Seq,
-    /// The piece joined last, with the cursor, head and count it is for: readers at the same place share it.
-    joined: Option<((Seq, Seq, usize), Bytes, Seq)>,
-}
-
 /// What lies behind a reader's position.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
@@ -53,8 +33,17 @@ pub enum Read {
     UpToDate,
     /// These frames, up to and with the seq.
     Frames(Bytes, Seq),
-    /// More than the feed keeps: the reader must read history.
-    Behind,
+    /// More than the feed keeps: the reader must read history, up to where the feed begins.
+    Behind(Gap),
+}
+
+/// What the feed does not keep of what it has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The last seq before those it keeps.
+    pub floor: Seq,
+    /// The last seq it has taken.
+    pub head: Seq,
 }
 
 impl Feed {
@@ -140,38 +129,21 @@ impl Feed {
         missing
     }
 
-    /// What follows `cursor`, in one piece of at most `limit` frames and not many more than [`PIECE_BYTES`].
+    /// What follows `cursor`, in one piece of at most `limit` frames.
     #[must_use]
     pub fn read_after(&self, cursor: Seq, limit: usize) -> Read {
-        let mut ring = self.ring();
-        let head = ring.head.unwrap_or_default();
-        // Seqs are dense: the distance to the head says how many frames from the end of the ring are wanted.
-        let Ok(wanted) = usize::try_from(head.0 - cursor.0) else {
-            return Read::UpToDate;
-        };
-        let Some(from) = ring.frames.len().checked_sub(wanted) else {
-            return Read::Behind;
-        };
-        match wanted.min(limit) {
-            0 => Read::UpToDate,
-            1 => Read::Frames(ring.frames[from].clone(), cursor.next()),
-            count => ring.join(cursor, from, count),
-        }
+        self.ring().read_after(cursor, limit)
     }
 
     /// Bytes that the feed keeps for its readers.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        let ring = self.ring();
-        ring.bytes + ring.joined.as_ref().map_or(0, |(_, frames, _)| frames.len())
+        self.ring().kept_bytes()
     }
 
     /// Gives up the oldest frames until `most` bytes are kept at most, the newest frame aside.
     pub fn keep_bytes(&self, most: usize) {
-        let mut ring = self.ring();
-        ring.joined = None;
-        ring.cut(most);
-        ring.frames.shrink_to_fit();
+        self.ring().shrink(most);
     }
 
     /// Wakes whoever holds it when the head moves.
@@ -186,53 +158,12 @@ impl Feed {
     }
 }
 
-impl Ring {
-    fn push(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
-        self.cut(RING_BYTES);
-    }
-
-    fn cut(&mut self, most_bytes: usize) {
-        while self.frames.len() > RING_FRAMES || (self.bytes > most_bytes && self.frames.len() > 1) {
-            if let Some(oldest) = self.frames.pop_front() {
-                self.bytes -= oldest.len();
-            }
-        }
-    }
-
-    /// The `count` frames behind `cursor`, the first at place `from`, or fewer if they are large.
-    fn join(&mut self, cursor: Seq, from: usize, count: usize) -> Read {
-        let place = (cursor, self.head.unwrap_or_default(), count);
-        if let Some((known, frames, last)) = &self.joined
-            && *known == place
-        {
-            return Read::Frames(frames.clone(), *last);
-        }
-        let mut joined = BytesMut::new();
-        let mut last = cursor;
-        for frame in self.frames.range(from..from + count) {
-            joined.extend_from_slice(frame);
-            last = last.next();
-            if joined.len() >= PIECE_BYTES {
-                break;
-            }
-        }
-        let frames = joined.freeze();
-        self.joined = Some((place, frames.clone(), last));
-        Read::Frames(frames, last)
-    }
-
-    fn is_missing_some(&self) -> bool {
-        self.head.is_some_and(|head| head < self.heard)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use shared::domain::{MessageId, Timestamp, UserId};
 
     use super::*;
+    use crate::live::piece::PIECE_BYTES;
 
     fn feed() -> Feed {
         let room = Room::for_tests(RoomId(1), "lobby", UserId(1));
@@ -262,7 +193,7 @@ mod tests {
                 seqs
             }
             Read::UpToDate => vec![],
-            Read::Behind => vec![-1],
+            Read::Behind(_) => vec![-1],
         }
     }
 
@@ -274,7 +205,11 @@ mod tests {
         assert_eq!(read(&feed, 5), [6, 7, 8]);
         assert_eq!(read(&feed, 7), [8]);
         assert!(read(&feed, 8).is_empty());
-        assert_eq!(read(&feed, 4), [-1]);
+        let gap = Gap {
+            floor: Seq(5),
+            head: Seq(8),
+        };
+        assert_eq!(feed.read_after(Seq(1), usize::MAX), Read::Behind(gap));
         assert!(matches!(feed.read_after(Seq(5), 2), Read::Frames(_, Seq(7))));
     }
 

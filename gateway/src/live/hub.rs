@@ -1,24 +1,28 @@
 //! The feeds of this process: opened by the first reader of a room, repaired from SQL, closed when nobody reads.
 
+mod repair;
+mod slot;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use shared::bus::{RoomEvent, room_channel};
 use shared::domain::{Partition, RoomId, Seq};
 use shared::storage::{Installation, Room, Store, StoreError};
-use tokio::sync::OnceCell;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use self::repair::repair;
+pub use self::slot::OpenFeed;
+use self::slot::Slot;
 use super::doubts::Doubts;
-use super::feed::Feed;
+use super::feed::{Feed, Gap};
+use super::pages::{PageError, Pages};
 use super::rings::{self, RINGS_BYTES};
 use super::subscriber::Subscriber;
 
@@ -27,9 +31,6 @@ const COMPARE_EVERY: Duration = Duration::from_secs(1);
 
 /// Rooms compared by one query.
 const ROOMS_AT_ONCE: usize = 1_000;
-
-/// Messages read at once to fill a gap.
-const GAP_PAGE: u32 = 500;
 
 /// How long a feed stays without readers. A phone that changes networks is back before.
 const IDLE_TIME: Duration = Duration::from_secs(10);
@@ -59,33 +60,8 @@ struct Shared {
     installation: Installation,
     subscriber: Subscriber,
     feeds: Mutex<HashMap<RoomId, Arc<Slot>>>,
+    pages: Pages,
     doubts: Doubts,
-}
-
-struct Slot {
-    feed: Feed,
-    started: OnceCell<()>,
-    readers: AtomicUsize,
-    idle_since: Mutex<Instant>,
-    repairing: AtomicBool,
-}
-
-/// A feed that stays open for as long as this is held.
-pub struct OpenFeed(Arc<Slot>);
-
-impl Deref for OpenFeed {
-    type Target = Feed;
-
-    fn deref(&self) -> &Feed {
-        &self.0.feed
-    }
-}
-
-impl Drop for OpenFeed {
-    fn drop(&mut self) {
-        *lock(&self.0.idle_since) = Instant::now();
-        self.0.readers.fetch_sub(1, Ordering::Release);
-    }
 }
 
 impl Hub {
@@ -97,6 +73,7 @@ impl Hub {
             installation,
             subscriber,
             feeds: Mutex::default(),
+            pages: Pages::default(),
             doubts: Doubts::default(),
         };
         Self {
@@ -108,24 +85,17 @@ impl Hub {
     pub async fn open(&self, room: &Room) -> Result<OpenFeed, OpenError> {
         let open = {
             let mut feeds = lock(&self.shared.feeds);
-            let slot = feeds.entry(room.id).or_insert_with(|| Arc::new(self.slot(room)));
-            slot.readers.fetch_add(1, Ordering::Acquire);
-            OpenFeed(Arc::clone(slot))
+            OpenFeed::hold(feeds.entry(room.id).or_insert_with(|| self.slot(room)))
         };
         let start = open.0.started.get_or_try_init(|| self.start(&open));
         timeout(OPEN_TIME, start).await.map_err(|_| OpenError::NoSubscription)??;
         Ok(open)
     }
 
-    fn slot(&self, room: &Room) -> Slot {
+    fn slot(&self, room: &Room) -> Arc<Slot> {
         let Installation { epoch, .. } = self.shared.installation;
-        Slot {
-            feed: Feed::new(room, room.epoch(epoch), self.shared.installation.partition_of(room.id)),
-            started: OnceCell::new(),
-            readers: AtomicUsize::new(0),
-            idle_since: Mutex::new(Instant::now()),
-            repairing: AtomicBool::new(false),
-        }
+        let partition = self.shared.installation.partition_of(room.id);
+        Arc::new(Slot::new(Feed::new(room, room.epoch(epoch), partition)))
     }
 
     /// Subscribes first and reads the head then: what is stored in between is heard of.
@@ -151,7 +121,7 @@ impl Hub {
         match RoomEvent::decode(payload) {
             Ok(event) if event.room == room => {
                 if slot.feed.take(&event.messages) {
-                    self.repair(slot);
+                    repair(&self.shared.store, &slot);
                 }
             }
             Ok(_) => warn!(room.id = room.0, "an event of another room came on the channel of room {}", room.0),
@@ -162,7 +132,7 @@ impl Hub {
     /// Notes that SQL has messages of a feed up to `head`.
     fn hear_of(&self, slot: &Arc<Slot>, head: Seq) {
         if slot.feed.hear_of(head) {
-            self.repair(Arc::clone(slot));
+            repair(&self.shared.store, slot);
         }
     }
 
@@ -173,26 +143,16 @@ impl Hub {
         Ok(head)
     }
 
-    /// Reads from SQL what a feed is missing, once for all its readers.
-    fn repair(&self, slot: Arc<Slot>) {
-        if slot.repairing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let store = self.shared.store.clone();
-        let hub = self.clone();
-        tokio::spawn(async move {
-            let filled = fill(&store, &slot.feed).await;
-            slot.repairing.store(false, Ordering::Release);
-            match filled {
-                // Something may have been heard of after the last look and before the line above.
-                Ok(()) if slot.feed.is_missing_some() => hub.repair(slot),
-                Ok(()) => {}
-                // The comparison of heads comes back to it.
-                Err(error) => {
-                    warn!(room.id = slot.feed.room.0, error = %error, "cannot read missing messages: {error}");
-                }
-            }
-        });
+    /// What follows `cursor` in the `gap` before what the feed keeps, in one piece of at most `limit` messages; and the
+    /// last one's seq. Read from SQL once for all who need it.
+    pub(super) async fn read_behind(
+        &self,
+        feed: &Feed,
+        (cursor, gap): (Seq, Gap),
+        limit: u32,
+    ) -> Result<(Bytes, Seq), Arc<PageError>> {
+        let read = |after, count| self.shared.store.messages_after(feed.room, after, count);
+        self.shared.pages.read_behind(feed, (cursor, gap), limit, read).await
     }
 
     /// Compares heads, every second and where there is doubt at once, closes idle feeds and bounds what all keep, until
@@ -260,7 +220,7 @@ impl Hub {
     fn close_idle(&self) {
         let subscriber = &self.shared.subscriber;
         lock(&self.shared.feeds).retain(|room, slot| {
-            let idle = slot.readers.load(Ordering::Acquire) == 0 && lock(&slot.idle_since).elapsed() > IDLE_TIME;
+            let idle = slot.is_idle_for(IDLE_TIME);
             // Said under the lock: whoever opens the room again subscribes after this.
             if idle {
                 subscriber.unsubscribe(&room_channel(slot.feed.partition, *room));
@@ -268,22 +228,6 @@ impl Hub {
             }
             !idle
         });
-    }
-}
-
-/// Takes what is missing from history, page by page.
-async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
-    loop {
-        let heard = feed.heard();
-        let messages = store.messages_after(feed.room, feed.head(), GAP_PAGE).await?;
-        if messages.is_empty() {
-            // Whoever told of more was wrong.
-            feed.forget(heard);
-            return Ok(());
-        }
-        if !feed.take(&messages) {
-            return Ok(());
-        }
     }
 }
 

@@ -55,7 +55,7 @@ mod tests {
         assert_eq!(feeds.each_ref().map(is_complete), [false, false, true]);
         // Whoever is up to date notices nothing.
         assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX), Read::Frames(_, Seq(500))));
-        assert_eq!(feeds[0].read_after(Seq(100), usize::MAX), Read::Behind);
+        assert!(matches!(feeds[0].read_after(Seq(100), usize::MAX), Read::Behind(_)));
 
         bound(feeds.iter(), 0);
         assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX), Read::Frames(_, Seq(500))));

@@ -3,20 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
 use rand::RngExt as _;
 use shared::domain::{Epoch, Seq, StreamCursor, Timestamp};
-use shared::storage::{Store, StoreError, Window};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::connections::{ByeReason, Connection};
-use super::feed::{PIECE_BYTES, Read};
+use super::feed::Read;
 use super::frame::{self, Bye, Kind, Ping, Ready, Reset, ResetReason};
-use super::hub::OpenFeed;
+use super::hub::{Hub, OpenFeed};
 use super::places::Place;
 use crate::message::rfc3339;
 
@@ -77,13 +75,30 @@ pub struct StreamSettings {
     pub max_age: Duration,
 }
 
+/// What a stream is opened with.
+pub struct Opened {
+    /// For what the feed does not keep.
+    pub hub: Hub,
+    /// What it follows.
+    pub feed: OpenFeed,
+    /// Its entry in the register.
+    pub connection: Arc<Connection>,
+    /// Counts for as long as the stream lives.
+    pub place: Place,
+    /// Where it begins.
+    pub start: Start,
+    /// When it ends by itself.
+    pub bounds: Bounds,
+    /// When its token expires.
+    pub expires_on: Timestamp,
+}
+
 /// One client's stream.
 pub struct LiveStream {
+    hub: Hub,
     feed: OpenFeed,
     moved: watch::Receiver<Seq>,
-    store: Store,
     connection: Arc<Connection>,
-    /// Counts for as long as the stream lives.
     _place: Place,
     soft: CancellationToken,
     heartbeat: Duration,
@@ -97,17 +112,18 @@ pub struct LiveStream {
 }
 
 impl LiveStream {
-    /// A stream of `feed` for `connection`, whose token expires at `expires_on`; it ends when `soft` is cancelled.
+    /// Begins a stream, at `now` by the clock of tokens; it ends when `soft` is cancelled.
     #[must_use]
-    pub fn new(
-        (feed, store): (OpenFeed, Store),
-        (connection, place): (Arc<Connection>, Place),
-        start: Start,
-        bounds: Bounds,
-        settings: StreamSettings,
-        (expires_on, now): (Timestamp, Timestamp),
-        soft: CancellationToken,
-    ) -> Self {
+    pub fn new(opened: Opened, settings: StreamSettings, now: Timestamp, soft: CancellationToken) -> Self {
+        let Opened {
+            hub,
+            feed,
+            connection,
+            place,
+            start,
+            bounds,
+            expires_on,
+        } = opened;
         let began = Instant::now();
         let jitter = rand::rng().random_range(0.8..1.0);
         let mut ends = (began + settings.max_age.mul_f64(jitter), ByeReason::MaxAge);
@@ -128,8 +144,8 @@ impl LiveStream {
             Start::Head | Start::Reset(_) => head,
         };
         let mut stream = Self {
+            hub,
             moved,
-            store,
             connection,
             _place: place,
             soft,
@@ -195,13 +211,12 @@ impl LiveStream {
             let limit = self.messages_left.unwrap_or(CHUNK).min(CHUNK);
             match self.feed.read_after(self.cursor, limit as usize) {
                 Read::Frames(frames, last) => return Some(self.sent(frames, last)),
-                Read::Behind => match self.read_history(limit).await {
-                    Ok(Some((frames, last))) => return Some(self.sent(frames, last)),
-                    Ok(None) => self.rest().await,
-                    Err(error) => {
-                        warn!(room.id = self.feed.room.0, error = %error, "cannot read history for a stream: {error}");
-                        self.rest().await;
-                    }
+                Read::Behind(gap) => match self.hub.read_behind(&self.feed, (self.cursor, gap), limit).await {
+                    // Whoever was shut out meanwhile gets none of it.
+                    Ok(_) if self.must_end().is_some() => continue,
+                    Ok((frames, last)) => return Some(self.sent(frames, last)),
+                    // It is logged where it was read.
+                    Err(_) => self.rest().await,
                 },
                 Read::UpToDate => self.wait().await,
             }
@@ -242,23 +257,6 @@ impl LiveStream {
             _ = self.connection.ended() => {}
             () = sleep_until(until.min(self.ends.0)) => {}
         }
-    }
-
-    async fn read_history(&self, limit: u32) -> Result<Option<(Bytes, Seq)>, StoreError> {
-        // None for a user who was shut out a moment ago: the stream is about to be told.
-        let (room, window) = (self.feed.room, Window::After(self.cursor));
-        let page = self.store.history(room, self.connection.user, window, limit).await?;
-        let messages = page.map(|page| page.messages).unwrap_or_default();
-        let mut frames = BytesMut::new();
-        let mut last = None;
-        for message in &messages {
-            frames.extend_from_slice(&frame::message(&self.feed.name, self.feed.epoch, message));
-            last = Some(message.seq);
-            if frames.len() >= PIECE_BYTES {
-                break;
-            }
-        }
-        Ok(last.map(|last| (frames.freeze(), last)))
     }
 
     fn sent(&mut self, frames: Bytes, last: Seq) -> Bytes {

@@ -1,0 +1,67 @@
+//! A feed's place in the hub, and the hold that keeps it there.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::live::feed::Feed;
+
+/// A feed and who uses it.
+pub(super) struct Slot {
+    pub(super) feed: Feed,
+    /// Set once the subscription stands and the head was read.
+    pub(super) started: OnceCell<()>,
+    /// Set while somebody reads what the feed is missing.
+    pub(super) repairing: AtomicBool,
+    readers: AtomicUsize,
+    idle_since: Mutex<Instant>,
+}
+
+impl Slot {
+    /// A place for a feed that nobody reads yet.
+    pub(super) fn new(feed: Feed) -> Self {
+        Self {
+            feed,
+            started: OnceCell::new(),
+            repairing: AtomicBool::new(false),
+            readers: AtomicUsize::new(0),
+            idle_since: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// True if there was no reader for longer than `time`.
+    pub(super) fn is_idle_for(&self, time: Duration) -> bool {
+        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        self.readers.load(Ordering::Acquire) == 0 && since.elapsed() > time
+    }
+}
+
+/// A feed that stays open for as long as this is held.
+pub struct OpenFeed(pub(super) Arc<Slot>);
+
+impl OpenFeed {
+    /// Adds a reader.
+    pub(super) fn hold(slot: &Arc<Slot>) -> Self {
+        slot.readers.fetch_add(1, Ordering::Acquire);
+        Self(Arc::clone(slot))
+    }
+}
+
+impl Deref for OpenFeed {
+    type Target = Feed;
+
+    fn deref(&self) -> &Feed {
+        &self.0.feed
+    }
+}
+
+impl Drop for OpenFeed {
+    fn drop(&mut self) {
+        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.readers.fetch_sub(1, Ordering::Release);
+    }
+}

@@ -1,0 +1,125 @@
+//! History for the readers that are behind their feed, read once for all of them.
+//!
+//! After a restart of the gateway, or an hour away, thousands come back to one room at the same time, each with a place of
+//! its own. Pages begin at fixed seqs, so that readers at different places need the same ones; whoever is first to need
+//! one reads it, and the others wait for that. Whether a reader may see it is not asked here: it was when the stream was
+//! opened, and the stream ends when that changes.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::future::Cache;
+use shared::domain::{RoomId, Seq, StoredMessage};
+use shared::storage::StoreError;
+use tracing::warn;
+
+use super::feed::{Feed, Gap};
+use super::{frame, piece};
+
+/// Messages of a page. A lone reader reads as many to get its few; a crowd reads each page once.
+const PAGE: u32 = 128;
+
+/// Bytes that all pages keep together. Past it the least used ones are forgotten, and read again when they are needed.
+const PAGES_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long a page is kept after somebody used it: a crowd is through by then.
+const KEPT_FOR: Duration = Duration::from_secs(10);
+
+/// What a kept frame costs beside its bytes.
+const FRAME_OVERHEAD: usize = 64;
+
+/// Why a page cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PageError {
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// History has not got what the room's head says it has.
+    #[error("message {} of room {} is missing in history", .1.0, .0.0)]
+    Hole(RoomId, Seq),
+}
+
+/// The messages above one seq, up to and with another. They never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Place {
+    room: RoomId,
+    after: Seq,
+    upto: Seq,
+}
+
+impl Place {
+    /// The page with what follows `cursor`, in the gap between it and what the feed keeps.
+    ///
+    /// A page that is not full yet ends where the feed begins: that is the same for all readers, while the head moves
+    /// with every message.
+    fn behind(cursor: Seq, gap: Gap, room: RoomId) -> Self {
+        let after = Seq(cursor.0 - cursor.0.rem_euclid(i64::from(PAGE)));
+        let end = Seq(after.0 + i64::from(PAGE));
+        Self {
+            room,
+            after,
+            upto: if end <= gap.head { end } else { gap.floor },
+        }
+    }
+}
+
+/// The pages kept now. Clones share them.
+#[derive(Clone)]
+pub(super) struct Pages(Cache<Place, Arc<[Bytes]>>);
+
+impl Default for Pages {
+    fn default() -> Self {
+        let weigh = |_: &Place, frames: &Arc<[Bytes]>| {
+            let bytes: usize = frames.iter().map(|frame| frame.len() + FRAME_OVERHEAD).sum();
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        };
+        let pages = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
+        Self(pages.build())
+    }
+}
+
+impl Pages {
+    /// The first piece of what follows `cursor` in the `gap` before what `feed` keeps, of at most `limit` messages, and the
+    /// last one's seq. `read` reads the messages of the room above a seq, oldest first and at most so many.
+    pub(super) async fn read_behind<R>(
+        &self,
+        feed: &Feed,
+        (cursor, gap): (Seq, Gap),
+        limit: u32,
+        read: impl FnOnce(Seq, u32) -> R,
+    ) -> Result<(Bytes, Seq), Arc<PageError>>
+    where
+        R: Future<Output = Result<Vec<StoredMessage>, StoreError>>,
+    {
+        let place = Place::behind(cursor, gap, feed.room);
+        let load = async {
+            let count = u32::try_from(place.upto.0 - place.after.0).unwrap_or(PAGE);
+            let loaded = read(place.after, count).await.map_err(PageError::from);
+            let page = loaded.and_then(|messages| encode(feed, place, &messages));
+            // Said once for all who wait for it.
+            page.inspect_err(|error| warn!(room.id = feed.room.0, error = %error, "cannot read history: {error}"))
+        };
+        let page = self.0.try_get_with(place, load).await?;
+        let passed = usize::try_from(cursor.0 - place.after.0).unwrap_or(usize::MAX);
+        Ok(piece::join(cursor, page.iter().skip(passed).take(limit as usize)))
+    }
+}
+
+/// The frames of a page, if it is whole.
+fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<[Bytes]>, PageError> {
+    let mut last = place.after;
+    for message in messages {
+        if message.seq != last.next() {
+            break;
+        }
+        last = message.seq;
+    }
+    if last != place.upto {
+        return Err(PageError::Hole(place.room, last.next()));
+    }
+    Ok(messages.iter().map(|message| frame::message(&feed.name, feed.epoch, message)).collect())
+}

@@ -1,0 +1,81 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::try_join_all;
+use shared::domain::Epoch;
+
+use super::*;
+use crate::live::scene::{Scene, scene};
+
+const EPOCH: u64 = 9;
+
+/// A room's history, and how often it was read.
+struct History {
+    scene: Scene,
+    feed: Feed,
+    pages: Pages,
+    reads: AtomicUsize,
+}
+
+impl History {
+    async fn of(messages: u32) -> Self {
+        let scene = scene().await;
+        let room = scene.room("lobby").await;
+        let partition = scene.installation.partition_of(room.id);
+        scene.store_silently(room.id, messages).await;
+        Self {
+            feed: Feed::new(&room, Epoch(EPOCH), partition),
+            scene,
+            pages: Pages::default(),
+            reads: AtomicUsize::new(0),
+        }
+    }
+
+    /// Reads on from `cursor` to where the feed begins; every piece must begin with the message that is next.
+    async fn catch_up(&self, mut cursor: Seq, gap: Gap) -> Result<(), Arc<PageError>> {
+        while cursor < gap.floor {
+            let read = |after, count| {
+                self.reads.fetch_add(1, Ordering::Relaxed);
+                self.scene.store.messages_after(self.feed.room, after, count)
+            };
+            let (piece, last) = self.pages.read_behind(&self.feed, (cursor, gap), PAGE, read).await?;
+            assert!(piece.starts_with(format!("id: {EPOCH}-{}\n", cursor.next().0).as_bytes()));
+            cursor = last;
+        }
+        assert_eq!(cursor, gap.floor);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn five_thousand_readers_who_come_back_at_once_read_each_page_once() {
+    const READERS: i64 = 5_000;
+    let history = History::of(1_000).await;
+    // After a restart: the feed has nothing of the 1,000 messages, and the readers have each another part of them.
+    let empty = Gap {
+        floor: Seq(1_000),
+        head: Seq(1_000),
+    };
+    // Posting goes on: what was read is still what those need who come later.
+    let grown = Gap {
+        head: Seq(1_010),
+        ..empty
+    };
+    for gap in [empty, grown] {
+        let readers = (0..READERS).map(|reader| history.catch_up(Seq(reader % 1_000), gap));
+        try_join_all(readers).await.unwrap();
+        assert_eq!(history.reads.load(Ordering::Relaxed), 8, "1,000 messages are eight pages");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_not_whole_is_an_error_and_not_kept() {
+    let history = History::of(100).await;
+    let gap = Gap {
+        floor: Seq(101),
+        head: Seq(101),
+    };
+    let failed = history.catch_up(Seq::ZERO, gap).await.unwrap_err();
+    assert!(matches!(*failed, PageError::Hole(_, Seq(101))), "{failed}");
+    history.scene.store_silently(history.feed.room, 1).await;
+    history.catch_up(Seq::ZERO, gap).await.unwrap();
+}

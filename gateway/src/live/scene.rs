@@ -1,0 +1,72 @@
+//! What tests of live streams begin with: a database with somebody in it.
+
+use std::sync::Arc;
+
+use shared::domain::{
+    Accepted, Email, MessageId, MessageText, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId, Username,
+};
+use shared::storage::{Content, Entry, Installation, NewUser, PartitionBatch, Role, Room, Store};
+use tempfile::TempDir;
+
+const PARTITIONS: u16 = 4;
+
+/// An installation on SQLite, with the user ann.
+pub(super) struct Scene {
+    pub(super) store: Store,
+    pub(super) installation: Installation,
+    ann: UserId,
+    _directory: TempDir,
+}
+
+pub(super) async fn scene() -> Scene {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+    let store = Store::open(&url, Role::Worker).await.unwrap();
+    let installation = store.migrate(PARTITIONS, 1).await.unwrap();
+    let ann = NewUser {
+        public_id: PublicId::parse("ann").unwrap(),
+        email: Email::parse("ann", false).unwrap(),
+        username: Username::parse("ann").unwrap(),
+        password_hash: "hash".to_owned(),
+        admin_if_first: false,
+    };
+    Scene {
+        ann: store.create_user(ann, Timestamp(0)).await.unwrap().id,
+        store,
+        installation,
+        _directory: directory,
+    }
+}
+
+impl Scene {
+    /// A new room of ann's.
+    pub(super) async fn room(&self, name: &str) -> Room {
+        self.store.create_room(RoomName::parse(name).unwrap(), self.ann, false, Timestamp(0)).await.unwrap()
+    }
+
+    /// Stores `count` messages in `room` and tells nobody.
+    pub(super) async fn store_silently(&self, room: RoomId, count: u32) {
+        let partition = self.installation.partition_of(room);
+        let claim = self.store.claim(&[partition], "worker").await.unwrap()[0];
+        let entry = |number| Entry {
+            stream_id: StreamId {
+                ms: claim.cursor.ms + i64::from(number),
+                counter: 0,
+            },
+            content: Content::Message(Accepted {
+                id: MessageId::fresh(),
+                room,
+                sender: self.ann,
+                username: "ann".to_owned(),
+                text: MessageText::parse("stored").unwrap(),
+                created_on: Timestamp(0),
+                reply_to: None,
+            }),
+        };
+        let batch = PartitionBatch {
+            claim,
+            entries: (1..=count).map(entry).collect(),
+        };
+        self.store.append(Arc::new([batch]), Timestamp(0), async {}).await.unwrap();
+    }
+}
