@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use rand::RngExt as _;
 use tokio::time::sleep;
 
 use crate::field::Field;
@@ -14,21 +15,27 @@ const BETWEEN: Duration = Duration::from_secs(8);
 
 /// What a line of a gateway's log begins with, up to the second: `2026-11-26T04:50:28`.
 const SECOND: usize = 19;
-/// What a statement that reads messages of a room holds, and none that reads anything else.
-const READS_HISTORY: [&str; 2] = ["FROM messages m", "ORDER BY m.seq"];
+/// What a line about a statement holds, and what no statement holds but one that reads messages of a room.
+const STATEMENT: &str = "db.statement=";
+const OF_ONE_ROOM: &str = "ORDER BY m.seq";
 
 /// Lets the gateways log the statements they send.
 pub(super) fn telling_statements(stack: Builder) -> Builder {
     stack.gateway("ROOMCAST_LOG", "info,sqlx::query=debug")
 }
 
-/// F12: all streams are cut at once and come back while posting goes on. No gateway may read history more often than once a
-/// second for each room.
+/// F12: all streams are cut at once and come back while posting goes on; every other time one gateway has to begin anew, and
+/// remembers no message. No gateway may read history more often than once a second for each room.
 pub(super) async fn storms(field: &mut Field, count: usize) -> Result<()> {
     let before: Vec<usize> = field.stack.gateways.iter().map(|gateway| gateway.service.log().len()).collect();
-    for _ in 0..count {
+    for number in 0..count {
         sleep(BETWEEN).await;
         field.strike();
+        if number % 2 == 0 {
+            let victim = field.rng.random_range(0..field.stack.gateways.len());
+            field.stack.gateways[victim].kill()?;
+            field.stack.gateways[victim].start()?;
+        }
         for link in field.stack.links.iter().filter(|link| matches!(link.ends, Ends::Door(_))) {
             link.proxy.cut();
         }
@@ -38,7 +45,7 @@ pub(super) async fn storms(field: &mut Field, count: usize) -> Result<()> {
     for (gateway, before) in field.stack.gateways.iter().zip(before) {
         let log = gateway.service.log();
         let told = log.get(before..).unwrap_or_default();
-        statements += told.lines().filter(|line| line.contains("sqlx::query")).count();
+        statements += told.lines().filter(|line| line.contains(STATEMENT)).count();
         most = reads_a_second(told).into_values().max().unwrap_or(0).max(most);
     }
     let rooms = field.traffic.rooms().len();
@@ -53,15 +60,30 @@ pub(super) async fn storms(field: &mut Field, count: usize) -> Result<()> {
 /// How often history was read in each second, by a gateway's log.
 fn reads_a_second(log: &str) -> HashMap<&str, usize> {
     let mut reads = HashMap::new();
-    // A statement goes over several lines: the time stands before it.
-    let mut second = "";
-    for line in log.lines() {
-        if line.starts_with("20") && line.as_bytes().get(10) == Some(&b'T') {
-            second = line.get(..SECOND).unwrap_or_default();
-        }
-        if READS_HISTORY.iter().all(|part| line.contains(part)) {
-            *reads.entry(second).or_default() += 1;
-        }
+    for line in log.lines().filter(|line| line.contains(STATEMENT) && line.contains(OF_ONE_ROOM)) {
+        *reads.entry(line.get(..SECOND).unwrap_or_default()).or_default() += 1;
     }
     reads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_of_history_are_counted_by_the_second() {
+        let line =
+            |second, statement| format!("2026-11-26T05:01:{second}.5Z DEBUG summary=\"\" db.statement=\"{statement}\"");
+        let log = [
+            line(
+                16,
+                "\\n  FROM messages m JOIN users u ON u.id = m.sender_id\\n WHERE m.seq > ?3 ORDER BY m.seq LIMIT ?5",
+            ),
+            line(16, "FROM messages m WHERE m.room_id = ? AND m.seq > ? ORDER BY m.seq DESC"),
+            line(16, "SELECT room_id, text FROM messages WHERE id = ?"),
+            line(17, "FROM messages m ORDER BY m.seq"),
+        ];
+        let expected = [("2026-11-26T05:01:16", 2), ("2026-11-26T05:01:17", 1)].into();
+        assert_eq!(reads_a_second(&log.join("\n")), expected);
+    }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::scene::{SOON, furnish};
 
 /// Rooms that are posted to at the same time; with `lobby` they lie in several partitions.
-const ROOMS: [&str; 6] = ["lobby", "a", "b", "c", "d", "e"];
+pub(crate) const ROOMS: [&str; 6] = ["lobby", "a", "b", "c", "d", "e"];
 
 /// With six rooms: 500 posts a second.
 const POST_EVERY: Duration = Duration::from_millis(12);
@@ -23,7 +23,7 @@ const HANDED_OVER_WITHIN: Duration = Duration::from_millis(600);
 /// Whoever waits for a place to run out takes longer.
 const PLACE_RUNS_OUT: Duration = Duration::from_millis(1_500);
 /// "Takeover after a crash ≤ 3 s".
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(3);
 /// Enough to see that posts are stored as before.
 const SOME: i64 = 20;
 
@@ -40,7 +40,7 @@ async fn two_workers() -> (Stack, Worker, App) {
 }
 
 /// Waits until Redis knows so many workers.
-async fn wait_for_workers(stack: &Stack, count: u64) -> Result<()> {
+pub(crate) async fn wait_for_workers(stack: &Stack, count: u64) -> Result<()> {
     eventually(SOON, "the workers have their places", async || {
         let mut redis = stack.redis.connect().await?;
         match redis::cmd("ZCARD").arg("roomcast:workers").query_async::<u64>(&mut redis).await? {
@@ -57,7 +57,7 @@ async fn head(app: &App, room: &str) -> Result<i64> {
 }
 
 /// Waits until every room holds some more messages than now.
-async fn wait_for_progress(app: &App) -> Result<()> {
+pub(crate) async fn wait_for_progress(app: &App) -> Result<()> {
     for room in ROOMS {
         let before = head(app, room).await?;
         eventually(SOON, "posts are stored", async || match head(app, room).await? {
@@ -98,7 +98,7 @@ async fn longest_silence(app: &App, stop: &CancellationToken) -> Duration {
 
 /// Posts to all rooms through both gateways while `story` happens, checks that nothing is lost, doubled or reordered, and
 /// returns for how long nothing arrived.
-async fn under_posting(urls: [String; 2], app: &App, story: impl AsyncFnOnce() -> Result<()>) -> Duration {
+pub(crate) async fn under_posting(urls: [String; 2], app: &App, story: impl AsyncFnOnce() -> Result<()>) -> Duration {
     let stop = CancellationToken::new();
     let mut before = Vec::new();
     for room in ROOMS {
@@ -126,7 +126,7 @@ async fn under_posting(urls: [String; 2], app: &App, story: impl AsyncFnOnce() -
     silence
 }
 
-fn urls(stack: &Stack) -> [String; 2] {
+pub(crate) fn urls(stack: &Stack) -> [String; 2] {
     [stack.gateways[0].url(), stack.gateways[1].url()]
 }
 
