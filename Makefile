@@ -36,7 +36,7 @@ figures: ## Measure posts/s, the time from a post to its event, and the memory o
 	cargo build --quiet --release --bin gateway --bin fanout-worker --bin figures
 	target/release/figures
 
-soak: ## Kill and cut everything, many times, and look whether anything was lost; FAULTS=F1,F3 BACKEND=sqlite COUNT_SCALE=0.1 SEED=
+soak: ## Kill and cut everything, many times, and look whether anything was lost; FAULTS=F1,F3 BACKEND=sqlite COUNT_SCALE=0.1 SEED= OUT=
 	@deploy/install.sh rust redis postgres
 	cargo build --quiet --release --bin gateway --bin fanout-worker --bin soak
 	target/release/soak

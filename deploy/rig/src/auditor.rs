@@ -4,15 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::accept_log::AcceptLog;
 use crate::evidence::MemorySample;
 use crate::service::ProcessCell;
+use crate::stack::Spread;
 use crate::traffic::Book;
-use crate::{Database, RedisServer, Result, Stack};
+use crate::{Database, Result, Stack};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_millis(700);
@@ -20,9 +21,6 @@ const EVERY: Duration = Duration::from_millis(700);
 const WITHIN: Duration = Duration::from_secs(5);
 /// Ids looked up in one statement.
 const IDS_AT_ONCE: usize = 5_000;
-
-/// An entry as Redis sends it: its id and its fields.
-type Entry = (String, Vec<(String, Vec<u8>)>);
 
 /// What it found.
 #[derive(Default)]
@@ -37,7 +35,7 @@ pub(crate) struct Findings {
 
 /// One auditor of one stack.
 pub(crate) struct Auditor {
-    redis: String,
+    log: AcceptLog,
     database: String,
     processes: Vec<ProcessCell>,
     book: Arc<Book>,
@@ -50,10 +48,11 @@ pub(crate) struct Auditor {
 impl Auditor {
     pub(crate) fn new(stack: &mut Stack, book: Arc<Book>) -> Self {
         let mut processes = vec![stack.redis.service.cell()];
+        processes.extend(stack.spread.iter().flat_map(Spread::cells));
         processes.extend(stack.workers().map(|worker| worker.service.cell()));
         processes.extend(stack.gateways.iter().map(|gateway| gateway.service.cell()));
         Self {
-            redis: stack.redis.url(),
+            log: stack.accept_log(),
             database: stack.database_url().to_owned(),
             processes,
             book,
@@ -85,7 +84,7 @@ impl Auditor {
         let fresh = self.book.acknowledged_since(self.known);
         let mut open = self.open.clone();
         open.extend(&fresh);
-        let logged = logged(&self.redis).await?;
+        let logged = self.log.ids().await?;
         let mut database = Database::open(&self.database).await?;
         let mut stored = HashSet::new();
         for part in open.chunks(IDS_AT_ONCE) {
@@ -115,18 +114,4 @@ impl Auditor {
             }
         }
     }
-}
-
-/// The ids of all messages in the accept log.
-async fn logged(redis: &str) -> Result<HashSet<Uuid>> {
-    let mut connection: MultiplexedConnection = redis::Client::open(redis)?.get_multiplexed_async_connection().await?;
-    let mut ids = HashSet::new();
-    for stream in RedisServer::accept_streams(&mut connection).await? {
-        let entries: Vec<Entry> =
-            redis::cmd("XRANGE").arg(&stream).arg("-").arg("+").query_async(&mut connection).await?;
-        let fields = entries.into_iter().flat_map(|(_, fields)| fields);
-        let of_ids = fields.filter(|(name, _)| name == "id");
-        ids.extend(of_ids.filter_map(|(_, id)| std::str::from_utf8(&id).ok()?.parse::<Uuid>().ok()));
-    }
-    Ok(ids)
 }

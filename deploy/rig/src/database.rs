@@ -40,6 +40,26 @@ const WATCH_POSTGRES: &str = "
         OR (NEW.stream_ms, NEW.stream_counter) < (OLD.stream_ms, OLD.stream_counter))
     EXECUTE FUNCTION rig_note();";
 
+/// Compares, at each commit, who commits with who has claimed the partition: workers of the rig log in under names of their
+/// own. Only Postgres knows who its client is.
+const WATCH_COMMITS: &str = "
+    CREATE TABLE IF NOT EXISTS rig_claims (partition bigint PRIMARY KEY, claimer text);
+    CREATE TABLE IF NOT EXISTS rig_foreign (partition bigint, fence bigint, owner text, claimer text, committer text);
+    CREATE SEQUENCE IF NOT EXISTS rig_commits;
+    CREATE OR REPLACE FUNCTION rig_compare() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF OLD.fence <> NEW.fence THEN
+            INSERT INTO rig_claims VALUES (NEW.partition, session_user)
+            ON CONFLICT (partition) DO UPDATE SET claimer = excluded.claimer;
+        ELSE
+            PERFORM nextval('rig_commits');
+            INSERT INTO rig_foreign SELECT NEW.partition, NEW.fence, NEW.owner, c.claimer, session_user
+            FROM rig_claims c WHERE c.partition = NEW.partition AND c.claimer <> session_user;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE OR REPLACE TRIGGER rig_compare AFTER UPDATE ON cursors FOR EACH ROW EXECUTE FUNCTION rig_compare();";
+
 /// The database of a stack.
 pub struct Database {
     connection: Either,
@@ -136,9 +156,25 @@ impl Database {
     pub(crate) async fn watch_positions(&mut self) -> Result<()> {
         match &mut self.connection {
             Either::Sqlite(connection) => sqlx::raw_sql(WATCH_SQLITE).execute(connection).await.map(drop)?,
-            Either::Postgres(connection) => sqlx::raw_sql(WATCH_POSTGRES).execute(connection).await.map(drop)?,
+            Either::Postgres(connection) => {
+                sqlx::raw_sql(WATCH_POSTGRES).execute(&mut *connection).await?;
+                sqlx::raw_sql(WATCH_COMMITS).execute(connection).await?;
+            }
         }
         Ok(())
+    }
+
+    /// How often a partition was committed to, and what was committed by another session than the one that had claimed it;
+    /// `None` with SQLite, which does not know its clients.
+    pub(crate) async fn foreign_commits(&mut self) -> Result<Option<(i64, Vec<String>)>> {
+        let Either::Postgres(connection) = &mut self.connection else {
+            return Ok(None);
+        };
+        let foreign = "SELECT format('%s committed to partition %s, which %s had claimed (fence %s, %s)',
+                              committer, partition, claimer, fence, owner) FROM rig_foreign";
+        let foreign = sqlx::query_scalar(foreign).fetch_all(&mut *connection).await?;
+        let commits = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM rig_commits";
+        Ok(Some((sqlx::query_scalar(commits).fetch_one(connection).await?, foreign)))
     }
 
     /// What was noted, and where all positions are now.

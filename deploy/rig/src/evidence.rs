@@ -205,6 +205,8 @@ pub struct Evidence {
     pub rows: Vec<Vec<Shown>>,
     /// Positions as they were seen one after the other, of all partitions.
     pub positions: Vec<Position>,
+    /// Commits to a partition by another session than the one that had claimed it; nobody can tell with SQLite.
+    pub foreign_commits: Vec<String>,
     /// Messages that were acknowledged, and at that moment neither in the accept log nor in the database.
     pub missing_between: Vec<Uuid>,
     /// Memory at its highest.

@@ -32,6 +32,8 @@ pub struct Field {
     pub rng: StdRng,
     /// When faults struck.
     pub strikes: Vec<Duration>,
+    /// When workers were stopped cleanly, or joined.
+    pub handovers: Vec<Duration>,
     /// When clients of a gateway were kept in the dark on purpose.
     pub dark_doors: Vec<Hang>,
     /// What the fault itself demands and did not get.
@@ -53,6 +55,8 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// When faults struck.
     pub strikes: Vec<Duration>,
+    /// When workers were stopped cleanly, or joined.
+    pub handovers: Vec<Duration>,
     /// Facts for the last column of the table.
     pub notes: Vec<String>,
     /// Where all of it was written to, if a promise was broken.
@@ -76,6 +80,7 @@ impl Field {
             traffic,
             rng: StdRng::seed_from_u64(plan.seed),
             strikes: Vec::new(),
+            handovers: Vec::new(),
             dark_doors: Vec::new(),
             demands: Vec::new(),
             poison: 0,
@@ -89,6 +94,11 @@ impl Field {
     /// Notes that a fault strikes now.
     pub fn strike(&mut self) {
         self.strikes.push(self.traffic.now());
+    }
+
+    /// Notes that workers stop cleanly, or join, from now on.
+    pub fn hand_over(&mut self) {
+        self.handovers.push(self.traffic.now());
     }
 
     /// Notes that a demand of the fault was not met.
@@ -124,6 +134,11 @@ impl Field {
         }
         evidence.rows = rows;
         evidence.positions = database.positions().await?;
+        let mut notes = self.notes;
+        if let Some((commits, foreign)) = database.foreign_commits().await? {
+            notes.push(format!("{commits} commits to partitions, {} of them foreign", foreign.len()));
+            evidence.foreign_commits = foreign;
+        }
         evidence.dead_letters = database.dead_letters().await?;
         database.close().await?;
         evidence.poison = self.poison;
@@ -138,12 +153,12 @@ impl Field {
         } else {
             Some(dump(&self.stack, self.seed, &evidence, &violations)?)
         };
-        let mut notes = self.notes;
         notes.push(format!("audited {} times", findings.looks));
         Ok(Outcome {
             evidence,
             violations,
             strikes: self.strikes,
+            handovers: self.handovers,
             notes,
             dump,
         })
@@ -169,21 +184,9 @@ async fn unstored(stack: &Stack) -> Result<u64> {
     let mut database = stack.database().await?;
     let positions = database.positions().await?;
     database.close().await?;
-    let mut connection = stack.redis.connect().await?;
-    let mut left = 0;
     // The last one of a partition is where it is now.
-    let now: std::collections::HashMap<i64, (i64, i64)> =
-        positions.into_iter().map(|position| (position.partition, position.cursor)).collect();
-    for (partition, (ms, counter)) in now {
-        let entries: Vec<redis::Value> = redis::cmd("XRANGE")
-            .arg(format!("chat:{{{partition}}}:in"))
-            .arg(format!("({ms}-{counter}"))
-            .arg("+")
-            .query_async(&mut connection)
-            .await?;
-        left += u64::try_from(entries.len())?;
-    }
-    Ok(left)
+    let now = positions.into_iter().map(|position| (position.partition, position.cursor)).collect();
+    stack.accept_log().entries_above(&now).await
 }
 
 /// Writes down everything that helps to find out what went wrong, in a directory of its own that stays.

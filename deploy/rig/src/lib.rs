@@ -16,6 +16,7 @@
 //! and therefore depends on none of their crates. Nothing in it sleeps to get an order of events: whoever waits uses
 //! [`eventually()`] and learns why it failed.
 
+mod accept_log;
 mod answer;
 mod app;
 mod auditor;
@@ -71,7 +72,7 @@ pub use reqwest::Method;
 pub use service::Service;
 pub use sockets::sockets_on_port;
 pub use sse::{Event, EventStream};
-pub use stack::{Backend, Builder, Ends, Link, Stack};
+pub use stack::{Backend, Builder, Ends, Link, Spread, Stack, Topology};
 pub use stream_request::StreamRequest;
 pub use traffic::{Plan, Traffic};
 pub use worker::Worker;

@@ -30,7 +30,7 @@ pub enum Invariant {
     SenderOrder,
     /// I6: history never changes behind a reader.
     Unchanging,
-    /// I7: a stream shows exactly what follows its cursor, or says `reset`.
+    /// I7: a stream shows exactly what follows its cursor. A `reset` would need a reason, and no fault of the rig gives one.
     Contiguous,
     /// I8: nothing is seen live that history lacks.
     NoGhosts,
@@ -40,7 +40,7 @@ pub enum Invariant {
     LogKeeps,
     /// I11: cursors and fences only grow.
     OnlyForward,
-    /// I12: one owner for each fence.
+    /// I12: one owner for each fence, and nobody else commits.
     OneOwner,
     /// I13: memory is bounded.
     MemoryBounded,

@@ -71,6 +71,15 @@ impl PostgresServer {
         Ok(self.url(name))
     }
 
+    /// Makes a user called `name` who may do everything, as the one that makes databases may.
+    pub(crate) async fn create_user(&self, name: &str) -> Result<()> {
+        let mut connection = self.connect("postgres").await?;
+        sqlx::query(AssertSqlSafe(format!("CREATE ROLE \"{name}\" SUPERUSER LOGIN")))
+            .execute(&mut connection)
+            .await?;
+        Ok(connection.close().await?)
+    }
+
     /// The URL of the database called `name`; `postgres` is always there.
     #[must_use]
     pub fn url(&self, name: &str) -> String {

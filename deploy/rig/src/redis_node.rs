@@ -9,6 +9,7 @@ use redis::{Cmd, FromRedisValue};
 
 use crate::ports::free_port;
 use crate::programs::system_program;
+use crate::service::ProcessCell;
 use crate::{Failure, Result, Service, eventually};
 
 /// How long a start may take; it replays the append-only file.
@@ -73,6 +74,17 @@ impl RedisNode {
     #[must_use]
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Tells others the process, whichever it will be.
+    pub(crate) fn cell(&self) -> ProcessCell {
+        self.service.cell()
+    }
+
+    /// True until it is killed.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.service.pid().is_ok()
     }
 
     /// SIGKILL, as when the machine loses power (its files survive).

@@ -8,8 +8,9 @@ use crate::{Failure, RedisNode, Result, eventually};
 /// What the sentinels call the master.
 const NAME: &str = "chat";
 
-/// How long the set may take to find itself.
-const FORMED_WITHIN: Duration = Duration::from_secs(10);
+/// How long the set may take to find itself. A master that comes back after a failover holds itself for the master until
+/// the sentinels tell it otherwise, some ten seconds later.
+const FORMED_WITHIN: Duration = Duration::from_secs(40);
 
 /// A Redis that fails over.
 pub struct RedisSentinels {
@@ -48,9 +49,34 @@ impl RedisSentinels {
         format!("redis+sentinel://{}/{NAME}", sentinels.join(","))
     }
 
-    async fn wait_formed(&self) -> Result<()> {
+    /// The place in `servers` of the one that the sentinels call the master.
+    pub async fn master(&self) -> Result<usize> {
+        let ask = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(NAME).clone();
+        let (_, port): (String, u16) = self.sentinels[0].run(&ask).await?;
+        let place = self.servers.iter().position(|server| server.port() == port);
+        place.ok_or_else(|| Failure::new(format!("the sentinels name a stranger at port {port}")))
+    }
+
+    /// Kills the master and waits until the replica has taken its place.
+    pub async fn fail_over(&mut self) -> Result<()> {
+        let old = self.master().await?;
+        self.servers[old].kill()?;
+        eventually(FORMED_WITHIN, "the replica is the master", async || {
+            let new = self.master().await?;
+            let replication = self.servers[new].info("replication").await?;
+            if new != old && replication.contains("role:master") {
+                Ok(())
+            } else {
+                Err(Failure::new(replication))
+            }
+        })
+        .await
+    }
+
+    /// Waits until the replica follows the master and the sentinels know both.
+    pub async fn wait_formed(&self) -> Result<()> {
         eventually(FORMED_WITHIN, "the sentinels know the replica and each other", async || {
-            let replication = self.servers[0].info("replication").await?;
+            let replication = self.servers[self.master().await?].info("replication").await?;
             if !replication.contains("state=online") {
                 return Err(Failure::new(replication));
             }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod links;
+mod spread;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,8 @@ use tempfile::TempDir;
 
 pub use self::builder::Builder;
 pub use self::links::{Ends, Link};
+pub use self::spread::{Spread, Topology};
+use crate::accept_log::AcceptLog;
 use crate::disk::cut_power;
 use crate::{
     App, Database, Disk, Explain as _, Gateway, Health, PostgresServer, RedisServer, Result, Worker, eventually,
@@ -32,8 +35,10 @@ pub struct Stack {
     pub worker: Worker,
     /// Further workers.
     pub standbys: Vec<Worker>,
-    /// The Redis they share.
+    /// The Redis they share; nobody uses it where there is a `spread`.
     pub redis: RedisServer,
+    /// The set of several Redis servers they share instead.
+    pub spread: Option<Spread>,
     /// The Postgres they share, if they do not share an SQLite file.
     pub postgres: Option<PostgresServer>,
     /// The disk of Redis, if the stack was built with disks that can be made ill.
@@ -131,6 +136,11 @@ impl Stack {
         Worker::new(name, self.directory.path(), &self.worker_settings)
     }
 
+    /// The accept log, for a look past all links.
+    pub(crate) fn accept_log(&self) -> AcceptLog {
+        AcceptLog::new(self.spread.as_ref().map_or_else(|| vec![self.redis.url()], Spread::servers))
+    }
+
     /// Kills Redis and takes from its files what was not on disk for certain, as a power cut does; returns how many bytes
     /// that were. Needs a stack with disks.
     pub fn cut_power_of_redis(&mut self) -> Result<u64> {
@@ -148,6 +158,9 @@ impl Stack {
         }
         if !self.redis.runs() {
             self.redis.restart().await?;
+        }
+        if let Some(spread) = &mut self.spread {
+            spread.mend().await?;
         }
         if let Some(postgres) = &mut self.postgres
             && !postgres.runs()

@@ -41,8 +41,11 @@ fn every_method_of_the_store_is_called() {
     sources.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage.rs"));
     let methods: Vec<String> = sources.iter().flat_map(|path| methods(&read(path))).collect();
     assert!(methods.len() >= 30, "the traits were not found: {methods:?}");
+    // What the suite calls a store, and nothing else: other types have a `close` and a `head` too. Long calls begin a line
+    // with the method.
     let suite: String = files("tests/storage", "rs").iter().map(read).collect();
-    let missing: Vec<&String> = methods.iter().filter(|method| !suite.contains(&format!(".{method}("))).collect();
+    let suite: String = suite.split_whitespace().collect();
+    let missing: Vec<&String> = methods.iter().filter(|method| !suite.contains(&format!("store.{method}("))).collect();
     assert!(missing.is_empty(), "no test calls {missing:?}");
 }
 

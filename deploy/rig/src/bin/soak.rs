@@ -1,18 +1,23 @@
 //! Runs the matrix of faults and prints what was kept.
 //!
-//! Ends by itself; exit code 1 if a promise was broken, 2 if a run could not be brought to its end.
+//! Ends by itself; exit code 1 if a promise was broken, 2 if a run could not be brought to its end. Each row is kept in a
+//! file as soon as it is there, so that the matrix may be run in several sittings.
 
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use rig::faults::{self, Fault};
-use rig::report::{HEADINGS, Row};
-use rig::{Backend, Failure, Plan, Result};
+use rig::faults::{self, Fault, MATRIX};
+use rig::report::{self, Row};
+use rig::{Backend, Explain as _, Failure, Plan, Result};
 
-/// Longest time of one fault on one back end; what takes longer is broken off and counts as not brought to its end.
-const LONGEST: Duration = Duration::from_mins(40);
-/// Sentences shown of a run that broke promises; all of them are in the evidence it leaves.
+/// Longest time of one fault on one back end, in planned times; what takes longer is broken off and counts as not brought
+/// to its end.
+const PATIENCE: u32 = 5;
+/// Sentences shown of a run that broke promises; all of them are in the line it leaves.
 const SHOWN: usize = 10;
 
 /// Kills everything, many times, and looks whether anything was lost.
@@ -37,12 +42,24 @@ struct Options {
     /// What everything random follows from; chosen by the clock if it is not given.
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
+
+    /// File that each row is appended to, as a line of JSON.
+    #[arg(long, env = "OUT", default_value = ".data/soak.jsonl")]
+    out: PathBuf,
+
+    /// Run nothing, and print the table of the rows in this file; of several runs of a fault the last counts.
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    match soak(&options).await {
+    let ended = match &options.table {
+        Some(file) => print_table(file),
+        None => soak(&options).await,
+    };
+    match ended {
         Ok(rows) if rows.iter().all(|row| row.violations.is_empty()) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(failure) => {
@@ -52,15 +69,23 @@ async fn main() -> ExitCode {
     }
 }
 
+fn print_table(file: &Path) -> Result<Vec<Row>> {
+    let lines = fs::read_to_string(file).explain(|| format!("cannot read {}", file.display()))?;
+    let rows = report::read(&lines)?;
+    println!("{}", report::table(&rows));
+    Ok(rows)
+}
+
 async fn soak(options: &Options) -> Result<Vec<Row>> {
-    let chosen: Vec<Fault> = match options.faults.as_slice() {
-        [] => faults::ALL.to_vec(),
-        codes => codes.iter().map(|code| code.parse()).collect::<Result<_>>()?,
+    let chosen: Vec<&Fault> = match options.faults.as_slice() {
+        [] => MATRIX.iter().collect(),
+        codes => codes.iter().map(|code| faults::find(code)).collect::<Result<_>>()?,
     };
     let backends = options.backend.iter().map(|name| backend(name)).collect::<Result<Vec<_>>>()?;
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let seed = options.seed.unwrap_or(clock);
-    eprintln!("seed {seed}");
+    let one: Duration = chosen.iter().map(|fault| fault.planned(options.count_scale)).sum();
+    eprintln!("seed {seed}; this takes about {}", minutes(one * u32::try_from(backends.len())?));
     let plan = Plan {
         per_second: options.rate,
         ..Plan::full(seed)
@@ -69,27 +94,45 @@ async fn soak(options: &Options) -> Result<Vec<Row>> {
     let mut broken_off = None;
     for backend in backends {
         for fault in &chosen {
-            let run = tokio::time::timeout(LONGEST, faults::run(*fault, backend, plan, options.count_scale)).await;
-            match run.unwrap_or_else(|_| Err(Failure::new(format!("not done within {LONGEST:?}")))) {
+            let planned = fault.planned(options.count_scale);
+            eprintln!("{} {} on {backend:?}, about {}", fault.code, fault.title, minutes(planned));
+            let longest = planned * PATIENCE;
+            let run = tokio::time::timeout(longest, fault.run(backend, plan, options.count_scale)).await;
+            match run.unwrap_or_else(|_| Err(Failure::new(format!("not done within {longest:?}")))) {
                 Ok(row) => {
-                    println!("{}", row.json());
-                    for sentence in row.violations.iter().take(SHOWN) {
-                        eprintln!("{fault}: {sentence}");
-                    }
+                    keep(&options.out, &row)?;
+                    tell(&row);
                     rows.push(row);
                 }
                 Err(failure) => {
-                    eprintln!("{fault} on {backend:?}: {failure}");
+                    eprintln!("  {failure}");
                     broken_off = Some(failure);
                 }
             }
         }
     }
-    println!("\n{HEADINGS}");
-    for row in &rows {
-        println!("{}", row.line());
-    }
+    println!("{}", report::table(&rows));
     broken_off.map_or(Ok(rows), Err)
+}
+
+/// Appends `row` to `file`.
+fn keep(file: &Path, row: &Row) -> Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut out = OpenOptions::new().create(true).append(true).open(file)?;
+    Ok(writeln!(out, "{}", serde_json::to_string(row)?)?)
+}
+
+fn tell(row: &Row) {
+    eprintln!("  {}", row.notes.join("; "));
+    for sentence in row.violations.iter().take(SHOWN) {
+        eprintln!("  {sentence}");
+    }
+}
+
+fn minutes(time: Duration) -> String {
+    format!("{}:{:02} min", time.as_secs() / 60, time.as_secs() % 60)
 }
 
 fn backend(name: &str) -> Result<Backend> {

@@ -9,7 +9,8 @@ use crate::evidence::Hang;
 use crate::field::Field;
 use crate::{Ends, Result, Weather};
 
-/// How long a link is bad. Most of them are short: the square of an even number in this range of seconds' roots.
+/// How long a link is bad, in seconds. Short times are more likely than long ones: the root of the time is drawn evenly
+/// between the roots of these two.
 const BAD_S: (f64, f64) = (1.0, 30.0);
 /// Links that are bad at the same time.
 const AT_ONCE: usize = 3;

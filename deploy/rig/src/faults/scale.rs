@@ -9,7 +9,7 @@ use crate::field::Field;
 use crate::report::percentiles;
 use crate::{Failure, Result};
 
-/// How long each number of workers stays.
+/// How long each number of workers stays: as long as [`shown_around`](crate::report::shown_around) looks.
 const STAYS: Duration = Duration::from_secs(1);
 /// A clean stop; the services' own deadline is ten seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(12);
@@ -30,6 +30,8 @@ pub(super) async fn cycles(field: &mut Field, count: usize) -> Result<()> {
             gateway.start()?;
             gateway.wait_ready(READY_WITHIN).await?;
         }
+        // Everybody is back before the workers are looked at again.
+        sleep(STAYS).await;
     }
     let times = field
         .traffic
@@ -44,14 +46,21 @@ pub(super) async fn cycles(field: &mut Field, count: usize) -> Result<()> {
 
 /// Lets the first `count` workers run and stops the others cleanly.
 async fn set_workers(field: &mut Field, count: usize) -> Result<()> {
-    for (number, worker) in field.stack.workers().enumerate() {
-        if number < count {
-            worker.service.keep_running()?;
-        } else if worker.service.pid().is_ok() {
-            stopped_cleanly(worker.service.stop(STOP_WITHIN).await?)?;
+    for number in 0..field.stack.workers().count() {
+        let runs = field.stack.worker_at(number).service.pid().is_ok();
+        if runs == (number < count) {
+            continue;
         }
+        field.hand_over();
+        let worker = field.stack.worker_at(number);
+        if runs {
+            stopped_cleanly(worker.service.stop(STOP_WITHIN).await?)?;
+        } else {
+            worker.start()?;
+        }
+        // One change after the other, so that each is measured.
+        sleep(STAYS).await;
     }
-    sleep(STAYS).await;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::field::Field;
+use crate::service::ProcessCell;
 use crate::{App, Failure, Health, Result, eventually};
 
 /// How much Redis may still take when no worker is there.
@@ -12,7 +13,9 @@ const ROOM_KIB: u64 = 2 * 1024;
 /// How long it may take until posts are refused; more than the room divided by what is posted.
 const FULL_WITHIN: Duration = Duration::from_mins(1);
 /// How long the shortage lasts.
-const SHORTAGE: Duration = Duration::from_secs(3);
+const SHORTAGE: Duration = Duration::from_secs(5);
+/// How much the memory of a service may grow in that time and still be called flat, in KiB: what it varies by anyway.
+const FLAT_KIB: u64 = 4 * 1024;
 /// How long recovery may take.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -35,7 +38,8 @@ async fn full_disk(field: &mut Field) -> Result<()> {
         is_full: true,
         ..Health::default()
     })?;
-    sleep(SHORTAGE).await;
+    let services: Vec<ProcessCell> = field.stack.workers().map(|worker| worker.service.cell()).collect();
+    stays_flat(field, &services).await;
     disk.set(Health::default())?;
     recovers(field, "the disk has room again").await
 }
@@ -54,7 +58,8 @@ async fn full_redis(field: &mut Field) -> Result<()> {
         answer.expect(503).map(drop)
     })
     .await?;
-    sleep(SHORTAGE).await;
+    let services: Vec<ProcessCell> = field.stack.gateways.iter().map(|gateway| gateway.service.cell()).collect();
+    stays_flat(field, &services).await;
     let used = field.stack.redis.used_memory_kib().await?;
     field.demand(used < limit_kib + ROOM_KIB, || format!("Redis uses {used} KiB with maxmemory {limit_kib} KiB"));
     for worker in field.stack.workers() {
@@ -64,6 +69,16 @@ async fn full_redis(field: &mut Field) -> Result<()> {
     // Whatever came of it, the next round begins with room.
     field.stack.redis.configure("maxmemory", "0").await?;
     recovered
+}
+
+/// Lets the shortage last, and demands that the memory of `services` stays as it is meanwhile.
+async fn stays_flat(field: &mut Field, services: &[ProcessCell]) {
+    let weights = || services.iter().map(|service| service.resident_kib().unwrap_or(0));
+    let before: Vec<u64> = weights().collect();
+    sleep(SHORTAGE).await;
+    let grown = weights().zip(before).map(|(now, before)| now.saturating_sub(before)).max().unwrap_or(0);
+    field.notes.push(format!("{grown} KiB more in {} s of shortage", SHORTAGE.as_secs()));
+    field.demand(grown <= FLAT_KIB, || format!("a service grew by {grown} KiB in {SHORTAGE:?} of shortage"));
 }
 
 /// Demands that messages are stored and accepted again within the time.

@@ -25,10 +25,12 @@ pub(super) fn only_forward(evidence: &Evidence) -> Vec<Violation> {
         .collect()
 }
 
-/// I12.
+/// I12. Of two owners for one fence, the table itself tells; of a commit by somebody who is not the owner, a trigger does.
 pub(super) fn one_owner(evidence: &Evidence) -> Vec<Violation> {
     let mut owners: HashMap<(i64, i64), &Position> = HashMap::new();
-    let mut found = Vec::new();
+    let foreign =
+        |commit| Violation::new(Invariant::OneOwner, format!("committed by another than the owner: {commit}"));
+    let mut found: Vec<Violation> = evidence.foreign_commits.iter().map(foreign).collect();
     for position in &evidence.positions {
         let first = owners.entry((position.partition, position.fence)).or_insert(position);
         if first.owner != position.owner {

@@ -115,6 +115,7 @@ fn healthy() -> Evidence {
         rows: vec![history.clone()],
         history: vec![history],
         positions: vec![position(1, 1, "a"), position(5, 1, "a"), position(5, 2, "b")],
+        foreign_commits: Vec::new(),
         missing_between: Vec::new(),
         memory: vec![MemorySample {
             process: "gateway".to_owned(),
@@ -239,12 +240,8 @@ fn a_stream_with_a_hole_a_double_or_a_false_start_is_found() {
     assert_eq!(broken(|evidence| evidence.sessions[1].ready = 2), only);
     assert_eq!(broken(|evidence| evidence.sessions[1].heard[0].cursor = 3), only);
     assert_eq!(broken(|evidence| evidence.arrivals[0].last = 4), only);
-    // An explicit reset is no hole.
-    let reset = broken(|evidence| {
-        evidence.sessions[1].resumed_after = Some(1);
-        evidence.sessions[1].reset = Some(3);
-    });
-    assert_eq!(reset, BTreeSet::new());
+    // Saying so is no excuse for it.
+    assert_eq!(broken(|evidence| evidence.sessions[1].reset = Some(3)), only);
 }
 
 #[test]
@@ -266,6 +263,8 @@ fn what_the_rig_saw_on_the_way_is_judged() {
     assert_eq!(broken(|evidence| evidence.positions.push(position(4, 2, "b"))), [Invariant::OnlyForward].into());
     assert_eq!(broken(|evidence| evidence.positions.push(position(6, 1, "a"))), [Invariant::OnlyForward].into());
     assert_eq!(broken(|evidence| evidence.positions.push(position(6, 2, "a"))), [Invariant::OneOwner].into());
+    let foreign = |evidence: &mut Evidence| evidence.foreign_commits.push("a at fence 2".to_owned());
+    assert_eq!(broken(foreign), [Invariant::OneOwner].into());
     assert_eq!(broken(|evidence| evidence.memory[0].kib = 1_001), [Invariant::MemoryBounded].into());
 }
 

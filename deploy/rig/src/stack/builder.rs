@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{Backend, Ends, Link, Stack, signing_key_file};
+use super::{Backend, Ends, Link, Spread, Stack, Topology, signing_key_file};
 use crate::{Disk, Failure, Gateway, PostgresServer, RedisServer, Result, Worker};
 
 /// Settings of every gateway unless the test sets others: no limits, and passwords as in the specification's examples.
@@ -22,6 +22,9 @@ const GATEWAY_SETTINGS: [(&str, &str); 8] = [
 /// The database in a Postgres.
 const DATABASE: &str = "roomcast";
 
+/// Whom everybody but the workers logs in as there.
+const USER: &str = "roomcast";
+
 type Settings = Vec<(String, String)>;
 
 /// A stack that is about to be started.
@@ -31,6 +34,7 @@ pub struct Builder {
     has_links: bool,
     has_disks: bool,
     backend: Backend,
+    topology: Topology,
     gateway_settings: Settings,
     worker_settings: Settings,
 }
@@ -43,6 +47,7 @@ impl Builder {
             has_links: false,
             has_disks: false,
             backend: Backend::default(),
+            topology: Topology::default(),
             gateway_settings: Vec::new(),
             worker_settings: Vec::new(),
         }
@@ -66,6 +71,13 @@ impl Builder {
     #[must_use]
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
+        self
+    }
+
+    /// What Redis they use; one server unless said otherwise. A set of several goes without links.
+    #[must_use]
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
         self
     }
 
@@ -115,13 +127,15 @@ impl Builder {
             None => format!("sqlite://{}", path.join("roomcast.db").display()),
             Some(postgres) => postgres.create_database(DATABASE).await?,
         };
+        let spread = Spread::start(self.topology, path).await?;
+        let redis_url = spread.as_ref().map_or_else(|| redis.url(), Spread::url);
         let mut site = Site {
             path,
             redis_port: redis.port(),
-            postgres_port: postgres.as_ref().map(PostgresServer::port),
+            postgres: postgres.as_ref(),
             settings: vec![
                 ("DATABASE_URL".to_owned(), database_url.clone()),
-                ("REDIS_URL".to_owned(), redis.url()),
+                ("REDIS_URL".to_owned(), redis_url),
                 ("ROOMCAST_LOG_FORMAT".to_owned(), "text".to_owned()),
             ],
             links: self.has_links.then(Vec::new),
@@ -130,15 +144,17 @@ impl Builder {
         let mut workers = site.start_workers(self.workers, &of_workers).await?;
         let gateways = site.start_gateways(self.gateways, &self.gateway_settings).await?;
         let worker_settings = [&site.settings[..], &of_workers].concat();
+        let links = site.links.unwrap_or_default();
         let mut stack = Stack {
             gateways,
             worker: workers.remove(0),
             standbys: workers,
             redis,
+            spread,
             postgres,
             redis_disk,
             worker_disk,
-            links: site.links.unwrap_or_default(),
+            links,
             database_url,
             worker_settings,
             directory,
@@ -157,7 +173,7 @@ fn settings_of(disk: Option<&Disk>) -> Settings {
 struct Site<'a> {
     path: &'a Path,
     redis_port: u16,
-    postgres_port: Option<u16>,
+    postgres: Option<&'a PostgresServer>,
     settings: Settings,
     /// The proxied links so far; `None` if there are to be none.
     links: Option<Vec<Link>>,
@@ -167,14 +183,18 @@ impl Site<'_> {
     async fn start_workers(&mut self, count: usize, settings: &[(String, String)]) -> Result<Vec<Worker>> {
         let mut workers = Vec::new();
         for number in 0..count {
-            let ways = self.ways(Ends::WorkerRedis(number), Ends::WorkerPostgres(number)).await?;
-            let settings = [&self.settings, settings, &ways].concat();
             // The first one keeps the name it has when it is alone.
             let name = if number == 0 {
                 "worker".to_owned()
             } else {
                 format!("worker-{}", number + 1)
             };
+            // By that name Postgres knows who commits.
+            if let Some(postgres) = self.postgres {
+                postgres.create_user(&name).await?;
+            }
+            let ways = self.ways(Ends::WorkerRedis(number), Ends::WorkerPostgres(number), &name).await?;
+            let settings = [&self.settings, settings, &ways].concat();
             let mut worker = Worker::new(&name, self.path, &settings)?;
             worker.start()?;
             workers.push(worker);
@@ -187,7 +207,7 @@ impl Site<'_> {
         let key = ("SIGNING_KEY_FILE".to_owned(), signing_key_file(self.path).display().to_string());
         let mut gateways = Vec::new();
         for number in 0..count {
-            let ways = self.ways(Ends::GatewayRedis(number), Ends::GatewayPostgres(number)).await?;
+            let ways = self.ways(Ends::GatewayRedis(number), Ends::GatewayPostgres(number), USER).await?;
             let settings = [
                 &self.settings[..],
                 &defaults,
@@ -206,19 +226,23 @@ impl Site<'_> {
         Ok(gateways)
     }
 
-    /// The settings that lead one service over links of its own; none without links.
-    async fn ways(&mut self, redis: Ends, postgres: Ends) -> Result<Settings> {
-        let Some(links) = &mut self.links else {
-            return Ok(Vec::new());
-        };
-        let link = Link::to(self.redis_port, redis).await?;
-        let mut settings = vec![("REDIS_URL".to_owned(), format!("redis://127.0.0.1:{}", link.proxy.port()))];
-        links.push(link);
-        if let Some(port) = self.postgres_port {
-            let link = Link::to(port, postgres).await?;
-            let url = format!("postgres://roomcast@127.0.0.1:{}/{DATABASE}", link.proxy.port());
-            settings.push(("DATABASE_URL".to_owned(), url));
+    /// The settings that lead one service to Redis and Postgres, there as `user`, and over links of its own if there are
+    /// links.
+    async fn ways(&mut self, redis: Ends, postgres: Ends, user: &str) -> Result<Settings> {
+        let mut settings = Vec::new();
+        if let Some(links) = &mut self.links {
+            let link = Link::to(self.redis_port, redis).await?;
+            settings.push(("REDIS_URL".to_owned(), format!("redis://127.0.0.1:{}", link.proxy.port())));
             links.push(link);
+        }
+        if let Some(server) = self.postgres {
+            let mut port = server.port();
+            if let Some(links) = &mut self.links {
+                let link = Link::to(port, postgres).await?;
+                port = link.proxy.port();
+                links.push(link);
+            }
+            settings.push(("DATABASE_URL".to_owned(), format!("postgres://{user}@127.0.0.1:{port}/{DATABASE}")));
         }
         Ok(settings)
     }

@@ -36,6 +36,7 @@ mod repair;
 mod resume;
 mod scene;
 mod sessions;
+mod shared_work;
 mod stream;
 mod usage;
 mod worker_faults;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::scene::{SOON, furnish};
 
 /// Rooms that are posted to at the same time; with `lobby` they lie in several partitions.
-const ROOMS: [&str; 6] = ["lobby", "a", "b", "c", "d", "e"];
+pub(crate) const ROOMS: [&str; 6] = ["lobby", "a", "b", "c", "d", "e"];
 
 /// With six rooms: 500 posts a second.
 const POST_EVERY: Duration = Duration::from_millis(12);
@@ -23,7 +23,7 @@ const HANDED_OVER_WITHIN: Duration = Duration::from_millis(600);
 /// Whoever waits for a place to run out takes longer.
 const PLACE_RUNS_OUT: Duration = Duration::from_millis(1_500);
 /// "Takeover after a crash ≤ 3 s".
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(3);
 /// Enough to see that posts are stored as before.
 const SOME: i64 = 20;
 
@@ -40,7 +40,7 @@ async fn two_workers() -> (Stack, Worker, App) {
 }
 
 /// Waits until Redis knows so many workers.
-async fn wait_for_workers(stack: &Stack, count: u64) -> Result<()> {
+pub(crate) async fn wait_for_workers(stack: &Stack, count: u64) -> Result<()> {
     eventually(SOON, "the workers have their places", async || {
         let mut redis = stack.redis.connect().await?;
         match redis::cmd("ZCARD").arg("roomcast:workers").query_async::<u64>(&mut redis).await? {
@@ -57,7 +57,7 @@ async fn head(app: &App, room: &str) -> Result<i64> {
 }
 
 /// Waits until every room holds some more messages than now.
-async fn wait_for_progress(app: &App) -> Result<()> {
+pub(crate) async fn wait_for_progress(app: &App) -> Result<()> {
     for room in ROOMS {
         let before = head(app, room).await?;
         eventually(SOON, "posts are stored", async || match head(app, room).await? {
@@ -82,9 +82,9 @@ async fn post(app: &App, room: &str, stop: &CancellationToken) -> Ledger {
     ledger
 }
 
-/// The longest time without a message on the stream of `lobby` until `stop`.
-async fn longest_silence(app: &App, stop: &CancellationToken) -> Duration {
-    let mut stream = app.stream("lobby").open().await.unwrap();
+/// The longest time without a message on the stream of `room` until `stop`.
+async fn longest_silence(app: &App, room: &str, stop: &CancellationToken) -> Duration {
+    let mut stream = app.stream(room).open().await.unwrap();
     let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
     loop {
         tokio::select! {
@@ -97,8 +97,8 @@ async fn longest_silence(app: &App, stop: &CancellationToken) -> Duration {
 }
 
 /// Posts to all rooms through both gateways while `story` happens, checks that nothing is lost, doubled or reordered, and
-/// returns for how long nothing arrived.
-async fn under_posting(urls: [String; 2], app: &App, story: impl AsyncFnOnce() -> Result<()>) -> Duration {
+/// returns for how long nothing arrived in one of them.
+pub(crate) async fn under_posting(urls: [String; 2], app: &App, story: impl AsyncFnOnce() -> Result<()>) -> Duration {
     let stop = CancellationToken::new();
     let mut before = Vec::new();
     for room in ROOMS {
@@ -112,7 +112,8 @@ async fn under_posting(urls: [String; 2], app: &App, story: impl AsyncFnOnce() -
         wait_for_progress(app).await.unwrap();
         stop.cancel();
     };
-    let ((ledgers, silence), ()) = join(join(posting, longest_silence(&apps[1], &stop)), telling).await;
+    let watching = join_all(ROOMS.map(|room| longest_silence(&apps[1], room, &stop)));
+    let ((ledgers, silences), ()) = join(join(posting, watching), telling).await;
     for ((ledger, room), before) in ledgers.iter().zip(ROOMS).zip(before) {
         let all = before + i64::try_from(ledger.len()).unwrap();
         let stored = eventually(SOON, "everything acknowledged is stored", async || match head(app, room).await? {
@@ -123,10 +124,10 @@ async fn under_posting(urls: [String; 2], app: &App, story: impl AsyncFnOnce() -
         let history = app.whole_history(room).await.unwrap();
         ledger.check_after(&history, usize::try_from(before).unwrap()).unwrap();
     }
-    silence
+    silences.into_iter().max().unwrap_or_default()
 }
 
-fn urls(stack: &Stack) -> [String; 2] {
+pub(crate) fn urls(stack: &Stack) -> [String; 2] {
     [stack.gateways[0].url(), stack.gateways[1].url()]
 }
 

@@ -1,0 +1,105 @@
+//! Readers that read nothing.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
+
+use crate::evidence::Outcome;
+use crate::field::Field;
+use crate::report::percentiles;
+use crate::{Failure, Result};
+
+/// Time in which posts and memory are measured without, and then with, stopped readers.
+const MEASURED: Duration = Duration::from_secs(15);
+/// How long the gateways have until every stopped reader holds what it can hold.
+const FILLING: Duration = Duration::from_secs(3);
+/// How much longer posts of others may take, and how far two measurements of the same thing lie apart anyway.
+const MAY_SUFFER: f64 = 1.1;
+const MEASURING: Duration = Duration::from_millis(5);
+/// What the kernel holds for a stopped reader, in bytes.
+const SMALL_BUFFER: u32 = 4_096;
+/// Memory a gateway may hold for a client that does not read, in KiB.
+const STOPPED_KIB: u64 = 64;
+/// Stopped readers at a gateway from which on its memory tells something about one of them.
+const MEANINGFUL: usize = 40;
+
+/// F13: `count` readers, one for nine that read, ask for everything from the beginning of a room and read nothing. Posts of
+/// others must not suffer, nor the memory of any gateway.
+pub(super) async fn stopped_readers(field: &mut Field, count: usize) -> Result<()> {
+    let empty = weights(field);
+    let before = measure(field).await?;
+    // What grows anyway, such as the last messages of each room, grows in the second half too.
+    let grown: Vec<u64> = growth(&weights(field), &empty);
+    let weights_before = weights(field);
+    let mut stopped = Vec::new();
+    for number in 0..count {
+        field.strike();
+        stopped.push(stop_reading(field, number).await?);
+    }
+    sleep(FILLING).await;
+    let during = measure(field).await?;
+    let gateways = field.stack.gateways.len();
+    let grown_beside = growth(&weights(field), &weights_before);
+    let each = grown_beside.iter().zip(&grown).enumerate().map(|(number, (with, without))| {
+        let readers = (number..count).step_by(gateways).count();
+        with.saturating_sub(*without) / u64::try_from(readers).unwrap_or(u64::MAX).max(1)
+    });
+    let each: Vec<u64> = each.collect();
+    field.notes.push(format!(
+        "post p99 {} ms, with {count} stopped readers {} ms, {each:?} KiB for each at the gateways",
+        before.as_millis(),
+        during.as_millis()
+    ));
+    let allowed = before.mul_f64(MAY_SUFFER) + MEASURING;
+    field.demand(during <= allowed, || {
+        format!("posts took {during:?} beside stopped readers, and {before:?} without")
+    });
+    // What a process varies by anyway would be too much for each of a few.
+    let enough = count / gateways >= MEANINGFUL;
+    let is_bounded = each.iter().all(|kib| *kib <= STOPPED_KIB);
+    field.demand(is_bounded || !enough, || format!("{each:?} KiB for each stopped reader"));
+    Ok(())
+}
+
+/// Opens a stream from the beginning of a room at one gateway after the other, and leaves it at that.
+async fn stop_reading(field: &Field, number: usize) -> Result<TcpStream> {
+    let rooms = field.traffic.rooms();
+    let room = &rooms[number % rooms.len()];
+    let gateway = &field.stack.gateways[number % field.stack.gateways.len()];
+    let reader = field.traffic.reader();
+    let ready = reader.stream(room).open().await?.ready().id.clone();
+    let (epoch, _) = ready.rsplit_once('-').ok_or_else(|| Failure::new(format!("no cursor: {ready}")))?;
+    let head = format!(
+        "GET /chat/{room}/message HTTP/1.1\r\nHost: rig\r\nAuthorization: {}\r\nAccept: text/event-stream\r\n\
+         Last-Event-ID: {epoch}-0\r\n\r\n",
+        reader.token()
+    );
+    let socket = TcpSocket::new_v4()?;
+    // So that it is the gateway that notices, and not the kernel that holds it all.
+    socket.set_recv_buffer_size(SMALL_BUFFER)?;
+    let mut stream = socket.connect((Ipv4Addr::LOCALHOST, gateway.port()).into()).await?;
+    stream.write_all(head.as_bytes()).await?;
+    Ok(stream)
+}
+
+/// Resident memory of each gateway, in KiB.
+fn weights(field: &Field) -> Vec<u64> {
+    let gateways = field.stack.gateways.iter();
+    gateways.map(|gateway| gateway.service.cell().resident_kib().unwrap_or(0)).collect()
+}
+
+fn growth(now: &[u64], before: &[u64]) -> Vec<u64> {
+    now.iter().zip(before).map(|(now, before)| now.saturating_sub(*before)).collect()
+}
+
+/// The 99th percentile of what posts take now.
+async fn measure(field: &Field) -> Result<Duration> {
+    let from = field.traffic.now();
+    sleep(MEASURED).await;
+    let is_acknowledged = |outcome| matches!(outcome, Outcome::Acknowledged(_));
+    let times = field.traffic.book().post_times_since(from, is_acknowledged);
+    percentiles(times).map(|(_, p99)| p99).ok_or_else(|| Failure::new("nothing was posted"))
+}
