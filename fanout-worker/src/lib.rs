@@ -10,6 +10,7 @@
 //! - [`dead_letters`] is for operators: what became of entries that could not be stored.
 //! - It knows neither HTTP nor tokens.
 
+mod batch;
 mod config;
 mod copy;
 mod crash_point;

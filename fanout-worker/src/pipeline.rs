@@ -10,16 +10,17 @@
 use std::time::Duration;
 
 use shared::bus::{Link, Redis};
-use shared::domain::{Partition, StreamId};
+use shared::domain::Partition;
 use shared::storage::{Claim, PartitionBatch, Store, Writers};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::batch::split;
 use crate::crash_point;
 use crate::ownership::membership::HEARTBEAT;
 use crate::ownership::{Holdings, Membership, assigned};
-use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, PATIENCE, Persisted, persist, split};
+use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, PATIENCE, persist};
 use crate::publish::{announce, publish, trim, waiting_for};
 use crate::source::Source;
 
@@ -196,22 +197,17 @@ impl Pipeline {
     /// Takes one transaction's worth of entries through all steps; true if some partitions turned out not to be ours.
     async fn finish(&mut self, part: Vec<PartitionBatch>, stop: &CancellationToken) -> Result<bool, GaveUp> {
         let waiting = waiting_for(&part);
-        // Where the cursor stands afterwards, and the last entry: below the cursor if Redis came back older.
-        let places: Vec<(Partition, StreamId, StreamId)> = part
-            .iter()
-            .filter_map(|batch| Some((batch.claim.partition, batch.upto(), batch.entries.last()?.stream_id)))
-            .collect();
-        let Persisted { stored, lost } = persist(&self.store, part, stop).await?;
+        let persisted = persist(&self.store, part, stop).await;
         crash_point::reached("after_commit").await;
         let mut trimmable = Vec::new();
-        for (partition, upto, last) in places {
-            if !lost.contains(&partition) {
-                self.holdings.advance(partition, upto);
-                trimmable.push((partition, last));
+        for (partition, reached) in persisted.reached {
+            if !persisted.lost.contains(&partition) {
+                self.holdings.advance(partition, reached.cursor);
+                trimmable.push((partition, reached.last));
             }
         }
-        self.holdings.lose(&lost, Instant::now());
-        for appended in stored {
+        self.holdings.lose(&persisted.lost, Instant::now());
+        for appended in persisted.stored {
             let messages: usize = appended.rooms.iter().map(|(_, _, messages)| messages.len()).sum();
             debug!(
                 messages,
@@ -228,7 +224,10 @@ impl Pipeline {
         crash_point::reached("after_publish").await;
         trim(&mut self.connection, &trimmable).await;
         crash_point::reached("after_trim").await;
-        Ok(!lost.is_empty())
+        match persisted.gave_up {
+            Some(gave_up) => Err(gave_up),
+            None => Ok(!persisted.lost.is_empty()),
+        }
     }
 
     fn drop_everything(&mut self) {

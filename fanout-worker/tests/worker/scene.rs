@@ -142,6 +142,12 @@ impl Scene {
         rows.into_iter().map(|(_, text)| text).collect()
     }
 
+    /// Changes the database behind the product's back.
+    pub(crate) async fn run(&self, sql: &'static str) {
+        let mut database = SqliteConnection::connect(&self.url).await.unwrap();
+        sqlx::query(sql).execute(&mut database).await.unwrap();
+    }
+
     /// A number that one row of SQL gives.
     pub(crate) async fn number(&self, sql: &'static str) -> i64 {
         let mut database = SqliteConnection::connect(&self.url).await.unwrap();
