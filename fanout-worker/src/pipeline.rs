@@ -21,8 +21,8 @@ use crate::crash_point;
 use crate::ownership::membership::HEARTBEAT;
 use crate::ownership::{Holdings, Membership, assigned};
 use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, PATIENCE, persist};
-use crate::publish::{announce, publish, trim, waiting_for};
-use crate::source::Source;
+use crate::publish::{announce, publish, waiting_for};
+use crate::source::{Origins, Read, Source};
 
 /// Pause after a full batch, in which the gateways' rare writes (register, join) find SQLite unlocked. Its waiters look
 /// again at intervals of up to 100 ms and would be unlucky for long beside a writer that never rests.
@@ -63,7 +63,7 @@ impl Pipeline {
             connection,
             partitions,
             holdings: Holdings::default(),
-            source: Source::new(redis),
+            source: Source::new(redis, partitions),
             failing_since: None,
         }
     }
@@ -96,12 +96,12 @@ impl Pipeline {
                 () = sleep(HEARTBEAT) => continue,
                 read = self.source.next() => read,
             };
-            let Some(batches) = read else {
+            let Some(reads) = read else {
                 error!("a reader broke down, claiming everything anew");
                 self.drop_everything();
                 continue;
             };
-            if let Err(gave_up) = self.store_all(batches, stop).await {
+            if let Err(gave_up) = self.store_all(reads, stop).await {
                 return gave_up;
             }
         }
@@ -170,8 +170,9 @@ impl Pipeline {
 
     /// Stores what was read, as one transaction after another. If our place is lost or a stop comes meanwhile, the rest is
     /// left to whoever reads it next.
-    async fn store_all(&mut self, batches: Vec<PartitionBatch>, stop: &CancellationToken) -> Result<(), GaveUp> {
+    async fn store_all(&mut self, reads: Vec<Read>, stop: &CancellationToken) -> Result<(), GaveUp> {
         crash_point::reached("after_read").await;
+        let (origins, batches) = Origins::of(reads);
         let mut lost_some = false;
         for mut part in split(batches, MAX_ROWS, MAX_BYTES) {
             if stop.is_cancelled() {
@@ -183,7 +184,7 @@ impl Pipeline {
             }
             part.retain(|batch| self.holdings.get(batch.claim.partition).is_some());
             let was_full = part.iter().map(|batch| batch.entries.len()).sum::<usize>() >= MAX_ROWS;
-            lost_some |= self.finish(part, stop).await?;
+            lost_some |= self.finish(part, &origins, stop).await?;
             if was_full && self.writers == Writers::One {
                 sleep(BREATH).await;
             }
@@ -195,8 +196,13 @@ impl Pipeline {
     }
 
     /// Takes one transaction's worth of entries through all steps; true if some partitions turned out not to be ours.
-    async fn finish(&mut self, part: Vec<PartitionBatch>, stop: &CancellationToken) -> Result<bool, GaveUp> {
-        let waiting = waiting_for(&part);
+    async fn finish(
+        &mut self,
+        part: Vec<PartitionBatch>,
+        origins: &Origins,
+        stop: &CancellationToken,
+    ) -> Result<bool, GaveUp> {
+        let mut waiting = waiting_for(&part);
         let persisted = persist(&self.store, part, stop).await;
         crash_point::reached("after_commit").await;
         let mut trimmable = Vec::new();
@@ -219,10 +225,10 @@ impl Pipeline {
                 let count = appended.dead_letters;
                 warn!(dead_letters = count, "{count} entries were set aside as dead letters");
             }
-            publish(&mut self.connection, appended, &waiting).await;
+            publish(&mut self.connection, appended, &mut waiting).await;
         }
         crash_point::reached("after_publish").await;
-        trim(&mut self.connection, &trimmable).await;
+        origins.trim(&trimmable).await;
         crash_point::reached("after_trim").await;
         match persisted.gave_up {
             Some(gave_up) => Err(gave_up),

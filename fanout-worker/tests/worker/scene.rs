@@ -55,6 +55,13 @@ impl Drop for Worker {
     }
 }
 
+/// The Redis at `url`, ready for use until `stop`.
+pub(crate) async fn open_redis(url: &str, stop: &CancellationToken) -> Redis {
+    let redis = Redis::open(&RedisArgs::at(url), stop.clone()).unwrap();
+    redis.wait_until_safe(false, stop).await.unwrap();
+    redis
+}
+
 impl Scene {
     pub(crate) async fn with_rooms(count: usize) -> Self {
         let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
@@ -87,9 +94,13 @@ impl Scene {
 
     /// Starts one more worker, with connections of its own to everything.
     pub(crate) async fn worker(&self, writers: Writers) -> Worker {
+        self.worker_on(&self.redis.url(), writers).await
+    }
+
+    /// The same on another Redis.
+    pub(crate) async fn worker_on(&self, redis: &str, writers: Writers) -> Worker {
         let stop = CancellationToken::new();
-        let redis = Redis::open(&RedisArgs::at(&self.redis.url()), stop.clone()).unwrap();
-        redis.wait_until_safe(false, &stop).await.unwrap();
+        let redis = open_redis(redis, &stop).await;
         let store = Store::open(&self.url, Role::Worker).await.unwrap();
         let pipeline = Pipeline::new(redis, store, writers, PARTITIONS);
         let stopped = stop.clone();
