@@ -46,9 +46,11 @@
 //! that lost its place comes back as the youngest, so that nothing changes hands without need.
 
 pub mod assignment;
+pub mod claiming;
 pub mod holdings;
 pub mod membership;
 
 pub use assignment::assigned;
+pub use claiming::Claiming;
 pub use holdings::Holdings;
 pub use membership::{Membership, View, WorkerName};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanout_worker::pipeline::Pipeline;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
-use rig::{Failure, RedisServer, eventually};
+use rig::{Failure, PostgresServer, RedisServer, eventually};
 use shared::bus::{Redis, accept_stream, encode_entry};
 use shared::domain::{
     Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
@@ -13,7 +13,7 @@ use shared::domain::{
 };
 use shared::settings::RedisArgs;
 use shared::storage::{Content, Entry, NewUser, Role, Store, Writers};
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -65,8 +65,21 @@ pub(crate) async fn open_redis(url: &str, stop: &CancellationToken) -> Redis {
 impl Scene {
     pub(crate) async fn with_rooms(count: usize) -> Self {
         let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
-        let redis = RedisServer::start(directory.path()).await.unwrap();
         let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+        Self::furnish(directory, url, count).await
+    }
+
+    /// The same on a Postgres of its own. [`Scene::texts`], [`Scene::run`] and [`Scene::number`] are for SQLite.
+    pub(crate) async fn with_rooms_on_postgres(count: usize) -> (Self, PgConnection, PostgresServer) {
+        let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
+        let server = PostgresServer::start(directory.path()).await.unwrap();
+        let url = server.create_database("roomcast").await.unwrap();
+        let connection = server.connect("roomcast").await.unwrap();
+        (Self::furnish(directory, url, count).await, connection, server)
+    }
+
+    async fn furnish(directory: TempDir, url: String, count: usize) -> Self {
+        let redis = RedisServer::start(directory.path()).await.unwrap();
         let store = Store::open(&url, Role::Worker).await.unwrap();
         store.migrate(PARTITIONS, 77).await.unwrap();
         let ann = NewUser {
