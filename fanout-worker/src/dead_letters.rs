@@ -79,8 +79,8 @@ async fn connect(config: &Config) -> Result<Link, StartError> {
     let stop = CancellationToken::new();
     let redis = Redis::open(&config.redis, stop.clone())?;
     // If Redis is away, each replay says so.
-    if let Ok(known) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
-        known?;
+    if let Ok(looked) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
+        looked?;
     }
     Ok(redis.connect())
 }

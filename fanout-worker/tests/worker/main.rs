@@ -9,4 +9,5 @@ mod failover;
 mod persist;
 mod poison;
 mod scene;
+mod settings;
 mod sharing;
