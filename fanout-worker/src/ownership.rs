@@ -46,6 +46,7 @@
 //! that lost its place comes back as the youngest, so that nothing changes hands without need.
 
 pub mod assignment;
+mod beat;
 pub mod claiming;
 pub mod holdings;
 pub mod membership;
