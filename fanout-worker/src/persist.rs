@@ -1,5 +1,5 @@
-//! Stores what was read: transient failures are retried for a while, what can never be stored is set aside, and what
-//! another worker has taken over is left to it.
+//! Stores what was read: transient failures are retried for a while, what can never be stored is set aside, and what is
+//! claimed by another worker now is left to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
                 Ok(())
             }
             Ok(Attempt::Lost(partitions)) => {
-                info!(?partitions, "other workers have taken over partitions, or a commit's reply was lost");
+                info!(?partitions, "claims do not hold any more: of other workers now, or a commit's reply was lost");
                 persisted.lost.extend(partitions);
                 waiting.push(batches.to_vec());
                 Ok(())
@@ -118,7 +118,7 @@ impl Persisted {
 enum Attempt {
     /// All of it is stored.
     Stored(Appended),
-    /// Nothing is, since these partitions are not ours.
+    /// Nothing is, since the claims of these partitions do not hold any more.
     Lost(Vec<Partition>),
     /// Nothing is, since the database refuses some of the data.
     Refused,
@@ -139,7 +139,7 @@ async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &Cancellat
         };
         match appended {
             Ok(appended) => return Ok(Attempt::Stored(appended)),
-            Err(AppendError::Fenced(lost)) => return Ok(Attempt::Lost(lost)),
+            Err(AppendError::Outdated(lost)) => return Ok(Attempt::Lost(lost)),
             Err(AppendError::Store(error)) if error.is_rejection() => {
                 warn!(error = %error, "a batch was refused, looking for the entry: {error}");
                 return Ok(Attempt::Refused);

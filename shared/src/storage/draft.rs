@@ -111,11 +111,12 @@ async fn check_ownership<T: Statements>(tx: &mut T, batches: &[PartitionBatch]) 
     partitions.sort_unstable();
     let stored = tx.lock_cursors(&partitions).await?;
     let claims = batches.iter().map(|batch| batch.claim);
-    let lost: Vec<Partition> = claims.filter(|claim| !stored.contains(claim)).map(|claim| claim.partition).collect();
-    if lost.is_empty() {
+    let outdated: Vec<Partition> =
+        claims.filter(|claim| !stored.contains(claim)).map(|claim| claim.partition).collect();
+    if outdated.is_empty() {
         Ok(())
     } else {
-        Err(AppendError::Fenced(lost))
+        Err(AppendError::Outdated(outdated))
     }
 }
 

@@ -92,7 +92,7 @@ async fn whoever_was_replaced_can_no_longer_commit(db: Database) {
     let mut new = db.claim().await;
     assert!(new.fence > old.fence);
     let refused = db.append(&mut old, vec![entry(1, message(room, ann.id, "x"))]).await;
-    assert!(matches!(refused, Err(AppendError::Fenced(lost)) if lost == [FIRST]));
+    assert!(matches!(refused, Err(AppendError::Outdated(lost)) if lost == [FIRST]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
     db.append(&mut new, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
     assert_eq!(db.claim().await.cursor, StreamId { ms: 1, counter: 0 });
@@ -105,7 +105,7 @@ async fn a_batch_that_does_not_begin_at_the_cursor_is_refused(db: Database) {
     let stale = claim;
     db.append(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
     let again = db.append(&mut { stale }, vec![entry(1, message(room, ann.id, "x"))]).await;
-    assert!(matches!(again, Err(AppendError::Fenced(_))));
+    assert!(matches!(again, Err(AppendError::Outdated(_))));
 }
 
 async fn all_partitions_of_a_batch_are_stored_or_none(db: Database) {
@@ -119,7 +119,7 @@ async fn all_partitions_of_a_batch_are_stored_or_none(db: Database) {
         entries: vec![entry(1, message(room, ann.id, text))],
     };
     let refused = db.store.append(Arc::new([batch(claims[0], "x"), batch(foreign, "y")]), NOW, async {}).await;
-    assert!(matches!(refused, Err(AppendError::Fenced(lost)) if lost == [Partition(1)]));
+    assert!(matches!(refused, Err(AppendError::Outdated(lost)) if lost == [Partition(1)]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
     let both: Arc<[PartitionBatch]> = Arc::new([batch(claims[0], "x"), batch(claims[1], "y")]);
     db.store.append(both, NOW, async {}).await.unwrap();
