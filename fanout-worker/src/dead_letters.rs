@@ -1,7 +1,7 @@
 //! What an operator does with accepted entries that could not be stored: look at them, have them stored after all, throw
 //! them away.
 //!
-//! A replay appends the entry to its partition's accept log again and then removes the dead letter, in this order: if
+//! A replay appends the entry to the accept log of its room's partition and then removes the dead letter, in this order: if
 //! something fails in between, both are there, and the message id makes one message of whatever comes twice. An entry that
 //! is no message (a field is missing or not valid) would come straight back and is therefore not replayed.
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use redis::{AsyncCommands as _, RedisError};
 use shared::bus::{Link, Redis, accept_stream, decode_entry};
+use shared::domain::Partition;
 use shared::storage::{DeadLetter, Store, StoreError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +54,7 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
             let mut redis = connect(config).await?;
             let mut undone = Vec::new();
             for id in ids {
-                undone.extend(tell(out, replay(&store, &mut redis, *id).await));
+                undone.extend(tell(out, replay(&store, &mut redis, config.storage.partitions, *id).await));
             }
             undone
         }
@@ -78,8 +79,8 @@ async fn connect(config: &Config) -> Result<Link, StartError> {
     let stop = CancellationToken::new();
     let redis = Redis::open(&config.redis, stop.clone())?;
     // If Redis is away, each replay says so.
-    if let Ok(known) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
-        known?;
+    if let Ok(looked) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
+        looked?;
     }
     Ok(redis.connect())
 }
@@ -111,16 +112,16 @@ async fn find(store: &Store, id: i64) -> Result<DeadLetter, Undone> {
     store.dead_letter(id).await?.ok_or(Undone::Unknown(id))
 }
 
-async fn replay(store: &Store, redis: &mut Link, id: i64) -> Result<String, Undone> {
+async fn replay(store: &Store, redis: &mut Link, partitions: u16, id: i64) -> Result<String, Undone> {
     let letter = find(store, id).await?;
     let no_message = |reason: String| Undone::NoMessage(id, reason);
     let fields = form::decode(&letter.entry).ok_or_else(|| no_message("it is not in a known form".to_owned()))?;
-    decode_entry(&fields).map_err(|error| no_message(error.to_string()))?;
-    let stream = accept_stream(letter.partition);
-    let appended: Result<String, RedisError> = redis.xadd(stream, "*", &fields).await;
+    let message = decode_entry(&fields).map_err(|error| no_message(error.to_string()))?;
+    let partition = Partition::of(message.room, partitions);
+    let appended: Result<String, RedisError> = redis.xadd(accept_stream(partition), "*", &fields).await;
     let stream_id = appended.map_err(|error| Undone::NotAppended(id, error))?;
     store.drop_dead_letter(id).await?;
-    Ok(format!("{id} replayed: appended to partition {} as {stream_id}\n", letter.partition))
+    Ok(format!("{id} replayed: appended to partition {partition} as {stream_id}\n"))
 }
 
 async fn drop_one(store: &Store, id: i64) -> Result<String, Undone> {

@@ -10,6 +10,7 @@
 //! - [`dead_letters`] is for operators: what became of entries that could not be stored.
 //! - It knows neither HTTP nor tokens.
 
+mod batch;
 mod config;
 mod copy;
 mod crash_point;
@@ -95,9 +96,9 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
     let store = open_store(config).await?;
     info!("the worker starts and joins the others");
     let (writers, partitions) = (store.writers(), config.storage.partitions);
-    let known = redis.wait_until_safe(config.redis.allow_unsafe_redis, &lifecycle.soft).await?;
-    let (masters, soft) = (redis.clone(), lifecycle.soft.clone());
-    lifecycle.tracker.spawn(async move { masters.watch_new_masters(known, &soft).await });
+    let looked = redis.wait_until_safe(config.redis.allow_unsafe_redis, &lifecycle.soft).await?;
+    let (watched, soft) = (redis.clone(), lifecycle.soft.clone());
+    lifecycle.tracker.spawn(async move { watched.watch_settings(looked, &soft).await });
     let pipeline = Pipeline::new(redis, store.clone(), writers, partitions);
     pipeline.run(&lifecycle.soft).await;
     store.close().await;

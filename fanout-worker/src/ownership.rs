@@ -46,9 +46,12 @@
 //! that lost its place comes back as the youngest, so that nothing changes hands without need.
 
 pub mod assignment;
+mod beat;
+pub mod claiming;
 pub mod holdings;
 pub mod membership;
 
 pub use assignment::assigned;
+pub use claiming::Claiming;
 pub use holdings::Holdings;
 pub use membership::{Membership, View, WorkerName};

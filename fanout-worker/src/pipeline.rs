@@ -4,33 +4,31 @@
 //! not wait, and a flood forms large batches by itself.
 //!
 //! What is held changes here and nowhere else, between two batches: a partition that is given up or was lost is dropped
-//! after the batch in hand, and one that is claimed is read from the cursor that the claim returned. See
-//! [`crate::ownership`] for why this is safe.
+//! after the batch in hand, and one that is claimed, beside the storing of the others, is read from the cursor that the
+//! claim returned. See [`crate::ownership`] for why this is safe.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::bus::{Link, Redis};
-use shared::domain::{Partition, StreamId};
-use shared::storage::{Claim, PartitionBatch, Store, Writers};
+use shared::domain::Partition;
+use shared::storage::{PartitionBatch, Store, Writers};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::batch::split;
 use crate::crash_point;
+use crate::ownership::claiming::{Claimed, StorageAway};
 use crate::ownership::membership::HEARTBEAT;
-use crate::ownership::{Holdings, Membership, assigned};
-use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, PATIENCE, Persisted, persist, split};
-use crate::publish::{announce, publish, trim, waiting_for};
-use crate::source::Source;
+use crate::ownership::{Claiming, Holdings, Membership, View, WorkerName, assigned};
+use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, persist};
+use crate::publish::{announce, publish, waiting_for};
+use crate::source::{Origins, Read, Source};
 
 /// Pause after a full batch, in which the gateways' rare writes (register, join) find SQLite unlocked. Its waiters look
 /// again at intervals of up to 100 ms and would be unlucky for long beside a writer that never rests.
 const BREATH: Duration = Duration::from_millis(1);
-
-/// How long a claim may take: longer than a database lets a transaction stay open whose owner was paused in its middle.
-/// After that it is tried again, until [`PATIENCE`] is over. Whether it came through does not matter: the next claim raises
-/// the fence again.
-const CLAIM_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Pause between two questions whether storage is back, and how long the answer may take. It bounds how often a worker
 /// joins that can read from storage but not write to it.
@@ -43,10 +41,9 @@ pub struct Pipeline {
     writers: Writers,
     partitions: u16,
     membership: Membership,
+    claiming: Claiming,
     holdings: Holdings,
     source: Source,
-    /// Since when claims have been failing.
-    failing_since: Option<Instant>,
 }
 
 impl Pipeline {
@@ -56,14 +53,14 @@ impl Pipeline {
     pub fn new(redis: Redis, store: Store, writers: Writers, partitions: u16) -> Self {
         let connection = redis.connect();
         Self {
+            claiming: Claiming::new(store.clone()),
             store,
             writers,
             membership: Membership::join(connection.clone()),
             connection,
             partitions,
             holdings: Holdings::default(),
-            source: Source::new(redis),
-            failing_since: None,
+            source: Source::new(redis, partitions),
         }
     }
 
@@ -84,93 +81,77 @@ impl Pipeline {
 
     async fn work(&mut self, stop: &CancellationToken) -> GaveUp {
         loop {
-            if let Err(gave_up) = self.follow(stop).await {
-                return gave_up;
-            }
+            self.follow();
             let read = tokio::select! {
                 biased;
                 () = stop.cancelled() => return GaveUp::Stopped,
+                claimed = self.claiming.done() => match claimed {
+                    Ok(claimed) => {
+                        self.take(claimed).await;
+                        continue;
+                    }
+                    Err(StorageAway) => return GaveUp::StorageAway,
+                },
                 () = self.membership.looked() => continue,
                 // While Redis is silent nothing is looked at: the place is lost by the clock.
                 () = sleep(HEARTBEAT) => continue,
                 read = self.source.next() => read,
             };
-            let Some(batches) = read else {
+            let Some(reads) = read else {
                 error!("a reader broke down, claiming everything anew");
-                self.drop_everything();
+                self.holdings.lose_all(Instant::now());
+                self.source.hold(self.holdings.claims());
                 continue;
             };
-            if let Err(gave_up) = self.store_all(batches, stop).await {
+            if let Err(gave_up) = self.store_all(reads, stop).await {
                 return gave_up;
             }
         }
     }
 
-    /// Gives up what is no longer ours and claims what is.
-    async fn follow(&mut self, stop: &CancellationToken) -> Result<(), GaveUp> {
-        let (view, now) = (self.membership.view(), Instant::now());
-        let wanted = assigned(self.writers, view.living_at(now), &view.me, self.partitions);
+    /// Gives up what is no longer ours, and begins to claim what is.
+    fn follow(&mut self) {
+        let view = self.membership.view();
+        let wanted = self.wanted(&view);
         let given_up = self.holdings.keep(&wanted);
-        let missing = self.holdings.missing(&wanted, now);
-        let claims = self.claim(&missing, view.me.as_str(), stop).await?;
-        if given_up == 0 && claims.is_empty() {
-            return Ok(());
+        if given_up > 0 {
+            self.source.hold(self.holdings.claims());
+            self.tell(&view.me, 0, given_up);
+        }
+        self.claiming.begin(self.holdings.missing(&wanted, Instant::now()), &view.me);
+    }
+
+    /// What we should have now.
+    fn wanted(&self, view: &View) -> BTreeSet<Partition> {
+        assigned(self.writers, view.living_at(Instant::now()), &view.me, self.partitions)
+    }
+
+    /// Takes what was claimed, unless it went to another worker meanwhile, or we are another one. That one finds out by a
+    /// refused commit.
+    async fn take(&mut self, Claimed { owner, mut claims }: Claimed) {
+        let view = self.membership.view();
+        let wanted = self.wanted(&view);
+        claims.retain(|claim| owner == view.me && wanted.contains(&claim.partition));
+        if claims.is_empty() {
+            return;
         }
         let taken: Vec<Partition> = claims.iter().map(|claim| claim.partition).collect();
         self.holdings.take(claims);
         self.source.hold(self.holdings.claims());
-        let held = self.holdings.len();
-        info!(
-            worker.name = %view.me,
-            partitions = held,
-            taken = taken.len(),
-            given_up,
-            "worker {} has {held} partitions", view.me
-        );
-        if !taken.is_empty() {
-            announce(&mut self.connection, taken).await;
-        }
-        Ok(())
+        self.tell(&view.me, taken.len(), 0);
+        announce(&mut self.connection, taken).await;
     }
 
-    /// Claims `partitions`; none if that fails and is to be tried again.
-    async fn claim(
-        &mut self,
-        partitions: &[Partition],
-        owner: &str,
-        stop: &CancellationToken,
-    ) -> Result<Vec<Claim>, GaveUp> {
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let began = Instant::now();
-        let claimed = tokio::select! {
-            () = stop.cancelled() => return Err(GaveUp::Stopped),
-            claimed = timeout(CLAIM_WITHIN, self.store.claim(partitions, owner)) => claimed,
-        };
-        let reason = match claimed {
-            Ok(Ok(claims)) => {
-                self.failing_since = None;
-                return Ok(claims);
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        if self.failing_since.is_none() {
-            warn!(error = reason, "cannot claim partitions, trying on: {reason}");
-        }
-        let since = *self.failing_since.get_or_insert(began);
-        if since.elapsed() < PATIENCE {
-            return Ok(Vec::new());
-        }
-        self.failing_since = None;
-        Err(GaveUp::StorageAway)
+    fn tell(&self, me: &WorkerName, taken: usize, given_up: usize) {
+        let held = self.holdings.len();
+        info!(worker.name = %me, partitions = held, taken, given_up, "worker {me} has {held} partitions");
     }
 
     /// Stores what was read, as one transaction after another. If our place is lost or a stop comes meanwhile, the rest is
     /// left to whoever reads it next.
-    async fn store_all(&mut self, batches: Vec<PartitionBatch>, stop: &CancellationToken) -> Result<(), GaveUp> {
+    async fn store_all(&mut self, reads: Vec<Read>, stop: &CancellationToken) -> Result<(), GaveUp> {
         crash_point::reached("after_read").await;
+        let (origins, batches) = Origins::of(reads);
         let mut lost_some = false;
         for mut part in split(batches, MAX_ROWS, MAX_BYTES) {
             if stop.is_cancelled() {
@@ -182,7 +163,7 @@ impl Pipeline {
             }
             part.retain(|batch| self.holdings.get(batch.claim.partition).is_some());
             let was_full = part.iter().map(|batch| batch.entries.len()).sum::<usize>() >= MAX_ROWS;
-            lost_some |= self.finish(part, stop).await?;
+            lost_some |= self.finish(part, &origins, stop).await?;
             if was_full && self.writers == Writers::One {
                 sleep(BREATH).await;
             }
@@ -194,24 +175,24 @@ impl Pipeline {
     }
 
     /// Takes one transaction's worth of entries through all steps; true if some partitions turned out not to be ours.
-    async fn finish(&mut self, part: Vec<PartitionBatch>, stop: &CancellationToken) -> Result<bool, GaveUp> {
-        let waiting = waiting_for(&part);
-        // Where the cursor stands afterwards, and the last entry: below the cursor if Redis came back older.
-        let places: Vec<(Partition, StreamId, StreamId)> = part
-            .iter()
-            .filter_map(|batch| Some((batch.claim.partition, batch.upto(), batch.entries.last()?.stream_id)))
-            .collect();
-        let Persisted { stored, lost } = persist(&self.store, part, stop).await?;
+    async fn finish(
+        &mut self,
+        part: Vec<PartitionBatch>,
+        origins: &Origins,
+        stop: &CancellationToken,
+    ) -> Result<bool, GaveUp> {
+        let mut waiting = waiting_for(&part);
+        let persisted = persist(&self.store, part, stop).await;
         crash_point::reached("after_commit").await;
         let mut trimmable = Vec::new();
-        for (partition, upto, last) in places {
-            if !lost.contains(&partition) {
-                self.holdings.advance(partition, upto);
-                trimmable.push((partition, last));
+        for (partition, reached) in persisted.reached {
+            if !persisted.lost.contains(&partition) {
+                self.holdings.advance(partition, reached.cursor);
+                trimmable.push((partition, reached.last));
             }
         }
-        self.holdings.lose(&lost, Instant::now());
-        for appended in stored {
+        self.holdings.lose(&persisted.lost, Instant::now());
+        for appended in persisted.stored {
             let messages: usize = appended.rooms.iter().map(|(_, _, messages)| messages.len()).sum();
             debug!(
                 messages,
@@ -223,15 +204,19 @@ impl Pipeline {
                 let count = appended.dead_letters;
                 warn!(dead_letters = count, "{count} entries were set aside as dead letters");
             }
-            publish(&mut self.connection, appended, &waiting).await;
+            publish(&mut self.connection, appended, &mut waiting).await;
         }
         crash_point::reached("after_publish").await;
-        trim(&mut self.connection, &trimmable).await;
+        origins.trim(&trimmable).await;
         crash_point::reached("after_trim").await;
-        Ok(!lost.is_empty())
+        match persisted.gave_up {
+            Some(gave_up) => Err(gave_up),
+            None => Ok(!persisted.lost.is_empty()),
+        }
     }
 
     fn drop_everything(&mut self) {
+        self.claiming.forget();
         self.holdings.clear();
         self.source.hold(std::iter::empty());
     }

@@ -1,35 +1,38 @@
-//! Tells the gateways what was stored, and removes from the accept log what is stored.
+//! Tells the gateways what was stored.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use redis::RedisResult;
-use redis::streams::{StreamTrimOptions, StreamTrimmingMode};
-use shared::bus::{
-    CONTROL_CHANNEL, ControlEvent, Link, Receipts, RoomEvent, accept_stream, receipts_channel, room_channel,
-};
-use shared::domain::{GatewayId, MessageId, Partition, StreamId};
+use shared::bus::{CONTROL_CHANNEL, ControlEvent, Link, Receipts, RoomEvent, receipts_channel, room_channel};
+use shared::domain::{Accepted, GatewayId, MessageId, Partition};
 use shared::storage::{Appended, Content, PartitionBatch};
 use tracing::warn;
 
-/// The gateways that wait to hear of messages.
-pub type Waiting = HashMap<MessageId, GatewayId>;
+/// The gateways that wait to hear of messages. Several wait for one that was posted again at another gateway.
+pub type Waiting = HashMap<MessageId, HashSet<GatewayId>>;
 
 /// Who waits for messages of `batches`.
 #[must_use]
 pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
-    let entries = batches.iter().flat_map(|batch| &batch.entries);
-    let waiting = entries.filter_map(|entry| match &entry.content {
-        Content::Message(message) => message.reply_to.map(|gateway| (message.id, gateway)),
-        Content::DeadLetter { .. } => None,
-    });
-    waiting.collect()
+    let mut waiting = Waiting::new();
+    for entry in batches.iter().flat_map(|batch| &batch.entries) {
+        if let Content::Message(Accepted {
+            id,
+            reply_to: Some(gateway),
+            ..
+        }) = &entry.content
+        {
+            waiting.entry(*id).or_default().insert(*gateway);
+        }
+    }
+    waiting
 }
 
 /// Publishes the events of a commit, one for each room, and then the receipts, one for each gateway that waits, in one
 /// round trip. Its size is bounded by that of the commit.
 ///
 /// A failure is logged and nothing more: both are hints. Gateways find what they told by comparing heads and asking SQL.
-pub async fn publish(connection: &mut Link, appended: Appended, waiting: &Waiting) {
+pub async fn publish(connection: &mut Link, appended: Appended, waiting: &mut Waiting) {
     let receipts = receipts(&appended, waiting);
     let mut pipeline = redis::pipe();
     for (partition, room, messages) in appended.rooms {
@@ -48,13 +51,14 @@ pub async fn publish(connection: &mut Link, appended: Appended, waiting: &Waitin
     }
 }
 
-/// What each gateway is told: messages that were stored now, and those that were before.
-fn receipts(appended: &Appended, waiting: &Waiting) -> HashMap<GatewayId, Receipts> {
+/// What each gateway is told: messages that were stored now, and those that were before. Nobody waits for them any more
+/// then.
+fn receipts(appended: &Appended, waiting: &mut Waiting) -> HashMap<GatewayId, Receipts> {
     let new = appended.rooms.iter().flat_map(|(_, _, messages)| messages).map(|message| (message.id, message.seq));
     let mut receipts: HashMap<GatewayId, Receipts> = HashMap::new();
     for (id, seq) in new.chain(appended.duplicates.iter().copied()) {
-        if let Some(gateway) = waiting.get(&id) {
-            receipts.entry(*gateway).or_insert_with(|| Receipts(Vec::new())).0.push((id, seq));
+        for gateway in waiting.remove(&id).into_iter().flatten() {
+            receipts.entry(gateway).or_insert_with(|| Receipts(Vec::new())).0.push((id, seq));
         }
     }
     receipts
@@ -69,19 +73,44 @@ pub async fn announce(connection: &mut Link, partitions: Vec<Partition>) {
     }
 }
 
-/// Removes what lies up to `positions` from the accept log. What a failure leaves there is removed the next time.
-pub async fn trim(connection: &mut Link, positions: &[(Partition, StreamId)]) {
-    if positions.is_empty() {
-        return;
-    }
-    let mut pipeline = redis::pipe();
-    for (partition, upto) in positions {
-        let keep_from = upto.next().to_string();
-        let options = StreamTrimOptions::minid(StreamTrimmingMode::Exact, keep_from);
-        pipeline.xtrim_options(accept_stream(*partition), &options).ignore();
-    }
-    let trimmed: RedisResult<()> = pipeline.query_async(connection).await;
-    if let Err(error) = trimmed {
-        warn!(error = %error, "stored entries were not removed from the accept log: {error}");
+#[cfg(test)]
+mod tests {
+    use shared::domain::{Fence, MessageText, RoomId, Seq, StreamId, Timestamp, UserId};
+    use shared::storage::{Claim, Entry};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn two_gateways_that_post_the_same_message_are_both_told_once() {
+        let (id, first, second) = (MessageId::fresh(), GatewayId(Uuid::new_v4()), GatewayId(Uuid::new_v4()));
+        let entry = |(ms, gateway)| Entry {
+            stream_id: StreamId { ms, counter: 0 },
+            content: Content::Message(Accepted {
+                id,
+                room: RoomId(1),
+                sender: UserId(1),
+                username: "ann".to_owned(),
+                text: MessageText::parse("hello").unwrap(),
+                created_on: Timestamp(1),
+                reply_to: Some(gateway),
+            }),
+        };
+        let batch = PartitionBatch {
+            claim: Claim {
+                partition: Partition(0),
+                fence: Fence(1),
+                cursor: StreamId::ZERO,
+            },
+            entries: [(1, first), (2, second)].map(entry).into(),
+        };
+        let appended = Appended {
+            duplicates: vec![(id, Seq(7)), (id, Seq(7))],
+            ..Appended::default()
+        };
+        let told = receipts(&appended, &mut waiting_for(&[batch]));
+        for gateway in [first, second] {
+            assert_eq!(told[&gateway].0, [(id, Seq(7))]);
+        }
     }
 }

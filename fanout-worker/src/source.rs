@@ -9,6 +9,7 @@
 //! anew from what is stored by then: what was read ahead is forgotten, and no batch can be stale.
 
 mod entry;
+mod origin;
 mod reader;
 mod repair;
 
@@ -17,10 +18,11 @@ use std::task::Poll;
 
 use shared::bus::Redis;
 use shared::domain::{Fence, Partition};
-use shared::storage::{Claim, PartitionBatch};
+use shared::storage::Claim;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::origin::{Origins, Read};
 use self::reader::Reader;
 
 /// Batches that may be read ahead of the one that is being stored. A full channel stops the reader.
@@ -29,6 +31,8 @@ const READ_AHEAD: usize = 1;
 /// Readers of all partitions that are held.
 pub struct Source {
     redis: Redis,
+    /// How many partitions the installation has.
+    partitions: u16,
     groups: Vec<Group>,
 }
 
@@ -36,17 +40,18 @@ pub struct Source {
 struct Group {
     /// What it reads, and under which ownership.
     held: Vec<(Partition, Fence)>,
-    batches: mpsc::Receiver<Vec<PartitionBatch>>,
-    /// Its connection is its own, so it may be cut off in the middle of a read.
+    batches: mpsc::Receiver<Read>,
+    /// Its connections are its own, so it may be cut off in the middle of a read.
     _reader: AbortOnDropHandle<()>,
 }
 
 impl Source {
-    /// A source that holds nothing yet.
+    /// A source that holds nothing yet, in an installation of so many `partitions`.
     #[must_use]
-    pub fn new(redis: Redis) -> Self {
+    pub fn new(redis: Redis, partitions: u16) -> Self {
         Self {
             redis,
+            partitions,
             groups: Vec::new(),
         }
     }
@@ -61,7 +66,7 @@ impl Source {
             let place = former.iter().position(|group| group.held == held);
             self.groups.push(match place {
                 Some(place) => former.swap_remove(place),
-                None => Group::start(self.redis.clone(), held, together),
+                None => Group::start(Reader::new(self.redis.clone(), together, self.partitions), held),
             });
         }
     }
@@ -69,12 +74,12 @@ impl Source {
     /// Waits for entries, and takes what every group has ready; waits for ever while nothing is held.
     ///
     /// `None` if a reader broke down: what is held must be held anew. Nothing is lost if the caller stops waiting.
-    pub async fn next(&mut self) -> Option<Vec<PartitionBatch>> {
+    pub async fn next(&mut self) -> Option<Vec<Read>> {
         poll_fn(|context| {
             let mut ready = Vec::new();
             for group in &mut self.groups {
                 match group.batches.poll_recv(context) {
-                    Poll::Ready(Some(batches)) => ready.extend(batches),
+                    Poll::Ready(Some(read)) => ready.push(read),
                     Poll::Ready(None) => return Poll::Ready(None),
                     Poll::Pending => {}
                 }
@@ -90,13 +95,12 @@ impl Source {
 }
 
 impl Group {
-    fn start(redis: Redis, held: Vec<(Partition, Fence)>, claims: &[Claim]) -> Self {
+    fn start(reader: Reader, held: Vec<(Partition, Fence)>) -> Self {
         let (sender, batches) = mpsc::channel(READ_AHEAD);
-        let reader = Reader::new(redis, claims).run(sender);
         Self {
             held,
             batches,
-            _reader: AbortOnDropHandle::new(tokio::spawn(reader)),
+            _reader: AbortOnDropHandle::new(tokio::spawn(reader.run(sender))),
         }
     }
 }

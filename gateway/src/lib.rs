@@ -164,7 +164,7 @@ fn watch_redis(redis: Redis, allow_unsafe: bool, lifecycle: &Lifecycle) -> Arc<O
     let (found, soft) = (Arc::clone(&refusal), lifecycle.soft.clone());
     lifecycle.tracker.spawn(async move {
         match redis.wait_until_safe(allow_unsafe, &soft).await {
-            Ok(known) => redis.watch_new_masters(known, &soft).await,
+            Ok(looked) => redis.watch_settings(looked, &soft).await,
             Err(reason) => {
                 found.get_or_init(|| reason);
                 soft.cancel();

@@ -29,11 +29,11 @@ mod slots;
 use std::time::Duration;
 
 pub use address::{InvalidAddress, Node};
-pub use check::Unsafe;
+pub use check::{Looked, Unsafe};
 pub use control::{CONTROL_CHANNEL, ControlEvent};
 pub use entry::{InvalidEntry, decode_entry, encode_entry};
 pub use event::{InvalidEvent, RoomEvent};
-pub use handle::{InvalidRedis, Redis};
+pub use handle::{Holder, InvalidRedis, Redis};
 pub use link::Link;
 pub use map::Changes;
 pub use pool::Pool;

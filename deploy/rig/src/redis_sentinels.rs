@@ -73,6 +73,24 @@ impl RedisSentinels {
         .await
     }
 
+    /// Makes a replica a server of its own, with what it has copied. Nobody holds it for the master yet.
+    pub async fn detach(&self, server: usize) -> Result<()> {
+        self.servers[server].run(redis::cmd("REPLICAOF").arg("NO").arg("ONE")).await
+    }
+
+    /// Has the sentinels name another master from now on. The former one is told nothing, as when the sentinels are cut off
+    /// from it, and answers its clients as before.
+    pub async fn name_master(&self, server: usize) -> Result<()> {
+        let port = self.servers[server].port();
+        for sentinel in &self.sentinels {
+            let _ok: String = sentinel.run(redis::cmd("SENTINEL").arg("REMOVE").arg(NAME)).await?;
+            let mut monitor = redis::cmd("SENTINEL");
+            monitor.arg("MONITOR").arg(NAME).arg("127.0.0.1").arg(port).arg(2);
+            let _ok: String = sentinel.run(&monitor).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until the replica follows the master and the sentinels know both.
     pub async fn wait_formed(&self) -> Result<()> {
         eventually(FORMED_WITHIN, "the sentinels know the replica and each other", async || {

@@ -2,9 +2,17 @@
 //!
 //! It is JSON, and the entry can be put back from it byte by byte: an array of pairs of field and value, in which what is
 //! not UTF-8 is an object with its bytes in hexadecimal. A message that only the database refused is kept as an object of
-//! its fields.
+//! its fields. Of an entry that is too large to be kept, its size and its hash are.
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// Bytes of an entry that are kept at most. No gateway writes a hundredth of it; what a stranger writes beyond it could be
+/// more than a database can hold in one value.
+const MAX_KEPT: usize = 8 * 1024 * 1024;
+
+/// What the form of an entry that is not kept begins with.
+const ABRIDGED: &str = r#"{"bytes":"#;
 
 /// A field of an entry and its value.
 pub type Field = (Vec<u8>, Vec<u8>);
@@ -12,8 +20,29 @@ pub type Field = (Vec<u8>, Vec<u8>);
 /// The stored form of an entry with these fields.
 #[must_use]
 pub fn encode(fields: &[Field]) -> String {
+    let parts = || fields.iter().flat_map(|(name, value)| [name, value]);
+    if parts().map(Vec::len).sum::<usize>() > MAX_KEPT {
+        return abridge(parts());
+    }
     let pairs: Vec<Value> = fields.iter().map(|(name, value)| json!([part(name), part(value)])).collect();
     Value::from(pairs).to_string()
+}
+
+/// The form of an entry that cannot be kept: how many bytes its parts have, and their SHA-256.
+#[must_use]
+pub fn abridge<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
+    let (mut bytes, mut hash) = (0, Sha256::new());
+    for part in parts {
+        bytes += part.as_ref().len();
+        hash.update(part);
+    }
+    json!({ "bytes": bytes, "sha256": hex::encode(hash.finalize()) }).to_string()
+}
+
+/// Whether `stored` is such a form.
+#[must_use]
+pub fn is_abridged(stored: &str) -> bool {
+    stored.starts_with(ABRIDGED)
 }
 
 /// The fields that were encoded; `None` if `stored` has neither form.
@@ -77,6 +106,15 @@ mod tests {
         fn anything_else_is_no_entry_and_never_a_panic(stored: String) {
             let _ = decode(&stored);
         }
+    }
+
+    #[test]
+    fn of_an_entry_that_is_too_large_its_size_and_hash_are_kept() {
+        let fields = [(b"text".to_vec(), vec![0xff; MAX_KEPT])];
+        let stored = encode(&fields);
+        assert!(is_abridged(&stored) && stored.len() < 200, "{stored}");
+        assert_eq!(serde_json::from_str::<Value>(&stored).unwrap()["bytes"], MAX_KEPT + 4);
+        assert!(!is_abridged(&encode(&[(b"bytes".to_vec(), b"7".to_vec())])));
     }
 
     #[test]

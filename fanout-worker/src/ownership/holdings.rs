@@ -80,7 +80,13 @@ impl Holdings {
         }
     }
 
-    /// Drops everything.
+    /// Drops everything, to be claimed again after a pause.
+    pub fn lose_all(&mut self, now: Instant) {
+        let all: Vec<Partition> = self.claims.keys().copied().collect();
+        self.lose(&all, now);
+    }
+
+    /// Drops everything, and forgets what was lost.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -128,6 +134,15 @@ mod tests {
         holdings.lose(&[Partition(1)], now);
         assert!(holdings.missing(&wanted, now).is_empty());
         assert_eq!(holdings.missing(&wanted, now + RECLAIM_PAUSE), [Partition(1)]);
+    }
+
+    #[test]
+    fn everything_that_was_dropped_to_be_read_anew_is_claimed_after_a_pause_and_not_in_a_hot_loop() {
+        let mut holdings = holding(0..3);
+        let (wanted, now) = (partitions(0..3), Instant::now());
+        holdings.lose_all(now);
+        assert!(holdings.is_empty() && holdings.missing(&wanted, now).is_empty());
+        assert_eq!(holdings.missing(&wanted, now + RECLAIM_PAUSE).len(), 3);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What an entry of the accept log holds. It is not trusted: anybody with access to Redis could have written it.
 
 use shared::bus::decode_entry;
-use shared::domain::StreamId;
+use shared::domain::{Partition, StreamId};
 use shared::storage::{Content, Entry};
 
 use crate::dead_letters::form::{self, Field};
@@ -9,24 +9,31 @@ use crate::dead_letters::form::{self, Field};
 /// An entry as Redis sends it: its id, and a flat list of fields and values.
 pub(super) type RawEntry = (String, Vec<Vec<u8>>);
 
-/// Reads `raw` up to the first entry whose id is too far; true if there is one.
-pub(super) fn read_all(raw: Vec<RawEntry>) -> (Vec<Entry>, bool) {
+/// Why an entry is set aside that came through another partition than its room's. Stored from there, the room would have
+/// two writers at a time, and no order.
+const ELSEWHERE: &str = "its room belongs to another partition";
+
+/// Reads `raw`, which was in `partition` of so many `partitions`, up to the first entry whose id is too far; true if there
+/// is one.
+pub(super) fn read_all(raw: Vec<RawEntry>, partition: Partition, partitions: u16) -> (Vec<Entry>, bool) {
     let count = raw.len();
-    let entries: Vec<Entry> = raw.into_iter().map_while(read).collect();
+    let entries: Vec<Entry> = raw.into_iter().map_while(|raw| read(raw, partition, partitions)).collect();
     let far = entries.len() < count;
     (entries, far)
 }
 
 /// Reads one entry; `None` if its id is too far for a position.
-fn read((id, flat): RawEntry) -> Option<Entry> {
+fn read((id, flat): RawEntry, partition: Partition, partitions: u16) -> Option<Entry> {
     let stream_id = near(&id)?;
     let fields: Vec<Field> = flat.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+    let dead = |reason| Content::DeadLetter {
+        reason,
+        entry: form::encode(&fields),
+    };
     let content = match decode_entry(&fields) {
-        Ok(message) => Content::Message(message),
-        Err(error) => Content::DeadLetter {
-            reason: error.to_string(),
-            entry: form::encode(&fields),
-        },
+        Ok(message) if Partition::of(message.room, partitions) == partition => Content::Message(message),
+        Ok(_) => dead(ELSEWHERE.to_owned()),
+        Err(error) => dead(error.to_string()),
     };
     Some(Entry { stream_id, content })
 }
@@ -49,16 +56,17 @@ mod tests {
     #[test]
     fn reading_ends_at_an_id_that_no_position_can_express() {
         for far in ["18446744073709551615-1", "100000000000000-0", "5-9223372036854775807"] {
-            let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw(far), raw("99999999999999-0")]);
+            let (entries, is_far) =
+                read_all(vec![raw("1700000000000-3"), raw(far), raw("99999999999999-0")], Partition(0), 1);
             assert_eq!((entries.len(), is_far), (1, true), "{far}");
         }
-        let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw("99999999999999-0")]);
+        let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw("99999999999999-0")], Partition(0), 1);
         assert_eq!((entries.len(), is_far), (2, false));
     }
 
     #[test]
     fn what_is_not_text_is_kept_byte_by_byte() {
-        let (mut entries, _) = read_all(vec![raw("1-1")]);
+        let (mut entries, _) = read_all(vec![raw("1-1")], Partition(0), 1);
         match entries.remove(0).content {
             Content::DeadLetter { reason, entry } => {
                 assert_eq!(

@@ -1,17 +1,17 @@
-//! The task that reads some partitions: one connection, one command at a time.
+//! The task that reads some partitions: one server, one command at a time.
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::streams::StreamReadOptions;
 use redis::{AsyncCommands as _, RedisResult};
-use shared::bus::{Redis, accept_stream};
+use shared::bus::{Holder, Redis, accept_stream};
 use shared::domain::StreamId;
 use shared::storage::{Claim, Entry, PartitionBatch};
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::entry::{self, RawEntry};
+use super::origin::Read;
 use super::repair;
 
 /// How long a read waits for entries. Nothing else waits for it: a reader that is not needed is cut off.
@@ -30,7 +30,10 @@ type Reply = Option<Vec<(String, Vec<RawEntry>)>>;
 /// Reads some partitions and remembers how far it has read.
 pub(super) struct Reader {
     redis: Redis,
-    connection: Option<MultiplexedConnection>,
+    /// How many partitions the installation has.
+    partitions: u16,
+    /// The server that is read, once it is found.
+    holder: Option<Holder>,
     places: Vec<Place>,
 }
 
@@ -46,7 +49,7 @@ struct Place {
 }
 
 impl Reader {
-    pub(super) fn new(redis: Redis, claims: &[Claim]) -> Self {
+    pub(super) fn new(redis: Redis, claims: &[Claim], partitions: u16) -> Self {
         let place = |claim: &Claim| Place {
             stream: accept_stream(claim.partition),
             claim: *claim,
@@ -55,22 +58,23 @@ impl Reader {
         };
         Self {
             redis,
-            connection: None,
+            partitions,
+            holder: None,
             places: claims.iter().map(place).collect(),
         }
     }
 
     /// Hands on what it reads, in the order of each partition, until nobody takes it. Failures are retried until then.
-    pub(super) async fn run(mut self, batches: mpsc::Sender<Vec<PartitionBatch>>) {
+    pub(super) async fn run(mut self, reads: mpsc::Sender<Read>) {
         let mut pause = PAUSE.0;
         // Reads only when there is room for what is read.
-        while let Ok(room) = batches.reserve().await {
+        while let Ok(room) = reads.reserve().await {
             let read = loop {
                 match self.read().await {
-                    Ok(read) if read.is_empty() => pause = PAUSE.0,
-                    Ok(read) => break read,
+                    Ok(None) => pause = PAUSE.0,
+                    Ok(Some(read)) => break read,
                     Err(error) => {
-                        self.connection = None;
+                        self.holder = None;
                         if pause == PAUSE.0 {
                             warn!(error = %error, "cannot read the accept log, trying on: {error}");
                         }
@@ -84,25 +88,51 @@ impl Reader {
         }
     }
 
-    async fn read(&mut self) -> RedisResult<Vec<PartitionBatch>> {
+    /// Takes the next step; `None` if it brought no entries.
+    async fn read(&mut self) -> RedisResult<Option<Read>> {
+        self.leave_former_holder();
         if self.places.iter().any(|place| place.far) {
             self.exchange_far_ids().await?;
         }
-        let Some(connection) = &mut self.connection else {
-            return self.connect().await.map(|()| Vec::new());
-        };
-        if self.places.iter().any(|place| place.behind.is_some()) {
-            return self.read_behind().await;
+        if self.holder.is_none() {
+            return self.connect().await.map(|()| None);
         }
+        let batches = if self.places.iter().any(|place| place.behind.is_some()) {
+            self.read_behind().await?
+        } else {
+            self.read_new().await?
+        };
+        let server = self.holder.as_ref().map(|holder| holder.side.clone());
+        Ok(server.filter(|_| !batches.is_empty()).map(|server| Read { batches, server }))
+    }
+
+    /// Gives up a server that others have replaced. It need not fail: a master that is cut off from its sentinels alone
+    /// answers every read, with nothing.
+    fn leave_former_holder(&mut self) {
+        let (Some(holder), Some(first)) = (&self.holder, self.places.first()) else {
+            return;
+        };
+        let partition = first.claim.partition;
+        if !self.redis.is_held_by(partition, holder) {
+            info!(%partition, "another Redis takes what partition {partition} accepts");
+            self.holder = None;
+        }
+    }
+
+    /// Waits for entries behind our positions.
+    async fn read_new(&mut self) -> RedisResult<Vec<PartitionBatch>> {
+        let Some(Holder { blocking, .. }) = &mut self.holder else {
+            return Ok(Vec::new());
+        };
         let block = usize::try_from(BLOCK.as_millis()).expect("a second");
         let options = StreamReadOptions::default().block(block).count(READ_COUNT);
         let streams: Vec<&str> = self.places.iter().map(|place| place.stream.as_str()).collect();
         let positions: Vec<String> = self.places.iter().map(|place| place.claim.cursor.to_string()).collect();
-        let reply: Reply = connection.xread_options(&streams, &positions, &options).await?;
+        let reply: Reply = blocking.xread_options(&streams, &positions, &options).await?;
         let mut batches = Vec::new();
         for (stream, entries) in reply.unwrap_or_default() {
             if let Some(place) = self.places.iter_mut().find(|place| place.stream == stream) {
-                let (entries, far) = entry::read_all(entries);
+                let (entries, far) = entry::read_all(entries, place.claim.partition, self.partitions);
                 place.far = far;
                 if let Some(batch) = batch(&place.claim, entries) {
                     place.claim.cursor = batch.upto();
@@ -113,7 +143,7 @@ impl Reader {
         Ok(batches)
     }
 
-    /// Opens the connection, to a server that may have lost or never have had what the last one held.
+    /// Finds the server, one that may have lost or never have had what the last one held.
     ///
     /// Its ids may lie below our positions; so from now on they are made to continue behind them, and what lies before them
     /// is read first, always: a server that took over with a clock that is behind gives its first entries ids below our
@@ -123,9 +153,9 @@ impl Reader {
         let Some(first) = self.places.first() else {
             return std::future::pending().await;
         };
-        let mut connection = self.redis.blocking_connection(first.claim.partition, BLOCK).await?;
+        let mut holder = self.redis.holder(first.claim.partition, BLOCK).await?;
         let positions = self.places.iter().map(|place| (place.stream.as_str(), place.claim.cursor));
-        let raised = repair::raise_ids(&mut connection, positions).await?;
+        let raised = repair::raise_ids(&mut holder.blocking, positions).await?;
         for (place, raised) in self.places.iter_mut().zip(raised) {
             place.behind = Some(StreamId::ZERO);
             if raised {
@@ -133,13 +163,13 @@ impl Reader {
                 error!(%partition, "Redis came back older than what is stored: partition {partition} is read again");
             }
         }
-        self.connection = Some(connection);
+        self.holder = Some(holder);
         Ok(())
     }
 
     /// Reads the next of what lies before our positions, of all partitions at once.
     async fn read_behind(&mut self) -> RedisResult<Vec<PartitionBatch>> {
-        let Some(connection) = &mut self.connection else {
+        let Some(Holder { blocking, .. }) = &mut self.holder else {
             return Ok(Vec::new());
         };
         let mut ranges = redis::pipe();
@@ -147,11 +177,11 @@ impl Reader {
             let (from, to) = (place.behind.unwrap_or_default(), place.claim.cursor);
             ranges.xrange_count(&place.stream, from.to_string(), to.to_string(), READ_COUNT);
         }
-        let found: Vec<Vec<RawEntry>> = ranges.query_async(connection).await?;
+        let found: Vec<Vec<RawEntry>> = ranges.query_async(blocking).await?;
         let looking = self.places.iter_mut().filter(|place| place.behind.is_some());
         let mut batches = Vec::new();
         for (place, raw) in looking.zip(found) {
-            let (entries, _) = entry::read_all(raw);
+            let (entries, _) = entry::read_all(raw, place.claim.partition, self.partitions);
             place.behind = entries.last().map(|entry| entry.stream_id.next());
             // The cursor stays where it is: it never moves back.
             batches.extend(batch(&place.claim, entries));
@@ -159,14 +189,14 @@ impl Reader {
         Ok(batches)
     }
 
-    /// Has the entries whose ids are too far renumbered. They are found by the next connection.
+    /// Has the entries whose ids are too far renumbered. They are found when the server is connected to anew.
     async fn exchange_far_ids(&mut self) -> RedisResult<()> {
-        let Some(mut connection) = self.connection.take() else {
+        let Some(mut holder) = self.holder.take() else {
             return Ok(());
         };
         for place in self.places.iter_mut().filter(|place| place.far) {
             let partition = place.claim.partition;
-            let count = repair::exchange_far_ids(&mut connection, &place.stream).await?;
+            let count = repair::exchange_far_ids(&mut holder.blocking, &place.stream).await?;
             place.far = false;
             error!(%partition, entries = count, "partition {partition} held {count} ids that nobody should give out");
         }

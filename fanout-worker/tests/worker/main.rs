@@ -5,7 +5,9 @@
     reason = "a step that fails is a test that fails, and unwrap says where"
 )]
 
+mod failover;
 mod persist;
 mod poison;
 mod scene;
+mod settings;
 mod sharing;

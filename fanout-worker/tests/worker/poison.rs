@@ -147,3 +147,19 @@ async fn entries_that_were_given_ids_below_the_position_are_read_although_newer_
     assert_eq!(scene.texts(room, 3).await, ["stored before", "below", "above"]);
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn what_comes_through_another_partition_than_its_rooms_is_set_aside() {
+    let scene = Scene::with_rooms(1).await;
+    let room = scene.rooms[0];
+    let mut redis = scene.redis.connect().await.unwrap();
+    let worker = scene.worker(Writers::One).await;
+    let Partition(home) = Partition::of(room, PARTITIONS);
+    let elsewhere = accept_stream(Partition((home + 1) % PARTITIONS));
+    let fields = shared::bus::encode_entry(&scene.message(room, "misplaced"));
+    let _id: String = redis::AsyncCommands::xadd(&mut redis, elsewhere, "*", &fields).await.unwrap();
+    wait_for_dead_letters(&scene, 1).await;
+    scene.append(&mut redis, room, "*", "at home").await;
+    assert_eq!(scene.texts(room, 1).await, ["at home"]);
+    worker.stop().await;
+}

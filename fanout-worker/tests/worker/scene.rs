@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanout_worker::pipeline::Pipeline;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
-use rig::{Failure, RedisServer, eventually};
+use rig::{Failure, PostgresServer, RedisServer, eventually};
 use shared::bus::{Redis, accept_stream, encode_entry};
 use shared::domain::{
     Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
@@ -13,7 +13,7 @@ use shared::domain::{
 };
 use shared::settings::RedisArgs;
 use shared::storage::{Content, Entry, NewUser, Role, Store, Writers};
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -55,11 +55,31 @@ impl Drop for Worker {
     }
 }
 
+/// The Redis at `url`, ready for use until `stop`.
+pub(crate) async fn open_redis(url: &str, stop: &CancellationToken) -> Redis {
+    let redis = Redis::open(&RedisArgs::at(url), stop.clone()).unwrap();
+    redis.wait_until_safe(false, stop).await.unwrap();
+    redis
+}
+
 impl Scene {
     pub(crate) async fn with_rooms(count: usize) -> Self {
         let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
-        let redis = RedisServer::start(directory.path()).await.unwrap();
         let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+        Self::furnish(directory, url, count).await
+    }
+
+    /// The same on a Postgres of its own. [`Scene::texts`], [`Scene::run`] and [`Scene::number`] are for SQLite.
+    pub(crate) async fn with_rooms_on_postgres(count: usize) -> (Self, PgConnection, PostgresServer) {
+        let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
+        let server = PostgresServer::start(directory.path()).await.unwrap();
+        let url = server.create_database("roomcast").await.unwrap();
+        let connection = server.connect("roomcast").await.unwrap();
+        (Self::furnish(directory, url, count).await, connection, server)
+    }
+
+    async fn furnish(directory: TempDir, url: String, count: usize) -> Self {
+        let redis = RedisServer::start(directory.path()).await.unwrap();
         let store = Store::open(&url, Role::Worker).await.unwrap();
         store.migrate(PARTITIONS, 77).await.unwrap();
         let ann = NewUser {
@@ -87,9 +107,13 @@ impl Scene {
 
     /// Starts one more worker, with connections of its own to everything.
     pub(crate) async fn worker(&self, writers: Writers) -> Worker {
+        self.worker_on(&self.redis.url(), writers).await
+    }
+
+    /// The same on another Redis.
+    pub(crate) async fn worker_on(&self, redis: &str, writers: Writers) -> Worker {
         let stop = CancellationToken::new();
-        let redis = Redis::open(&RedisArgs::at(&self.redis.url()), stop.clone()).unwrap();
-        redis.wait_until_safe(false, &stop).await.unwrap();
+        let redis = open_redis(redis, &stop).await;
         let store = Store::open(&self.url, Role::Worker).await.unwrap();
         let pipeline = Pipeline::new(redis, store, writers, PARTITIONS);
         let stopped = stop.clone();
@@ -140,6 +164,12 @@ impl Scene {
         let rows = all.await.unwrap();
         assert!(rows.iter().zip(1..).all(|((seq, _), expected)| *seq == expected), "seqs are dense");
         rows.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Changes the database behind the product's back.
+    pub(crate) async fn run(&self, sql: &'static str) {
+        let mut database = SqliteConnection::connect(&self.url).await.unwrap();
+        sqlx::query(sql).execute(&mut database).await.unwrap();
     }
 
     /// A number that one row of SQL gives.

@@ -1,14 +1,18 @@
 use std::time::Duration;
 
 use rig::{Failure, eventually};
-use shared::domain::Partition;
+use shared::domain::{Partition, RoomId, Seq};
 use shared::storage::Writers;
-use tokio::time::interval;
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::{Instant, interval};
 
 use crate::scene::{PARTITIONS, SOON, Scene};
 
 const ROOMS: usize = 12;
 const ROUNDS: usize = 700;
+
+/// Well below what a claim waits for a lock that is not given up.
+const A_CLAIM_WAITS: Duration = Duration::from_secs(1);
 
 /// Appends a message to every room, round after round.
 async fn post(scene: &Scene) {
@@ -93,6 +97,56 @@ async fn what_was_claimed_behind_a_workers_back_is_claimed_again_when_there_is_s
         i64::from(PARTITIONS) - 1
     );
     worker.stop().await;
+}
+
+/// Waits until the only number that `sql` asks for is `expected`.
+async fn wait_for_number(postgres: &mut PgConnection, sql: &'static str, expected: i64) {
+    let became =
+        eventually(SOON, sql, async || match sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *postgres).await? {
+            number if number == expected => Ok(()),
+            number => Err(Failure::new(format!("{number} of {expected}"))),
+        });
+    became.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_held_is_stored_while_a_claim_waits_for_a_worker_that_was_paused_in_a_commit() {
+    // Some of the rooms are in partitions of each worker: one run in a million fails.
+    let (scene, mut postgres, server) = Scene::with_rooms_on_postgres(40).await;
+    let mut redis = scene.redis.connect().await.unwrap();
+    let _first = scene.worker(Writers::Many).await;
+    wait_for_number(&mut postgres, "SELECT count(DISTINCT owner) FROM cursors WHERE owner <> ''", 1).await;
+    let me: String = sqlx::query_scalar("SELECT max(owner) FROM cursors").fetch_one(&mut postgres).await.unwrap();
+    let second = scene.worker(Writers::Many).await;
+    wait_for_number(&mut postgres, "SELECT count(DISTINCT owner) FROM cursors", 2).await;
+    drop(second);
+
+    // In the middle of a commit: the rows of its partitions are locked until the server, or here the test, ends that.
+    let mut paused = postgres.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM cursors WHERE owner <> $1 FOR UPDATE")
+        .bind(&me)
+        .execute(&mut *paused)
+        .await
+        .unwrap();
+    let ours: Vec<i64> = sqlx::query_scalar("SELECT partition FROM cursors WHERE owner = $1")
+        .bind(&me)
+        .fetch_all(&mut *paused)
+        .await
+        .unwrap();
+    let is_ours = |room: &&RoomId| ours.contains(&i64::from(Partition::of(**room, PARTITIONS).0));
+    let held = *scene.rooms.iter().find(is_ours).unwrap();
+    let mut looking = server.connect("roomcast").await.unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = 'roomcast'";
+    wait_for_number(&mut looking, waits, 1).await;
+
+    let began = Instant::now();
+    scene.append(&mut redis, held, "*", "stored meanwhile").await;
+    let stored = eventually(SOON, "what is held is stored", async || match scene.store.head(held).await? {
+        Seq::ZERO => Err(Failure::new("not yet")),
+        _ => Ok(()),
+    });
+    stored.await.unwrap();
+    assert!(began.elapsed() < A_CLAIM_WAITS, "stored after {:?}", began.elapsed());
 }
 
 #[tokio::test]

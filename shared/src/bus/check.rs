@@ -1,6 +1,6 @@
 //! Looks whether Redis keeps what our promises rest on, before it is trusted with anything.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,8 +17,15 @@ use super::handle::Redis;
 /// Pause before Redis is tried again at start.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether there is a new master.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often every server is looked at again: its settings can be changed while it runs, and by a restart.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
+
+/// The same while one of them could not be asked.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The servers that were looked at, and what was found there.
+#[derive(Debug, Default)]
+pub struct Looked(HashMap<Node, Findings>);
 
 /// Why Redis is not used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -41,19 +48,19 @@ impl Redis {
     /// Waits for Redis, and looks whether every server that takes writes keeps what it accepts. From then on connections
     /// work. With `allow_unsafe` what is wrong is logged and nothing more.
     ///
-    /// Returns the servers that were looked at; those that were away are left to [`Redis::watch_new_masters`]. Returns at
-    /// once when `stop` is cancelled.
-    pub async fn wait_until_safe(&self, allow_unsafe: bool, stop: &CancellationToken) -> Result<HashSet<Node>, Unsafe> {
+    /// Returns the servers that were looked at; those that were away are left to [`Redis::watch_settings`]. Returns at once
+    /// when `stop` is cancelled.
+    pub async fn wait_until_safe(&self, allow_unsafe: bool, stop: &CancellationToken) -> Result<Looked, Unsafe> {
         let mut complained = false;
         loop {
             let found = tokio::select! {
-                () = stop.cancelled() => return Ok(HashSet::new()),
+                () = stop.cancelled() => return Ok(Looked::default()),
                 found = self.findings() => found,
             };
             match found {
-                Ok((findings, seen)) => {
-                    self.approve(&findings, allow_unsafe)?;
-                    return Ok(seen);
+                Ok(looked) => {
+                    self.approve(&looked, allow_unsafe)?;
+                    return Ok(looked);
                 }
                 Err(error) => {
                     if let Some(refusal) = hopeless(&error) {
@@ -69,7 +76,11 @@ impl Redis {
         }
     }
 
-    fn approve(&self, findings: &Findings, allow_unsafe: bool) -> Result<(), Unsafe> {
+    fn approve(&self, looked: &Looked, allow_unsafe: bool) -> Result<(), Unsafe> {
+        let mut findings = Findings::default();
+        for found in looked.0.values() {
+            findings.add(found.clone());
+        }
         if let Some(kind) = findings.wrong_kind {
             return Err(Unsafe::Kind(kind));
         }
@@ -83,46 +94,58 @@ impl Redis {
         Ok(())
     }
 
-    /// Looks at each server that becomes a master and is not among the `known`, and logs what is wrong with it, until
-    /// `stop` is cancelled. It does not stop a service that runs.
-    pub async fn watch_new_masters(&self, mut known: HashSet<Node>, stop: &CancellationToken) {
+    /// Looks at each server that takes writes when it becomes one, and again every minute, and logs what is newly wrong
+    /// with it, until `stop` is cancelled. It does not stop a service that runs.
+    pub async fn watch_settings(&self, mut looked: Looked, stop: &CancellationToken) {
+        let mut changes = self.changes();
         while !stop.is_cancelled() {
-            for node in self.nodes() {
-                if known.contains(&node) {
-                    continue;
-                }
-                // One that cannot be asked now is asked the next time.
-                if let Ok(findings) = self.findings_at(&node).await {
-                    report(&findings.doubtful);
-                    for finding in findings.broken {
-                        error!("{finding}");
-                    }
-                    known.insert(node);
-                }
+            for finding in self.look_again(&mut looked).await {
+                error!("{finding}");
             }
+            let all_answered = self.nodes().iter().all(|node| looked.0.contains_key(node));
+            let pause = if all_answered { LOOK_AGAIN } else { RETRY };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = changes.next() => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
-    /// The findings at all masters that can be reached, and which these are; an error if none can.
-    async fn findings(&self) -> RedisResult<(Findings, HashSet<Node>)> {
-        let (mut all, mut seen, mut failure) = (Findings::default(), HashSet::new(), None);
+    /// Looks at every server that takes writes; returns what breaks a promise there and did not when it was `looked` at.
+    ///
+    /// One that cannot be asked now is forgotten: it may come back as another.
+    pub async fn look_again(&self, looked: &mut Looked) -> Vec<String> {
+        let mut news = Vec::new();
+        for node in self.nodes() {
+            let before = looked.0.remove(&node);
+            let Ok(findings) = self.findings_at(&node).await else {
+                continue;
+            };
+            if before.as_ref() != Some(&findings) {
+                report(&findings.doubtful);
+                news.extend(findings.broken.iter().cloned());
+            }
+            looked.0.insert(node, findings);
+        }
+        news
+    }
+
+    /// The findings at all masters that can be reached; an error if none can.
+    async fn findings(&self) -> RedisResult<Looked> {
+        let (mut looked, mut failure) = (Looked::default(), None);
         for node in self.map.find_nodes().await? {
             match self.findings_at(&node).await {
                 Ok(findings) => {
-                    all.add(findings);
-                    seen.insert(node);
+                    looked.0.insert(node, findings);
                 }
                 Err(error) if hopeless(&error).is_some() => return Err(error),
                 Err(error) => failure = Some(error),
             }
         }
         match failure {
-            Some(error) if seen.is_empty() => Err(error),
-            _ => Ok((all, seen)),
+            Some(error) if looked.0.is_empty() => Err(error),
+            _ => Ok(looked),
         }
     }
 

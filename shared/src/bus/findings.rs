@@ -42,7 +42,7 @@ pub(super) struct Need {
 }
 
 /// What is wrong with a server, in sentences.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     /// What breaks a promise.
     pub(super) broken: Vec<String>,

@@ -42,6 +42,16 @@ pub struct Redis {
     pub(super) approved: Arc<AtomicBool>,
 }
 
+/// The server that holds a partition, as it was found. Its connections do not repair themselves, so that none of them
+/// ever leads to another server.
+pub struct Holder {
+    node: Node,
+    /// For commands that block.
+    pub blocking: MultiplexedConnection,
+    /// For what must not wait for them.
+    pub side: MultiplexedConnection,
+}
+
 impl Redis {
     /// The installation that `args` describe; it is watched until `stop` is cancelled. Nothing is connected yet.
     pub fn open(args: &RedisArgs, stop: CancellationToken) -> Result<Self, InvalidRedis> {
@@ -66,28 +76,34 @@ impl Redis {
         Link::new(Arc::clone(&self.map), Arc::clone(&self.approved))
     }
 
-    /// Opens a connection to the server that holds `partition` now, for one reader that blocks in a command for up to
-    /// `longest_wait`. After any error open another: the partition may have moved.
-    pub async fn blocking_connection(
-        &self,
-        partition: Partition,
-        longest_wait: Duration,
-    ) -> RedisResult<MultiplexedConnection> {
-        let opened = self.open_blocking(&accept_stream(partition), longest_wait).await;
+    /// Opens connections to the server that holds `partition` now, for one reader that blocks in a command for up to
+    /// `longest_wait`. After any error, and when it no longer [holds](Self::is_held_by) the partition, open others.
+    pub async fn holder(&self, partition: Partition, longest_wait: Duration) -> RedisResult<Holder> {
+        let opened = self.open_holder(&accept_stream(partition), longest_wait).await;
         opened.inspect_err(|error| self.map.learn(error))
     }
 
-    async fn open_blocking(&self, stream: &str, longest_wait: Duration) -> RedisResult<MultiplexedConnection> {
+    async fn open_holder(&self, stream: &str, longest_wait: Duration) -> RedisResult<Holder> {
         let node = self.map.node_of(slot_of(stream.as_bytes()))?;
-        let mut connection = self.map.access.own(&node, longest_wait + COMMAND_TIMEOUT).await?;
+        // First: should another server take the address in between, what is read from it is not removed elsewhere.
+        let side = self.map.access.own(&node, COMMAND_TIMEOUT).await?;
+        let mut blocking = self.map.access.own(&node, longest_wait + COMMAND_TIMEOUT).await?;
         if self.map.is_cluster() {
             // Fails if the partition is elsewhere.
-            cmd("XLEN").arg(stream).exec_async(&mut connection).await?;
+            cmd("XLEN").arg(stream).exec_async(&mut blocking).await?;
         } else if self.map.has_failover() {
             // A replica would let us read, and nothing new would come.
             is_master(&self.map.access, &node).await?;
         }
-        Ok(connection)
+        Ok(Holder { node, blocking, side })
+    }
+
+    /// False once another server holds `partition`, as far as is known: then nothing new comes to `holder`, which need not
+    /// know it itself.
+    #[must_use]
+    pub fn is_held_by(&self, partition: Partition, holder: &Holder) -> bool {
+        let now = self.map.node_of(slot_of(accept_stream(partition).as_bytes()));
+        now.map_or(true, |node| node == holder.node)
     }
 
     /// Whether all partitions are on one server, so that one command may name several of them.

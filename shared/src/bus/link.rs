@@ -49,7 +49,7 @@ impl Link {
     /// Runs a command where its key is; again, for up to [`COMMAND_TIMEOUT`], while a takeover refuses it.
     async fn run(&self, command: &Cmd) -> RedisResult<Value> {
         self.check_approved()?;
-        let (slot, until) = (key_of(command).map_or(ANY_SLOT, slot_of), Instant::now() + COMMAND_TIMEOUT);
+        let (slot, until) = (slot_for(command)?, Instant::now() + COMMAND_TIMEOUT);
         let mut redirected = None;
         loop {
             let node = redirected.take().map_or_else(|| self.map.node_of(slot), Ok);
@@ -116,7 +116,7 @@ impl Link {
     async fn run_parts(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         self.check_approved()?;
         let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
-        let (parts, commands) = (split(pipeline), commands.as_slice());
+        let (parts, commands) = (split(pipeline)?, commands.as_slice());
         let sent = parts.iter().map(|(slot, places)| async move {
             let mut part = redis::pipe();
             for place in places {
@@ -209,21 +209,26 @@ impl ConnectionLike for Link {
     }
 }
 
+/// The slot by which a command finds its server.
+fn slot_for(command: &Cmd) -> RedisResult<u16> {
+    Ok(key_of(command)?.map_or(ANY_SLOT, slot_of))
+}
+
 /// The places of a pipeline's commands by slot. Scripts are loaded wherever a part goes.
-fn split(pipeline: &Pipeline) -> BTreeMap<u16, Vec<usize>> {
+fn split(pipeline: &Pipeline) -> RedisResult<BTreeMap<u16, Vec<usize>>> {
     let mut parts: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
     let mut everywhere = Vec::new();
     for (place, command) in pipeline.cmd_iter().enumerate() {
         if command.args_iter().next() == Some(redis::Arg::Simple(b"SCRIPT")) {
             everywhere.push(place);
         } else {
-            parts.entry(key_of(command).map_or(ANY_SLOT, slot_of)).or_default().push(place);
+            parts.entry(slot_for(command)?).or_default().push(place);
         }
     }
     for places in parts.values_mut() {
         places.splice(0..0, everywhere.iter().copied());
     }
-    parts
+    Ok(parts)
 }
 
 #[cfg(test)]
@@ -237,9 +242,9 @@ mod tests {
         let mut pipeline = pipe();
         pipeline.cmd("SCRIPT").arg("LOAD").arg("return 1");
         for key in ["{a}1", "{b}1", "{a}2"] {
-            pipeline.add_command(cmd("GET").arg(key).clone());
+            pipeline.add_command(cmd("XLEN").arg(key).clone());
         }
-        let parts = split(&pipeline);
+        let parts = split(&pipeline).unwrap();
         assert_eq!(parts[&slot_of(b"a")], [0, 1, 3]);
         assert_eq!(parts[&slot_of(b"b")], [0, 2]);
     }

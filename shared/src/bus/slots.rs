@@ -25,19 +25,23 @@ pub(super) fn slot_of(key: &[u8]) -> u16 {
 
 /// The first key of a command, by which it finds its node; `None` if any node will do.
 ///
-/// Knows the commands of this product. All keys of one command must be in one slot.
-pub(super) fn key_of(command: &Cmd) -> Option<&[u8]> {
+/// Knows the commands that are sent through a [`Link`](super::Link), all keys of one being in one slot. Any other is refused:
+/// where its key stands cannot be guessed, and on a cluster it would go to a wrong server.
+pub(super) fn key_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
     let mut words = command.args_iter().map(|word| match word {
         Arg::Simple(word) => word,
         Arg::Cursor | _ => &[],
     });
-    let name = words.next()?.to_ascii_uppercase();
+    let name = words.next().unwrap_or_default().to_ascii_uppercase();
     match name.as_slice() {
-        b"PUBLISH" | b"PING" | b"INFO" | b"CONFIG" | b"SCRIPT" | b"CLUSTER" | b"ROLE" | b"TIME" => None,
-        b"EVAL" | b"EVALSHA" => words.nth(2),
-        b"XINFO" => words.nth(1),
-        b"XREAD" => words.skip_while(|word| !word.eq_ignore_ascii_case(b"STREAMS")).nth(1),
-        _ => words.next(),
+        b"INFO" | b"PUBLISH" | b"SCRIPT" => Ok(None),
+        b"SET" | b"SPUBLISH" | b"XADD" | b"XLEN" | b"ZREM" => Ok(words.next()),
+        // The script or its hash, and the number of keys, stand before them.
+        b"EVAL" | b"EVALSHA" => Ok(words.nth(2)),
+        _ => {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            Err((ErrorKind::Client, "it is not known where this command has its key", name).into())
+        }
     }
 }
 
@@ -88,6 +92,7 @@ fn read_range(range: Range, asked: &Node) -> Option<(u16, (u16, Node))> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::is_refusal;
     use super::*;
 
     fn node(host: &str) -> Node {
@@ -115,19 +120,21 @@ mod tests {
             for word in words {
                 command.arg(word);
             }
-            key_of(&command).map(|key| String::from_utf8(key.to_vec()).unwrap())
+            key_of(&command).map(|key| key.map(|key| String::from_utf8(key.to_vec()).unwrap()))
         };
         for (line, expected) in [
             ("XADD k * a b", Some("k")),
             ("set k v", Some("k")),
             ("EVALSHA 1234 1 k v", Some("k")),
-            ("XREAD BLOCK 200 COUNT 5 STREAMS k 0", Some("k")),
-            ("XINFO STREAM k", Some("k")),
             ("SPUBLISH k m", Some("k")),
             ("PUBLISH c m", None),
             ("SCRIPT LOAD s", None),
         ] {
-            assert_eq!(key(line).as_deref(), expected, "{line}");
+            assert_eq!(key(line).unwrap().as_deref(), expected, "{line}");
+        }
+        // Wherever its key is: it is not known here.
+        for line in ["GET k", "XREAD STREAMS k 0", "WAIT 1 0"] {
+            assert!(is_refusal(&key(line).unwrap_err()), "{line}");
         }
     }
 

@@ -2,7 +2,10 @@
 //!
 //! All of it is decided here, once; a back end adds its SQL ([`Statements`]) and nothing else.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
 
 use super::log::{AppendError, Appended, Claim, Content, Entry, PartitionBatch, describe};
 use crate::domain::{Accepted, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp};
@@ -21,8 +24,8 @@ pub(super) trait Statements: Send {
     /// The last seq of each of `rooms` that exists or existed: a deleted room still takes what was accepted for it.
     fn room_heads(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<(RoomId, Seq)>> + Send;
 
-    /// The places of those of `ids` that are stored.
-    fn stored_seqs(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<(MessageId, Seq)>> + Send;
+    /// Those of `ids` that are stored: their places, and what they stand for.
+    fn known_messages(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<KnownRow>> + Send;
 
     /// Writes messages; their positions grow in the order given.
     fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> impl Future<Output = Written> + Send;
@@ -50,6 +53,9 @@ pub(super) struct MessageRow<'a> {
     pub(super) seq: Seq,
     pub(super) message: &'a Accepted,
 }
+
+/// A message that is stored: its id, its place, its room and its text.
+pub(super) type KnownRow = (Uuid, i64, i64, String);
 
 /// An entry that goes to the dead letters.
 pub(super) struct DeadRow {
@@ -79,7 +85,7 @@ pub(super) async fn write<T: Statements>(
     let mut draft = Draft::default();
     if !ids.is_empty() {
         draft.heads = tx.room_heads(&Vec::from_iter(rooms)).await?.into_iter().collect();
-        draft.known = tx.stored_seqs(&ids).await?.into_iter().collect();
+        draft.known = tx.known_messages(&ids).await?.into_iter().map(Known::stored).collect();
     }
     for batch in batches {
         for entry in &batch.entries {
@@ -105,11 +111,35 @@ async fn check_ownership<T: Statements>(tx: &mut T, batches: &[PartitionBatch]) 
     partitions.sort_unstable();
     let stored = tx.lock_cursors(&partitions).await?;
     let claims = batches.iter().map(|batch| batch.claim);
-    let lost: Vec<Partition> = claims.filter(|claim| !stored.contains(claim)).map(|claim| claim.partition).collect();
-    if lost.is_empty() {
+    let outdated: Vec<Partition> =
+        claims.filter(|claim| !stored.contains(claim)).map(|claim| claim.partition).collect();
+    if outdated.is_empty() {
         Ok(())
     } else {
-        Err(AppendError::Fenced(lost))
+        Err(AppendError::Outdated(outdated))
+    }
+}
+
+/// What an id stands for.
+struct Known<'a> {
+    seq: Seq,
+    room: RoomId,
+    text: Cow<'a, str>,
+}
+
+impl Known<'_> {
+    fn stored((id, seq, room, text): KnownRow) -> (MessageId, Self) {
+        let known = Self {
+            seq: Seq(seq),
+            room: RoomId(room),
+            text: text.into(),
+        };
+        (MessageId(id), known)
+    }
+
+    /// Whether `message` is that very message, come again.
+    fn is(&self, message: &Accepted) -> bool {
+        self.room == message.room && self.text == message.text.as_str()
     }
 }
 
@@ -120,8 +150,8 @@ struct Draft<'a> {
     dead: Vec<DeadRow>,
     /// Last seq of every room that occurs and exists.
     heads: HashMap<RoomId, Seq>,
-    /// Places of the messages that are stored, or in this draft.
-    known: HashMap<MessageId, Seq>,
+    /// The messages that are stored, or in this draft.
+    known: HashMap<MessageId, Known<'a>>,
     /// Place in `appended.rooms` of each room that gets messages.
     places: HashMap<RoomId, usize>,
     appended: Appended,
@@ -140,13 +170,22 @@ impl<'a> Draft<'a> {
         let Some(head) = self.heads.get_mut(&message.room) else {
             return self.set_aside(partition, stream_id, "there is no such room", &describe(message));
         };
-        if let Some(seq) = self.known.get(&message.id) {
-            self.appended.duplicates.push((message.id, *seq));
-            return;
+        match self.known.get(&message.id) {
+            Some(known) if known.is(message) => return self.appended.duplicates.push((message.id, known.seq)),
+            // A gateway was told of the first one too late to refuse this one, or a stranger made it up.
+            Some(_) => {
+                return self.set_aside(partition, stream_id, "its id stands for another message", &describe(message));
+            }
+            None => {}
         }
         *head = head.next();
         let seq = *head;
-        self.known.insert(message.id, seq);
+        let known = Known {
+            seq,
+            room: message.room,
+            text: message.text.as_str().into(),
+        };
+        self.known.insert(message.id, known);
         self.rows.push(MessageRow { seq, message });
         let rooms = &mut self.appended.rooms;
         let place = *self.places.entry(message.room).or_insert_with(|| {

@@ -75,9 +75,10 @@ pub struct Appended {
 /// Why a batch was not stored. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// These partitions of the batch are no longer this worker's.
-    #[error("another worker has taken over")]
-    Fenced(Vec<Partition>),
+    /// The claims of these partitions of the batch do not hold: another worker has claimed them since, or the cursor has
+    /// moved on, by an earlier commit of this worker whose reply was lost.
+    #[error("the claims do not hold any more")]
+    Outdated(Vec<Partition>),
     /// Storage failed, or refused the data ([`StoreError::is_rejection`]).
     #[error(transparent)]
     Store(#[from] StoreError),

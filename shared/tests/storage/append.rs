@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use shared::domain::{Partition, RoomId, Seq, StreamId, UserId};
+use shared::domain::{Accepted, Partition, RoomId, Seq, StreamId, UserId};
 use shared::storage::{AppendError, Content, Entry, PartitionBatch, Role, Store, Window};
 
 use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, seqs};
@@ -8,6 +8,7 @@ use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, se
 on_both_back_ends![
     seqs_are_dense_in_each_room_across_commits,
     an_entry_that_comes_twice_is_stored_once,
+    an_entry_under_the_id_of_another_message_is_kept_aside_and_not_taken_for_it,
     whoever_was_replaced_can_no_longer_commit,
     a_batch_that_does_not_begin_at_the_cursor_is_refused,
     all_partitions_of_a_batch_are_stored_or_none,
@@ -58,6 +59,32 @@ async fn an_entry_that_comes_twice_is_stored_once(db: Database) {
     assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
 }
 
+async fn an_entry_under_the_id_of_another_message_is_kept_aside_and_not_taken_for_it(db: Database) {
+    let ann = db.user("ann").await;
+    let (room, other) = (db.room("lobby", &ann).await.id, db.room("other", &ann).await.id);
+    let mut claim = db.claim().await;
+    let first = message(room, ann.id, "this");
+    let under_its_id = |room, text| Accepted {
+        id: first.id,
+        ..message(room, ann.id, text)
+    };
+    // In the commit of the first one, and in a later one.
+    for ms in [1, 4] {
+        let entries = vec![
+            entry(ms, first.clone()),
+            entry(ms + 1, under_its_id(room, "that")),
+            entry(ms + 2, under_its_id(other, "this")),
+        ];
+        let appended = db.append(&mut claim, entries).await.unwrap();
+        assert_eq!((appended.dead_letters, seqs(&appended, other)), (2, vec![]));
+        assert_eq!(appended.duplicates.len(), usize::from(ms == 4));
+    }
+    let letters = db.store.dead_letters(0, 10).await.unwrap();
+    assert_eq!(letters.len(), 4);
+    assert!(letters.iter().all(|letter| letter.reason == "its id stands for another message"), "{letters:?}");
+    assert!(letters[0].entry.contains("that"), "{letters:?}");
+}
+
 async fn whoever_was_replaced_can_no_longer_commit(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
@@ -65,7 +92,7 @@ async fn whoever_was_replaced_can_no_longer_commit(db: Database) {
     let mut new = db.claim().await;
     assert!(new.fence > old.fence);
     let refused = db.append(&mut old, vec![entry(1, message(room, ann.id, "x"))]).await;
-    assert!(matches!(refused, Err(AppendError::Fenced(lost)) if lost == [FIRST]));
+    assert!(matches!(refused, Err(AppendError::Outdated(lost)) if lost == [FIRST]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
     db.append(&mut new, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
     assert_eq!(db.claim().await.cursor, StreamId { ms: 1, counter: 0 });
@@ -78,7 +105,7 @@ async fn a_batch_that_does_not_begin_at_the_cursor_is_refused(db: Database) {
     let stale = claim;
     db.append(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
     let again = db.append(&mut { stale }, vec![entry(1, message(room, ann.id, "x"))]).await;
-    assert!(matches!(again, Err(AppendError::Fenced(_))));
+    assert!(matches!(again, Err(AppendError::Outdated(_))));
 }
 
 async fn all_partitions_of_a_batch_are_stored_or_none(db: Database) {
@@ -92,7 +119,7 @@ async fn all_partitions_of_a_batch_are_stored_or_none(db: Database) {
         entries: vec![entry(1, message(room, ann.id, text))],
     };
     let refused = db.store.append(Arc::new([batch(claims[0], "x"), batch(foreign, "y")]), NOW, async {}).await;
-    assert!(matches!(refused, Err(AppendError::Fenced(lost)) if lost == [Partition(1)]));
+    assert!(matches!(refused, Err(AppendError::Outdated(lost)) if lost == [Partition(1)]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
     let both: Arc<[PartitionBatch]> = Arc::new([batch(claims[0], "x"), batch(claims[1], "y")]);
     db.store.append(both, NOW, async {}).await.unwrap();

@@ -57,7 +57,7 @@ async fn a_worker_without_the_fence_is_told_which_partitions_it_lost(db: Databas
     db.store.claim(&[Partition(1), Partition(3)], "new").await.unwrap();
     let batches = old.iter().map(|claim| batch(*claim, message(room, ann.id, "x"))).collect();
     let refused = db.store.append(batches, NOW, async {}).await;
-    assert!(matches!(refused, Err(AppendError::Fenced(lost)) if lost == [Partition(1), Partition(3)]));
+    assert!(matches!(refused, Err(AppendError::Outdated(lost)) if lost == [Partition(1), Partition(3)]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
 }
 

@@ -7,10 +7,9 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::history::stored_seqs;
 use super::{Postgres, finish, takeover};
 use crate::domain::{MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
-use crate::storage::draft::{self, DeadRow, MessageRow, Statements};
+use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
 use crate::storage::log::{ClaimRow, read_claims};
 use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError};
 
@@ -91,8 +90,12 @@ impl Statements for PgConnection {
         Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
     }
 
-    async fn stored_seqs(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
-        stored_seqs(self, ids).await
+    async fn known_messages(&mut self, ids: &[MessageId]) -> Result<Vec<KnownRow>, sqlx::Error> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        sqlx::query_as("SELECT id, seq, room_id, text FROM messages WHERE id = ANY ($1)")
+            .bind(ids)
+            .fetch_all(&mut *self)
+            .await
     }
 
     /// The defaults of an INSERT are computed behind its ORDER BY, so positions grow in the order given.

@@ -8,9 +8,8 @@ use serde_json::json;
 use sqlx::SqliteConnection;
 
 use super::Sqlite;
-use super::history::stored_seqs;
 use crate::domain::{MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
-use crate::storage::draft::{self, DeadRow, MessageRow, Statements};
+use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
 use crate::storage::log::{ClaimRow, read_claims};
 use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError, uninterrupted};
 
@@ -86,8 +85,14 @@ impl Statements for SqliteConnection {
         Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
     }
 
-    async fn stored_seqs(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
-        stored_seqs(self, ids).await
+    async fn known_messages(&mut self, ids: &[MessageId]) -> Result<Vec<KnownRow>, sqlx::Error> {
+        let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+        sqlx::query_as(
+            "SELECT id, seq, room_id, text FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each(?) j)",
+        )
+        .bind(json!(ids).to_string())
+        .fetch_all(&mut *self)
+        .await
     }
 
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {

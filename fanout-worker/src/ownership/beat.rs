@@ -1,0 +1,147 @@
+//! The task that keeps our place among the workers.
+//!
+//! One sorted set holds the living workers, each with the time at which its place runs out by Redis's own clock. One script
+//! renews our place, throws out whose time is over and returns who is left; it is atomic, so all workers see the same
+//! sequence of sets. It writes only when a quarter of our time is used up: with a synced append-only file each write is a
+//! disk flush, and looking ten times a second must not cost ten of them.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use redis::{RedisResult, Script};
+use shared::bus::{Link, WORKERS};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::{info, warn};
+
+use super::membership::{HEARTBEAT, TTL, View, WorkerName};
+
+/// How much earlier than Redis a worker gives itself up for lost: what two clocks may differ in over [`TTL`], and more.
+const MARGIN: Duration = Duration::from_millis(200);
+
+/// How much of a place's time is used up before it is renewed.
+const RENEW_AFTER: Duration = Duration::from_millis(500);
+
+/// How long one look may take: Redis may stand still for a slow disk. After that the next one is tried, in time for
+/// keeping the place.
+const BEAT_WITHIN: Duration = Duration::from_secs(1);
+
+/// Renews the place of ARGV[1] for ARGV[2] ms if ARGV[3] ms of it are used up; returns how many ms are left of it, and the
+/// living. Times far in the future come from a server whose clock ran ahead: they would live on for as long. allow-oom: a
+/// Redis whose memory is full gets room by a worker that reads it.
+static BEAT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "#!lua flags=allow-oom
+         local time = redis.call('TIME')
+         local now = time[1] * 1000 + math.floor(time[2] / 1000)
+         local ttl = tonumber(ARGV[2])
+         redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+         redis.call('ZREMRANGEBYSCORE', KEYS[1], '(' .. now + ttl, '+inf')
+         local ends = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
+         if ends - now <= ttl - tonumber(ARGV[3]) then
+           ends = now + ttl
+           redis.call('ZADD', KEYS[1], ends, ARGV[1])
+           redis.call('PEXPIRE', KEYS[1], ttl)
+         end
+         return {ends - now, redis.call('ZRANGE', KEYS[1], 0, -1)}",
+    )
+});
+
+/// The task that looks and renews.
+pub(super) struct Beats {
+    connection: Link,
+    /// The name of the next look; that of the last view unless the place was lost since.
+    me: WorkerName,
+    told: watch::Sender<View>,
+    complained: bool,
+}
+
+impl Beats {
+    /// A task that takes a place for `me` and reports to `told`.
+    pub(super) fn new(connection: Link, me: WorkerName, told: watch::Sender<View>) -> Self {
+        Self {
+            connection,
+            me,
+            told,
+            complained: false,
+        }
+    }
+
+    /// Looks and renews while `wished` is true, leaves when it is false, until nobody can wish any more.
+    pub(super) async fn run(mut self, mut wished: watch::Receiver<bool>) {
+        let mut beat = interval(HEARTBEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {}
+                changed = wished.changed() => if changed.is_err() { return },
+            }
+            let in_the_set = !self.told.borrow().living.is_empty();
+            let wished_in = *wished.borrow_and_update();
+            let done = match (wished_in, in_the_set) {
+                (true, _) => timeout(BEAT_WITHIN, self.look()).await,
+                (false, true) => timeout(BEAT_WITHIN, self.leave()).await,
+                (false, false) => continue,
+            };
+            self.complain_once(done.unwrap_or_else(|_| Err(no_answer())));
+        }
+    }
+
+    /// Renews the place and tells who lives. A place that was lost meanwhile is taken anew under a new name: whoever got
+    /// our partitions keeps them.
+    async fn look(&mut self) -> RedisResult<()> {
+        let asked_at = Instant::now();
+        if self.has_lapsed(asked_at) {
+            self.me = WorkerName::fresh();
+        }
+        let (left_ms, living): (u64, Vec<String>) = BEAT
+            .key(WORKERS)
+            .arg(self.me.as_str())
+            .arg(millis(TTL))
+            .arg(millis(RENEW_AFTER))
+            .invoke_async(&mut self.connection)
+            .await?;
+        self.told.send_replace(View {
+            me: self.me.clone(),
+            living: living.into_iter().map(WorkerName::read).collect(),
+            valid_until: asked_at + Duration::from_millis(left_ms).saturating_sub(MARGIN),
+        });
+        Ok(())
+    }
+
+    /// Whether the place of the last view is lost at `now`, and no new name was chosen since.
+    fn has_lapsed(&self, now: Instant) -> bool {
+        let view = self.told.borrow();
+        view.me == self.me && view.valid_until <= now
+    }
+
+    async fn leave(&mut self) -> RedisResult<()> {
+        let me = self.me.clone();
+        let _was_there: u64 = redis::AsyncCommands::zrem(&mut self.connection, WORKERS, me.as_str()).await?;
+        self.told.send_replace(View {
+            me,
+            living: Arc::new([]),
+            valid_until: Instant::now(),
+        });
+        Ok(())
+    }
+
+    fn complain_once(&mut self, done: RedisResult<()>) {
+        match done {
+            Ok(()) if self.complained => info!("Redis answers again"),
+            Err(error) if !self.complained => {
+                warn!(error = %error, "Redis cannot be asked who is alive, trying on: {error}");
+            }
+            Ok(()) | Err(_) => return,
+        }
+        self.complained = !self.complained;
+    }
+}
+
+fn no_answer() -> redis::RedisError {
+    redis::RedisError::from((redis::ErrorKind::Io, "no answer in time"))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).expect("a few seconds")
+}

@@ -1,0 +1,80 @@
+//! Another Redis takes over while the former one still answers: to the worker it looks well, and nothing new comes there.
+
+use fanout_worker::source::{Origins, Source};
+use redis::cmd;
+use rig::{Failure, RedisNode, RedisSentinels, eventually};
+use shared::bus::{accept_stream, encode_entry};
+use shared::domain::{Fence, Partition, StreamId};
+use shared::storage::{Claim, Writers};
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::scene::{PARTITIONS, SOON, Scene, open_redis};
+
+/// Appends a message to the only room at one server, as a gateway does that holds it for the master.
+async fn append(scene: &Scene, server: &RedisNode, id: &str, text: &str) {
+    let room = scene.rooms[0];
+    let mut command = cmd("XADD");
+    command.arg(stream_of(scene)).arg(id);
+    for (name, value) in encode_entry(&scene.message(room, text)) {
+        command.arg(name).arg(value);
+    }
+    let _id: String = server.run(&command).await.unwrap();
+}
+
+fn stream_of(scene: &Scene) -> String {
+    accept_stream(Partition::of(scene.rooms[0], PARTITIONS))
+}
+
+async fn length_at(server: &RedisNode, stream: &str) -> u64 {
+    server.run(cmd("XLEN").arg(stream)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_worker_follows_to_the_new_master_although_the_old_one_still_answers() {
+    let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
+    let redis = RedisSentinels::start(directory.path()).await.unwrap();
+    let scene = Scene::with_rooms(1).await;
+    let worker = scene.worker_on(&redis.url(), Writers::One).await;
+    append(&scene, &redis.servers[0], "*", "before").await;
+    scene.texts(scene.rooms[0], 1).await;
+    redis.detach(1).await.unwrap();
+    redis.name_master(1).await.unwrap();
+    append(&scene, &redis.servers[1], "*", "after").await;
+    assert_eq!(scene.texts(scene.rooms[0], 2).await, ["before", "after"]);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master() {
+    let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
+    let redis = RedisSentinels::start(directory.path()).await.unwrap();
+    let scene = Scene::with_rooms(1).await;
+    let (stream, stop) = (stream_of(&scene), CancellationToken::new());
+    let claim = Claim {
+        partition: Partition::of(scene.rooms[0], PARTITIONS),
+        fence: Fence(1),
+        cursor: StreamId::ZERO,
+    };
+    let client = open_redis(&redis.url(), &stop).await;
+    let mut source = Source::new(client.clone(), PARTITIONS);
+    source.hold([&claim].into_iter());
+    append(&scene, &redis.servers[0], "9000-0", "read and stored").await;
+    let (origins, batches) = Origins::of(timeout(SOON, source.next()).await.unwrap().unwrap());
+
+    // Before it is removed another server takes over whose clock is behind.
+    redis.detach(1).await.unwrap();
+    let _existed: u64 = redis.servers[1].run(cmd("DEL").arg(&stream)).await.unwrap();
+    append(&scene, &redis.servers[1], "5000-0", "not read yet").await;
+    redis.name_master(1).await.unwrap();
+    let taken_over = eventually(SOON, "the new master is known", async || match client.nodes().as_slice() {
+        [node] if node.port == redis.servers[1].port() => Ok(()),
+        others => Err(Failure::new(format!("{others:?}"))),
+    });
+    taken_over.await.unwrap();
+    origins.trim(&[(claim.partition, batches[0].upto())]).await;
+    assert_eq!(length_at(&redis.servers[0], &stream).await, 0);
+    assert_eq!(length_at(&redis.servers[1], &stream).await, 1);
+    stop.cancel();
+}
