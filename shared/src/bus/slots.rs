@@ -35,7 +35,7 @@ pub(super) fn key_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
     let name = words.next().unwrap_or_default().to_ascii_uppercase();
     match name.as_slice() {
         b"INFO" | b"PUBLISH" | b"SCRIPT" => Ok(None),
-        b"SET" | b"SPUBLISH" | b"XADD" | b"XLEN" | b"ZREM" => Ok(words.next()),
+        b"EXISTS" | b"SET" | b"SPUBLISH" | b"XADD" | b"XLEN" | b"ZREM" => Ok(words.next()),
         // The script or its hash, and the number of keys, stand before them.
         b"EVAL" | b"EVALSHA" => Ok(words.nth(2)),
         _ => {
