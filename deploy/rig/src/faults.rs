@@ -2,7 +2,7 @@
 //!
 //! Each fault is a row of a table ([`MATRIX`]) whose function strikes a [`Field`] so many times and returns; the field then
 //! ends all faults, lets everything arrive and has the oracle judge. What a fault demands beside the invariants is checked
-//! by its function, or by the run when it needs what the clients saw ([`Demand`]).
+//! by its function, or by the run when it needs what the clients saw (`Demand`).
 
 mod aborts;
 mod control;

@@ -26,7 +26,7 @@ const RENEW_AFTER: Duration = Duration::from_millis(500);
 /// keeping the place.
 const BEAT_WITHIN: Duration = Duration::from_secs(1);
 
-/// Renews the place of ARGV[1] for ARGV[2] ms if ARGV[3] ms of it are used up; returns how many ms are left of it, and the
+/// Renews the place of `ARGV[1]` for `ARGV[2]` ms if `ARGV[3]` ms of it are used up; returns how many ms are left of it, and the
 /// living. Times far in the future come from a server whose clock ran ahead: they would live on for as long. allow-oom: a
 /// Redis whose memory is full gets room by a worker that reads it.
 static BEAT: LazyLock<Script> = LazyLock::new(|| {

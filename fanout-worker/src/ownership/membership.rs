@@ -1,6 +1,6 @@
 //! Who is alive, as Redis knows it.
 //!
-//! One sorted set holds the living workers; module [`beat`](super::beat) renews our place in it and reads the others'.
+//! One sorted set holds the living workers; module `beat` renews our place in it and reads the others'.
 //!
 //! What was learnt is believed until our place would run out by our own clock, counted from before the question was sent.
 //! A process that was paused compares that clock with the [`View`] before it uses it, and so finds out itself.

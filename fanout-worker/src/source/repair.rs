@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
 use shared::domain::StreamId;
 
-/// Makes the next ids of the stream lie behind ARGV[1]; returns 1 if they would not have. An entry with that very id does
+/// Makes the next ids of the stream lie behind `ARGV[1]`; returns 1 if they would not have. An entry with that very id does
 /// it, and is gone before anybody sees it. Redis refuses it if its newest id is there already.
 ///
 /// Here and below, allow-oom: a Redis whose memory is full gets room by being read, and by nothing else.
@@ -23,7 +23,7 @@ const RAISE_IDS: &str = "#!lua flags=allow-oom
 
 /// Gives the entries whose ids are too far new ids, in their order and behind all others; returns how many they were.
 ///
-/// Redis never lets the newest id of a stream go back; so the stream is written anew, to KEYS[2], which then takes its
+/// Redis never lets the newest id of a stream go back; so the stream is written anew, to `KEYS[2]`, which then takes its
 /// place. This is one atomic step: no gateway appends in between, and a failure leaves all as it was. It takes time in
 /// proportion to the stream, which the gateways' bound on the backlog keeps short.
 ///
