@@ -27,15 +27,16 @@
 //!
 //! Being wrong about the first two costs time alone. Two workers that both believe in having a partition take it from each
 //! other; each waits for [`RECLAIM_PAUSE`](holdings::RECLAIM_PAUSE), longer than it takes both to learn the same living,
-//! before it claims what was taken from it. So the argument ends with their views, and each commit in between counts.
+//! before it claims what was taken from it. So the argument ends with their views, and each commit in between counts. A
+//! worker that was robbed while it had nothing to commit sees that by its look at the fences ([`fence_check`]).
 //!
 //! # How it changes hands
 //!
 //! | | what happens | how long nobody stores |
 //! |---|---|---|
 //! | a worker stops | finishes its batch, takes its place out of the set; the others see it at their next beat | ≤ 0.3 s |
-//! | it is killed, or its machine is | its place runs out | ≤ 2.2 s |
-//! | it is paused, or cut off from Redis | the same; on waking it sees by its own clock that its place is lost | ≤ 2.2 s |
+//! | it is killed, or its machine is | its place runs out | ≤ 1.4 s |
+//! | it is paused, or cut off from Redis | the same; on waking it sees by its own clock that its place is lost | ≤ 1.4 s |
 //! | it is cut off from SQL | gives up its place after 2 s, takes a new one when SQL answers again | ≤ 2.5 s |
 //! | a worker joins | claims its share, which the former owners learn by a refused commit or from the set | a claim |
 //!
@@ -48,10 +49,12 @@
 pub mod assignment;
 mod beat;
 pub mod claiming;
+pub mod fence_check;
 pub mod holdings;
 pub mod membership;
 
 pub use assignment::assigned;
 pub use claiming::Claiming;
+pub use fence_check::FenceCheck;
 pub use holdings::Holdings;
 pub use membership::{Membership, View, WorkerName};

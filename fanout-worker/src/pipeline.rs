@@ -20,8 +20,9 @@ use tracing::{debug, error, info, warn};
 use crate::batch::split;
 use crate::crash_point;
 use crate::ownership::claiming::{Claimed, StorageAway};
+use crate::ownership::fence_check::Fences;
 use crate::ownership::membership::HEARTBEAT;
-use crate::ownership::{Claiming, Holdings, Membership, View, WorkerName, assigned};
+use crate::ownership::{Claiming, FenceCheck, Holdings, Membership, View, WorkerName, assigned};
 use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, persist};
 use crate::publish::{announce, publish, waiting_for};
 use crate::source::{Origins, Read, Source};
@@ -42,6 +43,7 @@ pub struct Pipeline {
     partitions: u16,
     membership: Membership,
     claiming: Claiming,
+    fence_check: FenceCheck,
     holdings: Holdings,
     source: Source,
 }
@@ -54,6 +56,7 @@ impl Pipeline {
         let connection = redis.connect();
         Self {
             claiming: Claiming::new(store.clone()),
+            fence_check: FenceCheck::new(store.clone()),
             store,
             writers,
             membership: Membership::join(connection.clone()),
@@ -92,6 +95,10 @@ impl Pipeline {
                     }
                     Err(StorageAway) => return GaveUp::StorageAway,
                 },
+                seen = self.fence_check.done() => {
+                    self.compare(&seen.unwrap_or_default());
+                    continue;
+                }
                 () = self.membership.looked() => continue,
                 // While Redis is silent nothing is looked at: the place is lost by the clock.
                 () = sleep(HEARTBEAT) => continue,
@@ -119,6 +126,20 @@ impl Pipeline {
             self.tell(&view.me, 0, given_up);
         }
         self.claiming.begin(self.holdings.missing(&wanted, Instant::now()), &view.me);
+        if !self.holdings.is_empty() {
+            self.fence_check.begin();
+        }
+    }
+
+    /// Drops what another worker has claimed by the fences in SQL.
+    fn compare(&mut self, fences: &Fences) {
+        let outdated = self.holdings.outdated(fences);
+        if !outdated.is_empty() {
+            let count = outdated.len();
+            info!(partitions = count, "another worker has claimed {count} partitions");
+            self.holdings.lose(&outdated, Instant::now());
+            self.source.hold(self.holdings.claims());
+        }
     }
 
     /// What we should have now.

@@ -20,11 +20,11 @@ use super::membership::{HEARTBEAT, TTL, View, WorkerName};
 const MARGIN: Duration = Duration::from_millis(200);
 
 /// How much of a place's time is used up before it is renewed.
-const RENEW_AFTER: Duration = Duration::from_millis(500);
+const RENEW_AFTER: Duration = Duration::from_millis(300);
 
 /// How long one look may take: Redis may stand still for a slow disk. After that the next one is tried, in time for
 /// keeping the place.
-const BEAT_WITHIN: Duration = Duration::from_secs(1);
+const BEAT_WITHIN: Duration = Duration::from_millis(500);
 
 /// Renews the place of `ARGV[1]` for `ARGV[2]` ms if `ARGV[3]` ms of it are used up; returns how many ms are left of it, and the
 /// living. Times far in the future come from a server whose clock ran ahead: they would live on for as long. allow-oom: a

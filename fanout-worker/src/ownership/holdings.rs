@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use shared::domain::{Partition, StreamId};
+use shared::domain::{Fence, Partition, StreamId};
 use shared::storage::Claim;
 use tokio::time::Instant;
 
@@ -91,6 +91,14 @@ impl Holdings {
         *self = Self::default();
     }
 
+    /// What is ours no longer by the `fences` that SQL has.
+    #[must_use]
+    pub fn outdated(&self, fences: &[(Partition, Fence)]) -> Vec<Partition> {
+        let replaced =
+            |(partition, fence): &&(Partition, Fence)| self.get(*partition).is_some_and(|claim| claim.fence < *fence);
+        fences.iter().filter(replaced).map(|(partition, _)| *partition).collect()
+    }
+
     /// Notes that everything of `partition` up to `cursor` is stored.
     pub fn advance(&mut self, partition: Partition, cursor: StreamId) {
         if let Some(claim) = self.claims.get_mut(&partition) {
@@ -101,8 +109,6 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::Fence;
-
     use super::*;
 
     fn partitions(numbers: impl IntoIterator<Item = u16>) -> BTreeSet<Partition> {
@@ -143,6 +149,14 @@ mod tests {
         holdings.lose_all(now);
         assert!(holdings.is_empty() && holdings.missing(&wanted, now).is_empty());
         assert_eq!(holdings.missing(&wanted, now + RECLAIM_PAUSE).len(), 3);
+    }
+
+    #[test]
+    fn what_has_a_higher_fence_in_sql_is_ours_no_longer() {
+        let holdings = holding(0..3);
+        // An answer may be older than a claim of ours, and speaks of all partitions.
+        let seen = [(0, 0), (1, 2), (2, 1), (3, 7)].map(|(partition, fence)| (Partition(partition), Fence(fence)));
+        assert_eq!(holdings.outdated(&seen), [Partition(1)]);
     }
 
     #[test]

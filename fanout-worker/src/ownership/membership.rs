@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::beat::Beats;
 
 /// How long a worker that vanished keeps its place.
-pub const TTL: Duration = Duration::from_secs(2);
+pub const TTL: Duration = Duration::from_millis(1_200);
 
 /// How often the set is looked at: how soon others take over from a worker that leaves.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);

@@ -99,6 +99,9 @@ pub trait Log {
     /// transaction is ended, by the server or by us.
     async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError>;
 
+    /// The fence of every partition, ascending by partition: an ownership with a smaller number is over.
+    async fn fences(&self) -> Result<Vec<(Partition, Fence)>, StoreError>;
+
     /// Stores `batches` and moves their cursors, all in one transaction or not at all.
     ///
     /// `before_commit` runs inside the transaction when everything is written.
@@ -116,9 +119,8 @@ pub(super) type ClaimRow = (i64, i64, i64, i64);
 /// Reads rows of `cursors`, ascending by partition.
 pub(super) fn read_claims(rows: Vec<ClaimRow>) -> Result<Vec<Claim>, sqlx::Error> {
     let read = |(partition, fence, ms, counter): ClaimRow| {
-        let partition = u16::try_from(partition).map_err(|error| sqlx::Error::Decode(error.into()))?;
         Ok(Claim {
-            partition: Partition(partition),
+            partition: read_partition(partition)?,
             fence: Fence(fence),
             cursor: StreamId { ms, counter },
         })
@@ -126,6 +128,15 @@ pub(super) fn read_claims(rows: Vec<ClaimRow>) -> Result<Vec<Claim>, sqlx::Error
     let mut claims = rows.into_iter().map(read).collect::<Result<Vec<_>, sqlx::Error>>()?;
     claims.sort_unstable_by_key(|claim| claim.partition);
     Ok(claims)
+}
+
+/// Reads partitions with their fences.
+pub(super) fn read_fences(rows: Vec<(i64, i64)>) -> Result<Vec<(Partition, Fence)>, sqlx::Error> {
+    rows.into_iter().map(|(partition, fence)| Ok((read_partition(partition)?, Fence(fence)))).collect()
+}
+
+fn read_partition(number: i64) -> Result<Partition, sqlx::Error> {
+    u16::try_from(number).map(Partition).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 impl Entry {

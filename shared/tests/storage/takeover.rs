@@ -11,6 +11,7 @@ use crate::support::{BackEnd, Database, FIRST, NOW, entry, message, on_both_back
 
 on_both_back_ends![
     each_takeover_has_a_fence_of_its_own,
+    fences_tell_what_was_claimed_how_often,
     a_worker_without_the_fence_is_told_which_partitions_it_lost,
     an_owner_that_hangs_in_a_commit_is_waited_for_or_ended,
     workers_commit_side_by_side_without_a_deadlock,
@@ -48,6 +49,20 @@ async fn each_takeover_has_a_fence_of_its_own(db: Database) {
         Writers::Many
     };
     assert_eq!(db.store.writers(), expected);
+}
+
+async fn fences_tell_what_was_claimed_how_often(db: Database) {
+    let before = db.store.fences().await.unwrap();
+    let claims = db.store.claim(&[Partition(2), Partition(0)], "worker").await.unwrap();
+    let after = db.store.fences().await.unwrap();
+    let moved: Vec<_> = after
+        .iter()
+        .zip(&before)
+        .filter(|(after, before)| after != before)
+        .map(|(after, _)| *after)
+        .collect();
+    assert_eq!(moved, claims.iter().map(|claim| (claim.partition, claim.fence)).collect::<Vec<_>>());
+    assert!(after.is_sorted_by_key(|(partition, _)| partition.0) && after.len() >= ALL.len());
 }
 
 async fn a_worker_without_the_fence_is_told_which_partitions_it_lost(db: Database) {

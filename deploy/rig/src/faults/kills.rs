@@ -17,7 +17,7 @@ const AWAY: std::ops::Range<Duration> = Duration::ZERO..Duration::from_millis(50
 const SLOW_COMMIT_MS: u64 = 30;
 /// How long it may take until messages are stored again.
 const STORING_WITHIN: Duration = Duration::from_secs(30);
-/// How long a worker is paused: longer than the two seconds that its place in Redis lasts.
+/// How long a worker is paused: much longer than its place in Redis lasts.
 const PAUSED: std::ops::Range<Duration> = Duration::from_millis(2_300)..Duration::from_secs(4);
 
 /// F1. The one who is killed comes back at once, as under a supervisor.

@@ -7,22 +7,14 @@ use rig::{App, Backend, Failure, Result, Stack, eventually};
 use crate::ownership::{ROOMS, TAKEN_OVER_WITHIN, under_posting, urls, wait_for_progress, wait_for_workers};
 use crate::scene::{SOON, furnish};
 
-/// Three workers and two gateways on Postgres, where each worker has its share.
-///
-/// The workers come one after the other. Of several that claim at the same moment the last one can, by what it saw before,
-/// claim what another one keeps; that one learns it from SQL at its next entry only.
+/// Three workers that start together and two gateways on Postgres, where each worker has its share.
 async fn three_workers() -> (Stack, App) {
-    let stack = Stack::builder().backend(Backend::Postgres).gateways(2);
-    let (mut stack, ann) = furnish(stack.start().await.unwrap()).await;
+    let stack = Stack::builder().backend(Backend::Postgres).gateways(2).workers(3);
+    let (stack, ann) = furnish(stack.start().await.unwrap()).await;
     for room in &ROOMS[1..] {
         ann.create_room(room).await.unwrap();
     }
-    for number in 2..=3 {
-        let mut worker = stack.another_worker(&format!("worker-{number}")).unwrap();
-        worker.start().unwrap();
-        stack.standbys.push(worker);
-        wait_until_shared(&stack, number).await.unwrap();
-    }
+    wait_until_shared(&stack, 3).await.unwrap();
     (stack, ann)
 }
 

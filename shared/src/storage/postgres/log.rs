@@ -7,10 +7,10 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Postgres, finish, takeover};
-use crate::domain::{MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
+use super::{Postgres, finish, in_time, takeover};
+use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
 use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
-use crate::storage::log::{ClaimRow, read_claims};
+use crate::storage::log::{ClaimRow, read_claims, read_fences};
 use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError};
 
 #[async_trait]
@@ -18,6 +18,11 @@ impl Log for Postgres {
     async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError> {
         let (pool, partitions, owner) = (self.pool.clone(), partitions.to_vec(), owner.to_owned());
         finish(async move { Ok(takeover::claim(&pool, &partitions, &owner).await?) }).await
+    }
+
+    async fn fences(&self) -> Result<Vec<(Partition, Fence)>, StoreError> {
+        let rows = sqlx::query_as("SELECT partition, fence FROM cursors ORDER BY partition").fetch_all(&self.pool);
+        Ok(read_fences(in_time(rows).await?)?)
     }
 
     async fn append(

@@ -8,9 +8,9 @@ use serde_json::json;
 use sqlx::SqliteConnection;
 
 use super::Sqlite;
-use crate::domain::{MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
+use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
 use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
-use crate::storage::log::{ClaimRow, read_claims};
+use crate::storage::log::{ClaimRow, read_claims, read_fences};
 use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError, uninterrupted};
 
 #[async_trait]
@@ -30,6 +30,13 @@ impl Log for Sqlite {
             Ok(read_claims(rows)?)
         })
         .await
+    }
+
+    async fn fences(&self) -> Result<Vec<(Partition, Fence)>, StoreError> {
+        let rows = sqlx::query_as("SELECT partition, fence FROM cursors ORDER BY partition")
+            .fetch_all(&self.read)
+            .await?;
+        Ok(read_fences(rows)?)
     }
 
     async fn append(
