@@ -4,7 +4,8 @@
 //! follows from three facts, each kept where it can be kept:
 //!
 //! 1. **Who is alive** ([`membership`]): every worker renews its place in one sorted set in Redis, `roomcast:workers`, and
-//!    reads who else is in it. A place that is not renewed for [`TTL`](membership::TTL) is gone.
+//!    reads who else is in it. A place that is not renewed for [`TTL`](membership::TTL) is gone; that of a worker which is no
+//!    longer connected to Redis is gone after [`GRACE`](membership::GRACE).
 //! 2. **Who should have what** ([`assignment`]): a pure function of the living and the partition. Whoever knows the same
 //!    living comes to the same answer; nobody is asked, nobody decides for others.
 //! 3. **Who has it** ([`holdings`], and the table `cursors` in SQL): a worker that should have a partition claims it. The
@@ -35,8 +36,8 @@
 //! | | what happens | how long nobody stores |
 //! |---|---|---|
 //! | a worker stops | finishes its batch, takes its place out of the set; the others see it at their next beat | ≤ 0.3 s |
-//! | it is killed, or its machine is | its place runs out | ≤ 1.4 s |
-//! | it is paused, or cut off from Redis | the same; on waking it sees by its own clock that its place is lost | ≤ 1.4 s |
+//! | it is killed, or breaks down | its connection ends, and its place with it | ≤ 0.6 s |
+//! | it is paused, its machine vanishes, or the network swallows what is sent | its place runs out; on waking it sees by its own clock that its place is lost | ≤ 1.7 s |
 //! | it is cut off from SQL | gives up its place after 2 s, takes a new one when SQL answers again | ≤ 2.5 s |
 //! | a worker joins | claims its share, which the former owners learn by a refused commit or from the set | a claim |
 //!

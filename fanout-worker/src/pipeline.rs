@@ -59,7 +59,7 @@ impl Pipeline {
             fence_check: FenceCheck::new(store.clone()),
             store,
             writers,
-            membership: Membership::join(connection.clone()),
+            membership: Membership::join(redis.clone()),
             connection,
             partitions,
             holdings: Holdings::default(),

@@ -4,6 +4,7 @@
 //! chat:{7}:in        stream           the accept log of partition 7: gateways append, its worker reads and trims
 //! chat:{7}:room:42   sharded channel  what was stored in room 42, published after the commit
 //! roomcast:control   channel          what all gateways must hear of
+//! roomcast:workers   sorted set       the living workers; each also listens to a channel of its own
 //! ```
 //!
 //! The braces are a hash tag: on a Redis Cluster everything of one partition lives on one server, and what is said on a
@@ -45,6 +46,13 @@ use crate::domain::{Partition, RoomId};
 /// The living workers: a sorted set of their names, each with the time at which its place runs out, in milliseconds of
 /// Redis's clock. It expires with the last of them, so that it exists only while some worker lives.
 pub const WORKERS: &str = "roomcast:workers";
+
+/// The sharded channel that the worker called `name` subscribes to for as long as it is connected. Nothing is said on it;
+/// its hash tag puts it in the slot of [`WORKERS`], so that a script which looks at the set can count who listens.
+#[must_use]
+pub fn presence_channel(name: &str) -> String {
+    format!("roomcast:present:{{{WORKERS}}}:{name}")
+}
 
 /// How long a command may take before its outcome counts as unknown.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);

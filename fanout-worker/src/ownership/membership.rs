@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::bus::Link;
+use shared::bus::Redis;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -17,8 +17,11 @@ use uuid::Uuid;
 
 use super::beat::Beats;
 
-/// How long a worker that vanished keeps its place.
-pub const TTL: Duration = Duration::from_millis(1_200);
+/// How long a worker keeps its place of which nothing is heard.
+pub const TTL: Duration = Duration::from_millis(1_500);
+
+/// How long a worker keeps its place whose connection to Redis is gone: time for a new one when Redis itself was away.
+pub const GRACE: Duration = Duration::from_millis(300);
 
 /// How often the set is looked at: how soon others take over from a worker that leaves.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -90,7 +93,7 @@ pub struct Membership {
 impl Membership {
     /// Joins, and keeps the place from now on. It need not have succeeded yet when this returns.
     #[must_use]
-    pub fn join(connection: Link) -> Self {
+    pub fn join(redis: Redis) -> Self {
         let (wish, wished) = watch::channel(true);
         let me = WorkerName::fresh();
         let nothing = View {
@@ -99,7 +102,7 @@ impl Membership {
             valid_until: Instant::now(),
         };
         let (told, view) = watch::channel(nothing);
-        let beats = Beats::new(connection, me, told);
+        let beats = Beats::new(redis, me, told);
         Self {
             wish,
             view,

@@ -20,8 +20,8 @@ const POST_EVERY: Duration = Duration::from_millis(12);
 
 /// "Planned hand-over ≤ 0.3 s": the median of a few, with air for a machine that is busy with other tests.
 const HANDED_OVER_WITHIN: Duration = Duration::from_millis(600);
-/// Whoever waits for a place to run out takes longer.
-const PLACE_RUNS_OUT: Duration = Duration::from_millis(1_500);
+/// Whoever waits for a place to run out takes longer: it is renewed when 0.4 s of 1.5 s are used up.
+const PLACE_RUNS_OUT: Duration = Duration::from_millis(1_100);
 /// "Takeover after a crash ≤ 3 s".
 pub(crate) const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(3);
 /// Enough to see that posts are stored as before.
@@ -163,7 +163,7 @@ async fn a_worker_that_is_killed_is_replaced_within_the_promised_time() {
         let urls = urls(&stack);
         let active = &mut stack.worker;
         let silence = under_posting(urls, &ann, async || active.kill()).await;
-        assert!(silence <= TAKEN_OVER_WITHIN, "{silence:?}");
+        assert!(silence < PLACE_RUNS_OUT, "{silence:?}");
         stack.worker.start().unwrap();
         wait_for_workers(&stack, 2).await.unwrap();
         std::mem::swap(&mut stack.worker, &mut two);
