@@ -16,8 +16,9 @@ use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
 use crate::config::Config;
 use crate::control;
+use crate::fanout::Fanout;
 use crate::limits::Limits;
-use crate::live::{Connections, Hub, Places, Subscriber};
+use crate::live::{Connections, Hub, LiveStream, Places, Subscriber};
 use crate::rooms::Rooms;
 
 /// Why a change was not carried through.
@@ -51,6 +52,8 @@ pub struct App {
     pub hub: Hub,
     /// Open streams.
     pub connections: Connections,
+    /// The threads that write to them.
+    pub fanout: Fanout<LiveStream>,
     /// How many streams a client may have.
     pub places: Places,
     /// Redis, for telling other gateways.
@@ -71,6 +74,7 @@ impl App {
         installation: Installation,
         redis: &Redis,
         subscriber: Subscriber,
+        fanout: Fanout<LiveStream>,
         lifecycle: Lifecycle,
     ) -> Result<Arc<Self>, StartError> {
         let keys = keys::load_or_create(&config.accounts.signing_key_file)?;
@@ -87,6 +91,7 @@ impl App {
             acceptor: Acceptor::new(hot, store.clone(), installation, config.ack),
             hub: Hub::new(store.clone(), installation, subscriber),
             connections: Connections::default(),
+            fanout,
             places,
             pool: redis.pool(),
             redis: counting.clone(),

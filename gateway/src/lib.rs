@@ -19,6 +19,7 @@ pub mod control;
 mod digest;
 pub mod docs;
 pub mod ears;
+pub mod fanout;
 pub mod limits;
 pub mod live;
 pub mod message;
@@ -39,7 +40,8 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::live::{Subscriber, run_subscriber};
+use crate::fanout::Fanout;
+use crate::live::{ByeReason, Subscriber, run_subscriber};
 use crate::server::ServerLimits;
 
 /// Why the gateway could not start.
@@ -63,6 +65,9 @@ pub enum StartError {
     /// Passwords cannot be hashed.
     #[error("passwords cannot be hashed")]
     Hashing,
+    /// The threads that write to streams cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Threads(std::io::Error),
     /// The address cannot be listened on.
     #[error("cannot listen on {0} (GATEWAY_LISTEN): {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
@@ -92,6 +97,7 @@ impl StartError {
             | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. }) => EXIT_USAGE,
             Self::Signals(_)
             | Self::Hashing
+            | Self::Threads(_)
             | Self::Listen(..)
             | Self::Open(_)
             | Self::Store(_)
@@ -134,7 +140,8 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         ..ServerLimits::default()
     };
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
-    let app = App::new(config, store.clone(), installation, &redis, subscriber, lifecycle.clone())?;
+    let (fanout, threads) = Fanout::start(fanout_threads(&config), limits.write_stall).map_err(StartError::Threads)?;
+    let app = App::new(config, store.clone(), installation, &redis, subscriber, fanout.clone(), lifecycle.clone())?;
     let stop = || soft.clone();
     lifecycle.spawn_essential("the subscriber", run_subscriber(redis.clone(), commands, Arc::clone(&app), stop()));
     lifecycle.spawn_essential("the keeper of feeds", app.hub.clone().keep(stop()));
@@ -142,11 +149,18 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     lifecycle.spawn_essential("the watch over removals", Arc::clone(&app).watch_removals(stop()));
     lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
     lifecycle.spawn_essential("the look-up of overdue posts", app.acceptor.look_up_overdue(stop()));
+    lifecycle.spawn_essential("the fan-out", threads.ended());
+    let (connections, stopped) = (app.connections.clone(), stop());
+    lifecycle.tracker.spawn(async move {
+        stopped.cancelled().await;
+        connections.end_all(ByeReason::Shutdown);
+    });
     let refusal = watch_redis(redis, allow_unsafe, &lifecycle);
     if let Ok(address) = listener.local_addr() {
         info!(http.address = %address, "serving on http://{address}/");
     }
     server::serve(listener, api::endpoint(&app), limits, soft.clone(), hard).await;
+    fanout.close();
     lifecycle.drain().await;
     store.close().await;
     info!("the gateway has stopped");
@@ -155,6 +169,12 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         None if lifecycle.has_failed() => Err(StartError::Failed),
         None => Ok(()),
     }
+}
+
+/// Threads of the fan-out: as many as are set, or one for every two cores. Requests have the others.
+fn fanout_threads(config: &Config) -> usize {
+    let half = || std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    config.streams.fanout_threads.map_or_else(half, usize::from)
 }
 
 /// Lets posts through once Redis is found to keep them; stops the gateway if it does not, for the reason that is returned

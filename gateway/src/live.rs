@@ -10,6 +10,7 @@
 //! a larger one a gap that is filled from SQL. A comparison of heads every second finds what no event told. So what a
 //! stream sends is the room's history, and a reconnecting client reads on from where it was.
 
+mod chunks;
 mod connections;
 mod doubts;
 pub mod feed;
@@ -21,11 +22,15 @@ mod places;
 mod rings;
 #[cfg(test)]
 mod scene;
+mod start;
 mod stream;
 mod subscriber;
 
+pub use chunks::chunks;
 pub use connections::{ByeReason, Connection, Connections};
+pub use frame::Framing;
 pub use hub::{Hub, OpenError, OpenFeed};
 pub use places::{NoPlace, Place, Places};
-pub use stream::{Bounds, LiveStream, Opened, Start, StreamSettings};
+pub use start::{Bounds, Start};
+pub use stream::{LiveStream, Opened, StreamSettings};
 pub use subscriber::{Commands, Listener, Subscriber, run as run_subscriber};

@@ -6,7 +6,7 @@
 //! Owned here: the listener, the number of connections, the reaction to accept errors. What connections have in common
 //! is in `shared`; a single one is `connection`, the loop that watches it `drive`, its deadlines `activity`, its socket
 //! `socket`, its requests `exchange`, the answers given without the endpoint `refusal`. Nothing here knows a route, a
-//! user or a room.
+//! user or a room. A handler may have the socket for the rest of its response: `takeover`.
 //!
 //! Not bounded here, because only the application can tell: how long a handler runs, how long a request body takes,
 //! how many streams one user holds. And one known gap: an HTTP/2 client that answers pings but never opens the window
@@ -19,6 +19,7 @@ mod exchange;
 mod refusal;
 mod shared;
 mod socket;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
+
+pub(crate) use takeover::{Offer, Taken};
 
 use refusal::Refusal;
 use shared::Shared;

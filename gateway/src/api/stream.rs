@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use poem::http::{HeaderValue, header};
 use poem::web::Data;
-use poem::{Body, IntoResponse, Response};
+use poem::{Body, FromRequest, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
@@ -17,7 +17,8 @@ use super::access::{Authenticated, ClientAddress};
 use super::error::ApiError;
 use super::rooms::{parse_count, shown};
 use crate::app::App;
-use crate::live::{Bounds, LiveStream, OpenFeed, Opened, Start};
+use crate::live::{Bounds, Framing, LiveStream, OpenFeed, Opened, Start, chunks};
+use crate::server::{Offer, Taken};
 
 /// Largest `limit` of the bounded mode.
 const BOUNDED_MESSAGES_MAX: u32 = 10_000;
@@ -31,7 +32,11 @@ const REPLAY_MAX: u32 = 1_000_000_000;
 /// An open stream of server-sent events.
 ///
 /// The framework's own event stream encodes every event once per subscriber and documents an array.
-pub struct EventStream(Body);
+pub struct EventStream {
+    body: Body,
+    /// The connection closes behind it.
+    is_last: bool,
+}
 
 impl Payload for EventStream {
     const CONTENT_TYPE: &'static str = "text/event-stream";
@@ -43,10 +48,13 @@ impl Payload for EventStream {
 
 impl IntoResponse for EventStream {
     fn into_response(self) -> Response {
-        let mut response = Response::builder().content_type(Self::CONTENT_TYPE).body(self.0);
+        let mut response = Response::builder().content_type(Self::CONTENT_TYPE).body(self.body);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
         headers.insert("X-Accel-Buffering", HeaderValue::from_static("no"));
+        if self.is_last {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 }
@@ -88,6 +96,7 @@ impl StreamApi {
         app: Data<&Arc<App>>,
         caller: Authenticated,
         address: ClientAddress,
+        offer: Offered,
         /// Name of the room.
         room: Path<String>,
         /// The last id you got.
@@ -136,9 +145,31 @@ impl StreamApi {
             bounds,
             expires_on: caller.session.expires_on,
         };
-        let (settings, soft) = (app.config.streams.settings(), app.lifecycle.soft.clone());
-        let stream = LiveStream::new(opened, settings, Timestamp::now(), soft);
-        Ok(EventStream(Body::from_bytes_stream(stream.into_chunks())))
+        Ok(begin(&app, opened, offer))
+    }
+}
+
+/// Begins the stream: on the socket itself if that is offered, else through the HTTP library.
+fn begin(app: &App, opened: Opened, Offered(offer): Offered) -> EventStream {
+    let framing = if offer.is_some() { Framing::Chunked } else { Framing::Library };
+    let (stream, opening) = LiveStream::new(opened, app.config.streams.settings(), Timestamp::now(), framing);
+    let is_last = offer.is_some();
+    let body = match offer {
+        Some(offer) => {
+            let fanout = app.fanout.clone();
+            offer.accept(opening, move |Taken { socket, place }| fanout.hand_over(socket, place, stream))
+        }
+        None => Body::from_bytes_stream(chunks(stream, opening)),
+    };
+    EventStream { body, is_last }
+}
+
+/// The socket of the request's connection, if it can be had.
+struct Offered(Option<Offer>);
+
+impl<'a> FromRequest<'a> for Offered {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(request.extensions().get().cloned()))
     }
 }
 

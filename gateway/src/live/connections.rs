@@ -66,6 +66,8 @@ pub struct Connections {
 
 #[derive(Default)]
 struct Open {
+    /// Set once all have to end.
+    ended: Option<ByeReason>,
     by_user: HashMap<UserId, Vec<std::sync::Weak<Connection>>>,
 }
 
@@ -81,7 +83,12 @@ impl Connections {
             reason: OnceLock::new(),
             register: self.clone(),
         });
-        self.open().by_user.entry(user).or_default().push(Arc::downgrade(&connection));
+        let mut open = self.open();
+        if let Some(reason) = open.ended {
+            connection.end(reason);
+        }
+        open.by_user.entry(user).or_default().push(Arc::downgrade(&connection));
+        drop(open);
         connection
     }
 
@@ -98,6 +105,14 @@ impl Connections {
     /// Ends all streams of a room.
     pub fn end_room(&self, room: RoomId) {
         self.end_where(None, ByeReason::Removed, |connection| connection.room == room);
+    }
+
+    /// Ends all streams, and those that are registered from now on, for `reason`.
+    pub fn end_all(&self, reason: ByeReason) {
+        self.open().ended = Some(reason);
+        for connection in self.all() {
+            connection.end(reason);
+        }
     }
 
     /// All open streams.
@@ -173,6 +188,15 @@ mod tests {
                 None
             ]
         );
+    }
+
+    #[test]
+    fn when_all_end_so_does_whoever_comes_then() {
+        let register = Connections::default();
+        let before = open(&register, 1, 1, 1);
+        register.end_all(ByeReason::Shutdown);
+        let after = open(&register, 1, 1, 1);
+        assert_eq!([before.must_end(), after.must_end()], [Some(ByeReason::Shutdown); 2]);
     }
 
     #[test]

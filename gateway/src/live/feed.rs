@@ -2,7 +2,7 @@
 
 mod ring;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use shared::domain::{Epoch, Partition, RoomId, Seq, StoredMessage};
@@ -10,7 +10,8 @@ use shared::storage::Room;
 use tokio::sync::watch;
 
 use self::ring::Ring;
-use super::frame;
+use super::frame::{self, Framing};
+use crate::fanout::Bell;
 
 /// One room as this process follows it.
 pub struct Feed {
@@ -23,7 +24,10 @@ pub struct Feed {
     /// The partition its messages travel through.
     pub partition: Partition,
     ring: Mutex<Ring>,
+    /// Wakes tasks.
     head: watch::Sender<Seq>,
+    /// Wakes threads of the fan-out: those that have readers of this room.
+    bells: Mutex<Vec<Weak<Bell>>>,
 }
 
 /// What lies behind a reader's position.
@@ -57,6 +61,7 @@ impl Feed {
             partition,
             ring: Mutex::default(),
             head: watch::Sender::new(Seq::ZERO),
+            bells: Mutex::default(),
         }
     }
 
@@ -68,6 +73,13 @@ impl Feed {
             ring.heard = ring.heard.max(head);
             self.head.send_replace(head);
         }
+    }
+
+    /// Rings `bell` from now on whenever the head moves, for as long as somebody holds it.
+    pub fn ring_when_moved(&self, bell: &Arc<Bell>) {
+        let mut bells = self.bells();
+        bells.retain(|bell| bell.strong_count() > 0);
+        bells.push(Arc::downgrade(bell));
     }
 
     /// The last seq a reader can get from the feed.
@@ -125,14 +137,15 @@ impl Feed {
         drop(ring);
         if head != before {
             self.head.send_replace(head);
+            self.bells().iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
         }
         missing
     }
 
     /// What follows `cursor`, in one piece of at most `limit` frames.
     #[must_use]
-    pub fn read_after(&self, cursor: Seq, limit: usize) -> Read {
-        self.ring().read_after(cursor, limit)
+    pub fn read_after(&self, cursor: Seq, limit: usize, framing: Framing) -> Read {
+        self.ring().read_after(cursor, limit, framing)
     }
 
     /// Bytes that the feed keeps for its readers.
@@ -152,6 +165,10 @@ impl Feed {
         self.head.subscribe()
     }
 
+    fn bells(&self) -> MutexGuard<'_, Vec<Weak<Bell>>> {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ring(&self) -> MutexGuard<'_, Ring> {
         // A panic while the lock was held cannot leave the ring half changed in a way that breaks its order.
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,6 +181,8 @@ mod tests {
 
     use super::*;
     use crate::live::piece::PIECE_BYTES;
+
+    const LIBRARY: Framing = Framing::Library;
 
     fn feed() -> Feed {
         let room = Room::for_tests(RoomId(1), "lobby", UserId(1));
@@ -184,7 +203,7 @@ mod tests {
 
     /// The seqs in what a reader at `cursor` gets.
     fn read(feed: &Feed, cursor: i64) -> Vec<i64> {
-        match feed.read_after(Seq(cursor), usize::MAX) {
+        match feed.read_after(Seq(cursor), usize::MAX, LIBRARY) {
             Read::Frames(frames, last) => {
                 let text = String::from_utf8(frames.to_vec()).unwrap();
                 let ids = text.lines().filter_map(|line| line.strip_prefix("id: 9-"));
@@ -209,8 +228,8 @@ mod tests {
             floor: Seq(5),
             head: Seq(8),
         };
-        assert_eq!(feed.read_after(Seq(1), usize::MAX), Read::Behind(gap));
-        assert!(matches!(feed.read_after(Seq(5), 2), Read::Frames(_, Seq(7))));
+        assert_eq!(feed.read_after(Seq(1), usize::MAX, LIBRARY), Read::Behind(gap));
+        assert!(matches!(feed.read_after(Seq(5), 2, LIBRARY), Read::Frames(_, Seq(7))));
     }
 
     #[test]
@@ -261,7 +280,7 @@ mod tests {
         let feed = feed();
         feed.start(Seq(0));
         feed.take(&messages(1..=1_000));
-        let piece = |cursor| match feed.read_after(Seq(cursor), usize::MAX) {
+        let piece = |cursor| match feed.read_after(Seq(cursor), usize::MAX, LIBRARY) {
             Read::Frames(frames, last) => (frames, last),
             other => panic!("{other:?}"),
         };

@@ -1,5 +1,8 @@
 //! Server-sent events as bytes (WHATWG HTML, section 9.2).
 //!
+//! An event is encoded once for all who get it, inside of an HTTP chunk of its own (RFC 9112, section 7.1): the fan-out writes
+//! any row of such chunks to a socket as they are, and whoever sends through an HTTP library leaves the wrapping away.
+//!
 //! Nothing a user wrote reaches a field name or ends a line: data is one line of JSON, whose strings escape CR and LF;
 //! ids are integers; event names come from an enum.
 
@@ -13,6 +16,70 @@ use crate::message::Message;
 
 /// Length of the comment every stream begins with: some HTTP clients show nothing until they have 512 bytes.
 const PADDING: usize = 512;
+
+/// About how many bytes an event takes beside the text of its message.
+const MESSAGE_OVERHEAD: usize = 256;
+
+/// What a chunk begins with: its length in hexadecimal, always as many digits, so that it can be filled in when the
+/// length is known. Six reach 16 MiB.
+const CHUNK_HEAD: &str = "000000\r\n";
+
+/// What a chunk ends with.
+const CHUNK_TAIL: &str = "\r\n";
+
+/// What a chunked body ends with.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// How bytes get to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Through an HTTP library, which frames them.
+    Library,
+    /// Written to the socket of an HTTP/1.1 connection, in chunks.
+    Chunked,
+}
+
+/// One event, encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame(Bytes);
+
+impl Frame {
+    /// The bytes to send.
+    #[must_use]
+    pub fn bytes(&self, framing: Framing) -> Bytes {
+        match framing {
+            Framing::Chunked => self.0.clone(),
+            Framing::Library => self.0.slice(CHUNK_HEAD.len()..self.0.len() - CHUNK_TAIL.len()),
+        }
+    }
+
+    /// The same, borrowed.
+    #[must_use]
+    pub fn as_slice(&self, framing: Framing) -> &[u8] {
+        match framing {
+            Framing::Chunked => &self.0,
+            Framing::Library => &self.0[CHUNK_HEAD.len()..self.0.len() - CHUNK_TAIL.len()],
+        }
+    }
+
+    /// Bytes it takes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Encodes what `write` adds to a text.
+    fn encode(capacity: usize, write: impl FnOnce(&mut String)) -> Self {
+        let mut chunk = String::with_capacity(CHUNK_HEAD.len() + capacity + CHUNK_TAIL.len());
+        chunk.push_str(CHUNK_HEAD);
+        write(&mut chunk);
+        let length = chunk.len() - CHUNK_HEAD.len();
+        let digits = CHUNK_HEAD.len() - CHUNK_TAIL.len();
+        chunk.replace_range(..digits, &format!("{length:0digits$x}"));
+        chunk.push_str(CHUNK_TAIL);
+        Self(chunk.into())
+    }
+}
 
 /// Events that are not messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +113,20 @@ pub fn prelude(retry_ms: u32) -> String {
 
 /// A stored message as an event of the default type.
 #[must_use]
-pub fn message(room: &str, epoch: Epoch, message: &StoredMessage) -> Bytes {
+pub fn message(room: &str, epoch: Epoch, message: &StoredMessage) -> Frame {
     let cursor = StreamCursor {
         epoch,
         seq: message.seq,
     };
-    let mut frame = String::with_capacity(256 + message.text.len());
-    push(&mut frame, None, Some(cursor), &Message::of(room, message));
-    frame.into()
+    Frame::encode(MESSAGE_OVERHEAD + message.text.len(), |out| {
+        push(out, None, Some(cursor), &Message::of(room, message));
+    })
+}
+
+/// An event of `kind`; see [`push_event`].
+#[must_use]
+pub fn event(kind: Kind, cursor: Option<StreamCursor>, data: &impl Serialize) -> Frame {
+    Frame::encode(MESSAGE_OVERHEAD, |out| push_event(out, kind, cursor, data))
 }
 
 /// Adds an event of `kind` to `out`. `cursor` becomes its id: the position the client has reached with it.
@@ -156,7 +229,9 @@ mod tests {
             r#""message_type":"MESSAGE","message":"test message 1","created_on":"2021-08-30T01:58:15.856Z"}"#,
             "\n\n"
         );
-        assert_eq!(frame, expected.as_bytes());
+        assert_eq!(frame.bytes(Framing::Library), expected.as_bytes());
+        let chunk = format!("{:06x}\r\n{expected}\r\n", expected.len());
+        assert_eq!(frame.bytes(Framing::Chunked), chunk.as_bytes());
     }
 
     #[test]
@@ -172,7 +247,7 @@ mod tests {
         #[test]
         fn no_text_can_end_a_line(text in "(?s).{0,200}", name in "(?s).{0,20}") {
             let frame = message("room", Epoch(1), &stored(&text, &name));
-            let frame = std::str::from_utf8(&frame).unwrap();
+            let frame = std::str::from_utf8(frame.as_slice(Framing::Library)).unwrap();
             let lines: Vec<&str> = frame.split(['\r', '\n']).collect();
             prop_assert_eq!(lines.len(), 4);
             prop_assert!(lines[0].starts_with("id: 1-17"));

@@ -22,6 +22,7 @@ pub use self::slot::OpenFeed;
 use self::slot::Slot;
 use super::doubts::Doubts;
 use super::feed::{Feed, Gap};
+use super::frame::Framing;
 use super::pages::{PageError, Pages};
 use super::rings::{self, RINGS_BYTES};
 use super::subscriber::Subscriber;
@@ -149,10 +150,10 @@ impl Hub {
         &self,
         feed: &Feed,
         (cursor, gap): (Seq, Gap),
-        limit: u32,
+        (limit, framing): (u32, Framing),
     ) -> Result<(Bytes, Seq), Arc<PageError>> {
         let read = |after, count| self.shared.store.messages_after(feed.room, after, count);
-        self.shared.pages.read_behind(feed, (cursor, gap), limit, read).await
+        self.shared.pages.read_behind(feed, (cursor, gap), (limit, framing), read).await
     }
 
     /// Compares heads, every second and where there is doubt at once, closes idle feeds and bounds what all keep, until

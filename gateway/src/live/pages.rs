@@ -18,7 +18,8 @@ use shared::storage::StoreError;
 use tracing::warn;
 
 use super::feed::{Feed, Gap};
-use super::{frame, piece};
+use super::frame::{self, Frame, Framing};
+use super::piece;
 
 /// Messages of a page. A lone reader reads as many to get its few; a crowd reads each page once.
 const PAGE: u32 = 128;
@@ -69,12 +70,12 @@ impl Place {
 
 /// The pages kept now. Clones share them.
 #[derive(Clone)]
-pub(super) struct Pages(Cache<Place, Arc<[Bytes]>>);
+pub(super) struct Pages(Cache<Place, Arc<[Frame]>>);
 
 impl Default for Pages {
     fn default() -> Self {
-        let weigh = |_: &Place, frames: &Arc<[Bytes]>| {
-            let bytes: usize = frames.iter().map(|frame| frame.len() + FRAME_OVERHEAD).sum();
+        let weigh = |_: &Place, frames: &Arc<[Frame]>| {
+            let bytes: usize = frames.iter().map(|frame| frame.kept_bytes() + FRAME_OVERHEAD).sum();
             u32::try_from(bytes).unwrap_or(u32::MAX)
         };
         let pages = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
@@ -89,7 +90,7 @@ impl Pages {
         &self,
         feed: &Feed,
         (cursor, gap): (Seq, Gap),
-        limit: u32,
+        (limit, framing): (u32, Framing),
         read: impl FnOnce(Seq, u32) -> R,
     ) -> Result<(Bytes, Seq), Arc<PageError>>
     where
@@ -105,12 +106,12 @@ impl Pages {
         };
         let page = self.0.try_get_with(place, load).await?;
         let passed = usize::try_from(cursor.0 - place.after.0).unwrap_or(usize::MAX);
-        Ok(piece::join(cursor, page.iter().skip(passed).take(limit as usize)))
+        Ok(piece::join(cursor, page.iter().skip(passed).take(limit as usize), framing))
     }
 }
 
 /// The frames of a page, if it is whole.
-fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<[Bytes]>, PageError> {
+fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<[Frame]>, PageError> {
     let mut last = place.after;
     for message in messages {
         if message.seq != last.next() {

@@ -24,6 +24,7 @@ mod tests {
     use shared::storage::Room;
 
     use super::super::feed::Read;
+    use super::super::frame::Framing;
     use super::*;
 
     /// A feed that keeps `count` frames of about 1,000 bytes.
@@ -45,7 +46,7 @@ mod tests {
     #[test]
     fn the_largest_rings_are_cut_and_a_quiet_room_keeps_its_own() {
         let feeds = [feed(1, 500), feed(2, 300), feed(3, 10)];
-        let is_complete = |feed: &Feed| matches!(feed.read_after(Seq::ZERO, usize::MAX), Read::Frames(..));
+        let is_complete = |feed: &Feed| matches!(feed.read_after(Seq::ZERO, usize::MAX, Framing::Library), Read::Frames(..));
         let kept = |feed: &Feed| feed.kept_bytes();
         bound(feeds.iter(), feeds.iter().map(kept).sum());
         assert!(feeds.iter().all(is_complete));
@@ -54,10 +55,10 @@ mod tests {
         assert!(feeds.iter().map(kept).sum::<usize>() <= 60_000);
         assert_eq!(feeds.each_ref().map(is_complete), [false, false, true]);
         // Whoever is up to date notices nothing.
-        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX), Read::Frames(_, Seq(500))));
-        assert!(matches!(feeds[0].read_after(Seq(100), usize::MAX), Read::Behind(_)));
+        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX, Framing::Library), Read::Frames(_, Seq(500))));
+        assert!(matches!(feeds[0].read_after(Seq(100), usize::MAX, Framing::Library), Read::Behind(_)));
 
         bound(feeds.iter(), 0);
-        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX), Read::Frames(_, Seq(500))));
+        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX, Framing::Library), Read::Frames(_, Seq(500))));
     }
 }

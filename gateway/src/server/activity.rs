@@ -12,6 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::ServerLimits;
+use super::takeover::{Taker, Takeover};
 
 /// The state of one connection, shared by its socket, its requests and the loop that drives it.
 ///
@@ -29,6 +30,7 @@ struct State {
     running: u32,
     /// Whether bytes of a response may still wait in hyper's buffer.
     unsent: bool,
+    takeover: Takeover,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,7 @@ impl Activity {
             since: Instant::now(),
             running: 0,
             unsent: false,
+            takeover: Takeover::None,
         };
         Arc::new(Self(Mutex::new(state)))
     }
@@ -72,6 +75,22 @@ impl Activity {
         if state.running == 0 {
             state.unsent = false;
         }
+        state.takeover.flushed();
+    }
+
+    /// Notes who wants the socket when the beginning of the response is sent.
+    pub(super) fn promise_to(&self, taker: Taker) {
+        self.state().takeover = Takeover::Promised(taker);
+    }
+
+    /// Notes that hyper has all of that beginning.
+    pub(super) fn begun(&self) {
+        self.state().takeover.begun();
+    }
+
+    /// Who takes the socket over now, if anybody does.
+    pub(super) fn taker(&self) -> Option<Taker> {
+        self.state().takeover.taker()
     }
 
     /// Whether no request is being answered and nothing of an earlier response is left to send.

@@ -16,10 +16,11 @@ use super::{
     refusal::{self, Refusal},
     shared::Shared,
     socket::{self, Protocol, Socket},
+    takeover::Taken,
 };
 
 /// Serves one connection until it ends, and then gives its place back.
-pub(super) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit) {
+pub(super) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
     // Fails when the client is gone already.
     let Ok(local) = stream.local_addr() else {
         return;
@@ -41,13 +42,13 @@ pub(super) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr
         activity,
     };
     match protocol {
-        Protocol::Http1 => http1(&shared, socket, exchange).await,
+        Protocol::Http1 => http1(&shared, socket, exchange, place).await,
         // Boxed: it is larger than the other, and every connection would pay for it.
         Protocol::Http2 => Box::pin(http2(&shared, socket, exchange)).await,
     }
 }
 
-async fn http1(shared: &Shared, socket: Socket, exchange: Exchange) {
+async fn http1(shared: &Shared, socket: Socket, exchange: Exchange, place: OwnedSemaphorePermit) {
     let activity = Arc::clone(&exchange.activity);
     let mut connection = shared.http1.serve_connection(TokioIo::new(socket), exchange);
     let end = drive(shared, &mut connection, &activity).await;
@@ -61,6 +62,10 @@ async fn http1(shared: &Shared, socket: Socket, exchange: Exchange) {
             _ => debug!(%error, "connection ended early"),
         },
         End::Overdue => debug!("connection closed at its deadline"),
+        End::TakenOver(taker) => match socket.into_stream().into_std() {
+            Ok(socket) => taker.take(Taken { socket, place }),
+            Err(error) => debug!(%error, "connection could not be handed over"),
+        },
     }
 }
 
@@ -69,7 +74,8 @@ async fn http2(shared: &Shared, socket: Socket, exchange: Exchange) {
     activity.multiplexed();
     let mut connection = shared.http2.serve_connection(TokioIo::new(socket), exchange);
     match drive(shared, &mut connection, &activity).await {
-        End::Complete => {}
+        // Nobody is offered the socket that many requests share.
+        End::Complete | End::TakenOver(_) => {}
         End::Failed(error) => debug!(%error, "connection ended early"),
         End::Overdue => {
             // Tells the client first, so that it does not lose a request that is on its way.

@@ -15,6 +15,7 @@ use super::{
     exchange::Exchange,
     shared::{Shared, Spawner},
     socket::Socket,
+    takeover::Taker,
 };
 
 pub(super) type Http1 = http1::Connection<TokioIo<Socket>, Exchange>;
@@ -55,6 +56,8 @@ pub(super) enum End {
     Failed(hyper::Error),
     /// By a deadline of `Activity`, with nothing owed to the client.
     Overdue,
+    /// Somebody else goes on with it.
+    TakenOver(Taker),
 }
 
 /// Runs a connection, asks it to finish at the soft stop and gives it up at its deadline.
@@ -74,6 +77,9 @@ pub(super) async fn drive(shared: &Shared, connection: &mut impl Conversation, a
             Poll::Ready(Ok(())) => return Poll::Ready(End::Complete),
             Poll::Ready(Err(error)) => return Poll::Ready(End::Failed(error)),
             Poll::Pending => {}
+        }
+        if let Some(taker) = activity.taker() {
+            return Poll::Ready(End::TakenOver(taker));
         }
         loop {
             let now = Instant::now();

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, uri::Scheme};
+use http::{Request, Response, Version, uri::Scheme};
 use http_body_util::combinators::BoxBody;
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
@@ -23,7 +23,10 @@ use poem::{
     web::{LocalAddr, RemoteAddr},
 };
 
-use super::activity::{Activity, Running};
+use super::{
+    activity::{Activity, Running},
+    takeover::Offer,
+};
 
 /// The whole application, as the accept loop sees it.
 pub(super) type App = BoxEndpoint<'static, poem::Response>;
@@ -47,8 +50,13 @@ impl Service<Request<Incoming>> for Exchange {
         let app = Arc::clone(&self.app);
         let local = LocalAddr(Addr::SocketAddr(self.local));
         let peer = RemoteAddr(Addr::SocketAddr(self.peer));
+        // The rest of a response is written in chunks, which HTTP/1.0 has not got.
+        let offer = (request.version() == Version::HTTP_11).then(|| Offer(Arc::clone(&self.activity)));
         Box::pin(async move {
-            let request = poem::Request::from((request, local, peer, Scheme::HTTP));
+            let mut request = poem::Request::from((request, local, peer, Scheme::HTTP));
+            if let Some(offer) = offer {
+                request.extensions_mut().insert(offer);
+            }
             let response: Response<BoxBody<Bytes, io::Error>> = app.get_response(request).await.into();
             Ok(response.map(|body| Counted {
                 body,

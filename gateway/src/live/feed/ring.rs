@@ -6,6 +6,7 @@ use bytes::Bytes;
 use shared::domain::Seq;
 
 use super::{Gap, Read};
+use crate::live::frame::{Frame, Framing};
 use crate::live::piece;
 
 /// Frames a feed keeps. A reader that falls further behind reads history instead.
@@ -17,20 +18,36 @@ const RING_BYTES: usize = 1024 * 1024;
 /// The last frames of a room.
 #[derive(Default)]
 pub(super) struct Ring {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Frame>,
     bytes: usize,
     /// The last seq taken, kept or not; `None` until the feed was started.
     pub(super) head: Option<Seq>,
     /// The largest seq heard of, taken or not.
     pub(super) heard: Seq,
-    /// The piece joined last, with the cursor, head and count it is for: readers at the same place share it.
-    joined: Option<((Seq, Seq, usize), Bytes, Seq)>,
+    /// The piece joined last: readers at the same place share it.
+    joined: Option<Joined>,
+}
+
+/// What a piece is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    cursor: Seq,
+    head: Seq,
+    count: usize,
+    framing: Framing,
+}
+
+/// A piece with the seq of its last frame.
+struct Joined {
+    place: Place,
+    piece: Bytes,
+    last: Seq,
 }
 
 impl Ring {
     /// Adds the frame behind the newest one.
-    pub(super) fn push(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
+    pub(super) fn push(&mut self, frame: Frame) {
+        self.bytes += frame.kept_bytes();
         self.frames.push_back(frame);
         self.cut(RING_BYTES);
     }
@@ -38,7 +55,7 @@ impl Ring {
     fn cut(&mut self, most_bytes: usize) {
         while self.frames.len() > RING_FRAMES || (self.bytes > most_bytes && self.frames.len() > 1) {
             if let Some(oldest) = self.frames.pop_front() {
-                self.bytes -= oldest.len();
+                self.bytes -= oldest.kept_bytes();
             }
         }
     }
@@ -52,11 +69,11 @@ impl Ring {
 
     /// Bytes kept.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.bytes + self.joined.as_ref().map_or(0, |(_, frames, _)| frames.len())
+        self.bytes + self.joined.as_ref().map_or(0, |joined| joined.piece.len())
     }
 
     /// What follows `cursor`, in one piece of at most `limit` frames.
-    pub(super) fn read_after(&mut self, cursor: Seq, limit: usize) -> Read {
+    pub(super) fn read_after(&mut self, cursor: Seq, limit: usize, framing: Framing) -> Read {
         let head = self.head.unwrap_or_default();
         // Seqs are dense: the distance to the head says how many frames from the end of the ring are wanted.
         let Ok(wanted) = usize::try_from(head.0 - cursor.0) else {
@@ -70,22 +87,30 @@ impl Ring {
         };
         match wanted.min(limit) {
             0 => Read::UpToDate,
-            1 => Read::Frames(self.frames[from].clone(), cursor.next()),
-            count => self.join((cursor, head, count), from),
+            1 => Read::Frames(self.frames[from].bytes(framing), cursor.next()),
+            count => {
+                let place = Place {
+                    cursor,
+                    head,
+                    count,
+                    framing,
+                };
+                self.join(place, from)
+            }
         }
     }
 
-    /// The frames behind a cursor, up to a count, the first at place `from`; fewer if they are large.
-    fn join(&mut self, place: (Seq, Seq, usize), from: usize) -> Read {
-        if let Some((known, frames, last)) = &self.joined
-            && *known == place
-        {
-            return Read::Frames(frames.clone(), *last);
+    /// The frames behind a cursor, up to a count, the first at `from`; fewer if they are large.
+    fn join(&mut self, place: Place, from: usize) -> Read {
+        let known = self.joined.as_ref().filter(|joined| joined.place == place);
+        if let Some(Joined { piece, last, .. }) = known {
+            return Read::Frames(piece.clone(), *last);
         }
-        let (cursor, _, count) = place;
-        let (frames, last) = piece::join(cursor, self.frames.range(from..from + count));
-        self.joined = Some((place, frames.clone(), last));
-        Read::Frames(frames, last)
+        let frames = self.frames.range(from..from + place.count);
+        let (piece, last) = piece::join(place.cursor, frames, place.framing);
+        let shared = piece.clone();
+        self.joined = Some(Joined { place, piece, last });
+        Read::Frames(shared, last)
     }
 
     /// True if some messages that were heard of were not taken.

@@ -51,6 +51,12 @@ impl OpenFeed {
     }
 }
 
+impl Clone for OpenFeed {
+    fn clone(&self) -> Self {
+        Self::hold(&self.0)
+    }
+}
+
 impl Deref for OpenFeed {
     type Target = Feed;
 

@@ -1,0 +1,273 @@
+//! One thread of the fan-out and what it looks after.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use tokio::runtime::Handle;
+use tracing::{debug, error};
+
+use super::client::{Client, Phase};
+use super::inbox::{Arrival, Fetched, Inbox};
+use super::topics::Topics;
+use super::{Next, Source};
+
+/// Which event means that somebody knocked; the others are keys of clients.
+const KNOCK: Token = Token(usize::MAX);
+
+/// Events taken from the kernel at once. What did not fit comes the next time.
+const EVENTS: usize = 1_024;
+
+/// Turns of topics, and clients with more to write, between two looks at what else there is to do.
+const TURNS: usize = 4;
+
+/// Pieces written to one client in a row; then others are served.
+const PIECES: usize = 4;
+
+/// Everybody is looked after once in `SWEEP_PARTS` sweeps, so a stream that is to end does so within 0.2 s, and a heartbeat
+/// comes as late. One tick for all instead of a timer for each.
+const SWEEP_EVERY: Duration = Duration::from_millis(50);
+const SWEEP_PARTS: usize = 4;
+
+/// How long a client that was sent everything may take to close its side.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// What one thread has.
+pub(super) struct Shard<S: Source> {
+    poll: Poll,
+    inbox: Arc<Inbox<S>>,
+    clients: Slab<Client<S>>,
+    topics: Topics,
+    /// Clients that had more to write than one turn allows.
+    busy: VecDeque<usize>,
+    /// When the next part of the clients is looked after, and from which key on.
+    sweep: (Instant, usize),
+    closed: bool,
+    /// Clients there ever were.
+    count: u64,
+    runtime: Handle,
+    write_stall: Duration,
+}
+
+impl<S: Source> Shard<S> {
+    /// A thread's work, and where others leave things for it.
+    pub(super) fn new(runtime: Handle, write_stall: Duration) -> io::Result<(Self, Arc<Inbox<S>>)> {
+        let poll = Poll::new()?;
+        let inbox = Arc::new(Inbox::new(poll.registry(), KNOCK)?);
+        let shard = Self {
+            poll,
+            inbox: Arc::clone(&inbox),
+            clients: Slab::new(),
+            topics: Topics::default(),
+            busy: VecDeque::new(),
+            sweep: (Instant::now(), 0),
+            closed: false,
+            count: 0,
+            runtime,
+            write_stall,
+        };
+        Ok((shard, inbox))
+    }
+
+    /// Works until the inbox is closed and the last client has gone.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut turn = Vec::new();
+        while !(self.closed && self.clients.is_empty()) {
+            let sleep = self.longest_sleep();
+            if let Err(error) = self.poll.poll(&mut events, sleep)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                // The kernel refuses only what cannot be: the process must not go on without its streams.
+                error!(error = %error, "a thread of the fan-out cannot wait for its sockets: {error}");
+                return;
+            }
+            self.inbox.woke();
+            let now = Instant::now();
+            for event in events.iter().filter(|event| event.token() != KNOCK) {
+                self.on_event(event, now);
+            }
+            self.empty_inbox(now);
+            for _ in 0..TURNS {
+                self.topics.take_turn(&mut turn);
+                for key in &turn {
+                    self.serve(*key, now);
+                }
+                self.serve_busy(now);
+            }
+            self.sweep(now);
+        }
+    }
+
+    /// How long nothing needs to be done unless somebody says so; `None` for ever.
+    fn longest_sleep(&self) -> Option<Duration> {
+        let is_idle = !self.topics.are_passing() && self.busy.is_empty() && self.inbox.may_sleep();
+        match (is_idle, self.clients.is_empty()) {
+            (false, _) => Some(Duration::ZERO),
+            (true, true) => None,
+            (true, false) => Some(self.sweep.0.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    fn on_event(&mut self, event: &Event, now: Instant) {
+        let Token(key) = event.token();
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        if event.is_error() || event.is_read_closed() || (event.is_readable() && client.read_off().is_err()) {
+            self.remove(key);
+        } else if event.is_writable() {
+            client.unblock();
+            self.serve(key, now);
+        }
+    }
+
+    fn empty_inbox(&mut self, now: Instant) {
+        let (mail, moved) = self.inbox.empty();
+        self.closed = mail.closed;
+        for slot in moved {
+            self.topics.moved(slot);
+        }
+        for arrival in mail.arrivals {
+            self.admit(arrival, now);
+        }
+        for Fetched { client, key, what } in mail.fetched {
+            // It may have left, and another one may have its key.
+            let waiting = self.clients.get_mut(key).filter(|found| found.number == client);
+            if let Some(waiting) = waiting {
+                waiting.phase = Phase::Open;
+                waiting.source.take(what, now);
+                self.serve(key, now);
+            }
+        }
+    }
+
+    fn admit(&mut self, Arrival { socket, place, source }: Arrival<S>, now: Instant) {
+        self.count += 1;
+        let mut client = Client::new(self.count, mio::net::TcpStream::from_std(socket), place, source);
+        let entry = self.clients.vacant_entry();
+        let key = entry.key();
+        // The kernel reports changes: when a socket that was full takes more, and when the client closes. So what was
+        // registered once need not be touched again.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(client.socket(), Token(key), interest) {
+            debug!(error = %error, "a stream could not be taken over: {error}");
+            return;
+        }
+        for topic in client.source.topics() {
+            let (slot, new) = self.topics.join(topic, key, |slot| self.inbox.bell(slot));
+            client.slots.push(slot);
+            if let Some(bell) = new {
+                client.source.listen(topic, &bell);
+            }
+        }
+        entry.insert(client);
+        // After it listens: what came before is found now, and what comes from now on is told.
+        self.serve(key, now);
+    }
+
+    fn serve_busy(&mut self, now: Instant) {
+        let Some(key) = self.busy.pop_front() else {
+            return;
+        };
+        if let Some(client) = self.clients.get_mut(key) {
+            client.is_busy = false;
+            self.serve(key, now);
+        }
+    }
+
+    /// Writes to a client what there is for it, up to a bound.
+    fn serve(&mut self, key: usize, now: Instant) {
+        for _ in 0..PIECES {
+            let Some(client) = self.clients.get_mut(key) else {
+                return;
+            };
+            match client.flush(now) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => return self.remove(key),
+            }
+            match client.phase {
+                Phase::Open => match client.source.next(now) {
+                    Next::Write(piece) => client.put(piece),
+                    Next::End(piece) => {
+                        client.phase = Phase::Ending;
+                        client.put(piece);
+                    }
+                    Next::Fetch(fetch) => {
+                        client.phase = Phase::Fetching;
+                        let (inbox, client) = (Arc::clone(&self.inbox), client.number);
+                        self.runtime.spawn(async move {
+                            let what = fetch.await;
+                            inbox.bring(Fetched { client, key, what });
+                        });
+                        return;
+                    }
+                    Next::Wait => return,
+                },
+                Phase::Ending => {
+                    client.phase = Phase::Ended;
+                    client.put_end();
+                }
+                Phase::Ended => {
+                    client.phase = Phase::Closing(now);
+                    if client.finish().is_err() {
+                        self.remove(key);
+                    }
+                    return;
+                }
+                Phase::Fetching | Phase::Closing(_) => return,
+            }
+        }
+        if let Some(client) = self.clients.get_mut(key)
+            && !client.is_busy
+        {
+            client.is_busy = true;
+            self.busy.push_back(key);
+        }
+    }
+
+    /// Looks after a part of the clients: asks their sources, which may have to say or do something although no topic has
+    /// moved, and gives those up that take nothing.
+    fn sweep(&mut self, now: Instant) {
+        let (due, from) = self.sweep;
+        if now < due {
+            return;
+        }
+        let most = self.clients.capacity();
+        let upto = from + most.div_ceil(SWEEP_PARTS);
+        for key in from..upto.min(most) {
+            self.look_after(key, now);
+        }
+        self.sweep = (now + SWEEP_EVERY, if upto < most { upto } else { 0 });
+    }
+
+    fn look_after(&mut self, key: usize, now: Instant) {
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        if let Some(since) = client.stalled_since() {
+            if now.duration_since(since) >= self.write_stall {
+                client.give_up();
+                self.remove(key);
+            }
+            return;
+        }
+        match client.phase {
+            Phase::Closing(since) if now.duration_since(since) >= CLOSING => self.remove(key),
+            _ => self.serve(key, now),
+        }
+    }
+
+    fn remove(&mut self, key: usize) {
+        if let Some(client) = self.clients.try_remove(key) {
+            for slot in &client.slots {
+                self.topics.leave(*slot, key);
+            }
+        }
+    }
+}

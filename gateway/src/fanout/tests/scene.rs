@@ -1,0 +1,214 @@
+//! Rooms that are lists of texts, and clients on real sockets.
+
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use socket2::SockRef;
+use tokio::time::sleep;
+
+use crate::fanout::{Bell, Fanout, Next, Piece, Source, Threads, Topic};
+
+/// How long a peer may take nothing.
+const WRITE_STALL: Duration = Duration::from_secs(1);
+/// Longest wait for anything; a test that passes never waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Texts that a room keeps for its readers, and how many history gives at once.
+const KEPT: usize = 100;
+const PAGE: usize = 64;
+/// Bytes the kernel takes from the server before the client has read them, so that little is hidden there.
+const KERNEL_BYTES: usize = 64 * 1024;
+
+pub(super) fn chunk(text: &str) -> Vec<u8> {
+    format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
+}
+
+/// Something to follow.
+pub(super) struct Room {
+    topic: Topic,
+    said: Mutex<Vec<Bytes>>,
+    bells: Mutex<Vec<Weak<Bell>>>,
+    is_closed: AtomicBool,
+    reads_of_history: AtomicUsize,
+}
+
+impl Room {
+    pub(super) fn new(topic: Topic) -> Arc<Self> {
+        Arc::new(Self {
+            topic,
+            said: Mutex::default(),
+            bells: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            reads_of_history: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn say(&self, text: &str) {
+        self.said().push(chunk(text).into());
+        self.ring();
+    }
+
+    /// Whoever follows it is sent away.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    pub(super) fn reads_of_history(&self) -> usize {
+        self.reads_of_history.load(Ordering::SeqCst)
+    }
+
+    fn ring(&self) {
+        self.bells.lock().unwrap().iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
+    }
+
+    fn said(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        self.said.lock().unwrap()
+    }
+}
+
+/// Follows some rooms; with more than one, each piece begins with the client's position in all of them.
+pub(super) struct Reader {
+    rooms: Vec<(Arc<Room>, usize)>,
+    history: Option<(usize, Vec<Bytes>)>,
+}
+
+impl Reader {
+    /// Sends `texts` of a room.
+    fn send(&mut self, room: usize, texts: &[Bytes]) -> Next<(usize, Vec<Bytes>)> {
+        self.rooms[room].1 += texts.len();
+        let mut piece = Piece::shared(texts.concat().into());
+        if self.rooms.len() > 1 {
+            let places: Vec<String> = self.rooms.iter().map(|(_, place)| place.to_string()).collect();
+            piece.own = chunk(&format!("at {};", places.join(","))).into();
+        }
+        Next::Write(piece)
+    }
+}
+
+impl Source for Reader {
+    type Fetched = (usize, Vec<Bytes>);
+
+    fn topics(&self) -> Vec<Topic> {
+        self.rooms.iter().map(|(room, _)| room.topic).collect()
+    }
+
+    fn listen(&self, topic: Topic, bell: &Arc<Bell>) {
+        let room = self.rooms.iter().find(|(room, _)| room.topic == topic);
+        room.unwrap().0.bells.lock().unwrap().push(Arc::downgrade(bell));
+    }
+
+    fn next(&mut self, _now: Instant) -> Next<Self::Fetched> {
+        if let Some((room, texts)) = self.history.take() {
+            return self.send(room, &texts);
+        }
+        for number in 0..self.rooms.len() {
+            let (room, place) = self.rooms[number].clone();
+            let new = room.said()[place..].to_vec();
+            if new.len() > KEPT {
+                room.reads_of_history.fetch_add(1, Ordering::SeqCst);
+                return Next::Fetch(async move { (number, new[..PAGE].to_vec()) }.boxed());
+            }
+            if !new.is_empty() {
+                return self.send(number, &new);
+            }
+        }
+        if self.rooms.iter().any(|(room, _)| room.is_closed.load(Ordering::SeqCst)) {
+            return Next::End(Piece::shared(chunk("bye").into()));
+        }
+        Next::Wait
+    }
+
+    fn take(&mut self, fetched: Self::Fetched, _now: Instant) {
+        self.history = Some(fetched);
+    }
+}
+
+/// Threads at work, and those who are connected to them.
+pub(super) struct Scene {
+    pub(super) fanout: Fanout<Reader>,
+    pub(super) threads: Option<Threads>,
+    listener: TcpListener,
+    places: Arc<AtomicUsize>,
+}
+
+/// Counts for as long as the connection lives.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Scene {
+    pub(super) fn new() -> Self {
+        let (fanout, threads) = Fanout::start(2, WRITE_STALL).unwrap();
+        Self {
+            fanout,
+            threads: Some(threads),
+            listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+            places: Arc::default(),
+        }
+    }
+
+    /// A client that follows `rooms` from now on.
+    pub(super) fn follow(&self, rooms: &[&Arc<Room>]) -> Listening {
+        let socket = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (served, _) = self.listener.accept().unwrap();
+        served.set_nonblocking(true).unwrap();
+        SockRef::from(&served).set_send_buffer_size(KERNEL_BYTES).unwrap();
+        SockRef::from(&socket).set_recv_buffer_size(KERNEL_BYTES).unwrap();
+        self.places.fetch_add(1, Ordering::SeqCst);
+        let reader = Reader {
+            rooms: rooms.iter().map(|room| (Arc::clone(room), 0)).collect(),
+            history: None,
+        };
+        self.fanout.hand_over(served, Place(Arc::clone(&self.places)), reader);
+        Listening { socket }
+    }
+
+    /// Connections that are not closed yet.
+    pub(super) fn places(&self) -> usize {
+        self.places.load(Ordering::SeqCst)
+    }
+
+    pub(super) async fn wait_for_places(&self, count: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.places() != count {
+            assert!(Instant::now() < until, "{} connections are still there", self.places());
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A client.
+pub(super) struct Listening {
+    pub(super) socket: TcpStream,
+}
+
+impl Listening {
+    /// Reads exactly these texts.
+    #[track_caller]
+    pub(super) fn hears(&mut self, texts: &[&str]) {
+        let expected: Vec<u8> = texts.iter().flat_map(|text| chunk(text)).collect();
+        self.reads(&expected);
+    }
+
+    /// Reads exactly these bytes.
+    #[track_caller]
+    pub(super) fn reads(&mut self, expected: &[u8]) {
+        let mut read = vec![0; expected.len()];
+        self.socket.read_exact(&mut read).unwrap();
+        assert!(read == expected, "{:?} instead of {:?}", start_of(&read), start_of(expected));
+    }
+}
+
+fn start_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned()
+}

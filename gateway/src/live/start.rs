@@ -1,0 +1,112 @@
+//! Where a stream begins, and when it ends by itself.
+
+use std::time::{Duration, Instant};
+
+use shared::domain::{Epoch, Seq, StreamCursor, Timestamp};
+
+use super::connections::ByeReason;
+use super::frame::ResetReason;
+
+/// Where a stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Without a past.
+    Head,
+    /// After what the client has.
+    After(Seq),
+    /// Without a past, since the client's is of no use.
+    Reset(ResetReason),
+}
+
+impl Start {
+    /// Decides from the cursor a client sent, the room's epoch and head, and how much it wants to have replayed.
+    #[must_use]
+    pub fn decide(cursor: Option<&str>, epoch: Epoch, head: Seq, max_replay: Option<u32>) -> Self {
+        let Some(raw) = cursor else {
+            return Self::Head;
+        };
+        match StreamCursor::parse(raw) {
+            Err(_) => Self::Reset(ResetReason::Malformed),
+            Ok(cursor) if cursor.epoch != epoch => Self::Reset(ResetReason::ForeignEpoch),
+            Ok(cursor) if cursor.seq > head => Self::Reset(ResetReason::Ahead),
+            Ok(cursor) if max_replay.is_some_and(|max| head.0 - cursor.seq.0 > i64::from(max)) => {
+                Self::Reset(ResetReason::TooMany)
+            }
+            Ok(cursor) => Self::After(cursor.seq),
+        }
+    }
+}
+
+/// What the client asked for at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bounds {
+    /// End after this many messages.
+    pub messages: Option<u32>,
+    /// End after this time.
+    pub time: Option<Duration>,
+}
+
+/// When a stream ends by itself, and why.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) at: Instant,
+    pub(super) reason: ByeReason,
+}
+
+impl End {
+    /// The first of three: its age, between 80 and 100 % of `max_age` as `jitter` says, the expiry of its token, and what
+    /// the client asked for. `began` and `now` are the same moment by two clocks.
+    pub(super) fn first(
+        began: Instant,
+        (max_age, jitter): (Duration, f64),
+        (expires_on, now): (Timestamp, Timestamp),
+        bounds: Bounds,
+    ) -> Self {
+        let age = (max_age.mul_f64(0.8 + 0.2 * jitter), ByeReason::MaxAge);
+        let token = (expires_on.until(now), ByeReason::TokenExpired);
+        let asked = bounds.time.map(|time| (time, ByeReason::Bounded));
+        let (after, reason) = [Some(age), Some(token), asked].into_iter().flatten().min_by_key(|(after, _)| *after).unwrap_or(age);
+        Self {
+            at: began + after,
+            reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_followed_or_its_fault_is_named() {
+        let decide = |cursor, max_replay| Start::decide(cursor, Epoch(9), Seq(100), max_replay);
+        assert_eq!(decide(None, None), Start::Head);
+        assert_eq!(decide(Some("9-100"), None), Start::After(Seq(100)));
+        assert_eq!(decide(Some("9-0"), None), Start::After(Seq(0)));
+        assert_eq!(decide(Some("9-0"), Some(100)), Start::After(Seq(0)));
+        assert_eq!(decide(Some("9-0"), Some(99)), Start::Reset(ResetReason::TooMany));
+        assert_eq!(decide(Some("9-101"), None), Start::Reset(ResetReason::Ahead));
+        assert_eq!(decide(Some("8-100"), None), Start::Reset(ResetReason::ForeignEpoch));
+        for bad in ["", "100", "9-", "9-x", "9--1"] {
+            assert_eq!(decide(Some(bad), None), Start::Reset(ResetReason::Malformed), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_ends_by_what_comes_first() {
+        let began = Instant::now();
+        let first = |expires_s: i64, asked: Option<u64>| {
+            let bounds = Bounds {
+                messages: None,
+                time: asked.map(Duration::from_secs),
+            };
+            let token = (Timestamp(expires_s * 1_000), Timestamp(0));
+            let end = End::first(began, (Duration::from_secs(100), 0.5), token, bounds);
+            ((end.at - began).as_secs(), end.reason)
+        };
+        assert_eq!(first(1_000, None), (90, ByeReason::MaxAge));
+        assert_eq!(first(50, None), (50, ByeReason::TokenExpired));
+        assert_eq!(first(50, Some(20)), (20, ByeReason::Bounded));
+        assert_eq!(first(-1, Some(20)), (0, ByeReason::TokenExpired));
+    }
+}
