@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::{Answer, Explain, Failure, Result, StreamRequest};
@@ -27,10 +27,18 @@ pub struct App {
 impl App {
     /// Nobody in particular, at the gateway with this address.
     pub fn at(base: &str) -> Result<Self> {
-        // No proxy of the machine, and no redirect: the contract has none.
-        let http = Client::builder().no_proxy().redirect(Policy::none()).build()?;
+        Self::by(base, Client::builder())
+    }
+
+    /// The same, with HTTP/2 on one connection.
+    pub fn over_http2(base: &str) -> Result<Self> {
+        Self::by(base, Client::builder().http2_prior_knowledge())
+    }
+
+    fn by(base: &str, http: ClientBuilder) -> Result<Self> {
         Ok(Self {
-            http,
+            // No proxy of the machine, and no redirect: the contract has none.
+            http: http.no_proxy().redirect(Policy::none()).build()?,
             base: base.to_owned(),
             token: None,
         })

@@ -3,6 +3,7 @@
 mod clients;
 mod deadlines;
 mod shutdown;
+mod takeover;
 
 use std::time::Duration;
 

@@ -30,6 +30,7 @@ mod not_http;
 mod ownership;
 mod pages;
 mod private_rooms;
+mod protocols;
 mod redis_faults;
 mod redis_topologies;
 mod repair;

@@ -1,0 +1,108 @@
+//! Handlers that go on with the socket themselves.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use poem::{Request, Response};
+use tokio::sync::mpsc;
+
+use super::clients::{Server, TestResult, eventually};
+use crate::server::{Offer, ServerLimits, Taken};
+
+/// Longer than what a socket takes at once.
+const LONG: usize = 8 * 1024 * 1024;
+
+/// A server that begins each answer with `first` and hands the rest over, if the socket is offered; and who gets it.
+async fn handing_over(first: Bytes) -> TestResult<(Server, mpsc::UnboundedReceiver<Taken>)> {
+    let (sender, taken) = mpsc::unbounded_channel();
+    let endpoint = move |request: Request| match request.extensions().get::<Offer>().cloned() {
+        Some(offer) => {
+            let sender = sender.clone();
+            Response::builder().header("connection", "close").body(offer.accept(first.clone(), move |taken| {
+                let _ = sender.send(taken);
+            }))
+        }
+        None => Response::builder().body("not offered"),
+    };
+    let limits = ServerLimits {
+        max_connections: 1,
+        ..ServerLimits::default()
+    };
+    Ok((Server::start(limits, endpoint).await?, taken))
+}
+
+#[tokio::test]
+async fn the_socket_comes_when_the_beginning_is_sent_and_the_rest_follows_it() -> TestResult {
+    let (server, mut taken) = handing_over(Bytes::from_static(b"begin")).await?;
+    let mut client = server.connect().await?;
+    // What is sent ahead of time is thrown away.
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET /next HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    let Taken { mut socket, place } = eventually(taken.recv()).await?.ok_or("not handed over")?;
+    socket.write_all(b"3\r\nend\r\n0\r\n\r\n")?;
+    let answer = client.until("0\r\n\r\n").await?;
+    assert!(answer.contains("transfer-encoding: chunked\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n5\r\nbegin\r\n3\r\nend\r\n0\r\n\r\n"), "{answer}");
+    // It counts among the connections until its place is given back.
+    let mut other = server.connect().await?;
+    other.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    assert_eq!(other.answer().await?.status, 503);
+    drop((socket, place));
+    client.closed().await
+}
+
+#[tokio::test]
+async fn a_beginning_that_the_socket_does_not_take_at_once_is_sent_first() -> TestResult {
+    let (server, mut taken) = handing_over(vec![b'x'; LONG].into()).await?;
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    client.until("\r\n\r\n").await?;
+    assert!(taken.try_recv().is_err(), "the client has not read anything yet");
+    let reading = tokio::spawn(async move { client.until("end").await.map(|body| body.len()) });
+    let mut taken = eventually(taken.recv()).await?.ok_or("not handed over")?;
+    taken.socket.write_all(b"3\r\nend\r\n")?;
+    assert!(eventually(reading).await??? > LONG);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_takes_its_taker_with_it() -> TestResult {
+    struct Held(mpsc::Sender<()>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            let _ = self.0.try_send(());
+        }
+    }
+    let (dropped, mut seen) = mpsc::channel(1);
+    let held = Arc::new(Mutex::new(Some(Held(dropped))));
+    let server = Server::start(ServerLimits::default(), move |request: Request| {
+        let held = held.lock().unwrap().take();
+        let offer = request.extensions().get::<Offer>().cloned().unwrap();
+        Response::builder().body(offer.accept(vec![b'x'; LONG].into(), move |_| drop(held)))
+    })
+    .await?;
+    let mut client = server.connect().await?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    client.until("\r\n\r\n").await?;
+    drop(client);
+    eventually(seen.recv()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_socket_of_many_requests_or_without_chunks_is_not_offered() -> TestResult {
+    let (server, _taken) = handing_over(Bytes::from_static(b"begin")).await?;
+    let mut http2 = server.connect_http2().await?;
+    assert_eq!(http2.get("/").await?.1, "not offered");
+    drop(http2);
+    eventually(async {
+        loop {
+            let mut old = server.connect().await?;
+            old.send("GET / HTTP/1.0\r\n\r\n").await?;
+            if old.answer().await?.body == "not offered" {
+                return TestResult::Ok(());
+            }
+        }
+    })
+    .await?
+}
