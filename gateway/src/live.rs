@@ -1,9 +1,10 @@
 //! Live streams: one feed per room and process, one cursor per connection.
 //!
 //! ```text
-//! Redis channel ──► subscriber ──► feed (ring of finished frames) ──► stream ──► connection
-//!                                   ▲  gap: filled once per room        │  fell off the ring: reads history in
-//!                                   └────────────── SQL ◄──── pages ◄───┘  shared pages, joins again
+//! Redis channel ──► subscriber ──► feed (ring of finished frames) ──► stream ──► socket, by a thread of the fan-out
+//!                                   ▲  gap: filled once per room        │        or chunks of an HTTP library
+//!                                   │                                   │ fell off the ring: reads history in
+//!                                   └────────────── SQL ◄──── pages ◄───┘ shared pages, joins again
 //! ```
 //!
 //! A room event is only a hint. A feed takes the seq after its last one and nothing else: a smaller one is a repetition,

@@ -139,6 +139,8 @@ pub struct Reading {
 pub struct Departure {
     /// Number of the room.
     pub room: usize,
+    /// Number of the gateway that served the stream.
+    pub gateway: usize,
     /// When leaving was acknowledged.
     pub left: Duration,
     /// When the last message came.
@@ -217,4 +219,13 @@ pub struct Evidence {
     pub poison: i64,
     /// Entries left in the accept log when all was stored.
     pub left_in_log: u64,
+}
+
+impl Evidence {
+    /// Whether the rig itself kept the clients of `gateway` in the dark at some time between the two.
+    #[must_use]
+    pub fn was_dark(&self, gateway: usize, from: Duration, until: Duration) -> bool {
+        let overlaps = |dark: &Hang| dark.gateway == gateway && dark.from < until && from < dark.until;
+        self.dark_doors.iter().any(overlaps)
+    }
 }

@@ -173,11 +173,13 @@ pub fn table(rows: &[Row]) -> String {
 /// Sentences shown of a run that broke promises; all of them are in its line and in the evidence it leaves.
 const SHOWN: usize = 3;
 
-/// How long the slowest answers took that have a bound of their own.
+/// How long the slowest answers took that have a bound of their own, those aside that the rig itself held back.
 fn slowest_answers(evidence: &Evidence) -> Vec<String> {
-    let removal = |departure: &evidence::Departure| Some(departure.ended?.saturating_sub(departure.left));
+    let time =
+        |gateway, from, until: Duration| (!evidence.was_dark(gateway, from, until)).then(|| until.saturating_sub(from));
+    let removal = |departure: &evidence::Departure| time(departure.gateway, departure.left, departure.ended?);
     let removals = evidence.departures.iter().filter_map(removal).max();
-    let hangs = evidence.hangs.iter().map(|hang| hang.until.saturating_sub(hang.from)).max();
+    let hangs = evidence.hangs.iter().filter_map(|hang| time(hang.gateway, hang.from, hang.until)).max();
     let said = [
         (removals, "streams ended at most", "after leaving"),
         (hangs, "the slowest answer to a post took", ""),

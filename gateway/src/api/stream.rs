@@ -151,7 +151,11 @@ impl StreamApi {
 
 /// Begins the stream: on the socket itself if that is offered, else through the HTTP library.
 fn begin(app: &App, opened: Opened, Offered(offer): Offered) -> EventStream {
-    let framing = if offer.is_some() { Framing::Chunked } else { Framing::Library };
+    let framing = if offer.is_some() {
+        Framing::Chunked
+    } else {
+        Framing::Library
+    };
     let (stream, opening) = LiveStream::new(opened, app.config.streams.settings(), Timestamp::now(), framing);
     let is_last = offer.is_some();
     let body = match offer {

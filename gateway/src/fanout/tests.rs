@@ -151,13 +151,18 @@ async fn ten_thousand_streams_hear_everything_in_order() {
     assert!(clients >= 1_000, "the limit of open files is {descriptors}");
     let scene = Scene::new();
     let rooms: Vec<_> = (0..10).map(Room::new).collect();
-    let mut listeners: Vec<Listening> = (0..clients).map(|number| scene.follow(&[&rooms[number % rooms.len()]])).collect();
+    let mut listeners: Vec<Listening> =
+        (0..clients).map(|number| scene.follow(&[&rooms[number % rooms.len()]])).collect();
     let texts: Vec<String> = (0..20).map(|number| format!("text {number}")).collect();
     for text in &texts {
-        rooms.iter().for_each(|room| room.say(text));
+        for room in &rooms {
+            room.say(text);
+        }
     }
     let said: Vec<&str> = texts.iter().map(String::as_str).collect();
-    listeners.iter_mut().for_each(|listener| listener.hears(&said));
+    for listener in &mut listeners {
+        listener.hears(&said);
+    }
     drop(listeners);
     scene.wait_for_places(0).await;
 }

@@ -87,16 +87,15 @@ impl Topics {
         };
         // Before anybody is asked for what is new.
         found.bell.heard();
-        match &mut found.pass {
-            Some(pass) => pass.again = true,
-            None => {
-                found.pass = Some(Pass {
-                    left: found.clients.len(),
-                    again: false,
-                });
-                self.passing.push_back(slot);
-            }
+        if let Some(pass) = &mut found.pass {
+            pass.again = true;
+            return;
         }
+        found.pass = Some(Pass {
+            left: found.clients.len(),
+            again: false,
+        });
+        self.passing.push_back(slot);
     }
 
     /// Whether somebody waits for a turn.

@@ -10,7 +10,10 @@ use super::stream::LiveStream;
 use crate::fanout::{Next, Source as _};
 
 /// The chunks of `stream`, after what it says first.
-pub fn chunks(stream: LiveStream, opening: Bytes) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+pub fn chunks(
+    stream: LiveStream,
+    opening: Bytes,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
     let moved = stream.feed.follow();
     let sender = Sender {
         stream,

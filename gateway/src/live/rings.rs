@@ -46,7 +46,8 @@ mod tests {
     #[test]
     fn the_largest_rings_are_cut_and_a_quiet_room_keeps_its_own() {
         let feeds = [feed(1, 500), feed(2, 300), feed(3, 10)];
-        let is_complete = |feed: &Feed| matches!(feed.read_after(Seq::ZERO, usize::MAX, Framing::Library), Read::Frames(..));
+        let is_complete =
+            |feed: &Feed| matches!(feed.read_after(Seq::ZERO, usize::MAX, Framing::Library), Read::Frames(..));
         let kept = |feed: &Feed| feed.kept_bytes();
         bound(feeds.iter(), feeds.iter().map(kept).sum());
         assert!(feeds.iter().all(is_complete));

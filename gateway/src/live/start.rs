@@ -65,7 +65,8 @@ impl End {
         let age = (max_age.mul_f64(0.8 + 0.2 * jitter), ByeReason::MaxAge);
         let token = (expires_on.until(now), ByeReason::TokenExpired);
         let asked = bounds.time.map(|time| (time, ByeReason::Bounded));
-        let (after, reason) = [Some(age), Some(token), asked].into_iter().flatten().min_by_key(|(after, _)| *after).unwrap_or(age);
+        let (after, reason) =
+            [Some(age), Some(token), asked].into_iter().flatten().min_by_key(|(after, _)| *after).unwrap_or(age);
         Self {
             at: began + after,
             reason,

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::ServerLimits;
-use super::takeover::{Taker, Takeover};
+use super::takeover::{Takeover, Taker};
 
 /// The state of one connection, shared by its socket, its requests and the loop that drives it.
 ///

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Bounds, Invariant, Violation};
-use crate::evidence::{Evidence, Hang, Position};
+use crate::evidence::{Evidence, Position};
 
 /// I10.
 pub(super) fn log_keeps(evidence: &Evidence) -> Vec<Violation> {
@@ -55,8 +55,7 @@ pub(super) fn memory_bounded(evidence: &Evidence, bounds: &Bounds) -> Vec<Violat
 pub(super) fn posts_in_time(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
     let mut found = Vec::new();
     for hang in evidence.hangs.iter().filter(|hang| hang.until.saturating_sub(hang.from) > bounds.post) {
-        let overlaps = |dark: &Hang| dark.gateway == hang.gateway && dark.from < hang.until && hang.from < dark.until;
-        if !evidence.dark_doors.iter().any(overlaps) {
+        if !evidence.was_dark(hang.gateway, hang.from, hang.until) {
             found.push(Violation::new(Invariant::Demand, format!("a try of a post took too long: {hang:?}")));
         }
     }

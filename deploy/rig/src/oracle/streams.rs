@@ -1,7 +1,9 @@
 //! What clients saw (I6, I7, I8, I15, I16).
 
 use super::{Bounds, Invariant, Violation};
-use crate::evidence::{Evidence, Session, Shown};
+use std::time::Duration;
+
+use crate::evidence::{Departure, Evidence, Session, Shown};
 
 /// The message at `seq` of `room` in the final history.
 fn stored(evidence: &Evidence, room: usize, seq: i64) -> Option<&Shown> {
@@ -106,7 +108,12 @@ pub(super) fn no_forgery(evidence: &Evidence) -> Vec<Violation> {
 /// I15.
 pub(super) fn left_is_left(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
     let mut found = Vec::new();
-    for departure in &evidence.departures {
+    // What waited for the rig itself to let it through says nothing.
+    let was_dark = |departure: &Departure| {
+        let watched_until = departure.ended.max(departure.last_heard).unwrap_or(Duration::MAX);
+        evidence.was_dark(departure.gateway, departure.left, watched_until)
+    };
+    for departure in evidence.departures.iter().filter(|departure| !was_dark(departure)) {
         let limit = departure.left + bounds.removal;
         let (room, left) = (departure.room, departure.left);
         let sentence = match (departure.ended, departure.last_heard) {

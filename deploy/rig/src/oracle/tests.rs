@@ -108,6 +108,7 @@ fn healthy() -> Evidence {
         }],
         departures: vec![Departure {
             room: 0,
+            gateway: 0,
             left: at(10),
             last_heard: Some(at(9)),
             ended: Some(at(10)),
@@ -304,6 +305,11 @@ fn whoever_hears_a_room_after_leaving_it_is_found() {
     assert_eq!(broken(|evidence| evidence.departures[0].last_heard = Some(at(12))), only);
     assert_eq!(broken(|evidence| evidence.departures[0].ended = Some(at(12))), only);
     assert_eq!(broken(|evidence| evidence.departures[0].ended = None), only);
+    let held_back = |evidence: &mut Evidence| {
+        evidence.departures[0].ended = Some(at(12));
+        evidence.dark_doors.push(hang(0, 10..12));
+    };
+    assert_eq!(broken(held_back), [].into());
 }
 
 #[test]

