@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::Serialize;
 use shared::domain::{RoomId, SessionId, UserId};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 /// Why the server ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -33,7 +33,7 @@ pub struct Connection {
     pub session: SessionId,
     /// What it follows.
     pub room: RoomId,
-    ended: CancellationToken,
+    ended: Notify,
     reason: OnceLock<ByeReason>,
     register: Connections,
 }
@@ -41,8 +41,14 @@ pub struct Connection {
 impl Connection {
     /// Waits until the stream must end and says why.
     pub async fn ended(&self) -> ByeReason {
-        self.ended.cancelled().await;
-        self.reason.get().copied().unwrap_or(ByeReason::Revoked)
+        loop {
+            // It counts as waiting from here on: an end that comes after the look wakes it.
+            let ended = self.ended.notified();
+            if let Some(reason) = self.must_end() {
+                return reason;
+            }
+            ended.await;
+        }
     }
 
     /// Why the stream must end, if it must.
@@ -54,7 +60,7 @@ impl Connection {
     /// Makes the stream end; the first reason stands.
     pub fn end(&self, reason: ByeReason) {
         let _ = self.reason.set(reason);
-        self.ended.cancel();
+        self.ended.notify_waiters();
     }
 }
 
@@ -79,7 +85,7 @@ impl Connections {
             user,
             session,
             room,
-            ended: CancellationToken::new(),
+            ended: Notify::new(),
             reason: OnceLock::new(),
             register: self.clone(),
         });

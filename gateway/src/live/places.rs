@@ -62,11 +62,18 @@ pub struct Places {
 /// The places of this process. Both lists are bounded by the number of connections.
 #[derive(Default)]
 struct Taken {
-    /// By stream, the sets it is counted in.
-    open: Mutex<HashMap<Uuid, Vec<String>>>,
+    /// By stream, whose it is.
+    open: Mutex<HashMap<Uuid, Whose>>,
     /// Ended, and still counted.
-    ended: Mutex<Vec<(Uuid, Vec<String>)>>,
+    ended: Mutex<Vec<(Uuid, Whose)>>,
     has_ended: Notify,
+}
+
+/// Whom a stream is counted for. There are many of them: the keys are made when they are needed.
+#[derive(Debug, Clone, Copy)]
+struct Whose {
+    user: UserId,
+    address: IpAddr,
 }
 
 /// A place for one stream, given back when dropped.
@@ -77,8 +84,8 @@ pub struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(keys) = lock(&self.taken.open).remove(&self.id) {
-            lock(&self.taken.ended).push((self.id, keys));
+        if let Some(whose) = lock(&self.taken.open).remove(&self.id) {
+            lock(&self.taken.ended).push((self.id, whose));
             self.taken.has_ended.notify_one();
         }
     }
@@ -98,17 +105,14 @@ impl Places {
 
     /// Takes a place for a stream of `user` from `address`.
     pub async fn take(&self, user: UserId, address: IpAddr) -> Result<Place, NoPlace> {
-        let counted = [
-            (format!("streams:user:{}", user.0), self.per_user),
-            (format!("streams:address:{address}"), self.per_address),
-        ];
+        let whose = Whose { user, address };
         let place = Place {
             id: Uuid::new_v4(),
             taken: Arc::clone(&self.taken),
         };
-        for (key, limit) in counted.into_iter().filter(|(_, limit)| *limit > 0) {
+        for (key, limit) in self.counted(whose) {
             // Noted before it is counted, so that it is given back whatever happens in between.
-            lock(&self.taken.open).entry(place.id).or_default().push(key.clone());
+            lock(&self.taken.open).insert(place.id, whose);
             let taken: RedisResult<bool> =
                 count(&key, place.id, limit).invoke_async(&mut self.connection.clone()).await;
             if !taken? {
@@ -116,6 +120,13 @@ impl Places {
             }
         }
         Ok(place)
+    }
+
+    /// The sets a stream is counted in, and how many may be in each.
+    fn counted(&self, whose: Whose) -> impl Iterator<Item = (String, u32)> + use<> {
+        let user = (self.per_user > 0).then(|| (format!("streams:user:{}", whose.user.0), self.per_user));
+        let address = (self.per_address > 0).then(|| (format!("streams:address:{}", whose.address), self.per_address));
+        user.into_iter().chain(address)
     }
 
     /// Puts off the places of open streams and gives back those of ended ones, until `stop` is cancelled.
@@ -137,8 +148,8 @@ impl Places {
         let ended = std::mem::take(&mut *lock(&self.taken.ended));
         for some in ended.chunks(AT_ONCE) {
             let mut pipeline = redis::pipe();
-            for (id, keys) in some {
-                for key in keys {
+            for (id, whose) in some {
+                for (key, _) in self.counted(*whose) {
                     pipeline.zrem(key, id.to_string()).ignore();
                 }
             }
@@ -148,14 +159,13 @@ impl Places {
     }
 
     async fn renew(&mut self) {
-        let open: Vec<(Uuid, Vec<String>)> =
-            lock(&self.taken.open).iter().map(|(id, keys)| (*id, keys.clone())).collect();
+        let open: Vec<(Uuid, Whose)> = lock(&self.taken.open).iter().map(|(id, whose)| (*id, *whose)).collect();
         for some in open.chunks(AT_ONCE) {
             let mut pipeline = redis::pipe();
             pipeline.load_script(&TAKE).ignore();
-            for (id, keys) in some {
-                for key in keys {
-                    pipeline.invoke_script(&count(key, *id, 0)).ignore();
+            for (id, whose) in some {
+                for (key, _) in self.counted(*whose) {
+                    pipeline.invoke_script(&count(&key, *id, 0)).ignore();
                 }
             }
             let renewed: RedisResult<()> = pipeline.query_async(&mut self.connection).await;
