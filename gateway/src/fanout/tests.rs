@@ -89,7 +89,7 @@ async fn a_client_that_leaves_is_forgotten_although_nothing_is_said() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_takes_nothing_is_given_up() {
-    let scene = Scene::new();
+    let scene = Scene::with_write_stall(Duration::from_millis(200));
     let lobby = Room::new(1);
     let mut stopped = scene.follow(&[&lobby]);
     let large = "x".repeat(1_000_000);

@@ -2,7 +2,7 @@
 
 mod ring;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use shared::domain::{Epoch, Partition, RoomId, Seq, StoredMessage};
@@ -23,6 +23,8 @@ pub struct Feed {
     pub epoch: Epoch,
     /// The partition its messages travel through.
     pub partition: Partition,
+    /// The room's head when the feed was started.
+    start: OnceLock<Seq>,
     ring: Mutex<Ring>,
     /// Wakes tasks.
     head: watch::Sender<Seq>,
@@ -59,6 +61,7 @@ impl Feed {
             name: room.name.clone(),
             epoch,
             partition,
+            start: OnceLock::new(),
             ring: Mutex::default(),
             head: watch::Sender::new(Seq::ZERO),
             bells: Mutex::default(),
@@ -69,10 +72,17 @@ impl Feed {
     pub fn start(&self, head: Seq) {
         let mut ring = self.ring();
         if ring.head.is_none() {
+            let _ = self.start.set(head);
             ring.head = Some(head);
             ring.heard = ring.heard.max(head);
             self.head.send_replace(head);
         }
+    }
+
+    /// The room's head when the feed was started: what lies behind it was never here.
+    #[must_use]
+    pub fn started_at(&self) -> Seq {
+        self.start.get().copied().unwrap_or_default()
     }
 
     /// Rings `bell` from now on whenever the head moves, for as long as somebody holds it.

@@ -55,14 +55,16 @@ struct Place {
 impl Place {
     /// The page with what follows `cursor`, in the gap between it and what the feed keeps.
     ///
-    /// A page that is not full yet ends where the feed begins: that is the same for all readers, while the head moves
-    /// with every message.
-    fn behind(cursor: Seq, gap: Gap, room: RoomId) -> Self {
-        let after = Seq(cursor.0 - cursor.0.rem_euclid(i64::from(PAGE)));
-        let end = Seq(after.0 + i64::from(PAGE));
+    /// Pages are counted from where the feed was started: those who come back after a restart of the gateway have missed
+    /// what lies just before that, and few have missed more than one page. A page that is not full yet ends where the feed
+    /// begins: that is the same for all readers, while the head moves with every message.
+    fn behind(cursor: Seq, gap: Gap, feed: &Feed) -> Self {
+        let from = cursor.0 - (cursor.0 - feed.started_at().0).rem_euclid(i64::from(PAGE));
+        let end = Seq(from + i64::from(PAGE));
         Self {
-            room,
-            after,
+            room: feed.room,
+            // The room's first page is shorter.
+            after: Seq(from.max(0)),
             upto: if end <= gap.head { end } else { gap.floor },
         }
     }
@@ -96,7 +98,7 @@ impl Pages {
     where
         R: Future<Output = Result<Vec<StoredMessage>, StoreError>>,
     {
-        let place = Place::behind(cursor, gap, feed.room);
+        let place = Place::behind(cursor, gap, feed);
         let load = async {
             let count = u32::try_from(place.upto.0 - place.after.0).unwrap_or(PAGE);
             let loaded = read(place.after, count).await.map_err(PageError::from);

@@ -13,8 +13,6 @@ use tokio::time::sleep;
 
 use crate::fanout::{Bell, Fanout, Next, Piece, Source, Threads, Topic};
 
-/// How long a peer may take nothing.
-const WRITE_STALL: Duration = Duration::from_secs(1);
 /// Longest wait for anything; a test that passes never waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Texts that a room keeps for its readers, and how many history gives at once.
@@ -147,7 +145,12 @@ impl Drop for Place {
 
 impl Scene {
     pub(super) fn new() -> Self {
-        let (fanout, threads) = Fanout::start(2, WRITE_STALL).unwrap();
+        Self::with_write_stall(PATIENCE * 2)
+    }
+
+    /// With clients that may take nothing for so long.
+    pub(super) fn with_write_stall(write_stall: Duration) -> Self {
+        let (fanout, threads) = Fanout::start(2, write_stall).unwrap();
         Self {
             fanout,
             threads: Some(threads),

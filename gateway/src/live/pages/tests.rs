@@ -80,3 +80,19 @@ async fn a_page_that_is_not_whole_is_an_error_and_not_kept() {
     history.scene.store_silently(history.feed.room, 1).await;
     history.catch_up(Seq::ZERO, gap).await.unwrap();
 }
+
+#[tokio::test]
+async fn who_missed_less_than_a_page_before_the_feed_was_started_costs_one_read_for_all() {
+    const HEAD: Seq = Seq(1_000);
+    let history = History::of(1_000).await;
+    history.feed.start(HEAD);
+    let gap = Gap {
+        floor: HEAD,
+        head: HEAD,
+    };
+    try_join_all((1..128).map(|missed| history.catch_up(Seq(HEAD.0 - missed), gap))).await.unwrap();
+    assert_eq!(history.reads.load(Ordering::Relaxed), 1);
+    // The room's first page is what is left: 1,000 messages are seven whole ones and 104 more.
+    history.catch_up(Seq::ZERO, gap).await.unwrap();
+    assert_eq!(history.reads.load(Ordering::Relaxed), 8);
+}
