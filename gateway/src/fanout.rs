@@ -70,7 +70,7 @@ pub struct Piece {
 pub enum Next<F> {
     /// To have this written, and to be asked again then.
     Write(Piece),
-    /// To be given what this ends with, and to be asked again then.
+    /// To be given what this ends with. It is asked meanwhile as ever.
     Fetch(BoxFuture<'static, F>),
     /// To be asked again when a topic has moved, or in a while.
     Wait,

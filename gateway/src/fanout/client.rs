@@ -21,8 +21,6 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 pub(super) enum Phase {
     /// Following.
     Open,
-    /// Following, and waiting for what its source wanted to have fetched.
-    Fetching,
     /// The last piece is being written; the end of the body is to follow.
     Ending,
     /// The end of the body is being written.

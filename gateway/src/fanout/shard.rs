@@ -139,7 +139,6 @@ impl<S: Source> Shard<S> {
             // It may have left, and another one may have its key.
             let waiting = self.clients.get_mut(key).filter(|found| found.number == client);
             if let Some(waiting) = waiting {
-                waiting.phase = Phase::Open;
                 waiting.source.take(what, now);
                 self.serve(key, now);
             }
@@ -199,7 +198,6 @@ impl<S: Source> Shard<S> {
                         client.put(piece);
                     }
                     Next::Fetch(fetch) => {
-                        client.phase = Phase::Fetching;
                         let (inbox, client) = (Arc::clone(&self.inbox), client.number);
                         self.runtime.spawn(async move {
                             let what = fetch.await;
@@ -220,7 +218,7 @@ impl<S: Source> Shard<S> {
                     }
                     return;
                 }
-                Phase::Fetching | Phase::Closing(_) => return,
+                Phase::Closing(_) => return,
             }
         }
         if let Some(client) = self.clients.get_mut(key)

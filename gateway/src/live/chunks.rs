@@ -49,10 +49,10 @@ impl Sender {
                     self.ended = true;
                     return Some(piece.into_bytes());
                 }
-                Next::Fetch(fetch) => {
-                    let fetched = fetch.await;
-                    self.stream.take(fetched, std::time::Instant::now());
-                }
+                Next::Fetch(fetch) => tokio::select! {
+                    fetched = fetch => self.stream.take(fetched, std::time::Instant::now()),
+                    _ = self.stream.connection.ended() => {}
+                },
                 Next::Wait => self.wait().await,
             }
         }

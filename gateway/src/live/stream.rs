@@ -66,6 +66,8 @@ pub struct LiveStream {
     framing: Framing,
     /// The last message sent, or the position the stream began at.
     cursor: Seq,
+    /// History is being read.
+    is_fetching: bool,
     /// Read from history, and to be sent next.
     history: History,
     /// History could not be read: not again before.
@@ -105,6 +107,7 @@ impl LiveStream {
             heartbeat: settings.heartbeat,
             framing,
             cursor,
+            is_fetching: false,
             history: None,
             not_before: None,
             messages_left: bounds.messages,
@@ -153,7 +156,9 @@ impl LiveStream {
         self.connection.must_end().or_else(|| (now >= self.end.at).then_some(self.end.reason))
     }
 
-    fn fetch(&self, gap: Gap, limit: u32) -> Next<History> {
+    fn fetch(&mut self, gap: Gap, limit: u32) -> Next<History> {
+        self.is_fetching = true;
+        self.not_before = None;
         let (hub, feed) = (self.hub.clone(), self.feed.clone());
         let (from, form) = ((self.cursor, gap), (limit, self.framing));
         // What fails is logged where it is read.
@@ -207,14 +212,14 @@ impl Source for LiveStream {
         if let Some(reason) = self.must_end(now) {
             return self.bye(reason);
         }
+        // Whoever was shut out while it was read gets none of it.
         if let Some((piece, last)) = self.history.take() {
             return self.sent(piece, last, now);
         }
         let limit = self.messages_left.unwrap_or(CHUNK).min(CHUNK);
         match self.feed.read_after(self.cursor, limit as usize, self.framing) {
             Read::Frames(piece, last) => return self.sent(piece, last, now),
-            Read::Behind(gap) if self.not_before.is_none_or(|time| now >= time) => {
-                self.not_before = None;
+            Read::Behind(gap) if !self.is_fetching && self.not_before.is_none_or(|time| now >= time) => {
                 return self.fetch(gap, limit);
             }
             Read::Behind(_) | Read::UpToDate => {}
@@ -226,6 +231,7 @@ impl Source for LiveStream {
     }
 
     fn take(&mut self, fetched: History, now: Instant) {
+        self.is_fetching = false;
         if fetched.is_none() {
             self.not_before = Some(now + RETRY_PAUSE);
         }

@@ -72,6 +72,7 @@ impl Room {
 /// Follows some rooms; with more than one, each piece begins with the client's position in all of them.
 pub(super) struct Reader {
     rooms: Vec<(Arc<Room>, usize)>,
+    is_fetching: bool,
     history: Option<(usize, Vec<Bytes>)>,
 }
 
@@ -107,7 +108,11 @@ impl Source for Reader {
         for number in 0..self.rooms.len() {
             let (room, place) = self.rooms[number].clone();
             let new = room.said()[place..].to_vec();
+            if new.len() > KEPT && self.is_fetching {
+                return Next::Wait;
+            }
             if new.len() > KEPT {
+                self.is_fetching = true;
                 room.reads_of_history.fetch_add(1, Ordering::SeqCst);
                 return Next::Fetch(async move { (number, new[..PAGE].to_vec()) }.boxed());
             }
@@ -122,6 +127,7 @@ impl Source for Reader {
     }
 
     fn take(&mut self, fetched: Self::Fetched, _now: Instant) {
+        self.is_fetching = false;
         self.history = Some(fetched);
     }
 }
@@ -170,6 +176,7 @@ impl Scene {
         self.places.fetch_add(1, Ordering::SeqCst);
         let reader = Reader {
             rooms: rooms.iter().map(|room| (Arc::clone(room), 0)).collect(),
+            is_fetching: false,
             history: None,
         };
         self.fanout.hand_over(served, Place(Arc::clone(&self.places)), reader);
