@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::evidence::Outcome;
 use crate::field::Field;
 use crate::report::percentiles;
-use crate::{Failure, Result};
+use crate::{Failure, Gateway, Result};
 
 /// Time in which posts and memory are measured without, and then with, stopped readers.
 const MEASURED: Duration = Duration::from_secs(15);
@@ -19,6 +19,8 @@ const FILLING: Duration = Duration::from_secs(3);
 /// How much longer posts of others may take, and how far two measurements of the same thing lie apart anyway.
 const MAY_SUFFER: f64 = 1.1;
 const MEASURING: Duration = Duration::from_millis(5);
+/// How long reading a room from its beginning may take.
+const READ_WITHIN: Duration = Duration::from_secs(20);
 /// What the kernel holds for a stopped reader, in bytes.
 const SMALL_BUFFER: u32 = 4_096;
 /// Memory a gateway may hold for a client that does not read, in KiB.
@@ -33,6 +35,10 @@ pub(super) async fn stopped_readers(field: &mut Field, count: usize) -> Result<(
     let before = measure(field).await?;
     // What grows anyway, such as the last messages of each room, grows in the second half too.
     let grown: Vec<u64> = growth(&weights(field), &empty);
+    // So does what is kept for all who come back: pages of history are there before the first one stops.
+    for number in 0..count {
+        read_everything(field, number).await?;
+    }
     let weights_before = weights(field);
     let mut stopped = Vec::new();
     for number in 0..count {
@@ -64,18 +70,38 @@ pub(super) async fn stopped_readers(field: &mut Field, count: usize) -> Result<(
     Ok(())
 }
 
-/// Opens a stream from the beginning of a room at one gateway after the other, and leaves it at that.
-async fn stop_reading(field: &Field, number: usize) -> Result<TcpStream> {
+/// The room of a reader, and the cursor from which it asks for everything.
+async fn beginning(field: &Field, number: usize) -> Result<(String, String)> {
     let rooms = field.traffic.rooms();
-    let room = &rooms[number % rooms.len()];
-    let gateway = &field.stack.gateways[number % field.stack.gateways.len()];
-    let reader = field.traffic.reader();
-    let ready = reader.stream(room).open().await?.ready().id.clone();
+    let room = rooms[number % rooms.len()].clone();
+    let ready = field.traffic.reader().stream(&room).open().await?.ready().id.clone();
     let (epoch, _) = ready.rsplit_once('-').ok_or_else(|| Failure::new(format!("no cursor: {ready}")))?;
+    let cursor = format!("{epoch}-0");
+    Ok((room, cursor))
+}
+
+/// The gateway of a reader: one after the other.
+fn gateway_of(field: &Field, number: usize) -> &Gateway {
+    &field.stack.gateways[number % field.stack.gateways.len()]
+}
+
+/// Reads a room from its beginning to where it was when the stream began.
+async fn read_everything(field: &Field, number: usize) -> Result<()> {
+    let (room, cursor) = beginning(field, number).await?;
+    let reader = field.traffic.reader().moved_to(&gateway_of(field, number).url())?;
+    let mut stream = reader.stream(&room).after(&cursor).open().await?;
+    let missed = stream.ready().json()?["missed"].as_u64().unwrap_or_default();
+    stream.messages(usize::try_from(missed)?, READ_WITHIN).await.map(drop)
+}
+
+/// Opens a stream from the beginning of a room, and leaves it at that.
+async fn stop_reading(field: &Field, number: usize) -> Result<TcpStream> {
+    let (room, cursor) = beginning(field, number).await?;
+    let gateway = gateway_of(field, number);
     let head = format!(
         "GET /chat/{room}/message HTTP/1.1\r\nHost: rig\r\nAuthorization: {}\r\nAccept: text/event-stream\r\n\
-         Last-Event-ID: {epoch}-0\r\n\r\n",
-        reader.token()
+         Last-Event-ID: {cursor}\r\n\r\n",
+        field.traffic.reader().token()
     );
     let socket = TcpSocket::new_v4()?;
     // So that it is the gateway that notices, and not the kernel that holds it all.
