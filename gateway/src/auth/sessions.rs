@@ -65,7 +65,7 @@ impl Sessions {
 
     /// The caller who presents `token`.
     pub async fn authenticate(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, NotAuthenticated> {
-        let caller = self.check(self.tokens.verify(token)?).await?;
+        let caller = self.check(self.tokens.verify(token, now)?).await?;
         if caller.session.expires_on <= now {
             return Err(Refused::Expired.into());
         }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use shared::domain::{SessionId, Timestamp};
 use uuid::Uuid;
 
@@ -24,6 +26,9 @@ const TOKEN_TYPE: &str = "at+jwt";
 
 /// Difference of clocks between gateways that is forgiven, in seconds.
 const LEEWAY_S: u64 = 5;
+
+/// Tokens whose verification is remembered, the least used ones leaving first: some 15 MB.
+const REMEMBERED: u64 = 100_000;
 
 /// The claims of a token, all of them required.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,12 +54,25 @@ pub enum Refused {
     Invalid,
 }
 
+/// What a verified token says.
+#[derive(Debug, Clone, Copy)]
+struct Verified {
+    session: SessionId,
+    /// In seconds since 1970.
+    expires_on: i64,
+}
+
 /// Issues and verifies tokens.
+///
+/// A client sends the same token with every request, and looking it up costs a tenth of verifying it: so what was found is
+/// remembered, under the token's SHA-256. Only a token that was verified gets there, a token that differs in one character has
+/// another digest, and all that can change of what was found, whether its time is over, is looked at each time.
 pub struct Tokens {
     signing: (Header, EncodingKey),
     verifying: HashMap<String, DecodingKey>,
     validation: Validation,
     ttl: Duration,
+    verified: Cache<[u8; 32], Verified>,
 }
 
 impl Tokens {
@@ -76,6 +94,7 @@ impl Tokens {
             verifying: keys.iter().map(|key| (key_id(key), DecodingKey::from_secret(key))).collect(),
             validation,
             ttl,
+            verified: Cache::new(REMEMBERED),
         }
     }
 
@@ -86,7 +105,6 @@ impl Tokens {
     }
 
     /// A token for `session` of the user with this public id.
-    ///
     #[must_use]
     pub fn issue(&self, session: SessionId, public_id: &str, now: Timestamp) -> String {
         let claims = Claims {
@@ -104,10 +122,24 @@ impl Tokens {
     }
 
     /// The session a token was issued for. Whether it still stands is the session store's to say.
-    pub fn verify(&self, token: &str) -> Result<SessionId, Refused> {
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<SessionId, Refused> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::Invalid);
         }
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        if let Some(known) = self.verified.get(&digest) {
+            return if known.expires_on + LEEWAY_S.cast_signed() < now.seconds() {
+                Err(Refused::Expired)
+            } else {
+                Ok(known.session)
+            };
+        }
+        let verified = self.verify_anew(token)?;
+        self.verified.insert(digest, verified);
+        Ok(verified.session)
+    }
+
+    fn verify_anew(&self, token: &str) -> Result<Verified, Refused> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Invalid)?;
         if header.typ.as_deref() != Some(TOKEN_TYPE) {
             return Err(Refused::Invalid);
@@ -115,7 +147,10 @@ impl Tokens {
         let key = header.kid.as_ref().and_then(|kid| self.verifying.get(kid)).ok_or(Refused::Invalid)?;
         let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.validation);
         match decoded {
-            Ok(token) => Ok(SessionId(token.claims.sid)),
+            Ok(token) => Ok(Verified {
+                session: SessionId(token.claims.sid),
+                expires_on: token.claims.exp,
+            }),
             Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => Err(Refused::Expired),
             Err(_) => Err(Refused::Invalid),
         }
@@ -142,15 +177,34 @@ mod tests {
         let tokens = Tokens::new(&[key(1)], DAY);
         let session = SessionId(Uuid::new_v4());
         let token = tokens.issue(session, "test1", Timestamp::now());
-        assert_eq!(tokens.verify(&token), Ok(session));
+        for _ in 0..2 {
+            assert_eq!(tokens.verify(&token, Timestamp::now()), Ok(session));
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_seen_before_expires_all_the_same_and_vouches_for_no_other() {
+        let (tokens, now) = (Tokens::new(&[key(1)], DAY), Timestamp::now());
+        let token = tokens.issue(SessionId(Uuid::new_v4()), "test1", now);
+        assert!(tokens.verify(&token, now).is_ok());
+        let after = |extra: Duration| tokens.verify(&token, now.plus(DAY + extra));
+        assert!(after(Duration::from_secs(LEEWAY_S)).is_ok());
+        assert_eq!(after(Duration::from_secs(LEEWAY_S + 1)), Err(Refused::Expired));
+        // The same claims with a signature that is cut short, or of another token.
+        let other = tokens.issue(SessionId(Uuid::new_v4()), "test2", now);
+        let (claims, signature) = (token.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
+        for forged in [&token[..token.len() - 1], &format!("{claims}.{signature}")] {
+            assert_eq!(tokens.verify(forged, now), Err(Refused::Invalid));
+        }
     }
 
     #[test]
     fn keys_can_be_rotated_without_logging_anybody_out() {
         let session = SessionId(Uuid::new_v4());
         let old = Tokens::new(&[key(1)], DAY).issue(session, "test1", Timestamp::now());
-        assert_eq!(Tokens::new(&[key(2), key(1)], DAY).verify(&old), Ok(session));
-        assert_eq!(Tokens::new(&[key(2)], DAY).verify(&old), Err(Refused::Invalid));
+        let now = Timestamp::now();
+        assert_eq!(Tokens::new(&[key(2), key(1)], DAY).verify(&old, now), Ok(session));
+        assert_eq!(Tokens::new(&[key(2)], DAY).verify(&old, now), Err(Refused::Invalid));
     }
 
     #[test]
@@ -158,12 +212,12 @@ mod tests {
         let tokens = Tokens::new(&[key(1)], DAY);
         let long_ago = Timestamp(Timestamp::now().0 - 2 * 86_400_000);
         let token = tokens.issue(SessionId(Uuid::new_v4()), "test1", long_ago);
-        assert_eq!(tokens.verify(&token), Err(Refused::Expired));
+        assert_eq!(tokens.verify(&token, Timestamp::now()), Err(Refused::Expired));
         let later = Timestamp(Timestamp::now().0 + 60_000);
         let token = tokens.issue(SessionId(Uuid::new_v4()), "test1", later);
-        assert_eq!(tokens.verify(&token), Err(Refused::Invalid));
+        assert_eq!(tokens.verify(&token, Timestamp::now()), Err(Refused::Invalid));
         for garbage in ["", "x", "a.b.c", &"x".repeat(5_000)] {
-            assert_eq!(tokens.verify(garbage), Err(Refused::Invalid));
+            assert_eq!(tokens.verify(garbage, Timestamp::now()), Err(Refused::Invalid));
         }
     }
 }
