@@ -10,6 +10,7 @@ pub mod optional;
 pub mod rooms;
 pub mod service;
 pub mod sessions;
+mod slashes;
 pub mod stream;
 mod text;
 pub mod users;
@@ -19,10 +20,11 @@ use std::sync::Arc;
 use poem::EndpointExt as _;
 use poem::endpoint::BoxEndpoint;
 use poem::http::{Method, header};
-use poem::middleware::{Cors, NormalizePath, TrailingSlash};
+use poem::middleware::Cors;
 use poem_openapi::{OpenApiService, Tags};
 
 use self::edge::Edge;
+use self::slashes::Slashes;
 use crate::app::App;
 use crate::docs::Docs;
 
@@ -88,7 +90,7 @@ pub fn document() -> String {
 pub fn endpoint(app: &Arc<App>) -> BoxEndpoint<'static> {
     let document = document();
     let routes = Docs::in_front_of(service(), &document).data(Arc::clone(app));
-    let routes = routes.with(NormalizePath::new(TrailingSlash::Trim));
+    let routes = Slashes::around(routes);
     let origins = &app.config.cors_origins;
     if origins.is_empty() {
         // Without a list poem would let every origin in.

@@ -5,11 +5,10 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures_util::FutureExt as _;
-use poem::error::ReadBodyError;
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use poem::{Endpoint, IntoResponse as _, Request, Response};
+use poem::{Body, Endpoint, IntoResponse as _, Request, Response};
 use poem_openapi::OperationId;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -150,11 +149,37 @@ async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
         request.headers_mut().insert(header::CONTENT_TYPE, json);
         return Ok(Bytes::new());
     }
-    match timeout(BODY_TIME, body.into_bytes_limit(MAX_BODY_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(ReadBodyError::PayloadTooLarge)) => Err(ApiError::PayloadTooLarge),
-        Ok(Err(_)) => Err(ApiError::InvalidBody("The body cannot be read.".to_owned())),
-        Err(_) => Err(ApiError::BodyTimeout),
+    timeout(BODY_TIME, collect(body)).await.unwrap_or(Err(ApiError::BodyTimeout))
+}
+
+/// The bytes of a body. Nearly every one comes in one piece, which is not copied.
+async fn collect(body: Body) -> Result<Bytes, ApiError> {
+    let mut pieces = body.into_bytes_stream();
+    let mut whole = next_piece(&mut pieces, 0).await?;
+    loop {
+        let piece = next_piece(&mut pieces, whole.len()).await?;
+        if piece.is_empty() {
+            return Ok(whole);
+        }
+        let mut longer = BytesMut::from(whole);
+        longer.extend_from_slice(&piece);
+        whole = longer.freeze();
+    }
+}
+
+/// The next piece that is not empty; an empty one at the end. With what came `before` it must not be too large.
+async fn next_piece(
+    pieces: &mut (impl Stream<Item = std::io::Result<Bytes>> + Unpin),
+    before: usize,
+) -> Result<Bytes, ApiError> {
+    loop {
+        match pieces.next().await {
+            None => return Ok(Bytes::new()),
+            Some(Ok(piece)) if piece.len() > MAX_BODY_BYTES - before => return Err(ApiError::PayloadTooLarge),
+            Some(Ok(piece)) if piece.is_empty() => {}
+            Some(Ok(piece)) => return Ok(piece),
+            Some(Err(_)) => return Err(ApiError::InvalidBody("The body cannot be read.".to_owned())),
+        }
     }
 }
 
