@@ -1,8 +1,8 @@
 //! Accepting a message: from here on it is never lost.
 //!
 //! A message is accepted when it is in its partition's stream in Redis, which is on disk by then. All requests share
-//! one connection, whose pipeline makes one write of what many of them append at the same time. Whether that is
-//! already the answer or the commit is waited for is decided by [`Ack`].
+//! one [`Link`], which makes one write of what many of them append at the same time. Whether that is already the
+//! answer or the commit is waited for is decided by [`Ack`].
 //!
 //! What may pile up here is bounded twice: requests under way by `POSTS_AT_ONCE`, messages that no worker has stored
 //! yet by `backlog`.

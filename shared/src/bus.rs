@@ -19,6 +19,7 @@ mod entry;
 mod event;
 mod findings;
 mod handle;
+mod lane;
 mod link;
 mod map;
 mod pool;

@@ -25,7 +25,8 @@ pub(super) fn read_all(raw: Vec<RawEntry>, partition: Partition, partitions: u16
 /// Reads one entry; `None` if its id is too far for a position.
 fn read((id, flat): RawEntry, partition: Partition, partitions: u16) -> Option<Entry> {
     let stream_id = near(&id)?;
-    let fields: Vec<Field> = flat.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+    let mut flat = flat.into_iter();
+    let fields: Vec<Field> = std::iter::from_fn(|| flat.next().zip(flat.next())).collect();
     let dead = |reason| Content::DeadLetter {
         reason,
         entry: form::encode(&fields),

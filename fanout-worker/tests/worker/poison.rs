@@ -42,7 +42,8 @@ async fn bad_entries_are_set_aside_and_only_they() {
     ];
     let stream = accept_stream(Partition::of(room, PARTITIONS));
     for (number, (field, value)) in (1..).zip(&poison) {
-        let good = shared::bus::encode_entry(&scene.message(room, "bad"));
+        let message = scene.message(room, "bad");
+        let good = shared::bus::encode_entry(&message);
         let mut command = redis::cmd("XADD");
         command.arg(&stream).arg("*");
         for (name, content) in &good {
@@ -156,7 +157,8 @@ async fn what_comes_through_another_partition_than_its_rooms_is_set_aside() {
     let worker = scene.worker(Writers::One).await;
     let Partition(home) = Partition::of(room, PARTITIONS);
     let elsewhere = accept_stream(Partition((home + 1) % PARTITIONS));
-    let fields = shared::bus::encode_entry(&scene.message(room, "misplaced"));
+    let message = scene.message(room, "misplaced");
+    let fields = shared::bus::encode_entry(&message);
     let _id: String = redis::AsyncCommands::xadd(&mut redis, elsewhere, "*", &fields).await.unwrap();
     wait_for_dead_letters(&scene, 1).await;
     scene.append(&mut redis, room, "*", "at home").await;

@@ -143,7 +143,8 @@ impl Scene {
     /// Appends a message under `id`, `*` for one of Redis's choice.
     pub(crate) async fn append(&self, redis: &mut MultiplexedConnection, room: RoomId, id: &str, text: &str) {
         let stream = accept_stream(Partition::of(room, PARTITIONS));
-        let fields = encode_entry(&self.message(room, text));
+        let message = self.message(room, text);
+        let fields = encode_entry(&message);
         let _id: String = redis.xadd(stream, id, &fields).await.unwrap();
     }
 

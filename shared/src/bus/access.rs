@@ -73,7 +73,7 @@ impl Access {
     pub(super) fn client(&self, node: &Node) -> RedisResult<Client> {
         let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(Duration::from_secs(1)).with_retries(3);
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(SILENCE * 2);
-        let (host, port) = (node.host.clone(), node.port);
+        let (host, port) = (node.host.to_string(), node.port);
         let address = if self.tls {
             ConnectionAddr::TcpTls {
                 host,

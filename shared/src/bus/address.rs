@@ -10,6 +10,7 @@
 //! schemes, so it is taken apart here. No error repeats a part of the URL: any of it could be the password.
 
 use std::fmt;
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
@@ -24,8 +25,8 @@ const SENTINEL_PORT: u16 = 26379;
 /// One server: a host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node {
-    /// Name or address.
-    pub host: String,
+    /// Name or address. Shared, since each command names its server.
+    pub host: Arc<str>,
     /// TCP port.
     pub port: u16,
 }
@@ -150,7 +151,7 @@ fn node(raw: &str, default_port: u16) -> Result<Node, InvalidAddress> {
         return Err(InvalidAddress::Host);
     }
     Ok(Node {
-        host: host.to_owned(),
+        host: host.into(),
         port,
     })
 }
@@ -175,7 +176,7 @@ mod tests {
 
     fn node(host: &str, port: u16) -> Node {
         Node {
-            host: host.to_owned(),
+            host: host.into(),
             port,
         }
     }

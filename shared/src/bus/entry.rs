@@ -2,6 +2,8 @@
 //!
 //! What is read back is not trusted: anybody with access to Redis could have written it.
 
+use std::borrow::Cow;
+
 use uuid::Uuid;
 
 use crate::domain::{Accepted, GatewayId, Invalid, MessageId, MessageText, RoomId, Timestamp, UserId, Username};
@@ -22,16 +24,17 @@ pub enum InvalidEntry {
 
 /// The fields of `message`, in the order in which they are appended.
 #[must_use]
-pub fn encode_entry(message: &Accepted) -> Vec<(&'static str, String)> {
-    let mut fields = vec![
-        ("id", message.id.to_string()),
-        ("room", message.room.0.to_string()),
-        ("sender", message.sender.0.to_string()),
-        ("username", message.username.clone()),
-        ("at", message.created_on.0.to_string()),
-        ("text", message.text.as_str().to_owned()),
-    ];
-    fields.extend(message.reply_to.map(|gateway| ("reply_to", gateway.to_string())));
+pub fn encode_entry(message: &Accepted) -> Vec<(&'static str, Cow<'_, str>)> {
+    let mut fields = Vec::with_capacity(7);
+    fields.extend([
+        ("id", message.id.to_string().into()),
+        ("room", message.room.0.to_string().into()),
+        ("sender", message.sender.0.to_string().into()),
+        ("username", message.username.as_str().into()),
+        ("at", message.created_on.0.to_string().into()),
+        ("text", message.text.as_str().into()),
+    ]);
+    fields.extend(message.reply_to.map(|gateway| ("reply_to", gateway.to_string().into())));
     fields
 }
 
@@ -71,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    fn raw(fields: &[(&'static str, String)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn raw(fields: &[(&'static str, Cow<'_, str>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
         fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
     }
 
@@ -98,9 +101,9 @@ mod tests {
 
     #[test]
     fn a_broken_field_is_named() {
-        let fields = raw(&[("text", "hi".to_owned()), ("id", "7".to_owned())]);
+        let fields = raw(&[("text", "hi".into()), ("id", "7".into())]);
         assert_eq!(decode_entry(&fields).unwrap_err().to_string(), "field 'id' is not valid");
-        let fields = raw(&[("text", "a\0b".to_owned())]);
+        let fields = raw(&[("text", "a\0b".into())]);
         assert!(matches!(decode_entry(&fields), Err(InvalidEntry::Invalid(_))));
     }
 }

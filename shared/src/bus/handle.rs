@@ -161,7 +161,7 @@ fn read(args: &RedisArgs) -> Result<(Address, Option<Vec<u8>>), InvalidRedis> {
     let access = Access::new(&address, Some(authorities.clone()));
     let usable = access
         .client(&Node {
-            host: "localhost".to_owned(),
+            host: "localhost".into(),
             port: 1,
         })
         .is_ok();

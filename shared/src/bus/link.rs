@@ -1,7 +1,7 @@
 //! A connection that many tasks share, whatever the topology.
 //!
-//! It keeps one self-healing connection per server and sends each command to the one that serves its key now. A command
-//! is sent again only when the server itself said that it did not run it. When a reply is lost, nobody knows, and the
+//! It keeps one self-healing connection per server, a [`Lane`], and sends each command to the one that serves its key now. A
+//! command is sent again only when the server itself said that it did not run it. When a reply is lost, nobody knows, and the
 //! caller is told so: were a message appended a second time behind our back, it could come after one that its sender
 //! posted later.
 
@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use redis::aio::{ConnectionLike, ConnectionManager};
+use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
 use tokio::time::{Instant, sleep};
 
 use super::COMMAND_TIMEOUT;
 use super::address::Node;
+use super::lane::Lane;
 use super::map::Map;
 use super::refusal::{is_passing, named_node};
 use super::slots::{key_of, slot_of};
@@ -34,7 +35,7 @@ pub struct Link {
     map: Arc<Map>,
     /// Set once the servers were found to keep what they accept.
     approved: Arc<AtomicBool>,
-    connections: Arc<Mutex<HashMap<Node, ConnectionManager>>>,
+    lanes: Arc<Mutex<HashMap<Node, Lane>>>,
 }
 
 impl Link {
@@ -42,7 +43,7 @@ impl Link {
         Self {
             map,
             approved,
-            connections: Arc::default(),
+            lanes: Arc::default(),
         }
     }
 
@@ -81,8 +82,7 @@ impl Link {
     }
 
     async fn send(&self, node: &Node, command: &Cmd) -> RedisResult<Value> {
-        let mut connection = self.connection(node)?;
-        let outcome = connection.req_packed_command(command).await;
+        let outcome = self.lane(node)?.run(command.clone()).await;
         self.forget_unusable(node, outcome.as_ref().err());
         outcome?.extract_error()
     }
@@ -91,7 +91,7 @@ impl Link {
     async fn run_while_importing(&self, node: &Node, command: &Cmd) -> RedisResult<Value> {
         let mut both = redis::pipe();
         both.cmd("ASKING").add_command(command.clone());
-        let values = self.connection(node)?.req_packed_commands(&both, 0, 2).await?;
+        let values = self.lane(node)?.connection.req_packed_commands(&both, 0, 2).await?;
         values.into_iter().next_back().unwrap_or(Value::Nil).extract_error()
     }
 
@@ -123,7 +123,7 @@ impl Link {
                 part.add_command(commands[*place].clone());
             }
             let node = self.map.node_of(*slot)?;
-            let outcome = self.connection(&node)?.req_packed_commands(&part, 0, places.len()).await;
+            let outcome = self.lane(&node)?.connection.req_packed_commands(&part, 0, places.len()).await;
             self.forget_unusable(&node, outcome.as_ref().err());
             outcome
         });
@@ -147,22 +147,22 @@ impl Link {
     }
 
     /// The connection to `node`, made if there is none. Those to servers that have left are closed.
-    fn connection(&self, node: &Node) -> RedisResult<ConnectionManager> {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = connections.get(node) {
-            return Ok(connection.clone());
+    fn lane(&self, node: &Node) -> RedisResult<Lane> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(node) {
+            return Ok(lane.clone());
         }
         let nodes = self.map.nodes();
-        connections.retain(|node, _| nodes.contains(node));
-        let connection = self.map.access.shared(node)?;
-        connections.insert(node.clone(), connection.clone());
-        Ok(connection)
+        lanes.retain(|node, _| nodes.contains(node));
+        let lane = Lane::new(self.map.access.shared(node)?);
+        lanes.insert(node.clone(), lane.clone());
+        Ok(lane)
     }
 
     /// Gives a connection up that could not be set up, as with a wrong password: the driver repairs those only that break.
     fn forget_unusable(&self, node: &Node, error: Option<&RedisError>) {
         if error.is_some_and(|error| !error.is_io_error()) {
-            self.connections.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
+            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
         }
     }
 
@@ -196,7 +196,7 @@ impl ConnectionLike for Link {
         async move {
             self.check_approved()?;
             let node = self.map.node_of(ANY_SLOT)?;
-            let outcome = self.connection(&node)?.req_packed_commands(pipeline, offset, count).await;
+            let outcome = self.lane(&node)?.connection.req_packed_commands(pipeline, offset, count).await;
             self.forget_unusable(&node, outcome.as_ref().err());
             outcome.inspect_err(|error| self.map.learn(error))
         }

@@ -32,7 +32,7 @@ pub(super) fn named_node(error: &RedisError, kind: ServerErrorKind) -> Option<No
     // Without a host it means the one that was asked, which the next look at the slots finds.
     let host = Some(host).filter(|host| !host.is_empty() && *host != "?")?;
     Some(Node {
-        host: host.trim_matches(['[', ']']).to_owned(),
+        host: host.trim_matches(['[', ']']).into(),
         port: port.parse().ok()?,
     })
 }
@@ -97,7 +97,7 @@ mod tests {
     fn a_redirection_names_its_server() {
         let node = |host: &str, port| {
             Some(Node {
-                host: host.to_owned(),
+                host: host.into(),
                 port,
             })
         };

@@ -41,7 +41,12 @@ async fn ask(access: &Access, sentinel: &Node, name: &str) -> RedisResult<Node> 
     let master: Option<(String, u16)> =
         cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut connection?).await?;
     let unknown = (ErrorKind::MasterNameNotFoundBySentinel, "the sentinels know no master of this name");
-    master.map(|(host, port)| Node { host, port }).ok_or_else(|| unknown.into())
+    master
+        .map(|(host, port)| Node {
+            host: host.into(),
+            port,
+        })
+        .ok_or_else(|| unknown.into())
 }
 
 /// Fails unless the server takes writes.

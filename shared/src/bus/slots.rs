@@ -1,6 +1,7 @@
 //! The slots of a Redis Cluster: which one a key is in, and which master serves it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Arg, Cmd, ErrorKind, RedisResult, Value, cmd, from_redis_value};
@@ -32,16 +33,18 @@ pub(super) fn key_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
         Arg::Simple(word) => word,
         Arg::Cursor | _ => &[],
     });
-    let name = words.next().unwrap_or_default().to_ascii_uppercase();
-    match name.as_slice() {
-        b"INFO" | b"PUBLISH" | b"SCRIPT" => Ok(None),
-        b"EXISTS" | b"SET" | b"SPUBLISH" | b"XADD" | b"XLEN" | b"ZREM" => Ok(words.next()),
+    let name = words.next().unwrap_or_default();
+    let is_one_of = |names: &[&[u8]]| names.iter().any(|other| name.eq_ignore_ascii_case(other));
+    if is_one_of(&[b"XADD", b"XLEN", b"SET", b"SPUBLISH", b"EXISTS", b"ZREM"]) {
+        Ok(words.next())
+    } else if is_one_of(&[b"EVALSHA", b"EVAL"]) {
         // The script or its hash, and the number of keys, stand before them.
-        b"EVAL" | b"EVALSHA" => Ok(words.nth(2)),
-        _ => {
-            let name = String::from_utf8_lossy(&name).into_owned();
-            Err((ErrorKind::Client, "it is not known where this command has its key", name).into())
-        }
+        Ok(words.nth(2))
+    } else if is_one_of(&[b"INFO", b"PUBLISH", b"SCRIPT"]) {
+        Ok(None)
+    } else {
+        let name = String::from_utf8_lossy(name).into_owned();
+        Err((ErrorKind::Client, "it is not known where this command has its key", name).into())
     }
 }
 
@@ -85,7 +88,8 @@ fn read_range(range: Range, asked: &Node) -> Option<(u16, (u16, Node))> {
     let mut master = from_redis_value::<Vec<Value>>(parts.next()?).ok()?.into_iter();
     // A server that does not know its own name leaves it out: it is where it was asked.
     let host: Option<String> = from_redis_value(master.next()?).ok()?;
-    let host = host.filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| asked.host.clone());
+    let host = host.filter(|host| !host.is_empty() && host != "?");
+    let host = host.map_or_else(|| Arc::clone(&asked.host), Arc::from);
     let port: u16 = from_redis_value(master.next()?).ok()?;
     Some((first, (last, Node { host, port })))
 }
@@ -97,7 +101,7 @@ mod tests {
 
     fn node(host: &str) -> Node {
         Node {
-            host: host.to_owned(),
+            host: host.into(),
             port: 6379,
         }
     }
@@ -150,7 +154,7 @@ mod tests {
             (400, Some("a")),
             (500, None),
         ] {
-            assert_eq!(table.master_of(slot).map(|node| node.host.as_str()), master, "{slot}");
+            assert_eq!(table.master_of(slot).map(|node| &*node.host), master, "{slot}");
         }
         assert_eq!(table.masters(), [node("a"), node("b")]);
     }
