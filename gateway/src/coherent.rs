@@ -1,7 +1,7 @@
 //! Caches that stay true across gateways.
 //!
 //! What one gateway changes, it tells the others on the control channel, and they forget what they knew. What they are not
-//! told of they find out by themselves, and then forget everything: see [`crate::removals`].
+//! told of they find out by themselves: see [`crate::removals`].
 
 use std::hash::Hash;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};

@@ -2,13 +2,15 @@
 //!
 //! A gateway that revokes a session, takes a member out or deletes a room tells all gateways, and they act at once. It may
 //! fail to: it dies in between, or Redis is away, hangs, or loses the event. So every gateway also looks at a number in SQL
-//! that moves with each such change, and when it has moved, forgets what it knew and compares the open streams. That costs
-//! one row, whatever is open here; and since it does not depend on Redis, nothing else watches over the caches.
+//! that moves with each such change, and when it has moved, reads what has changed since and acts on that. SQL keeps the last
+//! thousand changes; a gateway that is further behind forgets all it knew and compares every open stream. To look costs one
+//! row, whatever is open here; and since it does not depend on Redis, nothing else watches over the caches.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::storage::StoreError;
+use shared::bus::ControlEvent;
+use shared::storage::{Removal, StoreError};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -50,7 +52,18 @@ impl App {
     /// Acts on what was removed if there is more than `known`, and returns the new number.
     async fn catch_up(&self, known: Option<i64>) -> Result<i64, StoreError> {
         let count = self.store.removals().await?;
-        if known != Some(count) {
+        if known == Some(count) {
+            return Ok(count);
+        }
+        let removed = match known {
+            Some(known) => self.store.removed(known, count).await?,
+            None => None,
+        };
+        if let Some(removed) = removed {
+            for removal in removed {
+                self.act_on(&event(removal));
+            }
+        } else {
             // In this order: a stream that the comparison does not find is opened after it, and looks into SQL then.
             self.sessions.forget_all();
             self.rooms.forget_all();
@@ -75,5 +88,14 @@ impl App {
             }
         }
         Ok(())
+    }
+}
+
+/// What the gateway that did it tells the others.
+fn event(removal: Removal) -> ControlEvent {
+    match removal {
+        Removal::Session { user, session } => ControlEvent::SessionRevoked { user, session },
+        Removal::Member { room, user } => ControlEvent::MemberRemoved { room, user },
+        Removal::Room { room, name } => ControlEvent::RoomDeleted { room, name },
     }
 }

@@ -19,6 +19,7 @@ mod history;
 mod log;
 mod open;
 mod postgres;
+mod removals;
 mod rooms;
 mod sqlite;
 
@@ -35,6 +36,7 @@ pub use error::StoreError;
 pub use history::{History, HistoryPage, KnownMessage, Window};
 pub use log::{AppendError, Appended, Claim, Content, Entry, Log, PartitionBatch};
 pub use open::{Installation, OpenError, Role, Writers};
+pub use removals::Removal;
 pub use rooms::{CreateRoomError, Room, Rooms};
 
 use crate::domain::Timestamp;
@@ -87,6 +89,10 @@ pub trait Backend: Accounts + Rooms + History + Log + DeadLetters + Debug + Send
     /// How many sessions were revoked, memberships ended and rooms deleted so far. It moves in the transaction that does
     /// it: whoever reads the same number twice knows that everybody who was in is still in.
     async fn removals(&self) -> Result<i64, StoreError>;
+
+    /// What was taken away from the removal behind number `after` to number `upto`, in this order; `None` if that is not
+    /// known any more, since only the last thousand are.
+    async fn removed(&self, after: i64, upto: i64) -> Result<Option<Vec<Removal>>, StoreError>;
 
     /// Answers if the database can be read.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -22,7 +22,7 @@ const PAGE_BYTES: usize = 1024 * 1024;
 const IN_USE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Every table, those that others refer to before them, with its rows as JSON objects.
-const TABLES: [(&str, &str); 10] = [
+const TABLES: [(&str, &str); 11] = [
     (
         "installation",
         "SELECT json_object('id', id, 'epoch', epoch, 'partitions', partitions) FROM installation",
@@ -49,6 +49,12 @@ const TABLES: [(&str, &str); 10] = [
         "SELECT json_object('room_id', room_id, 'user_id', user_id, 'joined_on', joined_on) FROM members",
     ),
     ("removals", "SELECT json_object('id', id, 'count', count) FROM removals"),
+    (
+        "removal_log",
+        "SELECT json_object('count', count, 'session_id', CASE WHEN session_id IS NULL THEN NULL ELSE lower(hex(session_id)) END,
+                            'user_id', user_id, 'room_id', room_id)
+         FROM removal_log",
+    ),
     (
         "messages",
         "SELECT json_object('position', position, 'room_id', room_id, 'seq', seq, 'id', lower(hex(id)),

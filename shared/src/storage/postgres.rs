@@ -23,7 +23,8 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::time::timeout;
 
-use super::{Backend, Installation, OpenError, StoreError, Writers, uninterrupted};
+use super::removals::read_removals;
+use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
 
 /// How long an answer may take, from the first statement of a call to its last. A server that cannot be reached does not
 /// say so: without this, a call would hang for as long as the network stack tries, a quarter of an hour.
@@ -52,6 +53,18 @@ impl Backend for Postgres {
         let count: Option<i64> =
             in_time(async { Ok::<_, StoreError>(query.fetch_optional(&self.pool).await?) }).await?;
         Ok(count.unwrap_or(0))
+    }
+
+    async fn removed(&self, after: i64, upto: i64) -> Result<Option<Vec<Removal>>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT l.session_id, l.user_id, l.room_id, r.name
+             FROM removal_log l LEFT JOIN rooms r ON r.id = l.room_id
+             WHERE l.count > $1 AND l.count <= $2 ORDER BY l.count",
+        )
+        .bind(after)
+        .bind(upto);
+        let rows = in_time(async { Ok::<_, StoreError>(query.fetch_all(&self.pool).await?) }).await?;
+        Ok(read_removals(rows, upto - after)?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -16,7 +16,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 
-use super::{Backend, Installation, OpenError, StoreError, Writers};
+use super::removals::read_removals;
+use super::{Backend, Installation, OpenError, Removal, StoreError, Writers};
 
 /// The open file.
 #[derive(Debug)]
@@ -41,6 +42,19 @@ impl Backend for Sqlite {
     async fn removals(&self) -> Result<i64, StoreError> {
         let count = sqlx::query_scalar("SELECT count FROM removals").fetch_optional(&self.read).await?;
         Ok(count.unwrap_or(0))
+    }
+
+    async fn removed(&self, after: i64, upto: i64) -> Result<Option<Vec<Removal>>, StoreError> {
+        let rows = sqlx::query_as(
+            "SELECT l.session_id, l.user_id, l.room_id, r.name
+             FROM removal_log l LEFT JOIN rooms r ON r.id = l.room_id
+             WHERE l.count > ? AND l.count <= ? ORDER BY l.count",
+        )
+        .bind(after)
+        .bind(upto)
+        .fetch_all(&self.read)
+        .await?;
+        Ok(read_removals(rows, upto - after)?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -91,7 +91,7 @@ async fn everything_is_copied_and_goes_on() {
             .unwrap();
     assert_eq!(tables.len(), told.len());
     for table in &tables {
-        let columns: Vec<String> = sqlx::query_scalar("SELECT CASE WHEN type = 'BLOB' THEN format('''%s'', lower(hex(%s))', name, name) ELSE format('''%s'', %s', name, name) END FROM pragma_table_info(?)")
+        let columns: Vec<String> = sqlx::query_scalar("SELECT CASE WHEN type = 'BLOB' THEN format('''%s'', CASE WHEN %s IS NULL THEN NULL ELSE lower(hex(%s)) END', name, name, name) ELSE format('''%s'', %s', name, name) END FROM pragma_table_info(?)")
             .bind(table)
             .fetch_all(&mut source)
             .await

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use shared::domain::SessionId;
+use shared::domain::{RoomName, SessionId};
+use shared::storage::Removal;
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
@@ -11,6 +12,8 @@ use crate::support::{BackEnd, Database, NOW, on_both_back_ends};
 on_both_back_ends![
     every_removal_is_counted_once_and_nothing_else_is,
     a_removal_that_is_rolled_back_is_not_counted,
+    what_was_removed_is_read_from_any_number_on,
+    of_too_many_removals_nothing_is_told,
 ];
 
 async fn every_removal_is_counted_once_and_nothing_else_is(db: Database) {
@@ -37,6 +40,43 @@ async fn every_removal_is_counted_once_and_nothing_else_is(db: Database) {
         db.store.delete_room(room, NOW).await.unwrap();
         assert_eq!(count().await, 3);
     }
+}
+
+async fn what_was_removed_is_read_from_any_number_on(db: Database) {
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
+    let session = SessionId(Uuid::from_u128(1));
+    db.store.create_session(session, ann.id, NOW.plus(Duration::from_secs(1)), NOW).await.unwrap();
+    let room = db.room("lobby", &ann).await.id;
+    db.store.join_public(room, bob.id, NOW).await.unwrap();
+    db.store.revoke_session(session, NOW).await.unwrap();
+    db.store.leave(room, bob.id).await.unwrap();
+    db.store.delete_room(room, NOW).await.unwrap();
+    let all = [
+        Removal::Session { user: ann.id, session },
+        Removal::Member { room, user: bob.id },
+        Removal::Room {
+            room,
+            name: RoomName::parse("lobby").unwrap(),
+        },
+    ];
+    let removed = async |after, upto| db.store.removed(after, upto).await.unwrap();
+    assert_eq!(removed(0, 3).await.unwrap(), all);
+    assert_eq!(removed(1, 2).await.unwrap(), all[1..2]);
+    assert_eq!(removed(3, 3).await.unwrap(), []);
+    // A number that this database never had, as before it was restored.
+    assert_eq!(removed(7, 3).await, None);
+    assert_eq!(removed(0, 4).await, None);
+}
+
+async fn of_too_many_removals_nothing_is_told(db: Database) {
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    for _ in 0..1_001 {
+        db.store.leave(room, ann.id).await.unwrap();
+        db.store.join_public(room, ann.id, NOW).await.unwrap();
+    }
+    assert_eq!(db.store.removed(0, 1_001).await.unwrap(), None);
+    assert_eq!(db.store.removed(1, 1_001).await.unwrap().map(|removed| removed.len()), Some(1_000));
 }
 
 async fn a_removal_that_is_rolled_back_is_not_counted(db: Database) {

@@ -1,0 +1,61 @@
+//! What was taken away from somebody, as gateways look it up.
+
+use uuid::Uuid;
+
+use crate::domain::{RoomId, RoomName, SessionId, UserId};
+
+/// Something that somebody may no longer do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// A session was revoked.
+    Session {
+        /// Whose it was.
+        user: UserId,
+        /// Which one.
+        session: SessionId,
+    },
+    /// A user is no longer in a room.
+    Member {
+        /// The room.
+        room: RoomId,
+        /// The user.
+        user: UserId,
+    },
+    /// A room was deleted.
+    Room {
+        /// The room.
+        room: RoomId,
+        /// What it was called.
+        name: RoomName,
+    },
+}
+
+/// A row of `removal_log`: session, user and room, with the room's name.
+pub(super) type RemovalRow = (Option<Uuid>, Option<i64>, Option<i64>, Option<String>);
+
+/// Reads the rows of as many removals as are `expected`; `None` if some are not there any more.
+pub(super) fn read_removals(rows: Vec<RemovalRow>, expected: i64) -> Result<Option<Vec<Removal>>, sqlx::Error> {
+    if i64::try_from(rows.len()) != Ok(expected) {
+        return Ok(None);
+    }
+    rows.into_iter().map(read).collect::<Result<_, _>>().map(Some)
+}
+
+fn read(row: RemovalRow) -> Result<Removal, sqlx::Error> {
+    let read = match row {
+        (Some(session), Some(user), None, _) => Some(Removal::Session {
+            user: UserId(user),
+            session: SessionId(session),
+        }),
+        (None, Some(user), Some(room), _) => Some(Removal::Member {
+            room: RoomId(room),
+            user: UserId(user),
+        }),
+        (None, None, Some(room), Some(name)) => RoomName::parse(&name).ok().map(|name| Removal::Room {
+            room: RoomId(room),
+            name,
+        }),
+        _ => None,
+    };
+    read.ok_or_else(|| sqlx::Error::Decode("a removal of no known kind".into()))
+}
