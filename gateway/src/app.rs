@@ -17,6 +17,7 @@ use crate::auth::tokens::Tokens;
 use crate::config::Config;
 use crate::control;
 use crate::fanout::Fanout;
+use crate::history::Histories;
 use crate::limits::Limits;
 use crate::live::{Connections, Hub, LiveStream, Places, Subscriber};
 use crate::rooms::Rooms;
@@ -44,6 +45,8 @@ pub struct App {
     pub passwords: Passwords,
     /// Rooms as callers see them.
     pub rooms: Rooms,
+    /// What was said in them.
+    pub histories: Histories,
     /// How often something may be done.
     pub limits: Limits,
     /// The way into the accept log.
@@ -87,6 +90,7 @@ impl App {
             sessions: Sessions::new(tokens, store.clone()),
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
             rooms: Rooms::new(store.clone()),
+            histories: Histories::new(store.clone()),
             limits: Limits::new(&config.limits, counting.clone()),
             acceptor: Acceptor::new(hot, store.clone(), installation, config.ack),
             hub: Hub::new(store.clone(), installation, subscriber),

@@ -3,6 +3,7 @@
 //! - [`api`] spells the product in HTTP; [`docs`] shows it to people.
 //! - [`auth`] says who is calling, [`rooms`] what they may see, [`limits`] how often.
 //! - [`accept`] takes messages; from there on they are never lost. The gateway itself stores no message.
+//! - [`history`] reads what is stored, once for many.
 //! - [`live`] sends stored messages to whoever follows a room; [`message`] is the object they become.
 //! - [`control`], [`removals`] and [`coherent`] keep what gateways remember true across all of them.
 //! - [`server`] is the accept loop around it all.
@@ -20,6 +21,7 @@ mod digest;
 pub mod docs;
 pub mod ears;
 pub mod fanout;
+pub mod history;
 pub mod limits;
 pub mod live;
 pub mod message;

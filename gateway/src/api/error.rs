@@ -17,6 +17,7 @@ use crate::app::ChangeError;
 use crate::auth::passwords::HashError;
 use crate::auth::sessions::NotAuthenticated;
 use crate::auth::tokens::Refused;
+use crate::history::ReadError;
 use crate::limits::Limited;
 use crate::live::{NoPlace, OpenError};
 
@@ -236,6 +237,16 @@ impl From<StoreError> for ApiError {
     fn from(cause: StoreError) -> Self {
         error!(error = %cause, "{cause}");
         Self::Unavailable
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(cause: ReadError) -> Self {
+        error!(error = %cause, "{cause}");
+        match cause {
+            ReadError::Store(_) => Self::Unavailable,
+            ReadError::Panicked => Self::Internal,
+        }
     }
 }
 

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use poem::web::Data;
+use poem::{IntoResponse, Response};
 use poem_openapi::param::{Header, Path, Query};
-use poem_openapi::payload::Json;
+use poem_openapi::payload::{Json, Payload};
+use poem_openapi::registry::{MetaSchemaRef, Registry};
+use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::domain::{IdempotencyKey, Invalid, MessageId, MessageText, Seq, StreamCursor, Timestamp};
-use shared::storage::{HistoryPage, Room, Window};
+use shared::storage::{Room, Window};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -45,13 +49,34 @@ pub enum Posted {
     ),
 }
 
+/// An array of message objects that is encoded already: what many read is encoded once.
+pub struct MessagePage(Bytes);
+
+impl Payload for MessagePage {
+    const CONTENT_TYPE: &'static str = Json::<Vec<Message>>::CONTENT_TYPE;
+
+    fn schema_ref() -> MetaSchemaRef {
+        Vec::<Message>::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        Vec::<Message>::register(registry);
+    }
+}
+
+impl IntoResponse for MessagePage {
+    fn into_response(self) -> Response {
+        Response::builder().content_type(Self::CONTENT_TYPE).body(self.0)
+    }
+}
+
 /// Answers to reading history.
 #[derive(ApiResponse)]
 pub enum History {
     /// Messages, newest first.
     #[oai(status = 200)]
     Page(
-        Json<Vec<Message>>,
+        MessagePage,
         /// Position at which the answer was read: a stream opened with it goes on exactly from here.
         #[oai(header = "Last-Event-ID")]
         String,
@@ -136,16 +161,15 @@ impl MessagesApi {
         let not_found = || ApiError::RoomNotFound(shown(&room.0));
         let room = visible(&app, &room.0, user).await?;
         // None if the room was deleted or closed to this user since it was looked up.
-        let page = app.store.history(room.id, user, window, limit).await?.ok_or_else(not_found)?;
+        let (head, page) = app.histories.read(&room, user, window, limit).await?.ok_or_else(not_found)?;
         let position = StreamCursor {
             epoch: room.epoch(app.installation.epoch),
-            seq: page.head,
+            seq: head,
         };
-        let first = page.messages.first().map(|message| message.seq.0);
-        let last = page.messages.last().map(|message| message.seq.0);
-        let link = next_page(&room, &page, window, limit);
-        let messages = page.messages.iter().rev().map(|message| Message::of(&room.name, message)).collect();
-        Ok(History::Page(Json(messages), position.to_string(), first, last, link))
+        let (first, last) = page.seqs.unzip();
+        let link = page.seqs.and_then(|seqs| next_page(&room, seqs, head, window, limit));
+        let messages = MessagePage(page.json.clone());
+        Ok(History::Page(messages, position.to_string(), first.map(|seq| seq.0), last.map(|seq| seq.0), link))
     }
 }
 
@@ -162,11 +186,10 @@ fn window(before: Option<i64>, after: Option<i64>) -> Result<Window, Invalid> {
     })
 }
 
-/// The header `Link` to what follows a page in its direction, if there is more.
-fn next_page(room: &Room, page: &HistoryPage, window: Window, limit: u32) -> Option<String> {
-    let (first, last) = (page.messages.first()?.seq, page.messages.last()?.seq);
+/// The header `Link` to what follows a page from `first` to `last` in its direction, if there is more.
+fn next_page(room: &Room, (first, last): (Seq, Seq), head: Seq, window: Window, limit: u32) -> Option<String> {
     let query = match window {
-        Window::After(_) if last < page.head => format!("after={}", last.0),
+        Window::After(_) if last < head => format!("after={}", last.0),
         Window::Before(_) if first.0 > 1 => format!("before={}", first.0),
         Window::Between(after, _) if first > after.next() => {
             format!("after={}&before={}", after.0, first.0)

@@ -1,6 +1,7 @@
 //! Reading stored messages. What a user may not see is left out by the query itself, not by a check before it.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 
@@ -8,7 +9,7 @@ use super::StoreError;
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 
 /// Which part of a room's history is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
     /// The newest messages below this seq.
     Before(Seq),
@@ -43,6 +44,14 @@ pub struct HistoryPage {
     pub messages: Vec<StoredMessage>,
 }
 
+/// A part of a room's history that the caller may have already.
+pub struct HistoryNews {
+    /// Last seq of the room when it was read.
+    pub head: Seq,
+    /// The messages, with ascending seqs; `None` if the head shows that the caller has them.
+    pub messages: Option<Vec<StoredMessage>>,
+}
+
 /// What is stored under a message id; compared when an idempotency key is used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMessage {
@@ -52,21 +61,29 @@ pub struct KnownMessage {
     pub text: String,
 }
 
-impl HistoryPage {
+impl HistoryNews {
     /// Reads the head and the messages as both databases hand them over: one row with an array of JSON objects.
     ///
     /// One row instead of one row a message: with SQLite, handing a row from its thread to ours costs more than reading it.
-    pub(super) fn from_row((head, json): (i64, String)) -> Result<Self, sqlx::Error> {
+    pub(super) fn from_row((head, json): (i64, Option<String>)) -> Result<Self, sqlx::Error> {
         Ok(Self {
             head: Seq(head),
-            messages: read_messages(&json)?,
+            messages: json.as_deref().map(read_messages).transpose()?,
         })
     }
 }
 
-/// Reads an array of JSON objects.
+/// The first and the last seq of what is `known`, as both statements compare the head with them.
+pub(super) fn known_heads(known: Option<RangeInclusive<Seq>>) -> (Seq, Seq) {
+    known.map_or((Seq(1), Seq::ZERO), RangeInclusive::into_inner)
+}
+
+/// Reads an array of JSON objects, into the order of their seqs.
 pub(super) fn read_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Error> {
-    serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))
+    let mut messages: Vec<StoredMessage> =
+        serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    messages.sort_by_key(|message| message.seq);
+    Ok(messages)
 }
 
 /// What is known of stored messages.
@@ -80,7 +97,24 @@ pub trait History {
         user: UserId,
         window: Window,
         limit: u32,
-    ) -> Result<Option<HistoryPage>, StoreError>;
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        let page = self.history_unless_known(room, Some(user), window, limit, None).await?;
+        Ok(page.map(|HistoryNews { head, messages }| HistoryPage {
+            head,
+            messages: messages.unwrap_or_default(),
+        }))
+    }
+
+    /// The same, without the messages if the room's head is in `known`. Without a `user` it is what anybody may see: `None`
+    /// for a private room.
+    async fn history_unless_known(
+        &self,
+        room: RoomId,
+        user: Option<UserId>,
+        window: Window,
+        limit: u32,
+        known: Option<RangeInclusive<Seq>>,
+    ) -> Result<Option<HistoryNews>, StoreError>;
 
     /// The oldest messages of `room` above `after`, at most `limit`, whoever they are for: for what is handed on to readers
     /// whose membership is watched over elsewhere.

@@ -5,6 +5,7 @@ use crate::support::{Database, NOW, on_both_back_ends};
 
 on_both_back_ends![
     a_window_says_which_part_is_read,
+    what_the_reader_has_is_not_read_again,
     a_message_is_read_back_as_it_was_accepted,
     any_text_survives,
     a_single_message_is_found_by_its_id_in_its_room_only,
@@ -35,6 +36,19 @@ async fn a_window_says_which_part_is_read(db: Database) {
     assert!(read(Window::After(Seq(10)), 2).await.is_empty());
     assert_eq!(read(Window::Between(Seq(2), Seq(9)), 3).await, [6, 7, 8]);
     assert!(read(Window::Before(Seq(0)), 3).await.is_empty());
+}
+
+async fn what_the_reader_has_is_not_read_again(db: Database) {
+    let (db, room, ann, _) = ten(db).await;
+    let window = Window::Before(Seq(i64::MAX));
+    let read = async |known| {
+        let news = db.store.history_unless_known(room, Some(ann), window, 3, known).await.unwrap().unwrap();
+        (news.head, news.messages.map(|messages| messages.len()))
+    };
+    assert_eq!(read(None).await, (Seq(10), Some(3)));
+    assert_eq!(read(Some(Seq(9)..=Seq(9))).await, (Seq(10), Some(3)));
+    assert_eq!(read(Some(Seq(10)..=Seq(10))).await, (Seq(10), None));
+    assert_eq!(read(Some(Seq(9)..=Seq(i64::MAX))).await, (Seq(10), None));
 }
 
 async fn a_message_is_read_back_as_it_was_accepted(db: Database) {
@@ -94,6 +108,10 @@ async fn only_those_read_who_may_see_the_room(db: Database) {
     assert_eq!(read(secret, ann.id).await, Some(vec![1]));
     assert_eq!(read(secret, bob.id).await, None);
     assert_eq!(read(public, bob.id).await, Some(vec![1]));
+    for (room, is_shown) in [(public, true), (secret, false)] {
+        let news = db.store.history_unless_known(room, None, Window::After(Seq::ZERO), 10, None).await.unwrap();
+        assert_eq!(news.is_some(), is_shown, "to anybody");
+    }
     assert_eq!(read(RoomId(999), ann.id).await, None);
     db.store.delete_room(public, NOW).await.unwrap();
     assert_eq!(read(public, ann.id).await, None);

@@ -1,6 +1,7 @@
 //! Reading stored messages.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -8,61 +9,68 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
-use crate::storage::history::read_messages;
-use crate::storage::{History, HistoryPage, KnownMessage, StoreError, Window};
+use crate::storage::history::{known_heads, read_messages};
+use crate::storage::{History, HistoryNews, KnownMessage, StoreError, Window};
 
-// One statement for head and messages, so that they are of the same moment.
+// One statement for head and messages, so that they are of the same moment. The array is not ordered here: SQLite would put
+// every object through a tree of its own for that, while they come in order, one way or the other.
 const NEWEST_FIRST: &str = "
     SELECT COALESCE(h.seq, 0),
+           CASE WHEN COALESCE(h.seq, 0) BETWEEN ?6 AND ?7 THEN NULL ELSE
            (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
-                                                'text', text, 'created_on', created_on) ORDER BY seq)
+                                                'text', text, 'created_on', created_on))
             FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
-                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq DESC LIMIT ?5))
+                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq DESC LIMIT ?5)) END
     FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
     WHERE r.id = ?1 AND r.deleted_on IS NULL
       AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))";
 
 const OLDEST_FIRST: &str = "
     SELECT COALESCE(h.seq, 0),
+           CASE WHEN COALESCE(h.seq, 0) BETWEEN ?6 AND ?7 THEN NULL ELSE
            (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
-                                                'text', text, 'created_on', created_on) ORDER BY seq)
+                                                'text', text, 'created_on', created_on))
             FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
-                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq LIMIT ?5))
+                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq LIMIT ?5)) END
     FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
     WHERE r.id = ?1 AND r.deleted_on IS NULL
       AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))";
 
 #[async_trait]
 impl History for Sqlite {
-    async fn history(
+    async fn history_unless_known(
         &self,
         room: RoomId,
-        user: UserId,
+        user: Option<UserId>,
         window: Window,
         limit: u32,
-    ) -> Result<Option<HistoryPage>, StoreError> {
+        known: Option<RangeInclusive<Seq>>,
+    ) -> Result<Option<HistoryNews>, StoreError> {
         let only = match window {
             Window::Only(id) => self.seq_in(room, id).await?,
             Window::Before(_) | Window::After(_) | Window::Between(..) => None,
         };
         let (after, before, oldest_first) = window.bounds(only);
+        let (first_known, last_known) = known_heads(known);
         let row = sqlx::query_as(if oldest_first { OLDEST_FIRST } else { NEWEST_FIRST })
             .bind(room.0)
-            .bind(user.0)
+            .bind(user.map(|user| user.0))
             .bind(after.0)
             .bind(before.0)
             .bind(limit)
+            .bind(first_known.0)
+            .bind(last_known.0)
             .fetch_optional(&self.read)
             .await?;
-        Ok(row.map(HistoryPage::from_row).transpose()?)
+        Ok(row.map(HistoryNews::from_row).transpose()?)
     }
 
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
         let json: String = sqlx::query_scalar(
             "SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
-                                                 'text', text, 'created_on', created_on) ORDER BY seq)
+                                                 'text', text, 'created_on', created_on))
              FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
                    FROM messages m JOIN users u ON u.id = m.sender_id
                    WHERE m.room_id = ? AND m.seq > ? ORDER BY m.seq LIMIT ?)",
