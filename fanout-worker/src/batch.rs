@@ -4,7 +4,8 @@
 use shared::storage::{Claim, Entry, PartitionBatch};
 
 /// Cuts what was read into transactions of at most `max_rows` rows and about `max_bytes` bytes.
-pub(crate) fn split(batches: Vec<PartitionBatch>, max_rows: usize, max_bytes: usize) -> Vec<Vec<PartitionBatch>> {
+#[must_use]
+pub fn split(batches: Vec<PartitionBatch>, max_rows: usize, max_bytes: usize) -> Vec<Vec<PartitionBatch>> {
     let mut parts: Vec<Vec<PartitionBatch>> = Vec::new();
     let mut part: Vec<PartitionBatch> = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
@@ -40,7 +41,8 @@ fn close(claim: &mut Claim, entries: &mut Vec<Entry>) -> Option<PartitionBatch> 
 }
 
 /// Splits a batch of several entries in two, to be stored one after the other.
-pub(crate) fn halves(batches: &[PartitionBatch]) -> Option<(Vec<PartitionBatch>, Vec<PartitionBatch>)> {
+#[must_use]
+pub fn halves(batches: &[PartitionBatch]) -> Option<(Vec<PartitionBatch>, Vec<PartitionBatch>)> {
     let count: usize = batches.iter().map(|batch| batch.entries.len()).sum();
     let mut parts = split(batches.to_vec(), count / 2, usize::MAX).into_iter();
     match (parts.next(), parts.next()) {

@@ -6,11 +6,11 @@
 //!
 //! - [`ownership`] says which worker stores which partition, and why it is safe; read it first.
 //! - [`pipeline`] runs the three steps in their order: nothing is published before it is committed, and nothing is
-//!   trimmed before it is published.
+//!   trimmed before it is published. While one batch is in one step, the next is in the step before.
 //! - [`dead_letters`] is for operators: what became of entries that could not be stored.
 //! - It knows neither HTTP nor tokens.
 
-mod batch;
+pub mod batch;
 mod config;
 mod copy;
 mod crash_point;
@@ -20,6 +20,7 @@ pub mod persist;
 pub mod pipeline;
 pub mod publish;
 pub mod source;
+mod telling;
 
 pub use config::{Command, Config, DeadLetters};
 pub use copy::copy_database;

@@ -1,7 +1,8 @@
 //! The worker's loop: follow who should have what; read → commit → publish → trim, in this order for every entry.
 //!
-//! There is no timer that waits for a batch to fill: while one batch commits, the next collects. So a lonely message does
-//! not wait, and a flood forms large batches by itself.
+//! The steps of successive batches overlap: while one commits, the next is read, and the one before is published and trimmed.
+//! There is no timer that waits for a batch to fill: what comes during a commit is the next batch. So a lonely message
+//! does not wait, and a flood forms large batches by itself.
 //!
 //! What is held changes here and nowhere else, between two batches: a partition that is given up or was lost is dropped
 //! after the batch in hand, and one that is claimed, beside the storing of the others, is read from the cursor that the
@@ -24,8 +25,9 @@ use crate::ownership::fence_check::Fences;
 use crate::ownership::membership::HEARTBEAT;
 use crate::ownership::{Claiming, FenceCheck, Holdings, Membership, View, WorkerName, assigned};
 use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, persist};
-use crate::publish::{announce, publish, waiting_for};
+use crate::publish::{announce, waiting_for};
 use crate::source::{Origins, Read, Source};
+use crate::telling::{Telling, Untold};
 
 /// Pause after a full batch, in which the gateways' rare writes (register, join) find SQLite unlocked. Its waiters look
 /// again at intervals of up to 100 ms and would be unlucky for long beside a writer that never rests.
@@ -46,6 +48,7 @@ pub struct Pipeline {
     fence_check: FenceCheck,
     holdings: Holdings,
     source: Source,
+    telling: Telling,
 }
 
 impl Pipeline {
@@ -64,6 +67,7 @@ impl Pipeline {
             partitions,
             holdings: Holdings::default(),
             source: Source::new(redis, partitions),
+            telling: Telling::default(),
         }
     }
 
@@ -71,6 +75,7 @@ impl Pipeline {
     pub async fn run(mut self, stop: &CancellationToken) {
         while self.work(stop).await == GaveUp::StorageAway {
             error!("leaving the partitions to others until storage answers");
+            self.telling.finish().await;
             self.drop_everything();
             self.membership.leave().await;
             if !self.storage_is_back(stop).await {
@@ -78,6 +83,7 @@ impl Pipeline {
             }
             self.membership.rejoin();
         }
+        self.telling.finish().await;
         self.drop_everything();
         self.membership.leave().await;
     }
@@ -195,14 +201,15 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes one transaction's worth of entries through all steps; true if some partitions turned out not to be ours.
+    /// Stores one transaction's worth of entries, and hands on what is to be told of it; true if some partitions turned out
+    /// not to be ours.
     async fn finish(
         &mut self,
         part: Vec<PartitionBatch>,
         origins: &Origins,
         stop: &CancellationToken,
     ) -> Result<bool, GaveUp> {
-        let mut waiting = waiting_for(&part);
+        let waiting = waiting_for(&part);
         let persisted = persist(&self.store, part, stop).await;
         crash_point::reached("after_commit").await;
         let mut trimmable = Vec::new();
@@ -213,7 +220,7 @@ impl Pipeline {
             }
         }
         self.holdings.lose(&persisted.lost, Instant::now());
-        for appended in persisted.stored {
+        for appended in &persisted.stored {
             let messages: usize = appended.rooms.iter().map(|(_, _, messages)| messages.len()).sum();
             debug!(
                 messages,
@@ -225,11 +232,13 @@ impl Pipeline {
                 let count = appended.dead_letters;
                 warn!(dead_letters = count, "{count} entries were set aside as dead letters");
             }
-            publish(&mut self.connection, appended, &mut waiting).await;
         }
-        crash_point::reached("after_publish").await;
-        origins.trim(&trimmable).await;
-        crash_point::reached("after_trim").await;
+        let untold = Untold {
+            stored: persisted.stored,
+            waiting,
+            trimmable,
+        };
+        self.telling.begin(self.connection.clone(), origins.clone(), untold).await;
         match persisted.gave_up {
             Some(gave_up) => Err(gave_up),
             None => Ok(!persisted.lost.is_empty()),

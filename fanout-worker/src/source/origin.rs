@@ -22,6 +22,7 @@ pub struct Read {
 }
 
 /// The servers that entries were read from.
+#[derive(Clone)]
 pub struct Origins(Vec<(Vec<Partition>, MultiplexedConnection)>);
 
 impl Origins {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use serde::{Serialize, Serializer};
 use serde_json::json;
 use sqlx::SqliteConnection;
 
@@ -56,6 +57,23 @@ impl Log for Sqlite {
     }
 }
 
+/// A message id as SQL reads it: `unhex` takes no dashes.
+struct Hex(MessageId);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.0.simple().encode_lower(&mut [0; 32]))
+    }
+}
+
+/// A list as one parameter. Written as it goes: with a tree of values in between it would take several times as long.
+fn list<T: Serialize>(items: impl IntoIterator<Item = T>) -> Result<String, sqlx::Error> {
+    let mut json = Vec::new();
+    let written = serde_json::Serializer::new(&mut json).collect_seq(items);
+    written.map_err(|error| sqlx::Error::Encode(error.into()))?;
+    String::from_utf8(json).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
 impl Statements for SqliteConnection {
     /// The file has one writer: what was read here stays as it is.
     async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
@@ -63,19 +81,19 @@ impl Statements for SqliteConnection {
             "SELECT partition, fence, stream_ms, stream_counter FROM cursors
              WHERE partition IN (SELECT j.value FROM json_each(?) j)",
         )
-        .bind(json!(partitions).to_string())
+        .bind(list(partitions)?)
         .fetch_all(&mut *self)
         .await?;
         read_claims(rows)
     }
 
     async fn move_cursors(&mut self, to: &[(Partition, StreamId)]) -> Result<(), sqlx::Error> {
-        let to: Vec<_> = to.iter().map(|(partition, to)| json!([partition, to.ms, to.counter])).collect();
+        let to = to.iter().map(|(partition, to)| (partition, to.ms, to.counter));
         sqlx::query(
             "UPDATE cursors SET stream_ms = j.value ->> 1, stream_counter = j.value ->> 2
              FROM json_each(?) j WHERE partition = j.value ->> 0",
         )
-        .bind(json!(to).to_string())
+        .bind(list(to)?)
         .execute(&mut *self)
         .await?;
         Ok(())
@@ -86,41 +104,33 @@ impl Statements for SqliteConnection {
             "SELECT r.id, COALESCE(h.seq, 0)
              FROM json_each(?) j JOIN rooms r ON r.id = j.value LEFT JOIN room_heads h ON h.room_id = r.id",
         )
-        .bind(json!(rooms).to_string())
+        .bind(list(rooms)?)
         .fetch_all(&mut *self)
         .await?;
         Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
     }
 
     async fn known_messages(&mut self, ids: &[MessageId]) -> Result<Vec<KnownRow>, sqlx::Error> {
-        let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
         sqlx::query_as(
             "SELECT id, seq, room_id, text FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each(?) j)",
         )
-        .bind(json!(ids).to_string())
+        .bind(list(ids.iter().copied().map(Hex))?)
         .fetch_all(&mut *self)
         .await
     }
 
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
         let rows = rows.iter().map(|MessageRow { seq, message }| {
-            json!([
-                message.room,
-                seq,
-                message.id.0.simple().to_string(),
-                message.sender,
-                message.text.as_str(),
-                message.created_on,
-            ])
+            let (id, text) = (Hex(message.id), message.text.as_str());
+            (message.room, seq, id, message.sender, text, message.created_on)
         });
-        let rows: Vec<_> = rows.collect();
         sqlx::query(
             "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on)
              SELECT j.value ->> 0, j.value ->> 1, unhex(j.value ->> 2), j.value ->> 3, ?, j.value ->> 4, j.value ->> 5
              FROM json_each(?) j ORDER BY j.key",
         )
         .bind(MESSAGE_KIND)
-        .bind(json!(rows).to_string())
+        .bind(list(rows)?)
         .execute(&mut *self)
         .await?;
         Ok(())
@@ -131,7 +141,7 @@ impl Statements for SqliteConnection {
             "INSERT INTO room_heads (room_id, seq) SELECT j.value ->> 0, j.value ->> 1 FROM json_each(?) j WHERE true
              ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq",
         )
-        .bind(json!(heads).to_string())
+        .bind(list(heads)?)
         .execute(&mut *self)
         .await?;
         Ok(())

@@ -1,0 +1,61 @@
+//! What follows a commit, beside the next one: the gateways are told, and the accept log is trimmed.
+//!
+//! One after the other and in the order of the commits, so that the events of a room come in the order of its seqs. At most
+//! one is under way: the pipeline hands the next over when the one before is through, which bounds what waits here by one
+//! transaction.
+
+use shared::bus::Link;
+use shared::domain::{Partition, StreamId};
+use shared::storage::Appended;
+use tokio::task::JoinHandle;
+use tracing::error;
+
+use crate::crash_point;
+use crate::publish::{Waiting, publish};
+use crate::source::Origins;
+
+/// What one or several transactions stored, and nobody was told of yet.
+pub(crate) struct Untold {
+    /// What each transaction stored.
+    pub(crate) stored: Vec<Appended>,
+    /// Which gateways wait to hear of it.
+    pub(crate) waiting: Waiting,
+    /// How far each partition may be trimmed.
+    pub(crate) trimmable: Vec<(Partition, StreamId)>,
+}
+
+/// Tells of one commit at a time.
+#[derive(Default)]
+pub(crate) struct Telling(Option<JoinHandle<()>>);
+
+impl Telling {
+    /// Begins to tell of `untold` through `connection`, and to trim what was read from `origins`, once what is being told of
+    /// is through.
+    pub(crate) async fn begin(&mut self, mut connection: Link, origins: Origins, untold: Untold) {
+        self.finish().await;
+        let Untold {
+            stored,
+            mut waiting,
+            trimmable,
+        } = untold;
+        self.0 = Some(tokio::spawn(async move {
+            for appended in stored {
+                publish(&mut connection, appended, &mut waiting).await;
+            }
+            crash_point::reached("after_publish").await;
+            origins.trim(&trimmable).await;
+            crash_point::reached("after_trim").await;
+        }));
+    }
+
+    /// Waits until all is told.
+    pub(crate) async fn finish(&mut self) {
+        let Some(telling) = self.0.take() else {
+            return;
+        };
+        if let Err(panic) = telling.await {
+            // What was not told gateways find by themselves, and what was not trimmed the next reader does.
+            error!(error = %panic, "telling of a commit broke down: {panic}");
+        }
+    }
+}
