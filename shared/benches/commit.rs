@@ -1,0 +1,133 @@
+//! How many messages a second are stored, by the size of the transaction: all that a commit does, from the check of the
+//! fences to the disk.
+//!
+//! SQLite writes to a temporary directory, with every commit synced: where that is in memory (`TMPDIR`), the disk is left
+//! out. Postgres is measured where `TEST_POSTGRES_URL` names a server: `deploy/postgres.sh cargo bench`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use shared::domain::{
+    Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
+    Username,
+};
+use shared::storage::{Claim, Content, Entry, NewUser, PartitionBatch, Role, Store};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+/// As long as people write.
+const TEXT: &str =
+    "a message of about the length that people write, one hundred bytes of it, give or take a few of them";
+/// Messages go to so many rooms in turn.
+const ROOMS: usize = 50;
+/// Messages of one transaction.
+const SIZES: [usize; 5] = [1, 10, 50, 100, 500];
+
+/// A database with rooms, and the place up to which it is filled.
+struct Target {
+    store: Store,
+    sender: UserId,
+    rooms: Vec<RoomId>,
+    claim: Claim,
+}
+
+impl Target {
+    async fn open(url: &str) -> Self {
+        let store = Store::open(url, Role::Worker).await.expect("the database opens");
+        store.migrate(1, 1).await.expect("the schema is made");
+        let ann = NewUser {
+            public_id: PublicId::parse("ann").expect("a valid id"),
+            email: Email::parse("ann", false).expect("a valid e-mail"),
+            username: Username::parse("ann").expect("a valid name"),
+            password_hash: "hash".to_owned(),
+            admin_if_first: false,
+        };
+        let sender = store.create_user(ann, NOW).await.expect("a user is made").id;
+        let mut rooms = Vec::new();
+        for number in 0..ROOMS {
+            let name = RoomName::parse(&format!("room{number}")).expect("a valid name");
+            rooms.push(store.create_room(name, sender, false, NOW).await.expect("a room is made").id);
+        }
+        let claim = store.claim(&[Partition(0)], "bench").await.expect("the partition is free")[0];
+        Self {
+            store,
+            sender,
+            rooms,
+            claim,
+        }
+    }
+
+    /// The next transaction of `size` messages.
+    fn next(&mut self, size: usize) -> Arc<[PartitionBatch]> {
+        let first = self.claim.cursor.ms + 1;
+        let entry = |(ms, room): (i64, &RoomId)| Entry {
+            stream_id: StreamId { ms, counter: 0 },
+            content: Content::Message(Accepted {
+                id: MessageId::fresh(),
+                room: *room,
+                sender: self.sender,
+                username: "ann".to_owned(),
+                text: MessageText::parse(TEXT).expect("a short text is one"),
+                created_on: NOW,
+                reply_to: None,
+            }),
+        };
+        let entries = (first..).zip(self.rooms.iter().cycle()).take(size).map(entry).collect();
+        let batch = PartitionBatch {
+            claim: self.claim,
+            entries,
+        };
+        self.claim.cursor = batch.upto();
+        Arc::new([batch])
+    }
+
+    /// The time that `count` transactions of `size` messages take.
+    async fn fill(&mut self, count: u64, size: usize) -> Duration {
+        let mut taken = Duration::ZERO;
+        for _ in 0..count {
+            let batch = self.next(size);
+            let began = Instant::now();
+            self.store.append(batch, NOW, async {}).await.expect("the transaction is committed");
+            taken += began.elapsed();
+        }
+        taken
+    }
+}
+
+/// A database of our own on the server in `TEST_POSTGRES_URL`.
+async fn fresh_on(server: &str) -> String {
+    let name = format!("bench_{}", Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(server).await.expect("TEST_POSTGRES_URL names a server");
+    let statement = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::query(statement).execute(&mut connection).await.expect("we may make databases");
+    let (address, _) = server.rsplit_once('/').expect("a URL has a path");
+    format!("{address}/{name}")
+}
+
+fn commits(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime starts");
+    let directory = tempfile::tempdir().expect("a directory is made");
+    let mut targets = vec![("SQLite", format!("sqlite://{}", directory.path().join("bench.db").display()))];
+    match std::env::var("TEST_POSTGRES_URL") {
+        Ok(server) => targets.push(("Postgres", runtime.block_on(fresh_on(&server)))),
+        Err(_) => println!("TEST_POSTGRES_URL is not set: Postgres is left out"),
+    }
+    for (name, url) in targets {
+        let mut target = runtime.block_on(Target::open(&url));
+        let mut group = criterion.benchmark_group(format!("commit to {name}"));
+        group.sample_size(20);
+        for size in SIZES {
+            group.throughput(Throughput::Elements(size as u64));
+            group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+                bencher.iter_custom(|count| runtime.block_on(target.fill(count, size)));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, commits);
+criterion_main!(benches);

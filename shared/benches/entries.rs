@@ -1,0 +1,34 @@
+//! What an entry of the accept log costs on both ends: writing it in the gateway, reading it in the worker.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use shared::bus::{decode_entry, encode_entry};
+use shared::domain::{Accepted, MessageId, MessageText, RoomId, Timestamp, UserId};
+
+/// As long as people write.
+const TEXT: &str = "a message of about the length that people write, with \"quotes\" and ümläuts";
+
+fn message() -> Accepted {
+    Accepted {
+        id: MessageId::fresh(),
+        room: RoomId(42),
+        sender: UserId(4_711),
+        username: "ann".to_owned(),
+        text: MessageText::parse(TEXT).expect("a short text is one"),
+        created_on: Timestamp(1_630_288_695_856),
+        reply_to: None,
+    }
+}
+
+fn entries(criterion: &mut Criterion) {
+    let message = message();
+    criterion.bench_function("encode an entry", |bencher| bencher.iter(|| encode_entry(black_box(&message)).len()));
+    let fields = encode_entry(&message);
+    let raw: Vec<(Vec<u8>, Vec<u8>)> =
+        fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
+    criterion.bench_function("decode an entry", |bencher| bencher.iter(|| decode_entry(black_box(&raw))));
+}
+
+criterion_group!(benches, entries);
+criterion_main!(benches);
