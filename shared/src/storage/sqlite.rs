@@ -1,7 +1,8 @@
 //! The back end in one file: nothing to install or to run, for one machine.
 //!
 //! One connection writes, since the file has one writer; readers run beside it. Lists travel as JSON in one parameter,
-//! since SQLite has no arrays.
+//! since SQLite has no arrays. Limits are written `LIMIT +?`: of a bare parameter there SQLite takes the value into its plan,
+//! and so plans a prepared statement anew for each execution (`sqlite3ExprIsInteger` in its sources).
 
 mod accounts;
 mod dead_letters;

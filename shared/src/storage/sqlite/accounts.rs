@@ -53,7 +53,7 @@ impl Accounts for Sqlite {
 
     async fn list_users(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError> {
         let users = sqlx::query_as(
-            "SELECT id, public_id, email, username, is_admin FROM users WHERE public_id > ? ORDER BY public_id LIMIT ?",
+            "SELECT id, public_id, email, username, is_admin FROM users WHERE public_id > ? ORDER BY public_id LIMIT +?",
         )
         .bind(after)
         .bind(limit)
@@ -96,7 +96,7 @@ impl Accounts for Sqlite {
     ) -> Result<(), StoreError> {
         self.transaction(move |tx| {
             Box::pin(async move {
-                sqlx::query("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_on < ? LIMIT ?)")
+                sqlx::query("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_on < ? LIMIT +?)")
                     .bind(now.0)
                     .bind(EXPIRED_AT_ONCE)
                     .execute(&mut *tx)

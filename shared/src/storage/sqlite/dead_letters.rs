@@ -10,7 +10,7 @@ use crate::storage::{DeadLetter, DeadLetters, StoreError, uninterrupted};
 impl DeadLetters for Sqlite {
     async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, StoreError> {
         let rows: Vec<DeadLetterRow> = sqlx::query_as(
-            "SELECT id, partition, stream_id, reason, entry, created_on FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id, partition, stream_id, reason, entry, created_on FROM dead_letters WHERE id > ? ORDER BY id LIMIT +?",
         )
         .bind(after)
         .bind(limit)

@@ -21,7 +21,7 @@ const NEWEST_FIRST: &str = "
                                                 'text', text, 'created_on', created_on))
             FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
-                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq DESC LIMIT ?5)) END
+                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq DESC LIMIT +?5)) END
     FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
     WHERE r.id = ?1 AND r.deleted_on IS NULL
       AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))";
@@ -33,7 +33,7 @@ const OLDEST_FIRST: &str = "
                                                 'text', text, 'created_on', created_on))
             FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
-                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq LIMIT ?5)) END
+                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq LIMIT +?5)) END
     FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
     WHERE r.id = ?1 AND r.deleted_on IS NULL
       AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))";
@@ -73,7 +73,7 @@ impl History for Sqlite {
                                                  'text', text, 'created_on', created_on))
              FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
                    FROM messages m JOIN users u ON u.id = m.sender_id
-                   WHERE m.room_id = ? AND m.seq > ? ORDER BY m.seq LIMIT ?)",
+                   WHERE m.room_id = ? AND m.seq > ? ORDER BY m.seq LIMIT +?)",
         )
         .bind(room.0)
         .bind(after.0)

@@ -58,7 +58,7 @@ impl Rooms for Sqlite {
             "SELECT r.name FROM rooms r
              WHERE r.deleted_on IS NULL AND r.name > ?
                AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members m WHERE m.room_id = r.id AND m.user_id = ?))
-             ORDER BY r.name LIMIT ?",
+             ORDER BY r.name LIMIT +?",
         )
         .bind(after)
         .bind(user.0)
@@ -153,7 +153,7 @@ impl Rooms for Sqlite {
              FROM rooms r JOIN members m ON m.room_id = r.id JOIN users u ON u.id = m.user_id
              WHERE r.id = ?1 AND r.deleted_on IS NULL AND u.username > ?3
                AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))
-             ORDER BY u.username LIMIT ?4",
+             ORDER BY u.username LIMIT +?4",
         )
         .bind(room.0)
         .bind(user.0)
