@@ -15,8 +15,10 @@ pub use self::links::{Ends, Link};
 pub use self::spread::{Spread, Topology};
 use crate::accept_log::AcceptLog;
 use crate::disk::cut_power;
+use crate::load::Process;
 use crate::{
-    App, Database, Disk, Explain as _, Gateway, Health, PostgresServer, RedisServer, Result, Worker, eventually,
+    App, Database, Disk, Explain as _, Gateway, Health, PostgresServer, RedisServer, Result, Service, Worker,
+    eventually,
 };
 
 /// How long the services may take until they are ready, also on a machine that is busy with other tests.
@@ -106,6 +108,19 @@ impl Stack {
             0 => &mut self.worker,
             further => &mut self.standbys[further - 1],
         }
+    }
+
+    /// The processes of the installation that do the work, for a look at what they take; the gateways first.
+    pub fn processes(&self) -> Result<Vec<Process>> {
+        let postgres = self.postgres.as_ref().map(|postgres| &postgres.service);
+        let services = self.gateways.iter().map(|gateway| &gateway.service);
+        let services = services.chain([&self.worker.service]).chain(self.standbys.iter().map(|worker| &worker.service));
+        let services = services.chain([&self.redis.service]).chain(postgres);
+        let process = |service: &Service| {
+            let (name, pid) = (service.name().to_owned(), service.pid()?);
+            Ok(Process { name, pid })
+        };
+        services.map(process).collect()
     }
 
     /// The directory that holds everything: data, keys, logs.
