@@ -4,6 +4,7 @@
 //! Preset ──► Plan ──► run ──► Figures ──► table, JSON
 //!                      │
 //!   Site ──────────────┤   an installation (roomcast) or a peer (nchan), furnished with users and rooms
+//!                      ├── crew     the threads, what they are told (orders) and what they tell (boards):
 //!                      ├── reader   threads that hold the streams: reply ► framing ► scanner ► order
 //!                      ├── caller   a thread whose connections post, or ask for history
 //!                      └── watch    processor time and memory of the servers
@@ -15,6 +16,7 @@
 mod agenda;
 mod caller;
 mod clock;
+mod crew;
 mod descriptors;
 mod figures;
 mod fountain;

@@ -226,8 +226,8 @@ async fn roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result
         };
         let stack = Stack::builder()
             .backend(backend)
-            .gateway("GATEWAY_MAX_CONNECTIONS", "0")
-            .gateway("BACKLOG_PER_PARTITION", "0")
+            .gateway("GATEWAY_MAX_CONNECTIONS", "1000000")
+            .gateway("BACKLOG_PER_PARTITION", "10000000")
             .start()
             .await?;
         let furnished = furnish(plan, &stack.doors(), options.users, &tokens, stack.processes()?).await?;

@@ -8,6 +8,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::agenda::Agenda;
 use super::clock::{Clock, thread_micros};
+use super::crew::Pace;
 use super::latencies::Latencies;
 use super::line::{Answered, Line, State};
 use super::orders::{Board, Calling, Orders, TICK};
@@ -35,14 +36,9 @@ pub(super) struct Caller {
     pub(super) clock: Clock,
     /// What each connection asks in turn.
     pub(super) scripts: Vec<Script>,
-    /// Time between two requests of a connection; `None` for as fast as it is answered.
-    pub(super) every_us: Option<u64>,
-    /// Requests that each connection gets answered; `None` for any number.
-    pub(super) limit_each: Option<u64>,
+    pub(super) pace: Pace,
     /// Ends it, after the answers to what is on its way.
     pub(super) finish: Arc<AtomicBool>,
-    /// How many windows there will be.
-    pub(super) windows: usize,
 }
 
 /// What the callers have seen when they end.
@@ -78,7 +74,7 @@ impl Switchboard {
         let mut lines = Vec::with_capacity(scripts.len());
         for (at, script) in scripts.into_iter().enumerate() {
             // Evenly apart, so that a rate is a rate and no bursts.
-            let due = now + caller.every_us.unwrap_or(0) * at as u64 / count;
+            let due = now + caller.pace.every_us.unwrap_or(0) * at as u64 / count;
             lines.push(Line::new(script, due));
             agenda.note(at, due);
         }
@@ -86,7 +82,7 @@ impl Switchboard {
             poll: Poll::new()?,
             agenda,
             calling: Calling::default(),
-            latencies: vec![Latencies::new(); caller.windows],
+            latencies: vec![Latencies::new(); caller.pace.windows],
             buffer: vec![0; BUFFER],
             breaks_in_a_row: 0,
             lines,
@@ -131,7 +127,7 @@ impl Switchboard {
     }
 
     fn is_finishing(&self) -> bool {
-        let total = self.caller.limit_each.map(|each| each * self.lines.len() as u64);
+        let total = self.caller.pace.limit_each.map(|each| each * self.lines.len() as u64);
         let is_done = total.is_some_and(|total| self.calling.answered + self.calling.broken >= total);
         is_done || self.caller.finish.load(Ordering::Relaxed)
     }
@@ -173,12 +169,12 @@ impl Switchboard {
     /// Line `at` asks what was due at `due`, unless it has asked enough.
     fn ask(&mut self, at: usize, due: u64) {
         let line = &mut self.lines[at];
-        if self.caller.limit_each.is_some_and(|limit| line.asked >= limit) {
+        if self.caller.pace.limit_each.is_some_and(|limit| line.asked >= limit) {
             return;
         }
         let now = self.caller.clock.micros();
         // What a busy line could not ask in time counts from when it was due; our own timer's slack does not.
-        let is_late = self.caller.every_us.is_some() && now.saturating_sub(due) > SLACK_US;
+        let is_late = self.caller.pace.every_us.is_some() && now.saturating_sub(due) > SLACK_US;
         if line.ask(if is_late { due } else { now }).is_err() {
             self.break_off(at);
         }
@@ -218,7 +214,7 @@ impl Switchboard {
         if let Some(times) = window.checked_sub(1).and_then(|window| self.latencies.get_mut(window)) {
             times.record(now.saturating_sub(answered.due));
         }
-        match self.caller.every_us {
+        match self.caller.pace.every_us {
             Some(every) => {
                 line.due += every;
                 self.agenda.note(at, line.due);

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::latencies::Percentiles;
-use super::order::Faults;
 use super::watch::Usage;
 
 /// Everything measured in one run.
@@ -107,13 +106,6 @@ impl Figures {
     #[must_use]
     pub fn is_right(&self) -> bool {
         self.missing + self.doubled + self.misplaced + self.resets == 0 && self.behind == 0
-    }
-
-    pub(super) fn blame(&mut self, faults: Faults) {
-        self.missing = faults.missing;
-        self.doubled = faults.doubled;
-        self.misplaced = faults.misplaced;
-        self.resets = faults.resets;
     }
 }
 

@@ -37,8 +37,13 @@ impl Latencies {
         self.0.saturating_record(micros);
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("all have the same bounds");
+    /// Those of all parts.
+    pub(super) fn merged<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
+        let mut all = Self::new();
+        for part in parts {
+            all.0.add(&part.0).expect("all have the same bounds");
+        }
+        all
     }
 
     /// `None` if nothing was measured.
@@ -73,8 +78,7 @@ mod tests {
         for number in 1..=1_000 {
             if number % 2 == 0 { &mut one } else { &mut other }.record(number * 1_000);
         }
-        one.merge(&other);
-        let told = one.percentiles().unwrap();
+        let told = Latencies::merged([&one, &other].into_iter()).percentiles().unwrap();
         assert_eq!(told.samples, 1_000);
         let near = |value: f64, expected: f64| (value - expected).abs() <= expected / 500.0;
         for (value, expected) in [

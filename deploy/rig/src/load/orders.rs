@@ -50,15 +50,6 @@ impl Orders {
     }
 }
 
-/// Ends the threads of a run that is given up.
-pub(super) struct StopOnDrop<'a>(pub(super) &'a Orders);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.stop.store(true, Ordering::Relaxed);
-    }
-}
-
 /// How far the readers of a thread are.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reading {

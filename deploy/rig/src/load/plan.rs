@@ -186,3 +186,75 @@ impl Plan {
 pub(super) fn ceil(number: f64) -> usize {
     number.ceil() as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_a_plan_and_stands_in_the_readme() {
+        let readme = include_str!("../../../../README.md");
+        for preset in Preset::value_variants() {
+            assert_eq!(preset.plan().complaint(), None);
+            let value = preset.to_possible_value().unwrap();
+            let name = value.get_name();
+            assert!(readme.contains(&format!("`{name}`")), "README.md does not tell of {name}");
+        }
+    }
+
+    #[test]
+    fn connections_are_enough_for_the_rate_and_bounded() {
+        let with = |work, rooms| Plan {
+            work,
+            rooms,
+            ..Preset::Hot.plan()
+        };
+        for (work, rooms, callers, lanes) in [
+            (Work::Silence, 1, 0, 1),
+            (Work::Flood(64), 20, 64, 4),
+            (Work::Rate(20.0), 1, 1, 1),
+            (Work::Rate(1_000.0), 20, 50, 3),
+            (Work::Rate(1e6), 1_000, 256, 1),
+        ] {
+            let plan = with(work, rooms);
+            assert_eq!((plan.callers(), plan.lanes()), (callers, lanes), "{work:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_plan_is_told() {
+        let plan = Preset::Latency.plan();
+        for wrong in [
+            Plan {
+                rooms: 0,
+                ..plan.clone()
+            },
+            Plan {
+                threads: 0,
+                ..plan.clone()
+            },
+            Plan {
+                stalled_percent: 100,
+                ..plan.clone()
+            },
+            Plan {
+                work: Work::Rate(0.0),
+                ..plan.clone()
+            },
+            Plan {
+                work: Work::Rate(f64::NAN),
+                ..plan.clone()
+            },
+            Plan {
+                work: Work::Flood(0),
+                ..plan.clone()
+            },
+            Plan {
+                text: 4_001,
+                ..plan.clone()
+            },
+        ] {
+            assert!(wrong.complaint().is_some(), "{wrong:?}");
+        }
+    }
+}

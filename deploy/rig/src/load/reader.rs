@@ -1,6 +1,8 @@
 //! A thread that holds its share of the streams: one epoll, one buffer to read into, and for each message no more work
 //! than finding its id.
 
+mod commands;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-use super::clock::{Clock, thread_micros};
+use super::clock::Clock;
 use super::latencies::Latencies;
 use super::orders::{Board, Orders, Reading, TICK};
 use super::plan::Plan;
@@ -74,6 +76,7 @@ struct Clients {
     is_away: bool,
     is_stalling: bool,
     judgement: usize,
+    next_look: Instant,
 }
 
 impl Clients {
@@ -102,6 +105,7 @@ impl Clients {
             is_away: false,
             is_stalling: false,
             judgement: 0,
+            next_look: Instant::now(),
             streams,
             reader,
         })
@@ -109,7 +113,6 @@ impl Clients {
 
     fn run(mut self) -> Result<Seen> {
         let mut events = Events::with_capacity(EVENTS);
-        let mut next_look = Instant::now();
         while !self.reader.orders.stops() {
             let wait = if self.again.is_empty() { TICK } else { Duration::ZERO };
             match self.poll.poll(&mut events, Some(wait)) {
@@ -125,14 +128,13 @@ impl Clients {
                     // Behind a closing there will be no further event: read until the end.
                     self.read(at, event.is_read_closed());
                 }
+                self.look_in_time();
             }
             for at in std::mem::take(&mut self.again) {
                 self.read(at, false);
+                self.look_in_time();
             }
-            if Instant::now() >= next_look {
-                self.look();
-                next_look = Instant::now() + TICK;
-            }
+            self.look_in_time();
             self.open_waiting();
         }
         self.reader.board.tell(&self.sight.reading);
@@ -235,75 +237,12 @@ impl Clients {
         }
     }
 
-    /// Does what has been ordered since the last look, and tells how far it is.
-    fn look(&mut self) {
-        let orders = Arc::clone(&self.reader.orders);
-        self.sight.window = orders.window.load(Ordering::Relaxed);
-        let is_away = orders.away.load(Ordering::Relaxed);
-        if is_away && !self.is_away {
-            self.cut();
+    fn look_in_time(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_look {
+            self.look();
+            self.next_look = now + TICK;
         }
-        self.is_away = is_away;
-        if orders.stalling.load(Ordering::Relaxed) && !self.is_stalling {
-            self.is_stalling = true;
-            self.stall();
-        }
-        let judgement = orders.judgement.load(Ordering::Relaxed);
-        if judgement > 0 {
-            self.judge(judgement);
-        }
-        self.sight.reading.busy_us = thread_micros();
-        self.reader.board.tell(&self.sight.reading);
-    }
-
-    /// Cuts all streams; they wait until they may come back.
-    fn cut(&mut self) {
-        self.again.clear();
-        self.later.clear();
-        self.opening = 0;
-        self.sight.reading.open = 0;
-        self.waiting = (0..self.streams.len()).collect();
-        for stream in &mut self.streams {
-            stream.link = None;
-        }
-    }
-
-    /// Those who are to stall are never read again.
-    fn stall(&mut self) {
-        let share = self.reader.plan.stalled_percent;
-        for at in 0..self.streams.len() {
-            if scatter(self.number(at)) % 100 >= share {
-                continue;
-            }
-            let stream = &mut self.streams[at];
-            stream.is_stalled = true;
-            if let Some(link) = &mut stream.link {
-                // It cannot fail for a socket that is registered; and an event more would be passed over.
-                let _ = self.poll.registry().deregister(&mut link.socket);
-            }
-        }
-    }
-
-    /// Counts who has not caught up with what the rooms hold, and notes when the others had.
-    fn judge(&mut self, judgement: usize) {
-        let orders = &self.reader.orders;
-        if judgement != self.judgement {
-            self.judgement = judgement;
-            self.streams.iter_mut().for_each(|stream| stream.has_caught_up = stream.is_stalled);
-        }
-        let since = self.reader.clock.micros().saturating_sub(orders.returned.load(Ordering::Relaxed));
-        let mut behind = 0;
-        for stream in self.streams.iter_mut().filter(|stream| !stream.has_caught_up) {
-            if stream.order.reached() >= orders.head(stream.room)
-                && stream.link.as_ref().is_some_and(|link| link.is_open)
-            {
-                stream.has_caught_up = true;
-                self.catch_up.record(since);
-            } else {
-                behind += 1;
-            }
-        }
-        self.sight.reading.behind = (judgement, behind);
     }
 }
 

@@ -29,6 +29,16 @@ pub(super) enum Dialect {
     Nchan,
 }
 
+impl Dialect {
+    /// What figures call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Roomcast => "roomcast",
+            Self::Nchan => "nchan",
+        }
+    }
+}
+
 /// An installation and the clients it has.
 #[derive(Debug, Clone)]
 pub struct Site {

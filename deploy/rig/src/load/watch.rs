@@ -31,7 +31,7 @@ pub(super) fn usage(processes: &[Process]) -> Vec<Usage> {
     families
         .filter_map(|(name, pids)| {
             let stats: Vec<&Stat> = pids.iter().filter_map(|pid| all.get(pid)).collect();
-            let resident = pids.iter().filter_map(|pid| resident_kib(*pid).ok()).map(|kib| kib as u64).sum();
+            let resident = pids.iter().map(|pid| memory_kib(*pid)).sum();
             // Of this process's children the rig's own services are told by themselves.
             let is_own = name == OWN;
             let ticks: u64 = stats.iter().map(|stat| stat.ticks + if is_own { 0 } else { stat.reaped_ticks }).sum();
@@ -42,6 +42,14 @@ pub(super) fn usage(processes: &[Process]) -> Vec<Usage> {
             })
         })
         .collect()
+}
+
+/// Resident memory of a process, where what it shares with others of its family is shared out among them; all of it, where
+/// the system does not tell that to us.
+fn memory_kib(pid: u32) -> u64 {
+    let shares = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let share = shares.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse().ok());
+    share.unwrap_or_else(|| resident_kib(pid).map_or(0, |kib| kib as u64))
 }
 
 /// `pid` and all that descend from it.
