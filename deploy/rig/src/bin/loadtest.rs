@@ -210,7 +210,7 @@ fn plan(options: &Options) -> Result<Plan> {
 
 async fn roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result<Figures> {
     if options.self_test {
-        let fountain = Fountain::start(plan.text, None)?;
+        let fountain = Fountain::start(plan.streams, plan.text, None)?;
         return run(plan, &fountain.site(), progress).await;
     }
     let tokens = match &options.tokens {
@@ -224,19 +224,22 @@ async fn roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result
         } else {
             Backend::Sqlite
         };
-        let stack = Stack::builder()
+        let mut stack = Stack::builder()
             .backend(backend)
             .gateway("GATEWAY_MAX_CONNECTIONS", "1000000")
             .gateway("BACKLOG_PER_PARTITION", "10000000")
             .start()
             .await?;
-        let furnished = furnish(plan, &stack.doors(), options.users, &tokens, stack.processes()?).await?;
+        let mut furnished = furnish(plan, &stack.doors(), options.users, &tokens).await?;
+        stack.renew_gateways().await?;
+        furnished.watch(stack.processes()?);
         return run(plan, &furnished.site, progress).await;
     }
     if options.url.is_empty() {
         return Err(Failure::new("where to? Name a gateway with --url, or say --own"));
     }
-    let furnished = furnish(plan, &options.url, options.users, &tokens, options.process.clone()).await?;
+    let mut furnished = furnish(plan, &options.url, options.users, &tokens).await?;
+    furnished.watch(options.process.clone());
     let figures = run(plan, &furnished.site, progress).await;
     furnished.clear().await?;
     figures

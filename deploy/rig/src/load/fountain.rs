@@ -10,7 +10,6 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::site::{Dialect, Site};
-use super::stamp::Stamp;
 use crate::Result;
 
 /// Events in one write, as a server writes them that has fallen behind by so many.
@@ -30,8 +29,9 @@ pub struct Fountain {
 }
 
 impl Fountain {
-    /// Starts it on a thread of its own; messages have `text` characters. The one with the seq `lost` is never sent.
-    pub fn start(text: usize, lost: Option<u64>) -> Result<Self> {
+    /// Starts it on a thread of its own. It begins when so many `streams` are there; messages have `text` characters, and the
+    /// one with the seq `lost` is never sent.
+    pub fn start(streams: usize, text: usize, lost: Option<u64>) -> Result<Self> {
         let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let door = listener.local_addr()?;
         let poll = Poll::new()?;
@@ -41,6 +41,8 @@ impl Fountain {
             poll,
             listener,
             jets: Vec::new(),
+            streams,
+            asked: 0,
             block: Block::new(text, lost),
             stop: Arc::clone(&stop),
         };
@@ -71,6 +73,9 @@ struct Spring {
     poll: Poll,
     listener: TcpListener,
     jets: Vec<Option<Jet>>,
+    /// Messages are sent when so many have asked.
+    streams: usize,
+    asked: usize,
     block: Block,
     stop: Arc<AtomicBool>,
 }
@@ -122,16 +127,26 @@ impl Spring {
         let Some(jet) = self.jets.get_mut(at).and_then(Option::as_mut) else {
             return;
         };
-        match jet.pour(&mut self.block) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => self.jets[at] = None,
-            _ => {}
+        let was_asked = jet.is_asked;
+        let begun = jet.begin();
+        self.asked += usize::from(jet.is_asked && !was_asked);
+        let poured = match self.asked.cmp(&self.streams) {
+            std::cmp::Ordering::Less => begun,
+            _ => begun.and_then(|()| jet.pour(&mut self.block)),
+        };
+        if poured.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+            self.jets[at] = None;
+        }
+        if self.asked == self.streams && !was_asked {
+            // Of those who came before there will be no event.
+            (0..self.jets.len()).filter(|jet| *jet != at).for_each(|jet| self.pour(jet));
         }
     }
 }
 
 impl Jet {
-    /// Writes until the socket is full.
-    fn pour(&mut self, block: &mut Block) -> io::Result<()> {
+    /// Reads the request and writes the beginning of the stream.
+    fn begin(&mut self) -> io::Result<()> {
         let mut request = [0; 2_048];
         if !self.is_asked {
             // Requests are small and come whole.
@@ -143,6 +158,11 @@ impl Jet {
         while self.head < HEAD.len() {
             self.head += self.socket.write(&HEAD[self.head..])?;
         }
+        Ok(())
+    }
+
+    /// Writes until the socket is full.
+    fn pour(&mut self, block: &mut Block) -> io::Result<()> {
         loop {
             let bytes = block.number(self.blocks);
             self.bytes += self.socket.write(&bytes[self.bytes..])?;
@@ -170,16 +190,9 @@ const DIGITS: usize = 10;
 impl Block {
     fn new(text: usize, lost: Option<u64>) -> Self {
         let (mut bytes, mut ids) = (Vec::new(), Vec::new());
-        let mut message = vec![b'x'; text.max(Stamp::LEN)];
-        Stamp {
-            lane: 0,
-            count: 0,
-            posted: 0,
-        }
-        .write(&mut message);
         let object = format!(
             r#"{{"id":"01a20ab1-49a0-708d-8bf6-055e5f5df19a","seq":1,"name":"testchat1","username":"test1","message_type":"MESSAGE","message":"{}","created_on":"2026-11-23T23:15:20.608Z"}}"#,
-            String::from_utf8_lossy(&message)
+            "x".repeat(text)
         );
         for _ in 0..BLOCK {
             let id = "id: 7-0000000000";

@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn connections_are_enough_for_the_rate_and_bounded() {
         let with = |work, rooms| Plan {
-            work,
             rooms,
+            work,
             ..Preset::Hot.plan()
         };
         for (work, rooms, callers, lanes) in [

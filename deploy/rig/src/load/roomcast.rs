@@ -39,13 +39,7 @@ pub struct Furnished {
 
 /// Registers users for `plan`, at least `users`, and makes its rooms. With `tokens` nobody is registered, and they share
 /// everything.
-pub async fn furnish(
-    plan: &Plan,
-    urls: &[String],
-    users: usize,
-    tokens: &[String],
-    processes: Vec<Process>,
-) -> Result<Furnished> {
+pub async fn furnish(plan: &Plan, urls: &[String], users: usize, tokens: &[String]) -> Result<Furnished> {
     let doors = urls.iter().map(|url| door(url)).collect::<Result<Vec<_>>>()?;
     let first = urls.first().ok_or_else(|| Failure::new("no address to go to"))?;
     let run = Uuid::new_v4().simple().to_string()[..8].to_owned();
@@ -65,13 +59,18 @@ pub async fn furnish(
             doors,
             tokens,
             rooms,
-            processes,
+            processes: Vec::new(),
         },
         owner,
     })
 }
 
 impl Furnished {
+    /// Names the server processes whose time and memory is told.
+    pub fn watch(&mut self, processes: Vec<Process>) {
+        self.site.processes = processes;
+    }
+
     /// Deletes the rooms.
     pub async fn clear(self) -> Result<()> {
         let owner = &self.owner;

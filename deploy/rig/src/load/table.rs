@@ -83,7 +83,7 @@ impl Window {
             rows.add(format!("CPU {}", cpu.name), text);
         }
         let busy = [self.reader_busy, self.caller_busy].map(|share| share * 100.0);
-        rows.add("this tool's threads", format!("reading {:.0} % busy, posting {:.0} %", busy[0], busy[1]));
+        rows.add("this tool's threads", format!("reading {:.0} % busy, calling {:.0} %", busy[0], busy[1]));
     }
 }
 

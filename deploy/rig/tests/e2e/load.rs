@@ -22,7 +22,8 @@ fn small(streams: usize, rooms: usize, work: Work) -> Plan {
 async fn a_load_on_a_stack_is_measured_and_nothing_is_missing() {
     let stack = Stack::start().await.unwrap();
     let plan = small(50, 5, Work::Rate(100.0));
-    let furnished = furnish(&plan, &stack.doors(), 0, &[], stack.processes().unwrap()).await.unwrap();
+    let mut furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
+    furnished.watch(stack.processes().unwrap());
     let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
     furnished.clear().await.unwrap();
     assert!(figures.is_right(), "{}", figures.table());
@@ -41,7 +42,7 @@ async fn streams_that_are_cut_catch_up() {
         missed: Some(30),
         ..small(40, 4, Work::Flood(6))
     };
-    let furnished = furnish(&plan, &stack.doors(), 0, &[], Vec::new()).await.unwrap();
+    let furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
     let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
     assert!(figures.is_right() && figures.caught_up_s.is_some(), "{}", figures.table());
     assert!(figures.catch_up_ms.is_some_and(|times| times.samples == 40), "{}", figures.table());
@@ -61,7 +62,7 @@ async fn what_an_unmodified_gateway_allows_is_enough() {
     }
     let stack = builder.start().await.unwrap();
     let plan = small(110, 5, Work::Rate(20.0));
-    let furnished = furnish(&plan, &stack.doors(), 0, &[], Vec::new()).await.unwrap();
+    let furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
     let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
     assert!(figures.is_right() && figures.refused.is_empty(), "{}", figures.table());
 }
@@ -70,7 +71,7 @@ async fn what_an_unmodified_gateway_allows_is_enough() {
 async fn an_event_that_is_lost_is_found() {
     let plan = small(20, 1, Work::Silence);
     for (lost, missing) in [(None, 0), (Some(1_000), 20)] {
-        let fountain = Fountain::start(plan.text, lost).unwrap();
+        let fountain = Fountain::start(plan.streams, plan.text, lost).unwrap();
         let figures = run(&plan, &fountain.site(), &Progress::silent()).await.unwrap();
         assert_eq!(figures.missing, missing, "{}", figures.table());
         assert_eq!(figures.is_right(), missing == 0);
