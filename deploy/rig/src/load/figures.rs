@@ -91,13 +91,13 @@ pub struct Cpu {
 pub struct Memory {
     /// What it is called.
     pub name: String,
-    /// Resident before the first stream.
+    /// Resident when a tenth of the streams were open.
     pub before_kib: u64,
     /// Resident when all streams were open and nothing had been posted.
     pub open_kib: u64,
     /// Resident at the end of the load.
     pub after_kib: u64,
-    /// What a stream added, if there were any.
+    /// What each further stream added, if there were any.
     pub kib_per_stream: Option<f64>,
 }
 
@@ -137,6 +137,7 @@ impl Window {
 }
 
 impl Memory {
+    /// `streams` were opened between `before` and `open`.
     pub(super) fn of(before: &[Usage], open: &[Usage], after: &[Usage], streams: usize) -> Vec<Self> {
         let memory = |(before, open): (&Usage, &Usage)| Self {
             name: open.name.clone(),
