@@ -113,7 +113,7 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
 
-    /// A server process of an installation that runs, as <name>=<pid>: its time and memory are told
+    /// A server process of an installation that runs, as NAME=PID: its time and memory are told
     #[arg(long, value_name = "NAME=PID", value_parser = process)]
     process: Vec<Process>,
 
@@ -268,7 +268,7 @@ fn tell(options: &Options, round: usize, ours: &Figures, theirs: Option<&Figures
 }
 
 fn process(text: &str) -> std::result::Result<Process, String> {
-    let (name, pid) = text.split_once('=').ok_or("not of the form <name>=<pid>")?;
+    let (name, pid) = text.split_once('=').ok_or("not of the form NAME=PID")?;
     let pid = pid.parse().map_err(|_| format!("'{pid}' is no process id"))?;
     Ok(Process {
         name: name.to_owned(),

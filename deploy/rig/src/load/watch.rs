@@ -63,7 +63,7 @@ fn family(pid: u32, children: &HashMap<u32, Vec<u32>>) -> HashSet<u32> {
     family
 }
 
-/// A line of /proc/<pid>/stat.
+/// The line of `/proc/<pid>/stat`.
 struct Stat {
     parent: u32,
     ticks: u64,
