@@ -1,10 +1,8 @@
 use std::collections::HashSet;
-
 use std::time::Duration;
 
 use shared::domain::Epoch;
 use shared::storage::{OpenError, Role, Store};
-
 use sqlx::{Connection as _, PgConnection};
 
 use crate::support::{BackEnd, Database, NOW, new_user, on_both_back_ends};
