@@ -2,10 +2,13 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run tests all check openapi figures soak
+.PHONY: help install run tests all check openapi loadtest soak
 
 # Where rustup puts cargo; a shell that was open while it was installed does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# What `make loadtest` does unless told otherwise.
+LOAD ?= latency --own
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,10 +34,10 @@ openapi: ## Regenerate gateway/openapi.json
 	cargo run --quiet --package gateway -- openapi > gateway/openapi.json.new
 	mv gateway/openapi.json.new gateway/openapi.json
 
-figures: ## Measure posts/s, the time from a post to its event, and the memory of idle streams
-	@deploy/install.sh rust redis
-	cargo build --quiet --release --bin gateway --bin fanout-worker --bin figures
-	target/release/figures
+loadtest: ## Put load on an installation and measure; LOAD='hot --own --peer nchan', LOAD=--help tells all
+	@deploy/install.sh rust redis $(if $(findstring --postgres,$(LOAD)),postgres) $(if $(findstring nchan,$(LOAD)),nchan)
+	cargo build --quiet --release --bin gateway --bin fanout-worker --bin loadtest
+	target/release/loadtest $(LOAD)
 
 soak: ## Kill and cut everything, many times, and look whether anything was lost; FAULTS=F1,F3 BACKEND=sqlite COUNT_SCALE=0.1 SEED= OUT=
 	@deploy/install.sh rust redis postgres

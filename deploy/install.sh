@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing of the things named: rust, redis, postgres, browser, lints. What is there already is left alone.
+# Installs what is missing of the things named: rust, redis, postgres, browser, lints,
+# nchan. What is there already is left alone.
 #
 # Debian by apt-get, as root or through sudo; macOS by Homebrew.
 set -euo pipefail
@@ -52,6 +53,12 @@ postgres() {
   need initdb postgresql
 }
 
+# nginx with its module for channels, in Debian alone: what `loadtest --peer nchan` measures beside Roomcast.
+nchan() {
+  ! on_macos || die "nchan is measured on Debian alone: Homebrew's nginx comes without it"
+  [[ -f /usr/lib/nginx/modules/ngx_nchan_module.so ]] || packages+=(nginx libnginx-mod-nchan)
+}
+
 # What rustup cannot add, deploy/test.sh leaves out and says so.
 lints() {
   cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt >/dev/null 2>&1 || true
@@ -82,6 +89,7 @@ install_on_debian() {
     by_hand+=", or set REDIS_URL to a Redis you have"
   fi
   if [[ " ${packages[*]} " == *' postgresql '* ]]; then services+=(postgresql); fi
+  if [[ " ${packages[*]} " == *' nginx '* ]]; then services+=(nginx); fi
   echo "Installing ${packages[*]}"
   if ((EUID != 0)); then
     can_sudo || die "${packages[*]} missing, and neither root nor sudo to install with: $by_hand"
@@ -110,9 +118,9 @@ install_on_macos() {
 
 for thing in "$@"; do
   case $thing in
-    rust | postgres | browser | lints) "$thing" ;;
+    rust | postgres | browser | lints | nchan) "$thing" ;;
     redis) need redis-server redis-server ;;
-    *) die "'$thing' is none of rust, redis, postgres, browser, lints" ;;
+    *) die "'$thing' is none of rust, redis, postgres, browser, lints, nchan" ;;
   esac
 done
 

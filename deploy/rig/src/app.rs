@@ -3,6 +3,7 @@
 //! The methods that stand for a step of a story fail unless the call succeeds. A test that is about the answer itself
 //! uses [`App::get`], [`App::send_json`] and the like, which return whatever came.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
@@ -28,6 +29,11 @@ impl App {
     /// Nobody in particular, at the gateway with this address.
     pub fn at(base: &str) -> Result<Self> {
         Self::by(base, Client::builder())
+    }
+
+    /// The same, coming from one `address` of this machine.
+    pub fn at_from(base: &str, address: Option<IpAddr>) -> Result<Self> {
+        Self::by(base, Client::builder().local_address(address))
     }
 
     /// The same, with HTTP/2 on one connection.

@@ -147,6 +147,8 @@ pub struct Departure {
     pub last_heard: Option<Duration>,
     /// When the stream ended; `None` if it still stood when the observer gave up.
     pub ended: Option<Duration>,
+    /// When the observer stopped watching.
+    pub watched_until: Duration,
 }
 
 /// A try of a post that took long, or a time in which a gateway could hardly be reached.
@@ -191,6 +193,9 @@ pub struct Evidence {
     pub hangs: Vec<Hang>,
     /// When the rig itself kept a gateway's clients in the dark.
     pub dark_doors: Vec<Hang>,
+    /// When a gateway could not be told who may still read: it did not reach the database, and another one, or itself, did not
+    /// reach Redis.
+    pub untold: Vec<Hang>,
     /// Answers that should never come.
     pub unexpected: Vec<String>,
     /// What streams showed.
@@ -225,7 +230,18 @@ impl Evidence {
     /// Whether the rig itself kept the clients of `gateway` in the dark at some time between the two.
     #[must_use]
     pub fn was_dark(&self, gateway: usize, from: Duration, until: Duration) -> bool {
-        let overlaps = |dark: &Hang| dark.gateway == gateway && dark.from < until && from < dark.until;
-        self.dark_doors.iter().any(overlaps)
+        self.dark_doors.iter().any(|dark| dark.overlaps(gateway, from, until))
+    }
+
+    /// Whether nobody could tell `gateway` at some time between the two that somebody may no longer read.
+    #[must_use]
+    pub fn was_untold(&self, gateway: usize, from: Duration, until: Duration) -> bool {
+        self.untold.iter().any(|untold| untold.overlaps(gateway, from, until))
+    }
+}
+
+impl Hang {
+    fn overlaps(&self, gateway: usize, from: Duration, until: Duration) -> bool {
+        self.gateway == gateway && self.from < until && from < self.until
     }
 }

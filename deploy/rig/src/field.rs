@@ -36,6 +36,8 @@ pub struct Field {
     pub handovers: Vec<Duration>,
     /// When clients of a gateway were kept in the dark on purpose.
     pub dark_doors: Vec<Hang>,
+    /// When a gateway could not be told who may still read.
+    pub untold: Vec<Hang>,
     /// What the fault itself demands and did not get.
     pub demands: Vec<Violation>,
     /// Entries put into the accept log that can never be stored.
@@ -82,6 +84,7 @@ impl Field {
             strikes: Vec::new(),
             handovers: Vec::new(),
             dark_doors: Vec::new(),
+            untold: Vec::new(),
             demands: Vec::new(),
             poison: 0,
             notes: Vec::new(),
@@ -143,6 +146,7 @@ impl Field {
         database.close().await?;
         evidence.poison = self.poison;
         evidence.dark_doors = self.dark_doors;
+        evidence.untold = self.untold;
         evidence.left_in_log = stored.err().unwrap_or(0);
         evidence.missing_between = findings.missing;
         evidence.memory = findings.memory;

@@ -10,6 +10,8 @@
 //! Field ── Stack + Traffic + auditor       a stack under seeded load, watched
 //!   ├───── faults                          what strikes it
 //!   └───── evidence ──► oracle ──► report  what everybody saw, which promises that breaks, and the row of the table
+//!
+//! load                                     how much it carries, and what that costs
 //! ```
 //!
 //! It knows the contract with apps, the command lines and the signals; it must not know how the services work inside,
@@ -30,6 +32,7 @@ pub mod faults;
 pub mod field;
 mod gateway;
 mod ledger;
+pub mod load;
 mod memory;
 pub mod oracle;
 mod ports;

@@ -26,7 +26,8 @@ const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
 /// A cluster of its own on a port of its own.
 pub struct PostgresServer {
-    service: Service,
+    /// The process itself.
+    pub service: Service,
     port: u16,
     /// Apart from the directory of the test, which an unprivileged user cannot enter.
     _data: TempDir,

@@ -39,10 +39,15 @@ pub(crate) fn system_program(name: &str, package: &str) -> Result<PathBuf> {
 /// `setpriv` (util-linux) sets the parent-death signal and then becomes the program, under the same pid. Without it,
 /// `Drop` alone ends the processes, which a killed test run does not reach.
 pub(crate) fn command(program: &Path) -> Command {
+    command_ended_by("KILL", program)
+}
+
+/// The same with another signal for that moment.
+pub(crate) fn command_ended_by(signal: &str, program: &Path) -> Command {
     match find_in_path("setpriv") {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command.args(["--pdeathsig", signal, "--"]).arg(program);
             command
         }
         None => Command::new(program),

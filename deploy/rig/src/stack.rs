@@ -15,12 +15,17 @@ pub use self::links::{Ends, Link};
 pub use self::spread::{Spread, Topology};
 use crate::accept_log::AcceptLog;
 use crate::disk::cut_power;
+use crate::load::Process;
 use crate::{
-    App, Database, Disk, Explain as _, Gateway, Health, PostgresServer, RedisServer, Result, Worker, eventually,
+    App, Database, Disk, Explain as _, Gateway, Health, PostgresServer, RedisServer, Result, Service, Worker,
+    eventually,
 };
 
 /// How long the services may take until they are ready, also on a machine that is busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Longest time a gateway takes to stop; its own deadline is ten seconds.
+const STOP_WITHIN: Duration = Duration::from_secs(12);
 
 /// How long a look at a gateway may take before the processes are looked after again.
 const GLANCE: Duration = Duration::from_secs(4);
@@ -108,6 +113,19 @@ impl Stack {
         }
     }
 
+    /// The processes of the installation that do the work, for a look at what they take; the gateways first.
+    pub fn processes(&self) -> Result<Vec<Process>> {
+        let postgres = self.postgres.as_ref().map(|postgres| &postgres.service);
+        let services = self.gateways.iter().map(|gateway| &gateway.service);
+        let services = services.chain([&self.worker.service]).chain(self.standbys.iter().map(|worker| &worker.service));
+        let services = services.chain([&self.redis.service]).chain(postgres);
+        let process = |service: &Service| {
+            let (name, pid) = (service.name().to_owned(), service.pid()?);
+            Ok(Process { name, pid })
+        };
+        services.map(process).collect()
+    }
+
     /// The directory that holds everything: data, keys, logs.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -177,6 +195,16 @@ impl Stack {
             try_join_all(self.gateways.iter_mut().map(|gateway| gateway.wait_ready(GLANCE))).await.map(drop)
         })
         .await
+    }
+
+    /// Puts fresh processes in the place of all gateways: hashing passwords leaves memory behind, which is given back some
+    /// time.
+    pub async fn renew_gateways(&mut self) -> Result<()> {
+        for gateway in &mut self.gateways {
+            gateway.service.stop(STOP_WITHIN).await?;
+            gateway.start()?;
+        }
+        self.wait_ready().await
     }
 
     /// Waits until every gateway is ready and sees a worker alive.

@@ -9,7 +9,9 @@ use poem::{Addr, FromRequest, Request, RequestBody};
 use poem_openapi::SecurityScheme;
 use poem_openapi::auth::ApiKey;
 use shared::domain::Timestamp;
+use tokio::time::timeout_at;
 
+use super::edge::Arrived;
 use super::error::ApiError;
 use crate::app::App;
 use crate::auth::sessions::Caller;
@@ -28,7 +30,10 @@ pub struct Authenticated(pub Arc<Caller>);
 
 async fn authenticate(request: &Request, header: ApiKey) -> poem::Result<Arc<Caller>> {
     let app: &Arc<App> = Data::from_request_without_body(request).await?.0;
-    let caller = app.sessions.authenticate(token_of(&header.key), Timestamp::now()).await;
+    let Data(arrived) = Data::<&Arrived>::from_request_without_body(request).await?;
+    let asking = app.sessions.authenticate(token_of(&header.key), Timestamp::now());
+    // Nothing has been done yet.
+    let caller = timeout_at(arrived.prompt_deadline(), asking).await.map_err(|_| ApiError::Unavailable)?;
     Ok(caller.map_err(ApiError::from)?)
 }
 

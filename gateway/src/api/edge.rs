@@ -25,6 +25,20 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long a handler may take to begin its answer.
 const HANDLER_TIME: Duration = Duration::from_secs(10);
 
+/// How long a call may take that is promised a quick answer, from the end of its body: a post, and finding out who calls.
+const PROMPT_TIME: Duration = Duration::from_millis(4_500);
+
+/// When a request was there; handlers find it among its data.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrived(Instant);
+
+impl Arrived {
+    /// Until when a quick answer must be given.
+    pub(super) fn prompt_deadline(self) -> tokio::time::Instant {
+        (self.0 + PROMPT_TIME).into()
+    }
+}
+
 /// Requests that handlers work on at once, open streams not counted; one more is told that the service is busy. It bounds
 /// what piles up while something that all of them wait for hangs, at some 20 KiB each. Posts, the many, have a lower bound
 /// of their own, so that they leave room for reading.
@@ -67,6 +81,7 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         let mut response = match take_body(&mut request).await {
             Ok(body) => {
                 request.set_body(body);
+                request.extensions_mut().insert(Arrived(Instant::now()));
                 self.answer(request).await.unwrap_or_else(|problem| self.refuse(&problem, &path, &request_id))
             }
             Err(problem) => {

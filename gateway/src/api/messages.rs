@@ -1,7 +1,6 @@
 //! `/chat/{room}/message` and `/chat/{room}/messagehistory`: saying something and reading what was said.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use poem::web::Data;
@@ -13,11 +12,12 @@ use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::domain::{IdempotencyKey, Invalid, MessageId, MessageText, Seq, StreamCursor, Timestamp};
 use shared::storage::{Room, Window};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use super::Tag;
 use super::access::Authenticated;
+use super::edge::Arrived;
 use super::error::ApiError;
 use super::models::NewMessage;
 use super::rooms::{joined, parse_count, shown, visible};
@@ -26,9 +26,6 @@ use crate::message::Message;
 
 /// Messages of a page of history at most, and if nothing else is asked for.
 const HISTORY_MAX: u32 = 100;
-
-/// How long a post may take before the client is told to repeat it.
-const POST_TIME: Duration = Duration::from_millis(4_500);
 
 /// Answers to posting a message.
 #[derive(ApiResponse)]
@@ -105,6 +102,7 @@ impl MessagesApi {
     async fn post(
         &self,
         app: Data<&Arc<App>>,
+        arrived: Data<&Arrived>,
         caller: Authenticated,
         /// Name of the room.
         room: Path<String>,
@@ -124,7 +122,8 @@ impl MessagesApi {
             let acknowledged = app.acceptor.accept(&admission, sender, &room, post, Timestamp::now()).await?;
             Ok::<_, ApiError>((acknowledged, room))
         };
-        let (message, room) = timeout(POST_TIME, accept).await.map_err(|_| ApiError::OutcomeUnknown)??;
+        let ended = timeout_at(arrived.prompt_deadline(), accept).await;
+        let (message, room) = ended.map_err(|_| ApiError::OutcomeUnknown)??;
         Ok(Posted::Accepted(
             message.id.to_string(),
             format!("/chat/{}/messagehistory?message_id={}", room.name, message.id),

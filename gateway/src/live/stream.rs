@@ -1,7 +1,7 @@
 //! One client's stream: its position, and what moves it or ends it.
 //!
 //! It does no input or output and never waits: whoever sends it asks for the next piece, and how long there is none. Two
-//! do so: a thread of [`crate::fanout`], and [`super::chunks`] for what goes out through an HTTP library.
+//! do so: a thread of [`crate::fanout`], and [`mod@super::chunks`] for what goes out through an HTTP library.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

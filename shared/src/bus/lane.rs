@@ -4,7 +4,8 @@
 //! that come at about the same time go out as one pipeline. There is no timer: whoever comes first starts a flight, which
 //! takes along who is there when it departs.
 //!
-//! The order is that of coming. Nothing is sent twice: what became of a command whose flight failed is its caller's to judge.
+//! A command that is run after another one was answered comes after it at the server. Between those under way at the same time
+//! there is no order. Nothing is sent twice: what became of a command whose flight failed is its caller's to judge.
 
 use std::collections::VecDeque;
 use std::io;

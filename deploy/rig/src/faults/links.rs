@@ -37,12 +37,17 @@ pub(super) async fn cuts(field: &mut Field, count: usize) -> Result<()> {
             }
         }
         sleep(time).await;
+        let ends: Vec<Ends> = bad.iter().map(|number| field.stack.links[*number].ends).collect();
         for number in bad {
-            let link = &field.stack.links[number];
-            link.proxy.heal();
-            if let Ends::Door(gateway) = link.ends {
-                let until = field.traffic.now();
-                field.dark_doors.push(Hang { gateway, from, until });
+            field.stack.links[number].proxy.heal();
+        }
+        let until = field.traffic.now();
+        let is_silent = ends.iter().any(|ends| matches!(ends, Ends::GatewayRedis(_)));
+        for ends in ends {
+            match ends {
+                Ends::Door(gateway) => field.dark_doors.push(Hang { gateway, from, until }),
+                Ends::GatewayPostgres(gateway) if is_silent => field.untold.push(Hang { gateway, from, until }),
+                _ => {}
             }
         }
         struck += round;

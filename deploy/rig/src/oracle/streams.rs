@@ -1,8 +1,6 @@
 //! What clients saw (I6, I7, I8, I15, I16).
 
 use super::{Bounds, Invariant, Violation};
-use std::time::Duration;
-
 use crate::evidence::{Departure, Evidence, Session, Shown};
 
 /// The message at `seq` of `room` in the final history.
@@ -110,8 +108,8 @@ pub(super) fn left_is_left(evidence: &Evidence, bounds: &Bounds) -> Vec<Violatio
     let mut found = Vec::new();
     // What waited for the rig itself to let it through says nothing.
     let was_dark = |departure: &Departure| {
-        let watched_until = departure.ended.max(departure.last_heard).unwrap_or(Duration::MAX);
-        evidence.was_dark(departure.gateway, departure.left, watched_until)
+        let (gateway, from, until) = (departure.gateway, departure.left, departure.watched_until);
+        evidence.was_dark(gateway, from, until) || evidence.was_untold(gateway, from, until)
     };
     for departure in evidence.departures.iter().filter(|departure| !was_dark(departure)) {
         let limit = departure.left + bounds.removal;

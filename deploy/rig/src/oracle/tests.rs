@@ -94,6 +94,7 @@ fn healthy() -> Evidence {
         posts,
         hangs: vec![hang(0, 3..11)],
         dark_doors: vec![hang(0, 1..5)],
+        untold: Vec::new(),
         unexpected: Vec::new(),
         sessions: vec![session(0, None, 1..=3), session(3, Some(3), 4..=5)],
         arrivals: vec![Arrival {
@@ -112,6 +113,7 @@ fn healthy() -> Evidence {
             left: at(10),
             last_heard: Some(at(9)),
             ended: Some(at(10)),
+            watched_until: at(12),
         }],
         rows: vec![history.clone()],
         history: vec![history],
@@ -310,6 +312,11 @@ fn whoever_hears_a_room_after_leaving_it_is_found() {
         evidence.dark_doors.push(hang(0, 10..12));
     };
     assert_eq!(broken(held_back), [].into());
+    let untold = |evidence: &mut Evidence| {
+        evidence.departures[0].ended = None;
+        evidence.untold.push(hang(0, 10..12));
+    };
+    assert_eq!(broken(untold), [].into());
 }
 
 #[test]

@@ -79,6 +79,7 @@ impl Visitor {
             left,
             last_heard: None,
             ended: None,
+            watched_until: left,
         };
         let watching = async {
             while let Ok(Some(event)) = stream.next(WATCHED).await {
@@ -90,6 +91,7 @@ impl Visitor {
         if timeout(WATCHED, watching).await.is_ok() {
             departure.ended = Some(self.book.now());
         }
+        departure.watched_until = self.book.now();
         self.book.departure(departure);
     }
 }

@@ -24,6 +24,7 @@ mod hangup;
 mod history;
 mod hostile_tokens;
 mod limits;
+mod load;
 mod logs;
 mod messages;
 mod not_http;

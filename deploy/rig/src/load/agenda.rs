@@ -1,0 +1,58 @@
+//! Whose turn it is when.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Lines by the time at which they are due, each at most once.
+#[derive(Debug)]
+pub(super) struct Agenda {
+    due: BinaryHeap<Reverse<(u64, usize)>>,
+    is_noted: Vec<bool>,
+}
+
+impl Agenda {
+    /// Nothing is due for any of so many lines.
+    pub(super) fn new(lines: usize) -> Self {
+        Self {
+            due: BinaryHeap::with_capacity(lines),
+            is_noted: vec![false; lines],
+        }
+    }
+
+    /// Line `at` is due at `due`, microseconds of the run's clock; when it is noted already, it stays where it is.
+    pub(super) fn note(&mut self, at: usize, due: u64) {
+        if !std::mem::replace(&mut self.is_noted[at], true) {
+            self.due.push(Reverse((due, at)));
+        }
+    }
+
+    /// Takes out the line that has been due for longest at `now`, and when that was.
+    pub(super) fn take(&mut self, now: u64) -> Option<(usize, u64)> {
+        let Reverse((due, at)) = self.due.peek().copied().filter(|Reverse((due, _))| *due <= now)?;
+        self.due.pop();
+        self.is_noted[at] = false;
+        Some((at, due))
+    }
+
+    /// When the next line is due.
+    pub(super) fn next(&self) -> Option<u64> {
+        self.due.peek().map(|Reverse((due, _))| *due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_comes_once_and_in_time() {
+        let mut agenda = Agenda::new(3);
+        for (at, due) in [(0, 30), (1, 10), (2, 20), (1, 5)] {
+            agenda.note(at, due);
+        }
+        assert_eq!((agenda.next(), agenda.take(9)), (Some(10), None));
+        assert_eq!([agenda.take(30), agenda.take(30)], [Some((1, 10)), Some((2, 20))]);
+        agenda.note(1, 25);
+        assert_eq!([agenda.take(30), agenda.take(30), agenda.take(30)], [Some((1, 25)), Some((0, 30)), None]);
+    }
+}

@@ -1,0 +1,169 @@
+//! The threads of a run: who started them, and how far they are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::caller::{Caller, Heard};
+use super::clock::Clock;
+use super::orders::{Board, Calling, Orders, Reading};
+use super::plan::{Plan, Work};
+use super::reader::{Reader, Seen};
+use super::script::{self, Script};
+use super::site::Site;
+use crate::{Explain as _, Result};
+
+/// Reading threads, and what callers have told.
+pub(super) struct Crew {
+    pub(super) plan: Plan,
+    pub(super) site: Arc<Site>,
+    pub(super) orders: Arc<Orders>,
+    pub(super) clock: Clock,
+    readings: Vec<Arc<Board<Reading>>>,
+    calling: Arc<Board<Calling>>,
+    readers: Vec<JoinHandle<Result<Seen>>>,
+}
+
+/// Callers at work.
+pub(super) struct Callers {
+    thread: JoinHandle<Result<Heard>>,
+    finish: Arc<AtomicBool>,
+}
+
+/// How often callers ask, and when they have asked enough.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pace {
+    /// Time between two requests of a connection; `None` for as fast as it is answered.
+    pub(super) every_us: Option<u64>,
+    /// Requests that each connection gets answered; `None` for any number.
+    pub(super) limit_each: Option<u64>,
+    /// How many windows there will be.
+    pub(super) windows: usize,
+}
+
+impl Crew {
+    pub(super) fn new(plan: &Plan, site: &Site) -> Self {
+        Self {
+            plan: plan.clone(),
+            site: Arc::new(site.clone()),
+            orders: Arc::new(Orders::new(plan.rooms)),
+            clock: Clock::start(),
+            readings: (0..plan.threads).map(|_| Arc::default()).collect(),
+            calling: Arc::default(),
+            readers: Vec::new(),
+        }
+    }
+
+    /// Starts the threads that hold the streams.
+    pub(super) fn start_readers(&mut self) {
+        let start = |(number, board): (usize, &Arc<Board<Reading>>)| {
+            let reader = Reader {
+                site: Arc::clone(&self.site),
+                plan: self.plan.clone(),
+                orders: Arc::clone(&self.orders),
+                board: Arc::clone(board),
+                clock: self.clock,
+                number,
+            };
+            spawn_blocking(move || reader.run())
+        };
+        self.readers = self.readings.iter().enumerate().map(start).collect();
+    }
+
+    /// Starts whoever does the plan's work; nobody where there is none.
+    pub(super) fn start_work(&self) -> Option<Callers> {
+        let mut pace = Pace {
+            windows: self.plan.windows(),
+            ..Pace::default()
+        };
+        let scripts = match self.plan.work {
+            Work::Silence => return None,
+            Work::History { .. } => script::pages(&self.plan, &self.site),
+            Work::Flood(_) => script::posts(&self.plan, &self.site),
+            Work::Rate(per_s) => {
+                pace.every_us = Some(interval_us(self.plan.callers(), per_s));
+                script::posts(&self.plan, &self.site)
+            }
+        };
+        Some(self.start_callers(scripts, pace))
+    }
+
+    /// Starts a thread of callers.
+    pub(super) fn start_callers(&self, scripts: Vec<Script>, pace: Pace) -> Callers {
+        let finish = Arc::<AtomicBool>::default();
+        self.calling.tell(&Calling::default());
+        let caller = Caller {
+            site: Arc::clone(&self.site),
+            orders: Arc::clone(&self.orders),
+            board: Arc::clone(&self.calling),
+            clock: self.clock,
+            scripts,
+            pace,
+            finish: Arc::clone(&finish),
+        };
+        Callers {
+            thread: spawn_blocking(move || caller.run()),
+            finish,
+        }
+    }
+
+    /// How far the readers are, all together.
+    pub(super) fn reading(&self) -> Reading {
+        let parts: Vec<Reading> = self.readings.iter().map(|board| board.read()).collect();
+        Reading::sum(&parts)
+    }
+
+    /// How far the callers are.
+    pub(super) fn calling(&self) -> Calling {
+        self.calling.read()
+    }
+
+    /// Streams that have not caught up, in the judgement `number`; `None` until all threads have judged.
+    pub(super) fn behind(&self, number: usize) -> Option<usize> {
+        let parts: Vec<(usize, usize)> = self.readings.iter().map(|board| board.read().behind).collect();
+        let is_judged = parts.iter().all(|(judgement, _)| *judgement == number);
+        is_judged.then(|| parts.iter().map(|(_, behind)| behind).sum())
+    }
+
+    /// Ends the reading threads.
+    pub(super) async fn end(&mut self) -> Result<Vec<Seen>> {
+        self.orders.stop.store(true, Ordering::Relaxed);
+        let mut seen = Vec::new();
+        for reader in std::mem::take(&mut self.readers) {
+            seen.push(reader.await.explain(|| "a reading thread panicked".to_owned())??);
+        }
+        Ok(seen)
+    }
+}
+
+impl Drop for Crew {
+    /// Ends the threads of a run that is given up.
+    fn drop(&mut self) {
+        self.orders.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Callers {
+    /// True when everything was asked, or something went wrong.
+    pub(super) fn have_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Lets them finish what is on its way.
+    pub(super) async fn end(self) -> Result<Heard> {
+        self.finish.store(true, Ordering::Relaxed);
+        self.thread.await.explain(|| "the calling thread panicked".to_owned())?
+    }
+}
+
+/// Time between two requests of each of `callers` connections, in microseconds.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a plan's rate and its few connections give a time between a microsecond and some days"
+)]
+fn interval_us(callers: usize, per_s: f64) -> u64 {
+    (callers as f64 * 1e6 / per_s).max(1.0) as u64
+}

@@ -1,0 +1,263 @@
+//! What a run came to.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::latencies::Percentiles;
+use super::watch::Usage;
+
+/// Everything measured in one run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    /// `roomcast` or `nchan`.
+    pub server: &'static str,
+    /// Streams that were held.
+    pub streams: usize,
+    /// Rooms they were spread over.
+    pub rooms: usize,
+    /// Characters of a message.
+    pub text: usize,
+    /// Seconds until all streams were open.
+    pub opened_s: f64,
+    /// What was measured under load.
+    pub windows: Vec<Window>,
+    /// Memory of the server's processes, and of this one.
+    pub memory: Vec<Memory>,
+    /// Seconds from the last answer until every stream that reads had every message; `None` if they never had.
+    pub caught_up_s: Option<f64>,
+    /// From being let back until a client had caught up, in milliseconds, if all had been cut.
+    pub catch_up_ms: Option<Percentiles>,
+    /// Streams that read and did not catch up.
+    pub behind: usize,
+    /// Messages that never came although later ones did, over all streams.
+    pub missing: u64,
+    /// Messages that came again.
+    pub doubled: u64,
+    /// Messages that came after later ones.
+    pub misplaced: u64,
+    /// Streams that were told to begin anew.
+    pub resets: u64,
+    /// Streams that the server ended and that came back.
+    pub returns: u64,
+    /// Requests that were refused, by status.
+    pub refused: BTreeMap<u16, u64>,
+    /// Connections that ended with a request unanswered.
+    pub broken: u64,
+}
+
+/// A time under load.
+#[derive(Debug, Clone, Serialize)]
+pub struct Window {
+    /// How long it was.
+    pub seconds: f64,
+    /// Percent of the streams that read nothing.
+    pub stalled_percent: usize,
+    /// Messages that came, over all streams.
+    pub deliveries: u64,
+    /// The same a second.
+    pub deliveries_per_s: f64,
+    /// Requests that were answered as they should be: posts, or pages of history.
+    pub requests: u64,
+    /// The same a second.
+    pub requests_per_s: f64,
+    /// From post to event, in milliseconds.
+    pub post_to_event_ms: Option<Percentiles>,
+    /// From request to answer, in milliseconds.
+    pub answer_ms: Option<Percentiles>,
+    /// Processor time of each process.
+    pub processes: Vec<Cpu>,
+    /// Share of the time in which the busiest reading thread of this tool was at work: near 1 it holds the figures down.
+    pub reader_busy: f64,
+    /// The same of the thread that posts.
+    pub caller_busy: f64,
+}
+
+/// Processor time of a process in a window.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cpu {
+    /// What it is called.
+    pub name: String,
+    /// Seconds on all cores.
+    pub cpu_s: f64,
+    /// Seconds for a million deliveries, if there were any.
+    pub cpu_s_per_million_deliveries: Option<f64>,
+    /// Microseconds for a request, if there were any.
+    pub cpu_us_per_request: Option<f64>,
+}
+
+/// Memory of a process.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Memory {
+    /// What it is called.
+    pub name: String,
+    /// Resident when a tenth of the streams were open.
+    pub before_kib: u64,
+    /// Resident when all streams were open and nothing had been posted.
+    pub open_kib: u64,
+    /// Resident at the end of the load.
+    pub after_kib: u64,
+    /// What each further stream added, if there were any.
+    pub kib_per_stream: Option<f64>,
+}
+
+impl Figures {
+    /// True if every client that reads saw every message, once and in order.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.missing + self.doubled + self.misplaced + self.resets == 0 && self.behind == 0
+    }
+}
+
+impl Window {
+    pub(super) fn new(seconds: f64, deliveries: u64, requests: u64, before: &[Usage], after: &[Usage]) -> Self {
+        let cpu = |(before, after): (&Usage, &Usage)| {
+            let cpu_s = after.cpu_s - before.cpu_s;
+            Cpu {
+                name: after.name.clone(),
+                cpu_s,
+                cpu_s_per_million_deliveries: ratio(cpu_s * 1e6, as_f64(deliveries)),
+                cpu_us_per_request: ratio(cpu_s * 1e6, as_f64(requests)),
+            }
+        };
+        Self {
+            seconds,
+            stalled_percent: 0,
+            deliveries,
+            deliveries_per_s: ratio(as_f64(deliveries), seconds).unwrap_or(0.0),
+            requests,
+            requests_per_s: ratio(as_f64(requests), seconds).unwrap_or(0.0),
+            post_to_event_ms: None,
+            answer_ms: None,
+            processes: pairs(before, after).map(cpu).collect(),
+            reader_busy: 0.0,
+            caller_busy: 0.0,
+        }
+    }
+}
+
+impl Memory {
+    /// `streams` were opened between `before` and `open`.
+    pub(super) fn of(before: &[Usage], open: &[Usage], after: &[Usage], streams: usize) -> Vec<Self> {
+        let memory = |(before, open): (&Usage, &Usage)| Self {
+            name: open.name.clone(),
+            before_kib: before.resident_kib,
+            open_kib: open.resident_kib,
+            after_kib: after.iter().find(|usage| usage.name == open.name).map_or(0, |usage| usage.resident_kib),
+            kib_per_stream: ratio(as_f64(open.resident_kib) - as_f64(before.resident_kib), as_f64(streams as u64)),
+        };
+        pairs(before, open).map(memory).collect()
+    }
+}
+
+/// The usages of the same process.
+fn pairs<'a>(before: &'a [Usage], after: &'a [Usage]) -> impl Iterator<Item = (&'a Usage, &'a Usage)> {
+    after
+        .iter()
+        .filter_map(|after| Some((before.iter().find(|before| before.name == after.name)?, after)))
+}
+
+/// `None` of nothing.
+fn ratio(of: f64, to: f64) -> Option<f64> {
+    (to > 0.0).then(|| of / to)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn usage(name: &str, cpu_s: f64, resident_kib: u64) -> Usage {
+        let name = name.to_owned();
+        Usage {
+            name,
+            cpu_s,
+            resident_kib,
+        }
+    }
+
+    /// Figures of a run in which nothing went wrong.
+    pub(crate) fn example() -> Figures {
+        let before = [usage("gateway-1", 1.0, 1_000), usage("gone", 1.0, 1)];
+        let after = [usage("gateway-1", 3.0, 3_000)];
+        let mut window = Window::new(2.0, 4_000_000, 1_000, &before, &after);
+        window.post_to_event_ms = Some(Percentiles {
+            samples: 3,
+            p50: 1.0,
+            p90: 2.0,
+            p99: 3.0,
+            p999: 4.0,
+            max: 5.0,
+        });
+        Figures {
+            server: "roomcast",
+            streams: 1_000,
+            rooms: 1,
+            text: 100,
+            opened_s: 0.5,
+            windows: vec![window],
+            memory: Memory::of(&before, &after, &after, 1_000),
+            caught_up_s: Some(0.25),
+            catch_up_ms: None,
+            behind: 0,
+            missing: 0,
+            doubled: 0,
+            misplaced: 0,
+            resets: 0,
+            returns: 0,
+            refused: BTreeMap::from([(503, 2)]),
+            broken: 0,
+        }
+    }
+
+    #[test]
+    fn json_has_what_scripts_read() {
+        let figures = serde_json::to_value(example()).unwrap();
+        let window = &figures["windows"][0];
+        assert_eq!(window["deliveries_per_s"], 2_000_000.0);
+        assert_eq!(window["requests_per_s"], 500.0);
+        assert_eq!(window["post_to_event_ms"]["p999"], 4.0);
+        assert_eq!(window["answer_ms"], Value::Null);
+        let cpu = json!([{
+            "name": "gateway-1", "cpu_s": 2.0, "cpu_s_per_million_deliveries": 0.5, "cpu_us_per_request": 2_000.0
+        }]);
+        assert_eq!(window["processes"], cpu);
+        let memory = json!([{
+            "name": "gateway-1", "before_kib": 1_000, "open_kib": 3_000, "after_kib": 3_000, "kib_per_stream": 2.0
+        }]);
+        assert_eq!(figures["memory"], memory);
+        assert_eq!(figures["refused"], json!({"503": 2}));
+        assert!(!serde_json::to_string(&figures).unwrap().contains('\n'));
+    }
+
+    #[test]
+    fn one_client_that_lacks_something_is_enough() {
+        assert!(example().is_right());
+        let wrongs: [fn(&mut Figures); 5] = [
+            |figures| figures.missing = 1,
+            |figures| figures.doubled = 1,
+            |figures| figures.misplaced = 1,
+            |figures| figures.resets = 1,
+            |figures| figures.behind = 1,
+        ];
+        for wrong in wrongs {
+            let mut figures = example();
+            wrong(&mut figures);
+            assert!(!figures.is_right());
+        }
+    }
+
+    #[test]
+    fn of_no_streams_and_no_deliveries_nothing_is_told() {
+        let usages = [usage("gateway-1", 1.0, 1_000)];
+        let window = Window::new(1.0, 0, 0, &usages, &usages);
+        assert_eq!(window.processes[0].cpu_s_per_million_deliveries, None);
+        assert_eq!(Memory::of(&usages, &usages, &usages, 0)[0].kib_per_stream, None);
+    }
+}

@@ -1,0 +1,128 @@
+//! What the threads of a run are told, and what they tell: both are looked at every few milliseconds, so that nothing on
+//! the hot paths is shared.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::order::Faults;
+
+/// How often a thread looks at its orders and tells how far it is.
+pub(super) const TICK: Duration = Duration::from_millis(5);
+
+/// What all threads of a run are to do now.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// End at once.
+    pub(super) stop: AtomicBool,
+    /// Streams with a smaller number than this may be opened.
+    pub(super) may_open: AtomicUsize,
+    /// All streams are cut and stay away.
+    pub(super) away: AtomicBool,
+    /// When they were let back, in microseconds of the run's clock.
+    pub(super) returned: AtomicU64,
+    /// Those who are to stall read nothing any more.
+    pub(super) stalling: AtomicBool,
+    /// Number of the window whose latencies are kept, from 1; 0 between windows.
+    pub(super) window: AtomicUsize,
+    /// Number of the judgement whether all have caught up, from 1; 0 for none yet.
+    pub(super) judgement: AtomicUsize,
+    /// Messages that each room holds for certain.
+    pub(super) heads: Vec<AtomicU64>,
+}
+
+impl Orders {
+    /// Orders to do nothing yet.
+    pub(super) fn new(rooms: usize) -> Self {
+        Self {
+            heads: std::iter::repeat_with(AtomicU64::default).take(rooms).collect(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn head(&self, room: usize) -> u64 {
+        self.heads[room].load(Ordering::Relaxed)
+    }
+}
+
+/// How far the readers of a thread are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reading {
+    /// Streams that are open.
+    pub(super) open: usize,
+    /// Messages that came.
+    pub(super) deliveries: u64,
+    /// Bytes that came.
+    pub(super) bytes: u64,
+    /// What was wrong with the streams.
+    pub(super) faults: Faults,
+    /// Streams that the server ended and that came back.
+    pub(super) returns: u64,
+    /// Streams that could not be opened again and again.
+    pub(super) lost: usize,
+    /// Why the first of those that were refused was.
+    pub(super) refusal: Option<String>,
+    /// Processor time of the busiest thread, in microseconds.
+    pub(super) busy_us: u64,
+    /// The judgement this was counted for, and the streams that had not caught up.
+    pub(super) behind: (usize, usize),
+}
+
+impl Reading {
+    /// The sum of what all threads tell.
+    pub(super) fn sum(parts: &[Self]) -> Self {
+        parts.iter().fold(Self::default(), |mut sum, part| {
+            sum.open += part.open;
+            sum.deliveries += part.deliveries;
+            sum.bytes += part.bytes;
+            sum.faults.missing += part.faults.missing;
+            sum.faults.doubled += part.faults.doubled;
+            sum.faults.misplaced += part.faults.misplaced;
+            sum.faults.resets += part.faults.resets;
+            sum.returns += part.returns;
+            sum.lost += part.lost;
+            sum.busy_us = sum.busy_us.max(part.busy_us);
+            sum.refusal = sum.refusal.or_else(|| part.refusal.clone());
+            sum
+        })
+    }
+}
+
+/// How far the callers are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Calling {
+    /// Requests that were answered as they should be.
+    pub(super) answered: u64,
+    /// Requests that were refused, by status.
+    pub(super) refused: BTreeMap<u16, u64>,
+    /// Connections that ended with a request unanswered.
+    pub(super) broken: u64,
+    /// Processor time of the thread, in microseconds.
+    pub(super) busy_us: u64,
+    /// What the first refusal said.
+    pub(super) refusal: Option<String>,
+}
+
+/// What one thread tells; the lock is held for a copy only.
+#[derive(Debug, Default)]
+pub(super) struct Board<T>(Mutex<T>);
+
+impl<T: Clone> Board<T> {
+    pub(super) fn tell(&self, news: &T) {
+        self.lock().clone_from(news);
+    }
+
+    pub(super) fn read(&self) -> T {
+        self.lock().clone()
+    }
+
+    /// A copy is whole even if the thread that made it panicked.
+    fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

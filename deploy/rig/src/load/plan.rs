@@ -1,0 +1,260 @@
+//! How much load, in which form, for how long.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+/// Longest time that one connection may wait between two posts before another one is worth it.
+const POSTS_PER_CONNECTION: f64 = 20.0;
+/// Most connections that post at a rate.
+const CONNECTIONS: usize = 256;
+
+/// A load that answers one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// One room, 1,000 streams, 4 posts in flight at any time: how much goes through at most
+    Hot,
+    /// One room, 1,000 streams, 20,000 deliveries a second: what a delivery costs
+    Steady,
+    /// 1,000 rooms with 10 streams each, 20,000 deliveries a second: the same without large rooms
+    Rooms,
+    /// 10,000 streams and silence: what a stream costs
+    Idle,
+    /// 64 connections post to 20 rooms as fast as they are answered: how much is accepted, and stored
+    Accept,
+    /// 1,000 posts a second to 20 rooms with 200 streams: how long a message takes
+    Latency,
+    /// 5,000 streams are cut, miss 100 messages each and come back at once: how long until all have them
+    Resume,
+    /// 1,000 streams in 10 rooms; then 10 % of them read nothing any more: what the others notice
+    Stalled,
+    /// The newest page of 20 rooms that nobody follows, as fast as it is answered
+    HistoryCold,
+    /// The newest page of a room with 10 streams, as fast as it is answered
+    HistoryHot,
+    /// Pages anywhere in a long room, as fast as they are answered
+    HistoryPages,
+}
+
+/// A load in numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Streams held open.
+    pub streams: usize,
+    /// Rooms they are spread over.
+    pub rooms: usize,
+    /// What is asked meanwhile.
+    pub work: Work,
+    /// Characters of a message.
+    pub text: usize,
+    /// Time under load before anything is measured.
+    pub warm_up: Duration,
+    /// Time that is measured.
+    pub window: Duration,
+    /// Streams opened a second; `None` for as fast as they are answered.
+    pub ramp: Option<usize>,
+    /// Percent of the streams that read nothing any more in a second window; 0 for no such window.
+    pub stalled_percent: usize,
+    /// Messages that every room gets while all streams are cut; `None` if they are not.
+    pub missed: Option<u64>,
+    /// Threads that read.
+    pub threads: usize,
+}
+
+/// What is asked while the streams are open.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Work {
+    /// Nothing.
+    Silence,
+    /// So many connections post as fast as they are answered.
+    Flood(usize),
+    /// So many posts a second.
+    Rate(f64),
+    /// So many connections ask for history as fast as they are answered.
+    History {
+        /// How many.
+        connections: usize,
+        /// Messages in each room.
+        messages: u64,
+        /// Any page, and not the newest.
+        anywhere: bool,
+    },
+}
+
+impl Preset {
+    /// The load it stands for.
+    #[must_use]
+    pub fn plan(self) -> Plan {
+        let (streams, rooms, work) = match self {
+            Self::Hot => (1_000, 1, Work::Flood(4)),
+            Self::Steady => (1_000, 1, Work::Rate(20.0)),
+            Self::Rooms => (10_000, 1_000, Work::Rate(2_000.0)),
+            Self::Idle => (10_000, 100, Work::Silence),
+            Self::Accept => (20, 20, Work::Flood(64)),
+            Self::Latency => (200, 20, Work::Rate(1_000.0)),
+            Self::Resume => (5_000, 50, Work::Flood(50)),
+            Self::Stalled => (1_000, 10, Work::Rate(200.0)),
+            Self::HistoryCold => (0, 20, history(200, false)),
+            Self::HistoryHot => (10, 1, history(200, false)),
+            Self::HistoryPages => (0, 1, history(100_000, true)),
+        };
+        Plan {
+            streams,
+            rooms,
+            work,
+            text: 100,
+            warm_up: Duration::from_secs(2),
+            window: Duration::from_secs(10),
+            ramp: None,
+            stalled_percent: if self == Self::Stalled { 10 } else { 0 },
+            missed: (self == Self::Resume).then_some(100),
+            threads: 1,
+        }
+    }
+
+    /// Nchan can be driven in the same way.
+    #[must_use]
+    pub fn suits_peers(self) -> bool {
+        matches!(self, Self::Hot | Self::Steady | Self::Rooms | Self::Idle)
+    }
+}
+
+fn history(messages: u64, anywhere: bool) -> Work {
+    Work::History {
+        connections: 16,
+        messages,
+        anywhere,
+    }
+}
+
+impl Plan {
+    /// Connections that post or ask for history.
+    #[must_use]
+    pub fn callers(&self) -> usize {
+        match self.work {
+            Work::Silence => 0,
+            Work::Flood(connections) | Work::History { connections, .. } => connections,
+            Work::Rate(per_s) => ceil(per_s / POSTS_PER_CONNECTION).clamp(1, CONNECTIONS),
+        }
+    }
+
+    /// Streams of a room on average; at least one counts, so that what is posted has a rate without any.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "numbers of streams are far below 2^52")]
+    pub fn streams_per_room(&self) -> f64 {
+        (self.streams as f64 / self.rooms.max(1) as f64).max(1.0)
+    }
+
+    /// Posting connections of a room.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.callers().div_ceil(self.rooms).max(1)
+    }
+
+    /// Times that are measured.
+    #[must_use]
+    pub fn windows(&self) -> usize {
+        match (self.missed, self.work) {
+            (Some(_), _) => 0,
+            _ if self.stalled_percent > 0 => 2,
+            _ => 1,
+        }
+    }
+
+    /// What is wrong with it, if anything is.
+    #[must_use]
+    pub fn complaint(&self) -> Option<&'static str> {
+        let is_rate_wrong = matches!(self.work, Work::Rate(per_s) if !(per_s > 0.0 && per_s <= 1e6));
+        match () {
+            () if self.rooms == 0 => Some("there must be at least one room"),
+            () if self.threads == 0 => Some("there must be at least one reading thread"),
+            () if self.stalled_percent > 99 => Some("not all streams can stall"),
+            () if is_rate_wrong => Some("a rate lies between 0 and a million a second"),
+            () if self.callers() == 0 && self.work != Work::Silence => Some("there must be at least one connection"),
+            () if self.text > 4_000 => Some("a message has at most 4,000 characters"),
+            () if self.window > Duration::from_hours(1) => Some("a window lasts an hour at most"),
+            () => None,
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is too large or no number saturates"
+)]
+pub(super) fn ceil(number: f64) -> usize {
+    number.ceil() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_a_plan_and_stands_in_the_readme() {
+        let readme = include_str!("../../../../README.md");
+        for preset in Preset::value_variants() {
+            assert_eq!(preset.plan().complaint(), None);
+            let value = preset.to_possible_value().unwrap();
+            let name = value.get_name();
+            assert!(readme.contains(&format!("`{name}`")), "README.md does not tell of {name}");
+        }
+    }
+
+    #[test]
+    fn connections_are_enough_for_the_rate_and_bounded() {
+        let with = |work, rooms| Plan {
+            rooms,
+            work,
+            ..Preset::Hot.plan()
+        };
+        for (work, rooms, callers, lanes) in [
+            (Work::Silence, 1, 0, 1),
+            (Work::Flood(64), 20, 64, 4),
+            (Work::Rate(20.0), 1, 1, 1),
+            (Work::Rate(1_000.0), 20, 50, 3),
+            (Work::Rate(1e6), 1_000, 256, 1),
+        ] {
+            let plan = with(work, rooms);
+            assert_eq!((plan.callers(), plan.lanes()), (callers, lanes), "{work:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_plan_is_told() {
+        let plan = Preset::Latency.plan();
+        for wrong in [
+            Plan {
+                rooms: 0,
+                ..plan.clone()
+            },
+            Plan {
+                threads: 0,
+                ..plan.clone()
+            },
+            Plan {
+                stalled_percent: 100,
+                ..plan.clone()
+            },
+            Plan {
+                work: Work::Rate(0.0),
+                ..plan.clone()
+            },
+            Plan {
+                work: Work::Rate(f64::NAN),
+                ..plan.clone()
+            },
+            Plan {
+                work: Work::Flood(0),
+                ..plan.clone()
+            },
+            Plan {
+                text: 4_001,
+                ..plan.clone()
+            },
+        ] {
+            assert!(wrong.complaint().is_some(), "{wrong:?}");
+        }
+    }
+}
