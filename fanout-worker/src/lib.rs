@@ -6,7 +6,8 @@
 //!
 //! - [`ownership`] says which worker stores which partition, and why it is safe; read it first.
 //! - [`pipeline`] runs the three steps in their order: nothing is published before it is committed, and nothing is
-//!   trimmed before it is published. While one batch is in one step, the next is in the step before.
+//!   trimmed before it is published. While one batch is in one step, the next is in the step before; what is stored is
+//!   trimmed ten times a second.
 //! - [`dead_letters`] is for operators: what became of entries that could not be stored.
 //! - It knows neither HTTP nor tokens.
 
@@ -21,6 +22,7 @@ pub mod pipeline;
 pub mod publish;
 pub mod source;
 mod telling;
+pub mod trimming;
 
 pub use config::{Command, Config, DeadLetters};
 pub use copy::copy_database;

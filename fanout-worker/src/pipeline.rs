@@ -1,6 +1,6 @@
 //! The worker's loop: follow who should have what; read → commit → publish → trim, in this order for every entry.
 //!
-//! The steps of successive batches overlap: while one commits, the next is read, and the one before is published and trimmed.
+//! The steps of successive batches overlap: while one commits, the next is read, and the one before is published.
 //! There is no timer that waits for a batch to fill: what comes during a commit is the next batch. So a lonely message
 //! does not wait, and a flood forms large batches by itself.
 //!

@@ -1,4 +1,4 @@
-//! What follows a commit, beside the next one: the gateways are told, and the accept log is trimmed.
+//! What follows a commit, beside the next one: the gateways are told, and what they were told of may leave the accept log.
 //!
 //! One after the other and in the order of the commits, so that the events of a room come in the order of its seqs. At most
 //! one is under way: the pipeline hands the next over when the one before is through, which bounds what waits here by one
@@ -13,6 +13,7 @@ use tracing::error;
 use crate::crash_point;
 use crate::publish::{Waiting, publish};
 use crate::source::Origins;
+use crate::trimming::Trimming;
 
 /// What one or several transactions stored, and nobody was told of yet.
 pub(crate) struct Untold {
@@ -26,31 +27,39 @@ pub(crate) struct Untold {
 
 /// Tells of one commit at a time.
 #[derive(Default)]
-pub(crate) struct Telling(Option<JoinHandle<()>>);
+pub(crate) struct Telling {
+    under_way: Option<JoinHandle<()>>,
+    trimming: Trimming,
+}
 
 impl Telling {
-    /// Begins to tell of `untold` through `connection`, and to trim what was read from `origins`, once what is being told of
-    /// is through.
+    /// Begins to tell of `untold` through `connection`, and lets what was read from `origins` be trimmed then, once what is
+    /// being told of is through.
     pub(crate) async fn begin(&mut self, mut connection: Link, origins: Origins, untold: Untold) {
-        self.finish().await;
+        self.catch_up().await;
         let Untold {
             stored,
             mut waiting,
             trimmable,
         } = untold;
-        self.0 = Some(tokio::spawn(async move {
+        let trimming = self.trimming.clone();
+        self.under_way = Some(tokio::spawn(async move {
             for appended in stored {
                 publish(&mut connection, appended, &mut waiting).await;
             }
             crash_point::reached("after_publish").await;
-            origins.trim(&trimmable).await;
-            crash_point::reached("after_trim").await;
+            trimming.add(&origins, trimmable);
         }));
     }
 
-    /// Waits until all is told.
+    /// Waits until all is told and trimmed.
     pub(crate) async fn finish(&mut self) {
-        let Some(telling) = self.0.take() else {
+        self.catch_up().await;
+        self.trimming.trim().await;
+    }
+
+    async fn catch_up(&mut self) {
+        let Some(telling) = self.under_way.take() else {
             return;
         };
         if let Err(panic) = telling.await {

@@ -1,6 +1,7 @@
 //! Settings of the gateway.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -147,12 +148,25 @@ pub struct StreamArgs {
     #[arg(long, env = "STREAM_MAX_AGE_S", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub stream_max_age_s: u64,
 
-    /// Threads that write to streams, each with its own rooms; one for every two cores if not set.
+    /// Threads that write to streams, each with its own rooms; one for every two cores if not set, and requests have the others.
     #[arg(long, env = "FANOUT_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub fanout_threads: Option<u16>,
 }
 
 impl StreamArgs {
+    /// Threads of the fan-out: as many as are set, or one for every two cores.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.fanout_threads.map_or_else(|| cores().div_ceil(2), usize::from)
+    }
+
+    /// Threads for requests: one for each of the other cores. More of them would take turns with the fan-out, and wake each
+    /// other for work that one of them is at already.
+    #[must_use]
+    pub fn request_threads(&self) -> usize {
+        cores().saturating_sub(self.threads()).max(1)
+    }
+
     /// The settings as streams take them.
     #[must_use]
     pub fn settings(&self) -> StreamSettings {
@@ -201,6 +215,11 @@ pub struct LimitArgs {
     /// Accepted messages of a partition that may wait for the worker before posts are refused with 503.
     #[arg(long, env = "BACKLOG_PER_PARTITION", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub backlog_per_partition: u32,
+}
+
+/// Cores this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 #[cfg(test)]

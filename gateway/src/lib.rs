@@ -142,7 +142,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         ..ServerLimits::default()
     };
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
-    let (fanout, threads) = Fanout::start(fanout_threads(&config), limits.write_stall).map_err(StartError::Threads)?;
+    let (fanout, threads) = Fanout::start(config.streams.threads(), limits.write_stall).map_err(StartError::Threads)?;
     let app = App::new(config, store.clone(), installation, &redis, subscriber, fanout.clone(), lifecycle.clone())?;
     let stop = || soft.clone();
     lifecycle.spawn_essential("the subscriber", run_subscriber(redis.clone(), commands, Arc::clone(&app), stop()));
@@ -171,12 +171,6 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         None if lifecycle.has_failed() => Err(StartError::Failed),
         None => Ok(()),
     }
-}
-
-/// Threads of the fan-out: as many as are set, or one for every two cores. Requests have the others.
-fn fanout_threads(config: &Config) -> usize {
-    let half = || std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-    config.streams.fanout_threads.map_or_else(half, usize::from)
 }
 
 /// Lets posts through once Redis is found to keep them; stops the gateway if it does not, for the reason that is returned

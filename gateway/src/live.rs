@@ -11,6 +11,7 @@
 //! a larger one a gap that is filled from SQL. A comparison of heads every second finds what no event told. So what a
 //! stream sends is the room's history, and a reconnecting client reads on from where it was.
 
+mod block;
 mod chunks;
 mod connections;
 mod doubts;
@@ -18,7 +19,6 @@ pub mod feed;
 pub mod frame;
 mod hub;
 mod pages;
-mod piece;
 mod places;
 mod rings;
 #[cfg(test)]

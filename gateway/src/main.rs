@@ -7,18 +7,20 @@ use gateway::{Command, Config, StartError};
 use shared::lifecycle::Lifecycle;
 use shared::{settings, telemetry};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 
 /// Gives the large blocks of password hashing back to the system, which glibc's allocator does not.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let config = match settings::parse::<Config>() {
         Ok(config) => config,
         Err(code) => return code,
     };
-    match start(config).await {
+    let threads = config.streams.request_threads();
+    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    match runtime.map_err(StartError::Threads).and_then(|runtime| runtime.block_on(start(config))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             settings::complain("gateway", &error);

@@ -5,14 +5,9 @@
 //! removed through a connection to the very server it was read from, which breaks and is not repaired when that
 //! server goes.
 
-use futures_util::future::join_all;
-use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use redis::streams::{StreamTrimOptions, StreamTrimmingMode};
-use shared::bus::accept_stream;
-use shared::domain::{Partition, StreamId};
+use shared::domain::Partition;
 use shared::storage::PartitionBatch;
-use tracing::warn;
 
 /// What was read at once from one server.
 pub struct Read {
@@ -37,33 +32,9 @@ impl Origins {
         (Self(origins), all)
     }
 
-    /// Removes what lies up to `positions` from the accept log, on all servers side by side. What a failure leaves there is
-    /// found by the next reader that connects, and removed then.
-    pub async fn trim(&self, positions: &[(Partition, StreamId)]) {
-        let trims = self.0.iter().map(|(partitions, server)| {
-            let here = positions.iter().filter(|(partition, _)| partitions.contains(partition));
-            trim(server.clone(), here)
-        });
-        for trimmed in join_all(trims).await {
-            if let Err(error) = trimmed {
-                warn!(error = %error, "stored entries were not removed from the accept log: {error}");
-            }
-        }
+    /// The server that entries of `partition` were read from.
+    #[must_use]
+    pub fn server_of(&self, partition: Partition) -> Option<&MultiplexedConnection> {
+        self.0.iter().find(|(partitions, _)| partitions.contains(&partition)).map(|(_, server)| server)
     }
-}
-
-async fn trim(
-    mut server: MultiplexedConnection,
-    positions: impl Iterator<Item = &(Partition, StreamId)>,
-) -> RedisResult<()> {
-    let mut pipeline = redis::pipe();
-    for (partition, upto) in positions {
-        let keep_from = upto.next().to_string();
-        let options = StreamTrimOptions::minid(StreamTrimmingMode::Exact, keep_from);
-        pipeline.xtrim_options(accept_stream(*partition), &options).ignore();
-    }
-    if pipeline.is_empty() {
-        return Ok(());
-    }
-    pipeline.query_async(&mut server).await
 }

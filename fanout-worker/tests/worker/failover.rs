@@ -1,6 +1,7 @@
 //! Another Redis takes over while the former one still answers: to the worker it looks well, and nothing new comes there.
 
 use fanout_worker::source::{Origins, Source};
+use fanout_worker::trimming::Trimming;
 use redis::cmd;
 use rig::{Failure, RedisNode, RedisSentinels, eventually};
 use shared::bus::{accept_stream, encode_entry};
@@ -73,7 +74,9 @@ async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master
         others => Err(Failure::new(format!("{others:?}"))),
     });
     taken_over.await.unwrap();
-    origins.trim(&[(claim.partition, batches[0].upto())]).await;
+    let trimming = Trimming::default();
+    trimming.add(&origins, vec![(claim.partition, batches[0].upto())]);
+    trimming.trim().await;
     assert_eq!(length_at(&redis.servers[0], &stream).await, 0);
     assert_eq!(length_at(&redis.servers[1], &stream).await, 1);
     stop.cancel();

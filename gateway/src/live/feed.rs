@@ -132,18 +132,15 @@ impl Feed {
         if let Some(last) = messages.last() {
             ring.heard = ring.heard.max(last.seq);
         }
-        let Some(mut head) = ring.head else {
+        let Some(before) = ring.head else {
             return false;
         };
-        let before = head;
         for message in messages {
-            if message.seq == head.next() {
+            if ring.head.map(Seq::next) == Some(message.seq) {
                 ring.push(frame::message(&self.name, self.epoch, message));
-                head = message.seq;
             }
         }
-        ring.head = Some(head);
-        let missing = ring.is_missing_some();
+        let (head, missing) = (ring.head.unwrap_or(before), ring.is_missing_some());
         drop(ring);
         if head != before {
             self.head.send_replace(head);
@@ -190,7 +187,7 @@ mod tests {
     use shared::domain::{MessageId, Timestamp, UserId};
 
     use super::*;
-    use crate::live::piece::PIECE_BYTES;
+    use crate::live::block::PIECE_BYTES;
 
     const LIBRARY: Framing = Framing::Library;
 
@@ -270,36 +267,60 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_is_bounded_in_frames_and_bytes() {
+    fn the_ring_is_bounded_in_bytes() {
         let feed = feed();
         feed.start(Seq(0));
-        feed.take(&messages(1..=2_000));
-        assert_eq!(read(&feed, 2_000 - 1_024)[0], 2_000 - 1_023);
-        assert_eq!(read(&feed, 2_000 - 1_025), [-1]);
-        let mut large = messages(2_001..=2_100);
+        feed.take(&messages(1..=40_000));
+        assert!((3_000_000..5_000_000).contains(&feed.kept_bytes()), "{}", feed.kept_bytes());
+        assert_eq!(read(&feed, 30_000)[0], 30_001);
+        assert_eq!(read(&feed, 1_000), [-1]);
+        let mut large = messages(40_001..=40_500);
         for message in &mut large {
             message.text = "x".repeat(16_000);
         }
         feed.take(&large);
-        assert_eq!(read(&feed, 2_100 - 60)[0], 2_100 - 59);
-        assert_eq!(read(&feed, 2_000), [-1]);
+        assert!((3_000_000..5_000_000).contains(&feed.kept_bytes()), "{}", feed.kept_bytes());
+        assert_eq!(read(&feed, 40_400)[0], 40_401);
+        assert_eq!(read(&feed, 40_000), [-1]);
     }
 
     #[test]
-    fn a_piece_is_bounded_and_shared_by_readers_at_the_same_place() {
+    fn from_any_place_the_pieces_lead_to_the_head() {
         let feed = feed();
         feed.start(Seq(0));
         feed.take(&messages(1..=1_000));
-        let piece = |cursor| match feed.read_after(Seq(cursor), usize::MAX, LIBRARY) {
+        for start in [0, 1, 200, 255, 256, 257, 511, 700, 999] {
+            let mut seqs = Vec::new();
+            let mut cursor = start;
+            while cursor < 1_000 {
+                seqs.extend(read(&feed, cursor));
+                cursor = *seqs.last().unwrap();
+            }
+            assert!(seqs.into_iter().eq(start + 1..=1_000), "from {start}");
+        }
+        assert!(matches!(feed.read_after(Seq(100), 3, LIBRARY), Read::Frames(_, Seq(103))));
+    }
+
+    #[test]
+    fn a_piece_is_bounded_and_all_readers_share_its_memory() {
+        let feed = feed();
+        feed.start(Seq(0));
+        let mut messages = messages(1..=1_000);
+        for message in &mut messages {
+            message.text = "x".repeat(1_000);
+        }
+        feed.take(&messages);
+        let piece = |cursor| match feed.read_after(Seq(cursor), usize::MAX, Framing::Chunked) {
             Read::Frames(frames, last) => (frames, last),
             other => panic!("{other:?}"),
         };
         let (first, last) = piece(0);
-        assert!((PIECE_BYTES..PIECE_BYTES + 1_000).contains(&first.len()), "{}", first.len());
-        assert_eq!(piece(0).0.as_ptr(), first.as_ptr());
-        assert_eq!(read(&feed, last.0)[0], last.0 + 1);
-        assert_ne!(piece(1).0.as_ptr(), first.as_ptr());
-        feed.take(&messages(1_001..=1_001));
-        assert_eq!(piece(999).1, Seq(1_001));
+        assert!((PIECE_BYTES..PIECE_BYTES + 2_000).contains(&first.len()), "{}", first.len());
+        let (later, same) = piece(10);
+        assert_eq!(last, same);
+        assert!(first.as_ptr_range().contains(&later.as_ptr()));
+        // The newest frames are not together yet: readers at the same place share what is joined for them.
+        assert_eq!(piece(998).1, Seq(1_000));
+        assert_eq!(piece(998).0.as_ptr(), piece(998).0.as_ptr());
     }
 }

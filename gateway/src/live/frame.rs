@@ -6,13 +6,13 @@
 //! Nothing a user wrote reaches a field name or ends a line: data is one line of JSON, whose strings escape CR and LF;
 //! ids are integers; event names come from an enum.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use bytes::Bytes;
 use serde::Serialize;
 use shared::domain::{Epoch, Seq, StoredMessage, StreamCursor};
 
-use crate::message::Message;
+use crate::message;
 
 /// Length of the comment every stream begins with: some HTTP clients show nothing until they have 512 bytes.
 const PADDING: usize = 512;
@@ -22,10 +22,10 @@ const MESSAGE_OVERHEAD: usize = 256;
 
 /// What a chunk begins with: its length in hexadecimal, always as many digits, so that it can be filled in when the
 /// length is known. Six reach 16 MiB.
-const CHUNK_HEAD: &str = "000000\r\n";
+const CHUNK_HEAD: &[u8] = b"000000\r\n";
 
 /// What a chunk ends with.
-const CHUNK_TAIL: &str = "\r\n";
+const CHUNK_TAIL: &[u8] = b"\r\n";
 
 /// What a chunked body ends with.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -37,6 +37,12 @@ pub enum Framing {
     Library,
     /// Written to the socket of an HTTP/1.1 connection, in chunks.
     Chunked,
+}
+
+/// What is in the chunk of a frame.
+#[must_use]
+pub(super) fn payload(chunk: &[u8]) -> &[u8] {
+    &chunk[CHUNK_HEAD.len()..chunk.len() - CHUNK_TAIL.len()]
 }
 
 /// One event, encoded.
@@ -58,7 +64,7 @@ impl Frame {
     pub fn as_slice(&self, framing: Framing) -> &[u8] {
         match framing {
             Framing::Chunked => &self.0,
-            Framing::Library => &self.0[CHUNK_HEAD.len()..self.0.len() - CHUNK_TAIL.len()],
+            Framing::Library => payload(&self.0),
         }
     }
 
@@ -68,15 +74,17 @@ impl Frame {
         self.0.len()
     }
 
-    /// Encodes what `write` adds to a text.
-    fn encode(capacity: usize, write: impl FnOnce(&mut String)) -> Self {
-        let mut chunk = String::with_capacity(CHUNK_HEAD.len() + capacity + CHUNK_TAIL.len());
-        chunk.push_str(CHUNK_HEAD);
+    /// Encodes what `write` adds.
+    fn encode(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut chunk = Vec::with_capacity(CHUNK_HEAD.len() + capacity + CHUNK_TAIL.len());
+        chunk.extend_from_slice(CHUNK_HEAD);
         write(&mut chunk);
-        let length = chunk.len() - CHUNK_HEAD.len();
-        let digits = CHUNK_HEAD.len() - CHUNK_TAIL.len();
-        chunk.replace_range(..digits, &format!("{length:0digits$x}"));
-        chunk.push_str(CHUNK_TAIL);
+        let mut length = chunk.len() - CHUNK_HEAD.len();
+        for digit in chunk[..CHUNK_HEAD.len() - CHUNK_TAIL.len()].iter_mut().rev() {
+            *digit = b"0123456789abcdef"[length % 16];
+            length /= 16;
+        }
+        chunk.extend_from_slice(CHUNK_TAIL);
         Self(chunk.into())
     }
 }
@@ -107,8 +115,8 @@ impl Kind {
 
 /// The first bytes of a stream: how long to wait before reconnecting, and padding.
 #[must_use]
-pub fn prelude(retry_ms: u32) -> String {
-    format!("retry: {retry_ms}\n:{:-<PADDING$}\n\n", "")
+pub fn prelude(retry_ms: u32) -> Vec<u8> {
+    format!("retry: {retry_ms}\n:{:-<PADDING$}\n\n", "").into()
 }
 
 /// A stored message as an event of the default type.
@@ -119,7 +127,7 @@ pub fn message(room: &str, epoch: Epoch, message: &StoredMessage) -> Frame {
         seq: message.seq,
     };
     Frame::encode(MESSAGE_OVERHEAD + message.text.len(), |out| {
-        push(out, None, Some(cursor), &Message::of(room, message));
+        push(out, None, Some(cursor), |out| message::write(out, room, message));
     })
 }
 
@@ -130,19 +138,23 @@ pub fn event(kind: Kind, cursor: Option<StreamCursor>, data: &impl Serialize) ->
 }
 
 /// Adds an event of `kind` to `out`. `cursor` becomes its id: the position the client has reached with it.
-pub fn push_event(out: &mut String, kind: Kind, cursor: Option<StreamCursor>, data: &impl Serialize) {
-    push(out, Some(kind), cursor, data);
+pub fn push_event(out: &mut Vec<u8>, kind: Kind, cursor: Option<StreamCursor>, data: &impl Serialize) {
+    push(out, Some(kind), cursor, |out| {
+        serde_json::to_writer(out, data).expect("events have string keys only and no failing parts");
+    });
 }
 
-fn push(out: &mut String, kind: Option<Kind>, cursor: Option<StreamCursor>, data: &impl Serialize) {
-    let json = serde_json::to_string(data).expect("events have string keys only and no failing parts");
+/// `write` adds one line of JSON.
+fn push(out: &mut Vec<u8>, kind: Option<Kind>, cursor: Option<StreamCursor>, write: impl FnOnce(&mut Vec<u8>)) {
     if let Some(kind) = kind {
         let _ = writeln!(out, "event: {}", kind.name());
     }
     if let Some(cursor) = cursor {
         let _ = writeln!(out, "id: {cursor}");
     }
-    let _ = write!(out, "data: {json}\n\n");
+    out.extend_from_slice(b"data: ");
+    write(out);
+    out.extend_from_slice(b"\n\n");
 }
 
 /// What `ready` tells.
@@ -237,8 +249,8 @@ mod tests {
     #[test]
     fn a_stream_begins_with_more_than_512_bytes() {
         let prelude = prelude(2500);
-        assert!(prelude.starts_with("retry: 2500\n:---"));
-        assert!(prelude.ends_with("-\n\n"));
+        assert!(prelude.starts_with(b"retry: 2500\n:---"));
+        assert!(prelude.ends_with(b"-\n\n"));
         assert!(prelude.len() > 512);
     }
 

@@ -150,7 +150,7 @@ impl Hub {
         &self,
         feed: &Feed,
         (cursor, gap): (Seq, Gap),
-        (limit, framing): (u32, Framing),
+        (limit, framing): (usize, Framing),
     ) -> Result<(Bytes, Seq), Arc<PageError>> {
         let read = |after, count| self.shared.store.messages_after(feed.room, after, count);
         self.shared.pages.read_behind(feed, (cursor, gap), (limit, framing), read).await

@@ -17,9 +17,9 @@ use shared::domain::{RoomId, Seq, StoredMessage};
 use shared::storage::StoreError;
 use tracing::warn;
 
+use super::block::Block;
 use super::feed::{Feed, Gap};
-use super::frame::{self, Frame, Framing};
-use super::piece;
+use super::frame::{self, Framing};
 
 /// Messages of a page. A lone reader reads as many to get its few; a crowd reads each page once.
 const PAGE: u32 = 128;
@@ -30,8 +30,8 @@ const PAGES_BYTES: u64 = 64 * 1024 * 1024;
 /// How long a page is kept after somebody used it: a crowd is through by then.
 const KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// What a kept frame costs beside its bytes.
-const FRAME_OVERHEAD: usize = 64;
+/// What a kept page costs beside its bytes.
+const PAGE_OVERHEAD: usize = 256;
 
 /// Why a page cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +72,11 @@ impl Place {
 
 /// The pages kept now. Clones share them.
 #[derive(Clone)]
-pub(super) struct Pages(Cache<Place, Arc<[Frame]>>);
+pub(super) struct Pages(Cache<Place, Arc<Block>>);
 
 impl Default for Pages {
     fn default() -> Self {
-        let weigh = |_: &Place, frames: &Arc<[Frame]>| {
-            let bytes: usize = frames.iter().map(|frame| frame.kept_bytes() + FRAME_OVERHEAD).sum();
-            u32::try_from(bytes).unwrap_or(u32::MAX)
-        };
+        let weigh = |_: &Place, page: &Arc<Block>| u32::try_from(page.kept_bytes() + PAGE_OVERHEAD).unwrap_or(u32::MAX);
         let pages = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
         Self(pages.build())
     }
@@ -92,7 +89,7 @@ impl Pages {
         &self,
         feed: &Feed,
         (cursor, gap): (Seq, Gap),
-        (limit, framing): (u32, Framing),
+        (limit, framing): (usize, Framing),
         read: impl FnOnce(Seq, u32) -> R,
     ) -> Result<(Bytes, Seq), Arc<PageError>>
     where
@@ -107,13 +104,12 @@ impl Pages {
             page.inspect_err(|error| warn!(room.id = feed.room.0, error = %error, "cannot read history: {error}"))
         };
         let page = self.0.try_get_with(place, load).await?;
-        let passed = usize::try_from(cursor.0 - place.after.0).unwrap_or(usize::MAX);
-        Ok(piece::join(cursor, page.iter().skip(passed).take(limit as usize), framing))
+        Ok(page.read_after(cursor, limit, framing))
     }
 }
 
 /// The frames of a page, if it is whole.
-fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<[Frame]>, PageError> {
+fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<Block>, PageError> {
     let mut last = place.after;
     for message in messages {
         if message.seq != last.next() {
@@ -124,5 +120,6 @@ fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<[
     if last != place.upto {
         return Err(PageError::Hole(place.room, last.next()));
     }
-    Ok(messages.iter().map(|message| frame::message(&feed.name, feed.epoch, message)).collect())
+    let frames: Vec<_> = messages.iter().map(|message| frame::message(&feed.name, feed.epoch, message)).collect();
+    Ok(Arc::new(Block::of(place.after, &frames)))
 }

@@ -20,9 +20,6 @@ use super::start::{Bounds, End, Start};
 use crate::fanout::{Bell, Next, Piece, Source, Topic};
 use crate::message::rfc3339;
 
-/// Messages sent in one piece at most, so that a fast room does not build large chunks for a slow client.
-const CHUNK: u32 = 128;
-
 /// Pause after history could not be read.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -156,7 +153,7 @@ impl LiveStream {
         self.connection.must_end().or_else(|| (now >= self.end.at).then_some(self.end.reason))
     }
 
-    fn fetch(&mut self, gap: Gap, limit: u32) -> Next<History> {
+    fn fetch(&mut self, gap: Gap, limit: usize) -> Next<History> {
         self.is_fetching = true;
         self.not_before = None;
         let (hub, feed) = (self.hub.clone(), self.feed.clone());
@@ -216,8 +213,8 @@ impl Source for LiveStream {
         if let Some((piece, last)) = self.history.take() {
             return self.sent(piece, last, now);
         }
-        let limit = self.messages_left.unwrap_or(CHUNK).min(CHUNK);
-        match self.feed.read_after(self.cursor, limit as usize, self.framing) {
+        let limit = self.messages_left.map_or(usize::MAX, |left| left as usize);
+        match self.feed.read_after(self.cursor, limit, self.framing) {
             Read::Frames(piece, last) => return self.sent(piece, last, now),
             Read::Behind(gap) if !self.is_fetching && self.not_before.is_none_or(|time| now >= time) => {
                 return self.fetch(gap, limit);

@@ -35,6 +35,19 @@ impl Seq {
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
+
+    /// The place so many after this one.
+    #[must_use]
+    pub fn plus(self, count: usize) -> Self {
+        Self(self.0.saturating_add_unsigned(count as u64))
+    }
+
+    /// How many places lie between `earlier` and this one, this one included: seqs have no holes. Nothing if it is not
+    /// earlier.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> usize {
+        usize::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
+    }
 }
 
 /// One gateway process, from its start to its end.

@@ -1,4 +1,7 @@
 //! The frames a feed keeps, and what it knows of those it does not.
+//!
+//! The newest frames stand alone. As soon as they make a block they are put together, so that readers that are behind, each
+//! at a place of its own, get large pieces that nobody copies.
 
 use std::collections::VecDeque;
 
@@ -6,57 +9,68 @@ use bytes::Bytes;
 use shared::domain::Seq;
 
 use super::{Gap, Read};
+use crate::live::block::{Block, PIECE_BYTES};
 use crate::live::frame::{Frame, Framing};
-use crate::live::piece;
 
-/// Frames a feed keeps. A reader that falls further behind reads history instead.
-const RING_FRAMES: usize = 1_024;
+/// Bytes a feed keeps, its newest frames aside: some ten thousand ordinary messages, or several seconds of the busiest room.
+/// A reader that falls further behind reads history instead.
+const RING_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes a feed keeps, the newest frame aside.
-const RING_BYTES: usize = 1024 * 1024;
+/// Newest frames that stand alone at most, however small they are.
+const BLOCK_FRAMES: usize = 256;
 
 /// The last frames of a room.
 #[derive(Default)]
 pub(super) struct Ring {
-    frames: VecDeque<Frame>,
+    blocks: VecDeque<Block>,
+    /// The frames behind them.
+    newest: Vec<Frame>,
+    /// Bytes of both.
     bytes: usize,
+    newest_bytes: usize,
     /// The last seq taken, kept or not; `None` until the feed was started.
     pub(super) head: Option<Seq>,
     /// The largest seq heard of, taken or not.
     pub(super) heard: Seq,
-    /// The piece joined last: readers at the same place share it.
+    /// The piece of the newest frames joined last: readers at the same place share it.
     joined: Option<Joined>,
 }
 
-/// What a piece is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    cursor: Seq,
-    head: Seq,
-    count: usize,
-    framing: Framing,
-}
-
-/// A piece with the seq of its last frame.
+/// A piece, and what it is for.
 struct Joined {
-    place: Place,
-    piece: Bytes,
+    cursor: Seq,
     last: Seq,
+    framing: Framing,
+    piece: Bytes,
 }
 
 impl Ring {
-    /// Adds the frame behind the newest one.
+    /// Adds the frame behind the newest one, which becomes the head.
     pub(super) fn push(&mut self, frame: Frame) {
         self.bytes += frame.kept_bytes();
-        self.frames.push_back(frame);
-        self.cut(RING_BYTES);
+        self.newest_bytes += frame.kept_bytes();
+        self.newest.push(frame);
+        self.head = self.head.map(Seq::next);
+        if self.newest_bytes >= PIECE_BYTES || self.newest.len() >= BLOCK_FRAMES {
+            self.put_together();
+            self.cut(RING_BYTES);
+        }
     }
 
-    fn cut(&mut self, most_bytes: usize) {
-        while self.frames.len() > RING_FRAMES || (self.bytes > most_bytes && self.frames.len() > 1) {
-            if let Some(oldest) = self.frames.pop_front() {
-                self.bytes -= oldest.kept_bytes();
-            }
+    fn put_together(&mut self) {
+        let block = Block::of(self.before_newest(), &self.newest);
+        self.bytes = self.bytes - self.newest_bytes + block.kept_bytes();
+        self.blocks.push_back(block);
+        self.newest.clear();
+        self.newest_bytes = 0;
+        self.joined = None;
+    }
+
+    fn cut(&mut self, most: usize) {
+        while self.bytes > most
+            && let Some(oldest) = self.blocks.pop_front()
+        {
+            self.bytes -= oldest.kept_bytes();
         }
     }
 
@@ -64,7 +78,17 @@ impl Ring {
     pub(super) fn shrink(&mut self, most: usize) {
         self.joined = None;
         self.cut(most);
-        self.frames.shrink_to_fit();
+        let mut surplus = self.bytes.saturating_sub(most);
+        let mut count = 0;
+        while surplus > 0 && count + 1 < self.newest.len() {
+            surplus = surplus.saturating_sub(self.newest[count].kept_bytes());
+            count += 1;
+        }
+        let given_up: usize = self.newest.drain(..count).map(|frame| frame.kept_bytes()).sum();
+        self.bytes -= given_up;
+        self.newest_bytes -= given_up;
+        self.newest.shrink_to_fit();
+        self.blocks.shrink_to_fit();
     }
 
     /// Bytes kept.
@@ -75,42 +99,50 @@ impl Ring {
     /// What follows `cursor`, in one piece of at most `limit` frames.
     pub(super) fn read_after(&mut self, cursor: Seq, limit: usize, framing: Framing) -> Read {
         let head = self.head.unwrap_or_default();
-        // Seqs are dense: the distance to the head says how many frames from the end of the ring are wanted.
-        let Ok(wanted) = usize::try_from(head.0 - cursor.0) else {
+        if cursor >= head || limit == 0 {
             return Read::UpToDate;
-        };
-        let Some(from) = self.frames.len().checked_sub(wanted) else {
-            // At most RING_FRAMES.
-            let kept = i64::try_from(self.frames.len()).unwrap_or(0);
-            let floor = Seq(head.0 - kept);
-            return Read::Behind(Gap { floor, head });
-        };
-        match wanted.min(limit) {
-            0 => Read::UpToDate,
-            1 => Read::Frames(self.frames[from].bytes(framing), cursor.next()),
-            count => {
-                let place = Place {
-                    cursor,
-                    head,
-                    count,
-                    framing,
-                };
-                self.join(place, from)
-            }
         }
+        let before_newest = self.before_newest();
+        if cursor >= before_newest {
+            return self.read_newest(cursor, cursor.since(before_newest), limit, framing);
+        }
+        let floor = self.blocks.front().map_or(before_newest, Block::after);
+        if cursor < floor {
+            return Read::Behind(Gap { floor, head });
+        }
+        let block = &self.blocks[self.blocks.partition_point(|block| block.after() <= cursor) - 1];
+        let (piece, last) = block.read_after(cursor, limit, framing);
+        Read::Frames(piece, last)
     }
 
-    /// The frames behind a cursor, up to a count, the first at `from`; fewer if they are large.
-    fn join(&mut self, place: Place, from: usize) -> Read {
-        let known = self.joined.as_ref().filter(|joined| joined.place == place);
-        if let Some(Joined { piece, last, .. }) = known {
-            return Read::Frames(piece.clone(), *last);
+    /// What follows `cursor` among the newest frames, the first at `from`.
+    fn read_newest(&mut self, cursor: Seq, from: usize, limit: usize, framing: Framing) -> Read {
+        let frames = &self.newest[from..];
+        let frames = &frames[..limit.min(frames.len())];
+        let last = cursor.plus(frames.len());
+        if let [frame] = frames {
+            return Read::Frames(frame.bytes(framing), last);
         }
-        let frames = self.frames.range(from..from + place.count);
-        let (piece, last) = piece::join(place.cursor, frames, place.framing);
-        let shared = piece.clone();
-        self.joined = Some(Joined { place, piece, last });
-        Read::Frames(shared, last)
+        let known = self.joined.as_ref();
+        let known = known.filter(|known| (known.cursor, known.last, known.framing) == (cursor, last, framing));
+        if let Some(Joined { piece, .. }) = known {
+            return Read::Frames(piece.clone(), last);
+        }
+        let (piece, _) = Block::of(cursor, frames).read_after(cursor, frames.len(), framing);
+        self.joined = Some(Joined {
+            cursor,
+            last,
+            framing,
+            piece: piece.clone(),
+        });
+        Read::Frames(piece, last)
+    }
+
+    /// The seq before the newest frames.
+    fn before_newest(&self) -> Seq {
+        // They are few.
+        let count = i64::try_from(self.newest.len()).unwrap_or(0);
+        Seq(self.head.unwrap_or_default().0 - count)
     }
 
     /// True if some messages that were heard of were not taken.

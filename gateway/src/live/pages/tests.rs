@@ -38,7 +38,7 @@ impl History {
                 self.scene.store.messages_after(self.feed.room, after, count)
             };
             let (piece, last) =
-                self.pages.read_behind(&self.feed, (cursor, gap), (PAGE, Framing::Library), read).await?;
+                self.pages.read_behind(&self.feed, (cursor, gap), (PAGE as usize, Framing::Library), read).await?;
             assert!(piece.starts_with(format!("id: {EPOCH}-{}\n", cursor.next().0).as_bytes()));
             cursor = last;
         }

@@ -1,0 +1,75 @@
+//! Removing what is stored from the accept log.
+//!
+//! Not with every commit: to remove is a write, which Redis brings to disk like every other, and nobody waits for it. What a
+//! failure or a kill leaves there is found by the next reader that connects, and removed then.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use redis::streams::{StreamTrimOptions, StreamTrimmingMode};
+use redis::{AsyncCommands as _, RedisResult};
+use shared::bus::accept_stream;
+use shared::domain::{Partition, StreamId};
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::crash_point;
+use crate::source::Origins;
+
+/// How long what is stored may lie there. It counts as waiting until then, which is little beside what may wait.
+const TRIM_AFTER: Duration = Duration::from_millis(100);
+
+/// What is to be removed. Clones share it.
+#[derive(Clone, Default)]
+pub struct Trimming(Arc<Mutex<Due>>);
+
+/// One position for each partition at most.
+#[derive(Default)]
+struct Due {
+    positions: HashMap<Partition, (StreamId, MultiplexedConnection)>,
+    /// Somebody will see to it.
+    is_timed: bool,
+}
+
+impl Trimming {
+    /// Has what lies up to `positions` removed from the servers it was read from, within 0.1 s.
+    pub fn add(&self, origins: &Origins, positions: Vec<(Partition, StreamId)>) {
+        let mut due = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (partition, upto) in positions {
+            if let Some(server) = origins.server_of(partition) {
+                due.positions.insert(partition, (upto, server.clone()));
+            }
+        }
+        if !due.is_timed && !due.positions.is_empty() {
+            due.is_timed = true;
+            let this = self.clone();
+            tokio::spawn(async move {
+                sleep(TRIM_AFTER).await;
+                this.trim().await;
+            });
+        }
+    }
+
+    /// Removes it now, on all servers side by side.
+    pub async fn trim(&self) {
+        let due = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if due.positions.is_empty() {
+            return;
+        }
+        let trims = due.positions.into_iter().map(|(partition, (upto, server))| trim(server, partition, upto));
+        if let Some(error) = join_all(trims).await.into_iter().find_map(Result::err) {
+            warn!(error = %error, "stored entries were not removed from the accept log: {error}");
+        }
+        crash_point::reached("after_trim").await;
+    }
+}
+
+async fn trim(mut server: MultiplexedConnection, partition: Partition, upto: StreamId) -> RedisResult<()> {
+    let keep_from = upto.next().to_string();
+    let options = StreamTrimOptions::minid(StreamTrimmingMode::Exact, keep_from);
+    server.xtrim_options(accept_stream(partition), &options).await
+}
