@@ -32,7 +32,7 @@ use Bound::{AtLeast, AtMost};
 
 /// All of them. "×" is a ratio to nchan under the same load, one after the other on the same machine: such figures, and
 /// those that say how a load changes another, hold on other machines as well; the rest is for two cores that tool and servers share.
-pub const DEMANDS: [Demand; 17] = [
+pub const DEMANDS: [Demand; 18] = [
     demand("one hot room, deliveries/s against nchan", "hot-1000", AtLeast(8.0), "×", deliveries_ratio),
     demand("the same with 10,000 streams", "hot-10000", AtLeast(15.0), "×", deliveries_ratio),
     demand("CPU of a delivery, against nchan", "steady-1000", AtMost(0.7), "×", cpu_ratio),
@@ -50,6 +50,8 @@ pub const DEMANDS: [Demand; 17] = [
     demand("gateway memory for a stalled stream", "stalled", AtMost(64.0), "KiB", memory_of_a_stalled),
     demand("history of 100 from 1,000,000, cold room", "history-cold", AtLeast(5_000.0), "/s", requests),
     demand("history of 100 from 1,000,000, hot room", "history-hot", AtLeast(20_000.0), "/s", requests),
+    // The newest page of a room is kept for all who ask: what SQL gives is seen where pages are more than are kept.
+    demand("… any page, from SQL", "history-pages", AtLeast(5_000.0), "/s", requests),
 ];
 
 const fn demand(

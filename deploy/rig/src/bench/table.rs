@@ -9,6 +9,9 @@ use super::markdown::{NOTHING, duration, head, number, row, shown, shown_togethe
 use super::report::{Outcome, Report, Round};
 use crate::load::{Figures, grouped};
 
+/// Streams from which on the memory of one can be told from what a server takes and gives back meanwhile.
+const MEMORY_OF: usize = 1_000;
+
 /// All tables.
 pub(super) fn tables(report: &Report) -> String {
     let mut text = format!("{}\n", origin(report));
@@ -144,7 +147,7 @@ fn load(outcome: &Outcome, server: Server) -> Option<[String; 11]> {
         per_s(Figures::requests_per_s),
         shown_together(times),
         shown(median(Figures::cpu_s_per_million), number),
-        shown(median(Figures::kib_per_stream), number),
+        shown(median(Figures::kib_per_stream).filter(|_| first.streams >= MEMORY_OF), number),
         sum(Figures::wrongs),
         sum(|figures| figures.broken + figures.refused.values().sum::<u64>()),
     ])
