@@ -29,7 +29,7 @@ pub(super) fn tables(report: &Report) -> String {
     text
 }
 
-/// When and where.
+/// When, for how long and where.
 fn origin(report: &Report) -> String {
     let machine = &report.machine;
     let day = |outcome: &Outcome| outcome.measured_on.get(..10).unwrap_or_default().to_owned();
@@ -38,8 +38,10 @@ fn origin(report: &Report) -> String {
     days.dedup();
     let on = days.join(", ");
     let told = |text: &str| if text.is_empty() { "unknown" } else { text }.to_owned();
+    let windows = report.loads.iter().flat_map(|outcome| &outcome.rounds).flat_map(|round| &round.figures.windows);
+    let longest = windows.map(|window| window.seconds).fold(0.0, f64::max);
     format!(
-        "Measured on {on} with {} cores ({}) that servers and tools shared; files on {}.",
+        "Measured on {on}, each load for {longest:.0} s, with {} cores ({}) that servers and tools shared; files on {}.",
         machine.cores,
         told(&machine.processor),
         told(&machine.file_system)
@@ -249,7 +251,7 @@ mod tests {
         });
         let text = tables(&report);
         for line in [
-            "Measured on 2026-11-26 with 2 cores (AMD EPYC) that servers and tools shared; files on unknown.",
+            "Measured on 2026-11-26, each load for 2 s, with 2 cores (AMD EPYC) that servers and tools shared; files on unknown.",
             "| one hot room, deliveries/s against nchan | hot-1000 | 5 × | ≥ 8 × | **no** |",
             "| all streams resumed | resume | – | ≤ 3 s | not measured |",
             "| 1,000 | 2,000,000 | 400,000 | 5 | – | – |",
