@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run tests all check openapi loadtest soak
+.PHONY: help install run tests all check openapi loadtest bench soak
 
 # Where rustup puts cargo; a shell that was open while it was installed does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -38,6 +38,12 @@ loadtest: ## Put load on an installation and measure; LOAD='hot --own --peer nch
 	@deploy/install.sh rust redis $(if $(findstring --postgres,$(LOAD)),postgres) $(if $(findstring nchan,$(LOAD)),nchan)
 	cargo build --quiet --release --bin gateway --bin fanout-worker --bin loadtest
 	target/release/loadtest $(LOAD)
+
+bench: ## Measure the parts and the whole, beside what is demanded; ONLY=hot,commit ROUNDS=3 WINDOW=5 QUICK=true PEER=none OUT=
+	@deploy/install.sh rust redis postgres $(if $(filter none,$(PEER)),,nchan)
+	cargo build --quiet --release --bin gateway --bin fanout-worker --bin loadtest --bin bench
+	cargo bench --quiet --no-run $(addprefix --bench ,requests stream entries batches commit)
+	deploy/postgres.sh target/release/bench
 
 soak: ## Kill and cut everything, many times, and look whether anything was lost; FAULTS=F1,F3 BACKEND=sqlite COUNT_SCALE=0.1 SEED= OUT=
 	@deploy/install.sh rust redis postgres

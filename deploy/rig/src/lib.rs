@@ -12,6 +12,7 @@
 //!   └───── evidence ──► oracle ──► report  what everybody saw, which promises that breaks, and the row of the table
 //!
 //! load                                     how much it carries, and what that costs
+//! bench                                    all loads and all parts, beside what is demanded of them
 //! ```
 //!
 //! It knows the contract with apps, the command lines and the signals; it must not know how the services work inside,
@@ -22,6 +23,7 @@ mod accept_log;
 mod answer;
 mod app;
 mod auditor;
+pub mod bench;
 mod browser;
 mod database;
 mod disk;
@@ -49,6 +51,7 @@ mod service;
 mod sockets;
 mod sse;
 mod stack;
+mod statements;
 mod stream_request;
 mod traffic;
 mod worker;

@@ -29,6 +29,7 @@ mod orders;
 mod plan;
 mod progress;
 mod reader;
+mod reads;
 mod reply;
 mod roomcast;
 mod run;
@@ -43,13 +44,17 @@ mod watch;
 mod wire;
 
 pub use descriptors::raise_descriptors;
+#[cfg(test)]
+pub(crate) use figures::tests::example;
 pub use figures::{Cpu, Figures, Memory, Window};
 pub use fountain::Fountain;
 pub use latencies::Percentiles;
 pub use nchan::Nchan;
 pub use plan::{Plan, Preset, Work};
 pub use progress::Progress;
+pub use reads::Reads;
 pub use roomcast::{Furnished, furnish};
 pub use run::run;
 pub use site::{Process, Site};
 pub use table::comparison;
+pub(crate) use table::grouped;

@@ -196,6 +196,12 @@ impl Service {
         fs::read(&self.log).map(|raw| String::from_utf8_lossy(&raw).into_owned()).unwrap_or_default()
     }
 
+    /// The file it is in.
+    #[must_use]
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
     /// The last lines of the log.
     #[must_use]
     pub fn log_end(&self) -> String {

@@ -224,15 +224,21 @@ async fn roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result
         } else {
             Backend::Sqlite
         };
-        let mut stack = Stack::builder()
+        let mut builder = Stack::builder()
             .backend(backend)
             .gateway("GATEWAY_MAX_CONNECTIONS", "1000000")
-            .gateway("BACKLOG_PER_PARTITION", "10000000")
-            .start()
-            .await?;
+            .gateway("BACKLOG_PER_PARTITION", "10000000");
+        // Only where they are counted: telling them costs the gateway time.
+        if plan.missed.is_some() {
+            builder = builder.telling_statements();
+        }
+        let mut stack = builder.start().await?;
         let mut furnished = furnish(plan, &stack.doors(), options.users, &tokens).await?;
         stack.renew_gateways().await?;
         furnished.watch(stack.processes()?);
+        if plan.missed.is_some() {
+            furnished.watch_reads(stack.gateways.iter().map(|gateway| gateway.service.log_file().to_owned()).collect());
+        }
         return run(plan, &furnished.site, progress).await;
     }
     if options.url.is_empty() {

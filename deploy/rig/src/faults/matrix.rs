@@ -174,7 +174,7 @@ pub static MATRIX: [Fault; 21] = [
         title: "all streams cut at once",
         demanded: 5,
         each: Duration::from_secs(15),
-        needs: |stack| storm::telling_statements(stack.links()),
+        needs: |stack| stack.links().telling_statements(),
         load: |plan, share| Plan {
             steady_per_room: scaled(STORM_CLIENTS, share) / plan.rooms,
             per_second: plan.per_second.min(STORM_PER_S),

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::latencies::Percentiles;
-use super::watch::Usage;
+use super::reads::Reads;
+use super::watch::{OWN, Usage};
 
 /// Everything measured in one run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// `roomcast` or `nchan`.
-    pub server: &'static str,
+    pub server: String,
     /// Streams that were held.
     pub streams: usize,
     /// Rooms they were spread over.
@@ -28,6 +29,8 @@ pub struct Figures {
     pub caught_up_s: Option<f64>,
     /// From being let back until a client had caught up, in milliseconds, if all had been cut.
     pub catch_up_ms: Option<Percentiles>,
+    /// What the gateways read from SQL meanwhile, if they tell.
+    pub reads: Option<Reads>,
     /// Streams that read and did not catch up.
     pub behind: usize,
     /// Messages that never came although later ones did, over all streams.
@@ -47,7 +50,7 @@ pub struct Figures {
 }
 
 /// A time under load.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// How long it was.
     pub seconds: f64,
@@ -74,7 +77,7 @@ pub struct Window {
 }
 
 /// Processor time of a process in a window.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
     /// What it is called.
     pub name: String,
@@ -87,7 +90,7 @@ pub struct Cpu {
 }
 
 /// Memory of a process.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// What it is called.
     pub name: String,
@@ -105,11 +108,54 @@ impl Figures {
     /// True if every client that reads saw every message, once and in order.
     #[must_use]
     pub fn is_right(&self) -> bool {
-        self.missing + self.doubled + self.misplaced + self.resets == 0 && self.behind == 0
+        self.wrongs() == 0 && self.behind == 0
+    }
+
+    /// Messages that were missing, came again or out of order, and streams that had to begin anew.
+    #[must_use]
+    pub fn wrongs(&self) -> u64 {
+        self.missing + self.doubled + self.misplaced + self.resets
+    }
+
+    /// Deliveries a second in the first window.
+    #[must_use]
+    pub fn deliveries_per_s(&self) -> Option<f64> {
+        self.windows.first().map(|window| window.deliveries_per_s)
+    }
+
+    /// Requests a second in the first window.
+    #[must_use]
+    pub fn requests_per_s(&self) -> Option<f64> {
+        self.windows.first().map(|window| window.requests_per_s)
+    }
+
+    /// From post to event in the first window.
+    #[must_use]
+    pub fn post_to_event_ms(&self) -> Option<Percentiles> {
+        self.windows.first()?.post_to_event_ms
+    }
+
+    /// Processor time of the first server, in seconds for a million deliveries of the first window.
+    #[must_use]
+    pub fn cpu_s_per_million(&self) -> Option<f64> {
+        let server = self.windows.first()?.processes.iter().find(|cpu| cpu.name != OWN)?;
+        server.cpu_s_per_million_deliveries
+    }
+
+    /// Memory that each further stream took of the first server.
+    #[must_use]
+    pub fn kib_per_stream(&self) -> Option<f64> {
+        self.memory.iter().find(|memory| memory.name != OWN)?.kib_per_stream
     }
 }
 
 impl Window {
+    /// 99 of 100 messages took at most so many milliseconds from their post to their event.
+    #[must_use]
+    pub fn p99_ms(&self) -> Option<f64> {
+        self.post_to_event_ms.map(|times| times.p99)
+    }
+
     pub(super) fn new(seconds: f64, deliveries: u64, requests: u64, before: &[Usage], after: &[Usage]) -> Self {
         let cpu = |(before, after): (&Usage, &Usage)| {
             let cpu_s = after.cpu_s - before.cpu_s;
@@ -168,7 +214,7 @@ fn as_f64(count: u64) -> f64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
@@ -196,7 +242,7 @@ pub(super) mod tests {
             max: 5.0,
         });
         Figures {
-            server: "roomcast",
+            server: "roomcast".to_owned(),
             streams: 1_000,
             rooms: 1,
             text: 100,
@@ -205,6 +251,7 @@ pub(super) mod tests {
             memory: Memory::of(&before, &after, &after, 1_000),
             caught_up_s: Some(0.25),
             catch_up_ms: None,
+            reads: None,
             behind: 0,
             missing: 0,
             doubled: 0,

@@ -59,6 +59,7 @@ impl Fountain {
             tokens: Vec::new(),
             rooms: vec!["fountain".to_owned()],
             processes: Vec::new(),
+            logs: Vec::new(),
         }
     }
 }

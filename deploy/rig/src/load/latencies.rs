@@ -1,7 +1,7 @@
 //! Times, kept in buckets of three digits.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Longest time that is told apart from longer ones.
 const LONGEST_US: u64 = 120_000_000;
@@ -11,7 +11,7 @@ const LONGEST_US: u64 = 120_000_000;
 pub(super) struct Latencies(Histogram<u64>);
 
 /// What is told of them, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// How many were measured.
     pub samples: u64,

@@ -72,6 +72,7 @@ impl Nchan {
                 name: "nginx".to_owned(),
                 pid: self.child.id(),
             }],
+            logs: Vec::new(),
         }
     }
 

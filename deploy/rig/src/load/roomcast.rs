@@ -5,6 +5,7 @@
 //! and deleted afterwards. (Users stay: there is no call to delete one.)
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -60,6 +61,7 @@ pub async fn furnish(plan: &Plan, urls: &[String], users: usize, tokens: &[Strin
             tokens,
             rooms,
             processes: Vec::new(),
+            logs: Vec::new(),
         },
         owner,
     })
@@ -69,6 +71,11 @@ impl Furnished {
     /// Names the server processes whose time and memory is told.
     pub fn watch(&mut self, processes: Vec<Process>) {
         self.site.processes = processes;
+    }
+
+    /// Names the logs of gateways that tell the statements they send.
+    pub fn watch_reads(&mut self, logs: Vec<PathBuf>) {
+        self.site.logs = logs;
     }
 
     /// Deletes the rooms.

@@ -12,6 +12,7 @@ use super::orders::Calling;
 use super::plan::{Plan, Work};
 use super::progress::{Progress, millis};
 use super::reader::Seen;
+use super::reads::{Logs, Reads};
 use super::script;
 use super::site::Site;
 use super::watch::{Usage, usage};
@@ -55,6 +56,7 @@ struct Load {
     windows: Vec<Window>,
     answers: Vec<Latencies>,
     caught_up_s: Option<f64>,
+    reads: Option<Reads>,
     behind: usize,
 }
 
@@ -134,9 +136,11 @@ impl Run<'_> {
         // What was accepted a moment ago is not what a client misses who comes back later: let it be stored.
         self.rest().await;
         let mut load = Load::default();
+        let logs = Logs::mark(&self.crew.site.logs)?;
         orders.returned.store(self.crew.clock.micros(), Ordering::Relaxed);
         orders.away.store(false, Ordering::Relaxed);
         self.catch_up(&mut load).await;
+        load.reads = logs.reads(self.plan.rooms)?;
         Ok(load)
     }
 
@@ -253,7 +257,7 @@ impl Run<'_> {
         let (reading, calling) = (self.crew.reading(), self.crew.calling());
         let catch_up = Latencies::merged(seen.iter().map(|seen| &seen.catch_up)).percentiles();
         Figures {
-            server: self.crew.site.dialect.name(),
+            server: self.crew.site.dialect.name().to_owned(),
             streams: self.plan.streams,
             rooms: self.plan.rooms,
             text: self.plan.text,
@@ -262,6 +266,7 @@ impl Run<'_> {
             memory,
             caught_up_s: load.caught_up_s,
             catch_up_ms: catch_up.filter(|_| self.plan.missed.is_some()),
+            reads: load.reads,
             behind: load.behind,
             missing: reading.faults.missing,
             doubled: reading.faults.doubled,

@@ -3,8 +3,9 @@
 use super::plan::{Plan, Work};
 use super::site::{Request, Site};
 
-/// Pages that each connection asks for in turn when they may lie anywhere.
-const PAGES: u64 = 64;
+/// Pages that each connection asks for in turn when they may lie anywhere: together more than a gateway keeps, so that they come
+/// from SQL.
+const PAGES: u64 = 1_024;
 /// About how many connections fill rooms.
 const FILLERS: usize = 64;
 

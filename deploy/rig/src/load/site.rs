@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use super::order::Order;
 use super::scanner::Position;
@@ -51,6 +52,8 @@ pub struct Site {
     pub(super) rooms: Vec<String>,
     /// Server processes whose time and memory is told.
     pub(super) processes: Vec<Process>,
+    /// Logs of gateways that tell the statements they send.
+    pub(super) logs: Vec<PathBuf>,
 }
 
 /// A process, with all that descend from it.
@@ -197,6 +200,7 @@ mod tests {
             tokens: vec!["token".to_owned(); tokens],
             rooms: vec!["lobby".to_owned(); rooms],
             processes: Vec::new(),
+            logs: Vec::new(),
         }
     }
 

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::figures::{Figures, Window};
 use super::latencies::Percentiles;
-use super::watch::OWN;
 
 impl Figures {
     /// A table of everything that was measured.
@@ -12,7 +11,7 @@ impl Figures {
     pub fn table(&self) -> String {
         let mut rows = Rows::default();
         rows.add(
-            self.server,
+            &self.server,
             format!("{} streams in {} rooms", grouped(self.streams as u64), grouped(self.rooms as u64)),
         );
         rows.add("opened", format!("{:.1} s", self.opened_s));
@@ -27,6 +26,10 @@ impl Figures {
         }
         if let Some(times) = &self.catch_up_ms {
             rows.add("caught up (ms)", percentiles(times));
+        }
+        if let Some(reads) = &self.reads {
+            let each = format!("{} in all, at most {:.2} a room and second", reads.total, reads.most_per_room_and_s);
+            rows.add("reads of history", each);
         }
         let caught_up = match self.caught_up_s {
             Some(seconds) => format!("after {seconds:.2} s"),
@@ -101,19 +104,10 @@ pub fn comparison(ours: &Figures, theirs: &Figures) -> String {
     };
     if let (Some(ours), Some(theirs)) = (ours.windows.first(), theirs.windows.first()) {
         add("deliveries/s", Some(ours.deliveries_per_s), Some(theirs.deliveries_per_s));
-        let p99 = |window: &Window| window.post_to_event_ms.map(|times| times.p99);
-        add("p99 from post to event", p99(ours), p99(theirs));
-        let cost = |window: &Window| {
-            let server = window.processes.iter().find(|cpu| cpu.name != OWN);
-            server.and_then(|cpu| cpu.cpu_s_per_million_deliveries)
-        };
-        add("CPU s a million deliveries", cost(ours), cost(theirs));
+        add("p99 from post to event", ours.p99_ms(), theirs.p99_ms());
     }
-    let memory = |figures: &Figures| {
-        let server = figures.memory.iter().find(|memory| memory.name != OWN);
-        server.and_then(|memory| memory.kib_per_stream)
-    };
-    add("memory a stream", memory(ours), memory(theirs));
+    add("CPU s a million deliveries", ours.cpu_s_per_million(), theirs.cpu_s_per_million());
+    add("memory a stream", ours.kib_per_stream(), theirs.kib_per_stream());
     rows.text
 }
 
@@ -144,7 +138,7 @@ fn percentiles(times: &Percentiles) -> String {
 }
 
 /// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -193,7 +187,7 @@ mod tests {
     #[test]
     fn a_comparison_divides_what_both_have() {
         let (ours, mut theirs) = (example(), example());
-        theirs.server = "nchan";
+        theirs.server = "nchan".to_owned();
         theirs.windows[0].deliveries_per_s = 500_000.0;
         let text = comparison(&ours, &theirs);
         assert!(text.lines().any(|line| line == "roomcast / nchan     deliveries/s: 4.00"), "{text}");

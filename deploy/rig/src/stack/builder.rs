@@ -5,7 +5,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::{Backend, Ends, Link, Spread, Stack, Topology, signing_key_file};
-use crate::{Disk, Failure, Gateway, PostgresServer, RedisServer, Result, Worker};
+use crate::{Disk, Failure, Gateway, PostgresServer, RedisServer, Result, Worker, statements};
 
 /// Settings of every gateway unless the test sets others: no limits, and passwords as in the specification's examples.
 const GATEWAY_SETTINGS: [(&str, &str); 8] = [
@@ -93,6 +93,13 @@ impl Builder {
     pub fn gateway(mut self, variable: &str, value: &str) -> Self {
         self.gateway_settings.push((variable.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Lets the gateways log the statements they send.
+    #[must_use]
+    pub fn telling_statements(self) -> Self {
+        let (setting, value) = statements::TELLING;
+        self.gateway(setting, value)
     }
 
     /// Sets an environment variable of every worker.

@@ -10,6 +10,7 @@
 mod accept;
 mod ack_stored;
 mod back_pressure;
+mod bench;
 mod bounds;
 mod browsers;
 mod bye;
