@@ -1,6 +1,6 @@
 //! The message object: what an app sees of a message, the same in history and on the stream.
 //!
-//! It has two forms with one meaning: [`Message`], by which it is documented, and [`write`], which copies nothing.
+//! It has two forms with one meaning: [`Message`], by which it is documented, and [`write()`], which copies nothing.
 
 use poem_openapi::Object;
 use serde::{Serialize, Serializer};
