@@ -22,7 +22,7 @@ use shared::storage::Claim;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::origin::{Origins, Read};
+pub use self::origin::{Origins, Read, Server};
 use self::reader::Reader;
 
 /// Batches that may be read ahead of the one that is being stored. A full channel stops the reader.

@@ -52,7 +52,7 @@ impl Telling {
         }));
     }
 
-    /// Waits until all is told and trimmed.
+    /// Waits until all is told, and trims what nobody is at yet.
     pub(crate) async fn finish(&mut self) {
         self.catch_up().await;
         self.trimming.trim().await;

@@ -1,7 +1,8 @@
 //! Removing what is stored from the accept log.
 //!
 //! Not with every commit: to remove is a write, which Redis brings to disk like every other, and nobody waits for it. What a
-//! failure or a kill leaves there is found by the next reader that connects, and removed then.
+//! failure or a kill leaves there is found by the next reader that connects, and removed then; a reader whose server
+//! cannot be reached for it connects anew.
 
 use std::collections::HashMap;
 use std::mem;
@@ -9,16 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use redis::aio::MultiplexedConnection;
-use redis::streams::{StreamTrimOptions, StreamTrimmingMode};
-use redis::{AsyncCommands as _, RedisResult};
-use shared::bus::accept_stream;
 use shared::domain::{Partition, StreamId};
 use tokio::time::sleep;
 use tracing::warn;
 
 use crate::crash_point;
-use crate::source::Origins;
+use crate::source::{Origins, Server};
 
 /// How long what is stored may lie there. It counts as waiting until then, which is little beside what may wait.
 const TRIM_AFTER: Duration = Duration::from_millis(100);
@@ -30,7 +27,7 @@ pub struct Trimming(Arc<Mutex<Due>>);
 /// One position for each partition at most.
 #[derive(Default)]
 struct Due {
-    positions: HashMap<Partition, (StreamId, MultiplexedConnection)>,
+    positions: HashMap<Partition, (StreamId, Server)>,
     /// Somebody will see to it.
     is_timed: bool,
 }
@@ -60,16 +57,10 @@ impl Trimming {
         if due.positions.is_empty() {
             return;
         }
-        let trims = due.positions.into_iter().map(|(partition, (upto, server))| trim(server, partition, upto));
-        if let Some(error) = join_all(trims).await.into_iter().find_map(Result::err) {
+        let removals = due.positions.iter().map(|(partition, (upto, server))| server.remove(*partition, *upto));
+        if let Some(error) = join_all(removals).await.into_iter().find_map(Result::err) {
             warn!(error = %error, "stored entries were not removed from the accept log: {error}");
         }
         crash_point::reached("after_trim").await;
     }
-}
-
-async fn trim(mut server: MultiplexedConnection, partition: Partition, upto: StreamId) -> RedisResult<()> {
-    let keep_from = upto.next().to_string();
-    let options = StreamTrimOptions::minid(StreamTrimmingMode::Exact, keep_from);
-    server.xtrim_options(accept_stream(partition), &options).await
 }

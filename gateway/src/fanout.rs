@@ -45,7 +45,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -90,6 +91,9 @@ pub trait Source: Send + 'static {
 
     /// Has `bell` rung from now on whenever `topic` moves, for as long as somebody holds the bell.
     fn listen(&self, topic: Topic, bell: &Arc<Bell>);
+
+    /// Whether it ends now, with what it says next.
+    fn must_end(&self, now: Instant) -> bool;
 
     /// What comes next at `now`. Asked after each move, and several times a second anyway.
     fn next(&mut self, now: Instant) -> Next<Self::Fetched>;
@@ -183,8 +187,8 @@ impl<S: Source> Fanout<S> {
 }
 
 impl Threads {
-    /// Waits until all threads have ended.
-    pub async fn ended(self) {
-        join_all(self.0).await;
+    /// The end of each of them. Rooms have their thread for good: without one of them the process is of no use.
+    pub fn ends(self) -> impl Iterator<Item = impl Future<Output = ()> + Send + 'static> {
+        self.0.into_iter().map(|end| end.map(|_| ()))
     }
 }

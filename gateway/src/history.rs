@@ -101,11 +101,8 @@ impl Histories {
         // What is public all may read together, and the statement looks whether it still is.
         let reader = room.is_private.then_some(user);
         let (this, room) = (self.clone(), Arc::clone(room));
-        let reading = async move {
-            let task = tokio::spawn(async move { this.read_anew(&room, part, reader).await });
-            task.await.unwrap_or(Err(ReadError::Panicked))
-        };
-        self.turns.ask((part, reader), reading).await
+        let reading = async move { this.read_anew(&room, part, reader).await };
+        self.turns.ask((part, reader), reading).await.unwrap_or(Err(ReadError::Panicked))
     }
 
     async fn read_anew(&self, room: &Room, part: Part, reader: Option<UserId>) -> Answer {

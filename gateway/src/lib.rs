@@ -151,7 +151,9 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     lifecycle.spawn_essential("the watch over removals", Arc::clone(&app).watch_removals(stop()));
     lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
     lifecycle.spawn_essential("the look-up of overdue posts", app.acceptor.look_up_overdue(stop()));
-    lifecycle.spawn_essential("the fan-out", threads.ended());
+    for end in threads.ends() {
+        lifecycle.spawn_essential("a thread of the fan-out", end);
+    }
     let (connections, stopped) = (app.connections.clone(), stop());
     lifecycle.tracker.spawn(async move {
         stopped.cancelled().await;

@@ -5,20 +5,59 @@
 //! removed through a connection to the very server it was read from, which breaks and is not repaired when that
 //! server goes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use redis::aio::MultiplexedConnection;
-use shared::domain::Partition;
+use redis::streams::{StreamTrimOptions, StreamTrimmingMode};
+use redis::{AsyncCommands as _, RedisResult};
+use shared::bus::accept_stream;
+use shared::domain::{Partition, StreamId};
 use shared::storage::PartitionBatch;
+
+/// A server that entries were read from.
+#[derive(Clone)]
+pub struct Server {
+    connection: MultiplexedConnection,
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Server {
+    pub(super) fn new(connection: MultiplexedConnection) -> Self {
+        Self {
+            connection,
+            is_lost: Arc::default(),
+        }
+    }
+
+    /// Removes the entries of `partition` up to `upto`.
+    pub async fn remove(&self, partition: Partition, upto: StreamId) -> RedisResult<()> {
+        let keep_from = upto.next().to_string();
+        let options = StreamTrimOptions::minid(StreamTrimmingMode::Exact, keep_from);
+        let removed = self.connection.clone().xtrim_options(accept_stream(partition), &options).await;
+        if removed.as_ref().is_err_and(|error| error.is_io_error() || error.is_unrecoverable_error()) {
+            self.is_lost.store(true, Ordering::Relaxed);
+        }
+        removed
+    }
+
+    /// Whether nothing can be removed there any more. The connection may have ended alone, such as one that was silent for
+    /// longer than the server allows: then reading goes on, and the log would grow.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+}
 
 /// What was read at once from one server.
 pub struct Read {
     /// The entries, each partition once.
     pub batches: Vec<PartitionBatch>,
-    pub(super) server: MultiplexedConnection,
+    pub(super) server: Server,
 }
 
 /// The servers that entries were read from.
 #[derive(Clone)]
-pub struct Origins(Vec<(Vec<Partition>, MultiplexedConnection)>);
+pub struct Origins(Vec<(Vec<Partition>, Server)>);
 
 impl Origins {
     /// Takes `reads` apart: where the entries come from, and the entries.
@@ -34,7 +73,7 @@ impl Origins {
 
     /// The server that entries of `partition` were read from.
     #[must_use]
-    pub fn server_of(&self, partition: Partition) -> Option<&MultiplexedConnection> {
+    pub fn server_of(&self, partition: Partition) -> Option<&Server> {
         self.0.iter().find(|(partitions, _)| partitions.contains(&partition)).map(|(_, server)| server)
     }
 }

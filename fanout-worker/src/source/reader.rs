@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::entry::{self, RawEntry};
-use super::origin::Read;
+use super::origin::{Read, Server};
 use super::repair;
 
 /// How long a read waits for entries. Nothing else waits for it: a reader that is not needed is cut off.
@@ -34,6 +34,8 @@ pub(super) struct Reader {
     partitions: u16,
     /// The server that is read, once it is found.
     holder: Option<Holder>,
+    /// The same, for those who remove what is stored.
+    server: Option<Server>,
     places: Vec<Place>,
 }
 
@@ -60,6 +62,7 @@ impl Reader {
             redis,
             partitions,
             holder: None,
+            server: None,
             places: claims.iter().map(place).collect(),
         }
     }
@@ -91,6 +94,7 @@ impl Reader {
     /// Takes the next step; `None` if it brought no entries.
     async fn read(&mut self) -> RedisResult<Option<Read>> {
         self.leave_former_holder();
+        self.leave_lost_server();
         if self.places.iter().any(|place| place.far) {
             self.exchange_far_ids().await?;
         }
@@ -102,8 +106,16 @@ impl Reader {
         } else {
             self.read_new().await?
         };
-        let server = self.holder.as_ref().map(|holder| holder.side.clone());
-        Ok(server.filter(|_| !batches.is_empty()).map(|server| Read { batches, server }))
+        let server = self.server.clone().filter(|_| !batches.is_empty());
+        Ok(server.map(|server| Read { batches, server }))
+    }
+
+    /// Connects anew to a server where what is stored cannot be removed any more: what was left there is found then.
+    fn leave_lost_server(&mut self) {
+        if self.server.as_ref().is_some_and(Server::is_lost) {
+            self.holder = None;
+            self.server = None;
+        }
     }
 
     /// Gives up a server that others have replaced. It need not fail: a master that is cut off from its sentinels alone
@@ -163,6 +175,7 @@ impl Reader {
                 error!(%partition, "Redis came back older than what is stored: partition {partition} is read again");
             }
         }
+        self.server = Some(Server::new(holder.side.clone()));
         self.holder = Some(holder);
         Ok(())
     }

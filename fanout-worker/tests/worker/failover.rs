@@ -81,3 +81,27 @@ async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master
     assert_eq!(length_at(&redis.servers[1], &stream).await, 1);
     stop.cancel();
 }
+
+#[tokio::test]
+async fn a_worker_whose_connection_for_removing_was_closed_makes_another() {
+    let scene = Scene::with_rooms(1).await;
+    let worker = scene.worker(Writers::One).await;
+    let mut redis = scene.redis.connect().await.unwrap();
+    scene.append(&mut redis, scene.rooms[0], "*", "first").await;
+    let nothing_waits = async || match scene.redis.waiting_entries().await? {
+        0 => Ok(()),
+        left => Err(Failure::new(format!("{left} entries are left"))),
+    };
+    eventually(SOON, "what is stored is removed", nothing_waits).await.unwrap();
+
+    // As a server does with a connection that was silent for too long.
+    let clients: String = cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
+    let removing = clients.lines().find(|client| client.contains(" cmd=xtrim ")).unwrap();
+    let id = removing.split([' ', '=']).nth(1).unwrap();
+    let _killed: u64 = cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut redis).await.unwrap();
+
+    scene.append(&mut redis, scene.rooms[0], "*", "second").await;
+    assert_eq!(scene.texts(scene.rooms[0], 2).await, ["first", "second"]);
+    eventually(SOON, "what is stored is removed again", nothing_waits).await.unwrap();
+    worker.stop().await;
+}

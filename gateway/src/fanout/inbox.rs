@@ -31,7 +31,8 @@ pub(super) struct Fetched<F> {
     pub(super) client: u64,
     /// Where it is kept.
     pub(super) key: usize,
-    pub(super) what: F,
+    /// Nothing if it broke down.
+    pub(super) what: Option<F>,
 }
 
 /// What has come since the thread looked last.
@@ -96,12 +97,13 @@ impl<S: Source> Inbox<S> {
         (mail, mem::take(&mut *self.door.moved()))
     }
 
-    /// Says that the thread is about to sleep; false if something has come that it must look at first.
-    pub(super) fn may_sleep(&self) -> bool {
+    /// Says that the thread, which `knows` whether the inbox is closed, is about to sleep; false if something has come that it
+    /// must look at first.
+    pub(super) fn may_sleep(&self, knows: bool) -> bool {
         // First the sign, then the look: whoever brings something after the look finds the sign and knocks.
         self.door.awake.store(false, Ordering::SeqCst);
         let mail = self.mail();
-        mail.arrivals.is_empty() && mail.fetched.is_empty() && self.door.moved().is_empty()
+        mail.closed == knows && mail.arrivals.is_empty() && mail.fetched.is_empty() && self.door.moved().is_empty()
     }
 
     /// Says that the thread is awake and will look before it sleeps.

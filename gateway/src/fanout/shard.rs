@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -32,6 +34,9 @@ const PIECES: usize = 4;
 /// comes as late. One tick for all instead of a timer for each.
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
 const SWEEP_PARTS: usize = 4;
+
+/// How long a stream that must end waits for a client that takes nothing.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// How long a client that was sent everything may take to close its side.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -105,7 +110,7 @@ impl<S: Source> Shard<S> {
 
     /// How long nothing needs to be done unless somebody says so; `None` for ever.
     fn longest_sleep(&self) -> Option<Duration> {
-        let is_idle = !self.topics.are_passing() && self.busy.is_empty() && self.inbox.may_sleep();
+        let is_idle = !self.topics.are_passing() && self.busy.is_empty() && self.inbox.may_sleep(self.closed);
         match (is_idle, self.clients.is_empty()) {
             (false, _) => Some(Duration::ZERO),
             (true, true) => None,
@@ -138,9 +143,14 @@ impl<S: Source> Shard<S> {
         for Fetched { client, key, what } in mail.fetched {
             // It may have left, and another one may have its key.
             let waiting = self.clients.get_mut(key).filter(|found| found.number == client);
-            if let Some(waiting) = waiting {
-                waiting.source.take(what, now);
-                self.serve(key, now);
+            match (waiting, what) {
+                (Some(waiting), Some(what)) => {
+                    waiting.source.take(what, now);
+                    self.serve(key, now);
+                }
+                // It would wait for ever; so it comes back and asks again.
+                (Some(_), None) => self.remove(key),
+                (None, _) => {}
             }
         }
     }
@@ -200,7 +210,7 @@ impl<S: Source> Shard<S> {
                     Next::Fetch(fetch) => {
                         let (inbox, client) = (Arc::clone(&self.inbox), client.number);
                         self.runtime.spawn(async move {
-                            let what = fetch.await;
+                            let what = AssertUnwindSafe(fetch).catch_unwind().await.ok();
                             inbox.bring(Fetched { client, key, what });
                         });
                         return;
@@ -249,7 +259,8 @@ impl<S: Source> Shard<S> {
             return;
         };
         if let Some(since) = client.stalled_since() {
-            if now.duration_since(since) >= self.write_stall {
+            let stalled = now.duration_since(since);
+            if stalled >= self.write_stall || (stalled >= ENDING && client.source.must_end(now)) {
                 client.give_up();
                 self.remove(key);
             }

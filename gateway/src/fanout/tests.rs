@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use scene::{Listening, Room, Scene, chunk};
 
 #[tokio::test]
@@ -101,6 +102,17 @@ async fn a_client_that_takes_nothing_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_must_end_does_not_wait_for_a_client_that_takes_nothing() {
+    let scene = Scene::with_write_stall(Duration::from_secs(600));
+    let lobby = Room::new(1);
+    let _stopped = scene.follow(&[&lobby]);
+    let large = "x".repeat(1_000_000);
+    (0..20).for_each(|_| lobby.say(&large));
+    lobby.close();
+    scene.wait_for_places(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_talks_without_end_is_closed() {
     let scene = Scene::new();
     let lobby = Room::new(1);
@@ -139,7 +151,7 @@ async fn the_threads_end_with_their_last_client() {
     listener.hears(&["one more"]);
     lobby.close();
     let threads = scene.threads.take().unwrap();
-    tokio::time::timeout(Duration::from_secs(10), threads.ended()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), join_all(threads.ends())).await.unwrap();
     assert_eq!(scene.places(), 0);
 }
 

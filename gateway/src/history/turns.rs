@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 
-/// The reads under way and the ones that follow them, by what they read. Bounded by the number of those who ask. Clones
-/// share them.
+/// The reads under way and the ones that follow them, by what they read: two of each at most, which go on without those who
+/// asked. Clones share them.
 pub(super) struct Turns<K, T>(Arc<Mutex<HashMap<K, Turn<T>>>>);
 
 /// The latest read of something.
@@ -22,8 +22,25 @@ struct Turn<T> {
     answer: Answer<T>,
 }
 
-/// What a read will find. Nothing happens unless somebody waits for it.
-type Answer<T> = Shared<BoxFuture<'static, T>>;
+/// What a read will find; `None` if it panicked.
+type Answer<T> = Shared<BoxFuture<'static, Option<T>>>;
+
+/// Forgets a read when it is through, however it ended.
+struct Leaving<K: Hash + Eq, T> {
+    turns: Turns<K, T>,
+    key: K,
+    begun: Arc<AtomicBool>,
+}
+
+impl<K: Hash + Eq, T> Drop for Leaving<K, T> {
+    fn drop(&mut self) {
+        let mut turns = lock(&self.turns.0);
+        // Another one may follow it already.
+        if turns.get(&self.key).is_some_and(|latest| Arc::ptr_eq(&latest.begun, &self.begun)) {
+            turns.remove(&self.key);
+        }
+    }
+}
 
 impl<K, T> Default for Turns<K, T> {
     fn default() -> Self {
@@ -42,9 +59,8 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// What `read` finds, or another's read of the same that has not begun yet.
-    ///
-    /// The read must go on by itself once begun, such as one in a task: those who wait for it may all leave.
+    /// What `read` finds, or another's read of the same that has not begun yet. It goes on when those who wait for it have
+    /// left: whoever asks next waits for its end.
     pub(super) fn ask(&self, key: K, read: impl Future<Output = T> + Send + 'static) -> Answer<T> {
         let mut turns = lock(&self.0);
         let before = match turns.get(&key) {
@@ -52,8 +68,13 @@ where
             former => former.map(|turn| turn.answer.clone()),
         };
         let begun = Arc::new(AtomicBool::new(false));
-        let answer = self.clone().take_turn(before, key.clone(), Arc::clone(&begun), read);
-        let answer = answer.boxed().shared();
+        let leaving = Leaving {
+            turns: self.clone(),
+            key: key.clone(),
+            begun: Arc::clone(&begun),
+        };
+        let turn = tokio::spawn(take_turn(before, leaving, read));
+        let answer = turn.map(Result::ok).boxed().shared();
         let turn = Turn {
             begun,
             answer: answer.clone(),
@@ -61,25 +82,18 @@ where
         turns.insert(key, turn);
         answer
     }
+}
 
-    async fn take_turn(
-        self,
-        before: Option<Answer<T>>,
-        key: K,
-        begun: Arc<AtomicBool>,
-        read: impl Future<Output = T>,
-    ) -> T {
-        if let Some(before) = before {
-            before.await;
-        }
-        begun.store(true, Ordering::Release);
-        let found = read.await;
-        let mut turns = lock(&self.0);
-        if turns.get(&key).is_some_and(|latest| Arc::ptr_eq(&latest.begun, &begun)) {
-            turns.remove(&key);
-        }
-        found
+async fn take_turn<K: Hash + Eq, T: Clone>(
+    before: Option<Answer<T>>,
+    leaving: Leaving<K, T>,
+    read: impl Future<Output = T>,
+) -> T {
+    if let Some(before) = before {
+        before.await;
     }
+    leaving.begun.store(true, Ordering::Release);
+    read.await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -89,8 +103,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::pending;
     use tokio::sync::oneshot;
+    use tokio::task::yield_now;
 
     use super::*;
 
@@ -98,24 +112,36 @@ mod tests {
     async fn who_comes_during_a_read_shares_the_next_one() {
         let turns = Turns::<&str, u8>::default();
         let (finish, finished) = oneshot::channel();
-        let mut first = turns.ask("a", async { finished.await.unwrap() });
-        assert!(first.clone().now_or_never().is_none());
+        let first = turns.ask("a", async { finished.await.unwrap() });
+        yield_now().await;
         let second = turns.ask("a", async { 2 });
         let third = turns.ask("a", async { 3 });
         let other = turns.ask("b", async { 4 });
-        assert_eq!(other.await, 4);
+        assert_eq!(other.await, Some(4));
         assert!(second.clone().now_or_never().is_none());
         finish.send(1).unwrap();
-        assert_eq!((third.await, second.await), (2, 2));
-        assert_eq!((&mut first).await, 1);
+        assert_eq!((third.await, second.await), (Some(2), Some(2)));
+        assert_eq!(first.await, Some(1));
         assert!(lock(&turns.0).is_empty());
     }
 
     #[tokio::test]
-    async fn a_question_that_was_given_up_holds_up_nobody() {
+    async fn of_a_question_that_was_given_up_nothing_stays() {
         let turns = Turns::<&str, u8>::default();
-        drop(turns.ask("a", async { 1 }));
-        assert_eq!(turns.ask("a", pending()).await, 1);
-        assert!(lock(&turns.0).is_empty());
+        let (finish, finished) = oneshot::channel();
+        drop(turns.ask("a", async { finished.await.unwrap() }));
+        yield_now().await;
+        assert_eq!(lock(&turns.0).len(), 1);
+        finish.send(1).unwrap();
+        while !lock(&turns.0).is_empty() {
+            yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_holds_up_nobody() {
+        let turns = Turns::<&str, u8>::default();
+        assert_eq!(turns.ask("a", async { panic!("it fails") }).await, None);
+        assert_eq!(turns.ask("a", async { 1 }).await, Some(1));
     }
 }

@@ -5,8 +5,8 @@ use shared::domain::Seq;
 
 use super::frame::{Frame, Framing, payload};
 
-/// Bytes after which a piece is not made longer: what is handed to the kernel at once, and what a client that reads nothing
-/// holds at most beside what lies there.
+/// Bytes after which a piece is not made longer: what is handed to the kernel at once, and about what a client that reads
+/// nothing holds at most beside what lies there.
 pub(super) const PIECE_BYTES: usize = 64 * 1024;
 
 /// Frames of successive seqs.
@@ -33,6 +33,27 @@ impl Block {
             ends: ends.collect(),
             bytes: bytes.freeze(),
         }
+    }
+
+    /// The frames that follow `after`, in blocks of about the length of a piece: whoever holds on to a piece keeps its
+    /// block, and no more.
+    pub(super) fn row(mut after: Seq, frames: &[Frame]) -> Vec<Self> {
+        let mut bytes = 0;
+        let full = |frame: &Frame| {
+            bytes = if bytes >= PIECE_BYTES { 0 } else { bytes } + frame.kept_bytes();
+            bytes >= PIECE_BYTES
+        };
+        let blocks = frames.split_inclusive(full).map(|frames| {
+            let block = Self::of(after, frames);
+            after = after.plus(frames.len());
+            block
+        });
+        blocks.collect()
+    }
+
+    /// The block of `row` with what follows `cursor`, which is not before the first one.
+    pub(super) fn find(row: &[Self], cursor: Seq) -> Option<&Self> {
+        row.partition_point(|block| block.after <= cursor).checked_sub(1).map(|place| &row[place])
     }
 
     /// The seq before the first frame.
@@ -70,5 +91,30 @@ impl Block {
     /// Where the first `count` frames end.
     fn end_of(&self, count: usize) -> usize {
         count.checked_sub(1).map_or(0, |last| self.ends[last])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::frame::{Kind, event};
+
+    #[test]
+    fn a_row_of_long_frames_is_cut_into_blocks_that_follow_each_other() {
+        let text = "x".repeat(PIECE_BYTES / 3);
+        let frames: Vec<Frame> = (0..10).map(|_| event(Kind::Ping, None, &text)).collect();
+        let row = Block::row(Seq(5), &frames);
+        assert!(row.iter().all(|block| block.kept_bytes() < 2 * PIECE_BYTES));
+        let (mut cursor, mut sent) = (Seq(5), Vec::new());
+        while cursor < Seq(15) {
+            let block = Block::find(&row, cursor).unwrap();
+            let (piece, last) = block.read_after(cursor, 2, Framing::Chunked);
+            assert!(last > cursor);
+            sent.extend_from_slice(&piece);
+            cursor = last;
+        }
+        let all: Vec<u8> = frames.iter().flat_map(|frame| frame.as_slice(Framing::Chunked).to_vec()).collect();
+        assert_eq!(sent, all);
+        assert!(Block::find(&row, Seq(4)).is_none());
     }
 }

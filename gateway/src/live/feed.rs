@@ -161,7 +161,7 @@ impl Feed {
         self.ring().kept_bytes()
     }
 
-    /// Gives up the oldest frames until `most` bytes are kept at most, the newest frame aside.
+    /// Gives up the oldest frames until `most` bytes are kept at most. A newest frame that stands alone is kept all the same.
     pub fn keep_bytes(&self, most: usize) {
         self.ring().shrink(most);
     }

@@ -45,6 +45,11 @@ pub(super) fn payload(chunk: &[u8]) -> &[u8] {
     &chunk[CHUNK_HEAD.len()..chunk.len() - CHUNK_TAIL.len()]
 }
 
+impl Framing {
+    /// How many there are.
+    pub(super) const COUNT: usize = 2;
+}
+
 /// One event, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame(Bytes);

@@ -72,11 +72,14 @@ impl Place {
 
 /// The pages kept now. Clones share them.
 #[derive(Clone)]
-pub(super) struct Pages(Cache<Place, Arc<Block>>);
+pub(super) struct Pages(Cache<Place, Arc<[Block]>>);
 
 impl Default for Pages {
     fn default() -> Self {
-        let weigh = |_: &Place, page: &Arc<Block>| u32::try_from(page.kept_bytes() + PAGE_OVERHEAD).unwrap_or(u32::MAX);
+        let weigh = |_: &Place, page: &Arc<[Block]>| {
+            let bytes: usize = page.iter().map(Block::kept_bytes).sum();
+            u32::try_from(bytes + PAGE_OVERHEAD).unwrap_or(u32::MAX)
+        };
         let pages = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
         Self(pages.build())
     }
@@ -104,12 +107,13 @@ impl Pages {
             page.inspect_err(|error| warn!(room.id = feed.room.0, error = %error, "cannot read history: {error}"))
         };
         let page = self.0.try_get_with(place, load).await?;
-        Ok(page.read_after(cursor, limit, framing))
+        let block = Block::find(&page, cursor);
+        Ok(block.map_or_else(|| (Bytes::new(), cursor), |block| block.read_after(cursor, limit, framing)))
     }
 }
 
 /// The frames of a page, if it is whole.
-fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<Block>, PageError> {
+fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<[Block]>, PageError> {
     let mut last = place.after;
     for message in messages {
         if message.seq != last.next() {
@@ -121,5 +125,5 @@ fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<B
         return Err(PageError::Hole(place.room, last.next()));
     }
     let frames: Vec<_> = messages.iter().map(|message| frame::message(&feed.name, feed.epoch, message)).collect();
-    Ok(Arc::new(Block::of(place.after, &frames)))
+    Ok(Block::row(place.after, &frames).into())
 }

@@ -7,7 +7,7 @@ use super::feed::Feed;
 /// is stored in a second.
 pub(super) const RINGS_BYTES: usize = 256 * 1024 * 1024;
 
-/// Cuts rings until all of `feeds` keep at most `most` bytes together, the newest frame of each aside.
+/// Cuts rings until all of `feeds` keep at most `most` bytes together, the newest frames of quiet rooms aside.
 ///
 /// Every feed may keep an equal share, so that busy rooms do not take the rings of quiet ones away.
 pub(super) fn bound<'a>(feeds: impl ExactSizeIterator<Item = &'a Feed> + Clone, most: usize) {

@@ -146,7 +146,7 @@ impl LiveStream {
     }
 
     /// Why the stream ends now, if it does.
-    fn must_end(&self, now: Instant) -> Option<ByeReason> {
+    fn reason_to_end(&self, now: Instant) -> Option<ByeReason> {
         if self.messages_left == Some(0) {
             return Some(ByeReason::Bounded);
         }
@@ -205,8 +205,12 @@ impl Source for LiveStream {
         self.feed.ring_when_moved(bell);
     }
 
+    fn must_end(&self, now: Instant) -> bool {
+        self.reason_to_end(now).is_some()
+    }
+
     fn next(&mut self, now: Instant) -> Next<History> {
-        if let Some(reason) = self.must_end(now) {
+        if let Some(reason) = self.reason_to_end(now) {
             return self.bye(reason);
         }
         // Whoever was shut out while it was read gets none of it.

@@ -9,8 +9,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
 use redis::aio::{ConnectionLike as _, ConnectionManager};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::oneshot;
@@ -55,6 +57,11 @@ impl Lane {
         }
     }
 
+    /// Whether both are the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.queue, &other.queue)
+    }
+
     /// Runs a command. One whose caller stops waiting before it was sent is not sent.
     pub(super) async fn run(&self, command: Cmd) -> RedisResult<Value> {
         let (answer, answered) = oneshot::channel();
@@ -72,7 +79,8 @@ impl Lane {
             yield_now().await;
             let passengers = lock(&self.queue).board();
             if !passengers.is_empty() {
-                self.send(passengers).await;
+                // Were it to panic, its passengers would be told that nobody knows; the next ones go all the same.
+                let _ = AssertUnwindSafe(self.send(passengers)).catch_unwind().await;
             }
             if !lock(&self.queue).stay() {
                 return;

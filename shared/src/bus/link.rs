@@ -82,8 +82,9 @@ impl Link {
     }
 
     async fn send(&self, node: &Node, command: &Cmd) -> RedisResult<Value> {
-        let outcome = self.lane(node)?.run(command.clone()).await;
-        self.forget_unusable(node, outcome.as_ref().err());
+        let lane = self.lane(node)?;
+        let outcome = lane.run(command.clone()).await;
+        self.forget_unusable(node, &lane, outcome.as_ref().err());
         outcome?.extract_error()
     }
 
@@ -123,8 +124,9 @@ impl Link {
                 part.add_command(commands[*place].clone());
             }
             let node = self.map.node_of(*slot)?;
-            let outcome = self.lane(&node)?.connection.req_packed_commands(&part, 0, places.len()).await;
-            self.forget_unusable(&node, outcome.as_ref().err());
+            let mut lane = self.lane(&node)?;
+            let outcome = lane.connection.req_packed_commands(&part, 0, places.len()).await;
+            self.forget_unusable(&node, &lane, outcome.as_ref().err());
             outcome
         });
         let mut values = vec![Value::Nil; commands.len()];
@@ -160,9 +162,14 @@ impl Link {
     }
 
     /// Gives a connection up that could not be set up, as with a wrong password: the driver repairs those only that break.
-    fn forget_unusable(&self, node: &Node, error: Option<&RedisError>) {
-        if error.is_some_and(|error| !error.is_io_error()) {
-            self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
+    fn forget_unusable(&self, node: &Node, lane: &Lane, error: Option<&RedisError>) {
+        if error.is_none_or(RedisError::is_io_error) {
+            return;
+        }
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another one of those who failed with it may have given it up already.
+        if lanes.get(node).is_some_and(|known| known.is(lane)) {
+            lanes.remove(node);
         }
     }
 
@@ -196,8 +203,9 @@ impl ConnectionLike for Link {
         async move {
             self.check_approved()?;
             let node = self.map.node_of(ANY_SLOT)?;
-            let outcome = self.lane(&node)?.connection.req_packed_commands(pipeline, offset, count).await;
-            self.forget_unusable(&node, outcome.as_ref().err());
+            let mut lane = self.lane(&node)?;
+            let outcome = lane.connection.req_packed_commands(pipeline, offset, count).await;
+            self.forget_unusable(&node, &lane, outcome.as_ref().err());
             outcome.inspect_err(|error| self.map.learn(error))
         }
         .boxed()

@@ -64,7 +64,7 @@ impl Backend for Postgres {
         .bind(after)
         .bind(upto);
         let rows = in_time(async { Ok::<_, StoreError>(query.fetch_all(&self.pool).await?) }).await?;
-        Ok(read_removals(rows, upto - after)?)
+        Ok(read_removals(rows, upto - after))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -55,7 +55,7 @@ impl Backend for Sqlite {
         .bind(upto)
         .fetch_all(&self.read)
         .await?;
-        Ok(read_removals(rows, upto - after)?)
+        Ok(read_removals(rows, upto - after))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -101,7 +101,11 @@ impl Source for Reader {
         room.unwrap().0.bells.lock().unwrap().push(Arc::downgrade(bell));
     }
 
-    fn next(&mut self, _now: Instant) -> Next<Self::Fetched> {
+    fn must_end(&self, _now: Instant) -> bool {
+        self.rooms.iter().any(|(room, _)| room.is_closed.load(Ordering::SeqCst))
+    }
+
+    fn next(&mut self, now: Instant) -> Next<Self::Fetched> {
         if let Some((room, texts)) = self.history.take() {
             return self.send(room, &texts);
         }
@@ -120,7 +124,7 @@ impl Source for Reader {
                 return self.send(number, &new);
             }
         }
-        if self.rooms.iter().any(|(room, _)| room.is_closed.load(Ordering::SeqCst)) {
+        if self.must_end(now) {
             return Next::End(Piece::shared(chunk("bye").into()));
         }
         Next::Wait

@@ -32,15 +32,14 @@ pub(super) struct Ring {
     pub(super) head: Option<Seq>,
     /// The largest seq heard of, taken or not.
     pub(super) heard: Seq,
-    /// The piece of the newest frames joined last: readers at the same place share it.
-    joined: Option<Joined>,
+    /// The piece of the newest frames joined last, by its framing: readers at the same place share it.
+    joined: [Option<Joined>; Framing::COUNT],
 }
 
 /// A piece, and what it is for.
 struct Joined {
     cursor: Seq,
     last: Seq,
-    framing: Framing,
     piece: Bytes,
 }
 
@@ -63,7 +62,7 @@ impl Ring {
         self.blocks.push_back(block);
         self.newest.clear();
         self.newest_bytes = 0;
-        self.joined = None;
+        self.joined = Default::default();
     }
 
     fn cut(&mut self, most: usize) {
@@ -74,9 +73,9 @@ impl Ring {
         }
     }
 
-    /// Gives up the oldest frames until `most` bytes are kept at most, the newest frame aside.
+    /// Gives up the oldest frames until `most` bytes are kept at most. A newest frame that stands alone is kept all the same.
     pub(super) fn shrink(&mut self, most: usize) {
-        self.joined = None;
+        self.joined = Default::default();
         self.cut(most);
         let mut surplus = self.bytes.saturating_sub(most);
         let mut count = 0;
@@ -93,7 +92,7 @@ impl Ring {
 
     /// Bytes kept.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.bytes + self.joined.as_ref().map_or(0, |joined| joined.piece.len())
+        self.bytes + self.joined.iter().flatten().map(|joined| joined.piece.len()).sum::<usize>()
     }
 
     /// What follows `cursor`, in one piece of at most `limit` frames.
@@ -110,8 +109,8 @@ impl Ring {
         if cursor < floor {
             return Read::Behind(Gap { floor, head });
         }
-        let block = &self.blocks[self.blocks.partition_point(|block| block.after() <= cursor) - 1];
-        let (piece, last) = block.read_after(cursor, limit, framing);
+        let place = self.blocks.partition_point(|block| block.after() <= cursor).saturating_sub(1);
+        let (piece, last) = self.blocks[place].read_after(cursor, limit, framing);
         Read::Frames(piece, last)
     }
 
@@ -123,16 +122,15 @@ impl Ring {
         if let [frame] = frames {
             return Read::Frames(frame.bytes(framing), last);
         }
-        let known = self.joined.as_ref();
-        let known = known.filter(|known| (known.cursor, known.last, known.framing) == (cursor, last, framing));
+        let joined = &mut self.joined[framing as usize];
+        let known = joined.as_ref().filter(|known| (known.cursor, known.last) == (cursor, last));
         if let Some(Joined { piece, .. }) = known {
             return Read::Frames(piece.clone(), last);
         }
         let (piece, _) = Block::of(cursor, frames).read_after(cursor, frames.len(), framing);
-        self.joined = Some(Joined {
+        *joined = Some(Joined {
             cursor,
             last,
-            framing,
             piece: piece.clone(),
         });
         Read::Frames(piece, last)
