@@ -103,7 +103,7 @@ async fn a_client_that_takes_nothing_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_must_end_does_not_wait_for_a_client_that_takes_nothing() {
-    let scene = Scene::with_write_stall(Duration::from_secs(600));
+    let scene = Scene::with_write_stall(Duration::from_mins(10));
     let lobby = Room::new(1);
     let _stopped = scene.follow(&[&lobby]);
     let large = "x".repeat(1_000_000);
