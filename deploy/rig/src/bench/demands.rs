@@ -122,7 +122,7 @@ fn deliveries(round: &Round) -> Option<f64> {
     round.figures.deliveries_per_s()
 }
 
-fn deliveries_ratio(round: &Round) -> Option<f64> {
+pub(super) fn deliveries_ratio(round: &Round) -> Option<f64> {
     ratio(round, Figures::deliveries_per_s)
 }
 

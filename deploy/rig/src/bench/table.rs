@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::criterion::Timing;
-use super::demands::{Bound, Judged, judge};
+use super::demands::{Bound, Judged, deliveries_ratio, judge};
 use super::markdown::{NOTHING, duration, head, number, row, shown, shown_together};
 use super::report::{Outcome, Report, Round};
 use crate::load::{Figures, grouped};
@@ -82,19 +82,33 @@ fn by_streams(report: &Report) -> String {
     let mut rows = head(&[
         "streams",
         "Roomcast deliveries/s",
+        "its p50 / p99 ms / caught up s",
         "Nchan deliveries/s",
+        "its p50 / p99 ms / caught up s",
         "ratio",
         "Roomcast p99 ms at 20,000/s",
         "Nchan p99 ms at 20,000/s",
     ]);
     let deliveries = Figures::deliveries_per_s;
     let p99 = |figures: &Figures| Some(figures.post_to_event_ms()?.p99);
+    // How far behind what was posted they are, and for how long afterwards.
+    let lags: [fn(&Figures) -> Option<f64>; 3] = [
+        |figures| Some(figures.post_to_event_ms()?.p50),
+        p99,
+        |figures| figures.caught_up_s,
+    ];
     for (streams, [hot, steady]) in by_streams {
-        let (ours, theirs) = (ours(hot, deliveries), theirs(hot, deliveries));
-        let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
-        let figures = [ours, theirs, ratio, self::ours(steady, p99), self::theirs(steady, p99)];
-        let cells = figures.map(|figure| shown(figure, number));
-        row(&mut rows, &[&[grouped(streams as u64)][..], &cells].concat());
+        let cells = [
+            grouped(streams as u64),
+            shown(ours(hot, deliveries), number),
+            shown_together(lags.map(|lag| ours(hot, lag))),
+            shown(theirs(hot, deliveries), number),
+            shown_together(lags.map(|lag| theirs(hot, lag))),
+            shown(hot.and_then(|hot| hot.median(deliveries_ratio)), number),
+            shown(ours(steady, p99), number),
+            shown(theirs(steady, p99), number),
+        ];
+        row(&mut rows, &cells);
     }
     rows
 }
@@ -254,7 +268,7 @@ mod tests {
             "Measured on 2026-11-26, each load for 2 s, with 2 cores (AMD EPYC) that servers and tools shared; files on unknown.",
             "| one hot room, deliveries/s against nchan | hot-1000 | 5 × | ≥ 8 × | **no** |",
             "| all streams resumed | resume | – | ≤ 3 s | not measured |",
-            "| 1,000 | 2,000,000 | 400,000 | 5 | – | – |",
+            "| 1,000 | 2,000,000 | 1 / 3 / 0.25 | 400,000 | 1 / 3 / 0.25 | 5 | – | – |",
             "| hot-1000 | nchan | 1,000 | 1 | 400,000 | 500 | 1 / 3 / 4 | 0.50 | 2 | 0 | 2 |",
             "| 10 | 10,000 | – |",
             "| commit | encode a frame | 250.0 ns | 249.0 ns – 251.0 ns | – |",

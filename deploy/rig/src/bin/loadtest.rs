@@ -101,6 +101,10 @@ struct Options {
     #[arg(long)]
     messages: Option<u64>,
 
+    /// Posting pauses while the slowest stream is so many messages behind; 0 for no such bound
+    #[arg(long)]
+    lag: Option<u64>,
+
     /// Threads that read; one takes more than a million deliveries a second
     #[arg(long)]
     threads: Option<usize>,
@@ -195,6 +199,7 @@ fn plan(options: &Options) -> Result<Plan> {
     plan.ramp = options.ramp.or(plan.ramp);
     plan.stalled_percent = options.stalled_percent.unwrap_or(plan.stalled_percent);
     plan.missed = options.missed.or(plan.missed);
+    plan.lag = options.lag.unwrap_or(plan.lag);
     plan.threads = options.threads.unwrap_or(plan.threads);
     if options.self_test {
         (plan.rooms, plan.work, plan.missed) = (1, Work::Silence, None);

@@ -21,6 +21,8 @@ use crate::{Failure, Result};
 const BUFFER: usize = 64 * 1024;
 /// When a line goes on that was refused or has lost its connection.
 const PAUSE_US: u64 = 100_000;
+/// When a line looks again that pauses until readers have caught up.
+const HOLD_US: u64 = 1_000;
 /// How late a timer of ours may fire without the server being blamed: epoll counts in milliseconds.
 const SLACK_US: u64 = 1_500;
 /// How long answers are waited for after the last request.
@@ -173,6 +175,10 @@ impl Switchboard {
             return;
         }
         let now = self.caller.clock.micros();
+        if self.caller.pace.lag > 0 && self.caller.orders.lag() > self.caller.pace.lag {
+            self.agenda.note(at, now + HOLD_US);
+            return;
+        }
         // What a busy line could not ask in time counts from when it was due; our own timer's slack does not.
         let is_late = self.caller.pace.every_us.is_some() && now.saturating_sub(due) > SLACK_US;
         if line.ask(if is_late { due } else { now }).is_err() {

@@ -38,6 +38,8 @@ pub(super) struct Pace {
     pub(super) every_us: Option<u64>,
     /// Requests that each connection gets answered; `None` for any number.
     pub(super) limit_each: Option<u64>,
+    /// They pause while the slowest stream is so many messages behind; 0 for never.
+    pub(super) lag: u64,
     /// How many windows there will be.
     pub(super) windows: usize,
 }
@@ -47,7 +49,7 @@ impl Crew {
         Self {
             plan: plan.clone(),
             site: Arc::new(site.clone()),
-            orders: Arc::new(Orders::new(plan.rooms)),
+            orders: Arc::new(Orders::new(plan.rooms, plan.threads)),
             clock: Clock::start(),
             readings: (0..plan.threads).map(|_| Arc::default()).collect(),
             calling: Arc::default(),
@@ -74,6 +76,7 @@ impl Crew {
     /// Starts whoever does the plan's work; nobody where there is none.
     pub(super) fn start_work(&self) -> Option<Callers> {
         let mut pace = Pace {
+            lag: self.plan.lag,
             windows: self.plan.windows(),
             ..Pace::default()
         };

@@ -30,13 +30,17 @@ pub(super) struct Orders {
     pub(super) judgement: AtomicUsize,
     /// Messages that each room holds for certain.
     pub(super) heads: Vec<AtomicU64>,
+    /// How many messages the slowest of the sampled streams of each reading thread is behind its room.
+    pub(super) lags: Vec<AtomicU64>,
 }
 
 impl Orders {
     /// Orders to do nothing yet.
-    pub(super) fn new(rooms: usize) -> Self {
+    pub(super) fn new(rooms: usize, threads: usize) -> Self {
+        let zeros = |count: usize| std::iter::repeat_with(AtomicU64::default).take(count).collect();
         Self {
-            heads: std::iter::repeat_with(AtomicU64::default).take(rooms).collect(),
+            heads: zeros(rooms),
+            lags: zeros(threads),
             ..Self::default()
         }
     }
@@ -47,6 +51,11 @@ impl Orders {
 
     pub(super) fn head(&self, room: usize) -> u64 {
         self.heads[room].load(Ordering::Relaxed)
+    }
+
+    /// How many messages the slowest of all sampled streams is behind its room.
+    pub(super) fn lag(&self) -> u64 {
+        self.lags.iter().map(|lag| lag.load(Ordering::Relaxed)).max().unwrap_or(0)
     }
 }
 

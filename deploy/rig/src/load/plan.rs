@@ -8,11 +8,13 @@ use clap::ValueEnum;
 const POSTS_PER_CONNECTION: f64 = 20.0;
 /// Most connections that post at a rate.
 const CONNECTIONS: usize = 256;
+/// Streams of a run whose messages' times are taken, so that taking them costs little.
+const SAMPLED: usize = 100;
 
 /// A load that answers one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
-    /// One room, 1,000 streams, 4 posts in flight at any time: how much goes through at most
+    /// One room, 1,000 streams, 4 posts in flight while readers keep up: how much goes through for as long as one likes
     Hot,
     /// One room, 1,000 streams, 20,000 deliveries a second: what a delivery costs
     Steady,
@@ -57,6 +59,10 @@ pub struct Plan {
     pub stalled_percent: usize,
     /// Messages that every room gets while all streams are cut; `None` if they are not.
     pub missed: Option<u64>,
+    /// Posting pauses while the slowest of the sampled streams is so many messages behind what its room has acknowledged;
+    /// 0 for no such bound. Without one a server that acknowledges before it delivers falls behind for as long as it is
+    /// measured, and what it delivers meanwhile it could not deliver for ever.
+    pub lag: u64,
     /// Threads that read.
     pub threads: usize,
 }
@@ -108,6 +114,7 @@ impl Preset {
             ramp: None,
             stalled_percent: if self == Self::Stalled { 10 } else { 0 },
             missed: (self == Self::Resume).then_some(100),
+            lag: if self == Self::Hot { 1_000 } else { 0 },
             threads: 1,
         }
     }
@@ -151,6 +158,16 @@ impl Plan {
         self.callers().div_ceil(self.rooms).max(1)
     }
 
+    /// True if the times of messages are taken on stream `number`.
+    pub(super) fn is_sampled(&self, number: usize) -> bool {
+        scatter(number).is_multiple_of(self.streams.div_ceil(SAMPLED).max(1))
+    }
+
+    /// True if stream `number` is one of those that stall.
+    pub(super) fn stalls(&self, number: usize) -> bool {
+        scatter(number) % 100 < self.stalled_percent
+    }
+
     /// Times that are measured.
     #[must_use]
     pub fn windows(&self) -> usize {
@@ -176,6 +193,11 @@ impl Plan {
             () => None,
         }
     }
+}
+
+/// A number that has nothing to do with the rooms a stream's number leads to: multiplicative hashing (Knuth).
+fn scatter(number: usize) -> usize {
+    number.wrapping_mul(2_654_435_761) >> 7
 }
 
 #[expect(

@@ -29,8 +29,6 @@ const OPENING: usize = 128;
 const RETURN_AFTER: Duration = Duration::from_millis(300);
 /// Refusals in a row after which a client is lost.
 const REFUSALS: u32 = 10;
-/// Streams of a run whose messages' times are taken, so that taking them costs little.
-const SAMPLED: usize = 100;
 
 /// What a thread has seen when it ends.
 pub(super) struct Seen {
@@ -62,6 +60,8 @@ struct Clients {
     reader: Reader,
     poll: Poll,
     streams: Vec<Stream>,
+    /// Those whose messages' times are taken.
+    sampled: Vec<usize>,
     sight: Sight,
     catch_up: Latencies,
     buffer: Vec<u8>,
@@ -82,13 +82,11 @@ struct Clients {
 impl Clients {
     fn new(reader: Reader) -> Result<Self> {
         let plan = &reader.plan;
-        let every = plan.streams.div_ceil(SAMPLED).max(1);
         let numbers = (reader.number..plan.streams).step_by(plan.threads);
-        let stream = |number: usize| {
-            let is_sampled = scatter(number).is_multiple_of(every);
-            Stream::new(number % plan.rooms, reader.site.order(plan.lanes()), is_sampled)
-        };
+        let stream =
+            |number: usize| Stream::new(number % plan.rooms, reader.site.order(plan.lanes()), plan.is_sampled(number));
         let streams: Vec<Stream> = numbers.map(stream).collect();
+        let sampled = (0..streams.len()).filter(|at| streams[*at].is_sampled).collect();
         Ok(Self {
             poll: Poll::new()?,
             sight: Sight {
@@ -107,6 +105,7 @@ impl Clients {
             judgement: 0,
             next_look: Instant::now(),
             streams,
+            sampled,
             reader,
         })
     }
@@ -244,9 +243,4 @@ impl Clients {
             self.next_look = now + TICK;
         }
     }
-}
-
-/// A number that has nothing to do with the rooms a client's number leads to: multiplicative hashing (Knuth).
-fn scatter(number: usize) -> usize {
-    number.wrapping_mul(2_654_435_761) >> 7
 }

@@ -23,7 +23,7 @@ const OPEN_WITHIN: Duration = Duration::from_mins(3);
 /// One stream of so many is opened before memory is read for the first time.
 const FIRST_PART: usize = 10;
 /// Longest time until every stream has caught up with what was posted.
-const CATCH_UP_WITHIN: Duration = Duration::from_mins(1);
+const CATCH_UP_WITHIN: Duration = Duration::from_mins(2);
 /// Longest time to post what history is read from, or what is missed.
 const POST_WITHIN: Duration = Duration::from_mins(15);
 /// Servers are at rest when so long no process has grown or shrunk by more than one part in so many; some give memory back

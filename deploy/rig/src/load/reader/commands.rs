@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Clients, scatter};
+use super::Clients;
 use crate::load::clock::thread_micros;
 
 impl Clients {
@@ -24,8 +24,18 @@ impl Clients {
         if judgement > 0 {
             self.judge(judgement);
         }
+        self.tell_lag();
         self.sight.reading.busy_us = thread_micros();
         self.reader.board.tell(&self.sight.reading);
+    }
+
+    /// Tells how many messages the slowest of the sampled streams is behind.
+    fn tell_lag(&self) {
+        let orders = &self.reader.orders;
+        let sampled = self.sampled.iter().map(|at| &self.streams[*at]).filter(|stream| !stream.is_stalled);
+        // A message may come before its post is acknowledged.
+        let lags = sampled.map(|stream| orders.head(stream.room).saturating_sub(stream.order.reached()));
+        orders.lags[self.reader.number].store(lags.max().unwrap_or(0), Ordering::Relaxed);
     }
 
     /// Cuts all streams; they wait until they may come back.
@@ -42,9 +52,8 @@ impl Clients {
 
     /// Those who are to stall are never read again.
     fn stall(&mut self) {
-        let share = self.reader.plan.stalled_percent;
         for at in 0..self.streams.len() {
-            if scatter(self.number(at)) % 100 >= share {
+            if !self.reader.plan.stalls(self.number(at)) {
                 continue;
             }
             let stream = &mut self.streams[at];
