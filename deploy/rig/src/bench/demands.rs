@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::report::{Report, Round};
-use crate::load::Figures;
+use crate::load::{Figures, Window};
 
 /// One figure and its bound.
 pub struct Demand {
@@ -166,18 +166,20 @@ fn p99_with_stalled(round: &Round) -> Option<f64> {
     Some(with.p99_ms()? / before.p99_ms()?)
 }
 
-/// What the gateway took from the opening of the streams to the end of the load, shared out among those who stalled: the
-/// load itself is in it.
+/// What the gateway grew by from the end of the window before some streams stalled to the end of the one with them, under
+/// the same load, shared out among them; less than 0 where it gave memory back. What rooms keep of the messages in between
+/// is in it.
 #[expect(
     clippy::cast_precision_loss,
     reason = "memory and streams of a run are far below 2^52"
 )]
 fn memory_of_a_stalled(round: &Round) -> Option<f64> {
-    let figures = &round.figures;
-    let gateway = figures.memory.first()?;
-    let stalled = figures.streams * figures.windows.last()?.stalled_percent / 100;
-    let grown = gateway.after_kib.saturating_sub(gateway.open_kib);
-    (stalled > 0).then(|| grown as f64 / stalled as f64)
+    let [before, with] = round.figures.windows.as_slice() else {
+        return None;
+    };
+    let resident = |window: &Window| Some(window.processes.first()?.resident_kib as f64);
+    let stalled = round.figures.stalled.as_ref()?.streams;
+    (stalled > 0).then_some((resident(with)? - resident(before)?) / stalled as f64)
 }
 
 #[cfg(test)]
@@ -185,6 +187,7 @@ mod tests {
     use super::*;
     use crate::bench::report::tests::outcome;
     use crate::bench::{LOADS, Outcome};
+    use crate::load::Stalled;
 
     fn judged(outcome: Outcome, what: &str) -> Judged {
         let mut report = Report::default();
@@ -234,9 +237,14 @@ mod tests {
         figures.windows.push(figures.windows[0].clone());
         figures.windows[1].stalled_percent = 10;
         figures.windows[1].post_to_event_ms.as_mut().unwrap().p99 = 3.6;
-        (figures.memory[0].open_kib, figures.memory[0].after_kib) = (1_000, 3_000);
+        (figures.windows[0].processes[0].resident_kib, figures.windows[1].processes[0].resident_kib) = (3_000, 1_000);
+        figures.stalled = Some(Stalled {
+            streams: 100,
+            full: 100,
+            held_kib: 6_400,
+        });
         let p99 = judged(stalled.clone(), "others' p99");
         assert_eq!((p99.measured.map(|ratio| (ratio * 10.0).round()), p99.is_reached), (Some(12.0), Some(false)));
-        assert_eq!(judged(stalled, "stalled stream").measured, Some(20.0));
+        assert_eq!(judged(stalled, "stalled stream").measured, Some(-20.0));
     }
 }

@@ -40,10 +40,11 @@ pub(super) fn shown_together(figures: [Option<f64>; 3]) -> String {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "figures are positive and small against 2^64"
+    reason = "what is cast is positive and small against 2^64"
 )]
 pub(super) fn number(figure: f64) -> String {
     match figure {
+        figure if figure < 0.0 => format!("−{}", number(-figure)),
         figure if figure.is_infinite() => "never".to_owned(),
         figure if figure >= 100.0 || figure.fract() == 0.0 => grouped(figure.round() as u64),
         figure if figure >= 10.0 => format!("{figure:.1}"),
@@ -71,6 +72,7 @@ mod tests {
             (0.0, "0"),
             (12.34, "12.3"),
             (1_234.5, "1,235"),
+            (-20.0, "−20"),
             (f64::INFINITY, "never"),
         ] {
             assert_eq!(number(figure), text);

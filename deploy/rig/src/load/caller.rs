@@ -162,7 +162,7 @@ impl Switchboard {
 
     fn open(&mut self, at: usize) -> Result<()> {
         let site = &self.caller.site;
-        let mut socket = connect(site.door(at), site.origin(at, kinds::CALLERS), at)?;
+        let mut socket = connect(site.door(at), site.origin(at, kinds::CALLERS), at, None)?;
         self.poll.registry().register(&mut socket, Token(at), Interest::READABLE | Interest::WRITABLE)?;
         self.lines[at].begin(socket);
         Ok(())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::latencies::Percentiles;
+use super::queues::Stalled;
 use super::reads::Reads;
 use super::watch::{OWN, Usage};
 
@@ -29,6 +30,8 @@ pub struct Figures {
     pub caught_up_s: Option<f64>,
     /// From being let back until a client had caught up, in milliseconds, if all had been cut.
     pub catch_up_ms: Option<Percentiles>,
+    /// Streams that read nothing in the last window, where the server's side of them can be seen.
+    pub stalled: Option<Stalled>,
     /// What the gateways read from SQL meanwhile, if they tell.
     pub reads: Option<Reads>,
     /// Streams that read and did not catch up.
@@ -68,7 +71,7 @@ pub struct Window {
     pub post_to_event_ms: Option<Percentiles>,
     /// From request to answer, in milliseconds.
     pub answer_ms: Option<Percentiles>,
-    /// Processor time of each process.
+    /// What each process took.
     pub processes: Vec<Cpu>,
     /// Share of the time in which the busiest reading thread of this tool was at work: near 1 it holds the figures down.
     pub reader_busy: f64,
@@ -76,7 +79,7 @@ pub struct Window {
     pub caller_busy: f64,
 }
 
-/// Processor time of a process in a window.
+/// What a process took in a window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
     /// What it is called.
@@ -87,6 +90,8 @@ pub struct Cpu {
     pub cpu_s_per_million_deliveries: Option<f64>,
     /// Microseconds for a request, if there were any.
     pub cpu_us_per_request: Option<f64>,
+    /// Resident memory at the end of the window, under load.
+    pub resident_kib: u64,
 }
 
 /// Memory of a process.
@@ -164,6 +169,7 @@ impl Window {
                 cpu_s,
                 cpu_s_per_million_deliveries: ratio(cpu_s * 1e6, as_f64(deliveries)),
                 cpu_us_per_request: ratio(cpu_s * 1e6, as_f64(requests)),
+                resident_kib: after.resident_kib,
             }
         };
         Self {
@@ -251,6 +257,7 @@ pub(crate) mod tests {
             memory: Memory::of(&before, &after, &after, 1_000),
             caught_up_s: Some(0.25),
             catch_up_ms: None,
+            stalled: None,
             reads: None,
             behind: 0,
             missing: 0,
@@ -272,7 +279,8 @@ pub(crate) mod tests {
         assert_eq!(window["post_to_event_ms"]["p999"], 4.0);
         assert_eq!(window["answer_ms"], Value::Null);
         let cpu = json!([{
-            "name": "gateway-1", "cpu_s": 2.0, "cpu_s_per_million_deliveries": 0.5, "cpu_us_per_request": 2_000.0
+            "name": "gateway-1", "cpu_s": 2.0, "cpu_s_per_million_deliveries": 0.5, "cpu_us_per_request": 2_000.0,
+            "resident_kib": 3_000
         }]);
         assert_eq!(window["processes"], cpu);
         let memory = json!([{

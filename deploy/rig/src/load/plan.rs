@@ -28,7 +28,7 @@ pub enum Preset {
     Latency,
     /// 5,000 streams are cut, miss 100 messages each and come back at once: how long until all have them
     Resume,
-    /// 1,000 streams in 10 rooms; then 10 % of them read nothing any more: what the others notice
+    /// 1,000 streams in 2 rooms, long messages; then 10 % of them read nothing any more: what the others notice
     Stalled,
     /// The newest page of 20 rooms that nobody follows, as fast as it is answered
     HistoryCold,
@@ -99,7 +99,9 @@ impl Preset {
             Self::Accept => (20, 20, Work::Flood(64)),
             Self::Latency => (200, 20, Work::Rate(1_000.0)),
             Self::Resume => (5_000, 50, Work::Flood(50)),
-            Self::Stalled => (1_000, 10, Work::Rate(200.0)),
+            // 84 KB/s for each stream, so that the sockets of those who stall are full within seconds. What rooms keep of it
+            // is in the gateway's memory as well: they are few.
+            Self::Stalled => (1_000, 2, Work::Rate(40.0)),
             Self::HistoryCold => (0, 20, history(200, false)),
             Self::HistoryHot => (10, 1, history(200, false)),
             Self::HistoryPages => (0, 1, history(100_000, true)),
@@ -108,7 +110,7 @@ impl Preset {
             streams,
             rooms,
             work,
-            text: 100,
+            text: if self == Self::Stalled { 4_000 } else { 100 },
             warm_up: Duration::from_secs(2),
             window: Duration::from_secs(10),
             ramp: None,
@@ -160,7 +162,7 @@ impl Plan {
 
     /// True if the times of messages are taken on stream `number`.
     pub(super) fn is_sampled(&self, number: usize) -> bool {
-        scatter(number).is_multiple_of(self.streams.div_ceil(SAMPLED).max(1))
+        scatter(number).is_multiple_of(self.streams.div_ceil(SAMPLED).max(1)) && !self.stalls(number)
     }
 
     /// True if stream `number` is one of those that stall.

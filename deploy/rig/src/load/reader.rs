@@ -25,6 +25,9 @@ const BUFFER: usize = 256 * 1024;
 const EVENTS: usize = 1_024;
 /// Streams of a thread that are being opened at the same time. The others wait, so that no backlog of connections overflows.
 const OPENING: usize = 128;
+/// Bytes that the kernel is to take for a stream that will stall: its share of the load for half a second, so that it is
+/// the gateway that has to wait.
+const STALLED_BUFFER: usize = 32 * 1024;
 /// When a stream that was ended or refused comes back.
 const RETURN_AFTER: Duration = Duration::from_millis(300);
 /// Refusals in a row after which a client is lost.
@@ -173,7 +176,11 @@ impl Clients {
         let stream = &mut self.streams[at];
         let user = site.user_of_stream(number, plan.streams);
         let request = site.subscribe(door, stream.room, user, stream.order.position());
-        let mut socket = connect(door, site.origin(number, kinds::READERS), number)?;
+        let (kind, receive) = match plan.stalls(number) {
+            true => (kinds::STALLERS, Some(STALLED_BUFFER)),
+            false => (kinds::READERS, None),
+        };
+        let mut socket = connect(door, site.origin(number, kind), number, receive)?;
         self.poll.registry().register(&mut socket, Token(at), Interest::READABLE | Interest::WRITABLE)?;
         stream.begin(socket, request);
         Ok(())

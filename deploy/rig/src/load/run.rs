@@ -11,6 +11,7 @@ use super::latencies::Latencies;
 use super::orders::Calling;
 use super::plan::{Plan, Work};
 use super::progress::{Progress, millis};
+use super::queues::{Queues, Stalled, queues};
 use super::reader::Seen;
 use super::reads::{Logs, Reads};
 use super::script;
@@ -32,6 +33,10 @@ const REST: Duration = Duration::from_secs(2);
 const REST_PARTS: u64 = 100;
 /// Longest time until they count as being at rest anyway.
 const REST_WITHIN: Duration = Duration::from_secs(20);
+/// Longest time until the sockets of all streams that stall are full; what is posted in it must be more than kernels take.
+const FULL_WITHIN: Duration = Duration::from_secs(30);
+/// Sockets are full when they hold something, and so long nothing has changed.
+const FULL_FOR: Duration = Duration::from_secs(1);
 /// How often the steps look how far the threads are.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -56,6 +61,7 @@ struct Load {
     windows: Vec<Window>,
     answers: Vec<Latencies>,
     caught_up_s: Option<f64>,
+    stalled: Option<Stalled>,
     reads: Option<Reads>,
     behind: usize,
 }
@@ -116,15 +122,38 @@ impl Run<'_> {
         for number in 1..=self.plan.windows() {
             if number == 2 {
                 self.crew.orders.stalling.store(true, Ordering::Relaxed);
-                self.pass("stalling", self.plan.warm_up, callers.as_ref()).await?;
+                self.stall().await?;
             }
             load.windows.push(self.window(number, callers.as_ref()).await?);
+        }
+        if self.plan.stalled_percent > 0 {
+            load.stalled = queues(&self.crew.site).map(|queues| Stalled::of(self.plan, &queues));
         }
         if let Some(callers) = callers {
             load.answers = callers.end().await?.latencies;
         }
         self.catch_up(&mut load).await;
         Ok(load)
+    }
+
+    /// Waits until the gateways can write nothing more to those who stall: until then nothing is proved. On another machine
+    /// that cannot be seen, and some time has to do.
+    async fn stall(&self) -> Result<()> {
+        let Some(mut before) = queues(&self.crew.site) else {
+            return self.pass("stalling", FULL_WITHIN, None).await;
+        };
+        self.progress.step("stalling", 1);
+        let mut look_at = Instant::now() + FULL_FOR;
+        self.until(FULL_WITHIN, "the sockets of all who stall are full", || {
+            if Instant::now() < look_at {
+                return Ok(false);
+            }
+            let now: Queues = queues(&self.crew.site).unwrap_or_default();
+            let is_full = now.values().all(|bytes| *bytes > 0) && now == before;
+            (before, look_at) = (now, Instant::now() + FULL_FOR);
+            Ok(is_full)
+        })
+        .await
     }
 
     /// All streams are cut, miss `missed` messages in each room, and come back.
@@ -266,6 +295,7 @@ impl Run<'_> {
             memory,
             caught_up_s: load.caught_up_s,
             catch_up_ms: catch_up.filter(|_| self.plan.missed.is_some()),
+            stalled: load.stalled,
             reads: load.reads,
             behind: load.behind,
             missing: reading.faults.missing,

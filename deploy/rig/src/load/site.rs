@@ -13,6 +13,8 @@ use super::wire::Origin;
 pub(super) mod kinds {
     /// Who follow rooms.
     pub(in crate::load) const READERS: u8 = 101;
+    /// Who follow rooms, and will stall.
+    pub(in crate::load) const STALLERS: u8 = 103;
     /// Who post and read history.
     pub(in crate::load) const CALLERS: u8 = 102;
 }

@@ -27,6 +27,11 @@ impl Figures {
         if let Some(times) = &self.catch_up_ms {
             rows.add("caught up (ms)", percentiles(times));
         }
+        if let Some(stalled) = &self.stalled {
+            let held = stalled.held_kib / (stalled.full as u64).max(1);
+            let text = format!("{}; {} full sockets hold {held} KiB each", stalled.streams, stalled.full);
+            rows.add("stalled streams", text);
+        }
         if let Some(reads) = &self.reads {
             let each = format!("{} in all, at most {:.2} a room and second", reads.total, reads.most_per_room_and_s);
             rows.add("reads of history", each);
@@ -83,6 +88,7 @@ impl Window {
             if let Some(each) = cpu.cpu_us_per_request {
                 let _ = write!(text, ", {each:.1} µs a request");
             }
+            let _ = write!(text, "; {:.1} MiB", mib(cpu.resident_kib));
             rows.add(format!("CPU {}", cpu.name), text);
         }
         let busy = [self.reader_busy, self.caller_busy].map(|share| share * 100.0);
@@ -176,7 +182,7 @@ mod tests {
             "roomcast             1,000 streams in 1 rooms",
             "deliveries/s         2,000,000",
             "post → event (ms)    p50 1.00  p90 2.00  p99 3.00  p99.9 4.00  max 5.00  (3 measured)",
-            "CPU gateway-1        2.00 s of 2.0 s, 0.50 s a million deliveries, 2000.0 µs a request",
+            "CPU gateway-1        2.00 s of 2.0 s, 0.50 s a million deliveries, 2000.0 µs a request; 2.9 MiB",
             "order                0 missing, 0 doubled, 0 out of order, 0 resets",
             "refused              2 times 503",
         ] {

@@ -44,11 +44,21 @@ impl Origin {
     }
 }
 
-/// Begins to connect client `number` to `door`; the first writable event tells that it is done.
-pub(super) fn connect(door: SocketAddr, origin: Origin, number: usize) -> io::Result<TcpStream> {
+/// Begins to connect client `number` to `door`; the first writable event tells that it is done. The kernel takes about
+/// `receive` bytes for a client that does not read, if that is said, and else what it likes.
+pub(super) fn connect(
+    door: SocketAddr,
+    origin: Origin,
+    number: usize,
+    receive: Option<usize>,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(door), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = receive {
+        // Before the connection, which tells the other side how much it may send.
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let Some(address) = origin.address(number / CLIENTS_PER_ADDRESS) {
         socket.bind(&SocketAddr::from((address, 0)).into())?;
     }
