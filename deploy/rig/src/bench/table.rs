@@ -9,9 +9,6 @@ use super::markdown::{NOTHING, duration, head, number, row, shown, shown_togethe
 use super::report::{Outcome, Report, Round};
 use crate::load::{Figures, grouped};
 
-/// Streams from which on the memory of one can be told from what a server takes and gives back meanwhile.
-const MEMORY_OF: usize = 1_000;
-
 /// All tables.
 pub(super) fn tables(report: &Report) -> String {
     let mut text = format!("{}\n", origin(report));
@@ -25,7 +22,7 @@ pub(super) fn tables(report: &Report) -> String {
     section("All loads", loads(report));
     section("Stored, by the size of the transaction", by_batch(report));
     section("Parts", parts(report));
-    section("Not brought to their end", failures(report));
+    section("Not brought to their end, or not at rest", failures(report));
     text
 }
 
@@ -163,7 +160,7 @@ fn load(outcome: &Outcome, server: Server) -> Option<[String; 11]> {
         per_s(Figures::requests_per_s),
         shown_together(times),
         shown(median(Figures::cpu_s_per_million), number),
-        shown(median(Figures::kib_per_stream).filter(|_| first.streams >= MEMORY_OF), number),
+        shown(median(Figures::kib_per_stream), number),
         sum(Figures::wrongs),
         sum(|figures| figures.broken + figures.refused.values().sum::<u64>()),
     ])
@@ -212,8 +209,13 @@ fn parts(report: &Report) -> String {
 }
 
 fn failures(report: &Report) -> String {
-    let failed = report.loads.iter().filter_map(|outcome| Some((&outcome.name, outcome.failure.as_ref()?)));
-    failed.fold(String::new(), |mut rows, (name, failure)| {
+    let failed = report.loads.iter().filter_map(|outcome| Some((&outcome.name, outcome.failure.as_deref()?)));
+    let is_restless =
+        |round: &Round| round.figures.is_restless || round.peer.as_ref().is_some_and(|peer| peer.is_restless);
+    let restless = report.loads.iter().filter(|outcome| outcome.rounds.iter().any(is_restless));
+    let restless =
+        restless.map(|outcome| (&outcome.name, "the servers did not come to rest, so that streams are not weighed"));
+    failed.chain(restless).fold(String::new(), |mut rows, (name, failure)| {
         let _ = writeln!(rows, "- {name}: {failure}");
         rows
     })

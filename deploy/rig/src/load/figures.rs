@@ -26,6 +26,8 @@ pub struct Figures {
     pub windows: Vec<Window>,
     /// Memory of the server's processes, and of this one.
     pub memory: Vec<Memory>,
+    /// Streams were to be weighed, and the servers did not come to rest in time.
+    pub is_restless: bool,
     /// Seconds from the last answer until every stream that reads had every message; `None` if they never had.
     pub caught_up_s: Option<f64>,
     /// From being let back until a client had caught up, in milliseconds, if all had been cut.
@@ -105,7 +107,7 @@ pub struct Memory {
     pub open_kib: u64,
     /// Resident at the end of the load.
     pub after_kib: u64,
-    /// What each further stream added, if there were any.
+    /// What each further stream added, where it was weighed and something was added.
     pub kib_per_stream: Option<f64>,
 }
 
@@ -189,14 +191,16 @@ impl Window {
 }
 
 impl Memory {
-    /// `streams` were opened between `before` and `open`.
-    pub(super) fn of(before: &[Usage], open: &[Usage], after: &[Usage], streams: usize) -> Vec<Self> {
+    /// Between `before` and `open` so many streams were opened, which are weighed by the difference.
+    pub(super) fn of(before: &[Usage], open: &[Usage], after: &[Usage], weighed: Option<usize>) -> Vec<Self> {
         let memory = |(before, open): (&Usage, &Usage)| Self {
             name: open.name.clone(),
             before_kib: before.resident_kib,
             open_kib: open.resident_kib,
             after_kib: after.iter().find(|usage| usage.name == open.name).map_or(0, |usage| usage.resident_kib),
-            kib_per_stream: ratio(as_f64(open.resident_kib) - as_f64(before.resident_kib), as_f64(streams as u64)),
+            kib_per_stream: weighed
+                .zip(open.resident_kib.checked_sub(before.resident_kib))
+                .and_then(|(streams, kib)| ratio(as_f64(kib), as_f64(streams as u64))),
         };
         pairs(before, open).map(memory).collect()
     }
@@ -254,7 +258,8 @@ pub(crate) mod tests {
             text: 100,
             opened_s: 0.5,
             windows: vec![window],
-            memory: Memory::of(&before, &after, &after, 1_000),
+            memory: Memory::of(&before, &after, &after, Some(1_000)),
+            is_restless: false,
             caught_up_s: Some(0.25),
             catch_up_ms: None,
             stalled: None,
@@ -313,6 +318,8 @@ pub(crate) mod tests {
         let usages = [usage("gateway-1", 1.0, 1_000)];
         let window = Window::new(1.0, 0, 0, &usages, &usages);
         assert_eq!(window.processes[0].cpu_s_per_million_deliveries, None);
-        assert_eq!(Memory::of(&usages, &usages, &usages, 0)[0].kib_per_stream, None);
+        let weigh = |before: &[Usage], weighed| Memory::of(before, &usages, &usages, weighed)[0].kib_per_stream;
+        let larger = [usage("gateway-1", 1.0, 2_000)];
+        assert_eq!([weigh(&usages, Some(0)), weigh(&usages, None), weigh(&larger, Some(10))], [None; 3]);
     }
 }

@@ -63,6 +63,8 @@ pub struct Plan {
     /// 0 for no such bound. Without one a server that acknowledges before it delivers falls behind for as long as it is
     /// measured, and what it delivers meanwhile it could not deliver for ever.
     pub lag: u64,
+    /// What a stream takes of the servers' memory is told: that takes long waits until they are still.
+    pub weighs_streams: bool,
     /// Threads that read.
     pub threads: usize,
 }
@@ -116,6 +118,7 @@ impl Preset {
             ramp: None,
             stalled_percent: if self == Self::Stalled { 10 } else { 0 },
             missed: (self == Self::Resume).then_some(100),
+            weighs_streams: self == Self::Idle,
             lag: if self == Self::Hot { 1_000 } else { 0 },
             threads: 1,
         }

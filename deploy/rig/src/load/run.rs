@@ -27,12 +27,14 @@ const FIRST_PART: usize = 10;
 const CATCH_UP_WITHIN: Duration = Duration::from_mins(2);
 /// Longest time to post what history is read from, or what is missed.
 const POST_WITHIN: Duration = Duration::from_mins(15);
-/// Servers are at rest when so long no process has grown or shrunk by more than one part in so many; some give memory back
-/// seconds after they have used it.
-const REST: Duration = Duration::from_secs(2);
+/// Servers are at rest when so long no process has grown or shrunk by more than one part in [`REST_PARTS`]; and the longest
+/// time that this is waited for.
+const REST: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
+/// The same where streams are weighed: allocators give memory back seconds after it was used.
+const LONG_REST: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(1));
 const REST_PARTS: u64 = 100;
-/// Longest time until they count as being at rest anyway.
-const REST_WITHIN: Duration = Duration::from_secs(20);
+/// How often servers are looked at meanwhile.
+const REST_LOOK: Duration = Duration::from_millis(500);
 /// Longest time until the sockets of all streams that stall are full; what is posted in it must be more than kernels take.
 const FULL_WITHIN: Duration = Duration::from_secs(30);
 /// Sockets are full when they hold something, and so long nothing has changed.
@@ -75,9 +77,9 @@ impl Run<'_> {
         // What a server does once, for its first streams, is not what a stream costs.
         let first = self.plan.streams / FIRST_PART;
         let mut opened_s = self.open(0, first).await?;
-        let before = self.rest().await;
+        let (before, was_still) = self.rest().await;
         opened_s += self.open(first, self.plan.streams).await?;
-        let open = self.rest().await;
+        let (open, is_still) = self.rest().await;
         let load = match self.plan.missed {
             Some(missed) => self.resume(missed).await?,
             None => self.load().await?,
@@ -85,8 +87,11 @@ impl Run<'_> {
         let after = usage(&self.crew.site.processes);
         let seen = self.crew.end().await?;
         self.progress.clear();
-        let memory = Memory::of(&before, &open, &after, self.plan.streams - first);
-        Ok(self.figures(opened_s, memory, load, &seen))
+        let weighed = (self.plan.weighs_streams && was_still && is_still).then_some(self.plan.streams - first);
+        let memory = Memory::of(&before, &open, &after, weighed);
+        let mut figures = self.figures(opened_s, memory, load, &seen);
+        figures.is_restless = self.plan.weighs_streams && weighed.is_none();
+        Ok(figures)
     }
 
     /// Opens streams until there are so many, of which `before` are there already; returns how many seconds it took.
@@ -231,20 +236,26 @@ impl Run<'_> {
         Ok(window)
     }
 
-    /// Waits until the servers have come to rest, and tells what they have taken.
-    async fn rest(&self) -> Vec<Usage> {
-        let deadline = Instant::now() + REST_WITHIN;
-        let mut before = usage(&self.crew.site.processes);
+    /// Waits until the servers have come to rest, and tells what they have taken, and whether they had.
+    async fn rest(&self) -> (Vec<Usage>, bool) {
+        let (still_for, within) = if self.plan.weighs_streams { LONG_REST } else { REST };
+        let deadline = Instant::now() + within;
+        let look = || (Instant::now(), usage(&self.crew.site.processes));
+        let (mut since, mut before) = look();
         loop {
-            sleep(REST).await;
-            let now = usage(&self.crew.site.processes);
+            sleep(REST_LOOK).await;
+            let (at, now) = look();
             let is_still = |(before, now): (&Usage, &Usage)| {
                 now.resident_kib.abs_diff(before.resident_kib) <= before.resident_kib / REST_PARTS
             };
-            if before.iter().zip(&now).all(is_still) || Instant::now() > deadline {
-                return now;
+            if !before.iter().zip(&now).all(is_still) {
+                (since, before) = (at, now);
+            } else if at - since >= still_for {
+                return (now, true);
             }
-            before = now;
+            if at > deadline {
+                return (look().1, false);
+            }
         }
     }
 
@@ -293,6 +304,7 @@ impl Run<'_> {
             opened_s,
             windows: load.windows,
             memory,
+            is_restless: false,
             caught_up_s: load.caught_up_s,
             catch_up_ms: catch_up.filter(|_| self.plan.missed.is_some()),
             stalled: load.stalled,

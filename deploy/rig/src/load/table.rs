@@ -24,6 +24,9 @@ impl Figures {
                 [memory.before_kib, memory.open_kib, memory.after_kib].map(|kib| format!("{:.1}", mib(kib)));
             rows.add(format!("memory {}", memory.name), format!("{before} → {open}{each}; at the end {after} MiB"));
         }
+        if self.is_restless {
+            rows.add("memory", "the servers did not come to rest: streams are not weighed");
+        }
         if let Some(times) = &self.catch_up_ms {
             rows.add("caught up (ms)", percentiles(times));
         }
