@@ -51,7 +51,7 @@ pub use figures::{Cpu, Figures, Memory, Window};
 pub use fountain::Fountain;
 pub use latencies::Percentiles;
 pub use nchan::Nchan;
-pub use plan::{Plan, Preset, Work};
+pub use plan::{Pages, Plan, Preset, Work};
 pub use progress::Progress;
 pub use queues::Stalled;
 pub use reads::Reads;

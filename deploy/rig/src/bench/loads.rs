@@ -17,7 +17,7 @@ pub struct Load {
 const LONG: &[&str] = &["--rooms", "1", "--messages", "1000000"];
 
 /// All of them, in the order in which they are run and shown.
-pub const LOADS: [Load; 20] = [
+pub const LOADS: [Load; 19] = [
     against_peer("hot-10", "hot", &["--streams", "10"]),
     against_peer("hot-100", "hot", &["--streams", "100"]),
     against_peer("hot-1000", "hot", &["--streams", "1000"]),
@@ -38,7 +38,6 @@ pub const LOADS: [Load; 20] = [
     alone("stalled", "stalled", &[]),
     alone("history-cold", "history-cold", LONG),
     alone("history-hot", "history-hot", LONG),
-    alone("history-pages", "history-pages", LONG),
 ];
 
 const fn alone(name: &'static str, preset: &'static str, arguments: &'static [&'static str]) -> Load {
@@ -95,7 +94,7 @@ mod tests {
                 meant("loads"),
                 meant("ho")
             ],
-            [1, 5, 2, 20, 0]
+            [1, 5, 2, 19, 0]
         );
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use rig::load::{
-    Figures, Fountain, Nchan, Plan, Preset, Process, Progress, Work, comparison, furnish, raise_descriptors, run,
+    Figures, Fountain, Nchan, Pages, Plan, Preset, Process, Progress, Work, comparison, furnish, raise_descriptors, run,
 };
 use rig::{Backend, Explain as _, Failure, Result, Stack};
 use serde_json::{Value, json};
@@ -180,18 +180,23 @@ fn plan(options: &Options) -> Result<Plan> {
     if let Some(per_s) = options.deliveries_per_s.or(paced) {
         plan.work = Work::Rate(per_s / plan.streams_per_room());
     }
-    plan.work = match (plan.work, options.in_flight, options.posts_per_s) {
-        (Work::History { messages, anywhere, .. }, Some(connections), _) => Work::History {
+    match &mut plan.work {
+        Work::History {
             connections,
             messages,
-            anywhere,
+            pages,
+        } => {
+            *connections = options.in_flight.unwrap_or(*connections);
+            *messages = options.messages.unwrap_or(*messages);
+            if let (Pages::Newest(per_s), Some(wanted)) = (pages, options.posts_per_s) {
+                *per_s = wanted;
+            }
+        }
+        work => match (options.in_flight, options.posts_per_s) {
+            (Some(connections), _) => *work = Work::Flood(connections),
+            (None, Some(per_s)) => *work = Work::Rate(per_s),
+            (None, None) => {}
         },
-        (_, Some(connections), _) => Work::Flood(connections),
-        (_, None, Some(per_s)) => Work::Rate(per_s),
-        (work, None, None) => work,
-    };
-    if let (Work::History { messages, .. }, Some(wanted)) = (&mut plan.work, options.messages) {
-        *messages = wanted;
     }
     plan.text = options.text.unwrap_or(plan.text);
     plan.window = options.seconds.map_or(plan.window, Duration::from_secs);

@@ -76,7 +76,7 @@ impl Switchboard {
         let mut lines = Vec::with_capacity(scripts.len());
         for (at, script) in scripts.into_iter().enumerate() {
             // Evenly apart, so that a rate is a rate and no bursts.
-            let due = now + caller.pace.every_us.unwrap_or(0) * at as u64 / count;
+            let due = now + script.every_us.unwrap_or(0) * at as u64 / count;
             lines.push(Line::new(script, due));
             agenda.note(at, due);
         }
@@ -180,7 +180,7 @@ impl Switchboard {
             return;
         }
         // What a busy line could not ask in time counts from when it was due; our own timer's slack does not.
-        let is_late = self.caller.pace.every_us.is_some() && now.saturating_sub(due) > SLACK_US;
+        let is_late = line.every_us.is_some() && now.saturating_sub(due) > SLACK_US;
         if line.ask(if is_late { due } else { now }).is_err() {
             self.break_off(at);
         }
@@ -212,21 +212,24 @@ impl Switchboard {
             self.agenda.note(at, line.due);
             return;
         }
-        self.calling.answered += 1;
+        if answered.is_short {
+            self.calling.broken += 1;
+        } else if !line.is_aside {
+            self.calling.answered += 1;
+        }
         if answered.is_post {
             self.caller.orders.heads[answered.room].fetch_add(1, Ordering::Relaxed);
         }
         let window = self.caller.orders.window.load(Ordering::Relaxed);
-        if let Some(times) = window.checked_sub(1).and_then(|window| self.latencies.get_mut(window)) {
+        let times = window.checked_sub(1).filter(|_| !line.is_aside).and_then(|window| self.latencies.get_mut(window));
+        if let Some(times) = times {
             times.record(now.saturating_sub(answered.due));
         }
-        match self.caller.pace.every_us {
-            Some(every) => {
-                line.due += every;
-                self.agenda.note(at, line.due);
-            }
-            None if self.is_finishing() => {}
-            None => self.ask(at, now),
+        if let Some(every) = line.every_us {
+            line.due += every;
+            self.agenda.note(at, line.due);
+        } else if !self.is_finishing() {
+            self.ask(at, now);
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::caller::{Caller, Heard};
 use super::clock::Clock;
 use super::orders::{Board, Calling, Orders, Reading};
-use super::plan::{Plan, Work};
+use super::plan::Plan;
 use super::reader::{Reader, Seen};
 use super::script::{self, Script};
 use super::site::Site;
@@ -34,8 +34,6 @@ pub(super) struct Callers {
 /// How often callers ask, and when they have asked enough.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
-    /// Time between two requests of a connection; `None` for as fast as it is answered.
-    pub(super) every_us: Option<u64>,
     /// Requests that each connection gets answered; `None` for any number.
     pub(super) limit_each: Option<u64>,
     /// They pause while the slowest stream is so many messages behind; 0 for never.
@@ -75,21 +73,13 @@ impl Crew {
 
     /// Starts whoever does the plan's work; nobody where there is none.
     pub(super) fn start_work(&self) -> Option<Callers> {
-        let mut pace = Pace {
+        let pace = Pace {
             lag: self.plan.lag,
             windows: self.plan.windows(),
             ..Pace::default()
         };
-        let scripts = match self.plan.work {
-            Work::Silence => return None,
-            Work::History { .. } => script::pages(&self.plan, &self.site),
-            Work::Flood(_) => script::posts(&self.plan, &self.site),
-            Work::Rate(per_s) => {
-                pace.every_us = Some(interval_us(self.plan.callers(), per_s));
-                script::posts(&self.plan, &self.site)
-            }
-        };
-        Some(self.start_callers(scripts, pace))
+        let scripts = script::work(&self.plan, &self.site);
+        (!scripts.is_empty()).then(|| self.start_callers(scripts, pace))
     }
 
     /// Starts a thread of callers.
@@ -158,15 +148,4 @@ impl Callers {
         self.finish.store(true, Ordering::Relaxed);
         self.thread.await.explain(|| "the calling thread panicked".to_owned())?
     }
-}
-
-/// Time between two requests of each of `callers` connections, in microseconds.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a plan's rate and its few connections give a time between a microsecond and some days"
-)]
-fn interval_us(callers: usize, per_s: f64) -> u64 {
-    (callers as f64 * 1e6 / per_s).max(1.0) as u64
 }

@@ -20,6 +20,8 @@ pub struct Figures {
     pub rooms: usize,
     /// Characters of a message.
     pub text: usize,
+    /// Messages that each room held before anything was measured, if history was read.
+    pub messages: u64,
     /// Seconds until all streams were open.
     pub opened_s: f64,
     /// What was measured under load.
@@ -50,7 +52,7 @@ pub struct Figures {
     pub returns: u64,
     /// Requests that were refused, by status.
     pub refused: BTreeMap<u16, u64>,
-    /// Connections that ended with a request unanswered.
+    /// Requests that were not answered, or by less than was asked for.
     pub broken: u64,
 }
 
@@ -256,6 +258,7 @@ pub(crate) mod tests {
             streams: 1_000,
             rooms: 1,
             text: 100,
+            messages: 0,
             opened_s: 0.5,
             windows: vec![window],
             memory: Memory::of(&before, &after, &after, Some(1_000)),

@@ -10,6 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::site::{Dialect, Site};
+use super::stamp::write_decimal;
 use crate::Result;
 
 /// Events in one write, as a server writes them that has fallen behind by so many.
@@ -219,10 +220,7 @@ impl Block {
             for (at, end) in (1..).zip(&self.ids) {
                 let mut seq = number * BLOCK + at;
                 seq += u64::from(seq >= self.lost);
-                for digit in self.bytes[end - DIGITS..*end].iter_mut().rev() {
-                    *digit = b'0' + u8::try_from(seq % 10).unwrap_or(0);
-                    seq /= 10;
-                }
+                write_decimal(seq, &mut self.bytes[end - DIGITS..*end]);
             }
         }
         &self.bytes

@@ -21,6 +21,10 @@ pub(super) struct Line {
     requests: Vec<(Request, u64)>,
     /// Which of them comes now.
     next: usize,
+    /// Time between two requests, in microseconds; `None` for as fast as they are answered.
+    pub(super) every_us: Option<u64>,
+    /// What it is answered is not counted.
+    pub(super) is_aside: bool,
     /// When it asks next by its pace, whenever it really does; microseconds of the run's clock.
     pub(super) due: u64,
     /// Requests that were asked and not refused.
@@ -29,6 +33,8 @@ pub(super) struct Line {
     pub(super) socket: Option<TcpStream>,
     pub(super) state: State,
     reply: Reply,
+    /// Bytes of the answer's content so far.
+    content: usize,
     refusal: Vec<u8>,
 }
 
@@ -52,6 +58,8 @@ pub(super) struct Answered {
     pub(super) room: usize,
     /// It was a post.
     pub(super) is_post: bool,
+    /// It was shorter than what was asked for.
+    pub(super) is_short: bool,
     /// When the request was due.
     pub(super) due: u64,
     /// What a refusal said.
@@ -65,11 +73,14 @@ impl Line {
             lane: script.lane,
             requests: script.requests.into_iter().map(|request| (request, 0)).collect(),
             next: 0,
+            every_us: script.every_us,
+            is_aside: script.is_aside,
             due,
             asked: 0,
             socket: None,
             state: State::Connecting,
             reply: Reply::new(),
+            content: 0,
             refusal: Vec::new(),
         }
     }
@@ -84,6 +95,7 @@ impl Line {
         self.socket = Some(socket);
         self.state = State::Connecting;
         self.reply = Reply::new();
+        self.content = 0;
     }
 
     /// Ends the connection. What was on its way may have been accepted: it counts as asked, and its number is not used again.
@@ -97,7 +109,7 @@ impl Line {
         let (request, count) = &mut self.requests[self.next];
         *count += 1;
         self.asked += 1;
-        request.stamp(Stamp {
+        request.renew(Stamp {
             lane: self.lane,
             count: *count,
             posted: due,
@@ -151,8 +163,9 @@ impl Line {
             let State::Waiting { due } = self.state else {
                 return Err(Failure::new("an answer to nothing"));
             };
-            let refusal = &mut self.refusal;
+            let (refusal, length_so_far) = (&mut self.refusal, &mut self.content);
             self.reply.feed(&buffer[..length], |status, content| {
+                *length_so_far += content.len();
                 if !is_accepted(status) {
                     refusal.extend_from_slice(&content[..content.len().min(SHOWN.saturating_sub(refusal.len()))]);
                 }
@@ -169,6 +182,7 @@ impl Line {
         self.state = State::Idle;
         let (request, count) = &mut self.requests[self.next];
         let (room, is_post) = (request.room, request.is_post());
+        let is_short = std::mem::take(&mut self.content) < request.least;
         if is_accepted(status) {
             self.next = (self.next + 1) % self.requests.len();
         } else {
@@ -180,6 +194,7 @@ impl Line {
             status,
             room,
             is_post,
+            is_short,
             due,
             refusal: String::from_utf8_lossy(&std::mem::take(&mut self.refusal)).into_owned(),
         }

@@ -109,7 +109,7 @@ pub(super) struct Calling {
     pub(super) answered: u64,
     /// Requests that were refused, by status.
     pub(super) refused: BTreeMap<u16, u64>,
-    /// Connections that ended with a request unanswered.
+    /// Requests that were not answered, or by less than was asked for.
     pub(super) broken: u64,
     /// Processor time of the thread, in microseconds.
     pub(super) busy_us: u64,

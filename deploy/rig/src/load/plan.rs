@@ -30,12 +30,10 @@ pub enum Preset {
     Resume,
     /// 1,000 streams in 2 rooms, long messages; then 10 % of them read nothing any more: what the others notice
     Stalled,
-    /// The newest page of 20 rooms that nobody follows, as fast as it is answered
+    /// Pages anywhere in a long room that nobody follows, each asked for once, as fast as they are answered
     HistoryCold,
-    /// The newest page of a room with 10 streams, as fast as it is answered
+    /// The newest page of a room with 10 streams that is posted to 20 times a second, as fast as it is answered
     HistoryHot,
-    /// Pages anywhere in a long room, as fast as they are answered
-    HistoryPages,
 }
 
 /// A load in numbers.
@@ -84,9 +82,18 @@ pub enum Work {
         connections: usize,
         /// Messages in each room.
         messages: u64,
-        /// Any page, and not the newest.
-        anywhere: bool,
+        /// Which pages.
+        pages: Pages,
     },
+}
+
+/// Pages of history that are asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pages {
+    /// Any, each for the first time.
+    Any,
+    /// The newest, while there are so many posts a second over all rooms.
+    Newest(f64),
 }
 
 impl Preset {
@@ -104,9 +111,8 @@ impl Preset {
             // 84 KB/s for each stream, so that the sockets of those who stall are full within seconds. What rooms keep of it
             // is in the gateway's memory as well: they are few.
             Self::Stalled => (1_000, 2, Work::Rate(40.0)),
-            Self::HistoryCold => (0, 20, history(200, false)),
-            Self::HistoryHot => (10, 1, history(200, false)),
-            Self::HistoryPages => (0, 1, history(100_000, true)),
+            Self::HistoryCold => (0, 1, history(Pages::Any)),
+            Self::HistoryHot => (10, 1, history(Pages::Newest(20.0))),
         };
         Plan {
             streams,
@@ -131,15 +137,20 @@ impl Preset {
     }
 }
 
-fn history(messages: u64, anywhere: bool) -> Work {
+fn history(pages: Pages) -> Work {
     Work::History {
         connections: 16,
-        messages,
-        anywhere,
+        messages: 100_000,
+        pages,
     }
 }
 
 impl Plan {
+    /// The same with other work.
+    pub(super) fn with(&self, work: Work) -> Self {
+        Self { work, ..self.clone() }
+    }
+
     /// Connections that post or ask for history.
     #[must_use]
     pub fn callers(&self) -> usize {
@@ -147,6 +158,15 @@ impl Plan {
             Work::Silence => 0,
             Work::Flood(connections) | Work::History { connections, .. } => connections,
             Work::Rate(per_s) => ceil(per_s / POSTS_PER_CONNECTION).clamp(1, CONNECTIONS),
+        }
+    }
+
+    /// Messages that each room holds before anything is measured.
+    #[must_use]
+    pub fn filling(&self) -> u64 {
+        match self.work {
+            Work::History { messages, .. } => messages,
+            _ => 0,
         }
     }
 
@@ -186,13 +206,24 @@ impl Plan {
     /// What is wrong with it, if anything is.
     #[must_use]
     pub fn complaint(&self) -> Option<&'static str> {
-        let is_rate_wrong = matches!(self.work, Work::Rate(per_s) if !(per_s > 0.0 && per_s <= 1e6));
+        let rate = match self.work {
+            Work::Rate(per_s)
+            | Work::History {
+                pages: Pages::Newest(per_s),
+                ..
+            } => Some(per_s),
+            _ => None,
+        };
+        let is_rate_wrong = rate.is_some_and(|per_s| !(per_s > 0.0 && per_s <= 1e6));
         match () {
             () if self.rooms == 0 => Some("there must be at least one room"),
             () if self.threads == 0 => Some("there must be at least one reading thread"),
             () if self.stalled_percent > 99 => Some("not all streams can stall"),
             () if is_rate_wrong => Some("a rate lies between 0 and a million a second"),
             () if self.callers() == 0 && self.work != Work::Silence => Some("there must be at least one connection"),
+            () if self.filling() == 0 && matches!(self.work, Work::History { .. }) => {
+                Some("there must be a message to read")
+            }
             () if self.text > 4_000 => Some("a message has at most 4,000 characters"),
             () if self.window > Duration::from_hours(1) => Some("a window lasts an hour at most"),
             () => None,
@@ -212,6 +243,17 @@ fn scatter(number: usize) -> usize {
 )]
 pub(super) fn ceil(number: f64) -> usize {
     number.ceil() as usize
+}
+
+/// Time between two requests of each of `callers` connections, in microseconds.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a plan's rate and its few connections give a time between a microsecond and some days"
+)]
+pub(super) fn interval_us(callers: usize, per_s: f64) -> u64 {
+    (callers as f64 * 1e6 / per_s).max(1.0) as u64
 }
 
 #[cfg(test)]

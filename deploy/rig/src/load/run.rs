@@ -9,7 +9,7 @@ use super::crew::{Callers, Crew, Pace};
 use super::figures::{Figures, Memory, Window};
 use super::latencies::Latencies;
 use super::orders::Calling;
-use super::plan::{Plan, Work};
+use super::plan::Plan;
 use super::progress::{Progress, millis};
 use super::queues::{Queues, Stalled, queues};
 use super::reader::Seen;
@@ -17,7 +17,7 @@ use super::reads::{Logs, Reads};
 use super::script;
 use super::site::Site;
 use super::watch::{Usage, usage};
-use crate::{Failure, Result};
+use crate::{App, Failure, Result, eventually};
 
 /// Longest time until all streams are open, beside what the ramp asks for.
 const OPEN_WITHIN: Duration = Duration::from_mins(3);
@@ -27,6 +27,8 @@ const FIRST_PART: usize = 10;
 const CATCH_UP_WITHIN: Duration = Duration::from_mins(2);
 /// Longest time to post what history is read from, or what is missed.
 const POST_WITHIN: Duration = Duration::from_mins(15);
+/// Longest time from the last answer until all of it is stored.
+const STORE_WITHIN: Duration = Duration::from_mins(5);
 /// Servers are at rest when so long no process has grown or shrunk by more than one part in [`REST_PARTS`]; and the longest
 /// time that this is waited for.
 const REST: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
@@ -70,8 +72,9 @@ struct Load {
 
 impl Run<'_> {
     async fn steps(mut self) -> Result<Figures> {
-        if let Work::History { messages, .. } = self.plan.work {
-            self.post("filling", messages).await?;
+        if self.plan.filling() > 0 {
+            self.post("filling", self.plan.filling()).await?;
+            self.stored(self.plan.filling()).await?;
         }
         self.crew.start_readers();
         // What a server does once, for its first streams, is not what a stream costs.
@@ -203,6 +206,27 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Waits until history holds `messages` of each room: not before can it be read as it is meant.
+    async fn stored(&self, messages: u64) -> Result<()> {
+        let site = &self.crew.site;
+        let app = App::at(&format!("http://{}", site.door(0)))?;
+        self.progress.step("storing", site.rooms.len() as u64);
+        for (number, room) in site.rooms.iter().enumerate() {
+            let token = site.tokens.get(site.users_of_room(number).start);
+            let reader = app.with_token(token.map(String::as_str).unwrap_or_default());
+            eventually(STORE_WITHIN, "all that was posted is stored", async || {
+                let newest =
+                    reader.history(room, "?limit=1").await?.first().and_then(|message| message["seq"].as_u64());
+                match newest.unwrap_or(0) {
+                    seq if seq >= messages => Ok(()),
+                    seq => Err(Failure::new(format!("{seq} of {messages} messages of {room} are stored"))),
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     /// Waits until every stream that reads has what its room holds; notes who has not in the end.
     async fn catch_up(&self, load: &mut Load) {
         self.crew.orders.judgement.store(1, Ordering::Relaxed);
@@ -301,6 +325,7 @@ impl Run<'_> {
             streams: self.plan.streams,
             rooms: self.plan.rooms,
             text: self.plan.text,
+            messages: self.plan.filling(),
             opened_s,
             windows: load.windows,
             memory,

@@ -1,25 +1,52 @@
 //! What connections that post or ask for history say.
 
-use super::plan::{Plan, Work};
+use super::plan::{Pages, Plan, Work, interval_us};
 use super::site::{Request, Site};
 
-/// Pages that each connection asks for in turn when they may lie anywhere: together more than a gateway keeps, so that they come
-/// from SQL.
-const PAGES: u64 = 1_024;
 /// About how many connections fill rooms.
 const FILLERS: usize = 64;
+/// Messages of a page of history.
+const PAGE: u64 = 100;
 
 /// What one connection asks, in turn.
 pub(super) struct Script {
     /// Number of the connection among those of the same room.
     pub(super) lane: u64,
     pub(super) requests: Vec<Request>,
+    /// Time between two of them, in microseconds; `None` for as fast as they are answered.
+    pub(super) every_us: Option<u64>,
+    /// It goes on beside the load: what is answered is not counted.
+    pub(super) is_aside: bool,
+}
+
+/// What each connection does of the plan's work.
+pub(super) fn work(plan: &Plan, site: &Site) -> Vec<Script> {
+    match plan.work {
+        Work::Silence => Vec::new(),
+        Work::Flood(_) | Work::Rate(_) => posts(plan, site),
+        Work::History { pages: Pages::Any, .. } => any_pages(plan, site),
+        Work::History {
+            pages: Pages::Newest(per_s),
+            ..
+        } => {
+            let beside = posts(&plan.with(Work::Rate(per_s)), site);
+            let beside = beside.into_iter().map(|script| Script {
+                is_aside: true,
+                ..script
+            });
+            newest_pages(plan, site).into_iter().chain(beside).collect()
+        }
+    }
 }
 
 /// What each posting connection says: those that are fewer than the rooms take several rooms in turn, those that are more
 /// share them. In each room its users take turns.
-pub(super) fn posts(plan: &Plan, site: &Site) -> Vec<Script> {
+fn posts(plan: &Plan, site: &Site) -> Vec<Script> {
     let callers = plan.callers();
+    let every_us = match plan.work {
+        Work::Rate(per_s) => Some(interval_us(callers, per_s)),
+        _ => None,
+    };
     let script = |number: usize| {
         let door = site.door(number);
         let lane = number / plan.rooms;
@@ -33,6 +60,8 @@ pub(super) fn posts(plan: &Plan, site: &Site) -> Vec<Script> {
         Script {
             lane: lane as u64,
             requests: requests.map(|(turn, room)| post(turn, room)).collect(),
+            every_us,
+            is_aside: false,
         }
     };
     (0..callers).map(script).collect()
@@ -42,31 +71,45 @@ pub(super) fn posts(plan: &Plan, site: &Site) -> Vec<Script> {
 /// connections. A few more may come of it.
 pub(super) fn filling(plan: &Plan, site: &Site, messages: u64) -> (Vec<Script>, u64) {
     let each_room = (FILLERS / plan.rooms).max(1);
-    let plan = Plan {
-        work: Work::Flood(plan.rooms * each_room),
-        ..plan.clone()
-    };
+    let plan = plan.with(Work::Flood(plan.rooms * each_room));
     (posts(&plan, site), messages.div_ceil(each_room as u64))
 }
 
-/// What each connection asks that reads history: the newest pages of all rooms, or pages of one room that are scattered
-/// over its `messages`.
-pub(super) fn pages(plan: &Plan, site: &Site) -> Vec<Script> {
-    let Work::History { messages, anywhere, .. } = plan.work else {
-        return Vec::new();
-    };
-    let script = |number: usize| {
-        let door = site.door(number);
-        let requests = if anywhere {
-            // Multiplicative hashing (Knuth); another set for each connection.
-            let pages = (0..PAGES).map(|page| (page * 2_654_435_761 + number as u64 * 40_503) % messages.max(1) + 1);
-            let room = number % plan.rooms;
-            pages.map(|before| site.history(door, room, site.users_of_room(room).start, Some(before))).collect()
-        } else {
-            let rooms = (0..plan.rooms).map(|room| (room + number) % plan.rooms);
-            rooms.map(|room| site.history(door, room, site.users_of_room(room).start, None)).collect()
-        };
-        Script { lane: 0, requests }
+/// The newest pages of all rooms.
+fn newest_pages(plan: &Plan, site: &Site) -> Vec<Script> {
+    let least = least_page(plan);
+    let request =
+        |number: usize, room: usize| site.newest_page(site.door(number), room, site.users_of_room(room).start, least);
+    let script = |number: usize| Script {
+        lane: 0,
+        requests: (0..plan.rooms).map(|room| request(number, (room + number) % plan.rooms)).collect(),
+        every_us: None,
+        is_aside: false,
     };
     (0..plan.callers()).map(script).collect()
+}
+
+/// Pages that are scattered over a room: no two requests ask for the same one until all were asked for, so that no cache has
+/// them.
+fn any_pages(plan: &Plan, site: &Site) -> Vec<Script> {
+    let least = least_page(plan);
+    let first = PAGE.min(plan.filling()) + 1;
+    let befores = first..=plan.filling() + 1;
+    let script = |number: usize| {
+        let room = number % plan.rooms;
+        let user = site.users_of_room(room).start;
+        Script {
+            lane: number as u64,
+            requests: vec![site.any_page(site.door(number), (room, user), least, befores.clone(), plan.callers())],
+            every_us: None,
+            is_aside: false,
+        }
+    };
+    (0..plan.callers()).map(script).collect()
+}
+
+/// Bytes that a page has at least: those of its texts.
+fn least_page(plan: &Plan) -> usize {
+    let messages = usize::try_from(PAGE.min(plan.filling())).unwrap_or(0);
+    messages * plan.text
 }

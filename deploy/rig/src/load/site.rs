@@ -1,12 +1,14 @@
 //! What is under load: where it is, who speaks to it, about what, and in which words.
 
 use std::net::SocketAddr;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
+
+use memchr::memmem;
 
 use super::order::Order;
 use super::scanner::Position;
-use super::stamp::Stamp;
+use super::stamp::{Stamp, write_decimal};
 use super::wire::Origin;
 
 /// Kinds of clients that come from addresses of their own: second numbers of loopback addresses.
@@ -67,27 +69,53 @@ pub struct Process {
     pub pid: u32,
 }
 
-/// A request that is written once and sent often; of a post the stamp is written anew each time.
+/// A request that is written once and sent often.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     /// Number of the room.
     pub(super) room: usize,
+    /// Bytes that the content of its answer has at least.
+    pub(super) least: usize,
     bytes: Vec<u8>,
-    /// Where the text of a post begins.
-    stamp_at: Option<usize>,
+    part: Part,
 }
 
+/// What is written anew each time.
+#[derive(Debug, Clone)]
+enum Part {
+    /// Nothing.
+    None,
+    /// The stamp of a post, here.
+    Stamp(usize),
+    /// The seq of a page, here: one of `seqs`, which so many callers share.
+    Before {
+        at: usize,
+        seqs: RangeInclusive<u64>,
+        callers: u64,
+    },
+}
+
+/// Digits of a seq that is written anew.
+const SEQ_DIGITS: usize = 12;
+
 impl Request {
-    /// Stamps it, if it is a post.
-    pub(super) fn stamp(&mut self, stamp: Stamp) {
-        if let Some(at) = self.stamp_at {
-            stamp.write(&mut self.bytes[at..]);
+    /// Makes it the request that `stamp` counts.
+    pub(super) fn renew(&mut self, stamp: Stamp) {
+        match &self.part {
+            Part::None => {}
+            Part::Stamp(at) => stamp.write(&mut self.bytes[*at..]),
+            Part::Before { at, seqs, callers } => {
+                // Multiplicative hashing (Knuth) by a prime: each seq comes once before any comes again.
+                let number = (stamp.count * callers + stamp.lane).wrapping_mul(2_654_435_761);
+                let seq = seqs.start() + number % (seqs.end() - seqs.start() + 1);
+                write_decimal(seq, &mut self.bytes[*at..*at + SEQ_DIGITS]);
+            }
         }
     }
 
     /// True for a post.
     pub(super) fn is_post(&self) -> bool {
-        self.stamp_at.is_some()
+        matches!(self.part, Part::Stamp(_))
     }
 
     /// All bytes to send.
@@ -143,21 +171,45 @@ impl Site {
         );
         Request {
             room,
-            stamp_at: Some(head.len() + before.len()),
+            least: 0,
+            part: Part::Stamp(head.len() + before.len()),
             bytes: format!("{head}{before}{text}{after}").into(),
         }
     }
 
-    /// The request for the newest page of the history of `room`, or for the one before the seq `before`.
-    pub(super) fn history(&self, door: SocketAddr, room: usize, user: usize, before: Option<u64>) -> Request {
+    /// The request for the newest page of the history of `room`, which has `least` bytes at least.
+    pub(super) fn newest_page(&self, door: SocketAddr, room: usize, user: usize, least: usize) -> Request {
+        self.history(door, room, user, least, "")
+    }
+
+    /// The request for the page of the history of `room` before any of `seqs`, another one each time.
+    pub(super) fn any_page(
+        &self,
+        door: SocketAddr,
+        (room, user): (usize, usize),
+        least: usize,
+        seqs: RangeInclusive<u64>,
+        callers: usize,
+    ) -> Request {
+        const QUERY: &str = "?before=";
+        let request = self.history(door, room, user, least, &format!("{QUERY}{:0SEQ_DIGITS$}", seqs.start()));
+        let at = memmem::find(&request.bytes, QUERY.as_bytes()).map_or(0, |found| found + QUERY.len());
+        let callers = callers as u64;
+        Request {
+            part: Part::Before { at, seqs, callers },
+            ..request
+        }
+    }
+
+    fn history(&self, door: SocketAddr, room: usize, user: usize, least: usize, query: &str) -> Request {
         let name = &self.rooms[room];
-        let query = before.map(|seq| format!("?before={seq}")).unwrap_or_default();
         let authorization = self.authorization(user);
         let head = format!("GET /chat/{name}/messagehistory{query} HTTP/1.1\r\nHost: {door}\r\n{authorization}\r\n");
         Request {
             room,
+            least,
             bytes: head.into(),
-            stamp_at: None,
+            part: Part::None,
         }
     }
 
@@ -223,6 +275,22 @@ mod tests {
     }
 
     #[test]
+    fn no_page_is_asked_for_twice() {
+        let site = site(1, 1);
+        let mut pages = std::collections::BTreeSet::new();
+        for lane in 0..2 {
+            let mut request = site.any_page(site.door(0), (0, 0), 0, 101..=150, 2);
+            for count in 1..=25 {
+                request.renew(Stamp { lane, count, posted: 0 });
+                let text = String::from_utf8(request.bytes().to_vec()).unwrap();
+                let (_, rest) = text.split_once("/chat/lobby/messagehistory?before=").unwrap();
+                pages.insert(rest.split_once(' ').unwrap().0.parse::<u64>().unwrap());
+            }
+        }
+        assert!(pages.into_iter().eq(101..=150));
+    }
+
+    #[test]
     fn a_post_says_how_long_it_is_and_carries_its_stamp() {
         let site = site(1, 1);
         let mut request = site.publish(site.door(0), 0, 0, 100);
@@ -231,7 +299,7 @@ mod tests {
             count: 2,
             posted: 3,
         };
-        request.stamp(stamp);
+        request.renew(stamp);
         let text = String::from_utf8(request.bytes().to_vec()).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("POST /chat/lobby/message HTTP/1.1\r\nHost: 127.0.0.1:5000\r\n"), "{head}");

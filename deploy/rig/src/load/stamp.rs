@@ -29,11 +29,7 @@ impl Stamp {
         for (number, (width, end)) in
             [self.lane, self.count, self.posted].into_iter().zip(WIDTHS.into_iter().zip(*b".. "))
         {
-            let mut rest = number;
-            for digit in text[at..at + width].iter_mut().rev() {
-                *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-                rest /= 10;
-            }
+            write_decimal(number, &mut text[at..at + width]);
             text[at + width] = end;
             at += width + 1;
         }
@@ -52,6 +48,14 @@ impl Stamp {
         }
         let [lane, count, posted] = numbers;
         Some(Self { lane, count, posted })
+    }
+}
+
+/// Writes `number` over all of `digits`.
+pub(super) fn write_decimal(mut number: u64, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
     }
 }
 

@@ -53,7 +53,7 @@ impl Figures {
         rows.add("order", order.map(|(count, what)| format!("{} {what}", grouped(count))).join(", "));
         for (count, what) in [
             (self.returns, "streams ended by the server"),
-            (self.broken, "posts without an answer"),
+            (self.broken, "requests without a whole answer"),
         ] {
             if count > 0 {
                 rows.add("besides", format!("{} {what}", grouped(count)));
