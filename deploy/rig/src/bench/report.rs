@@ -122,6 +122,12 @@ impl Outcome {
         found.get(found.len().checked_sub(1)? / 2).copied()
     }
 
+    /// True if it came to its end and was what it was meant to be, every time and on both servers.
+    pub(super) fn is_sound(&self) -> bool {
+        let is_sound = |round: &Round| round.figures.is_sound() && round.peer.as_ref().is_none_or(Figures::is_sound);
+        self.failure.is_none() && self.rounds.iter().all(is_sound)
+    }
+
     /// True if it came to its end and every client saw every message once and in order.
     #[must_use]
     pub fn is_right(&self) -> bool {

@@ -56,6 +56,7 @@ fn demanded(judged: &[Judged]) -> String {
         let measured = judged.measured.map_or_else(|| NOTHING.to_owned(), |figure| with_unit(&number(figure)));
         let reached = match judged.is_reached {
             Some(true) => "yes",
+            Some(false) if judged.is_wrong => "**no: the load went wrong**",
             Some(false) => "**no**",
             None => "not measured",
         };
@@ -124,7 +125,7 @@ fn loads(report: &Report) -> String {
         "post → event p50 / p99 / p99.9 ms",
         "server's CPU s a million deliveries",
         "server's KiB a stream",
-        "missing, doubled, out of order",
+        "missing, doubled, out of order, streams behind",
         "requests refused or not answered",
     ]);
     for outcome in &report.loads {

@@ -9,6 +9,10 @@ use super::queues::Stalled;
 use super::reads::Reads;
 use super::watch::{OWN, Usage};
 
+/// A rate is kept when what was answered differs from it by no more than this part, or by so many requests.
+const RATE_OFF: f64 = 0.02;
+const REQUESTS_OFF: f64 = 2.0;
+
 /// Everything measured in one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
@@ -22,6 +26,8 @@ pub struct Figures {
     pub text: usize,
     /// Messages that each room held before anything was measured, if history was read.
     pub messages: u64,
+    /// Posts a second that were asked for, if they were to come at a rate.
+    pub asked_per_s: Option<f64>,
     /// Seconds until all streams were open.
     pub opened_s: f64,
     /// What was measured under load.
@@ -117,13 +123,21 @@ impl Figures {
     /// True if every client that reads saw every message, once and in order.
     #[must_use]
     pub fn is_right(&self) -> bool {
-        self.wrongs() == 0 && self.behind == 0
+        self.wrongs() == 0
     }
 
-    /// Messages that were missing, came again or out of order, and streams that had to begin anew.
+    /// Messages that were missing, came again or out of order, and streams that had to begin anew or never caught up.
     #[must_use]
     pub fn wrongs(&self) -> u64 {
-        self.missing + self.doubled + self.misplaced + self.resets
+        self.missing + self.doubled + self.misplaced + self.resets + self.behind as u64
+    }
+
+    /// True if the load was what it was meant to be, so that its figures say something: clients are right, every request
+    /// was answered, and a rate was kept, without refusals. (What is posted as fast as it is answered may be refused.)
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let is_kept = |per_s| self.refused.is_empty() && self.windows.iter().all(|window| window.keeps(per_s));
+        self.is_right() && self.broken == 0 && self.asked_per_s.is_none_or(is_kept)
     }
 
     /// Deliveries a second in the first window.
@@ -159,6 +173,12 @@ impl Figures {
 }
 
 impl Window {
+    /// True if so many requests a second were answered; a few may fall to either side of the window.
+    fn keeps(&self, per_s: f64) -> bool {
+        let asked = per_s * self.seconds;
+        (as_f64(self.requests) - asked).abs() <= (asked * RATE_OFF).max(REQUESTS_OFF)
+    }
+
     /// 99 of 100 messages took at most so many milliseconds from their post to their event.
     #[must_use]
     pub fn p99_ms(&self) -> Option<f64> {
@@ -259,6 +279,7 @@ pub(crate) mod tests {
             rooms: 1,
             text: 100,
             messages: 0,
+            asked_per_s: None,
             opened_s: 0.5,
             windows: vec![window],
             memory: Memory::of(&before, &after, &after, Some(1_000)),
@@ -314,6 +335,22 @@ pub(crate) mod tests {
             wrong(&mut figures);
             assert!(!figures.is_right());
         }
+    }
+
+    #[test]
+    fn a_rate_that_was_not_kept_or_an_answer_that_lacks_makes_figures_unsound() {
+        let sound = |change: fn(&mut Figures)| {
+            let mut figures = example();
+            change(&mut figures);
+            figures.is_sound()
+        };
+        // Two seconds with 1,000 requests, and two refusals.
+        assert!(sound(|_| {}));
+        assert!(!sound(|figures| figures.asked_per_s = Some(505.0)));
+        assert!(sound(|figures| (figures.asked_per_s, figures.refused) = (Some(505.0), BTreeMap::new())));
+        assert!(!sound(|figures| (figures.asked_per_s, figures.refused) = (Some(515.0), BTreeMap::new())));
+        assert!(!sound(|figures| figures.broken = 1));
+        assert!(!sound(|figures| figures.behind = 1));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::crew::{Callers, Crew, Pace};
 use super::figures::{Figures, Memory, Window};
 use super::latencies::Latencies;
 use super::orders::Calling;
-use super::plan::Plan;
+use super::plan::{Plan, Work};
 use super::progress::{Progress, millis};
 use super::queues::{Queues, Stalled, queues};
 use super::reader::Seen;
@@ -326,6 +326,10 @@ impl Run<'_> {
             rooms: self.plan.rooms,
             text: self.plan.text,
             messages: self.plan.filling(),
+            asked_per_s: match self.plan.work {
+                Work::Rate(per_s) => Some(per_s),
+                _ => None,
+            },
             opened_s,
             windows: load.windows,
             memory,
