@@ -1,5 +1,7 @@
 //! What one client may see: every message of its room after its position, once each and in order.
 
+use std::cmp::Ordering;
+
 use super::scanner::{Event, Kind, Position};
 use super::sequence::{Sequence, Verdict};
 
@@ -28,6 +30,13 @@ pub(super) enum Order {
     },
     /// By the counts of those who posted them, for a server whose ids are not dense.
     Lanes(Box<[Sequence]>),
+    /// By ids that rise and are not dense, where counts would cost too much: what is missing is missed at the end.
+    Rising {
+        /// Of the last message.
+        last: Option<Position>,
+        /// Messages so far.
+        count: u64,
+    },
 }
 
 impl Order {
@@ -44,11 +53,17 @@ impl Order {
         Self::Lanes(vec![Sequence::default(); count].into())
     }
 
+    /// For streams whose ids rise, from the first message on.
+    pub(super) fn rising() -> Self {
+        Self::Rising { last: None, count: 0 }
+    }
+
     /// How many messages of the room have come, including what the first position had before it.
     pub(super) fn reached(&self) -> u64 {
         match self {
             Self::Dense { seqs, .. } => seqs.last(),
             Self::Lanes(lanes) => lanes.iter().map(Sequence::last).sum(),
+            Self::Rising { count, .. } => *count,
         }
     }
 
@@ -59,7 +74,7 @@ impl Order {
                 epoch,
                 seq: seqs.last(),
             }),
-            Self::Lanes(_) => None,
+            Self::Lanes(_) | Self::Rising { .. } => None,
         }
     }
 
@@ -75,8 +90,18 @@ impl Order {
                 let lane = lanes.get_mut(usize::try_from(stamp.lane).ok()?)?;
                 Some(lane.take(stamp.count))
             }),
+            (Self::Rising { last, count }, Kind::Message) => event.position.map(|position| {
+                let verdict = match Some(position).cmp(last) {
+                    Ordering::Greater => Verdict::Next,
+                    Ordering::Equal => Verdict::Double,
+                    Ordering::Less => Verdict::Late,
+                };
+                *last = (*last).max(Some(position));
+                *count += u64::from(verdict != Verdict::Double);
+                verdict
+            }),
             (Self::Dense { epoch, seqs }, kind) => Some(take_position(kind, event.position, epoch, seqs, faults)),
-            (Self::Lanes(_), _) => Some(Verdict::Next),
+            (Self::Lanes(_) | Self::Rising { .. }, _) => Some(Verdict::Next),
         };
         match verdict {
             Some(Verdict::Next) => {}
@@ -224,6 +249,15 @@ mod tests {
                 ..Faults::default()
             }
         );
+    }
+
+    #[test]
+    fn ids_that_rise_are_counted_and_doubles_and_late_ones_found() {
+        let (mut order, mut faults) = (Order::rising(), Faults::default());
+        for seq in [3, 7, 7, 9, 8] {
+            order.take(&event(Kind::Message, seq), &mut faults);
+        }
+        assert_eq!((faults.missing, faults.doubled, faults.misplaced, order.reached()), (0, 1, 1, 4));
     }
 
     #[test]

@@ -86,8 +86,10 @@ impl Clients {
     fn new(reader: Reader) -> Result<Self> {
         let plan = &reader.plan;
         let numbers = (reader.number..plan.streams).step_by(plan.threads);
-        let stream =
-            |number: usize| Stream::new(number % plan.rooms, reader.site.order(plan.lanes()), plan.is_sampled(number));
+        let stream = |number: usize| {
+            let is_sampled = plan.is_sampled(number);
+            Stream::new(number % plan.rooms, reader.site.order(plan.lanes(), is_sampled), is_sampled)
+        };
         let streams: Vec<Stream> = numbers.map(stream).collect();
         let sampled = (0..streams.len()).filter(|at| streams[*at].is_sampled).collect();
         Ok(Self {

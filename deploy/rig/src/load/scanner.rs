@@ -3,8 +3,8 @@
 
 use std::sync::LazyLock;
 
-use memchr::memchr;
 use memchr::memmem::Finder;
+use memchr::{memchr, memchr2};
 
 use super::stamp::{Stamp, decimal};
 
@@ -45,8 +45,8 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// A place in a room: `<epoch>-<seq>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// A place in a room: `<epoch>-<seq>`, or `<second>:<number>` of Nchan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Position {
     pub(super) epoch: u64,
     pub(super) seq: u64,
@@ -134,7 +134,7 @@ fn stamp(data: &[u8]) -> Option<Stamp> {
 }
 
 fn position(id: &[u8]) -> Option<Position> {
-    let dash = memchr(b'-', id)?;
+    let dash = memchr2(b'-', b':', id)?;
     Some(Position {
         epoch: decimal(&id[..dash])?,
         seq: decimal(&id[dash + 1..])?,
@@ -221,6 +221,10 @@ mod tests {
         stamp.write(&mut text);
         let bytes = [b": hi\n\nid: 1795676651:0\ndata: ", &text[..], b"\n\n"].concat();
         let event = Event {
+            position: Some(Position {
+                epoch: 1_795_676_651,
+                seq: 0,
+            }),
             stamp: Some(stamp),
             ..Event::default()
         };

@@ -135,11 +135,13 @@ impl Site {
         Origin::of(self.door(number), kind)
     }
 
-    /// How streams are judged, with so many lanes in a room.
-    pub(super) fn order(&self, lanes: usize) -> Order {
+    /// How a stream is judged, with so many lanes in its room. Both servers' messages cost their readers the same: stamps
+    /// are read on sampled streams alone.
+    pub(super) fn order(&self, lanes: usize, is_sampled: bool) -> Order {
         match self.dialect {
             Dialect::Roomcast => Order::dense(),
-            Dialect::Nchan => Order::lanes(lanes),
+            Dialect::Nchan if is_sampled => Order::lanes(lanes),
+            Dialect::Nchan => Order::rising(),
         }
     }
 

@@ -85,8 +85,7 @@ impl Stream {
             request,
             sent: 0,
             reply: Reply::new(),
-            // Lanes are judged by stamps.
-            scanner: Scanner::new(self.is_sampled || matches!(self.order, Order::Lanes(_))),
+            scanner: Scanner::new(self.is_sampled),
             refusal: Vec::new(),
         });
     }
@@ -152,7 +151,7 @@ impl Stream {
             });
         })?;
         // Without events that say so, a stream is there when its head is.
-        if reply.status() == Some(200) && matches!(order, Order::Lanes(_)) {
+        if reply.status() == Some(200) && !matches!(order, Order::Dense { .. }) {
             *is_open = true;
         }
         Ok(())
