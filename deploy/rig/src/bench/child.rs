@@ -1,11 +1,12 @@
 //! Runs `loadtest` for a load, as a process of its own: what it takes of the machine is its own, and what goes wrong in it
 //! ends with it.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -17,6 +18,8 @@ use crate::{Explain as _, Failure, Result, service_binary};
 /// Longest time of one round, beside its windows and the filling of rooms: two servers are opened, loaded and caught up
 /// with. What takes longer is broken off and counts as not brought to its end.
 const ROUND_WITHIN: Duration = Duration::from_mins(8);
+/// The same for loads that fill a room first, and wait until that is stored.
+const FILLED_WITHIN: Duration = Duration::from_mins(30);
 
 /// How long a load is measured, and how often.
 #[derive(Debug, Clone, Copy)]
@@ -37,10 +40,9 @@ pub struct Pace {
 pub async fn run(load: &Load, pace: Pace) -> Outcome {
     let arguments = arguments(load, pace);
     let began = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (rounds, failure) = match measure(&arguments, pace).await {
-        Ok(rounds) => (rounds, None),
-        Err(failure) => (Vec::new(), Some(failure.to_string())),
-    };
+    let mut rounds = Vec::new();
+    let within = within(load, pace);
+    let failure = measure(&arguments, within, &mut rounds).await.err().map(|failure| failure.to_string());
     Outcome {
         name: load.name.to_owned(),
         preset: load.preset.to_owned(),
@@ -57,12 +59,11 @@ fn arguments(load: &Load, pace: Pace) -> Vec<String> {
     if load.has_peer && pace.has_peer {
         arguments.extend(["--peer", "nchan"].map(str::to_owned));
     }
-    let reads_history = load.preset.starts_with("history");
     let values = [
         ("--rounds", (pace.rounds > 1).then_some(pace.rounds.into())),
         ("--seconds", pace.seconds),
         ("--warm-up", pace.warm_up),
-        ("--messages", pace.messages.filter(|_| reads_history)),
+        ("--messages", pace.messages.filter(|_| load.fills_rooms())),
     ];
     for (name, value) in values {
         let Some(value) = value else { continue };
@@ -75,27 +76,43 @@ fn arguments(load: &Load, pace: Pace) -> Vec<String> {
     arguments
 }
 
-async fn measure(arguments: &[String], pace: Pace) -> Result<Vec<Round>> {
-    let mut loadtest = Command::from(command(&service_binary("loadtest")?));
-    loadtest.args(arguments).kill_on_drop(true);
+/// How long all rounds may take.
+fn within(load: &Load, pace: Pace) -> Duration {
+    let round = if load.fills_rooms() {
+        FILLED_WITHIN
+    } else {
+        ROUND_WITHIN
+    };
     let windows = Duration::from_secs(4 * (pace.seconds.unwrap_or(0) + pace.warm_up.unwrap_or(0)));
-    let within = (ROUND_WITHIN + windows) * pace.rounds;
-    let output = timeout(within, loadtest.output()).await;
-    let output = output.map_err(|_| Failure::new(format!("not done within {} s", within.as_secs())))??;
-    rounds(&output)
+    (round + windows) * pace.rounds
 }
 
-/// What `loadtest` has told: a line for each round, also where a client lacked something.
-fn rounds(output: &Output) -> Result<Vec<Round>> {
-    if !matches!(output.status.code(), Some(0 | 1)) {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or("it said nothing");
-        return Err(Failure::new(format!("{last} ({})", output.status)));
+/// Adds what `loadtest` tells to `rounds`, a line for each, also where a client lacked something; and what it told before it
+/// failed.
+async fn measure(arguments: &[String], within: Duration, rounds: &mut Vec<Round>) -> Result<()> {
+    let mut loadtest = Command::from(command(&service_binary("loadtest")?));
+    loadtest.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut loadtest = loadtest.spawn()?;
+    let told = loadtest.stdout.take().map(BufReader::new).map(BufReader::lines);
+    let mut told = told.ok_or_else(|| Failure::new("loadtest has no output"))?;
+    let running = async {
+        while let Some(line) = told.next_line().await? {
+            rounds.push(serde_json::from_str(&line).explain(|| "loadtest told no figures".to_owned())?);
+        }
+        ended(&loadtest.wait_with_output().await?)
+    };
+    let ended = timeout(within, running).await;
+    ended.map_err(|_| Failure::new(format!("not done within {} s", within.as_secs())))?
+}
+
+/// Whether it came to its end, rightly or not.
+fn ended(output: &Output) -> Result<()> {
+    if matches!(output.status.code(), Some(0 | 1)) {
+        return Ok(());
     }
-    let lines = std::str::from_utf8(&output.stdout)?.lines();
-    lines
-        .map(|line| serde_json::from_str(line).explain(|| "loadtest told no figures".to_owned()))
-        .collect()
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().last().unwrap_or("it said nothing");
+    Err(Failure::new(format!("{last} ({})", output.status)))
 }
 
 #[cfg(test)]
@@ -105,7 +122,6 @@ mod tests {
 
     use super::*;
     use crate::bench::LOADS;
-    use crate::bench::report::tests::outcome;
 
     const FULL: Pace = Pace {
         seconds: None,
@@ -136,16 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_a_round_and_what_was_lost_is_among_them() {
-        let expected = outcome("hot", 10, &[(2.0, Some(1.0)), (3.0, None)]).rounds;
-        let lines = expected.iter().map(|round| serde_json::to_string(round).unwrap() + "\n");
+    fn who_lost_something_has_come_to_an_end_and_who_failed_says_why() {
         let output = |code: i32, said: &str| Output {
             status: ExitStatus::from_raw(code << 8),
-            stdout: lines.clone().collect::<String>().into(),
+            stdout: Vec::new(),
             stderr: said.into(),
         };
-        assert_eq!(rounds(&output(1, "")).unwrap(), expected);
-        let failure = rounds(&output(2, "first\nloadtest: no Redis\n")).unwrap_err().to_string();
+        assert!(ended(&output(1, "")).is_ok());
+        let failure = ended(&output(2, "first\nloadtest: no Redis\n")).unwrap_err().to_string();
         assert_eq!(failure, "loadtest: no Redis (exit status: 2)");
     }
 }

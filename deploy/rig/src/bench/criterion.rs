@@ -15,6 +15,9 @@ use crate::{Explain as _, Failure, Result};
 /// The benches, whichever crate they belong to.
 pub const BENCHES: [&str; 5] = ["requests", "stream", "entries", "batches", "commit"];
 
+/// The groups of the bench `commit`; each needs its database.
+const COMMITS: [&str; 2] = ["commit to SQLite", "commit to Postgres"];
+
 /// Longest time of a bench that is built already; what takes longer is broken off.
 const BENCH_WITHIN: Duration = Duration::from_mins(10);
 
@@ -60,7 +63,22 @@ pub async fn measure(bench: &str, seconds: Option<u64>) -> Result<Vec<Timing>> {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(Failure::new(format!("cargo bench: {}: {}", output.status, said.trim_end())));
     }
-    read(bench, directory.path())
+    let timings = read(bench, directory.path())?;
+    match wanting(bench, &timings) {
+        Some(group) => Err(Failure::new(format!("{bench} measured nothing of {group}"))),
+        None => Ok(timings),
+    }
+}
+
+/// A group that `bench` should have measured and has not.
+fn wanting(bench: &str, timings: &[Timing]) -> Option<&'static str> {
+    let groups: &[&'static str] = if bench == "commit" { &COMMITS } else { &[""] };
+    let is_there = |group: &str| timings.iter().any(|timing| timing.group.starts_with(group));
+    groups
+        .iter()
+        .copied()
+        .find(|group| !is_there(group))
+        .map(|group| if group.is_empty() { "anything" } else { group })
 }
 
 /// cargo tells its own children where it is.
@@ -188,6 +206,8 @@ mod tests {
         let cases: Vec<(&str, Option<f64>)> =
             timings.iter().map(|timing| (timing.case.as_str(), timing.elements_per_s())).collect();
         assert_eq!(cases, [("1", Some(10_000.0)), ("50", Some(100_000.0)), ("100", Some(100_000.0))]);
+        assert_eq!(wanting("commit", &timings), Some("commit to Postgres"));
+        assert_eq!((wanting("stream", &timings), wanting("stream", &[])), (None, Some("anything")));
         assert_eq!((timings[0].bench.as_str(), timings[0].group.as_str()), ("commit", "commit to SQLite"));
     }
 

@@ -62,6 +62,12 @@ impl Load {
     pub fn is_meant_by(&self, part: &str) -> bool {
         part == self.name || part == self.preset || part == "loads"
     }
+
+    /// True if rooms are filled before anything is measured.
+    #[must_use]
+    pub fn fills_rooms(&self) -> bool {
+        self.preset.starts_with("history")
+    }
 }
 
 #[cfg(test)]

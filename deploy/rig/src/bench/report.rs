@@ -115,11 +115,12 @@ impl Report {
 }
 
 impl Outcome {
-    /// What `figure` finds, the middle one of all rounds; `None` if a round lacks it, or there is none.
+    /// What `figure` finds, the middle one of all rounds, or the mean of the two in the middle; `None` if a round lacks it, or there is none.
     pub(super) fn median(&self, figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
         let mut found: Vec<f64> = self.rounds.iter().map(figure).collect::<Option<_>>()?;
         found.sort_by(f64::total_cmp);
-        found.get(found.len().checked_sub(1)? / 2).copied()
+        let (low, high) = (found.len().checked_sub(1)? / 2, found.len() / 2);
+        Some(f64::midpoint(found[low], found[high]))
     }
 
     /// True if it came to its end and was what it was meant to be, every time and on both servers.
@@ -189,6 +190,7 @@ pub(super) mod tests {
         let per_s = |round: &Round| Some(round.figures.windows[0].deliveries_per_s);
         let of = |rounds: &[(f64, Option<f64>)]| outcome("hot", 10, rounds).median(per_s);
         assert_eq!(of(&[(9.0, None), (1.0, None), (5.0, None)]), Some(5.0));
+        assert_eq!(of(&[(9.0, None), (1.0, None), (5.0, None), (6.0, None)]), Some(5.5));
         assert_eq!(of(&[]), None);
         let theirs = |round: &Round| Some(round.peer.as_ref()?.windows[0].deliveries_per_s);
         assert_eq!(outcome("hot", 10, &[(1.0, Some(1.0)), (1.0, None)]).median(theirs), None);

@@ -1,6 +1,6 @@
 //! Everything that was measured, for people, as Markdown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::criterion::Timing;
@@ -36,9 +36,14 @@ fn origin(report: &Report) -> String {
     let on = days.join(", ");
     let told = |text: &str| if text.is_empty() { "unknown" } else { text }.to_owned();
     let windows = report.loads.iter().flat_map(|outcome| &outcome.rounds).flat_map(|round| &round.figures.windows);
-    let longest = windows.map(|window| window.seconds).fold(0.0, f64::max);
+    let seconds = windows.map(|window| format!("{:.0}", window.seconds).parse().unwrap_or(0_u64));
+    let seconds: BTreeSet<u64> = seconds.collect();
+    let each = match (seconds.first(), seconds.last()) {
+        (Some(least), Some(most)) if least < most => format!("{least} to {most}"),
+        (_, most) => most.copied().unwrap_or(0).to_string(),
+    };
     format!(
-        "Measured on {on}, each load for {longest:.0} s, with {} cores ({}) that servers and tools shared; files on {}.",
+        "Measured on {on}, each load for {each} s, with {} cores ({}) that servers and tools shared; files on {}.",
         machine.cores,
         told(&machine.processor),
         told(&machine.file_system)

@@ -161,10 +161,17 @@ async fn measure(options: &Options) -> Result<bool> {
     };
     let mut is_right = true;
     for round in 1..=options.rounds {
-        let ours = roomcast(options, &plan, &progress).await?;
-        let theirs = match options.peer {
-            Some(Peer::Nchan) => Some(nchan(&plan, &progress).await?),
-            None => None,
+        let (ours, theirs) = match options.peer {
+            None => (roomcast(options, &plan, &progress).await?, None),
+            // They take turns in being the first: the machine may be another one afterwards.
+            Some(Peer::Nchan) if round.is_multiple_of(2) => {
+                let theirs = nchan(&plan, &progress).await?;
+                (roomcast(options, &plan, &progress).await?, Some(theirs))
+            }
+            Some(Peer::Nchan) => {
+                let ours = roomcast(options, &plan, &progress).await?;
+                (ours, Some(nchan(&plan, &progress).await?))
+            }
         };
         is_right &= ours.is_right();
         tell(options, round, &ours, theirs.as_ref())?;

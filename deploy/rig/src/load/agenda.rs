@@ -26,12 +26,12 @@ impl Agenda {
         }
     }
 
-    /// Takes out the line that has been due for longest at `now`, and when that was.
-    pub(super) fn take(&mut self, now: u64) -> Option<(usize, u64)> {
-        let Reverse((due, at)) = self.due.peek().copied().filter(|Reverse((due, _))| *due <= now)?;
+    /// Takes out the line that has been due for longest at `now`.
+    pub(super) fn take(&mut self, now: u64) -> Option<usize> {
+        let Reverse((_, at)) = self.due.peek().copied().filter(|Reverse((due, _))| *due <= now)?;
         self.due.pop();
         self.is_noted[at] = false;
-        Some((at, due))
+        Some(at)
     }
 
     /// When the next line is due.
@@ -51,8 +51,8 @@ mod tests {
             agenda.note(at, due);
         }
         assert_eq!((agenda.next(), agenda.take(9)), (Some(10), None));
-        assert_eq!([agenda.take(30), agenda.take(30)], [Some((1, 10)), Some((2, 20))]);
+        assert_eq!([agenda.take(30), agenda.take(30)], [Some(1), Some(2)]);
         agenda.note(1, 25);
-        assert_eq!([agenda.take(30), agenda.take(30), agenda.take(30)], [Some((1, 25)), Some((0, 30)), None]);
+        assert_eq!([agenda.take(30), agenda.take(30), agenda.take(30)], [Some(1), Some(0), None]);
     }
 }

@@ -110,7 +110,9 @@ impl Switchboard {
             }
             if self.is_finishing() {
                 let deadline = *deadline.get_or_insert_with(|| Instant::now() + ANSWER_WITHIN);
-                if self.lines.iter().all(|line| !line.is_busy()) || Instant::now() >= deadline {
+                let unanswered = self.lines.iter().filter(|line| line.is_busy()).count();
+                if unanswered == 0 || Instant::now() >= deadline {
+                    self.calling.broken += unanswered as u64;
                     break;
                 }
             } else {
@@ -147,14 +149,14 @@ impl Switchboard {
     /// Lets everybody ask whose time has come.
     fn ask_due(&mut self) -> Result<()> {
         let now = self.caller.clock.micros();
-        while let Some((at, due)) = self.agenda.take(now) {
+        while let Some(at) = self.agenda.take(now) {
             if self.lines[at].socket.is_none() {
                 if self.breaks_in_a_row > BREAKS {
                     return Err(Failure::new(format!("{BREAKS} connections in a row broke")));
                 }
                 self.open(at)?;
             } else if self.lines[at].state == State::Idle {
-                self.ask(at, due);
+                self.ask(at);
             }
         }
         Ok(())
@@ -168,8 +170,8 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Line `at` asks what was due at `due`, unless it has asked enough.
-    fn ask(&mut self, at: usize, due: u64) {
+    /// Line `at` asks, unless it has asked enough.
+    fn ask(&mut self, at: usize) {
         let line = &mut self.lines[at];
         if self.caller.pace.limit_each.is_some_and(|limit| line.asked >= limit) {
             return;
@@ -180,8 +182,8 @@ impl Switchboard {
             return;
         }
         // What a busy line could not ask in time counts from when it was due; our own timer's slack does not.
-        let is_late = line.every_us.is_some() && now.saturating_sub(due) > SLACK_US;
-        if line.ask(if is_late { due } else { now }).is_err() {
+        let is_late = line.every_us.is_some() && now.saturating_sub(line.due) > SLACK_US;
+        if line.ask(if is_late { line.due } else { now }).is_err() {
             self.break_off(at);
         }
     }
@@ -208,8 +210,8 @@ impl Switchboard {
         if !self.caller.site.is_good(answered.status) {
             *self.calling.refused.entry(answered.status).or_default() += 1;
             self.calling.refusal.get_or_insert_with(|| format!("{} {}", answered.status, answered.refusal));
-            line.due = now + PAUSE_US;
-            self.agenda.note(at, line.due);
+            // What was due stays due.
+            self.agenda.note(at, now + PAUSE_US);
             return;
         }
         if answered.is_short {
@@ -229,7 +231,7 @@ impl Switchboard {
             line.due += every;
             self.agenda.note(at, line.due);
         } else if !self.is_finishing() {
-            self.ask(at, now);
+            self.ask(at);
         }
     }
 
