@@ -30,8 +30,8 @@ pub enum Bound {
 
 use Bound::{AtLeast, AtMost};
 
-/// All of them. "×" is a ratio to nchan under the same load, one after the other on the same machine: such figures, and
-/// those that say how a load changes another, hold on other machines as well; the rest is for two cores that tool and servers share.
+/// All of them: targets for two cores that tool and servers share. "×" is a ratio to nchan under the same load, one after
+/// the other on the same machine, or of a load to itself under other circumstances.
 pub const DEMANDS: [Demand; 18] = [
     demand("one hot room, deliveries/s against nchan", "hot-1000", AtLeast(8.0), "×", deliveries_ratio),
     demand("the same with 10,000 streams", "hot-10000", AtLeast(15.0), "×", deliveries_ratio),

@@ -17,7 +17,7 @@ pub struct Load {
 const LONG: &[&str] = &["--rooms", "1", "--messages", "1000000"];
 
 /// All of them, in the order in which they are run and shown.
-pub const LOADS: [Load; 19] = [
+pub const LOADS: [Load; 20] = [
     against_peer("hot-10", "hot", &["--streams", "10"]),
     against_peer("hot-100", "hot", &["--streams", "100"]),
     against_peer("hot-1000", "hot", &["--streams", "1000"]),
@@ -31,13 +31,15 @@ pub const LOADS: [Load; 19] = [
     against_peer("rooms", "rooms", &[]),
     alone("idle", "idle", &[]),
     alone("accept", "accept", &[]),
-    // A little more than is demanded, at a rate: whether what is accepted is also stored and delivered, for as long as one likes.
+    // A little more than is demanded, at a rate: whether what is accepted is also stored and delivered at once.
     alone("sustained", "accept", &["--posts-per-s", "15500"]),
     alone("latency", "latency", &[]),
     alone("resume", "resume", &[]),
     alone("stalled", "stalled", &[]),
     alone("history-cold", "history-cold", LONG),
     alone("history-hot", "history-hot", LONG),
+    // What can be measured at all.
+    alone("self-test", "self-test", &[]),
 ];
 
 const fn alone(name: &'static str, preset: &'static str, arguments: &'static [&'static str]) -> Load {
@@ -100,7 +102,7 @@ mod tests {
                 meant("loads"),
                 meant("ho")
             ],
-            [1, 5, 2, 19, 0]
+            [1, 5, 2, 20, 0]
         );
     }
 }

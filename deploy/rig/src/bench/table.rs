@@ -130,12 +130,13 @@ fn loads(report: &Report) -> String {
         "post → event p50 / p99 / p99.9 ms",
         "server's CPU s a million deliveries",
         "server's KiB a stream",
+        "tool's share of all cores / its busiest thread's of one",
         "missing, doubled, out of order, streams behind",
         "requests refused or not answered",
     ]);
     for outcome in &report.loads {
         let servers: [Server; 2] = [|round| Some(&round.figures), |round| round.peer.as_ref()];
-        for cells in servers.into_iter().filter_map(|server| load(outcome, server)) {
+        for cells in servers.into_iter().filter_map(|server| load(outcome, server, report.machine.cores)) {
             row(&mut rows, &cells);
         }
     }
@@ -146,7 +147,8 @@ fn loads(report: &Report) -> String {
 type Server = fn(&Round) -> Option<&Figures>;
 
 /// The row of a server; `None` where it was not asked.
-fn load(outcome: &Outcome, server: Server) -> Option<[String; 11]> {
+#[expect(clippy::cast_precision_loss, reason = "a machine has few cores")]
+fn load(outcome: &Outcome, server: Server, cores: usize) -> Option<[String; 12]> {
     let first = server(outcome.rounds.first()?)?;
     // Rounds differ: the one in the middle is looked for figure by figure.
     let median = |figure: fn(&Figures) -> Option<f64>| outcome.median(|round| figure(server(round)?));
@@ -156,6 +158,8 @@ fn load(outcome: &Outcome, server: Server) -> Option<[String; 11]> {
         median(|figures| Some(figures.post_to_event_ms()?.p99)),
         median(|figures| Some(figures.post_to_event_ms()?.p999)),
     ];
+    let percent = |share: f64| format!("{:.0} %", share * 100.0);
+    let of_all = |taken: f64| percent(taken / cores.max(1) as f64);
     let sum = |count: fn(&Figures) -> u64| grouped(outcome.rounds.iter().filter_map(server).map(count).sum());
     Some([
         outcome.name.clone(),
@@ -167,6 +171,12 @@ fn load(outcome: &Outcome, server: Server) -> Option<[String; 11]> {
         shown_together(times),
         shown(median(Figures::cpu_s_per_million), number),
         shown(median(Figures::kib_per_stream), number),
+        [
+            median(Figures::tool_cores).map(of_all),
+            median(Figures::tool_busy).map(percent),
+        ]
+        .map(|share| share.unwrap_or_else(|| NOTHING.to_owned()))
+        .join(" / "),
         sum(Figures::wrongs),
         sum(|figures| figures.broken + figures.refused.values().sum::<u64>()),
     ])
@@ -277,7 +287,7 @@ mod tests {
             "| one hot room, deliveries/s against nchan | hot-1000 | 5 × | ≥ 8 × | **no** |",
             "| all streams resumed | resume | – | ≤ 3 s | not measured |",
             "| 1,000 | 2,000,000 | 1 / 3 / 0.25 | 400,000 | 1 / 3 / 0.25 | 5 | – | – |",
-            "| hot-1000 | nchan | 1,000 | 1 | 400,000 | 500 | 1 / 3 / 4 | 0.50 | 2 | 0 | 2 |",
+            "| hot-1000 | nchan | 1,000 | 1 | 400,000 | 500 | 1 / 3 / 4 | 0.50 | 2 | – / 0 % | 0 | 2 |",
             "| 10 | 10,000 | – |",
             "| commit | encode a frame | 250.0 ns | 249.0 ns – 251.0 ns | – |",
             "- idle: no Redis",

@@ -41,10 +41,6 @@ struct Options {
     #[arg(long, conflicts_with = "url")]
     postgres: bool,
 
-    /// Measure this tool alone: streams of a thread that writes prepared events as fast as they are read
-    #[arg(long, conflicts_with_all = ["url", "own", "postgres", "peer"])]
-    self_test: bool,
-
     /// Put the same load on another server, one after the other, and compare
     #[arg(long, value_enum)]
     peer: Option<Peer>,
@@ -153,7 +149,7 @@ async fn main() -> ExitCode {
 async fn measure(options: &Options) -> Result<bool> {
     let plan = plan(options)?;
     // Measuring itself it holds both ends.
-    raise_descriptors(plan.streams * (1 + usize::from(options.self_test)) + plan.callers())?;
+    raise_descriptors(plan.streams * (1 + usize::from(options.preset == Preset::SelfTest)) + plan.callers())?;
     let progress = if options.quiet {
         Progress::silent()
     } else {
@@ -213,7 +209,7 @@ fn plan(options: &Options) -> Result<Plan> {
     plan.missed = options.missed.or(plan.missed);
     plan.lag = options.lag.unwrap_or(plan.lag);
     plan.threads = options.threads.unwrap_or(plan.threads);
-    if options.self_test {
+    if options.preset == Preset::SelfTest {
         (plan.rooms, plan.work, plan.missed) = (1, Work::Silence, None);
     }
     if options.peer.is_some() && !options.preset.suits_peers() {
@@ -226,9 +222,13 @@ fn plan(options: &Options) -> Result<Plan> {
 }
 
 async fn roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result<Figures> {
-    if options.self_test {
+    if options.preset == Preset::SelfTest {
         let fountain = Fountain::start(plan.streams, plan.text, None)?;
-        return run(plan, &fountain.site(), progress).await;
+        let figures = run(plan, &fountain.site(), progress).await?;
+        return Ok(Figures {
+            server: "none".to_owned(),
+            ..figures
+        });
     }
     let tokens = match &options.tokens {
         Some(file) => fs::read_to_string(file).explain(|| format!("cannot read {}", file.display()))?,

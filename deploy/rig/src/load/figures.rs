@@ -83,7 +83,8 @@ pub struct Window {
     pub answer_ms: Option<Percentiles>,
     /// What each process took.
     pub processes: Vec<Cpu>,
-    /// Share of the time in which the busiest reading thread of this tool was at work: near 1 it holds the figures down.
+    /// Share of the time in which the busiest reading thread of this tool was at work: near 1 it holds the figures down. On a
+    /// machine whose cores are all taken it may get less than it needs long before.
     pub reader_busy: f64,
     /// The same of the thread that posts.
     pub caller_busy: f64,
@@ -163,6 +164,19 @@ impl Figures {
     pub fn cpu_s_per_million(&self) -> Option<f64> {
         let server = self.windows.first()?.processes.iter().find(|cpu| cpu.name != OWN)?;
         server.cpu_s_per_million_deliveries
+    }
+
+    /// Processor time of this tool in the first window, in seconds a second.
+    #[must_use]
+    pub fn tool_cores(&self) -> Option<f64> {
+        let window = self.windows.first()?;
+        ratio(window.processes.iter().find(|cpu| cpu.name == OWN)?.cpu_s, window.seconds)
+    }
+
+    /// Share of the first window in which the busiest thread of this tool was at work.
+    #[must_use]
+    pub fn tool_busy(&self) -> Option<f64> {
+        self.windows.first().map(|window| window.reader_busy.max(window.caller_busy))
     }
 
     /// Memory that each further stream took of the first server.

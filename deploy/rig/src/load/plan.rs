@@ -34,6 +34,8 @@ pub enum Preset {
     HistoryCold,
     /// The newest page of a room with 10 streams that is posted to 20 times a second, as fast as it is answered
     HistoryHot,
+    /// This tool alone: 1,000 streams of a thread that writes prepared events as fast as they are read
+    SelfTest,
 }
 
 /// A load in numbers.
@@ -113,6 +115,7 @@ impl Preset {
             Self::Stalled => (1_000, 2, Work::Rate(40.0)),
             Self::HistoryCold => (0, 1, history(Pages::Any)),
             Self::HistoryHot => (10, 1, history(Pages::Newest(20.0))),
+            Self::SelfTest => (1_000, 1, Work::Silence),
         };
         Plan {
             streams,
