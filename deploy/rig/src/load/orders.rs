@@ -66,8 +66,6 @@ pub(super) struct Reading {
     pub(super) open: usize,
     /// Messages that came.
     pub(super) deliveries: u64,
-    /// Bytes that came.
-    pub(super) bytes: u64,
     /// What was wrong with the streams.
     pub(super) faults: Faults,
     /// Streams that the server ended and that came back.
@@ -88,7 +86,6 @@ impl Reading {
         parts.iter().fold(Self::default(), |mut sum, part| {
             sum.open += part.open;
             sum.deliveries += part.deliveries;
-            sum.bytes += part.bytes;
             sum.faults.missing += part.faults.missing;
             sum.faults.doubled += part.faults.doubled;
             sum.faults.misplaced += part.faults.misplaced;

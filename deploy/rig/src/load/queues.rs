@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ pub(super) fn queues(site: &Site) -> Option<Queues> {
     if !(0..site.doors.len()).all(is_told) {
         return None;
     }
-    let ports: Vec<u16> = site.doors.iter().map(|door| door.port()).collect();
+    let ports: Vec<u16> = site.doors.iter().map(SocketAddr::port).collect();
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
     let queues = table.lines().filter_map(queue);
     let is_staller = |(port, client): (u16, SocketAddrV4)| {

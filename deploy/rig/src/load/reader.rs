@@ -178,9 +178,10 @@ impl Clients {
         let stream = &mut self.streams[at];
         let user = site.user_of_stream(number, plan.streams);
         let request = site.subscribe(door, stream.room, user, stream.order.position());
-        let (kind, receive) = match plan.stalls(number) {
-            true => (kinds::STALLERS, Some(STALLED_BUFFER)),
-            false => (kinds::READERS, None),
+        let (kind, receive) = if plan.stalls(number) {
+            (kinds::STALLERS, Some(STALLED_BUFFER))
+        } else {
+            (kinds::READERS, None)
         };
         let mut socket = connect(door, site.origin(number, kind), number, receive)?;
         self.poll.registry().register(&mut socket, Token(at), Interest::READABLE | Interest::WRITABLE)?;

@@ -102,7 +102,6 @@ impl Stream {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Turn::More),
             Err(error) => return Err(error.into()),
         };
-        sight.reading.bytes += length as u64;
         self.take(&buffer[..length], now(), sight)?;
         let is_over = self.link.as_ref().is_some_and(|link| link.reply.is_over());
         Ok(match () {
