@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rig::Stack;
-use rig::load::{Fountain, Plan, Preset, Progress, Work, furnish, run};
+use rig::load::{Fountain, Pages, Plan, Preset, Progress, Work, furnish, run};
 
 /// A load that any machine carries beside other tests.
 fn small(streams: usize, rooms: usize, work: Work) -> Plan {
@@ -46,6 +46,39 @@ async fn streams_that_are_cut_catch_up() {
     let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
     assert!(figures.is_right() && figures.caught_up_s.is_some(), "{}", figures.table());
     assert!(figures.catch_up_ms.is_some_and(|times| times.samples == 40), "{}", figures.table());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nothing_more_can_be_written_to_those_who_stall() {
+    let stack = Stack::start().await.unwrap();
+    let plan = Plan {
+        stalled_percent: 20,
+        text: 4_000,
+        ..small(50, 1, Work::Rate(40.0))
+    };
+    let furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
+    let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
+    assert!(figures.is_right() && figures.windows.len() == 2, "{}", figures.table());
+    let stalled = figures.stalled.as_ref().unwrap();
+    assert!(stalled.streams > 0 && stalled.full == stalled.streams, "{}", figures.table());
+}
+
+#[tokio::test]
+async fn history_is_read_when_all_of_it_is_stored_and_answers_are_whole() {
+    let stack = Stack::start().await.unwrap();
+    for (streams, pages) in [(0, Pages::Any), (5, Pages::Newest(20.0))] {
+        let work = Work::History {
+            connections: 2,
+            messages: 150,
+            pages,
+        };
+        let plan = small(streams, 1, work);
+        let furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
+        let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
+        assert!(figures.is_sound() && figures.windows[0].requests > 0, "{}", figures.table());
+        assert_eq!(figures.windows[0].deliveries > 0, streams > 0, "{}", figures.table());
+    }
 }
 
 #[tokio::test]
