@@ -7,6 +7,7 @@
 //!                      ├── crew     the threads, what they are told (orders) and what they tell (boards):
 //!                      ├── reader   threads that hold the streams: reply ► framing ► scanner ► order
 //!                      ├── caller   a thread whose connections post, or ask for history
+//!                      ├── queues   what servers have written to clients that do not read
 //!                      └── watch    processor time and memory of the servers
 //! ```
 //!

@@ -4,14 +4,11 @@ use std::io::{self, Read as _, Write as _};
 
 use mio::net::TcpStream;
 
-use super::reply::Reply;
+use super::reply::{Reply, SHOWN};
 use super::script::Script;
 use super::site::Request;
 use super::stamp::Stamp;
 use crate::{Failure, Result};
-
-/// Bytes of a refusal that are shown.
-const SHOWN: usize = 300;
 
 /// A caller's place in the run, and its connection.
 pub(super) struct Line {

@@ -5,6 +5,8 @@ use crate::{Explain, Failure, Result};
 
 /// Longest head that is read; more is no answer of a server we know.
 const LONGEST_HEAD: usize = 16 * 1024;
+/// Bytes of a refusal that are shown.
+pub(super) const SHOWN: usize = 300;
 /// Most headers of an answer.
 const MOST_HEADERS: usize = 64;
 

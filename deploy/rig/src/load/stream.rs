@@ -7,12 +7,9 @@ use mio::net::TcpStream;
 use super::latencies::Latencies;
 use super::order::Order;
 use super::orders::Reading;
-use super::reply::Reply;
+use super::reply::{Reply, SHOWN};
 use super::scanner::{Kind, Scanner};
 use crate::{Failure, Result};
-
-/// Bytes of a refusal that are shown.
-const SHOWN: usize = 300;
 
 /// A client and, while it is connected, its connection.
 pub(super) struct Stream {
