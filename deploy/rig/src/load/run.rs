@@ -21,8 +21,9 @@ use crate::{App, Failure, Result, eventually};
 
 /// Longest time until all streams are open, beside what the ramp asks for.
 const OPEN_WITHIN: Duration = Duration::from_mins(3);
-/// One stream of so many is opened before memory is read for the first time.
-const FIRST_PART: usize = 10;
+/// Streams are opened in so many parts, and memory is read after the first one and the last; after each where streams are
+/// weighed.
+const PARTS: usize = 10;
 /// Longest time until every stream has caught up with what was posted.
 const CATCH_UP_WITHIN: Duration = Duration::from_mins(2);
 /// Longest time to post what history is read from, or what is missed.
@@ -32,8 +33,6 @@ const STORE_WITHIN: Duration = Duration::from_mins(5);
 /// Servers are at rest when so long no process has grown or shrunk by more than one part in [`REST_PARTS`]; and the longest
 /// time that this is waited for.
 const REST: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
-/// The same where streams are weighed: allocators give memory back seconds after it was used.
-const LONG_REST: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(1));
 const REST_PARTS: u64 = 100;
 /// How often servers are looked at meanwhile.
 const REST_LOOK: Duration = Duration::from_millis(500);
@@ -77,12 +76,18 @@ impl Run<'_> {
             self.stored(self.plan.filling()).await?;
         }
         self.crew.start_readers();
+        let (mut opened_s, mut open, mut weights, mut were_still) = (0.0, 0, Vec::new(), true);
         // What a server does once, for its first streams, is not what a stream costs.
-        let first = self.plan.streams / FIRST_PART;
-        let mut opened_s = self.open(0, first).await?;
-        let (before, was_still) = self.rest().await;
-        opened_s += self.open(first, self.plan.streams).await?;
-        let (open, is_still) = self.rest().await;
+        for part in 1..=PARTS {
+            if self.plan.weighs_streams || part == 1 || part == PARTS {
+                let upto = self.plan.streams * part / PARTS;
+                opened_s += self.open(open, upto).await?;
+                open = upto;
+                let (weight, was_still) = self.rest().await;
+                weights.push(weight);
+                were_still &= was_still;
+            }
+        }
         let load = match self.plan.missed {
             Some(missed) => self.resume(missed).await?,
             None => self.load().await?,
@@ -90,8 +95,8 @@ impl Run<'_> {
         let after = usage(&self.crew.site.processes);
         let seen = self.crew.end().await?;
         self.progress.clear();
-        let weighed = (self.plan.weighs_streams && was_still && is_still).then_some(self.plan.streams - first);
-        let memory = Memory::of(&before, &open, &after, weighed);
+        let weighed = (self.plan.weighs_streams && were_still).then_some(self.plan.streams / PARTS);
+        let memory = Memory::of(&weights, &after, weighed);
         let mut figures = self.figures(opened_s, memory, load, &seen);
         figures.is_restless = self.plan.weighs_streams && weighed.is_none();
         Ok(figures)
@@ -262,7 +267,7 @@ impl Run<'_> {
 
     /// Waits until the servers have come to rest, and tells what they have taken, and whether they had.
     async fn rest(&self) -> (Vec<Usage>, bool) {
-        let (still_for, within) = if self.plan.weighs_streams { LONG_REST } else { REST };
+        let (still_for, within) = REST;
         // Streams are weighed by the first process; what small ones share with others on the machine is never still.
         let watched = if self.plan.weighs_streams { 1 } else { usize::MAX };
         let deadline = Instant::now() + within;
