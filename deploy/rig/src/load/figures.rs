@@ -110,14 +110,13 @@ pub struct Cpu {
 pub struct Memory {
     /// What it is called.
     pub name: String,
-    /// Resident when a tenth of the streams were open.
+    /// Resident before the first stream was opened.
     pub before_kib: u64,
     /// Resident when all streams were open and nothing had been posted.
     pub open_kib: u64,
     /// Resident at the end of the load.
     pub after_kib: u64,
-    /// What each further stream added, where streams were weighed: the median of the parts in which they were opened, since
-    /// a server may give back at any time what it took before, which is then in one part alone.
+    /// What each further stream added, where it was weighed and something was added.
     pub kib_per_stream: Option<f64>,
 }
 
@@ -228,30 +227,19 @@ impl Window {
 }
 
 impl Memory {
-    /// What processes took after each part of the streams, one after the other, and at the end; a part had so many streams
-    /// where they are weighed.
-    pub(super) fn of(parts: &[Vec<Usage>], after: &[Usage], weighed: Option<usize>) -> Vec<Self> {
-        let memory = |after: &Usage| {
-            let of_part =
-                |part: &Vec<Usage>| part.iter().find(|usage| usage.name == after.name).map(|usage| usage.resident_kib);
-            let kib: Vec<u64> = parts.iter().filter_map(of_part).collect();
-            Some(Self {
-                name: after.name.clone(),
-                before_kib: *kib.first()?,
-                open_kib: *kib.last()?,
-                after_kib: after.resident_kib,
-                kib_per_stream: weighed.and_then(|streams| ratio(median_growth(&kib)?, as_f64(streams as u64))),
-            })
+    /// Between `before` and `open` so many streams were opened, which are weighed by the difference.
+    pub(super) fn of(before: &[Usage], open: &[Usage], after: &[Usage], weighed: Option<usize>) -> Vec<Self> {
+        let memory = |(before, open): (&Usage, &Usage)| Self {
+            name: open.name.clone(),
+            before_kib: before.resident_kib,
+            open_kib: open.resident_kib,
+            after_kib: after.iter().find(|usage| usage.name == open.name).map_or(0, |usage| usage.resident_kib),
+            kib_per_stream: weighed
+                .zip(open.resident_kib.checked_sub(before.resident_kib))
+                .and_then(|(streams, kib)| ratio(as_f64(kib), as_f64(streams as u64))),
         };
-        after.iter().filter_map(memory).collect()
+        pairs(before, open).map(memory).collect()
     }
-}
-
-/// The middle one of the differences between each weight and the next, the lower of two.
-fn median_growth(weights: &[u64]) -> Option<f64> {
-    let mut growth: Vec<f64> = weights.windows(2).map(|pair| as_f64(pair[1]) - as_f64(pair[0])).collect();
-    growth.sort_by(f64::total_cmp);
-    growth.get(growth.len().checked_sub(1)? / 2).copied()
 }
 
 /// The usages of the same process.
@@ -308,7 +296,7 @@ pub(crate) mod tests {
             asked_per_s: None,
             opened_s: 0.5,
             windows: vec![window],
-            memory: Memory::of(&[before.to_vec(), after.to_vec()], &after, Some(1_000)),
+            memory: Memory::of(&before, &after, &after, Some(1_000)),
             is_restless: false,
             caught_up_s: Some(0.25),
             catch_up_ms: None,
@@ -384,13 +372,8 @@ pub(crate) mod tests {
         let usages = [usage("gateway-1", 1.0, 1_000)];
         let window = Window::new(1.0, 0, 0, &usages, &usages);
         assert_eq!(window.processes[0].cpu_s_per_million_deliveries, None);
-        let weigh = |weighed| Memory::of(&[usages.to_vec(), usages.to_vec()], &usages, weighed)[0].kib_per_stream;
-        assert_eq!([weigh(Some(0)), weigh(None)], [None; 2]);
-    }
-
-    #[test]
-    fn what_a_server_gives_back_once_is_not_what_a_stream_weighs() {
-        let parts = [47_000, 49_000, 51_100, 41_000, 43_000].map(|kib| vec![usage("gateway-1", 1.0, kib)]);
-        assert_eq!(Memory::of(&parts, &parts[4], Some(1_000))[0].kib_per_stream, Some(2.0));
+        let weigh = |before: &[Usage], weighed| Memory::of(before, &usages, &usages, weighed)[0].kib_per_stream;
+        let larger = [usage("gateway-1", 1.0, 2_000)];
+        assert_eq!([weigh(&usages, Some(0)), weigh(&usages, None), weigh(&larger, Some(10))], [None; 3]);
     }
 }

@@ -21,9 +21,9 @@ use crate::{App, Failure, Result, eventually};
 
 /// Longest time until all streams are open, beside what the ramp asks for.
 const OPEN_WITHIN: Duration = Duration::from_mins(3);
-/// Streams are opened in so many parts, and memory is read after the first one and the last; after each where streams are
-/// weighed.
-const PARTS: usize = 10;
+/// Messages posted to each room before streams are weighed: with them a server gives back what it took for its start, which
+/// would be taken off the streams otherwise.
+const SETTLING: u64 = 200;
 /// Longest time until every stream has caught up with what was posted.
 const CATCH_UP_WITHIN: Duration = Duration::from_mins(2);
 /// Longest time to post what history is read from, or what is missed.
@@ -75,19 +75,13 @@ impl Run<'_> {
             self.post("filling", self.plan.filling()).await?;
             self.stored(self.plan.filling()).await?;
         }
-        self.crew.start_readers();
-        let (mut opened_s, mut open, mut weights, mut were_still) = (0.0, 0, Vec::new(), true);
-        // What a server does once, for its first streams, is not what a stream costs.
-        for part in 1..=PARTS {
-            if self.plan.weighs_streams || part == 1 || part == PARTS {
-                let upto = self.plan.streams * part / PARTS;
-                opened_s += self.open(open, upto).await?;
-                open = upto;
-                let (weight, was_still) = self.rest().await;
-                weights.push(weight);
-                were_still &= was_still;
-            }
+        if self.plan.weighs_streams {
+            self.post("settling", SETTLING).await?;
         }
+        let (before, was_still) = self.rest().await;
+        self.crew.start_readers();
+        let opened_s = self.open(self.plan.streams).await?;
+        let (open, is_still) = self.rest().await;
         let load = match self.plan.missed {
             Some(missed) => self.resume(missed).await?,
             None => self.load().await?,
@@ -95,22 +89,22 @@ impl Run<'_> {
         let after = usage(&self.crew.site.processes);
         let seen = self.crew.end().await?;
         self.progress.clear();
-        let weighed = (self.plan.weighs_streams && were_still).then_some(self.plan.streams / PARTS);
-        let memory = Memory::of(&weights, &after, weighed);
+        let weighed = (self.plan.weighs_streams && was_still && is_still).then_some(self.plan.streams);
+        let memory = Memory::of(&before, &open, &after, weighed);
         let mut figures = self.figures(opened_s, memory, load, &seen);
         figures.is_restless = self.plan.weighs_streams && weighed.is_none();
         Ok(figures)
     }
 
-    /// Opens streams until there are so many, of which `before` are there already; returns how many seconds it took.
-    async fn open(&self, before: usize, streams: usize) -> Result<f64> {
+    /// Opens so many streams; returns how many seconds it took.
+    async fn open(&self, streams: usize) -> Result<f64> {
         self.progress.step("opening", streams as u64);
         let began = Instant::now();
-        let ramp_s = self.plan.ramp.map_or(0, |per_s| (streams - before) / per_s.max(1));
+        let ramp_s = self.plan.ramp.map_or(0, |per_s| streams / per_s.max(1));
         let within = OPEN_WITHIN + Duration::from_secs(u64::try_from(ramp_s)?);
         self.until(within, "all streams are open", || {
             let may_open = match self.plan.ramp {
-                Some(per_s) => before + usize::try_from(began.elapsed().as_millis())? * per_s / 1_000,
+                Some(per_s) => usize::try_from(began.elapsed().as_millis())? * per_s / 1_000,
                 None => streams,
             };
             self.crew.orders.may_open.store(may_open.min(streams), Ordering::Relaxed);
