@@ -44,7 +44,7 @@ fn encoding(criterion: &mut Criterion) {
 }
 
 fn taking(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("take into a full feed");
+    let mut group = criterion.benchmark_group("take into a feed");
     group.throughput(Throughput::Elements(BATCH.unsigned_abs()));
     let next = messages(2_001..=2_000 + BATCH);
     group.bench_function("an event of 100 messages", |bencher| {

@@ -13,7 +13,7 @@ mod waiters;
 use std::sync::Arc;
 
 use redis::{AsyncCommands as _, ExistenceCheck, RedisError, RedisResult, SetExpiry, SetOptions};
-use shared::bus::{Link, accept_stream, encode_entry, is_refusal, receipts_channel};
+use shared::bus::{Link, WORKERS, accept_stream, encode_entry, is_refusal, receipts_channel};
 use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, RoomId, Seq, Timestamp};
 use shared::storage::{Installation, KnownMessage, Room, Store, StoreError, User};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -104,6 +104,11 @@ impl Acceptor {
     /// Lets a post in, unless too many are under way.
     pub fn admit(&self) -> Result<Admission, AcceptError> {
         Arc::clone(&self.posts).try_acquire_owned().map(Admission).map_err(|_| AcceptError::Busy)
+    }
+
+    /// Whether a worker lives, asked over the connection by which messages are appended: an error if it cannot be used.
+    pub async fn sees_workers(&self) -> RedisResult<bool> {
+        self.connection.clone().exists(WORKERS).await
     }
 
     /// Appends a message of `sender` to `room`, and waits for its commit if this installation acknowledges only then.

@@ -234,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn requests_have_the_cores_that_the_fan_out_leaves_and_one_at_least() {
+        let streams = |fanout_threads| StreamArgs {
+            heartbeat_s: 15,
+            stream_max_age_s: 3_600,
+            fanout_threads,
+        };
+        assert_eq!(streams(Some(256)).request_threads(), cores().saturating_sub(256).max(1));
+        let unset = streams(None);
+        assert_eq!(unset.threads() + unset.request_threads(), cores().max(2));
+    }
+
+    #[test]
     fn the_readme_lists_every_setting_as_it_is() {
         let readme = include_str!("../../README.md");
         let mut rows = shared::settings::readme_rows(&Config::command());

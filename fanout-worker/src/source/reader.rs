@@ -32,10 +32,8 @@ pub(super) struct Reader {
     redis: Redis,
     /// How many partitions the installation has.
     partitions: u16,
-    /// The server that is read, once it is found.
-    holder: Option<Holder>,
-    /// The same, for those who remove what is stored.
-    server: Option<Server>,
+    /// The server that is read, once it is found, and the same for those who remove what is stored.
+    holder: Option<(Holder, Server)>,
     places: Vec<Place>,
 }
 
@@ -62,7 +60,6 @@ impl Reader {
             redis,
             partitions,
             holder: None,
-            server: None,
             places: claims.iter().map(place).collect(),
         }
     }
@@ -106,22 +103,21 @@ impl Reader {
         } else {
             self.read_new().await?
         };
-        let server = self.server.clone().filter(|_| !batches.is_empty());
-        Ok(server.map(|server| Read { batches, server }))
+        let server = self.holder.as_ref().map(|(_, server)| server.clone());
+        Ok(server.filter(|_| !batches.is_empty()).map(|server| Read { batches, server }))
     }
 
     /// Connects anew to a server where what is stored cannot be removed any more: what was left there is found then.
     fn leave_lost_server(&mut self) {
-        if self.server.as_ref().is_some_and(Server::is_lost) {
+        if self.holder.as_ref().is_some_and(|(_, server)| server.is_lost()) {
             self.holder = None;
-            self.server = None;
         }
     }
 
     /// Gives up a server that others have replaced. It need not fail: a master that is cut off from its sentinels alone
     /// answers every read, with nothing.
     fn leave_former_holder(&mut self) {
-        let (Some(holder), Some(first)) = (&self.holder, self.places.first()) else {
+        let (Some((holder, _)), Some(first)) = (&self.holder, self.places.first()) else {
             return;
         };
         let partition = first.claim.partition;
@@ -133,7 +129,7 @@ impl Reader {
 
     /// Waits for entries behind our positions.
     async fn read_new(&mut self) -> RedisResult<Vec<PartitionBatch>> {
-        let Some(Holder { blocking, .. }) = &mut self.holder else {
+        let Some((Holder { blocking, .. }, _)) = &mut self.holder else {
             return Ok(Vec::new());
         };
         let block = usize::try_from(BLOCK.as_millis()).expect("a second");
@@ -175,14 +171,14 @@ impl Reader {
                 error!(%partition, "Redis came back older than what is stored: partition {partition} is read again");
             }
         }
-        self.server = Some(Server::new(holder.side.clone()));
-        self.holder = Some(holder);
+        let server = Server::new(holder.side.clone());
+        self.holder = Some((holder, server));
         Ok(())
     }
 
     /// Reads the next of what lies before our positions, of all partitions at once.
     async fn read_behind(&mut self) -> RedisResult<Vec<PartitionBatch>> {
-        let Some(Holder { blocking, .. }) = &mut self.holder else {
+        let Some((Holder { blocking, .. }, _)) = &mut self.holder else {
             return Ok(Vec::new());
         };
         let mut ranges = redis::pipe();
@@ -204,7 +200,7 @@ impl Reader {
 
     /// Has the entries whose ids are too far renumbered. They are found when the server is connected to anew.
     async fn exchange_far_ids(&mut self) -> RedisResult<()> {
-        let Some(mut holder) = self.holder.take() else {
+        let Some((mut holder, _)) = self.holder.take() else {
             return Ok(());
         };
         for place in self.places.iter_mut().filter(|place| place.far) {

@@ -27,9 +27,6 @@ const CHUNK_HEAD: &[u8] = b"000000\r\n";
 /// What a chunk ends with.
 const CHUNK_TAIL: &[u8] = b"\r\n";
 
-/// What a chunked body ends with.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
 /// How bytes get to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {

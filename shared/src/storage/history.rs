@@ -36,14 +36,6 @@ impl Window {
     }
 }
 
-/// A part of a room's history and the position at which it was read.
-pub struct HistoryPage {
-    /// Last seq of the room when the page was read; the page holds nothing above it.
-    pub head: Seq,
-    /// Messages with ascending seqs.
-    pub messages: Vec<StoredMessage>,
-}
-
 /// A part of a room's history that the caller may have already.
 pub struct HistoryNews {
     /// Last seq of the room when it was read.
@@ -90,23 +82,8 @@ pub(super) fn read_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Erro
 #[async_trait]
 pub trait History {
     /// At most `limit` messages of `room` within `window`, as `user` may see them: `None` unless the room exists and is
-    /// public, or `user` is in it.
-    async fn history(
-        &self,
-        room: RoomId,
-        user: UserId,
-        window: Window,
-        limit: u32,
-    ) -> Result<Option<HistoryPage>, StoreError> {
-        let page = self.history_unless_known(room, Some(user), window, limit, None).await?;
-        Ok(page.map(|HistoryNews { head, messages }| HistoryPage {
-            head,
-            messages: messages.unwrap_or_default(),
-        }))
-    }
-
-    /// The same, without the messages if the room's head is in `known`. Without a `user` it is what anybody may see: `None`
-    /// for a private room.
+    /// public, or `user` is in it. Without a `user` it is what anybody may see. The messages are left out if the room's head
+    /// is in `known`.
     async fn history_unless_known(
         &self,
         room: RoomId,

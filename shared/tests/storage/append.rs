@@ -3,7 +3,7 @@ use std::sync::Arc;
 use shared::domain::{Accepted, Partition, RoomId, Seq, StreamId, UserId};
 use shared::storage::{AppendError, Content, Entry, PartitionBatch, Role, Store, Window};
 
-use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, seqs};
+use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, page, seqs};
 
 on_both_back_ends![
     seqs_are_dense_in_each_room_across_commits,
@@ -170,7 +170,7 @@ async fn nothing_is_seen_before_the_commit(db: Database) {
     let reader = Store::open(&db.url, Role::Gateway).await.unwrap();
     let user = ann.id;
     let looked = async move {
-        let page = reader.history(room, user, Window::Before(Seq(i64::MAX)), 10).await.unwrap().unwrap();
+        let page = page(&reader, room, user, Window::Before(Seq(i64::MAX)), 10).await.unwrap();
         assert!(page.messages.is_empty() && page.head == Seq::ZERO);
     };
     let batch = PartitionBatch {

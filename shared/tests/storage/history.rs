@@ -1,7 +1,7 @@
 use shared::domain::{MessageId, RoomId, RoomName, Seq, UserId};
-use shared::storage::{HistoryPage, Window};
+use shared::storage::Window;
 
-use crate::support::{Database, NOW, on_both_back_ends};
+use crate::support::{Database, NOW, Page, on_both_back_ends, page};
 
 on_both_back_ends![
     a_window_says_which_part_is_read,
@@ -23,13 +23,13 @@ async fn ten(db: Database) -> (Database, RoomId, UserId, Vec<MessageId>) {
     (db, room, ann.id, ids)
 }
 
-fn seqs(page: &HistoryPage) -> Vec<i64> {
+fn seqs(page: &Page) -> Vec<i64> {
     page.messages.iter().map(|message| message.seq.0).collect()
 }
 
 async fn a_window_says_which_part_is_read(db: Database) {
     let (db, room, ann, _) = ten(db).await;
-    let read = async |window, limit| seqs(&db.store.history(room, ann, window, limit).await.unwrap().unwrap());
+    let read = async |window, limit| seqs(&page(&db.store, room, ann, window, limit).await.unwrap());
     assert_eq!(read(Window::Before(Seq(i64::MAX)), 3).await, [8, 9, 10]);
     assert_eq!(read(Window::Before(Seq(3)), 100).await, [1, 2]);
     assert_eq!(read(Window::After(Seq(7)), 2).await, [8, 9]);
@@ -53,7 +53,7 @@ async fn what_the_reader_has_is_not_read_again(db: Database) {
 
 async fn a_message_is_read_back_as_it_was_accepted(db: Database) {
     let (db, room, ann, ids) = ten(db).await;
-    let page = db.store.history(room, ann, Window::Before(Seq(3)), 1).await.unwrap().unwrap();
+    let page = page(&db.store, room, ann, Window::Before(Seq(3)), 1).await.unwrap();
     let message = &page.messages[0];
     assert_eq!((page.head, message.seq, message.id), (Seq(10), Seq(2), ids[1]));
     assert_eq!((message.username.as_str(), message.kind.as_str(), message.text.as_str()), ("ann", "MESSAGE", "2"));
@@ -71,14 +71,14 @@ async fn any_text_survives(db: Database) {
     ];
     let mut claim = db.claim().await;
     db.post(&mut claim, room, ann, &texts).await;
-    let page = db.store.history(room, ann, Window::After(Seq(10)), 10).await.unwrap().unwrap();
+    let page = page(&db.store, room, ann, Window::After(Seq(10)), 10).await.unwrap();
     let read: Vec<&str> = page.messages.iter().map(|message| message.text.as_str()).collect();
     assert_eq!(read, texts);
 }
 
 async fn a_single_message_is_found_by_its_id_in_its_room_only(db: Database) {
     let (db, room, ann, ids) = ten(db).await;
-    let read = async |room, id| seqs(&db.store.history(room, ann, Window::Only(id), 100).await.unwrap().unwrap());
+    let read = async |room, id| seqs(&page(&db.store, room, ann, Window::Only(id), 100).await.unwrap());
     assert_eq!(read(room, ids[6]).await, [7]);
     assert!(read(room, MessageId::fresh()).await.is_empty());
     let owner = db.store.list_users("", 1).await.unwrap().remove(0);
@@ -101,10 +101,8 @@ async fn only_those_read_who_may_see_the_room(db: Database) {
     for room in [secret, public] {
         db.post(&mut claim, room, ann.id, &["x"]).await;
     }
-    let read = async |room, user| {
-        let page = db.store.history(room, user, Window::After(Seq::ZERO), 10).await.unwrap();
-        page.map(|page| seqs(&page))
-    };
+    let read =
+        async |room, user| page(&db.store, room, user, Window::After(Seq::ZERO), 10).await.map(|page| seqs(&page));
     assert_eq!(read(secret, ann.id).await, Some(vec![1]));
     assert_eq!(read(secret, bob.id).await, None);
     assert_eq!(read(public, bob.id).await, Some(vec![1]));

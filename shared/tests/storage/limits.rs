@@ -3,7 +3,7 @@
 use shared::domain::{Email, MessageId, MessageText, PublicId, RoomName, Seq, Username};
 use shared::storage::Window;
 
-use crate::support::{Database, NOW, entry, message, new_user, on_both_back_ends, seqs};
+use crate::support::{Database, NOW, entry, message, new_user, on_both_back_ends, page, seqs};
 
 on_both_back_ends![
     the_longest_values_fit,
@@ -24,7 +24,7 @@ async fn the_longest_values_fit(db: Database) {
     let text = "🦀".repeat(MessageText::MAX_LEN);
     let mut claim = db.claim().await;
     db.post(&mut claim, room.id, ann.id, &[&text]).await;
-    let page = db.store.history(room.id, ann.id, Window::After(Seq::ZERO), 1).await.unwrap().unwrap();
+    let page = page(&db.store, room.id, ann.id, Window::After(Seq::ZERO), 1).await.unwrap();
     assert_eq!(
         (page.messages[0].text.as_str(), page.messages[0].username.as_str()),
         (text.as_str(), ann.username.as_str())

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use shared::domain::{
-    Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, Seq, StreamId, Timestamp, UserId,
-    Username,
+    Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, Seq, StoredMessage, StreamId,
+    Timestamp, UserId, Username,
 };
-use shared::storage::{AppendError, Appended, Claim, Content, Entry, NewUser, PartitionBatch, Role, Room, Store, User};
+use shared::storage::{
+    AppendError, Appended, Claim, Content, Entry, NewUser, PartitionBatch, Role, Room, Store, User, Window,
+};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -177,3 +179,18 @@ pub(crate) fn seqs(appended: &Appended, room: RoomId) -> Vec<Seq> {
 }
 
 pub(crate) const FIRST: Partition = Partition(0);
+
+/// A part of a room's history, and the room's last seq.
+pub(crate) struct Page {
+    pub(crate) head: Seq,
+    pub(crate) messages: Vec<StoredMessage>,
+}
+
+/// At most `limit` messages of `room` within `window`, if `user` may see it.
+pub(crate) async fn page(store: &Store, room: RoomId, user: UserId, window: Window, limit: u32) -> Option<Page> {
+    let news = store.history_unless_known(room, Some(user), window, limit, None).await.unwrap()?;
+    Some(Page {
+        head: news.head,
+        messages: news.messages.unwrap(),
+    })
+}
