@@ -61,6 +61,7 @@ nchan() {
 
 # What rustup cannot add, deploy/test.sh leaves out and says so.
 lints() {
+  need shellcheck shellcheck
   cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt >/dev/null 2>&1 || true
   cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >/dev/null 2>&1 || true
 }

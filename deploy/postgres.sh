@@ -25,6 +25,7 @@ find_programs() {
 }
 
 # At once: what it would still write goes with the directory.
+# shellcheck disable=SC2317,SC2329 # The trap below calls it, which shellcheck does not see.
 stop() {
   [[ -z ${server-} ]] || { kill -QUIT "$server" 2>/dev/null && wait "$server"; } || true
   rm -rf "$directory"
@@ -59,7 +60,9 @@ until is_free "$port"; do port=$((15000 + RANDOM % 5000)); done
   -c unix_socket_directories= -c max_connections=300) >"$directory/postgres.log" 2>&1 &
 server=$!
 until "$programs/pg_isready" --quiet --host=127.0.0.1 --port="$port" --username=roomcast 2>/dev/null; do
-  kill -0 "$server" 2>/dev/null && ((patience-- > 0)) || die "Postgres did not start: $(cat "$directory/postgres.log")"
+  if ! kill -0 "$server" 2>/dev/null || ((patience-- <= 0)); then
+    die "Postgres did not start: $(cat "$directory/postgres.log")"
+  fi
   sleep 0.1
 done
 
