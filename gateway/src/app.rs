@@ -106,18 +106,17 @@ impl App {
         }))
     }
 
-    /// Makes a change in SQL, acts on it here and tells the other gateways.
+    /// Makes a change in SQL, acts on what it says has ended and tells the other gateways.
     ///
     /// Once begun it is carried through even if the caller goes away: a change that is not acted on would leave streams
     /// open. A gateway that was not told finds out by itself, and hardly later: see [`crate::removals`].
     pub async fn change(
         self: &Arc<Self>,
-        write: impl Future<Output = Result<(), StoreError>> + Send + 'static,
-        event: ControlEvent,
+        write: impl Future<Output = Result<ControlEvent, StoreError>> + Send + 'static,
     ) -> Result<(), ChangeError> {
         let app = Arc::clone(self);
         let change = self.lifecycle.tracker.spawn(async move {
-            write.await?;
+            let event = write.await?;
             app.act_on(&event);
             if let Err(error) = control::tell(&app.pool, &event).await {
                 warn!(error = %error, "the other gateways were not told of a change: {error}");
@@ -134,9 +133,11 @@ impl App {
                 self.sessions.forget(*session);
                 self.connections.end_session(*user, *session);
             }
-            ControlEvent::MemberRemoved { room, user } => {
+            ControlEvent::MemberRemoved { room, user, membership } => {
                 self.rooms.forget_member(*room, *user);
-                self.connections.end_member(*room, *user);
+                if let Some(membership) = membership {
+                    self.connections.end_membership(*room, *user, *membership);
+                }
             }
             ControlEvent::RoomDeleted { room, name } => {
                 self.rooms.forget_room(name);

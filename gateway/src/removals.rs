@@ -78,11 +78,11 @@ impl App {
             let sessions: Vec<_> = some.iter().map(|connection| connection.session).collect();
             let members: Vec<_> = some.iter().map(|connection| (connection.room, connection.user)).collect();
             let open = self.store.open_sessions(&sessions).await?;
-            let allowed = self.store.members_among(&members).await?;
+            let memberships = self.store.memberships_among(&members).await?;
             for connection in some {
                 if !open.contains(&connection.session) {
                     connection.end(ByeReason::Revoked);
-                } else if !allowed.contains(&(connection.room, connection.user)) {
+                } else if memberships.get(&(connection.room, connection.user)) != Some(&connection.membership) {
                     connection.end(ByeReason::Removed);
                 }
             }
@@ -95,7 +95,11 @@ impl App {
 fn event(removal: Removal) -> ControlEvent {
     match removal {
         Removal::Session { user, session } => ControlEvent::SessionRevoked { user, session },
-        Removal::Member { room, user } => ControlEvent::MemberRemoved { room, user },
+        Removal::Member { room, user, membership } => ControlEvent::MemberRemoved {
+            room,
+            user,
+            membership: Some(membership),
+        },
         Removal::Room { room, name } => ControlEvent::RoomDeleted { room, name },
     }
 }

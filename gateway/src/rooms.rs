@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::domain::{RoomId, RoomName, Timestamp, UserId};
+use shared::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
 use shared::storage::{Room, Store, StoreError, User};
 
 use crate::coherent::CoherentCache;
@@ -14,11 +14,20 @@ const CACHED: u64 = 100_000;
 /// How long one is kept before it is read again.
 const CACHED_FOR: Duration = Duration::from_secs(30);
 
+/// A room, and the membership by which a user is in it.
+#[derive(Debug, Clone)]
+pub struct Joined {
+    /// The room.
+    pub room: Arc<Room>,
+    /// The membership.
+    pub membership: MembershipId,
+}
+
 /// The rooms as a caller sees them.
 pub struct Rooms {
     store: Store,
     by_name: CoherentCache<RoomName, Arc<Room>>,
-    members: CoherentCache<(RoomId, UserId), ()>,
+    members: CoherentCache<(RoomId, UserId), MembershipId>,
 }
 
 impl Rooms {
@@ -35,26 +44,34 @@ impl Rooms {
     /// The room of this name if `user` may see it: it is public, or they are in it.
     pub async fn visible(&self, name: &RoomName, user: UserId) -> Result<Option<Arc<Room>>, StoreError> {
         match self.by_name(name).await? {
-            Some(room) if room.is_private && self.check_member(&room, user).await?.is_none() => Ok(None),
+            Some(room) if room.is_private && self.membership(&room, user).await?.is_none() => Ok(None),
             found => Ok(found),
         }
     }
 
     /// The room of this name with `user` as a member: a public one is joined on the way.
-    pub async fn joined(&self, name: &RoomName, user: UserId, now: Timestamp) -> Result<Option<Arc<Room>>, StoreError> {
+    pub async fn joined(&self, name: &RoomName, user: UserId, now: Timestamp) -> Result<Option<Joined>, StoreError> {
         let Some(room) = self.by_name(name).await? else {
             return Ok(None);
         };
-        let mut member = self.check_member(&room, user).await?;
-        if member.is_none() && !room.is_private {
-            let joined = self.store.join_public(room.id, user, now).await?;
-            member = joined.then_some(());
-            if !joined {
-                // A public room is joined by whoever asks, unless it is gone: what was known of it is outdated.
-                self.by_name.forget(name);
-            }
+        let joined = self.join(room, user, now).await?;
+        if joined.is_some() {
+            return Ok(joined);
         }
-        Ok(member.map(|()| room))
+        // What was known of the room may be outdated. SQL says whether there is another one of this name.
+        self.by_name.forget(name);
+        match self.by_name(name).await? {
+            Some(room) => self.join(room, user, now).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn join(&self, room: Arc<Room>, user: UserId, now: Timestamp) -> Result<Option<Joined>, StoreError> {
+        let membership = match self.membership(&room, user).await? {
+            None if !room.is_private => self.store.join_public(room.id, user, now).await?,
+            known => known,
+        };
+        Ok(membership.map(|membership| Joined { room, membership }))
     }
 
     /// The room of this name if `user` may know of it: they see it, own it, or are an admin.
@@ -65,10 +82,15 @@ impl Rooms {
         }
     }
 
-    /// True if `room` still exists and `user` is in it.
-    pub async fn is_open_to(&self, room: &Room, name: &RoomName, user: UserId) -> Result<bool, StoreError> {
-        let exists = self.by_name(name).await?.is_some_and(|known| known.id == room.id);
-        Ok(exists && self.check_member(room, user).await?.is_some())
+    /// True if SQL says that the room exists and that `user` is in it by this very membership. What is known of the two is
+    /// forgotten if not.
+    pub async fn is_current(&self, joined: &Joined, name: &RoomName, user: UserId) -> Result<bool, StoreError> {
+        let current = self.store.membership(joined.room.id, user).await? == Some(joined.membership);
+        if !current {
+            self.forget_room(name);
+            self.forget_member(joined.room.id, user);
+        }
+        Ok(current)
     }
 
     /// Forgets a room that was deleted. Its memberships need not be: its id is never used again.
@@ -92,8 +114,7 @@ impl Rooms {
         self.by_name.get_or_load(name, load).await
     }
 
-    async fn check_member(&self, room: &Room, user: UserId) -> Result<Option<()>, StoreError> {
-        let load = async { Ok(self.store.is_member(room.id, user).await?.then_some(())) };
-        self.members.get_or_load(&(room.id, user), load).await
+    async fn membership(&self, room: &Room, user: UserId) -> Result<Option<MembershipId>, StoreError> {
+        self.members.get_or_load(&(room.id, user), self.store.membership(room.id, user)).await
     }
 }

@@ -156,8 +156,11 @@ impl RoomsApi {
             return Err(ApiError::Forbidden);
         }
         let (store, id, now) = (app.store.clone(), room.id, Timestamp::now());
-        let delete = async move { store.delete_room(id, now).await.map(drop) };
-        app.change(delete, ControlEvent::RoomDeleted { room: id, name }).await?;
+        let delete = async move {
+            store.delete_room(id, now).await?;
+            Ok(ControlEvent::RoomDeleted { room: id, name })
+        };
+        app.change(delete).await?;
         Ok(NoContent::Done)
     }
 
@@ -209,8 +212,11 @@ impl RoomsApi {
         let user = caller.0.session.user.id;
         let room = visible(&app, &room.0, user).await?;
         let (store, room) = (app.store.clone(), room.id);
-        let leave = async move { store.leave(room, user).await };
-        app.change(leave, ControlEvent::MemberRemoved { room, user }).await?;
+        let leave = async move {
+            let membership = store.leave(room, user).await?;
+            Ok(ControlEvent::MemberRemoved { room, user, membership })
+        };
+        app.change(leave).await?;
         Ok(NoContent::Done)
     }
 }
@@ -226,7 +232,8 @@ pub(super) async fn visible(app: &App, name: &str, user: UserId) -> Result<Arc<R
 pub(super) async fn joined(app: &App, name: &str, user: UserId) -> Result<Arc<Room>, ApiError> {
     let not_found = || ApiError::RoomNotFound(shown(name));
     let parsed = RoomName::parse(name).map_err(|_| not_found())?;
-    app.rooms.joined(&parsed, user, Timestamp::now()).await?.ok_or_else(not_found)
+    let joined = app.rooms.joined(&parsed, user, Timestamp::now()).await?;
+    Ok(joined.ok_or_else(not_found)?.room)
 }
 
 /// As much of a name as fits an error message.

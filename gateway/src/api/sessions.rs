@@ -75,12 +75,15 @@ impl SessionsApi {
     async fn log_out(&self, app: Data<&Arc<App>>, caller: Authenticated) -> Result<LoggedOut, ApiError> {
         let caller = caller.0;
         let (store, id) = (app.store.clone(), caller.session_id);
-        let revoke = async move { store.revoke_session(id, Timestamp::now()).await };
         let event = ControlEvent::SessionRevoked {
             user: caller.session.user.id,
             session: caller.session_id,
         };
-        app.change(revoke, event).await?;
+        let revoke = async move {
+            store.revoke_session(id, Timestamp::now()).await?;
+            Ok(event)
+        };
+        app.change(revoke).await?;
         Ok(LoggedOut::Ok(Json(Done::new("Successfully logged out."))))
     }
 }

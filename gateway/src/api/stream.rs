@@ -11,13 +11,15 @@ use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::domain::{RoomName, StreamCursor, Timestamp};
+use shared::storage::Room;
 
 use super::Tag;
 use super::access::{Authenticated, ClientAddress};
 use super::error::ApiError;
 use super::rooms::{parse_count, shown};
 use crate::app::App;
-use crate::live::{Bounds, Framing, LiveStream, OpenFeed, Opened, Start, chunks};
+use crate::auth::sessions::Caller;
+use crate::live::{Bounds, Connection, Framing, LiveStream, OpenFeed, Opened, Start, chunks};
 use crate::server::{Offer, Taken};
 
 /// Largest `limit` of the bounded mode.
@@ -25,6 +27,9 @@ const BOUNDED_MESSAGES_MAX: u32 = 10_000;
 
 /// Largest `wait_s` of the bounded mode.
 const BOUNDED_SECONDS_MAX: u32 = 300;
+
+/// How often a room is joined for one stream. More than twice is needed only while somebody leaves and joins all the time.
+const JOINED_AT_MOST: u32 = 5;
 
 /// Largest `max_replay`.
 const REPLAY_MAX: u32 = 1_000_000_000;
@@ -124,16 +129,9 @@ impl StreamApi {
         let user = caller.session.user.id;
         let not_found = || ApiError::RoomNotFound(shown(&room.0));
         let name = RoomName::parse(&room.0).map_err(|_| not_found())?;
-        let joined = app.rooms.joined(&name, user, Timestamp::now()).await?;
-        let joined = joined.ok_or_else(not_found)?;
         let place = app.places.take(user, address.0).await?;
-        let connection = app.connections.register(user, caller.session_id, joined.id);
-        // Whoever was shut out before this line was not found in the register; whoever is from now on, will be.
-        app.sessions.check(caller.session_id).await?;
-        if !app.rooms.is_open_to(&joined, &name, user).await? {
-            return Err(not_found());
-        }
-        let feed = app.hub.open(&joined).await?;
+        let (room, connection) = enter(&app, &name, &caller).await?.ok_or_else(not_found)?;
+        let feed = app.hub.open(&room).await?;
         let cursor = [last_event_id.0, last_event_id_query.0].into_iter().flatten().find(|raw| !raw.is_empty());
         let start = start(&app, &feed, cursor.as_deref(), max_replay).await?;
         let opened = Opened {
@@ -147,6 +145,25 @@ impl StreamApi {
         };
         Ok(begin(&app, opened, offer))
     }
+}
+
+/// Joins the room of this name, with an entry in the register of streams that is good by SQL.
+///
+/// The membership may end while it is entered, on another device or at another gateway: then the room is joined anew.
+async fn enter(app: &App, name: &RoomName, caller: &Caller) -> Result<Option<(Arc<Room>, Arc<Connection>)>, ApiError> {
+    let user = caller.session.user.id;
+    for _ in 0..JOINED_AT_MOST {
+        let Some(joined) = app.rooms.joined(name, user, Timestamp::now()).await? else {
+            return Ok(None);
+        };
+        let connection = app.connections.register(user, caller.session_id, joined.room.id, joined.membership);
+        // Whoever was shut out before this line was not found in the register; whoever is from now on, will be.
+        app.sessions.check(caller.session_id).await?;
+        if app.rooms.is_current(&joined, name, user).await? {
+            return Ok(Some((joined.room, connection)));
+        }
+    }
+    Ok(None)
 }
 
 /// Begins the stream: on the socket itself if that is offered, else through the HTTP library.

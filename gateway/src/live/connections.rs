@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::Serialize;
-use shared::domain::{RoomId, SessionId, UserId};
+use shared::domain::{MembershipId, RoomId, SessionId, UserId};
 use tokio::sync::Notify;
 
 /// Why the server ends a stream.
@@ -33,6 +33,8 @@ pub struct Connection {
     pub session: SessionId,
     /// What it follows.
     pub room: RoomId,
+    /// By which membership: it ends with this one, whatever comes after.
+    pub membership: MembershipId,
     ended: Notify,
     reason: OnceLock<ByeReason>,
     register: Connections,
@@ -80,11 +82,18 @@ struct Open {
 impl Connections {
     /// Registers a stream of `room`.
     #[must_use]
-    pub fn register(&self, user: UserId, session: SessionId, room: RoomId) -> Arc<Connection> {
+    pub fn register(
+        &self,
+        user: UserId,
+        session: SessionId,
+        room: RoomId,
+        membership: MembershipId,
+    ) -> Arc<Connection> {
         let connection = Arc::new(Connection {
             user,
             session,
             room,
+            membership,
             ended: Notify::new(),
             reason: OnceLock::new(),
             register: self.clone(),
@@ -103,9 +112,10 @@ impl Connections {
         self.end_where(Some(user), ByeReason::Revoked, |connection| connection.session == session);
     }
 
-    /// Ends a user's streams of a room.
-    pub fn end_member(&self, room: RoomId, user: UserId) {
-        self.end_where(Some(user), ByeReason::Removed, |connection| connection.room == room);
+    /// Ends a user's streams of a room that were opened by `membership`.
+    pub fn end_membership(&self, room: RoomId, user: UserId, membership: MembershipId) {
+        let by_it = |connection: &Connection| connection.room == room && connection.membership == membership;
+        self.end_where(Some(user), ByeReason::Removed, by_it);
     }
 
     /// Ends all streams of a room.
@@ -167,7 +177,8 @@ mod tests {
     use super::*;
 
     fn open(register: &Connections, user: i64, session: u128, room: i64) -> Arc<Connection> {
-        register.register(UserId(user), SessionId(Uuid::from_u128(session)), RoomId(room))
+        let session = SessionId(Uuid::from_u128(session));
+        register.register(UserId(user), session, RoomId(room), MembershipId(1))
     }
 
     #[test]
@@ -182,7 +193,9 @@ mod tests {
         let ended = || streams.iter().map(|stream| stream.must_end()).collect::<Vec<_>>();
         register.end_session(UserId(1), SessionId(Uuid::from_u128(1)));
         assert_eq!(ended(), [Some(ByeReason::Revoked), None, None, None]);
-        register.end_member(RoomId(1), UserId(2));
+        register.end_membership(RoomId(1), UserId(2), MembershipId(2));
+        assert_eq!(ended(), [Some(ByeReason::Revoked), None, None, None], "another membership has ended");
+        register.end_membership(RoomId(1), UserId(2), MembershipId(1));
         assert_eq!(ended(), [Some(ByeReason::Revoked), None, Some(ByeReason::Removed), None]);
         register.end_room(RoomId(1));
         assert_eq!(

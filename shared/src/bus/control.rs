@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Partition, RoomId, RoomName, SessionId, UserId};
+use crate::domain::{MembershipId, Partition, RoomId, RoomName, SessionId, UserId};
 
 /// The channel every gateway listens on.
 pub const CONTROL_CHANNEL: &str = "roomcast:control";
@@ -24,6 +24,8 @@ pub enum ControlEvent {
         room: RoomId,
         /// The user.
         user: UserId,
+        /// The membership that ended; `None` if there was none.
+        membership: Option<MembershipId>,
     },
     /// A room was deleted.
     RoomDeleted {
@@ -61,9 +63,10 @@ mod tests {
         let event = ControlEvent::MemberRemoved {
             room: RoomId(1),
             user: UserId(2),
+            membership: Some(MembershipId(3)),
         };
         let raw = String::from_utf8(event.encode()).unwrap();
-        assert_eq!(raw, r#"{"event":"member_removed","room":1,"user":2}"#);
+        assert_eq!(raw, r#"{"event":"member_removed","room":1,"user":2,"membership":3}"#);
         assert_eq!(ControlEvent::decode(raw.as_bytes()).unwrap(), event);
     }
 }

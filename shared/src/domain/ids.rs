@@ -21,6 +21,21 @@ pub struct RoomId(pub i64);
 #[serde(transparent)]
 pub struct SessionId(pub Uuid);
 
+/// One membership of a user in a room, from joining to leaving: who joins again has another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MembershipId(pub i64);
+
+impl MembershipId {
+    /// An id that no other membership has: 62 random bits.
+    #[must_use]
+    pub fn fresh() -> Self {
+        let (_, random) = Uuid::new_v4().as_u64_pair();
+        // The upper two bits are always the same (RFC 9562, section 4.1).
+        Self((random & (u64::MAX >> 2)).cast_signed())
+    }
+}
+
 /// Place of a stored message in its room: 1, 2, 3 … without a hole. 0 stands before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]

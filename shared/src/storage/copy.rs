@@ -46,13 +46,13 @@ const TABLES: [(&str, &str); 11] = [
     ),
     (
         "members",
-        "SELECT json_object('room_id', room_id, 'user_id', user_id, 'joined_on', joined_on) FROM members",
+        "SELECT json_object('room_id', room_id, 'user_id', user_id, 'joined_on', joined_on, 'id', id) FROM members",
     ),
     ("removals", "SELECT json_object('id', id, 'count', count) FROM removals"),
     (
         "removal_log",
         "SELECT json_object('count', count, 'session_id', CASE WHEN session_id IS NULL THEN NULL ELSE lower(hex(session_id)) END,
-                            'user_id', user_id, 'room_id', room_id)
+                            'user_id', user_id, 'room_id', room_id, 'member_id', member_id)
          FROM removal_log",
     ),
     (

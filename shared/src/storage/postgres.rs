@@ -57,7 +57,7 @@ impl Backend for Postgres {
 
     async fn removed(&self, after: i64, upto: i64) -> Result<Option<Vec<Removal>>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT l.session_id, l.user_id, l.room_id, r.name
+            "SELECT l.session_id, l.user_id, l.room_id, l.member_id, r.name
              FROM removal_log l LEFT JOIN rooms r ON r.id = l.room_id
              WHERE l.count > $1 AND l.count <= $2 ORDER BY l.count",
         )

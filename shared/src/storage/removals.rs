@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::domain::{RoomId, RoomName, SessionId, UserId};
+use crate::domain::{MembershipId, RoomId, RoomName, SessionId, UserId};
 
 /// Something that somebody may no longer do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Removal {
         room: RoomId,
         /// The user.
         user: UserId,
+        /// The membership that ended.
+        membership: MembershipId,
     },
     /// A room was deleted.
     Room {
@@ -30,8 +32,8 @@ pub enum Removal {
     },
 }
 
-/// A row of `removal_log`: session, user and room, with the room's name.
-pub(super) type RemovalRow = (Option<Uuid>, Option<i64>, Option<i64>, Option<String>);
+/// A row of `removal_log`: session, user, room and membership, with the room's name.
+pub(super) type RemovalRow = (Option<Uuid>, Option<i64>, Option<i64>, Option<i64>, Option<String>);
 
 /// Reads the rows of as many removals as are `expected`; `None` if some are not there any more, or of a kind that a later
 /// release has brought.
@@ -44,15 +46,17 @@ pub(super) fn read_removals(rows: Vec<RemovalRow>, expected: i64) -> Option<Vec<
 
 fn read(row: RemovalRow) -> Option<Removal> {
     match row {
-        (Some(session), Some(user), None, _) => Some(Removal::Session {
+        (Some(session), Some(user), None, _, _) => Some(Removal::Session {
             user: UserId(user),
             session: SessionId(session),
         }),
-        (None, Some(user), Some(room), _) => Some(Removal::Member {
+        (None, Some(user), Some(room), membership, _) => Some(Removal::Member {
             room: RoomId(room),
             user: UserId(user),
+            // What a release that knew of no ids has logged ended a membership that had none.
+            membership: MembershipId(membership.unwrap_or(0)),
         }),
-        (None, None, Some(room), Some(name)) => RoomName::parse(&name).ok().map(|name| Removal::Room {
+        (None, None, Some(room), _, Some(name)) => RoomName::parse(&name).ok().map(|name| Removal::Room {
             room: RoomId(room),
             name,
         }),

@@ -1,13 +1,13 @@
 //! Rooms and their members. What a user may not see is left out by the query itself, not by a check before it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use sqlx::FromRow;
 use sqlx::error::DatabaseError;
 
 use super::StoreError;
-use crate::domain::{Epoch, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::domain::{Epoch, MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
 
 /// A room that exists now.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -67,6 +67,14 @@ impl Room {
     }
 }
 
+/// Who is in which rooms, and by which membership.
+pub type Memberships = HashMap<(RoomId, UserId), MembershipId>;
+
+/// Reads rows of `members`: room, user and id.
+pub(super) fn read_memberships(rows: Vec<(i64, i64, i64)>) -> Memberships {
+    rows.into_iter().map(|(room, user, id)| ((RoomId(room), UserId(user)), MembershipId(id))).collect()
+}
+
 /// Why a room was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateRoomError {
@@ -108,17 +116,18 @@ pub trait Rooms {
     /// Deletes a room; false if it was deleted before. Its messages are kept and no longer shown.
     async fn delete_room(&self, room: RoomId, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// True if `user` is in `room`, and the room exists now.
-    async fn is_member(&self, room: RoomId, user: UserId) -> Result<bool, StoreError>;
+    /// The membership of `user` in `room`, if they are in it and the room exists now.
+    async fn membership(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError>;
 
-    /// Those of `pairs` in which the user is in the room and the room exists now.
-    async fn members_among(&self, pairs: &[(RoomId, UserId)]) -> Result<HashSet<(RoomId, UserId)>, StoreError>;
+    /// The memberships of those of `pairs` in which the user is in the room and the room exists now.
+    async fn memberships_among(&self, pairs: &[(RoomId, UserId)]) -> Result<Memberships, StoreError>;
 
-    /// Makes `user` a member of `room` if that is public; true if the user is a member now.
-    async fn join_public(&self, room: RoomId, user: UserId, now: Timestamp) -> Result<bool, StoreError>;
+    /// Makes `user` a member of `room` if that is public; the membership, if the user is a member now.
+    async fn join_public(&self, room: RoomId, user: UserId, now: Timestamp)
+    -> Result<Option<MembershipId>, StoreError>;
 
-    /// Takes `user` out of `room`; no difference if they were not in it.
-    async fn leave(&self, room: RoomId, user: UserId) -> Result<(), StoreError>;
+    /// Takes `user` out of `room`; the membership that ended, if there was one.
+    async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError>;
 
     /// Usernames of a room's members, sorted, from the one behind `after`, at most `limit`; nobody if `user` may not see
     /// the room.

@@ -47,7 +47,7 @@ impl Backend for Sqlite {
 
     async fn removed(&self, after: i64, upto: i64) -> Result<Option<Vec<Removal>>, StoreError> {
         let rows = sqlx::query_as(
-            "SELECT l.session_id, l.user_id, l.room_id, r.name
+            "SELECT l.session_id, l.user_id, l.room_id, l.member_id, r.name
              FROM removal_log l LEFT JOIN rooms r ON r.id = l.room_id
              WHERE l.count > ? AND l.count <= ? ORDER BY l.count",
         )

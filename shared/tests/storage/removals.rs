@@ -47,13 +47,17 @@ async fn what_was_removed_is_read_from_any_number_on(db: Database) {
     let session = SessionId(Uuid::from_u128(1));
     db.store.create_session(session, ann.id, NOW.plus(Duration::from_secs(1)), NOW).await.unwrap();
     let room = db.room("lobby", &ann).await.id;
-    db.store.join_public(room, bob.id, NOW).await.unwrap();
+    let membership = db.store.join_public(room, bob.id, NOW).await.unwrap().unwrap();
     db.store.revoke_session(session, NOW).await.unwrap();
     db.store.leave(room, bob.id).await.unwrap();
     db.store.delete_room(room, NOW).await.unwrap();
     let all = [
         Removal::Session { user: ann.id, session },
-        Removal::Member { room, user: bob.id },
+        Removal::Member {
+            room,
+            user: bob.id,
+            membership,
+        },
         Removal::Room {
             room,
             name: RoomName::parse("lobby").unwrap(),

@@ -20,8 +20,8 @@ async fn a_room_has_one_name_and_its_owner_in_it(db: Database) {
     let room = db.room("lobby", &ann).await;
     assert_eq!(db.store.room_by_name(&name("lobby")).await.unwrap(), Some(room.clone()));
     assert!(db.store.room_by_name(&name("Lobby")).await.unwrap().is_none());
-    assert!(db.store.is_member(room.id, ann.id).await.unwrap());
-    assert!(!db.store.is_member(room.id, bob.id).await.unwrap());
+    assert!(db.store.membership(room.id, ann.id).await.unwrap().is_some());
+    assert!(db.store.membership(room.id, bob.id).await.unwrap().is_none());
     let again = db.store.create_room(name("lobby"), bob.id, false, NOW).await;
     assert!(matches!(again, Err(CreateRoomError::Exists)));
 }
@@ -29,27 +29,36 @@ async fn a_room_has_one_name_and_its_owner_in_it(db: Database) {
 async fn a_public_room_is_joined_and_left(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.room("lobby", &ann).await;
-    for _ in 0..2 {
-        assert!(db.store.join_public(room.id, bob.id, NOW).await.unwrap());
-    }
+    let of_bob = db.store.join_public(room.id, bob.id, NOW).await.unwrap().unwrap();
+    assert_eq!(
+        db.store.join_public(room.id, bob.id, NOW).await.unwrap(),
+        Some(of_bob),
+        "joining twice is one membership"
+    );
     assert_eq!(db.store.list_members(room.id, bob.id, "", 10).await.unwrap(), ["ann", "bob"]);
     assert_eq!(db.store.list_members(room.id, bob.id, "ann", 10).await.unwrap(), ["bob"]);
     assert_eq!(db.store.list_members(room.id, bob.id, "", 1).await.unwrap(), ["ann"]);
     let pairs = [(room.id, ann.id), (room.id, bob.id)];
-    assert_eq!(db.store.members_among(&pairs).await.unwrap(), pairs.into());
-    for _ in 0..2 {
-        db.store.leave(room.id, bob.id).await.unwrap();
+    let of_ann = db.store.membership(room.id, ann.id).await.unwrap().unwrap();
+    let both = [(pairs[0], of_ann), (pairs[1], of_bob)];
+    assert_eq!(db.store.memberships_among(&pairs).await.unwrap(), both.into());
+    for ended in [Some(of_bob), None] {
+        assert_eq!(db.store.leave(room.id, bob.id).await.unwrap(), ended);
     }
-    assert_eq!(db.store.members_among(&pairs).await.unwrap(), [pairs[0]].into());
-    assert!(!db.store.is_member(room.id, bob.id).await.unwrap());
+    assert_eq!(db.store.memberships_among(&pairs).await.unwrap(), [(pairs[0], of_ann)].into());
+    assert_eq!(db.store.membership(room.id, bob.id).await.unwrap(), None);
+    let again = db.store.join_public(room.id, bob.id, NOW).await.unwrap();
+    assert!(again.is_some_and(|again| again != of_bob), "joining again is another membership");
 }
 
 async fn a_private_room_lets_nobody_in_and_shows_to_members_only(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.store.create_room(name("secret"), ann.id, true, NOW).await.unwrap();
     db.room("lobby", &ann).await;
-    assert!(db.store.join_public(room.id, ann.id, NOW).await.unwrap());
-    assert!(!db.store.join_public(room.id, bob.id, NOW).await.unwrap());
+    let of_ann = db.store.membership(room.id, ann.id).await.unwrap();
+    assert!(of_ann.is_some());
+    assert_eq!(db.store.join_public(room.id, ann.id, NOW).await.unwrap(), of_ann);
+    assert_eq!(db.store.join_public(room.id, bob.id, NOW).await.unwrap(), None);
     assert_eq!(db.store.list_members(room.id, ann.id, "", 10).await.unwrap(), ["ann"]);
     assert!(db.store.list_members(room.id, bob.id, "", 10).await.unwrap().is_empty());
     assert_eq!(db.store.list_rooms(ann.id, "", 10).await.unwrap(), ["lobby", "secret"]);
@@ -65,10 +74,10 @@ async fn a_deleted_room_is_gone_and_its_successor_is_another_room(db: Database) 
     assert!(!db.store.delete_room(first.id, NOW).await.unwrap());
     assert!(db.store.room_by_name(&name("lobby")).await.unwrap().is_none());
     assert!(db.store.list_rooms(ann.id, "", 10).await.unwrap().is_empty());
-    assert!(!db.store.is_member(first.id, ann.id).await.unwrap());
+    assert_eq!(db.store.membership(first.id, ann.id).await.unwrap(), None);
     assert!(db.store.list_members(first.id, ann.id, "", 10).await.unwrap().is_empty());
-    assert!(!db.store.join_public(first.id, ann.id, NOW).await.unwrap());
-    assert!(db.store.members_among(&[(first.id, ann.id)]).await.unwrap().is_empty());
+    assert_eq!(db.store.join_public(first.id, ann.id, NOW).await.unwrap(), None);
+    assert!(db.store.memberships_among(&[(first.id, ann.id)]).await.unwrap().is_empty());
     let second = db.room("lobby", &ann).await;
     assert_ne!(second.id, first.id);
     assert_eq!(first.epoch(Epoch(77)), Epoch(77));

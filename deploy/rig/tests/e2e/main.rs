@@ -27,6 +27,7 @@ mod hostile_tokens;
 mod limits;
 mod load;
 mod logs;
+mod membership;
 mod messages;
 mod not_http;
 mod ownership;

@@ -1,12 +1,13 @@
 //! Rooms and their members.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 
 use super::{Postgres, finish, in_time};
-use crate::domain::{RoomId, RoomName, Seq, Timestamp, UserId};
-use crate::storage::{CreateRoomError, Room, Rooms, StoreError};
+use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::storage::rooms::read_memberships;
+use crate::storage::{CreateRoomError, Memberships, Room, Rooms, StoreError};
 
 #[async_trait]
 impl Rooms for Postgres {
@@ -32,10 +33,11 @@ impl Rooms for Postgres {
             .bind(now.0)
             .fetch_one(&mut *tx)
             .await?;
-            sqlx::query("INSERT INTO members (room_id, user_id, joined_on) VALUES ($1, $2, $3)")
+            sqlx::query("INSERT INTO members (room_id, user_id, joined_on, id) VALUES ($1, $2, $3, $4)")
                 .bind(room.id.0)
                 .bind(owner.0)
                 .bind(now.0)
+                .bind(MembershipId::fresh().0)
                 .execute(&mut *tx)
                 .await?;
             tx.commit().await?;
@@ -78,20 +80,21 @@ impl Rooms for Postgres {
         .await
     }
 
-    async fn is_member(&self, room: RoomId, user: UserId) -> Result<bool, StoreError> {
+    async fn membership(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
         let query = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM members m JOIN rooms r ON r.id = m.room_id
-                            WHERE m.room_id = $1 AND m.user_id = $2 AND r.deleted_on IS NULL)",
+            "SELECT m.id FROM members m JOIN rooms r ON r.id = m.room_id
+             WHERE m.room_id = $1 AND m.user_id = $2 AND r.deleted_on IS NULL",
         )
         .bind(room.0)
         .bind(user.0);
-        Ok(in_time(query.fetch_one(&self.pool)).await?)
+        let id: Option<i64> = in_time(query.fetch_optional(&self.pool)).await?;
+        Ok(id.map(MembershipId))
     }
 
-    async fn members_among(&self, pairs: &[(RoomId, UserId)]) -> Result<HashSet<(RoomId, UserId)>, StoreError> {
+    async fn memberships_among(&self, pairs: &[(RoomId, UserId)]) -> Result<Memberships, StoreError> {
         let (rooms, users): (Vec<i64>, Vec<i64>) = pairs.iter().map(|(room, user)| (room.0, user.0)).unzip();
         let query = sqlx::query_as(
-            "SELECT m.room_id, m.user_id
+            "SELECT m.room_id, m.user_id, m.id
              FROM UNNEST($1::bigint[], $2::bigint[]) AS pair (room_id, user_id)
              JOIN members m ON m.room_id = pair.room_id AND m.user_id = pair.user_id
              JOIN rooms r ON r.id = m.room_id
@@ -99,37 +102,48 @@ impl Rooms for Postgres {
         )
         .bind(rooms)
         .bind(users);
-        let found: Vec<(i64, i64)> = in_time(query.fetch_all(&self.pool)).await?;
-        Ok(found.into_iter().map(|(room, user)| (RoomId(room), UserId(user))).collect())
+        Ok(read_memberships(in_time(query.fetch_all(&self.pool)).await?))
     }
 
-    async fn join_public(&self, room: RoomId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {
+    async fn join_public(
+        &self,
+        room: RoomId,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Option<MembershipId>, StoreError> {
         let pool = self.pool.clone();
         let joined = finish(async move {
-            let done = sqlx::query(
-                "INSERT INTO members (room_id, user_id, joined_on)
-                 SELECT id, $1, $2 FROM rooms WHERE id = $3 AND deleted_on IS NULL AND NOT is_private
-                 ON CONFLICT (room_id, user_id) DO NOTHING",
+            // Who is in it already keeps the membership there is.
+            let joined: Vec<i64> = sqlx::query_scalar(
+                "INSERT INTO members (room_id, user_id, joined_on, id)
+                 SELECT id, $1, $2, $3 FROM rooms WHERE id = $4 AND deleted_on IS NULL AND NOT is_private
+                 ON CONFLICT (room_id, user_id) DO UPDATE SET joined_on = members.joined_on
+                 RETURNING id",
             )
             .bind(user.0)
             .bind(now.0)
+            .bind(MembershipId::fresh().0)
             .bind(room.0)
-            .execute(&pool)
+            .fetch_all(&pool)
             .await?;
-            Ok::<_, StoreError>(done.rows_affected() > 0)
+            Ok::<_, StoreError>(joined)
         });
-        Ok(joined.await? || self.is_member(room, user).await?)
+        match joined.await?.first() {
+            Some(id) => Ok(Some(MembershipId(*id))),
+            None => self.membership(room, user).await,
+        }
     }
 
-    async fn leave(&self, room: RoomId, user: UserId) -> Result<(), StoreError> {
+    async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
         let pool = self.pool.clone();
         finish(async move {
-            sqlx::query("DELETE FROM members WHERE room_id = $1 AND user_id = $2")
-                .bind(room.0)
-                .bind(user.0)
-                .execute(&pool)
-                .await?;
-            Ok(())
+            let ended: Vec<i64> =
+                sqlx::query_scalar("DELETE FROM members WHERE room_id = $1 AND user_id = $2 RETURNING id")
+                    .bind(room.0)
+                    .bind(user.0)
+                    .fetch_all(&pool)
+                    .await?;
+            Ok(ended.first().copied().map(MembershipId))
         })
         .await
     }

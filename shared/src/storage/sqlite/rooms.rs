@@ -1,13 +1,14 @@
 //! Rooms and their members.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use serde_json::json;
 
 use super::Sqlite;
-use crate::domain::{RoomId, RoomName, Seq, Timestamp, UserId};
-use crate::storage::{CreateRoomError, Room, Rooms, StoreError, uninterrupted};
+use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::storage::rooms::read_memberships;
+use crate::storage::{CreateRoomError, Memberships, Room, Rooms, StoreError, uninterrupted};
 
 #[async_trait]
 impl Rooms for Sqlite {
@@ -31,10 +32,11 @@ impl Rooms for Sqlite {
                 .bind(now.0)
                 .fetch_one(&mut *tx)
                 .await?;
-                sqlx::query("INSERT INTO members (room_id, user_id, joined_on) VALUES (?, ?, ?)")
+                sqlx::query("INSERT INTO members (room_id, user_id, joined_on, id) VALUES (?, ?, ?, ?)")
                     .bind(room.id.0)
                     .bind(owner.0)
                     .bind(now.0)
+                    .bind(MembershipId::fresh().0)
                     .execute(&mut *tx)
                     .await?;
                 Ok(room)
@@ -81,21 +83,21 @@ impl Rooms for Sqlite {
         .await
     }
 
-    async fn is_member(&self, room: RoomId, user: UserId) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM members m JOIN rooms r ON r.id = m.room_id
-                            WHERE m.room_id = ? AND m.user_id = ? AND r.deleted_on IS NULL)",
+    async fn membership(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
+        let id: Option<i64> = sqlx::query_scalar(
+            "SELECT m.id FROM members m JOIN rooms r ON r.id = m.room_id
+             WHERE m.room_id = ? AND m.user_id = ? AND r.deleted_on IS NULL",
         )
         .bind(room.0)
         .bind(user.0)
-        .fetch_one(&self.read)
+        .fetch_optional(&self.read)
         .await?;
-        Ok(found)
+        Ok(id.map(MembershipId))
     }
 
-    async fn members_among(&self, pairs: &[(RoomId, UserId)]) -> Result<HashSet<(RoomId, UserId)>, StoreError> {
-        let found: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT m.room_id, m.user_id
+    async fn memberships_among(&self, pairs: &[(RoomId, UserId)]) -> Result<Memberships, StoreError> {
+        let found: Vec<(i64, i64, i64)> = sqlx::query_as(
+            "SELECT m.room_id, m.user_id, m.id
              FROM json_each(?) j
              JOIN members m ON m.room_id = j.value ->> 0 AND m.user_id = j.value ->> 1
              JOIN rooms r ON r.id = m.room_id
@@ -104,41 +106,50 @@ impl Rooms for Sqlite {
         .bind(json!(pairs).to_string())
         .fetch_all(&self.read)
         .await?;
-        Ok(found.into_iter().map(|(room, user)| (RoomId(room), UserId(user))).collect())
+        Ok(read_memberships(found))
     }
 
-    async fn join_public(&self, room: RoomId, user: UserId, now: Timestamp) -> Result<bool, StoreError> {
+    async fn join_public(
+        &self,
+        room: RoomId,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Option<MembershipId>, StoreError> {
         let pool = self.write.clone();
         let joined = uninterrupted(async move {
-            sqlx::query(
-                "INSERT INTO members (room_id, user_id, joined_on)
-                 SELECT id, ?, ? FROM rooms WHERE id = ? AND deleted_on IS NULL AND NOT is_private
-                 ON CONFLICT (room_id, user_id) DO NOTHING",
+            // Who is in it already keeps the membership there is.
+            sqlx::query_scalar(
+                "INSERT INTO members (room_id, user_id, joined_on, id)
+                 SELECT id, ?, ?, ? FROM rooms WHERE id = ? AND deleted_on IS NULL AND NOT is_private
+                 ON CONFLICT (room_id, user_id) DO UPDATE SET joined_on = members.joined_on
+                 RETURNING id",
             )
             .bind(user.0)
             .bind(now.0)
+            .bind(MembershipId::fresh().0)
             .bind(room.0)
-            .execute(&pool)
+            .fetch_all(&pool)
             .await
             .map_err(StoreError)
         });
-        if joined.await?.rows_affected() > 0 {
-            return Ok(true);
+        match joined.await?.first() {
+            Some(id) => Ok(Some(MembershipId(*id))),
+            None => self.membership(room, user).await,
         }
-        self.is_member(room, user).await
     }
 
-    async fn leave(&self, room: RoomId, user: UserId) -> Result<(), StoreError> {
+    async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
         let pool = self.write.clone();
-        uninterrupted(async move {
-            sqlx::query("DELETE FROM members WHERE room_id = ? AND user_id = ?")
+        let ended: Vec<i64> = uninterrupted(async move {
+            sqlx::query_scalar("DELETE FROM members WHERE room_id = ? AND user_id = ? RETURNING id")
                 .bind(room.0)
                 .bind(user.0)
-                .execute(&pool)
-                .await?;
-            Ok(())
+                .fetch_all(&pool)
+                .await
+                .map_err(StoreError)
         })
-        .await
+        .await?;
+        Ok(ended.first().copied().map(MembershipId))
     }
 
     async fn list_members(
