@@ -288,7 +288,7 @@ fn add_schemas(schemas: &mut Value) {
             "server_time": {"type": "string", "description": "`ready`, `ping`: the server's clock."},
             "reason": {"type": "string", "description": "`reset`: `malformed`, `foreign_epoch`, `ahead` or `too_many`. \
                 `bye`: `token_expired`, `revoked`, `removed`, `shutdown`, `max_age` or `bounded`."},
-            "retry_ms": {"type": "integer", "description": "`bye`: milliseconds to wait before coming back."},
+            "retry_ms": {"type": "integer", "description": "`bye`: milliseconds to wait before coming back; absent where that is of no use."},
         },
     });
 }

@@ -25,6 +25,16 @@ pub enum ByeReason {
     Bounded,
 }
 
+impl ByeReason {
+    /// Whether the same call with the same token can work again.
+    pub(super) fn may_come_back(self) -> bool {
+        match self {
+            Self::Shutdown | Self::MaxAge | Self::Bounded => true,
+            Self::TokenExpired | Self::Revoked | Self::Removed => false,
+        }
+    }
+}
+
 /// One open stream; it leaves the register when dropped.
 pub struct Connection {
     /// Whose it is.

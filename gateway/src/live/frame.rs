@@ -5,6 +5,10 @@
 //!
 //! Nothing a user wrote reaches a field name or ends a line: data is one line of JSON, whose strings escape CR and LF;
 //! ids are integers; event names come from an enum.
+//!
+//! The id stands behind the data, because some clients take an id when its line arrives: if the connection is cut between
+//! the two lines, an id that came first skips the event whose data was lost. Every block of lines has data, because some
+//! clients dispatch a block without it as an empty message.
 
 use std::io::Write as _;
 
@@ -115,10 +119,11 @@ impl Kind {
     }
 }
 
-/// The first bytes of a stream: how long to wait before reconnecting, and padding.
+/// The first lines of a stream: how long to wait before reconnecting, and padding. They belong to the block of the event
+/// that is added next.
 #[must_use]
 pub fn prelude(retry_ms: u32) -> Vec<u8> {
-    format!("retry: {retry_ms}\n:{:-<PADDING$}\n\n", "").into()
+    format!("retry: {retry_ms}\n:{:-<PADDING$}\n", "").into()
 }
 
 /// A stored message as an event of the default type.
@@ -151,12 +156,13 @@ fn push(out: &mut Vec<u8>, kind: Option<Kind>, cursor: Option<StreamCursor>, wri
     if let Some(kind) = kind {
         let _ = writeln!(out, "event: {}", kind.name());
     }
+    out.extend_from_slice(b"data: ");
+    write(out);
+    out.push(b'\n');
     if let Some(cursor) = cursor {
         let _ = writeln!(out, "id: {cursor}");
     }
-    out.extend_from_slice(b"data: ");
-    write(out);
-    out.extend_from_slice(b"\n\n");
+    out.push(b'\n');
 }
 
 /// What `ready` tells.
@@ -211,8 +217,9 @@ pub struct Ping {
 pub struct Bye {
     /// Why the stream ends.
     pub reason: super::ByeReason,
-    /// When to come back.
-    pub retry_ms: u32,
+    /// When to come back; absent where that is of no use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_ms: Option<u32>,
 }
 
 #[cfg(test)]
@@ -238,10 +245,9 @@ mod tests {
     fn a_message_is_the_object_of_the_contract() {
         let frame = message("testchat1", Epoch(99), &stored("test message 1", "test1"));
         let expected = concat!(
-            "id: 99-17\n",
             r#"data: {"id":"00000000-0000-0000-0000-000000000000","seq":17,"name":"testchat1","username":"test1","#,
             r#""message_type":"MESSAGE","message":"test message 1","created_on":"2021-08-30T01:58:15.856Z"}"#,
-            "\n\n"
+            "\nid: 99-17\n\n"
         );
         assert_eq!(frame.bytes(Framing::Library), expected.as_bytes());
         let chunk = format!("{:06x}\r\n{expected}\r\n", expected.len());
@@ -252,7 +258,7 @@ mod tests {
     fn a_stream_begins_with_more_than_512_bytes() {
         let prelude = prelude(2500);
         assert!(prelude.starts_with(b"retry: 2500\n:---"));
-        assert!(prelude.ends_with(b"-\n\n"));
+        assert!(prelude.ends_with(b"-\n") && !prelude.ends_with(b"\n\n"), "the block goes on");
         assert!(prelude.len() > 512);
     }
 
@@ -264,8 +270,8 @@ mod tests {
             let frame = std::str::from_utf8(frame.as_slice(Framing::Library)).unwrap();
             let lines: Vec<&str> = frame.split(['\r', '\n']).collect();
             prop_assert_eq!(lines.len(), 4);
-            prop_assert!(lines[0].starts_with("id: 1-17"));
-            let json: serde_json::Value = serde_json::from_str(lines[1].strip_prefix("data: ").unwrap()).unwrap();
+            prop_assert_eq!(lines[1], "id: 1-17");
+            let json: serde_json::Value = serde_json::from_str(lines[0].strip_prefix("data: ").unwrap()).unwrap();
             prop_assert_eq!(&json["message"], &text);
             prop_assert_eq!(&json["username"], &name);
             prop_assert_eq!(&lines[2..], ["", ""]);

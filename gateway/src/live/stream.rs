@@ -184,9 +184,9 @@ impl LiveStream {
     fn bye(&self, reason: ByeReason) -> Next<History> {
         let data = Bye {
             reason,
-            retry_ms: rand::rng().random_range(RETRY_MS),
+            retry_ms: reason.may_come_back().then(|| rand::rng().random_range(RETRY_MS)),
         };
-        Next::End(self.own(&frame::event(Kind::Bye, None, &data)))
+        Next::End(self.own(&frame::event(Kind::Bye, Some(self.position()), &data)))
     }
 
     fn own(&self, frame: &Frame) -> Piece {

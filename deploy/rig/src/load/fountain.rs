@@ -21,7 +21,7 @@ const DOOR: Token = Token(usize::MAX);
 const TICK: Duration = Duration::from_millis(50);
 /// What every stream begins with.
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
-    28\r\nevent: ready\nid: 7-0000000000\ndata: {}\n\n\r\n";
+    28\r\nevent: ready\ndata: {}\nid: 7-0000000000\n\n\r\n";
 
 /// A running one, ended when it is dropped.
 pub struct Fountain {
@@ -197,10 +197,9 @@ impl Block {
             "x".repeat(text)
         );
         for _ in 0..BLOCK {
-            let id = "id: 7-0000000000";
-            let event = format!("{id}\ndata: {object}\n\n");
+            let event = format!("data: {object}\nid: 7-0000000000\n\n");
             let size = format!("{:x}\r\n", event.len());
-            ids.push(bytes.len() + size.len() + id.len());
+            ids.push(bytes.len() + size.len() + event.len() - "\n\n".len());
             bytes.extend_from_slice(format!("{size}{event}\r\n").as_bytes());
         }
         let mut block = Self {

@@ -177,7 +177,7 @@ mod tests {
         stamp.write(&mut text);
         let text = String::from_utf8(text).unwrap_or_default();
         format!(
-            "id: 99-{seq}\ndata: {{\"seq\":{seq},\"username\":\"\\\"message\\\":\\\"@\",\"message\":\"{text}\"}}\n\n"
+            "data: {{\"seq\":{seq},\"username\":\"\\\"message\\\":\\\"@\",\"message\":\"{text}\"}}\nid: 99-{seq}\n\n"
         )
     }
 
@@ -192,7 +192,7 @@ mod tests {
     proptest! {
         #[test]
         fn events_are_found_wherever_they_are_split(stamps in vec((stamps(), 0..900_usize), 1..20), sizes in vec(1..700_usize, 1..20)) {
-            let mut bytes = String::from("retry: 2500\n:-----\n\nevent: ready\nid: 99-0\ndata: {}\n\n");
+            let mut bytes = String::from("retry: 2500\n:-----\nevent: ready\ndata: {}\nid: 99-0\n\n");
             let ready = Event { kind: Kind::Ready, position: Some(Position { epoch: 99, seq: 0 }), stamp: None };
             let (mut sampled, mut plain) = (vec![ready], vec![ready]);
             for (number, (stamp, fill)) in stamps.into_iter().enumerate() {
@@ -201,8 +201,9 @@ mod tests {
                 plain.push(Event { position: Some(position), ..Event::default() });
                 sampled.push(Event { position: Some(position), stamp: Some(stamp), kind: Kind::Message });
             }
-            bytes.push_str("event: bye\ndata: {}\n\nid: 99-7\nda");
-            let bye = Event { kind: Kind::Bye, ..Event::default() };
+            bytes.push_str("event: bye\ndata: {}\nid: 99-7\n\ndata: {}\nid");
+            let position = Some(Position { epoch: 99, seq: 7 });
+            let bye = Event { kind: Kind::Bye, position, stamp: None };
             plain.push(bye);
             sampled.push(bye);
             prop_assert_eq!(scan(bytes.as_bytes(), &sizes, false), plain);

@@ -19,6 +19,7 @@ mod calls_users;
 mod cursors;
 mod dead_letters;
 mod errors;
+mod event_lines;
 mod forms;
 mod gateway_faults;
 mod hangup;

@@ -63,7 +63,7 @@ async fn a_client_of_http_1_0_gets_the_events_unframed() {
     let answer = String::from_utf8(answer).unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(body.starts_with("retry: ") && !body.contains('\r'), "{body}");
-    assert_eq!(body.matches("\nid: ").count(), 3, "ready and two messages: {body}");
+    assert_eq!(body.matches("\nid: ").count(), 4, "ready, two messages, bye: {body}");
     assert!(body.contains("event: bye\n"), "{body}");
 }
 
