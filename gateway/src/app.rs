@@ -5,8 +5,7 @@ use std::sync::Arc;
 use shared::bus::{ControlEvent, Link, Pool, Redis};
 use shared::lifecycle::Lifecycle;
 use shared::storage::{Installation, Store, StoreError};
-
-use tracing::warn;
+use tokio::time::Instant;
 
 use crate::StartError;
 use crate::accept::Acceptor;
@@ -15,8 +14,9 @@ use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
 use crate::config::Config;
-use crate::control;
+use crate::control::Control;
 use crate::fanout::Fanout;
+use crate::freshness::Freshness;
 use crate::history::Histories;
 use crate::limits::Limits;
 use crate::live::{Connections, Hub, LiveStream, Places, Subscriber};
@@ -59,7 +59,11 @@ pub struct App {
     pub fanout: Fanout<LiveStream>,
     /// How many streams a client may have.
     pub places: Places,
-    /// Redis, for telling other gateways.
+    /// Telling other gateways.
+    pub control: Control,
+    /// How current it is what this gateway remembers.
+    pub(crate) freshness: Freshness,
+    /// Redis, for rare questions.
     pub pool: Pool,
     /// Redis, for everything that need not wait behind posts.
     pub redis: Link,
@@ -97,6 +101,8 @@ impl App {
             connections: Connections::default(),
             fanout,
             places,
+            control: Control::new(redis.pool(), counting.clone()),
+            freshness: Freshness::new(Instant::now()),
             pool: redis.pool(),
             redis: counting.clone(),
             installation,
@@ -109,19 +115,20 @@ impl App {
     /// Makes a change in SQL, acts on what it says has ended and tells the other gateways.
     ///
     /// Once begun it is carried through even if the caller goes away: a change that is not acted on would leave streams
-    /// open. A gateway that was not told finds out by itself, and hardly later: see [`crate::removals`].
+    /// open. A gateway that was not told finds out by itself, and hardly later: see [`crate::removals`]. When this returns,
+    /// what has ended has ended at all of them. False if `write` found nothing to change.
     pub async fn change(
         self: &Arc<Self>,
-        write: impl Future<Output = Result<ControlEvent, StoreError>> + Send + 'static,
-    ) -> Result<(), ChangeError> {
+        write: impl Future<Output = Result<Option<ControlEvent>, StoreError>> + Send + 'static,
+    ) -> Result<bool, ChangeError> {
         let app = Arc::clone(self);
         let change = self.lifecycle.tracker.spawn(async move {
-            let event = write.await?;
+            let Some(event) = write.await? else {
+                return Ok(false);
+            };
             app.act_on(&event);
-            if let Err(error) = control::tell(&app.pool, &event).await {
-                warn!(error = %error, "the other gateways were not told of a change: {error}");
-            }
-            Ok(())
+            app.control.tell(event).await;
+            Ok(true)
         });
         change.await.unwrap_or(Err(ChangeError::Panicked))
     }
@@ -143,6 +150,7 @@ impl App {
                 self.rooms.forget_room(name);
                 self.connections.end_room(*room);
             }
+            ControlEvent::RoomReplaced { name } => self.rooms.forget_room(name),
             ControlEvent::PartitionsTaken { partitions } => self.hub.doubt(partitions),
         }
     }

@@ -1,15 +1,29 @@
-//! Telling the other gateways.
+//! Telling the other gateways, and knowing that they know.
+//!
+//! What an answer says has ended must have ended at every gateway. Each one that hears of it acts and then says so; Redis
+//! tells how many hear it. Until all have said so the answer waits, but no longer than any gateway trusts what it remembers
+//! ([`TRUSTED_FOR`]): one that is paused or cut off asks SQL before it uses any of it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use deadpool_redis::PoolError;
-use redis::AsyncCommands as _;
-use shared::bus::{CONTROL_CHANNEL, ControlEvent, Pool};
-use tokio::time::timeout;
+use redis::{AsyncCommands as _, RedisResult};
+use shared::bus::{
+    Acknowledgement, CONTROL_CHANNEL, ControlEvent, ControlMessage, Link, Pool, ReplyTo, acknowledgements_channel,
+};
+use shared::domain::GatewayId;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::{debug, warn};
+use uuid::Uuid;
 
-use crate::removals::LOOK_EVERY;
+use crate::freshness::TRUSTED_FOR;
 
 /// Why the other gateways could not be told.
 #[derive(Debug, thiserror::Error)]
-pub enum TellError {
+enum TellError {
     /// No connection to Redis.
     #[error("no connection to Redis: {0}")]
     Pool(#[from] PoolError),
@@ -17,17 +31,143 @@ pub enum TellError {
     #[error("Redis did not take the event: {0}")]
     Redis(#[from] redis::RedisError),
     /// Redis has not answered in time.
-    #[error("Redis has not answered within {} ms", LOOK_EVERY.as_millis())]
+    #[error("Redis has not answered within {} ms", TRUSTED_FOR.as_millis())]
     Late,
 }
 
-/// Tells all gateways, this one included. Tried once, for no longer than it takes the others to find out by themselves.
-pub async fn tell(pool: &Pool, event: &ControlEvent) -> Result<(), TellError> {
-    timeout(LOOK_EVERY, publish(pool, &event.encode())).await.unwrap_or(Err(TellError::Late))
+/// Tells the gateways what has ended.
+pub struct Control {
+    me: GatewayId,
+    /// On which other gateways acknowledge.
+    channel: String,
+    pool: Pool,
+    connection: Link,
+    last: AtomicU64,
+    /// Who has acted on what was told, by its number. As many as there are changes under way.
+    told: Mutex<HashMap<u64, Told>>,
 }
 
-async fn publish(pool: &Pool, raw: &[u8]) -> Result<(), TellError> {
-    let mut connection = pool.get().await?;
-    let _receivers: i64 = connection.publish(CONTROL_CHANNEL, raw).await?;
-    Ok(())
+/// Those who have acted on something.
+type Told = watch::Sender<HashSet<GatewayId>>;
+
+impl Control {
+    /// Events go through `pool`, acknowledgements through `connection`.
+    #[must_use]
+    pub fn new(pool: Pool, connection: Link) -> Self {
+        let me = GatewayId(Uuid::new_v4());
+        Self {
+            me,
+            channel: acknowledgements_channel(me),
+            pool,
+            connection,
+            last: AtomicU64::new(0),
+            told: Mutex::default(),
+        }
+    }
+
+    /// The channel on which other gateways acknowledge.
+    #[must_use]
+    pub fn acknowledgements_channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// Tells all gateways, this one included, and returns when they have acted on it, or trust nothing any more that is older.
+    pub async fn tell(&self, event: ControlEvent) {
+        let began = Instant::now();
+        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        let pending = Pending::new(self, number);
+        let reply_to = Some(ReplyTo {
+            gateway: self.me,
+            number,
+        });
+        let message = ControlMessage { event, reply_to };
+        let published = timeout_at(began + TRUSTED_FOR, self.publish(&message.encode())).await;
+        match published.unwrap_or(Err(TellError::Late)) {
+            Ok(receivers) => pending.wait_for(receivers, Instant::now() + TRUSTED_FOR).await,
+            Err(error) => {
+                warn!(error = %error, "the other gateways were not told of a change: {error}");
+                sleep_until(began + TRUSTED_FOR).await;
+            }
+        }
+    }
+
+    async fn publish(&self, raw: &[u8]) -> Result<usize, TellError> {
+        let mut connection = self.pool.get().await?;
+        Ok(connection.publish(CONTROL_CHANNEL, raw).await?)
+    }
+
+    /// Tells `to` that this gateway has acted.
+    pub fn acknowledge(&self, to: ReplyTo) {
+        let acknowledgement = Acknowledgement {
+            by: self.me,
+            number: to.number,
+        };
+        if to.gateway == self.me {
+            return self.on_acknowledgement(acknowledgement);
+        }
+        let mut connection = self.connection.clone();
+        tokio::spawn(async move {
+            let channel = acknowledgements_channel(to.gateway);
+            let told: RedisResult<()> = connection.publish(channel, acknowledgement.encode()).await;
+            if let Err(error) = told {
+                // The other one waits its time then.
+                debug!(error = %error, "a change was not acknowledged: {error}");
+            }
+        });
+    }
+
+    /// Takes what came on [`Self::acknowledgements_channel`].
+    pub fn on_acknowledgements(&self, payload: &[u8]) {
+        match Acknowledgement::decode(payload) {
+            Ok(acknowledgement) => self.on_acknowledgement(acknowledgement),
+            Err(error) => warn!(error = %error, "unreadable acknowledgement: {error}"),
+        }
+    }
+
+    fn on_acknowledgement(&self, Acknowledgement { by, number }: Acknowledgement) {
+        if let Some(told) = self.told().get(&number) {
+            told.send_modify(|gateways| {
+                gateways.insert(by);
+            });
+        }
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<u64, Told>> {
+        // A panic cannot leave it half changed.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that was told and is not known to all yet.
+struct Pending<'a> {
+    control: &'a Control,
+    number: u64,
+    gateways: watch::Receiver<HashSet<GatewayId>>,
+}
+
+impl<'a> Pending<'a> {
+    fn new(control: &'a Control, number: u64) -> Self {
+        let (told, gateways) = watch::channel(HashSet::new());
+        control.told().insert(number, told);
+        Self {
+            control,
+            number,
+            gateways,
+        }
+    }
+
+    /// Waits until so many gateways have acted, or until `deadline`.
+    async fn wait_for(mut self, receivers: usize, deadline: Instant) {
+        let all = self.gateways.wait_for(|gateways| gateways.len() >= receivers.max(1));
+        let in_time = timeout_at(deadline, all).await.is_ok();
+        if !in_time {
+            debug!("not all of {receivers} gateways said in time that they know of a change");
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.control.told().remove(&self.number);
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use shared::bus::{CONTROL_CHANNEL, ControlEvent, room_of_channel};
+use shared::bus::{CONTROL_CHANNEL, ControlMessage, room_of_channel};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::app::App;
@@ -11,24 +12,41 @@ use crate::live::Listener;
 impl Listener for App {
     fn channels(&self) -> Vec<String> {
         let receipts = self.acceptor.receipts_channel();
-        receipts.into_iter().chain([CONTROL_CHANNEL.to_owned()]).collect()
+        let acknowledgements = self.control.acknowledgements_channel().to_owned();
+        receipts.into_iter().chain([CONTROL_CHANNEL.to_owned(), acknowledgements]).collect()
     }
 
     fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]) {
         if channel == CONTROL_CHANNEL {
-            match ControlEvent::decode(payload) {
-                Ok(event) => self.act_on(&event),
+            match ControlMessage::decode(payload) {
+                Ok(ControlMessage { event, reply_to }) => {
+                    self.act_on(&event);
+                    if let Some(to) = reply_to {
+                        self.control.acknowledge(to);
+                    }
+                }
                 Err(error) => warn!(error = %error, "unreadable control event: {error}"),
             }
         } else if let Some(room) = room_of_channel(channel) {
             self.hub.hear(room, payload);
+        } else if channel == self.control.acknowledgements_channel() {
+            self.control.on_acknowledgements(payload);
         } else {
             self.acceptor.hear_receipts(payload);
         }
     }
 
-    /// Any message may have been stored meanwhile. Of a removal that was missed [`crate::removals`] takes care.
+    /// Any message may have been stored meanwhile, and anything may have ended.
     fn reconnected(self: &Arc<Self>) {
+        self.freshness.listening(Instant::now());
         self.hub.doubt_everything();
+    }
+
+    fn confirmed(self: &Arc<Self>, asked: Instant) {
+        self.freshness.confirm(asked);
+    }
+
+    fn disconnected(self: &Arc<Self>) {
+        self.freshness.deaf(Instant::now());
     }
 }

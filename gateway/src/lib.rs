@@ -5,7 +5,7 @@
 //! - [`accept`] takes messages; from there on they are never lost. The gateway itself stores no message.
 //! - [`history`] reads what is stored, once for many.
 //! - [`live`] sends stored messages to whoever follows a room; [`message`] is the object they become.
-//! - [`control`], [`removals`] and [`coherent`] keep what gateways remember true across all of them.
+//! - [`control`], [`removals`], [`freshness`] and [`coherent`] keep what gateways remember true across all of them.
 //! - [`server`] is the accept loop around it all.
 //!
 //! A gateway holds nothing that is not in SQL or Redis: add copies of it, and kill them, at will.
@@ -21,6 +21,7 @@ mod digest;
 pub mod docs;
 pub mod ears;
 pub mod fanout;
+mod freshness;
 pub mod history;
 pub mod limits;
 pub mod live;

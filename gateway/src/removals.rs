@@ -4,42 +4,83 @@
 //! fail to: it dies in between, or Redis is away, hangs, or loses the event. So every gateway also looks at a number in SQL
 //! that moves with each such change, and when it has moved, reads what has changed since and acts on that. SQL keeps the last
 //! thousand changes; a gateway that is further behind forgets all it knew and compares every open stream. To look costs one
-//! row, whatever is open here; and since it does not depend on Redis, nothing else watches over the caches.
+//! row, whatever is open here.
+//!
+//! An event and the log of removals name what has ended for good: a session, one membership, one room. What came after it, as
+//! when somebody left and joined again, is another one. So it does no harm when they are heard of late or twice.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shared::bus::ControlEvent;
 use shared::storage::{Removal, StoreError};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::app::App;
+use crate::freshness::{Looks, TRUSTED_FOR};
 use crate::live::ByeReason;
 
-/// How often the number is looked at. A removal is promised to show everywhere within 1 s; the other half is for comparing.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the number is looked at: what is remembered is trusted without a break while looks take less than this.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a look may take.
+const LOOK_WITHIN: Duration = TRUSTED_FOR;
 
 /// Streams compared by one query.
 const STREAMS_AT_ONCE: usize = 500;
 
+/// Why it is not known whether what is remembered is still true.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotLook {
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Storage has not answered in time.
+    #[error("storage has not answered within {} ms", LOOK_WITHIN.as_millis())]
+    Late,
+    /// The look of somebody else, which was waited for, has failed.
+    #[error("storage cannot be asked")]
+    Shared,
+}
+
 impl App {
+    /// Returns when what this gateway remembers is current, which it nearly always is: see [`crate::freshness`]. Else SQL is
+    /// asked, once for all who wait for it.
+    pub(crate) async fn be_current(&self) -> Result<(), CannotLook> {
+        let asked = Instant::now();
+        if self.freshness.is_trusted(asked) {
+            return Ok(());
+        }
+        let mut looks = self.freshness.looks.lock().await;
+        match looks.last {
+            Some((began, true)) if began >= asked => return Ok(()),
+            Some((began, false)) if began >= asked => return Err(CannotLook::Shared),
+            _ => {}
+        }
+        let looked = self.look(&mut looks).await;
+        // Redis may have told meanwhile.
+        if self.freshness.is_trusted(Instant::now()) {
+            Ok(())
+        } else {
+            looked
+        }
+    }
+
     /// Acts on the removals that nobody told of, until `stop` is cancelled.
-    ///
-    /// While SQL cannot be read what is known stays in use: nobody else can write a removal either, unless this gateway
-    /// alone is cut off, and then it is told by Redis.
     pub(crate) async fn watch_removals(self: Arc<Self>, stop: CancellationToken) {
-        let (mut known, mut complained) = (None, false);
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut complained = false;
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = looks.tick() => {}
+                _ = ticks.tick() => {}
             }
-            match self.catch_up(known).await {
-                Ok(count) => (known, complained) = (Some(count), false),
+            match self.look_and_compare().await {
+                Ok(()) => complained = false,
                 Err(error) if !complained => {
                     warn!(error = %error, "cannot check who may still read, trying on: {error}");
                     complained = true;
@@ -47,6 +88,36 @@ impl App {
                 Err(_) => {}
             }
         }
+    }
+
+    async fn look_and_compare(&self) -> Result<(), CannotLook> {
+        let mut looks = self.freshness.looks.lock().await;
+        self.look(&mut looks).await?;
+        drop(looks);
+        if self.freshness.must_compare.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.end_forbidden_streams().await
+        {
+            self.freshness.must_compare.store(true, Ordering::Release);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Asks SQL what has ended, and acts on it.
+    async fn look(&self, looks: &mut Looks) -> Result<(), CannotLook> {
+        let began = Instant::now();
+        let caught_up = timeout(LOOK_WITHIN, self.catch_up(looks.known)).await;
+        let outcome = match caught_up {
+            Ok(Ok(count)) => {
+                looks.known = Some(count);
+                self.freshness.confirm(began);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(CannotLook::Late),
+        };
+        looks.last = Some((began, outcome.is_ok()));
+        outcome
     }
 
     /// Acts on what was removed if there is more than `known`, and returns the new number.
@@ -67,7 +138,7 @@ impl App {
             // In this order: a stream that the comparison does not find is opened after it, and looks into SQL then.
             self.sessions.forget_all();
             self.rooms.forget_all();
-            self.end_forbidden_streams().await?;
+            self.freshness.must_compare.store(true, Ordering::Release);
         }
         Ok(count)
     }

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 pub use address::{InvalidAddress, Node};
 pub use check::{Looked, Unsafe};
-pub use control::{CONTROL_CHANNEL, ControlEvent};
+pub use control::{Acknowledgement, CONTROL_CHANNEL, ControlEvent, ControlMessage, ReplyTo, acknowledgements_channel};
 pub use entry::{InvalidEntry, decode_entry, encode_entry};
 pub use event::{InvalidEvent, RoomEvent};
 pub use handle::{Holder, InvalidRedis, Redis};

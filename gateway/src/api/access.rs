@@ -31,10 +31,14 @@ pub struct Authenticated(pub Arc<Caller>);
 async fn authenticate(request: &Request, header: ApiKey) -> poem::Result<Arc<Caller>> {
     let app: &Arc<App> = Data::from_request_without_body(request).await?.0;
     let Data(arrived) = Data::<&Arrived>::from_request_without_body(request).await?;
-    let asking = app.sessions.authenticate(token_of(&header.key), Timestamp::now());
+    let asking = async {
+        app.be_current().await?;
+        Ok(app.sessions.authenticate(token_of(&header.key), Timestamp::now()).await?)
+    };
     // Nothing has been done yet.
-    let caller = timeout_at(arrived.prompt_deadline(), asking).await.map_err(|_| ApiError::Unavailable)?;
-    Ok(caller.map_err(ApiError::from)?)
+    let caller: Result<_, ApiError> =
+        timeout_at(arrived.prompt_deadline(), asking).await.map_err(|_| ApiError::Unavailable)?;
+    Ok(caller?)
 }
 
 /// The token in a header `Authorization`.

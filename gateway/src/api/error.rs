@@ -20,6 +20,7 @@ use crate::auth::tokens::Refused;
 use crate::history::ReadError;
 use crate::limits::Limited;
 use crate::live::{NoPlace, OpenError};
+use crate::removals::CannotLook;
 
 /// When to come back after 503.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
@@ -236,6 +237,13 @@ impl From<Invalid> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(cause: StoreError) -> Self {
         error!(error = %cause, "{cause}");
+        Self::Unavailable
+    }
+}
+
+/// The watch tells the log, once.
+impl From<CannotLook> for ApiError {
+    fn from(_: CannotLook) -> Self {
         Self::Unavailable
     }
 }

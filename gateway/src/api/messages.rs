@@ -20,7 +20,7 @@ use super::access::Authenticated;
 use super::edge::Arrived;
 use super::error::ApiError;
 use super::models::NewMessage;
-use super::rooms::{joined, parse_count, shown, visible};
+use super::rooms::{joined, parse_count, shown, visible, visible_by_sql};
 use crate::app::App;
 use crate::message::Message;
 
@@ -158,9 +158,15 @@ impl MessagesApi {
         };
         let user = caller.0.session.user.id;
         let not_found = || ApiError::RoomNotFound(shown(&room.0));
-        let room = visible(&app, &room.0, user).await?;
-        // None if the room was deleted or closed to this user since it was looked up.
-        let (head, page) = app.histories.read(&room, user, window, limit).await?.ok_or_else(not_found)?;
+        let mut found = visible(&app, &room.0, user).await?;
+        let mut read = app.histories.read(&found, user, window, limit).await?;
+        if read.is_none() {
+            // It was deleted or closed to this user since it was looked up. There may be another one of this name.
+            found = visible_by_sql(&app, &room.0, user).await?;
+            read = app.histories.read(&found, user, window, limit).await?;
+        }
+        let (head, page) = read.ok_or_else(not_found)?;
+        let room = found;
         let position = StreamCursor {
             epoch: room.epoch(app.installation.epoch),
             seq: head,

@@ -19,6 +19,9 @@ use crate::app::App;
 /// Entries of a list at most, and if nothing else is asked for.
 const PAGE_MAX: u32 = 1_000;
 
+/// How often a room is looked up that somebody else deletes in the same moment.
+const LOOKED_UP_AT_MOST: u32 = 3;
+
 /// Answers to listing rooms.
 #[derive(ApiResponse)]
 pub enum RoomPage {
@@ -113,7 +116,11 @@ impl RoomsApi {
     ) -> Result<RoomCreated, ApiError> {
         let name = RoomName::parse(&room.0)?;
         let is_private = body.0.unwrap_or_default().private.0.unwrap_or_default();
-        app.store.create_room(name, caller.0.session.user.id, is_private, Timestamp::now()).await?;
+        let room = app.store.create_room(name.clone(), caller.0.session.user.id, is_private, Timestamp::now()).await?;
+        if room.has_predecessor() {
+            // From this answer on every gateway means this room by the name.
+            app.change(async move { Ok(Some(ControlEvent::RoomReplaced { name })) }).await?;
+        }
         Ok(RoomCreated::Created(Json(Done::new("Chat created."))))
     }
 
@@ -151,17 +158,27 @@ impl RoomsApi {
         let user = &caller.0.session.user;
         let not_found = || ApiError::RoomNotFound(shown(&room.0));
         let name = RoomName::parse(&room.0).map_err(|_| not_found())?;
-        let room = app.rooms.known_to(&name, user).await?.ok_or_else(not_found)?;
-        if room.owner_id != user.id && !user.is_admin {
-            return Err(ApiError::Forbidden);
+        app.be_current().await?;
+        for _ in 0..LOOKED_UP_AT_MOST {
+            let room = app.rooms.known_to(&name, user).await?.ok_or_else(not_found)?;
+            if room.owner_id != user.id && !user.is_admin {
+                return Err(ApiError::Forbidden);
+            }
+            let (store, id, name_of_it, now) = (app.store.clone(), room.id, name.clone(), Timestamp::now());
+            let delete = async move {
+                let deleted = store.delete_room(id, now).await?;
+                Ok(deleted.then_some(ControlEvent::RoomDeleted {
+                    room: id,
+                    name: name_of_it,
+                }))
+            };
+            if app.change(delete).await? {
+                return Ok(NoContent::Done);
+            }
+            // Somebody else was first. There may be another room of this name since.
+            app.rooms.forget_room(&name);
         }
-        let (store, id, now) = (app.store.clone(), room.id, Timestamp::now());
-        let delete = async move {
-            store.delete_room(id, now).await?;
-            Ok(ControlEvent::RoomDeleted { room: id, name })
-        };
-        app.change(delete).await?;
-        Ok(NoContent::Done)
+        Err(not_found())
     }
 
     /// List the users of a room
@@ -186,8 +203,13 @@ impl RoomsApi {
     ) -> Result<MemberPage, ApiError> {
         let page = Page::parse(after.0, limit.0)?;
         let user = caller.0.session.user.id;
-        let room = visible(&app, &room.0, user).await?;
-        let names = app.store.list_members(room.id, user, &page.after, page.limit).await?;
+        let mut room = visible(&app, &room.0, user).await?;
+        let mut names = app.store.list_members(room.id, user, &page.after, page.limit).await?;
+        if names.is_empty() {
+            // It may be gone since it was looked up.
+            room = visible_by_sql(&app, &room.name, user).await?;
+            names = app.store.list_members(room.id, user, &page.after, page.limit).await?;
+        }
         let path = format!("/chat/{}/users", room.name);
         let link = page.link(&path, names.len(), names.last().map(String::as_str));
         Ok(MemberPage::Ok(Json(names), link))
@@ -214,7 +236,7 @@ impl RoomsApi {
         let (store, room) = (app.store.clone(), room.id);
         let leave = async move {
             let membership = store.leave(room, user).await?;
-            Ok(ControlEvent::MemberRemoved { room, user, membership })
+            Ok(Some(ControlEvent::MemberRemoved { room, user, membership }))
         };
         app.change(leave).await?;
         Ok(NoContent::Done)
@@ -225,13 +247,23 @@ impl RoomsApi {
 pub(super) async fn visible(app: &App, name: &str, user: UserId) -> Result<Arc<Room>, ApiError> {
     let not_found = || ApiError::RoomNotFound(shown(name));
     let parsed = RoomName::parse(name).map_err(|_| not_found())?;
+    app.be_current().await?;
     app.rooms.visible(&parsed, user).await?.ok_or_else(not_found)
+}
+
+/// The same, whatever is remembered of the name.
+pub(super) async fn visible_by_sql(app: &App, name: &str, user: UserId) -> Result<Arc<Room>, ApiError> {
+    if let Ok(parsed) = RoomName::parse(name) {
+        app.rooms.forget_room(&parsed);
+    }
+    visible(app, name, user).await
 }
 
 /// The room of this name with `user` as a member.
 pub(super) async fn joined(app: &App, name: &str, user: UserId) -> Result<Arc<Room>, ApiError> {
     let not_found = || ApiError::RoomNotFound(shown(name));
     let parsed = RoomName::parse(name).map_err(|_| not_found())?;
+    app.be_current().await?;
     let joined = app.rooms.joined(&parsed, user, Timestamp::now()).await?;
     Ok(joined.ok_or_else(not_found)?.room)
 }

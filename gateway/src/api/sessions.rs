@@ -81,7 +81,7 @@ impl SessionsApi {
         };
         let revoke = async move {
             store.revoke_session(id, Timestamp::now()).await?;
-            Ok(event)
+            Ok(Some(event))
         };
         app.change(revoke).await?;
         Ok(LoggedOut::Ok(Json(Done::new("Successfully logged out."))))

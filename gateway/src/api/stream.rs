@@ -153,6 +153,7 @@ impl StreamApi {
 async fn enter(app: &App, name: &RoomName, caller: &Caller) -> Result<Option<(Arc<Room>, Arc<Connection>)>, ApiError> {
     let user = caller.session.user.id;
     for _ in 0..JOINED_AT_MOST {
+        app.be_current().await?;
         let Some(joined) = app.rooms.joined(name, user, Timestamp::now()).await? else {
             return Ok(None);
         };

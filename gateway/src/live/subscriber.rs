@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use shared::bus::{Node, Redis};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::ear::Ear;
@@ -38,6 +39,12 @@ pub trait Listener: Send + Sync + 'static {
     /// The subscriptions of a connection stand, for the first time or after an outage, in which anything may have been
     /// missed.
     fn reconnected(self: &Arc<Self>);
+
+    /// Everything was heard that was published before `asked` on the channels that are listened to all the time.
+    fn confirmed(self: &Arc<Self>, asked: Instant);
+
+    /// A connection of those that stood is lost, or given up.
+    fn disconnected(self: &Arc<Self>);
 }
 
 impl Subscriber {

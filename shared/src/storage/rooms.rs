@@ -57,6 +57,12 @@ impl Room {
         }
     }
 
+    /// Whether another room had this name before.
+    #[must_use]
+    pub fn has_predecessor(&self) -> bool {
+        self.incarnation.0 > 0
+    }
+
     /// The epoch of this room's cursors in an installation of epoch `installation`.
     ///
     /// Without the incarnation a phone that slept through a deletion would resume in a new room of the same name as if

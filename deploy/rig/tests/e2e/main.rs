@@ -43,5 +43,6 @@ mod scene;
 mod sessions;
 mod shared_work;
 mod stream;
+mod two_gateways;
 mod usage;
 mod worker_faults;

@@ -13,7 +13,7 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value, cmd};
 use shared::bus::{CONTROL_CHANNEL, Node, Redis, is_sharded};
 use tokio::sync::mpsc;
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -27,8 +27,12 @@ const CHANNELS_AT_ONCE: usize = 512;
 /// what was missed is read from SQL.
 const PUSHES: usize = 16_384;
 
-/// How often the connection is proved to be alive. An answer may take [`shared::bus::COMMAND_TIMEOUT`].
-const PROOF_EVERY: Duration = Duration::from_secs(2);
+/// How often the connection is proved to be alive, several times in the second for which what was heard is trusted. An
+/// answer may take [`shared::bus::COMMAND_TIMEOUT`].
+const PROOF_EVERY: Duration = Duration::from_millis(400);
+
+/// How often what the server would not let us subscribe to is tried again, because a slot is on its way.
+const ALIGN_EVERY: Duration = Duration::from_secs(2);
 
 /// Pause before connecting again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
@@ -68,6 +72,7 @@ impl<L: Listener> Ear<L> {
                     complained = false;
                     self.listener.reconnected();
                     self.serve(line, &end).await;
+                    self.listener.disconnected();
                     if !end.is_cancelled() {
                         warn!(redis.server = %self.node, "the connection for live events to {} is lost", self.node);
                     }
@@ -110,7 +115,8 @@ impl<L: Listener> Ear<L> {
     /// Serves one connection until it is lost.
     async fn serve(&self, mut line: Line, end: &CancellationToken) {
         let mut changes = self.wanted.changes();
-        let mut proof = interval(PROOF_EVERY);
+        let (mut proof, mut alignment) = (interval(PROOF_EVERY), interval(ALIGN_EVERY));
+        proof.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What was wanted between connecting and now.
         changes.mark_changed();
         loop {
@@ -122,10 +128,11 @@ impl<L: Listener> Ear<L> {
                     _ => return,
                 },
                 _ = changes.changed() => self.align(&mut line).await,
-                // Also tries again what the server would not let us subscribe to, because a slot is on its way.
-                _ = proof.tick() => match prove(&mut line.connection).await {
-                    Ok(()) => self.align(&mut line).await,
-                    failed => failed,
+                _ = alignment.tick() => self.align(&mut line).await,
+                _ = proof.tick() => match self.prove(&mut line).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => return,
+                    Err(error) => Err(error),
                 },
             };
             if let Err(error) = outcome {
@@ -133,6 +140,21 @@ impl<L: Listener> Ear<L> {
                 return;
             }
         }
+    }
+
+    /// Asks the server for an answer, and takes all that it sent before; false if the connection is of no use any more.
+    async fn prove(&self, line: &mut Line) -> RedisResult<bool> {
+        let asked = Instant::now();
+        prove(&mut line.connection).await?;
+        while let Ok(push) = line.pushes.try_recv() {
+            if !self.hear(&push, line) {
+                return Ok(false);
+            }
+        }
+        if !line.overrun.is_cancelled() {
+            self.listener.confirmed(asked);
+        }
+        Ok(true)
     }
 
     /// Takes what the server sent; false if the connection is of no use any more.
