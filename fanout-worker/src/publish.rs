@@ -91,6 +91,7 @@ mod tests {
                 room: RoomId(1),
                 sender: UserId(1),
                 username: "ann".to_owned(),
+                public_id: Some("ann".to_owned()),
                 text: MessageText::parse("hello").unwrap(),
                 created_on: Timestamp(1),
                 reply_to: Some(gateway),

@@ -46,6 +46,7 @@ fn encoding(criterion: &mut Criterion) {
         seq: Seq(seq),
         id: MessageId::fresh(),
         username: "ann".to_owned(),
+        public_id: "ann".to_owned(),
         kind: "MESSAGE".to_owned(),
         text: TEXT.to_owned(),
         created_on: Timestamp(1_630_288_695_856),

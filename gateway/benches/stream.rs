@@ -21,6 +21,7 @@ fn messages(seqs: std::ops::RangeInclusive<i64>) -> Vec<StoredMessage> {
         seq: Seq(seq),
         id: MessageId::fresh(),
         username: "ann".to_owned(),
+        public_id: "ann".to_owned(),
         kind: "MESSAGE".to_owned(),
         text: TEXT.to_owned(),
         created_on: Timestamp(1_630_288_695_856),

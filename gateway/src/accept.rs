@@ -132,6 +132,7 @@ impl Acceptor {
             room: room.id,
             sender: sender.id,
             username: sender.username.clone(),
+            public_id: Some(sender.public_id.clone()),
             text,
             created_on: now,
             reply_to: self.reply_to,

@@ -132,9 +132,12 @@ impl Page {
     /// The page of `messages`, which have ascending seqs, of the room named `room`.
     #[must_use]
     pub fn of(room: &str, messages: &[StoredMessage]) -> Self {
-        let texts: usize = messages.iter().map(|message| message.text.len() + message.username.len()).sum();
-        // What stands around them takes 200 bytes with a name of some length.
-        let mut json = Vec::with_capacity(2 + texts + messages.len() * (200 + room.len()));
+        let texts: usize = messages
+            .iter()
+            .map(|message| message.text.len() + message.username.len() + message.public_id.len())
+            .sum();
+        // What stands around them takes 220 bytes with a name of some length.
+        let mut json = Vec::with_capacity(2 + texts + messages.len() * (220 + room.len()));
         json.push(b'[');
         for message in messages.iter().rev() {
             if json.len() > 1 {

@@ -23,6 +23,7 @@ pub mod ears;
 pub mod fanout;
 mod freshness;
 pub mod history;
+mod json;
 pub mod limits;
 pub mod live;
 pub mod message;

@@ -7,6 +7,8 @@ use serde::{Serialize, Serializer};
 use shared::domain::{MessageId, StoredMessage, Timestamp};
 use time::OffsetDateTime;
 
+use crate::json;
+
 /// A point in time as apps see it, such as `2021-08-30T01:58:15.856Z`: RFC 3339 in UTC with milliseconds.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
@@ -50,8 +52,10 @@ pub struct Message {
     pub seq: i64,
     /// Name of the room.
     pub name: String,
-    /// Name of the sender.
+    /// Name of the sender. Two names can look alike: tell people apart by `public_id`.
     pub username: String,
+    /// Public id of the sender, the same for ever and nobody else's.
+    pub public_id: String,
     /// `MESSAGE`; further kinds may come, ignore those you do not know.
     pub message_type: String,
     /// The text.
@@ -69,6 +73,7 @@ pub fn write(out: &mut Vec<u8>, room: &str, stored: &StoredMessage) {
         seq: i64,
         name: &'a str,
         username: &'a str,
+        public_id: &'a str,
         message_type: &'a str,
         message: &'a str,
         #[serde(serialize_with = "write_time")]
@@ -79,11 +84,12 @@ pub fn write(out: &mut Vec<u8>, room: &str, stored: &StoredMessage) {
         seq: stored.seq.0,
         name: room,
         username: &stored.username,
+        public_id: &stored.public_id,
         message_type: &stored.kind,
         message: &stored.text,
         created_on: stored.created_on,
     };
-    serde_json::to_writer(out, &shown).expect("strings and numbers have a JSON form, and memory takes it");
+    json::write(out, &shown);
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a field as a reference")]
@@ -103,6 +109,7 @@ mod tests {
             seq: Seq(7),
             id: MessageId::fresh(),
             username: "ann \"\\".to_owned(),
+            public_id: "ann-1".to_owned(),
             kind: "MESSAGE".to_owned(),
             text: "a\r\n\u{1}\u{2028}🦀\u{7f}".to_owned(),
             created_on: Timestamp(1_630_288_695_856),
@@ -112,13 +119,16 @@ mod tests {
             seq: 7,
             name: "lobby".to_owned(),
             username: stored.username.clone(),
+            public_id: "ann-1".to_owned(),
             message_type: stored.kind.clone(),
             message: stored.text.clone(),
             created_on: "2021-08-30T01:58:15.856Z".to_owned(),
         };
         let mut written = Vec::new();
         write(&mut written, "lobby", &stored);
-        assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&documented).unwrap());
+        let documented = serde_json::to_string(&documented).unwrap();
+        let escaped = documented.replace('\u{2028}', "\\u2028").replace('\u{7f}', "\\u007f");
+        assert_eq!(String::from_utf8(written).unwrap(), escaped);
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Target {
                 room: *room,
                 sender: self.sender,
                 username: "ann".to_owned(),
+                public_id: Some("ann".to_owned()),
                 text: MessageText::parse(TEXT).expect("a short text is one"),
                 created_on: NOW,
                 reply_to: None,

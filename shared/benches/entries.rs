@@ -15,6 +15,7 @@ fn message() -> Accepted {
         room: RoomId(42),
         sender: UserId(4_711),
         username: "ann".to_owned(),
+        public_id: Some("ann".to_owned()),
         text: MessageText::parse(TEXT).expect("a short text is one"),
         created_on: Timestamp(1_630_288_695_856),
         reply_to: None,

@@ -127,6 +127,7 @@ impl Scene {
             room,
             sender: self.sender,
             username: "ann".to_owned(),
+            public_id: Some("ann".to_owned()),
             text: MessageText::parse(text).unwrap(),
             created_on: NOW,
             reply_to: None,

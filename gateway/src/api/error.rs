@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use poem::Response;
 use poem::error::ResponseError;
 use poem::http::{HeaderValue, StatusCode, header};
-use poem::{IntoResponse as _, Response};
 use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::{ApiResponse, error as framework};
 use shared::domain::Invalid;
@@ -18,6 +18,7 @@ use crate::auth::passwords::HashError;
 use crate::auth::sessions::NotAuthenticated;
 use crate::auth::tokens::Refused;
 use crate::history::ReadError;
+use crate::json;
 use crate::limits::Limited;
 use crate::live::{NoPlace, OpenError};
 use crate::removals::CannotLook;
@@ -179,7 +180,8 @@ impl ApiError {
             request_id: request_id.to_owned(),
             errors: self.fields(),
         };
-        let mut response = poem::web::Json(problem).with_status(status).into_response();
+        let mut response =
+            Response::builder().status(status).content_type(json::CONTENT_TYPE).body(json::to_vec(&problem));
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roomcast\""));

@@ -201,6 +201,7 @@ mod tests {
             seq: Seq(seq),
             id: MessageId::fresh(),
             username: "ann".to_owned(),
+            public_id: "ann".to_owned(),
             kind: "MESSAGE".to_owned(),
             text: format!("message {seq}"),
             created_on: Timestamp(0),

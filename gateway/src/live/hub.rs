@@ -120,6 +120,11 @@ impl Hub {
             return;
         };
         match RoomEvent::decode(payload) {
+            Ok(event) if event.room == room && !event.is_complete() => {
+                // SQL has all of it.
+                let last = event.messages.last().map(|message| message.seq);
+                self.hear_of(&slot, last.unwrap_or_default());
+            }
             Ok(event) if event.room == room => {
                 if slot.feed.take(&event.messages) {
                     repair(&self.shared.store, &slot);

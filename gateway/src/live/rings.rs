@@ -35,6 +35,7 @@ mod tests {
             seq: Seq(seq),
             id: MessageId::fresh(),
             username: "ann".to_owned(),
+            public_id: "ann".to_owned(),
             kind: "MESSAGE".to_owned(),
             text: "x".repeat(800),
             created_on: Timestamp(0),

@@ -58,6 +58,7 @@ impl Scene {
                 room,
                 sender: self.ann,
                 username: "ann".to_owned(),
+                public_id: Some("ann".to_owned()),
                 text: MessageText::parse("stored").unwrap(),
                 created_on: Timestamp(0),
                 reply_to: None,

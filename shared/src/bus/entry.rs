@@ -6,7 +6,9 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::domain::{Accepted, GatewayId, Invalid, MessageId, MessageText, RoomId, Timestamp, UserId, Username};
+use crate::domain::{
+    Accepted, GatewayId, Invalid, MessageId, MessageText, PublicId, RoomId, Timestamp, UserId, Username,
+};
 
 /// An entry that is not an accepted message.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +27,7 @@ pub enum InvalidEntry {
 /// The fields of `message`, in the order in which they are appended.
 #[must_use]
 pub fn encode_entry(message: &Accepted) -> Vec<(&'static str, Cow<'_, str>)> {
-    let mut fields = Vec::with_capacity(7);
+    let mut fields = Vec::with_capacity(8);
     fields.extend([
         ("id", message.id.to_string().into()),
         ("room", message.room.0.to_string().into()),
@@ -34,6 +36,7 @@ pub fn encode_entry(message: &Accepted) -> Vec<(&'static str, Cow<'_, str>)> {
         ("at", message.created_on.0.to_string().into()),
         ("text", message.text.as_str().into()),
     ]);
+    fields.extend(message.public_id.as_deref().map(|public_id| ("public_id", public_id.into())));
     fields.extend(message.reply_to.map(|gateway| ("reply_to", gateway.to_string().into())));
     fields
 }
@@ -46,6 +49,10 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Accepted, InvalidEn
         room: RoomId(number(fields, "room", |raw| raw.parse().ok())?),
         sender: UserId(number(fields, "sender", |raw| raw.parse().ok())?),
         username: Username::parse(field(fields, "username")?)?.as_str().to_owned(),
+        public_id: match field(fields, "public_id") {
+            Err(InvalidEntry::Missing(_)) => None,
+            found => Some(PublicId::parse(found?)?.as_str().to_owned()),
+        },
         text,
         created_on: Timestamp(number(fields, "at", |raw| raw.parse().ok())?),
         reply_to: match field(fields, "reply_to") {
@@ -80,12 +87,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_survives_the_accept_log(text in "[^\0]{1,200}", room in 1..i64::MAX, at in 0..i64::MAX, reply_to: Option<u128>) {
+        fn a_message_survives_the_accept_log(
+            text in "[^\0]{1,200}",
+            room in 1..i64::MAX,
+            at in 0..i64::MAX,
+            public_id in proptest::option::of("[a-zA-Z0-9_-]{1,64}"),
+            reply_to: Option<u128>,
+        ) {
             let message = Accepted {
                 id: MessageId::fresh(),
                 room: RoomId(room),
                 sender: UserId(3),
                 username: "ann".to_owned(),
+                public_id,
                 text: MessageText::parse(&text).unwrap(),
                 created_on: Timestamp(at),
                 reply_to: reply_to.map(|id| GatewayId(Uuid::from_u128(id))),
@@ -105,5 +119,7 @@ mod tests {
         assert_eq!(decode_entry(&fields).unwrap_err().to_string(), "field 'id' is not valid");
         let fields = raw(&[("text", "a\0b".into())]);
         assert!(matches!(decode_entry(&fields), Err(InvalidEntry::Invalid(_))));
+        let fields = raw(&[("public_id", "a b".into())]);
+        assert!(decode_entry(&fields).is_err());
     }
 }

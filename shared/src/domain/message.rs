@@ -91,6 +91,8 @@ pub struct Accepted {
     pub sender: UserId,
     /// The sender's name when it was posted.
     pub username: String,
+    /// The sender's public id. An entry that a gateway of an earlier release wrote has none: the commit looks it up.
+    pub public_id: Option<String>,
     /// What was posted.
     pub text: MessageText,
     /// When the gateway accepted it.
@@ -106,8 +108,12 @@ pub struct StoredMessage {
     pub seq: Seq,
     /// Identity.
     pub id: MessageId,
-    /// Name of the sender.
+    /// Name of the sender. Two names can look alike.
     pub username: String,
+    /// Public id of the sender, which nobody else can have. Empty in an event of a worker of an earlier release: see
+    /// [`RoomEvent::is_complete`](crate::bus::RoomEvent::is_complete).
+    #[serde(default)]
+    pub public_id: String,
     /// What kind of message it is, such as [`MESSAGE_KIND`].
     pub kind: String,
     /// The text.

@@ -8,7 +8,9 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::log::{AppendError, Appended, Claim, Content, Entry, PartitionBatch, describe};
-use crate::domain::{Accepted, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp};
+use crate::domain::{
+    Accepted, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp, UserId,
+};
 
 /// What a commit asks of an open transaction.
 pub(super) trait Statements: Send {
@@ -26,6 +28,9 @@ pub(super) trait Statements: Send {
 
     /// Those of `ids` that are stored: their places, and what they stand for.
     fn known_messages(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<KnownRow>> + Send;
+
+    /// The public ids of those of `users` that exist.
+    fn public_ids(&mut self, users: &[UserId]) -> impl Future<Output = Rows<(UserId, String)>> + Send;
 
     /// Writes messages; their positions grow in the order given.
     fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> impl Future<Output = Written> + Send;
@@ -86,6 +91,12 @@ pub(super) async fn write<T: Statements>(
     if !ids.is_empty() {
         draft.heads = tx.room_heads(&Vec::from_iter(rooms)).await?.into_iter().collect();
         draft.known = tx.known_messages(&ids).await?.into_iter().map(Known::stored).collect();
+        // Entries that a gateway of an earlier release wrote do not say who that is.
+        let unnamed = messages().filter(|message| message.public_id.is_none()).map(|message| message.sender);
+        let unnamed: HashSet<UserId> = unnamed.collect();
+        if !unnamed.is_empty() {
+            draft.public_ids = tx.public_ids(&Vec::from_iter(unnamed)).await?.into_iter().collect();
+        }
     }
     for batch in batches {
         for entry in &batch.entries {
@@ -152,6 +163,8 @@ struct Draft<'a> {
     heads: HashMap<RoomId, Seq>,
     /// The messages that are stored, or in this draft.
     known: HashMap<MessageId, Known<'a>>,
+    /// Public ids of senders whose entries have none.
+    public_ids: HashMap<UserId, String>,
     /// Place in `appended.rooms` of each room that gets messages.
     places: HashMap<RoomId, usize>,
     appended: Appended,
@@ -196,6 +209,10 @@ impl<'a> Draft<'a> {
             seq,
             id: message.id,
             username: message.username.clone(),
+            // A sender that does not exist has none: its message is refused by the database.
+            public_id: (message.public_id.clone())
+                .or_else(|| self.public_ids.get(&message.sender).cloned())
+                .unwrap_or_default(),
             kind: MESSAGE_KIND.to_owned(),
             text: message.text.as_str().to_owned(),
             created_on: message.created_on,

@@ -8,6 +8,7 @@ use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, pa
 on_both_back_ends![
     seqs_are_dense_in_each_room_across_commits,
     an_entry_that_comes_twice_is_stored_once,
+    a_message_carries_its_senders_public_id_whoever_wrote_the_entry,
     an_entry_under_the_id_of_another_message_is_kept_aside_and_not_taken_for_it,
     whoever_was_replaced_can_no_longer_commit,
     a_batch_that_does_not_begin_at_the_cursor_is_refused,
@@ -45,6 +46,28 @@ async fn seqs_are_dense_in_each_room_across_commits(db: Database) {
     let appended = db.append(&mut claim, vec![entry(4, message(a, ann.id, "x"))]).await.unwrap();
     assert_eq!(seqs(&appended, a), [Seq(3)]);
     assert_eq!(appended.rooms[0].0, FIRST);
+}
+
+async fn a_message_carries_its_senders_public_id_whoever_wrote_the_entry(db: Database) {
+    let bob = db.user("bob").await;
+    let room = db.room("lobby", &bob).await.id;
+    let mut claim = db.claim().await;
+    let of_an_earlier_release = Accepted {
+        public_id: None,
+        ..message(room, bob.id, "x")
+    };
+    let of_today = Accepted {
+        public_id: Some("bob".to_owned()),
+        ..message(room, bob.id, "y")
+    };
+    let entries = vec![entry(1, of_an_earlier_release), entry(2, of_today)];
+    let appended = db.append(&mut claim, entries).await.unwrap();
+    let stored = page(&db.store, room, bob.id, Window::After(Seq::ZERO), 9).await.unwrap().messages;
+    let replayed = db.store.messages_after(room, Seq::ZERO, 9).await.unwrap();
+    for messages in [&appended.rooms[0].2, &stored, &replayed] {
+        let ids: Vec<&str> = messages.iter().map(|message| message.public_id.as_str()).collect();
+        assert_eq!(ids, ["bob", "bob"]);
+    }
 }
 
 async fn an_entry_that_comes_twice_is_stored_once(db: Database) {

@@ -159,6 +159,7 @@ pub(crate) fn message(room: RoomId, sender: UserId, text: &str) -> Accepted {
         room,
         sender,
         username: "ann".to_owned(),
+        public_id: Some("ann".to_owned()),
         text: MessageText::parse(text).unwrap(),
         created_on: NOW,
         reply_to: None,

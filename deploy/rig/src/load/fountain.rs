@@ -193,7 +193,7 @@ impl Block {
     fn new(text: usize, lost: Option<u64>) -> Self {
         let (mut bytes, mut ids) = (Vec::new(), Vec::new());
         let object = format!(
-            r#"{{"id":"01a20ab1-49a0-708d-8bf6-055e5f5df19a","seq":1,"name":"testchat1","username":"test1","message_type":"MESSAGE","message":"{}","created_on":"2026-11-23T23:15:20.608Z"}}"#,
+            r#"{{"id":"01a20ab1-49a0-708d-8bf6-055e5f5df19a","seq":1,"name":"testchat1","username":"test1","public_id":"test1","message_type":"MESSAGE","message":"{}","created_on":"2026-11-23T23:15:20.608Z"}}"#,
             "x".repeat(text)
         );
         for _ in 0..BLOCK {

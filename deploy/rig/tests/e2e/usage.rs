@@ -68,7 +68,7 @@ async fn the_usage_scenario_of_the_specification() {
         let created_on = message["created_on"].as_str().unwrap();
         assert_eq!((created_on.len(), created_on.chars().last()), ("2021-08-30T01:58:15.856Z".len(), Some('Z')));
         let expected = json!({
-            "id": id, "seq": seq, "name": "testchat1", "username": "test1",
+            "id": id, "seq": seq, "name": "testchat1", "username": "test1", "public_id": "test1",
             "message_type": "MESSAGE", "message": text, "created_on": created_on,
         });
         assert_eq!(message, expected);

@@ -2,6 +2,7 @@ use shared::domain::{Epoch, UserId};
 
 use super::repair::{RepairError, Turn, fill};
 use super::*;
+use crate::live::feed::Read;
 use crate::live::scene::scene;
 
 /// The feed of `room` as it is when its subscription stands.
@@ -36,6 +37,30 @@ async fn a_takeover_shows_what_was_stored_silently_in_the_rooms_of_its_partition
     timeout(OPEN_TIME, moved.changed()).await.unwrap().unwrap();
     assert_eq!(in_doubt[0].feed.head(), Seq(1));
     assert_eq!(others[0].feed.head(), Seq::ZERO);
+}
+
+#[tokio::test]
+async fn an_event_without_public_ids_shows_what_sql_has() {
+    let scene = scene().await;
+    let (subscriber, _commands) = Subscriber::new();
+    let hub = Hub::new(scene.store.clone(), scene.installation, subscriber);
+    let room = scene.room("lobby").await;
+    let slot = opened(&hub, &room).await;
+    scene.store_silently(room.id, 1).await;
+    let mut moved = slot.feed.follow();
+    // As a worker of an earlier release wrote it.
+    let event = format!(
+        r#"{{"room":{},"messages":[{{"seq":1,"id":"{}","username":"ann","kind":"MESSAGE","text":"an event","created_on":0}}]}}"#,
+        room.id.0,
+        uuid::Uuid::nil(),
+    );
+    hub.hear(room.id, event.as_bytes());
+    timeout(OPEN_TIME, moved.changed()).await.unwrap().unwrap();
+    let Read::Frames(frames, Seq(1)) = slot.feed.read_after(Seq::ZERO, 9, Framing::Library) else {
+        panic!("nothing came");
+    };
+    let frames = std::str::from_utf8(&frames).unwrap();
+    assert!(frames.contains(r#""public_id":"ann""#) && frames.contains(r#""message":"stored""#), "{frames}");
 }
 
 #[tokio::test]

@@ -16,9 +16,9 @@ use crate::storage::{History, HistoryNews, KnownMessage, StoreError, Window};
 const NEWEST_FIRST: &str = "
     SELECT COALESCE(h.seq, 0),
            CASE WHEN COALESCE(h.seq, 0) BETWEEN $6 AND $7 THEN NULL ELSE
-           (SELECT COALESCE(json_agg(json_build_object('seq', seq, 'id', id, 'username', username, 'kind', kind,
-                                                       'text', text, 'created_on', created_on) ORDER BY seq), '[]')::text
-            FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
+           (SELECT COALESCE(json_agg(json_build_object('seq', seq, 'id', id, 'username', username, 'public_id', public_id,
+                                                       'kind', kind, 'text', text, 'created_on', created_on) ORDER BY seq), '[]')::text
+            FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
                   WHERE m.room_id = $1 AND m.seq > $3 AND m.seq < $4 ORDER BY m.seq DESC LIMIT $5) page) END
     FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
@@ -28,9 +28,9 @@ const NEWEST_FIRST: &str = "
 const OLDEST_FIRST: &str = "
     SELECT COALESCE(h.seq, 0),
            CASE WHEN COALESCE(h.seq, 0) BETWEEN $6 AND $7 THEN NULL ELSE
-           (SELECT COALESCE(json_agg(json_build_object('seq', seq, 'id', id, 'username', username, 'kind', kind,
-                                                       'text', text, 'created_on', created_on) ORDER BY seq), '[]')::text
-            FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
+           (SELECT COALESCE(json_agg(json_build_object('seq', seq, 'id', id, 'username', username, 'public_id', public_id,
+                                                       'kind', kind, 'text', text, 'created_on', created_on) ORDER BY seq), '[]')::text
+            FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
                   WHERE m.room_id = $1 AND m.seq > $3 AND m.seq < $4 ORDER BY m.seq LIMIT $5) page) END
     FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
@@ -67,9 +67,9 @@ impl History for Postgres {
 
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
         let query = sqlx::query_scalar(
-            "SELECT COALESCE(json_agg(json_build_object('seq', seq, 'id', id, 'username', username, 'kind', kind,
-                                                        'text', text, 'created_on', created_on) ORDER BY seq), '[]')::text
-             FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
+            "SELECT COALESCE(json_agg(json_build_object('seq', seq, 'id', id, 'username', username, 'public_id', public_id,
+                                                        'kind', kind, 'text', text, 'created_on', created_on) ORDER BY seq), '[]')::text
+             FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                    FROM messages m JOIN users u ON u.id = m.sender_id
                    WHERE m.room_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3) page",
         )

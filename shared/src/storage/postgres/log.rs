@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Postgres, finish, in_time, takeover};
-use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
+use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
 use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
 use crate::storage::log::{ClaimRow, read_claims, read_fences};
 use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError};
@@ -101,6 +101,15 @@ impl Statements for PgConnection {
             .bind(ids)
             .fetch_all(&mut *self)
             .await
+    }
+
+    async fn public_ids(&mut self, users: &[UserId]) -> Result<Vec<(UserId, String)>, sqlx::Error> {
+        let users: Vec<i64> = users.iter().map(|user| user.0).collect();
+        let rows: Vec<(i64, String)> = sqlx::query_as("SELECT id, public_id FROM users WHERE id = ANY ($1)")
+            .bind(users)
+            .fetch_all(&mut *self)
+            .await?;
+        Ok(rows.into_iter().map(|(user, public_id)| (UserId(user), public_id)).collect())
     }
 
     /// The defaults of an INSERT are computed behind its ORDER BY, so positions grow in the order given.

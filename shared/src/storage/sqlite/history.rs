@@ -17,9 +17,9 @@ use crate::storage::{History, HistoryNews, KnownMessage, StoreError, Window};
 const NEWEST_FIRST: &str = "
     SELECT COALESCE(h.seq, 0),
            CASE WHEN COALESCE(h.seq, 0) BETWEEN ?6 AND ?7 THEN NULL ELSE
-           (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
-                                                'text', text, 'created_on', created_on))
-            FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
+           (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'public_id', public_id,
+                                                'kind', kind, 'text', text, 'created_on', created_on))
+            FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
                   WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq DESC LIMIT +?5)) END
     FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
@@ -29,9 +29,9 @@ const NEWEST_FIRST: &str = "
 const OLDEST_FIRST: &str = "
     SELECT COALESCE(h.seq, 0),
            CASE WHEN COALESCE(h.seq, 0) BETWEEN ?6 AND ?7 THEN NULL ELSE
-           (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
-                                                'text', text, 'created_on', created_on))
-            FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
+           (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'public_id', public_id,
+                                                'kind', kind, 'text', text, 'created_on', created_on))
+            FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
                   WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq LIMIT +?5)) END
     FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
@@ -69,9 +69,9 @@ impl History for Sqlite {
 
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
         let json: String = sqlx::query_scalar(
-            "SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'kind', kind,
-                                                 'text', text, 'created_on', created_on))
-             FROM (SELECT m.seq, m.id, u.username, m.kind, m.text, m.created_on
+            "SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'public_id', public_id,
+                                                 'kind', kind, 'text', text, 'created_on', created_on))
+             FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                    FROM messages m JOIN users u ON u.id = m.sender_id
                    WHERE m.room_id = ? AND m.seq > ? ORDER BY m.seq LIMIT +?)",
         )

@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::SqliteConnection;
 
 use super::Sqlite;
-use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp};
+use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
 use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
 use crate::storage::log::{ClaimRow, read_claims, read_fences};
 use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError, uninterrupted};
@@ -117,6 +117,15 @@ impl Statements for SqliteConnection {
         .bind(list(ids.iter().copied().map(Hex))?)
         .fetch_all(&mut *self)
         .await
+    }
+
+    async fn public_ids(&mut self, users: &[UserId]) -> Result<Vec<(UserId, String)>, sqlx::Error> {
+        let rows: Vec<(i64, String)> =
+            sqlx::query_as("SELECT id, public_id FROM users WHERE id IN (SELECT j.value FROM json_each(?) j)")
+                .bind(list(users)?)
+                .fetch_all(&mut *self)
+                .await?;
+        Ok(rows.into_iter().map(|(user, public_id)| (UserId(user), public_id)).collect())
     }
 
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
