@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run tests all check openapi loadtest bench soak
+.PHONY: help install run tests conformance all check openapi loadtest bench soak
 
 # Where rustup puts cargo; a shell that was open while it was installed does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -11,7 +11,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 LOAD ?= latency --own
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## Install what running and testing need (Redis, Postgres, a browser) and fetch the crates
 	@deploy/install.sh rust redis postgres browser lints
@@ -23,6 +23,10 @@ run: ## Start Redis, worker and gateway on http://127.0.0.1:5000/; settings: POR
 tests: ## Install what the tests need and run all checks and tests
 	@deploy/install.sh rust redis postgres browser lints
 	@deploy/test.sh fmt scripts layers lint tests
+
+conformance: ## Play foreign clients, generators and linters against the server; ONLY=linters,generated,callers,streams
+	@deploy/install.sh rust redis node python go java
+	@deploy/conformance/run.sh
 
 all: install tests run ## Install, test and run
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing of the things named: rust, redis, postgres, browser, lints,
-# nchan. What is there already is left alone.
+# nchan, node, python, go, java. What is there already is left alone.
 #
 # Debian by apt-get, as root or through sudo; macOS by Homebrew.
 set -euo pipefail
@@ -66,6 +66,28 @@ lints() {
   cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >/dev/null 2>&1 || true
 }
 
+# The four languages in which foreign clients are tried. deploy/conformance/run.sh says which versions it needs, and brings
+# a newer Node.js itself where Debian's is too old.
+node_tools() {
+  need node "$(on_macos && echo node || echo nodejs)"
+  need npm "$(on_macos && echo node || echo npm)"
+}
+
+python_tools() {
+  if on_macos; then
+    need python3 python
+  elif ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    packages+=(python3-venv)
+  fi
+}
+
+go_tools() { need go "$(on_macos && echo go || echo golang-go)"; }
+
+java_tools() {
+  need java "$(on_macos && echo openjdk || echo default-jdk-headless)"
+  need mvn maven
+}
+
 # Runs a command silently, and shows what it said only if it failed.
 quietly() {
   local output
@@ -121,7 +143,8 @@ for thing in "$@"; do
   case $thing in
     rust | postgres | browser | lints | nchan) "$thing" ;;
     redis) need redis-server redis-server ;;
-    *) die "'$thing' is none of rust, redis, postgres, browser, lints, nchan" ;;
+    node | python | go | java) "${thing}_tools" ;;
+    *) die "'$thing' is none of rust, redis, postgres, browser, lints, nchan, node, python, go, java" ;;
   esac
 done
 

@@ -23,7 +23,7 @@ fmt() {
 
 scripts() {
   command -v shellcheck >/dev/null || { leave_out 'shellcheck is not installed' && return; }
-  shellcheck deploy/*.sh .ci/run
+  shellcheck deploy/*.sh deploy/conformance/run.sh .ci/run
 }
 
 # Fails if the crate $1 depends on the crate $2, tests aside.

@@ -12,6 +12,7 @@
 //!   └───── evidence ──► oracle ──► report  what everybody saw, which promises that breaks, and the row of the table
 //!
 //! load                                     how much it carries, and what that costs
+//! conformance ── Proxy, App                clients, generators and linters that are not ours
 //! bench                                    all loads and all parts, beside what is demanded of them
 //! ```
 //!
@@ -25,6 +26,7 @@ mod app;
 mod auditor;
 pub mod bench;
 mod browser;
+pub mod conformance;
 mod database;
 mod disk;
 mod eventually;

@@ -3,7 +3,8 @@
 //! ```text
 //! client ──► port of the proxy ──► port of the server
 //!                  │ Weather: fair, refusing, dark in one direction or both, slow
-//!                  └ Loss: the next request that holds a pattern arrives, its reply does not
+//!                  │ Loss: the next request that holds a pattern arrives, its reply does not
+//!                  └ cut within: so many bytes from the server pass, and not one more
 //! ```
 //!
 //! It copies bytes and knows no protocol, with one exception: it can leave out published messages on their way from
@@ -63,6 +64,12 @@ pub(crate) struct Shared {
     loss: Mutex<Option<(&'static [u8], u64)>>,
     /// Replies lost so far.
     lost: AtomicU64,
+    /// Bytes from the server that may still pass before the connection is cut.
+    passing: Mutex<Option<usize>>,
+    /// Connections cut by that.
+    cut_within: AtomicU64,
+    /// Bytes from the server that have passed.
+    passed: AtomicU64,
     /// One published message in so many is left out; 0 for none.
     drop_one_in: AtomicU64,
     /// Published messages seen, and left out.
@@ -81,6 +88,9 @@ impl Proxy {
             cuts: watch::Sender::new(0),
             loss: Mutex::new(None),
             lost: AtomicU64::new(0),
+            passing: Mutex::new(None),
+            cut_within: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             drop_one_in: AtomicU64::new(0),
             published: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -101,14 +111,33 @@ impl Proxy {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Lets `bytes` more bytes from the server pass, over whichever connections, and ends the connection that brought the
+    /// last of them; with 0 the one that would bring the next.
+    pub fn cut_after(&self, bytes: usize) {
+        *self.shared.passing.lock().unwrap_or_else(PoisonError::into_inner) = Some(bytes);
+    }
+
+    /// How many connections [`Proxy::cut_after`] has ended.
+    #[must_use]
+    pub fn cut_within(&self) -> u64 {
+        self.shared.cut_within.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes from the server have passed.
+    #[must_use]
+    pub fn passed_bytes(&self) -> u64 {
+        self.shared.passed.load(Ordering::Relaxed)
+    }
+
     /// Changes the weather.
     pub fn set(&self, weather: Weather) {
         self.shared.weather.send_replace(weather);
     }
 
-    /// Fair weather, and no reply is lost any more.
+    /// Fair weather, and nothing is lost or cut any more.
     pub fn heal(&self) {
         self.set(Weather::Fair);
+        *self.shared.passing.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.shared.loss.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.shared.drop_one_in.store(0, Ordering::Relaxed);
     }
@@ -189,6 +218,25 @@ impl Shared {
         }
         self.lost.fetch_add(1, Ordering::Relaxed);
         true
+    }
+
+    /// How many of `length` bytes from the server may pass, and whether the connection ends behind them.
+    fn admit(&self, length: usize) -> (usize, bool) {
+        let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (admitted, ends) = match passing.as_mut() {
+            Some(left) if *left > length => {
+                *left -= length;
+                (length, false)
+            }
+            Some(left) => (*left, true),
+            None => (length, false),
+        };
+        if ends {
+            *passing = None;
+            self.cut_within.fetch_add(1, Ordering::Relaxed);
+        }
+        self.passed.fetch_add(admitted as u64, Ordering::Relaxed);
+        (admitted, ends)
     }
 
     /// True if the next published message is to be left out.

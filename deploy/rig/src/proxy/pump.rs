@@ -77,9 +77,16 @@ impl Connection {
                 }
                 Way::Up | Way::Down => {}
             }
+            let (admitted, ends) = match way {
+                Way::Up => (length, false),
+                Way::Down => self.shared.admit(length),
+            };
             match &mut replies {
-                Some(replies) => to.write_all(&replies.filter(&piece[..length], || self.shared.drops_next())).await?,
-                None => to.write_all(&piece[..length]).await?,
+                Some(replies) => to.write_all(&replies.filter(&piece[..admitted], || self.shared.drops_next())).await?,
+                None => to.write_all(&piece[..admitted]).await?,
+            }
+            if ends {
+                return Err(std::io::ErrorKind::ConnectionAborted.into());
             }
         }
     }

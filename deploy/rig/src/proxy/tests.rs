@@ -44,6 +44,22 @@ async fn bytes_pass_until_the_link_is_cut() {
 }
 
 #[tokio::test]
+async fn a_connection_is_cut_behind_the_byte_that_was_named() {
+    let proxy = echo().await;
+    for bytes in [0, 1, 4, 5] {
+        let mut client = connect(&proxy).await;
+        assert_eq!(answer(&mut client, b"hello").await.unwrap(), b"hello");
+        proxy.cut_after(bytes);
+        client.write_all(b"again").await.unwrap();
+        let mut arrived = Vec::new();
+        timeout(SOON, client.read_to_end(&mut arrived)).await.unwrap().unwrap();
+        assert_eq!(arrived, b"again"[..bytes]);
+    }
+    assert_eq!(proxy.cut_within(), 4);
+    assert_eq!(answer(&mut connect(&proxy).await, b"hello").await.unwrap(), b"hello");
+}
+
+#[tokio::test]
 async fn in_the_dark_nothing_arrives_until_it_clears() {
     let proxy = echo().await;
     let mut client = connect(&proxy).await;

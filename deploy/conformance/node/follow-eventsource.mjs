@@ -1,0 +1,27 @@
+// Follows one room through each address named, with npm `eventsource`, and tells every event as a line of JSON.
+import { EventSource } from 'eventsource'
+
+const { ROOMCAST_TOKEN: token, ROOMCAST_ROOM: room } = process.env
+// How long to wait before a new stream after one that the library has given up, in milliseconds.
+const AGAIN_AFTER_MS = 3000
+
+function follow(address, stream, position) {
+  const url = new URL(`${address}/chat/${room}/message`)
+  if (position) url.searchParams.set('last_event_id', position)
+  const source = new EventSource(url, {
+    fetch: (input, init) => fetch(input, { ...init, headers: { ...init.headers, Authorization: token } }),
+  })
+  for (const type of ['message', 'ready', 'reset', 'bye', 'ping']) {
+    source.addEventListener(type, (event) => {
+      if (event.lastEventId) position = event.lastEventId
+      console.log(JSON.stringify({ stream, event: type, id: event.lastEventId, data: event.data }))
+    })
+  }
+  source.addEventListener('error', () => {
+    // After a broken connection it comes back by itself; after an answer such as 503 it does not.
+    if (source.readyState !== EventSource.CLOSED) return
+    setTimeout(() => follow(address, stream, position), AGAIN_AFTER_MS)
+  })
+}
+
+process.argv.slice(2).forEach((address, stream) => follow(address, stream))

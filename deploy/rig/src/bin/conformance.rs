@@ -1,0 +1,83 @@
+//! Plays clients, generators and linters that are not ours against the real server, and prints what held.
+//!
+//! Ends by itself; exit code 1 if something did not hold, 2 if it could not be tried. `deploy/conformance/run.sh` installs
+//! what it needs and starts it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use rig::conformance::{Check, Group, Places};
+
+/// Plays foreign clients against the real server.
+#[derive(Parser)]
+struct Options {
+    /// Directory of what was installed and compiled.
+    #[arg(long)]
+    clients: PathBuf,
+
+    /// Directory of the linters' rules.
+    #[arg(long)]
+    rules: PathBuf,
+
+    /// The document.
+    #[arg(long, default_value = "gateway/openapi.json")]
+    document: PathBuf,
+
+    /// Which groups of checks: `linters`, `generated`, `callers`, `streams`; all if none is named.
+    #[arg(long, env = "ONLY", value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let groups = options.only.iter().filter(|name| !name.is_empty()).map(|name| name.parse());
+    let groups: Vec<Group> = match groups.collect::<rig::Result<_>>() {
+        Ok(groups) => groups,
+        Err(failure) => {
+            eprintln!("conformance: {failure}");
+            return ExitCode::from(64);
+        }
+    };
+    let groups = if groups.is_empty() { Group::ALL.to_vec() } else { groups };
+    let places = Places {
+        clients: options.clients,
+        rules: options.rules,
+        document: options.document,
+    };
+    let (mut passed, mut failed, mut untried) = (0, 0, false);
+    for group in groups {
+        let begin = Instant::now();
+        match group.run(&places).await {
+            Ok(checks) => checks.iter().for_each(|check| {
+                *(if check.outcome.is_ok() {
+                    &mut passed
+                } else {
+                    &mut failed
+                }) += 1;
+                tell(check);
+            }),
+            Err(failure) => {
+                println!("FAILED {}: could not be tried: {failure}", group.name());
+                failed += 1;
+                untried = true;
+            }
+        }
+        println!("       ({} took {} s)", group.name(), begin.elapsed().as_secs());
+    }
+    println!("{passed} passed, {failed} failed");
+    match (failed, untried) {
+        (0, _) => ExitCode::SUCCESS,
+        (_, false) => ExitCode::FAILURE,
+        (_, true) => ExitCode::from(2),
+    }
+}
+
+fn tell(check: &Check) {
+    match &check.outcome {
+        Ok(seen) => println!("ok     {}: {seen}", check.name),
+        Err(failure) => println!("FAILED {}: {failure}", check.name),
+    }
+}

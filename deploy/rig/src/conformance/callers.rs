@@ -1,0 +1,77 @@
+//! Schemathesis calls every operation of the document, with what the document allows and with what it does not, in the shoes
+//! of four kinds of caller.
+
+use std::time::Duration;
+
+use super::programs::Program;
+use super::{Check, Places};
+use crate::{App, Result, Stack};
+
+/// Longest time of one caller, which takes a minute or two.
+const WITHIN: Duration = Duration::from_mins(15);
+
+/// What everything random follows from.
+const SEED: u32 = 20_261_129;
+
+/// The room that only its owner may know of.
+const PRIVATE_ROOM: &str = "private-room";
+
+pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
+    let stack = Stack::builder().gateway("PASSWORD_MIN_LENGTH", "8").start().await?;
+    let nobody = stack.app()?;
+    // The first user is an admin.
+    let admin = nobody.register("admin-user").await?;
+    let member = nobody.register("member-user").await?;
+    let outsider = nobody.register("outsider-user").await?;
+    member
+        .send_json(&format!("/chat/{PRIVATE_ROOM}"), &serde_json::json!({"private": true}))
+        .await?
+        .expect(201)?;
+    member.post(PRIVATE_ROOM, "nobody else may read this").await?;
+    let callers = [
+        ("anonymous", &nobody, ""),
+        ("member", &member, "member-user"),
+        ("outsider", &outsider, "outsider-user"),
+        ("admin", &admin, "admin-user"),
+    ];
+    let mut checks = Vec::new();
+    for (caller, app, name) in callers {
+        let outcome = call(places, &stack, app, name).await;
+        checks.push(Check::new(format!("Schemathesis as {caller}"), outcome));
+    }
+    Ok(checks)
+}
+
+async fn call(places: &Places, stack: &Stack, app: &App, name: &str) -> Result<String> {
+    let settings = places.rules.join("schemathesis");
+    let program = Program::new(
+        places.clients.join("python/venv/bin/schemathesis"),
+        &[
+            "--config-file",
+            &settings.join("schemathesis.toml").display().to_string(),
+            "run",
+            &places.document.display().to_string(),
+            "--url",
+            &stack.gateways[0].url(),
+            "--seed",
+            &SEED.to_string(),
+        ],
+    );
+    let program = program
+        .variable("SCHEMATHESIS_HOOKS", "hooks")
+        .variable("PYTHONPATH", &settings.display().to_string())
+        .variable("PYTHONDONTWRITEBYTECODE", "1")
+        .variable("HOME", &stack.directory().display().to_string())
+        .variable("ROOMCAST_ADDRESS", &stack.gateways[0].url())
+        .variable("ROOMCAST_TOKEN", app.token())
+        .variable("ROOMCAST_USER", name)
+        .variable("NO_COLOR", "1");
+    let output = program.run(WITHIN).await?;
+    Ok(summary(&output))
+}
+
+/// The line that says how much was tried.
+fn summary(output: &str) -> String {
+    let cases = output.lines().rev().find(|line| line.contains("generated"));
+    cases.unwrap_or("no failures").trim().to_owned()
+}

@@ -1,0 +1,225 @@
+//! A client library at work: one process that follows a room over many streams, each through a proxy of its own, and what
+//! it says it saw.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
+use tokio::task::JoinHandle;
+
+use super::library::Library;
+use crate::{Explain, Failure, Proxy, Result};
+
+/// Complaints shown of one library.
+const SHOWN: usize = 8;
+
+/// One event, as the library handed it over.
+#[derive(Debug, Clone, Deserialize)]
+struct Told {
+    stream: usize,
+    event: String,
+    id: Option<String>,
+    data: String,
+}
+
+/// What one stream has told.
+#[derive(Default)]
+struct Stream {
+    messages: Vec<Told>,
+    /// Highest seq so far.
+    seq: i64,
+    readies: usize,
+    resets: Vec<Told>,
+    /// Reasons of `bye`.
+    byes: Vec<String>,
+    /// Where the event with a seq was cut, in bytes from its beginning.
+    cuts: BTreeMap<i64, usize>,
+}
+
+type Streams = Arc<Mutex<Vec<Stream>>>;
+
+/// The process of a library.
+pub(super) struct Follower {
+    pub(super) name: &'static str,
+    pub(super) proxies: Vec<Proxy>,
+    streams: Streams,
+    log: PathBuf,
+    child: Child,
+    reading: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Starts the library's program with `count` streams of `room`, which go to `port`; its log is under `directory`.
+    pub(super) async fn start(
+        library: Library,
+        count: usize,
+        port: u16,
+        (token, room): (&str, &str),
+        directory: &Path,
+    ) -> Result<Self> {
+        let mut proxies = Vec::new();
+        for _ in 0..count {
+            proxies.push(Proxy::start(port).await?);
+        }
+        let addresses = proxies.iter().map(|proxy| format!("http://127.0.0.1:{}", proxy.port()));
+        let program = library.program.variable("ROOMCAST_TOKEN", token).variable("ROOMCAST_ROOM", room);
+        let log = directory.join(format!("{}.log", library.name.replace('/', "-")));
+        let mut command = program.with(addresses).command();
+        command.stdout(Stdio::piped()).stderr(File::create(&log)?);
+        let mut child = command.spawn().explain(|| format!("cannot start the program for {}", library.name))?;
+        let output = child.stdout.take().ok_or_else(|| Failure::new("a program without output"))?;
+        let streams = Streams::new(Mutex::new((0..count).map(|_| Stream::default()).collect()));
+        let reading = tokio::spawn(read(BufReader::new(output).lines(), Arc::clone(&streams)));
+        Ok(Self {
+            name: library.name,
+            proxies,
+            streams,
+            log,
+            child,
+            reading,
+        })
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Vec<Stream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails with what the program wrote if it has ended by itself.
+    pub(super) fn check_runs(&mut self) -> Result<()> {
+        let Some(status) = self.child.try_wait()? else {
+            return Ok(());
+        };
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        Err(Failure::new(format!("the program for {} ended with {status}: {log}", self.name)))
+    }
+
+    /// How often each stream was opened.
+    pub(super) fn readies(&self) -> Vec<usize> {
+        self.streams().iter().map(|stream| stream.readies).collect()
+    }
+
+    /// True if every stream has seen `seq`, or something behind it.
+    pub(super) fn has_seen(&self, seq: i64) -> bool {
+        self.streams().iter().all(|stream| stream.seq >= seq)
+    }
+
+    /// True if every stream was ended for `reason` at least once.
+    pub(super) fn was_ended(&self, reason: &str) -> bool {
+        self.streams().iter().all(|stream| stream.byes.iter().any(|bye| bye == reason))
+    }
+
+    /// Remembers that the event with `seq` is cut after `bytes` on a stream.
+    pub(super) fn note_cut(&self, stream: usize, seq: i64, bytes: usize) {
+        self.streams()[stream].cuts.insert(seq, bytes);
+    }
+
+    /// Ends the program and compares what each stream showed with the room's history, oldest message first.
+    pub(super) async fn judge(mut self, history: &[Value]) -> Result<String> {
+        self.check_runs()?;
+        self.child.kill().await?;
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        self.reading.abort();
+        let streams = self.streams();
+        let complaints: Vec<String> = streams.iter().enumerate().flat_map(|each| complaints(each, history)).collect();
+        if !complaints.is_empty() {
+            let shown = complaints[..complaints.len().min(SHOWN)].join("\n");
+            return Err(Failure::new(format!("{} complaints, the first ones are\n{shown}\n{log}", complaints.len())));
+        }
+        let openings: usize = streams.iter().map(|stream| stream.readies).sum();
+        let cuts: u64 = self.proxies.iter().map(Proxy::cut_within).sum();
+        Ok(format!(
+            "{} streams, opened {openings} times, {cuts} cuts inside of an event or its opening, {} messages each once and in order",
+            streams.len(),
+            history.len()
+        ))
+    }
+}
+
+/// Reads what the program tells until it ends. What is no line of it is kept as an event that nobody sent.
+async fn read(mut lines: Lines<BufReader<ChildStdout>>, streams: Streams) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(told) = serde_json::from_str::<Told>(&line) else {
+            eprintln!("not a line of JSON: {line}");
+            continue;
+        };
+        let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stream) = streams.get_mut(told.stream) {
+            stream.add(told);
+        }
+    }
+}
+
+impl Stream {
+    fn add(&mut self, told: Told) {
+        match told.event.as_str() {
+            "ready" => self.readies += 1,
+            "ping" => {}
+            "reset" => self.resets.push(told),
+            "bye" => {
+                let data: Value = serde_json::from_str(&told.data).unwrap_or_default();
+                self.byes.push(data["reason"].as_str().unwrap_or_default().to_owned());
+            }
+            // Unnamed ones, and what should not be there at all: the comparison finds it.
+            _ => {
+                self.seq = self.seq.max(seq_of(&told).unwrap_or_default());
+                self.messages.push(told);
+            }
+        }
+    }
+}
+
+fn seq_of(told: &Told) -> Option<i64> {
+    serde_json::from_str::<Value>(&told.data).ok()?["seq"].as_i64()
+}
+
+/// What is wrong with one stream.
+fn complaints((number, stream): (usize, &Stream), history: &[Value]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for reset in &stream.resets {
+        complaints.push(format!("stream {number} got {reset:?}"));
+    }
+    let mut due = history.iter().peekable();
+    for told in &stream.messages {
+        let Some(seq) = seq_of(told) else {
+            complaints.push(format!("stream {number} got {told:?}"));
+            continue;
+        };
+        let is_due = |message: &&Value| message["seq"].as_i64().is_some_and(|due| due <= seq);
+        let mut found = None;
+        while let Some(message) = due.next_if(is_due) {
+            if message["seq"] == seq {
+                found = Some(message);
+            } else {
+                complaints.push(format!("stream {number} lacks seq {}{}", message["seq"], stream.cut_of(message)));
+            }
+        }
+        match found {
+            None => complaints.push(format!("stream {number} got seq {seq} again or too late")),
+            Some(message) => {
+                let is_same = serde_json::from_str::<Value>(&told.data).is_ok_and(|data| data == *message);
+                let is_named = told.id.as_deref().is_some_and(|id| id.ends_with(&format!("-{seq}")));
+                if told.event != "message" || !is_same || !is_named {
+                    complaints.push(format!("stream {number}: {told:?} is not {message}"));
+                }
+            }
+        }
+    }
+    for message in due {
+        complaints.push(format!("stream {number} lacks seq {}{}", message["seq"], stream.cut_of(message)));
+    }
+    complaints
+}
+
+impl Stream {
+    /// Says where the event of `message` was cut, if it was.
+    fn cut_of(&self, message: &Value) -> String {
+        let cut = message["seq"].as_i64().and_then(|seq| self.cuts.get(&seq));
+        cut.map(|bytes| format!(", which was cut after {bytes} bytes")).unwrap_or_default()
+    }
+}

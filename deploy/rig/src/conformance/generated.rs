@@ -1,0 +1,52 @@
+//! Clients that were generated from the document: each registers, signs in, makes a room, posts, reads history and is
+//! refused. What it says it did is looked at from outside.
+
+use std::time::Duration;
+
+use super::programs::Program;
+use super::{Check, Places};
+use crate::{Failure, Result, Stack};
+
+/// Longest time of one story, which takes seconds.
+const WITHIN: Duration = Duration::from_mins(1);
+
+/// What each of them says.
+const TEXT: &str = "Grüße, 世界 👋 \"quoted\"\nand a second line";
+
+pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
+    let stack = Stack::start().await?;
+    let clients = &places.clients;
+    let classes = format!("{0}/classes:{0}/libraries/*", clients.join("kotlin/target").display());
+    let node_story = clients.join("node/compiled/story.js").display().to_string();
+    let python_story = clients.join("python/story.py").display().to_string();
+    let generated = clients.join("python/generated").display().to_string();
+    let stories = [
+        ("typescript", Program::new("node", &[&node_story])),
+        ("kotlin", Program::new("java", &["-cp", &classes, "story.StoryKt"])),
+        (
+            "python",
+            Program::new(clients.join("python/venv/bin/python"), &[&python_story]).variable("PYTHONPATH", &generated),
+        ),
+        ("go", Program::new(clients.join("go/bin/story"), &[])),
+    ];
+    let mut checks = Vec::new();
+    for (language, program) in stories {
+        checks.push(Check::new(format!("client for {language}"), tell(&stack, language, program).await));
+    }
+    Ok(checks)
+}
+
+/// Lets one client tell its story, and looks whether the room holds what it posted.
+async fn tell(stack: &Stack, language: &str, program: Program) -> Result<String> {
+    let app = stack.app()?;
+    let name = format!("by-{language}");
+    program.with([stack.gateways[0].url(), name.clone(), TEXT.to_owned()]).run(WITHIN).await?;
+    let reader = app.register(&format!("reader-of-{language}")).await?;
+    let history = reader.history(&name, "").await?;
+    let texts: Vec<Option<&str>> = history.iter().map(|message| message["message"].as_str()).collect();
+    if texts == [Some(TEXT)] {
+        Ok("registered, signed in, made a room, posted, read history, was refused".to_owned())
+    } else {
+        Err(Failure::new(format!("the room holds {texts:?}")))
+    }
+}

@@ -1,0 +1,297 @@
+//! Client libraries follow one room through everything that can break, side by side. In the end each of their streams must
+//! have shown the room's history, each message once and in order.
+//!
+//! ```text
+//! writer ──► gateway 2 ──► room ──► gateway 1 ──► one proxy for each stream ──► library
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::follower::Follower;
+use super::texts;
+use super::{Check, Places, library};
+use crate::{App, Failure, Proxy, Result, Stack, eventually};
+
+/// Streams of each library. Each round of cuts costs a reconnection of all of them, which servers and libraries space by
+/// seconds, and tries as many positions.
+const STREAMS: usize = 32;
+
+/// Messages in the room before events are measured and cut, so that the numbers in them keep their length.
+const FIRST_SEQ_OF_CUTS: i64 = 101;
+/// Rounds of cuts in what a stream begins with, each at other positions.
+const OPENING_ROUNDS: usize = 3;
+/// How often the gateway is killed.
+const KILLS: usize = 3;
+/// Messages posted before, between and after a strike.
+const SOME: usize = 10;
+
+/// Age at which streams end while they are tried for it; the gateway takes up to a fifth off.
+const MAX_AGE_S: u64 = 5;
+/// How long messages are posted meanwhile: each stream is opened at least twice.
+const AGING: Duration = Duration::from_secs(20);
+/// Pause between two messages of that time.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Until the programs run and have opened all streams.
+const START_WITHIN: Duration = Duration::from_secs(90);
+/// Until all streams have caught up, with reconnections of some seconds; longer waits are not ended with a failure, since what
+/// is missing is told in the end.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(40);
+/// Until a gateway has stopped or started.
+const GATEWAY_WITHIN: Duration = Duration::from_secs(30);
+/// Pause between two looks at all streams.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+const ROOM: &str = "library";
+
+pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
+    let mut trial = Trial::begin(places).await?;
+    let opening = trial.opening_bytes();
+    trial.post_hostile_texts().await?;
+    trial.cut_an_event_at_every_byte().await?;
+    trial.cut_openings(opening).await?;
+    trial.kill_the_gateway().await?;
+    trial.let_streams_grow_old().await?;
+    trial.judge().await
+}
+
+struct Trial {
+    stack: Stack,
+    followers: Vec<Follower>,
+    writer: App,
+    /// Seq of the last message.
+    head: i64,
+}
+
+impl Trial {
+    async fn begin(places: &Places) -> Result<Self> {
+        let stack = Stack::builder().gateways(2).start().await?;
+        let reader = stack.app()?.register("reader").await?;
+        reader.create_room(ROOM).await?;
+        let writer = stack.app()?.register("writer").await?.moved_to(&stack.gateways[1].url())?;
+        let mut followers = Vec::new();
+        for library in library::all(places) {
+            let port = stack.gateways[0].port();
+            followers.push(Follower::start(library, STREAMS, port, (reader.token(), ROOM), stack.directory()).await?);
+        }
+        let mut trial = Self {
+            stack,
+            followers,
+            writer,
+            head: 0,
+        };
+        let is_open = |follower: &Follower| follower.readies().iter().all(|&readies| readies > 0);
+        trial.wait("all streams are open", START_WITHIN, is_open).await;
+        trial.followers.iter_mut().try_for_each(Follower::check_runs)?;
+        Ok(trial)
+    }
+
+    /// Bytes that a stream begins with.
+    fn opening_bytes(&self) -> usize {
+        let proxies = self.followers.iter().flat_map(|follower| &follower.proxies);
+        let bytes = proxies.map(Proxy::passed_bytes).min().unwrap_or_default();
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    async fn post(&mut self, text: &str) -> Result<()> {
+        self.writer.post(ROOM, text).await?;
+        self.head += 1;
+        Ok(())
+    }
+
+    async fn post_some(&mut self) -> Result<()> {
+        for number in 0..SOME {
+            self.post(&format!("some {number}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every library is as it should be, and says which are not in time.
+    async fn wait(&self, what: &str, within: Duration, is_so: impl Fn(&Follower) -> bool) {
+        let deadline = Instant::now() + within;
+        loop {
+            let late: Vec<&str> =
+                self.followers.iter().filter(|follower| !is_so(follower)).map(|follower| follower.name).collect();
+            if late.is_empty() {
+                return;
+            }
+            if Instant::now() >= deadline {
+                eprintln!("not within {within:?}: {what} ({})", late.join(", "));
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn catch_up(&self) {
+        let head = self.head;
+        self.wait("all streams have caught up", CAUGHT_UP_WITHIN, |follower| follower.has_seen(head)).await;
+    }
+
+    async fn post_hostile_texts(&mut self) -> Result<()> {
+        for text in texts::all() {
+            self.post(&text).await?;
+        }
+        self.catch_up().await;
+        Ok(())
+    }
+
+    /// Cuts the event of a message at each of its bytes, on every library: in front of the first, behind the last, and
+    /// everywhere between.
+    async fn cut_an_event_at_every_byte(&mut self) -> Result<()> {
+        while self.head + 1 < FIRST_SEQ_OF_CUTS {
+            self.post("before the cuts").await?;
+        }
+        self.catch_up().await;
+        let before = self.passed_bytes();
+        self.post(&text_of_round(0)).await?;
+        self.catch_up().await;
+        let after = self.passed_bytes();
+        // The least of all: a ping may have come in between.
+        let length = after.iter().zip(before).map(|(after, before)| after - before).min().unwrap_or_default();
+        let length = usize::try_from(length)?;
+        if length == 0 {
+            return Err(Failure::new("a message arrived without a byte"));
+        }
+        let rounds = (length + 1).div_ceil(STREAMS);
+        for round in 0..rounds {
+            let readies = self.readies();
+            for follower in &self.followers {
+                for (stream, proxy) in follower.proxies.iter().enumerate() {
+                    let bytes = round * STREAMS + stream;
+                    if bytes <= length {
+                        follower.note_cut(stream, self.head + 1, bytes);
+                        proxy.cut_after(bytes);
+                    }
+                }
+            }
+            self.post(&text_of_round(round)).await?;
+            let expected = |stream: usize| usize::from(round * STREAMS + stream <= length);
+            self.come_back(&readies, expected).await;
+        }
+        eprintln!("an event of {length} bytes was cut at each of them, in {rounds} rounds");
+        Ok(())
+    }
+
+    /// Cuts connections that stand, and the next ones inside of what they begin with.
+    async fn cut_openings(&mut self, length: usize) -> Result<()> {
+        let step = length / (STREAMS * OPENING_ROUNDS);
+        for round in 0..OPENING_ROUNDS {
+            let readies = self.readies();
+            let cuts = self.cuts();
+            for follower in &self.followers {
+                for (stream, proxy) in follower.proxies.iter().enumerate() {
+                    proxy.cut();
+                    proxy.cut_after((stream * OPENING_ROUNDS + round) * step);
+                }
+            }
+            self.post_some().await?;
+            let is_cut = |follower: &Follower| {
+                let now = follower.proxies.iter().map(Proxy::cut_within).sum::<u64>();
+                now >= cuts[self.number(follower)] + STREAMS as u64
+            };
+            self.wait("all openings are cut", CAUGHT_UP_WITHIN, is_cut).await;
+            self.come_back(&readies, |_| 1).await;
+        }
+        Ok(())
+    }
+
+    async fn kill_the_gateway(&mut self) -> Result<()> {
+        for _ in 0..KILLS {
+            let readies = self.readies();
+            self.post_some().await?;
+            self.stack.gateways[0].kill()?;
+            self.post_some().await?;
+            self.stack.gateways[0].start()?;
+            self.stack.gateways[0].wait_ready(GATEWAY_WITHIN).await?;
+            self.post_some().await?;
+            self.come_back(&readies, |_| 1).await;
+        }
+        Ok(())
+    }
+
+    /// Stops the gateway in an orderly way, which ends streams with `bye`, and starts it with a short life of streams.
+    async fn let_streams_grow_old(&mut self) -> Result<()> {
+        let gateway = &mut self.stack.gateways[0];
+        gateway.service.stop(GATEWAY_WITHIN).await?;
+        gateway.service.set("STREAM_MAX_AGE_S", MAX_AGE_S.to_string());
+        gateway.start()?;
+        gateway.wait_ready(GATEWAY_WITHIN).await?;
+        let until = Instant::now() + AGING;
+        while Instant::now() < until {
+            self.post("while streams grow old").await?;
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.catch_up().await;
+        let is_old = |follower: &Follower| follower.was_ended("max_age");
+        self.wait("all streams ended by their age", CAUGHT_UP_WITHIN, is_old).await;
+        self.post_some().await?;
+        self.catch_up().await;
+        Ok(())
+    }
+
+    /// Waits until every stream was opened as many times as expected since `readies`, and has caught up.
+    async fn come_back(&self, readies: &[Vec<usize>], expected: impl Fn(usize) -> usize) {
+        let head = self.head;
+        let is_back = |follower: &Follower| {
+            let before = &readies[self.number(follower)];
+            let opened = follower.readies().iter().zip(before).map(|(now, before)| now - before).collect::<Vec<_>>();
+            opened.iter().enumerate().all(|(stream, &opened)| opened >= expected(stream)) && follower.has_seen(head)
+        };
+        self.wait("all streams are back and have caught up", CAUGHT_UP_WITHIN, is_back).await;
+        // A cut that did not happen must not happen later.
+        for follower in &self.followers {
+            follower.proxies.iter().for_each(Proxy::heal);
+        }
+    }
+
+    fn number(&self, follower: &Follower) -> usize {
+        self.followers.iter().position(|other| other.name == follower.name).unwrap_or_default()
+    }
+
+    fn readies(&self) -> Vec<Vec<usize>> {
+        self.followers.iter().map(Follower::readies).collect()
+    }
+
+    fn passed_bytes(&self) -> Vec<u64> {
+        self.followers.iter().flat_map(|follower| &follower.proxies).map(Proxy::passed_bytes).collect()
+    }
+
+    fn cuts(&self) -> Vec<u64> {
+        let sum = |follower: &Follower| follower.proxies.iter().map(Proxy::cut_within).sum();
+        self.followers.iter().map(sum).collect()
+    }
+
+    async fn judge(self) -> Result<Vec<Check>> {
+        let history = eventually(GATEWAY_WITHIN, "the whole history", async || {
+            let history = self.writer.whole_history(ROOM).await?;
+            let length = i64::try_from(history.len())?;
+            if length == self.head {
+                Ok(history)
+            } else {
+                Err(Failure::new(format!("{length} of {}", self.head)))
+            }
+        })
+        .await?;
+        let mut checks = Vec::new();
+        for follower in self.followers {
+            let name = follower.name;
+            let ended = follower.was_ended("max_age");
+            let outcome = follower.judge(&history).await;
+            let outcome = outcome.and_then(|seen| {
+                if ended {
+                    Ok(seen)
+                } else {
+                    Err(Failure::new("not every stream was ended by its age"))
+                }
+            });
+            checks.push(Check::new(name, outcome));
+        }
+        Ok(checks)
+    }
+}
+
+/// Always as long.
+fn text_of_round(round: usize) -> String {
+    format!("an event that is cut, round {round:03}")
+}
