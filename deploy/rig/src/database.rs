@@ -201,6 +201,22 @@ impl Database {
         Ok(on!(self, connection => sqlx::query_as(owners).fetch_all(connection).await?))
     }
 
+    /// Takes a message out of history, as damage does.
+    pub async fn lose_message(&mut self, room: &str, seq: i64) -> Result<()> {
+        let statement = format!(
+            "DELETE FROM messages WHERE seq = {seq} AND room_id = (SELECT id FROM rooms WHERE name = '{room}' AND deleted_on IS NULL)"
+        );
+        match &mut self.connection {
+            Either::Sqlite(connection) => {
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)?
+            }
+            Either::Postgres(connection) => {
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)?
+            }
+        }
+        Ok(())
+    }
+
     /// Closes the connection, so that a service may checkpoint the file.
     pub async fn close(self) -> Result<()> {
         match self.connection {

@@ -143,10 +143,21 @@ impl Feed {
         let (head, missing) = (ring.head.unwrap_or(before), ring.is_missing_some());
         drop(ring);
         if head != before {
-            self.head.send_replace(head);
-            self.bells().iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
+            self.wake_readers(head);
         }
         missing
+    }
+
+    /// Goes on behind `head` without what lies before: history does not have it. Readers that are not there yet find out
+    /// when they read history.
+    pub fn skip_to(&self, head: Seq) {
+        self.ring().skip_to(head);
+        self.wake_readers(head);
+    }
+
+    fn wake_readers(&self, head: Seq) {
+        self.head.send_replace(head);
+        self.bells().iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
     }
 
     /// What follows `cursor`, in one piece of at most `limit` frames.

@@ -203,6 +203,8 @@ pub enum ResetReason {
     Ahead,
     /// More was missed than the client wants to have replayed.
     TooMany,
+    /// Messages are gone that were behind it.
+    HistoryDamaged,
 }
 
 /// What `ping` tells.

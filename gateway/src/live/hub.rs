@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::repair::repair;
+pub(super) use self::repair::report_damage;
 pub use self::slot::OpenFeed;
 use self::slot::Slot;
 use super::doubts::Doubts;
@@ -36,15 +37,22 @@ const ROOMS_AT_ONCE: usize = 1_000;
 /// How long a feed stays without readers. A phone that changes networks is back before.
 const IDLE_TIME: Duration = Duration::from_secs(10);
 
+/// How long the first reader of a room waits until its events are subscribed to. Without them, as while Redis is away, a feed
+/// lives from the comparison of heads.
+const SUBSCRIBE_TIME: Duration = Duration::from_millis(500);
+
 /// How long a reader waits for a feed to start.
 const OPEN_TIME: Duration = Duration::from_secs(5);
 
 /// Why a feed cannot be read now.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The subscription was not made in time.
-    #[error("live events cannot be subscribed to")]
-    NoSubscription,
+    /// Storage has not told in time where the room ends.
+    #[error("the head of the room was not read in time")]
+    Late,
+    /// The process stops.
+    #[error("live events are not subscribed to any more")]
+    Stopping,
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -89,7 +97,7 @@ impl Hub {
             OpenFeed::hold(feeds.entry(room.id).or_insert_with(|| self.slot(room)))
         };
         let start = open.0.started.get_or_try_init(|| self.start(&open));
-        timeout(OPEN_TIME, start).await.map_err(|_| OpenError::NoSubscription)??;
+        timeout(OPEN_TIME, start).await.map_err(|_| OpenError::Late)??;
         Ok(open)
     }
 
@@ -101,8 +109,20 @@ impl Hub {
 
     /// Subscribes first and reads the head then: what is stored in between is heard of.
     async fn start(&self, open: &OpenFeed) -> Result<(), OpenError> {
-        if !self.shared.subscriber.subscribe(room_channel(open.partition, open.room)).await {
-            return Err(OpenError::NoSubscription);
+        let (subscriber, channel) = (self.shared.subscriber.clone(), room_channel(open.partition, open.room));
+        let mut subscription = Box::pin(async move { subscriber.subscribe(channel).await });
+        match timeout(SUBSCRIBE_TIME, &mut subscription).await {
+            Ok(true) => {}
+            Ok(false) => return Err(OpenError::Stopping),
+            Err(_) => {
+                let (hub, partition) = (self.clone(), open.partition);
+                // Ends at the latest when the channel is left.
+                tokio::spawn(async move {
+                    if subscription.await {
+                        hub.doubt(&[partition]);
+                    }
+                });
+            }
         }
         let head = self.shared.store.head(open.room).await?;
         open.start(head);

@@ -8,7 +8,8 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use tracing::warn;
 use super::block::Block;
 use super::feed::{Feed, Gap};
 use super::frame::{self, Framing};
+use super::hub::report_damage;
 
 /// Messages of a page. A lone reader reads as many to get its few; a crowd reads each page once.
 const PAGE: u32 = 128;
@@ -70,9 +72,15 @@ impl Place {
     }
 }
 
+/// Damages that were told of, so that each is told once. When so many are, all are forgotten and told again.
+const REPORTED: usize = 10_000;
+
 /// The pages kept now. Clones share them.
 #[derive(Clone)]
-pub(super) struct Pages(Cache<Place, Arc<[Block]>>);
+pub(super) struct Pages {
+    kept: Cache<Place, Arc<[Block]>>,
+    reported: Arc<Mutex<HashSet<(RoomId, Seq)>>>,
+}
 
 impl Default for Pages {
     fn default() -> Self {
@@ -81,7 +89,10 @@ impl Default for Pages {
             u32::try_from(bytes + PAGE_OVERHEAD).unwrap_or(u32::MAX)
         };
         let pages = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
-        Self(pages.build())
+        Self {
+            kept: pages.build(),
+            reported: Arc::default(),
+        }
     }
 }
 
@@ -104,11 +115,26 @@ impl Pages {
             let loaded = read(place.after, count).await.map_err(PageError::from);
             let page = loaded.and_then(|messages| encode(feed, place, &messages));
             // Said once for all who wait for it.
-            page.inspect_err(|error| warn!(room.id = feed.room.0, error = %error, "cannot read history: {error}"))
+            page.inspect_err(|error| self.report(feed.room, error))
         };
-        let page = self.0.try_get_with(place, load).await?;
+        let page = self.kept.try_get_with(place, load).await?;
         let block = Block::find(&page, cursor);
         Ok(block.map_or_else(|| (Bytes::new(), cursor), |block| block.read_after(cursor, limit, framing)))
+    }
+
+    fn report(&self, room: RoomId, error: &PageError) {
+        match error {
+            PageError::Store(error) => warn!(room.id = room.0, error = %error, "cannot read history: {error}"),
+            PageError::Hole(room, seq) => {
+                let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+                if reported.len() >= REPORTED {
+                    reported.clear();
+                }
+                if reported.insert((*room, *seq)) {
+                    report_damage(*room, *seq);
+                }
+            }
+        }
     }
 }
 

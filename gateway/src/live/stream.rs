@@ -13,8 +13,9 @@ use shared::domain::{Seq, StreamCursor, Timestamp};
 
 use super::connections::{ByeReason, Connection};
 use super::feed::{Gap, Read};
-use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset};
+use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset, ResetReason};
 use super::hub::{Hub, OpenFeed};
+use super::pages::PageError;
 use super::places::Place;
 use super::start::{Bounds, End, Start};
 use crate::fanout::{Bell, Next, Piece, Source, Topic};
@@ -66,7 +67,9 @@ pub struct LiveStream {
     /// History is being read.
     is_fetching: bool,
     /// Read from history, and to be sent next.
-    history: History,
+    history: Option<(Bytes, Seq)>,
+    /// History lacks what comes next: the client is to be told.
+    is_damaged: bool,
     /// History could not be read: not again before.
     not_before: Option<Instant>,
     messages_left: Option<u32>,
@@ -74,8 +77,25 @@ pub struct LiveStream {
     end: End,
 }
 
-/// A piece of history with the seq of its last message; nothing if it could not be read.
-pub(super) type History = Option<(Bytes, Seq)>;
+/// What came of reading history.
+pub enum History {
+    /// A piece of it, with the seq of its last message.
+    Piece(Bytes, Seq),
+    /// A message is missing that was there.
+    Damaged,
+    /// It could not be read now.
+    Failed,
+}
+
+fn history(read: Result<(Bytes, Seq), Arc<PageError>>) -> History {
+    match read {
+        Ok((piece, last)) => History::Piece(piece, last),
+        Err(error) => match *error {
+            PageError::Hole(..) => History::Damaged,
+            PageError::Store(_) => History::Failed,
+        },
+    }
+}
 
 impl LiveStream {
     /// Begins a stream, at `now` by the clock of tokens; returns what it says first, too.
@@ -106,6 +126,7 @@ impl LiveStream {
             cursor,
             is_fetching: false,
             history: None,
+            is_damaged: false,
             not_before: None,
             messages_left: bounds.messages,
             ping_at: began + settings.heartbeat,
@@ -159,7 +180,7 @@ impl LiveStream {
         let (hub, feed) = (self.hub.clone(), self.feed.clone());
         let (from, form) = ((self.cursor, gap), (limit, self.framing));
         // What fails is logged where it is read.
-        Next::Fetch(async move { hub.read_behind(&feed, from, form).await.ok() }.boxed())
+        Next::Fetch(async move { history(hub.read_behind(&feed, from, form).await) }.boxed())
     }
 
     fn sent(&mut self, piece: Bytes, last: Seq, now: Instant) -> Next<History> {
@@ -187,6 +208,15 @@ impl LiveStream {
             retry_ms: reason.may_come_back().then(|| rand::rng().random_range(RETRY_MS)),
         };
         Next::End(self.own(&frame::event(Kind::Bye, Some(self.position()), &data)))
+    }
+
+    /// Tells the client that what follows its position is gone, and goes on from the head.
+    fn reset(&mut self, reason: ResetReason, now: Instant) -> Next<History> {
+        let head = self.feed.head().max(self.cursor);
+        self.cursor = head;
+        self.ping_at = now + self.heartbeat;
+        let reset = frame::event(Kind::Reset, Some(self.position()), &Reset { reason, head });
+        Next::Write(self.own(&reset))
     }
 
     fn own(&self, frame: &Frame) -> Piece {
@@ -217,6 +247,9 @@ impl Source for LiveStream {
         if let Some((piece, last)) = self.history.take() {
             return self.sent(piece, last, now);
         }
+        if std::mem::take(&mut self.is_damaged) {
+            return self.reset(ResetReason::HistoryDamaged, now);
+        }
         let limit = self.messages_left.map_or(usize::MAX, |left| left as usize);
         match self.feed.read_after(self.cursor, limit, self.framing) {
             Read::Frames(piece, last) => return self.sent(piece, last, now),
@@ -233,9 +266,10 @@ impl Source for LiveStream {
 
     fn take(&mut self, fetched: History, now: Instant) {
         self.is_fetching = false;
-        if fetched.is_none() {
-            self.not_before = Some(now + RETRY_PAUSE);
+        match fetched {
+            History::Piece(piece, last) => self.history = Some((piece, last)),
+            History::Damaged => self.is_damaged = true,
+            History::Failed => self.not_before = Some(now + RETRY_PAUSE),
         }
-        self.history = fetched;
     }
 }

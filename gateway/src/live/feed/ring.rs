@@ -56,6 +56,17 @@ impl Ring {
         }
     }
 
+    /// Gives up all frames and goes on behind `head`, if it is not there yet.
+    pub(super) fn skip_to(&mut self, head: Seq) {
+        if self.head.is_some_and(|before| before < head) {
+            *self = Self {
+                head: Some(head),
+                heard: self.heard.max(head),
+                ..Self::default()
+            };
+        }
+    }
+
     fn put_together(&mut self) {
         let block = Block::of(self.before_newest(), &self.newest);
         self.bytes = self.bytes - self.newest_bytes + block.kept_bytes();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use shared::domain::Seq;
+use shared::domain::{RoomId, Seq};
 use shared::storage::{Store, StoreError};
 use tracing::error;
 
@@ -12,17 +12,6 @@ use crate::live::feed::Feed;
 
 /// Messages read at once.
 const GAP_PAGE: u32 = 500;
-
-/// Why a feed still misses what it missed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RepairError {
-    /// Storage failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// History has what comes later, and not this message. Seqs are dense, so something has damaged it.
-    #[error("message {} is missing in history", .0.0)]
-    Hole(Seq),
-}
 
 /// Reads what the feed is missing, unless somebody is at it.
 ///
@@ -63,21 +52,45 @@ impl Drop for Turn {
     }
 }
 
-/// Takes what is missing from history, page by page.
-pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), RepairError> {
+/// Takes what is missing from history, page by page. Seqs are dense: where history has what comes later and not what comes
+/// next, something has damaged it, and the feed goes on behind that.
+pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
     loop {
         let (heard, before) = (feed.heard(), feed.head());
         let messages = store.messages_after(feed.room, before, GAP_PAGE).await?;
-        if messages.is_empty() {
-            // Whoever told of more was wrong.
-            feed.forget(heard);
-            return Ok(());
+        let next = match messages.first() {
+            Some(first) => first.seq,
+            None => {
+                let head = store.head(feed.room).await?;
+                if head <= before {
+                    // Whoever told of more was wrong.
+                    feed.forget(heard);
+                    return Ok(());
+                }
+                // What was stored since the last look is there by now.
+                if !store.messages_after(feed.room, before, 1).await?.is_empty() {
+                    continue;
+                }
+                head.next()
+            }
+        };
+        if next > before.next() {
+            report_damage(feed.room, before.next());
+            feed.skip_to(Seq(next.0 - 1));
         }
         if !feed.take(&messages) {
             return Ok(());
         }
-        if feed.head() == before {
-            return Err(RepairError::Hole(before.next()));
-        }
     }
+}
+
+/// Tells the operator that history lacks a message it had.
+pub(in crate::live) fn report_damage(room: RoomId, seq: Seq) {
+    error!(
+        room.id = room.0,
+        message.seq = seq.0,
+        "message {} of room {} is missing in history: readers are told to load it anew",
+        seq.0,
+        room.0
+    );
 }
