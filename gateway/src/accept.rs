@@ -15,7 +15,7 @@ use std::sync::Arc;
 use redis::{AsyncCommands as _, ExistenceCheck, RedisError, RedisResult, SetExpiry, SetOptions};
 use shared::bus::{Link, WORKERS, accept_stream, encode_entry, is_refusal, receipts_channel};
 use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, RoomId, Seq, Timestamp};
-use shared::storage::{Installation, KnownMessage, Room, Store, StoreError, User};
+use shared::storage::{Installation, Room, Store, StoreError, User};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -48,6 +48,9 @@ pub enum AcceptError {
     /// The same key was used for another message.
     #[error("the idempotency key was used for another message")]
     KeyReused,
+    /// The same message was recorded, in an earlier room of this name.
+    #[error("the message is in an earlier room of this name, which was deleted")]
+    RoomDeleted,
     /// Redis refused the message or was not reached: it is not accepted.
     #[error("Redis did not take the message: {0}")]
     Refused(RedisError),
@@ -138,7 +141,7 @@ impl Acceptor {
             reply_to: self.reply_to,
         };
         let id = message.id;
-        if key.is_some() && self.is_stored(&message).await? {
+        if key.is_some() && self.is_stored(&message, room).await? {
             let seq = self.store.stored_seqs(&[id]).await?.remove(&id);
             return Ok(Acknowledged { id, seq });
         }
@@ -177,7 +180,7 @@ impl Acceptor {
     ///
     /// Redis knows what was posted under the key and may not be stored yet, SQL what was posted long ago. The mark in
     /// Redis is set before SQL is asked, so that of two requests at the same time the second one sees the first.
-    async fn is_stored(&self, message: &Accepted) -> Result<bool, AcceptError> {
+    async fn is_stored(&self, message: &Accepted, room: &Room) -> Result<bool, AcceptError> {
         let ours = fingerprint(message.room, message.text.as_str());
         let options = SetOptions::default()
             .conditional_set(ExistenceCheck::NX)
@@ -185,13 +188,14 @@ impl Acceptor {
             .with_expiration(SetExpiry::EX(KEY_REMEMBERED_S));
         let marked: RedisResult<Option<String>> =
             self.connection.clone().set_options(format!("posted:{}", message.id), &ours, options).await;
-        if marked.map_err(AcceptError::Refused)?.is_some_and(|theirs| theirs != ours) {
-            return Err(AcceptError::KeyReused);
-        }
+        let is_marked_otherwise = marked.map_err(AcceptError::Refused)?.is_some_and(|theirs| theirs != ours);
         match self.store.known_message(message.id).await? {
-            None => Ok(false),
-            Some(KnownMessage { room, text }) if room == message.room && text == message.text.as_str() => Ok(true),
+            Some(known) if known.text != message.text.as_str() => Err(AcceptError::KeyReused),
+            Some(known) if known.room == message.room => Ok(true),
+            Some(known) if known.room_is_deleted && known.room_name == room.name => Err(AcceptError::RoomDeleted),
             Some(_) => Err(AcceptError::KeyReused),
+            None if is_marked_otherwise => Err(AcceptError::KeyReused),
+            None => Ok(false),
         }
     }
 

@@ -34,6 +34,13 @@ pub struct Config {
     #[command(flatten)]
     pub streams: StreamArgs,
 
+    /// Days for which the name of a deleted room stays with its owner; 0: none.
+    ///
+    /// Apps post by name: whoever got the name of a private room could read what its members go on posting. An admin can
+    /// take the name before.
+    #[arg(long, env = "ROOM_NAME_KEPT_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    pub room_name_kept_days: u32,
+
     /// When a post is answered with 204: `logged` once Redis has it on disk, `stored` once it is in history.
     ///
     /// `stored` is for a Redis that fails over to a replica, which can lose what it had acknowledged. A post then takes
@@ -66,6 +73,14 @@ pub struct Config {
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+impl Config {
+    /// How long the name of a deleted room stays with its owner.
+    #[must_use]
+    pub fn room_name_kept(&self) -> Duration {
+        Duration::from_secs(u64::from(self.room_name_kept_days) * 86_400)
+    }
 }
 
 fn parse_origin(raw: &str) -> Result<String, String> {

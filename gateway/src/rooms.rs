@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
-use shared::storage::{Room, Store, StoreError, User};
+use shared::storage::{JoinOutcome, Joining, Room, Store, StoreError, User};
 
 use crate::coherent::CoherentCache;
 
@@ -21,6 +21,20 @@ pub struct Joined {
     pub room: Arc<Room>,
     /// The membership.
     pub membership: MembershipId,
+}
+
+/// Why somebody is not in a room.
+#[derive(Debug, thiserror::Error)]
+pub enum NotJoined {
+    /// There is none of this name that they may know of.
+    #[error("there is no such room")]
+    NoRoom,
+    /// They were in another room of this name and must say that they mean this one.
+    #[error("this is not the room of this name that they were in")]
+    Replaced,
+    /// It could not be found out.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The rooms as a caller sees them.
@@ -50,28 +64,35 @@ impl Rooms {
     }
 
     /// The room of this name with `user` as a member: a public one is joined on the way.
-    pub async fn joined(&self, name: &RoomName, user: UserId, now: Timestamp) -> Result<Option<Joined>, StoreError> {
-        let Some(room) = self.by_name(name).await? else {
-            return Ok(None);
-        };
-        let joined = self.join(room, user, now).await?;
-        if joined.is_some() {
-            return Ok(joined);
-        }
-        // What was known of the room may be outdated. SQL says whether there is another one of this name.
-        self.by_name.forget(name);
-        match self.by_name(name).await? {
-            Some(room) => self.join(room, user, now).await,
-            None => Ok(None),
+    pub async fn joined(
+        &self,
+        name: &RoomName,
+        user: UserId,
+        joining: Joining,
+        now: Timestamp,
+    ) -> Result<Joined, NotJoined> {
+        match self.join(name, user, joining, now).await {
+            // What was known of the room may be outdated. SQL says whether there is another one of this name.
+            Err(NotJoined::NoRoom) => {
+                self.by_name.forget(name);
+                self.join(name, user, joining, now).await
+            }
+            known => known,
         }
     }
 
-    async fn join(&self, room: Arc<Room>, user: UserId, now: Timestamp) -> Result<Option<Joined>, StoreError> {
-        let membership = match self.membership(&room, user).await? {
-            None if !room.is_private => self.store.join_public(room.id, user, now).await?,
-            known => known,
+    async fn join(&self, name: &RoomName, user: UserId, joining: Joining, now: Timestamp) -> Result<Joined, NotJoined> {
+        let room = self.by_name(name).await?.ok_or(NotJoined::NoRoom)?;
+        let outcome = match self.membership(&room, user).await? {
+            Some(membership) => JoinOutcome::In(membership),
+            None if room.is_private => JoinOutcome::Closed,
+            None => self.store.join_public(room.id, user, joining, now).await?,
         };
-        Ok(membership.map(|membership| Joined { room, membership }))
+        match outcome {
+            JoinOutcome::In(membership) => Ok(Joined { room, membership }),
+            JoinOutcome::Closed => Err(NotJoined::NoRoom),
+            JoinOutcome::Replaced => Err(NotJoined::Replaced),
+        }
     }
 
     /// The room of this name if `user` may know of it: they see it, own it, or are an admin.
@@ -84,10 +105,12 @@ impl Rooms {
 
     /// True if SQL says that the room exists and that `user` is in it by this very membership. What is known of the two is
     /// forgotten if not.
-    pub async fn is_current(&self, joined: &Joined, name: &RoomName, user: UserId) -> Result<bool, StoreError> {
+    pub async fn is_current(&self, joined: &Joined, user: UserId) -> Result<bool, StoreError> {
         let current = self.store.membership(joined.room.id, user).await? == Some(joined.membership);
         if !current {
-            self.forget_room(name);
+            if let Ok(name) = RoomName::parse(&joined.room.name) {
+                self.forget_room(&name);
+            }
             self.forget_member(joined.room.id, user);
         }
         Ok(current)

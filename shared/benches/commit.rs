@@ -12,7 +12,7 @@ use shared::domain::{
     Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
     Username,
 };
-use shared::storage::{Claim, Content, Entry, NewUser, PartitionBatch, Role, Store};
+use shared::storage::{Claim, Content, CreateRoom, Entry, NewUser, PartitionBatch, Role, Store};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -49,7 +49,7 @@ impl Target {
         let mut rooms = Vec::new();
         for number in 0..ROOMS {
             let name = RoomName::parse(&format!("room{number}")).expect("a valid name");
-            rooms.push(store.create_room(name, sender, false, NOW).await.expect("a room is made").id);
+            rooms.push(store.create_room(CreateRoom::public(name, sender), NOW).await.expect("a room is made").id);
         }
         let claim = store.claim(&[Partition(0)], "bench").await.expect("the partition is free")[0];
         Self {

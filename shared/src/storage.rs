@@ -37,7 +37,7 @@ pub use history::{History, HistoryNews, KnownMessage, Window};
 pub use log::{AppendError, Appended, Claim, Content, Entry, Log, PartitionBatch};
 pub use open::{Installation, OpenError, Role, Writers};
 pub use removals::Removal;
-pub use rooms::{CreateRoomError, Memberships, Room, Rooms};
+pub use rooms::{CreateRoom, CreateRoomError, JoinOutcome, Joining, Memberships, Room, Rooms};
 
 use crate::domain::Timestamp;
 

@@ -12,7 +12,7 @@ use shared::domain::{
     Username,
 };
 use shared::settings::RedisArgs;
-use shared::storage::{Content, Entry, NewUser, Role, Store, Writers};
+use shared::storage::{Content, CreateRoom, Entry, NewUser, Role, Store, Writers};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -93,7 +93,7 @@ impl Scene {
         let mut rooms = Vec::new();
         for number in 0..count {
             let name = RoomName::parse(&format!("room-{number}")).unwrap();
-            rooms.push(store.create_room(name, sender, false, NOW).await.unwrap().id);
+            rooms.push(store.create_room(CreateRoom::public(name, sender), NOW).await.unwrap().id);
         }
         Self {
             redis,

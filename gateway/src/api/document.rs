@@ -17,7 +17,7 @@ use super::models::Problem;
 use crate::auth::passwords;
 
 /// Paths in the order in which their operations should be tried.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "/user",
     "/user/{public_id}",
     "/auth/login",
@@ -26,6 +26,7 @@ const PATHS: [&str; 12] = [
     "/chat/{room}",
     "/chat",
     "/chat/{room}/users",
+    "/chat/{room}/join",
     "/auth/logout",
     "/info",
     "/health/live",
@@ -58,14 +59,15 @@ fn errors_of(operation: &str) -> Vec<Errors> {
         "listUsers" => &[(400, &["invalid_field"]), (403, &["forbidden"])],
         "getUser" => &[(404, &["user_not_found"])],
         "logIn" => &[(401, &["invalid_credentials"]), (429, &["rate_limited"])],
-        "createRoom" => &[(400, &["invalid_field"]), (409, &["room_exists"])],
+        "createRoom" => &[(400, &["invalid_field"]), (409, &["room_exists", "room_name_reserved"])],
         "listRooms" => &[(400, &["invalid_field"])],
         "listMembers" | "readHistory" => &[(400, &["invalid_field"]), (404, &["room_not_found"])],
-        "getRoom" | "leaveRoom" => &[(404, &["room_not_found"])],
+        "getRoom" | "joinRoom" | "leaveRoom" => &[(404, &["room_not_found"])],
         "deleteRoom" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
         "postMessage" => &[
             (400, &["invalid_field"]),
-            (404, &["room_not_found"]),
+            (404, &["room_not_found", "room_deleted"]),
+            (409, &["room_replaced"]),
             (422, &["idempotency_key_reused"]),
             (429, &["rate_limited"]),
             (503, &["outcome_unknown"]),
@@ -73,6 +75,7 @@ fn errors_of(operation: &str) -> Vec<Errors> {
         "followRoom" => &[
             (400, &["invalid_field"]),
             (404, &["room_not_found"]),
+            (409, &["room_replaced"]),
             (429, &["too_many_streams"]),
         ],
         _ => &[],
@@ -286,7 +289,7 @@ fn add_schemas(schemas: &mut Value) {
             "missed": {"type": "integer", "format": "int64", "description": "`ready`: messages that follow now because you missed them."},
             "heartbeat_s": {"type": "integer", "description": "`ready`: seconds of silence after which a `ping` comes."},
             "server_time": {"type": "string", "description": "`ready`, `ping`: the server's clock."},
-            "reason": {"type": "string", "description": "`reset`: `malformed`, `foreign_epoch`, `ahead` or `too_many`. \
+            "reason": {"type": "string", "description": "`reset`: `malformed`, `foreign_epoch`, `ahead`, `too_many` or `history_damaged`. \
                 `bye`: `token_expired`, `revoked`, `removed`, `shutdown`, `max_age` or `bounded`."},
             "retry_ms": {"type": "integer", "description": "`bye`: milliseconds to wait before coming back; absent where that is of no use."},
         },

@@ -53,6 +53,15 @@ pub enum ApiError {
     /// There is no such room for the caller.
     #[error("There is no room named '{0}'.")]
     RoomNotFound(String),
+    /// The repeated message was recorded in a room that is gone.
+    #[error("This message was recorded in an earlier room of this name, which was deleted.")]
+    RoomDeleted,
+    /// Joining takes a call of its own, since the caller knew another room by this name.
+    #[error("This is not the room of this name that you were in. Join it first: POST /chat/{0}/join.")]
+    RoomReplaced(String),
+    /// The name is kept for the owner of a deleted room.
+    #[error("This name belongs to the owner of a room that was deleted.")]
+    RoomNameReserved,
     /// There is no such user.
     #[error("There is no user '{0}'.")]
     UserNotFound(String),
@@ -118,6 +127,9 @@ impl ApiError {
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             Self::RoomNotFound(_) => (StatusCode::NOT_FOUND, "room_not_found"),
+            Self::RoomDeleted => (StatusCode::NOT_FOUND, "room_deleted"),
+            Self::RoomReplaced(_) => (StatusCode::CONFLICT, "room_replaced"),
+            Self::RoomNameReserved => (StatusCode::CONFLICT, "room_name_reserved"),
             Self::UserNotFound(_) => (StatusCode::NOT_FOUND, "user_not_found"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
@@ -275,6 +287,7 @@ impl From<CreateRoomError> for ApiError {
     fn from(cause: CreateRoomError) -> Self {
         match cause {
             CreateRoomError::Exists => Self::RoomExists,
+            CreateRoomError::Reserved => Self::RoomNameReserved,
             CreateRoomError::Store(cause) => cause.into(),
         }
     }
@@ -320,6 +333,7 @@ impl From<AcceptError> for ApiError {
         match cause {
             AcceptError::Busy | AcceptError::Backlog => Self::Busy,
             AcceptError::KeyReused => Self::IdempotencyKeyReused,
+            AcceptError::RoomDeleted => Self::RoomDeleted,
             AcceptError::Refused(cause) => {
                 error!(error = %cause, "a message was not accepted: {cause}");
                 Self::Unavailable
@@ -345,7 +359,7 @@ impl From<ChangeError> for ApiError {
 impl From<OpenError> for ApiError {
     fn from(cause: OpenError) -> Self {
         match cause {
-            OpenError::NoSubscription => {
+            OpenError::Late | OpenError::Stopping => {
                 error!("{cause}");
                 Self::Unavailable
             }

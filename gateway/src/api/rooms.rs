@@ -8,13 +8,14 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::bus::ControlEvent;
 use shared::domain::{Invalid, RoomName, Timestamp, UserId};
-use shared::storage::Room;
+use shared::storage::{CreateRoom, Joining, Room};
 
 use super::Tag;
 use super::access::Authenticated;
 use super::error::ApiError;
 use super::models::{Done, NewRoom, RoomEntry, RoomList};
 use crate::app::App;
+use crate::rooms::{Joined, NotJoined};
 
 /// Entries of a list at most, and if nothing else is asked for.
 const PAGE_MAX: u32 = 1_000;
@@ -99,7 +100,8 @@ impl RoomsApi {
 
     /// Create a room
     ///
-    /// You become its owner and first member. No body is needed.
+    /// You become its owner and first member. No body is needed. The name of a deleted room stays with its owner for some
+    /// time; an admin can take it.
     #[oai(
         path = "/chat/:room",
         method = "post",
@@ -116,7 +118,15 @@ impl RoomsApi {
     ) -> Result<RoomCreated, ApiError> {
         let name = RoomName::parse(&room.0)?;
         let is_private = body.0.unwrap_or_default().private.0.unwrap_or_default();
-        let room = app.store.create_room(name.clone(), caller.0.session.user.id, is_private, Timestamp::now()).await?;
+        let (creator, now) = (&caller.0.session.user, Timestamp::now());
+        let new = CreateRoom {
+            name: name.clone(),
+            owner: creator.id,
+            is_private,
+            // An admin may create it, and so free the name.
+            reserved_since: (!creator.is_admin).then(|| now.minus(app.config.room_name_kept())),
+        };
+        let room = app.store.create_room(new, now).await?;
         if room.has_predecessor() {
             // From this answer on every gateway means this room by the name.
             app.change(async move { Ok(Some(ControlEvent::RoomReplaced { name })) }).await?;
@@ -215,6 +225,27 @@ impl RoomsApi {
         Ok(MemberPage::Ok(Json(names), link))
     }
 
+    /// Join a room
+    ///
+    /// Posting to a public room and following it join it as well, unless you were in an earlier room of this name, which
+    /// belonged to somebody else or was private: then this call is needed first.
+    #[oai(
+        path = "/chat/:room/join",
+        method = "post",
+        operation_id = "joinRoom",
+        tag = "Tag::Rooms"
+    )]
+    async fn join(
+        &self,
+        app: Data<&Arc<App>>,
+        caller: Authenticated,
+        /// Name of the room.
+        room: Path<String>,
+    ) -> Result<NoContent, ApiError> {
+        joined(&app, &room.0, caller.0.session.user.id, Joining::Expressly).await?;
+        Ok(NoContent::Done)
+    }
+
     /// Leave a room
     ///
     /// Your streams of the room end. You join again by reading or posting.
@@ -260,12 +291,15 @@ pub(super) async fn visible_by_sql(app: &App, name: &str, user: UserId) -> Resul
 }
 
 /// The room of this name with `user` as a member.
-pub(super) async fn joined(app: &App, name: &str, user: UserId) -> Result<Arc<Room>, ApiError> {
-    let not_found = || ApiError::RoomNotFound(shown(name));
-    let parsed = RoomName::parse(name).map_err(|_| not_found())?;
+pub(super) async fn joined(app: &App, name: &str, user: UserId, joining: Joining) -> Result<Joined, ApiError> {
+    let parsed = RoomName::parse(name).map_err(|_| ApiError::RoomNotFound(shown(name)))?;
     app.be_current().await?;
-    let joined = app.rooms.joined(&parsed, user, Timestamp::now()).await?;
-    Ok(joined.ok_or_else(not_found)?.room)
+    let joined = app.rooms.joined(&parsed, user, joining, Timestamp::now()).await;
+    joined.map_err(|cause| match cause {
+        NotJoined::NoRoom => ApiError::RoomNotFound(shown(name)),
+        NotJoined::Replaced => ApiError::RoomReplaced(shown(name)),
+        NotJoined::Store(cause) => cause.into(),
+    })
 }
 
 /// As much of a name as fits an error message.

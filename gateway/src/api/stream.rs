@@ -10,13 +10,13 @@ use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::domain::{RoomName, StreamCursor, Timestamp};
-use shared::storage::Room;
+use shared::domain::{StreamCursor, Timestamp};
+use shared::storage::{Joining, Room};
 
 use super::Tag;
 use super::access::{Authenticated, ClientAddress};
 use super::error::ApiError;
-use super::rooms::{parse_count, shown};
+use super::rooms::{joined, parse_count, shown};
 use crate::app::App;
 use crate::auth::sessions::Caller;
 use crate::live::{Bounds, Connection, Framing, LiveStream, OpenFeed, Opened, Start, chunks};
@@ -127,10 +127,8 @@ impl StreamApi {
         };
         let caller = caller.0;
         let user = caller.session.user.id;
-        let not_found = || ApiError::RoomNotFound(shown(&room.0));
-        let name = RoomName::parse(&room.0).map_err(|_| not_found())?;
         let place = app.places.take(user, address.0).await?;
-        let (room, connection) = enter(&app, &name, &caller).await?.ok_or_else(not_found)?;
+        let (room, connection) = enter(&app, &room.0, &caller).await?;
         let feed = app.hub.open(&room).await?;
         let cursor = [last_event_id.0, last_event_id_query.0].into_iter().flatten().find(|raw| !raw.is_empty());
         let start = start(&app, &feed, cursor.as_deref(), max_replay).await?;
@@ -150,21 +148,18 @@ impl StreamApi {
 /// Joins the room of this name, with an entry in the register of streams that is good by SQL.
 ///
 /// The membership may end while it is entered, on another device or at another gateway: then the room is joined anew.
-async fn enter(app: &App, name: &RoomName, caller: &Caller) -> Result<Option<(Arc<Room>, Arc<Connection>)>, ApiError> {
+async fn enter(app: &App, name: &str, caller: &Caller) -> Result<(Arc<Room>, Arc<Connection>), ApiError> {
     let user = caller.session.user.id;
     for _ in 0..JOINED_AT_MOST {
-        app.be_current().await?;
-        let Some(joined) = app.rooms.joined(name, user, Timestamp::now()).await? else {
-            return Ok(None);
-        };
+        let joined = joined(app, name, user, Joining::ByName).await?;
         let connection = app.connections.register(user, caller.session_id, joined.room.id, joined.membership);
         // Whoever was shut out before this line was not found in the register; whoever is from now on, will be.
         app.sessions.check(caller.session_id).await?;
-        if app.rooms.is_current(&joined, name, user).await? {
-            return Ok(Some((joined.room, connection)));
+        if app.rooms.is_current(&joined, user).await? {
+            return Ok((joined.room, connection));
         }
     }
-    Ok(None)
+    Err(ApiError::RoomNotFound(shown(name)))
 }
 
 /// Begins the stream: on the socket itself if that is offered, else through the HTTP library.

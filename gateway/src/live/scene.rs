@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::domain::{
     Accepted, Email, MessageId, MessageText, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId, Username,
 };
-use shared::storage::{Content, Entry, Installation, NewUser, PartitionBatch, Role, Room, Store};
+use shared::storage::{Content, CreateRoom, Entry, Installation, NewUser, PartitionBatch, Role, Room, Store};
 use tempfile::TempDir;
 
 const PARTITIONS: u16 = 4;
@@ -41,7 +41,10 @@ pub(super) async fn scene() -> Scene {
 impl Scene {
     /// A new room of ann's.
     pub(super) async fn room(&self, name: &str) -> Room {
-        self.store.create_room(RoomName::parse(name).unwrap(), self.ann, false, Timestamp(0)).await.unwrap()
+        self.store
+            .create_room(CreateRoom::public(RoomName::parse(name).unwrap(), self.ann), Timestamp(0))
+            .await
+            .unwrap()
     }
 
     /// Stores `count` messages in `room` and tells nobody.

@@ -51,6 +51,10 @@ pub struct KnownMessage {
     pub room: RoomId,
     /// What was posted.
     pub text: String,
+    /// What its room is called, or was.
+    pub room_name: String,
+    /// Whether its room was deleted.
+    pub room_is_deleted: bool,
 }
 
 impl HistoryNews {

@@ -73,6 +73,53 @@ impl Room {
     }
 }
 
+/// A room to be created.
+#[derive(Debug, Clone)]
+pub struct CreateRoom {
+    /// Its name.
+    pub name: RoomName,
+    /// Who creates it.
+    pub owner: UserId,
+    /// Visible to its members only.
+    pub is_private: bool,
+    /// If the last room of this name was deleted after this, its owner alone may create the next one. `None`: anybody may.
+    pub reserved_since: Option<Timestamp>,
+}
+
+impl CreateRoom {
+    /// A public room, whoever had the name before.
+    #[must_use]
+    pub fn public(name: RoomName, owner: UserId) -> Self {
+        Self {
+            name,
+            owner,
+            is_private: false,
+            reserved_since: None,
+        }
+    }
+}
+
+/// How somebody comes into a public room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joining {
+    /// By using its name. It is refused to who may mean another room: an earlier one of this name, which they were in, and
+    /// which belonged to another owner or was private while this one is public.
+    ByName,
+    /// By saying so.
+    Expressly,
+}
+
+/// What came of joining.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinOutcome {
+    /// The user is in the room.
+    In(MembershipId),
+    /// There is no such room, or it is private and the user not in it.
+    Closed,
+    /// See [`Joining::ByName`].
+    Replaced,
+}
+
 /// Who is in which rooms, and by which membership.
 pub type Memberships = HashMap<(RoomId, UserId), MembershipId>;
 
@@ -87,6 +134,9 @@ pub enum CreateRoomError {
     /// A room of this name exists.
     #[error("the room exists")]
     Exists,
+    /// The name is kept for the owner of a deleted room.
+    #[error("the name belongs to the owner of a deleted room")]
+    Reserved,
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,13 +155,7 @@ impl From<sqlx::Error> for CreateRoomError {
 #[async_trait]
 pub trait Rooms {
     /// Creates a room with its owner as the first member.
-    async fn create_room(
-        &self,
-        name: RoomName,
-        owner: UserId,
-        is_private: bool,
-        now: Timestamp,
-    ) -> Result<Room, CreateRoomError>;
+    async fn create_room(&self, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError>;
 
     /// The room of this name that exists now. Whether a user may see it is not decided here.
     async fn room_by_name(&self, name: &RoomName) -> Result<Option<Room>, StoreError>;
@@ -128,9 +172,14 @@ pub trait Rooms {
     /// The memberships of those of `pairs` in which the user is in the room and the room exists now.
     async fn memberships_among(&self, pairs: &[(RoomId, UserId)]) -> Result<Memberships, StoreError>;
 
-    /// Makes `user` a member of `room` if that is public; the membership, if the user is a member now.
-    async fn join_public(&self, room: RoomId, user: UserId, now: Timestamp)
-    -> Result<Option<MembershipId>, StoreError>;
+    /// Makes `user` a member of `room` if that is public; whoever is a member stays it.
+    async fn join_public(
+        &self,
+        room: RoomId,
+        user: UserId,
+        joining: Joining,
+        now: Timestamp,
+    ) -> Result<JoinOutcome, StoreError>;
 
     /// Takes `user` out of `room`; the membership that ended, if there was one.
     async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError>;

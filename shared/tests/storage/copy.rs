@@ -25,9 +25,9 @@ async fn filled() -> Database {
     db.store.revoke_session(SessionId(Uuid::from_u128(8)), NOW).await.unwrap();
     let gone = db.room("lobby", &bob).await;
     db.store.delete_room(gone.id, NOW).await.unwrap();
-    let (room, secret) = (db.room("lobby", &ann).await, RoomName::parse("secret").unwrap());
-    db.store.create_room(secret, bob.id, true, NOW).await.unwrap();
-    db.store.join_public(room.id, bob.id, NOW).await.unwrap();
+    let room = db.room("lobby", &ann).await;
+    db.private_room("secret", &bob).await;
+    db.join(room.id, &bob).await;
     let mut claim = db.claim().await;
     let texts: Vec<String> = (0..1_200).map(|n| format!("{n} \" \\ \u{1} 🦀 \r\n")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

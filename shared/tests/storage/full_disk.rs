@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shared::domain::{Partition, RoomName, Seq, SessionId};
-use shared::storage::AppendError;
+use shared::storage::{AppendError, CreateRoom};
 use uuid::Uuid;
 
 use crate::support::{BackEnd, Database, NOW, entry, message};
@@ -58,7 +58,10 @@ async fn run_out_of_room() {
                 other => panic!("there was room: {:?}", other.err()),
             }
         }
-        db.store.create_room(RoomName::parse("other").unwrap(), ann.id, false, NOW).await.unwrap_err();
+        db.store
+            .create_room(CreateRoom::public(RoomName::parse("other").unwrap(), ann.id), NOW)
+            .await
+            .unwrap_err();
         let session = SessionId(Uuid::from_u128(turn));
         db.store.create_session(session, ann.id, NOW, NOW).await.unwrap_err();
         db.store.claim(&[Partition(1)], "worker").await.unwrap_err();

@@ -1,4 +1,4 @@
-use shared::domain::{MessageId, RoomId, RoomName, Seq, UserId};
+use shared::domain::{MessageId, RoomId, Seq, UserId};
 use shared::storage::Window;
 
 use crate::support::{Database, NOW, Page, on_both_back_ends, page};
@@ -95,7 +95,7 @@ async fn an_id_that_is_stored_is_known_with_what_it_stands_for(db: Database) {
 
 async fn only_those_read_who_may_see_the_room(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
-    let secret = db.store.create_room(RoomName::parse("secret").unwrap(), ann.id, true, NOW).await.unwrap().id;
+    let secret = db.private_room("secret", &ann).await.id;
     let public = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
     for room in [secret, public] {

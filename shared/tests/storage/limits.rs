@@ -1,7 +1,7 @@
 //! The edges of what is valid: both databases hold all of it and agree about its order.
 
 use shared::domain::{Email, MessageId, MessageText, PublicId, RoomName, Seq, Username};
-use shared::storage::Window;
+use shared::storage::{CreateRoom, Window};
 
 use crate::support::{Database, NOW, entry, message, new_user, on_both_back_ends, page, seqs};
 
@@ -19,7 +19,7 @@ async fn the_longest_values_fit(db: Database) {
     let ann = db.store.create_user(user.clone(), NOW).await.unwrap();
     assert_eq!((ann.username.as_str(), ann.email.as_str()), (user.username.as_str(), user.email.as_str()));
     let name = RoomName::parse(&"x".repeat(RoomName::MAX_LEN)).unwrap();
-    let room = db.store.create_room(name.clone(), ann.id, false, NOW).await.unwrap();
+    let room = db.store.create_room(CreateRoom::public(name.clone(), ann.id), NOW).await.unwrap();
     assert_eq!(db.store.room_by_name(&name).await.unwrap(), Some(room.clone()));
     let text = "🦀".repeat(MessageText::MAX_LEN);
     let mut claim = db.claim().await;
@@ -42,7 +42,7 @@ async fn names_are_sorted_by_their_bytes(db: Database) {
         user.email = Email::parse(name, false).unwrap();
         user.public_id = PublicId::parse(&uuid::Uuid::new_v4().to_string()).unwrap();
         let user = db.store.create_user(user, NOW).await.unwrap();
-        assert!(db.store.join_public(room, user.id, NOW).await.unwrap().is_some());
+        assert!(db.join(room, &user).await.is_some());
     }
     db.store.leave(room, owner.id).await.unwrap();
     assert_eq!(db.store.list_members(room, owner.id, "", 100).await.unwrap(), sorted);

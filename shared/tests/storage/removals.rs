@@ -26,7 +26,7 @@ async fn every_removal_is_counted_once_and_nothing_else_is(db: Database) {
     let later = NOW.plus(Duration::from_secs(1));
     db.store.create_session(new, ann.id, later, later).await.unwrap();
     let room = db.room("lobby", &ann).await.id;
-    db.store.join_public(room, bob.id, NOW).await.unwrap();
+    db.join(room, &bob).await;
     assert_eq!(count().await, 0);
     for _ in 0..2 {
         db.store.revoke_session(new, NOW).await.unwrap();
@@ -47,7 +47,7 @@ async fn what_was_removed_is_read_from_any_number_on(db: Database) {
     let session = SessionId(Uuid::from_u128(1));
     db.store.create_session(session, ann.id, NOW.plus(Duration::from_secs(1)), NOW).await.unwrap();
     let room = db.room("lobby", &ann).await.id;
-    let membership = db.store.join_public(room, bob.id, NOW).await.unwrap().unwrap();
+    let membership = db.join(room, &bob).await.unwrap();
     db.store.revoke_session(session, NOW).await.unwrap();
     db.store.leave(room, bob.id).await.unwrap();
     db.store.delete_room(room, NOW).await.unwrap();
@@ -77,7 +77,7 @@ async fn of_too_many_removals_nothing_is_told(db: Database) {
     let room = db.room("lobby", &ann).await.id;
     for _ in 0..1_001 {
         db.store.leave(room, ann.id).await.unwrap();
-        db.store.join_public(room, ann.id, NOW).await.unwrap();
+        db.join(room, &ann).await;
     }
     assert_eq!(db.store.removed(0, 1_001).await.unwrap(), None);
     assert_eq!(db.store.removed(1, 1_001).await.unwrap().map(|removed| removed.len()), Some(1_000));

@@ -1,5 +1,7 @@
-use shared::domain::{Epoch, RoomName, Seq, UserId};
-use shared::storage::CreateRoomError;
+use std::time::Duration;
+
+use shared::domain::{Epoch, RoomName, Seq, Timestamp, UserId};
+use shared::storage::{CreateRoom, CreateRoomError, JoinOutcome, Joining, Room, User};
 
 use crate::support::{Database, NOW, on_both_back_ends};
 
@@ -9,6 +11,8 @@ on_both_back_ends![
     a_private_room_lets_nobody_in_and_shows_to_members_only,
     a_deleted_room_is_gone_and_its_successor_is_another_room,
     heads_are_told_for_all_rooms_asked_for,
+    the_name_of_a_deleted_room_stays_with_its_owner,
+    who_knew_another_room_by_the_name_joins_expressly,
 ];
 
 fn name(raw: &str) -> RoomName {
@@ -22,19 +26,15 @@ async fn a_room_has_one_name_and_its_owner_in_it(db: Database) {
     assert!(db.store.room_by_name(&name("Lobby")).await.unwrap().is_none());
     assert!(db.store.membership(room.id, ann.id).await.unwrap().is_some());
     assert!(db.store.membership(room.id, bob.id).await.unwrap().is_none());
-    let again = db.store.create_room(name("lobby"), bob.id, false, NOW).await;
+    let again = db.store.create_room(CreateRoom::public(name("lobby"), bob.id), NOW).await;
     assert!(matches!(again, Err(CreateRoomError::Exists)));
 }
 
 async fn a_public_room_is_joined_and_left(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.room("lobby", &ann).await;
-    let of_bob = db.store.join_public(room.id, bob.id, NOW).await.unwrap().unwrap();
-    assert_eq!(
-        db.store.join_public(room.id, bob.id, NOW).await.unwrap(),
-        Some(of_bob),
-        "joining twice is one membership"
-    );
+    let of_bob = db.join(room.id, &bob).await.unwrap();
+    assert_eq!(db.join(room.id, &bob).await, Some(of_bob), "joining twice is one membership");
     assert_eq!(db.store.list_members(room.id, bob.id, "", 10).await.unwrap(), ["ann", "bob"]);
     assert_eq!(db.store.list_members(room.id, bob.id, "ann", 10).await.unwrap(), ["bob"]);
     assert_eq!(db.store.list_members(room.id, bob.id, "", 1).await.unwrap(), ["ann"]);
@@ -47,18 +47,18 @@ async fn a_public_room_is_joined_and_left(db: Database) {
     }
     assert_eq!(db.store.memberships_among(&pairs).await.unwrap(), [(pairs[0], of_ann)].into());
     assert_eq!(db.store.membership(room.id, bob.id).await.unwrap(), None);
-    let again = db.store.join_public(room.id, bob.id, NOW).await.unwrap();
+    let again = db.join(room.id, &bob).await;
     assert!(again.is_some_and(|again| again != of_bob), "joining again is another membership");
 }
 
 async fn a_private_room_lets_nobody_in_and_shows_to_members_only(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
-    let room = db.store.create_room(name("secret"), ann.id, true, NOW).await.unwrap();
+    let room = db.private_room("secret", &ann).await;
     db.room("lobby", &ann).await;
     let of_ann = db.store.membership(room.id, ann.id).await.unwrap();
     assert!(of_ann.is_some());
-    assert_eq!(db.store.join_public(room.id, ann.id, NOW).await.unwrap(), of_ann);
-    assert_eq!(db.store.join_public(room.id, bob.id, NOW).await.unwrap(), None);
+    assert_eq!(db.join(room.id, &ann).await, of_ann);
+    assert_eq!(db.join(room.id, &bob).await, None);
     assert_eq!(db.store.list_members(room.id, ann.id, "", 10).await.unwrap(), ["ann"]);
     assert!(db.store.list_members(room.id, bob.id, "", 10).await.unwrap().is_empty());
     assert_eq!(db.store.list_rooms(ann.id, "", 10).await.unwrap(), ["lobby", "secret"]);
@@ -76,7 +76,7 @@ async fn a_deleted_room_is_gone_and_its_successor_is_another_room(db: Database) 
     assert!(db.store.list_rooms(ann.id, "", 10).await.unwrap().is_empty());
     assert_eq!(db.store.membership(first.id, ann.id).await.unwrap(), None);
     assert!(db.store.list_members(first.id, ann.id, "", 10).await.unwrap().is_empty());
-    assert_eq!(db.store.join_public(first.id, ann.id, NOW).await.unwrap(), None);
+    assert_eq!(db.join(first.id, &ann).await, None);
     assert!(db.store.memberships_among(&[(first.id, ann.id)]).await.unwrap().is_empty());
     let second = db.room("lobby", &ann).await;
     assert_ne!(second.id, first.id);
@@ -93,4 +93,58 @@ async fn heads_are_told_for_all_rooms_asked_for(db: Database) {
     assert_eq!((heads[&busy.id], heads[&silent.id]), (Seq(2), Seq::ZERO));
     assert_eq!(db.store.head(busy.id).await.unwrap(), Seq(2));
     assert_eq!(db.store.head(silent.id).await.unwrap(), Seq::ZERO);
+}
+
+async fn the_name_of_a_deleted_room_stays_with_its_owner(db: Database) {
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
+    let day = Duration::from_hours(24);
+    let create = async |user: &User, now: Timestamp, reserved: bool| {
+        let new = CreateRoom {
+            reserved_since: reserved.then(|| now.minus(30 * day)),
+            ..CreateRoom::public(name("lobby"), user.id)
+        };
+        db.store.create_room(new, now).await
+    };
+    let first = create(&ann, NOW, true).await.unwrap();
+    assert!(matches!(create(&bob, NOW, true).await, Err(CreateRoomError::Exists)));
+    db.store.delete_room(first.id, NOW).await.unwrap();
+    assert!(matches!(create(&bob, NOW.plus(29 * day), true).await, Err(CreateRoomError::Reserved)));
+    let second = create(&ann, NOW.plus(29 * day), true).await.unwrap();
+    db.store.delete_room(second.id, NOW.plus(29 * day)).await.unwrap();
+    assert!(matches!(create(&bob, NOW.plus(58 * day), true).await, Err(CreateRoomError::Reserved)));
+    // The time is over; and before that whoever need not keep to it.
+    let third = create(&bob, NOW.plus(60 * day), true).await.unwrap();
+    db.store.delete_room(third.id, NOW.plus(60 * day)).await.unwrap();
+    let fourth = create(&ann, NOW.plus(61 * day), false).await.unwrap();
+    db.store.delete_room(fourth.id, NOW.plus(61 * day)).await.unwrap();
+    // The last owner counts.
+    assert!(matches!(create(&bob, NOW.plus(62 * day), true).await, Err(CreateRoomError::Reserved)));
+}
+
+async fn who_knew_another_room_by_the_name_joins_expressly(db: Database) {
+    let (ann, bob, carl) = (db.user("ann").await, db.user("bob").await, db.user("carl").await);
+    let outcome = async |room: &Room, user: &User, joining| db.store.join_public(room.id, user.id, joining, NOW).await;
+    let by_name = async |room: &Room, user: &User| outcome(room, user, Joining::ByName).await.unwrap();
+    let first = db.room("lobby", &ann).await;
+    db.join(first.id, &bob).await.unwrap();
+    db.store.delete_room(first.id, NOW).await.unwrap();
+    // Made again by the same owner it is meant for the same people.
+    let again = db.room("lobby", &ann).await;
+    assert!(matches!(by_name(&again, &bob).await, JoinOutcome::In(_)));
+    db.store.delete_room(again.id, NOW).await.unwrap();
+
+    let of_carl = db.room("lobby", &carl).await;
+    assert_eq!(by_name(&of_carl, &bob).await, JoinOutcome::Replaced);
+    assert_eq!(by_name(&of_carl, &ann).await, JoinOutcome::Replaced);
+    let dora = db.user("dora").await;
+    assert!(matches!(by_name(&of_carl, &dora).await, JoinOutcome::In(_)), "she knew no other");
+    assert!(matches!(outcome(&of_carl, &bob, Joining::Expressly).await.unwrap(), JoinOutcome::In(_)));
+    assert!(matches!(by_name(&of_carl, &bob).await, JoinOutcome::In(_)));
+
+    let secret = db.private_room("cellar", &ann).await;
+    db.store.delete_room(secret.id, NOW).await.unwrap();
+    let open = db.room("cellar", &ann).await;
+    assert!(matches!(by_name(&open, &ann).await, JoinOutcome::In(_)), "she made it");
+    db.store.leave(open.id, ann.id).await.unwrap();
+    assert_eq!(by_name(&open, &ann).await, JoinOutcome::Replaced, "what was private is public");
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use shared::domain::{
-    Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, Seq, StoredMessage, StreamId,
-    Timestamp, UserId, Username,
+    Accepted, Email, MembershipId, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, Seq, StoredMessage,
+    StreamId, Timestamp, UserId, Username,
 };
 use shared::storage::{
-    AppendError, Appended, Claim, Content, Entry, NewUser, PartitionBatch, Role, Room, Store, User, Window,
+    AppendError, Appended, Claim, Content, CreateRoom, Entry, JoinOutcome, Joining, NewUser, PartitionBatch, Role,
+    Room, Store, User, Window,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
@@ -99,7 +100,27 @@ impl Database {
     }
 
     pub(crate) async fn room(&self, name: &str, owner: &User) -> Room {
-        self.store.create_room(RoomName::parse(name).unwrap(), owner.id, false, NOW).await.unwrap()
+        self.store
+            .create_room(CreateRoom::public(RoomName::parse(name).unwrap(), owner.id), NOW)
+            .await
+            .unwrap()
+    }
+
+    /// A private room of `owner`.
+    pub(crate) async fn private_room(&self, name: &str, owner: &User) -> Room {
+        let new = CreateRoom {
+            is_private: true,
+            ..CreateRoom::public(RoomName::parse(name).unwrap(), owner.id)
+        };
+        self.store.create_room(new, NOW).await.unwrap()
+    }
+
+    /// Joins by the name; the membership.
+    pub(crate) async fn join(&self, room: RoomId, user: &User) -> Option<MembershipId> {
+        match self.store.join_public(room, user.id, Joining::ByName, NOW).await.unwrap() {
+            JoinOutcome::In(membership) => Some(membership),
+            JoinOutcome::Closed | JoinOutcome::Replaced => None,
+        }
     }
 
     /// Takes over as another worker and returns the ownership of partition 0.

@@ -87,11 +87,17 @@ impl History for Postgres {
     }
 
     async fn known_message(&self, id: MessageId) -> Result<Option<KnownMessage>, StoreError> {
-        let query = sqlx::query_as("SELECT room_id, text FROM messages WHERE id = $1").bind(id.0);
-        let row: Option<(i64, String)> = in_time(query.fetch_optional(&self.pool)).await?;
-        Ok(row.map(|(room, text)| KnownMessage {
+        let query = sqlx::query_as(
+            "SELECT m.room_id, m.text, r.name, r.deleted_on IS NOT NULL
+             FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id = $1",
+        )
+        .bind(id.0);
+        let row: Option<(i64, String, String, bool)> = in_time(query.fetch_optional(&self.pool)).await?;
+        Ok(row.map(|(room, text, room_name, room_is_deleted)| KnownMessage {
             room: RoomId(room),
             text,
+            room_name,
+            room_is_deleted,
         }))
     }
 

@@ -92,13 +92,18 @@ impl History for Sqlite {
     }
 
     async fn known_message(&self, id: MessageId) -> Result<Option<KnownMessage>, StoreError> {
-        let row: Option<(i64, String)> = sqlx::query_as("SELECT room_id, text FROM messages WHERE id = ?")
-            .bind(id.0)
-            .fetch_optional(&self.read)
-            .await?;
-        Ok(row.map(|(room, text)| KnownMessage {
+        let row: Option<(i64, String, String, bool)> = sqlx::query_as(
+            "SELECT m.room_id, m.text, r.name, r.deleted_on IS NOT NULL
+             FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id = ?",
+        )
+        .bind(id.0)
+        .fetch_optional(&self.read)
+        .await?;
+        Ok(row.map(|(room, text, room_name, room_is_deleted)| KnownMessage {
             room: RoomId(room),
             text,
+            room_name,
+            room_is_deleted,
         }))
     }
 

@@ -8,33 +8,33 @@ use serde_json::json;
 use super::Sqlite;
 use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
 use crate::storage::rooms::read_memberships;
-use crate::storage::{CreateRoomError, Memberships, Room, Rooms, StoreError, uninterrupted};
+use crate::storage::{
+    CreateRoom, CreateRoomError, JoinOutcome, Joining, Memberships, Room, Rooms, StoreError, uninterrupted,
+};
 
 #[async_trait]
 impl Rooms for Sqlite {
-    async fn create_room(
-        &self,
-        name: RoomName,
-        owner: UserId,
-        is_private: bool,
-        now: Timestamp,
-    ) -> Result<Room, CreateRoomError> {
+    async fn create_room(&self, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError> {
         self.transaction(move |tx| {
             Box::pin(async move {
-                let room: Room = sqlx::query_as(
+                let created: Vec<Room> = sqlx::query_as(
                     "INSERT INTO rooms (name, owner_id, is_private, created_on, incarnation)
                      SELECT ?1, ?2, ?3, ?4, COUNT(*) FROM rooms WHERE name = ?1 AND deleted_on IS NOT NULL
+                     HAVING NOT EXISTS (SELECT 1 FROM rooms former WHERE former.name = ?1 AND former.deleted_on > ?5 AND former.owner_id <> ?2
+                                        AND former.incarnation = (SELECT MAX(other.incarnation) FROM rooms other WHERE other.name = ?1))
                      RETURNING id, name, owner_id, is_private, incarnation",
                 )
-                .bind(name.as_str())
-                .bind(owner.0)
-                .bind(is_private)
+                .bind(new.name.as_str())
+                .bind(new.owner.0)
+                .bind(new.is_private)
                 .bind(now.0)
-                .fetch_one(&mut *tx)
+                .bind(new.reserved_since.map_or(i64::MAX, |since| since.0))
+                .fetch_all(&mut *tx)
                 .await?;
+                let room = created.into_iter().next().ok_or(CreateRoomError::Reserved)?;
                 sqlx::query("INSERT INTO members (room_id, user_id, joined_on, id) VALUES (?, ?, ?, ?)")
                     .bind(room.id.0)
-                    .bind(owner.0)
+                    .bind(new.owner.0)
                     .bind(now.0)
                     .bind(MembershipId::fresh().0)
                     .execute(&mut *tx)
@@ -113,14 +113,19 @@ impl Rooms for Sqlite {
         &self,
         room: RoomId,
         user: UserId,
+        joining: Joining,
         now: Timestamp,
-    ) -> Result<Option<MembershipId>, StoreError> {
+    ) -> Result<JoinOutcome, StoreError> {
         let pool = self.write.clone();
         let joined = uninterrupted(async move {
             // Who is in it already keeps the membership there is.
             sqlx::query_scalar(
                 "INSERT INTO members (room_id, user_id, joined_on, id)
-                 SELECT id, ?, ?, ? FROM rooms WHERE id = ? AND deleted_on IS NULL AND NOT is_private
+                 SELECT id, ?1, ?2, ?3 FROM rooms WHERE id = ?4 AND deleted_on IS NULL AND NOT is_private
+                       AND (?5 OR NOT COALESCE((SELECT e.owner_id <> rooms.owner_id OR (e.is_private AND NOT rooms.is_private)
+                                                 FROM rooms e JOIN members m ON m.room_id = e.id AND m.user_id = ?1
+                                                 WHERE e.name = rooms.name AND e.incarnation < rooms.incarnation
+                                                 ORDER BY e.incarnation DESC LIMIT 1), FALSE))
                  ON CONFLICT (room_id, user_id) DO UPDATE SET joined_on = members.joined_on
                  RETURNING id",
             )
@@ -128,14 +133,22 @@ impl Rooms for Sqlite {
             .bind(now.0)
             .bind(MembershipId::fresh().0)
             .bind(room.0)
+            .bind(joining == Joining::Expressly)
             .fetch_all(&pool)
             .await
             .map_err(StoreError)
         });
-        match joined.await?.first() {
-            Some(id) => Ok(Some(MembershipId(*id))),
-            None => self.membership(room, user).await,
+        if let Some(id) = joined.await?.first() {
+            return Ok(JoinOutcome::In(MembershipId(*id)));
         }
+        if let Some(membership) = self.membership(room, user).await? {
+            return Ok(JoinOutcome::In(membership));
+        }
+        Ok(if self.is_open(room).await? {
+            JoinOutcome::Replaced
+        } else {
+            JoinOutcome::Closed
+        })
     }
 
     async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
@@ -183,5 +196,18 @@ impl Rooms for Sqlite {
         .fetch_all(&self.read)
         .await?;
         Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
+    }
+}
+
+impl Sqlite {
+    /// Whether the room exists now and is public.
+    async fn is_open(&self, room: RoomId) -> Result<bool, StoreError> {
+        let open = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM rooms WHERE id = ? AND deleted_on IS NULL AND NOT is_private)",
+        )
+        .bind(room.0)
+        .fetch_one(&self.read)
+        .await?;
+        Ok(open)
     }
 }

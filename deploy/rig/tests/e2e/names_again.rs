@@ -1,0 +1,54 @@
+//! Rooms that are deleted and whose names come again.
+
+use rig::{Method, Stack, eventually};
+use serde_json::json;
+
+use crate::scene::{SOON, furnish, lobby};
+
+#[tokio::test]
+async fn a_retry_whose_room_was_deleted_and_made_again_is_told_so() {
+    let (_stack, ann) = lobby().await;
+    ann.try_post("lobby", "said once", Some("k1")).await.unwrap().expect(204).unwrap();
+    eventually(SOON, "it is stored", async || match ann.history("lobby", "").await?.len() {
+        1 => Ok(()),
+        other => Err(rig::Failure::new(format!("{other} messages"))),
+    })
+    .await
+    .unwrap();
+    ann.call(Method::DELETE, "/chat/lobby").await.unwrap().expect(204).unwrap();
+    let gone = ann.try_post("lobby", "said once", Some("k1")).await.unwrap();
+    gone.expect_error(404, "room_not_found").unwrap();
+    ann.create_room("lobby").await.unwrap();
+    let again = ann.try_post("lobby", "said once", Some("k1")).await.unwrap();
+    again.expect_error(404, "room_deleted").unwrap();
+    let other = ann.try_post("lobby", "something else", Some("k1")).await.unwrap();
+    other.expect_error(422, "idempotency_key_reused").unwrap();
+    ann.try_post("lobby", "said once", Some("k2")).await.unwrap().expect(204).unwrap();
+}
+
+#[tokio::test]
+async fn the_name_of_a_deleted_room_is_not_for_strangers() {
+    let stack = Stack::builder().gateway("FIRST_USER_IS_ADMIN", "true").start().await.unwrap();
+    let (_stack, admin) = furnish(stack).await;
+    let (bob, carl) = (admin.register("bob").await.unwrap(), admin.register("carl").await.unwrap());
+    bob.send_json("/chat/den", &json!({"private": true})).await.unwrap().expect(201).unwrap();
+    bob.call(Method::DELETE, "/chat/den").await.unwrap().expect(204).unwrap();
+    carl.call(Method::POST, "/chat/den").await.unwrap().expect_error(409, "room_name_reserved").unwrap();
+    // An admin can take it. Who was in the room of that name before does not get into this one by accident.
+    admin.create_room("den").await.unwrap();
+    bob.try_post("den", "for my friends alone", None)
+        .await
+        .unwrap()
+        .expect_error(409, "room_replaced")
+        .unwrap();
+    let refused = bob.stream("den").query("wait_s", "1").answer().await.unwrap();
+    refused.expect_error(409, "room_replaced").unwrap();
+    carl.post("den", "hello").await.unwrap();
+    bob.call(Method::POST, "/chat/den/join").await.unwrap().expect(204).unwrap();
+    bob.post("den", "for all").await.unwrap();
+    bob.call(Method::POST, "/chat/none/join")
+        .await
+        .unwrap()
+        .expect_error(404, "room_not_found")
+        .unwrap();
+}
