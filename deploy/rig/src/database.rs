@@ -208,10 +208,10 @@ impl Database {
         );
         match &mut self.connection {
             Either::Sqlite(connection) => {
-                sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)?
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)?;
             }
             Either::Postgres(connection) => {
-                sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)?
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)?;
             }
         }
         Ok(())
