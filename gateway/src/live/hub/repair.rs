@@ -58,21 +58,20 @@ pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
     loop {
         let (heard, before) = (feed.heard(), feed.head());
         let messages = store.messages_after(feed.room, before, GAP_PAGE).await?;
-        let next = match messages.first() {
-            Some(first) => first.seq,
-            None => {
-                let head = store.head(feed.room).await?;
-                if head <= before {
-                    // Whoever told of more was wrong.
-                    feed.forget(heard);
-                    return Ok(());
-                }
-                // What was stored since the last look is there by now.
-                if !store.messages_after(feed.room, before, 1).await?.is_empty() {
-                    continue;
-                }
-                head.next()
+        let next = if let Some(first) = messages.first() {
+            first.seq
+        } else {
+            let stored = store.head(feed.room).await?;
+            if stored <= before {
+                // Whoever told of more was wrong.
+                feed.forget(heard);
+                return Ok(());
             }
+            // What was stored since the last look is there by now.
+            if !store.messages_after(feed.room, before, 1).await?.is_empty() {
+                continue;
+            }
+            stored.next()
         };
         if next > before.next() {
             report_damage(feed.room, before.next());
