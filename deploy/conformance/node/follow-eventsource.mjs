@@ -24,4 +24,6 @@ function follow(address, stream, position) {
   })
 }
 
+// While it waits to come back, the library does not keep a program alive that does nothing else.
+setInterval(() => {}, AGAIN_AFTER_MS)
 process.argv.slice(2).forEach((address, stream) => follow(address, stream))

@@ -1,11 +1,12 @@
 //! Schemathesis calls every operation of the document, with what the document allows and with what it does not, in the shoes
 //! of four kinds of caller.
 
+use std::fs;
 use std::time::Duration;
 
 use super::programs::Program;
 use super::{Check, Places};
-use crate::{App, Result, Stack};
+use crate::{App, Failure, Result, Stack};
 
 /// Longest time of one caller, which takes a minute or two.
 const WITHIN: Duration = Duration::from_mins(15);
@@ -13,11 +14,14 @@ const WITHIN: Duration = Duration::from_mins(15);
 /// What everything random follows from.
 const SEED: u32 = 20_261_129;
 
+/// What stands above the failures in its output.
+const FAILURES: &str = "= FAILURES =";
+
 /// The room that only its owner may know of.
 const PRIVATE_ROOM: &str = "private-room";
 
 pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
-    let stack = Stack::builder().gateway("PASSWORD_MIN_LENGTH", "8").start().await?;
+    let stack = Stack::start().await?;
     let nobody = stack.app()?;
     // The first user is an admin.
     let admin = nobody.register("admin-user").await?;
@@ -66,8 +70,14 @@ async fn call(places: &Places, stack: &Stack, app: &App, name: &str) -> Result<S
         .variable("ROOMCAST_TOKEN", app.token())
         .variable("ROOMCAST_USER", name)
         .variable("NO_COLOR", "1");
-    let output = program.run(WITHIN).await?;
-    Ok(summary(&output))
+    let (is_clean, output) = program.output(WITHIN).await?;
+    if is_clean {
+        return Ok(summary(&output));
+    }
+    let file = places.clients.join(format!("schemathesis-{}.txt", if name.is_empty() { "nobody" } else { name }));
+    fs::write(&file, &output)?;
+    let failures = output.split_once(FAILURES).map_or(output.as_str(), |(_, failures)| failures);
+    Err(Failure::new(format!("the whole output is in {}:\n{failures}", file.display())))
 }
 
 /// The line that says how much was tried.

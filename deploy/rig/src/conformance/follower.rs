@@ -99,6 +99,11 @@ impl Follower {
         Err(Failure::new(format!("the program for {} ended with {status}: {log}", self.name)))
     }
 
+    /// True if its output has ended: nothing more will come of it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.reading.is_finished()
+    }
+
     /// How often each stream was opened.
     pub(super) fn readies(&self) -> Vec<usize> {
         self.streams().iter().map(|stream| stream.readies).collect()

@@ -12,7 +12,7 @@ use crate::{Explain, Failure, Result};
 /// Lines shown of a program that failed.
 const SHOWN_LINES: usize = 60;
 
-/// A program with its arguments and variables; nothing but `PATH` is inherited.
+/// A program with its arguments and variables; of the environment it inherits nothing but `PATH`.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) path: PathBuf,
@@ -52,6 +52,8 @@ impl Program {
             .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            // Java and Python read arguments and write output in the encoding of the locale.
+            .env("LC_ALL", "C.UTF-8")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .kill_on_drop(true);
@@ -60,15 +62,21 @@ impl Program {
 
     /// Runs it to its end and returns what it wrote; an exit code other than 0 is a failure that shows the end of that.
     pub(super) async fn run(&self, within: Duration) -> Result<String> {
-        let output = tokio::time::timeout(within, self.command().output()).await;
-        let output = output.explain(|| format!("{} did not end within {within:?}", self.path.display()))?;
-        let output = output.explain(|| format!("cannot start {}", self.path.display()))?;
-        let text = [output.stdout, output.stderr].map(|raw| String::from_utf8_lossy(&raw).into_owned()).concat();
-        if output.status.success() {
+        let (ended_well, text) = self.output(within).await?;
+        if ended_well {
             return Ok(text);
         }
         let lines: Vec<&str> = text.lines().collect();
         let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
-        Err(Failure::new(format!("{} ended with {}:\n{shown}", self.path.display(), output.status)))
+        Err(Failure::new(format!("{} failed:\n{shown}", self.path.display())))
+    }
+
+    /// Runs it to its end and returns whether its exit code was 0, and what it wrote.
+    pub(super) async fn output(&self, within: Duration) -> Result<(bool, String)> {
+        let output = tokio::time::timeout(within, self.command().output()).await;
+        let output = output.explain(|| format!("{} did not end within {within:?}", self.path.display()))?;
+        let output = output.explain(|| format!("cannot start {}", self.path.display()))?;
+        let text = [output.stdout, output.stderr].map(|raw| String::from_utf8_lossy(&raw).into_owned()).concat();
+        Ok((output.status.success(), text))
     }
 }

@@ -106,12 +106,12 @@ impl Trial {
         Ok(())
     }
 
-    /// Waits until every library is as it should be, and says which are not in time.
+    /// Waits until every library is as it should be whose program still runs, and says which are not in time.
     async fn wait(&self, what: &str, within: Duration, is_so: impl Fn(&Follower) -> bool) {
         let deadline = Instant::now() + within;
         loop {
-            let late: Vec<&str> =
-                self.followers.iter().filter(|follower| !is_so(follower)).map(|follower| follower.name).collect();
+            let is_late = |follower: &&Follower| !follower.has_ended() && !is_so(follower);
+            let late: Vec<&str> = self.followers.iter().filter(is_late).map(|follower| follower.name).collect();
             if late.is_empty() {
                 return;
             }
