@@ -178,6 +178,7 @@ if [[ -z ${REDIS_URL-} ]]; then
   export REDIS_URL=redis://127.0.0.1:$REDIS_PORT
 fi
 export DATABASE_URL=${DATABASE_URL:-sqlite://$DATA_DIR/roomcast.db}
+export CREATE_DATABASE=${CREATE_DATABASE:-true}
 export SIGNING_KEY_FILE=${SIGNING_KEY_FILE:-$DATA_DIR/signing.key}
 
 # The services' own defaults are those of a public server. Here the examples of the specification must work as they
@@ -212,7 +213,9 @@ trap end_all EXIT
 trap '' PIPE
 if [[ $own_redis ]]; then
   mkdir -p "$DATA_DIR/redis"
-  start redis redis-server deploy/redis.conf --bind 127.0.0.1 --port "$REDIS_PORT" --dir "$DATA_DIR/redis"
+  # A copy: Redis writes into the file it was started with when it is told to (CONFIG REWRITE).
+  cp deploy/redis.conf "$DATA_DIR/redis/redis.conf"
+  start redis redis-server "$DATA_DIR/redis/redis.conf" --bind 127.0.0.1 --port "$REDIS_PORT" --dir "$DATA_DIR/redis"
   await 'Redis did not answer' redis_answers
 fi
 start fanout-worker "$BIN_DIR/fanout-worker"

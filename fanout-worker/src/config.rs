@@ -33,6 +33,10 @@ pub struct Config {
 pub enum Command {
     /// Apply database migrations and exit.
     Migrate,
+    /// Begin a new epoch of history and exit, after both the database and Redis were restored from backups.
+    ///
+    /// All clients load their history anew. A database that was restored alone is noticed without it.
+    NewEpoch,
     /// Copy an SQLite database into an empty Postgres database and exit. Stop every gateway and worker before.
     CopyDatabase {
         /// What is copied: `sqlite://<path>`.

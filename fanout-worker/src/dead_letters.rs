@@ -9,17 +9,18 @@ pub mod form;
 mod print;
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{AsyncCommands as _, RedisError};
-use shared::bus::{Link, Redis, accept_stream, decode_entry};
-use shared::domain::Partition;
-use shared::storage::{DeadLetter, Store, StoreError};
+use shared::bus::{Link, Redis, decode_entry};
+use shared::start::open_once;
+use shared::storage::{DeadLetter, Installation, Role, Store, StoreError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::StartError;
 use crate::config::{Config, DeadLetters};
-use crate::{StartError, open_store};
 
 /// How long a replay waits for Redis.
 const REDIS_WITHIN: Duration = Duration::from_secs(5);
@@ -43,7 +44,7 @@ pub enum Undone {
 
 /// Does what `action` says and tells it on `out`.
 pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) -> Result<(), StartError> {
-    let store = open_store(config).await?;
+    let (store, installation) = open_once(&config.storage, Role::Worker).await?;
     let undone = match action {
         DeadLetters::List { after, limit, json } => {
             let shown = list(&store, *after, *limit, *json).await;
@@ -51,10 +52,10 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
         }
         DeadLetters::Show { id } => tell(out, find(&store, *id).await.map(|letter| print::whole(&letter))),
         DeadLetters::Replay { ids } => {
-            let mut redis = connect(config).await?;
+            let mut redis = connect(config, installation).await?;
             let mut undone = Vec::new();
             for id in ids {
-                undone.extend(tell(out, replay(&store, &mut redis, config.storage.partitions, *id).await));
+                undone.extend(tell(out, replay(&store, &mut redis, installation, *id).await));
             }
             undone
         }
@@ -75,9 +76,9 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
 }
 
 /// A connection to Redis, which is as usable as Redis is within [`REDIS_WITHIN`].
-async fn connect(config: &Config) -> Result<Link, StartError> {
+async fn connect(config: &Config, installation: Installation) -> Result<Link, StartError> {
     let stop = CancellationToken::new();
-    let redis = Redis::open(&config.redis, stop.clone())?;
+    let redis = Redis::open(&config.redis, installation.keys(), stop.clone())?;
     // If Redis is away, each replay says so.
     if let Ok(looked) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
         looked?;
@@ -112,13 +113,15 @@ async fn find(store: &Store, id: i64) -> Result<DeadLetter, Undone> {
     store.dead_letter(id).await?.ok_or(Undone::Unknown(id))
 }
 
-async fn replay(store: &Store, redis: &mut Link, partitions: u16, id: i64) -> Result<String, Undone> {
+async fn replay(store: &Store, redis: &mut Link, installation: Installation, id: i64) -> Result<String, Undone> {
     let letter = find(store, id).await?;
     let no_message = |reason: String| Undone::NoMessage(id, reason);
     let fields = form::decode(&letter.entry).ok_or_else(|| no_message("it is not in a known form".to_owned()))?;
-    let message = decode_entry(&fields).map_err(|error| no_message(error.to_string()))?;
-    let partition = Partition::of(message.room, partitions);
-    let appended: Result<String, RedisError> = redis.xadd(accept_stream(partition), "*", &fields).await;
+    // Named in full: Redis has a command of the same name.
+    let keys = Arc::clone(Link::keys(redis));
+    let message = decode_entry(&fields, &keys).map_err(|error| no_message(error.to_string()))?;
+    let partition = installation.partition_of(message.room);
+    let appended: Result<String, RedisError> = redis.xadd(keys.accept_stream(partition), "*", &fields).await;
     let stream_id = appended.map_err(|error| Undone::NotAppended(id, error))?;
     store.drop_dead_letter(id).await?;
     Ok(format!("{id} replayed: appended to partition {partition} as {stream_id}\n"))

@@ -29,7 +29,8 @@ pub use copy::copy_database;
 use shared::bus::{InvalidRedis, Redis, Unsafe};
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
-use shared::storage::{CopyError, OpenError, Role, Store};
+use shared::start::{open_once, open_when_there, say_what_starts};
+use shared::storage::{CopyError, OpenError, Role, StoreError};
 use tracing::info;
 use uuid::Uuid;
 
@@ -53,6 +54,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The database was not copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -69,40 +73,48 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::LogFilter(_)
-            | Self::Redis(_)
-            | Self::Unsafe(_)
-            | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. })
-            | Self::Copy(CopyError::Direction) => EXIT_USAGE,
-            Self::Signals(_) | Self::Open(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => 1,
+            Self::LogFilter(_) | Self::Redis(_) | Self::Unsafe(_) | Self::Copy(CopyError::Direction) => EXIT_USAGE,
+            Self::Open(error) | Self::Copy(CopyError::Open(error)) if error.is_usage() => EXIT_USAGE,
+            Self::Signals(_) | Self::Open(_) | Self::Store(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => {
+                1
+            }
         }
     }
 }
 
-/// Opens the store with an up-to-date schema.
-async fn open_store(config: &Config) -> Result<Store, OpenError> {
-    let store = Store::open(config.storage.database_url.expose(), Role::Worker).await?;
-    store.migrate(config.storage.partitions, Uuid::new_v4().as_u64_pair().0).await?;
-    Ok(store)
-}
-
 /// Applies the migrations and returns.
 pub async fn migrate(config: &Config) -> Result<(), StartError> {
-    open_store(config).await?.close().await;
+    let (store, _) = open_once(&config.storage, Role::Worker).await?;
+    store.close().await;
     info!("migrations applied");
     Ok(())
 }
 
+/// Begins a new epoch and returns its number.
+pub async fn new_epoch(config: &Config) -> Result<i64, StartError> {
+    let (store, _) = open_once(&config.storage, Role::Worker).await?;
+    let (epoch, number) = store.epoch().await?;
+    // Should another one have begun in between, that one will do.
+    let _begun = store.begin_epoch(epoch, number + 1, Uuid::new_v4().as_u64_pair().0).await?;
+    let (_, number) = store.epoch().await?;
+    store.close().await;
+    Ok(number)
+}
+
 /// Runs the worker until `lifecycle` stops it: on its share of the partitions, which may be none.
 pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartError> {
-    let redis = Redis::open(&config.redis, lifecycle.soft.clone())?;
-    let store = open_store(config).await?;
-    info!("the worker starts and joins the others");
-    let (writers, partitions) = (store.writers(), config.storage.partitions);
+    Redis::check_settings(&config.redis)?;
+    let Some((store, installation)) = open_when_there(&config.storage, Role::Worker, &lifecycle.soft).await? else {
+        return Ok(());
+    };
+    let redis = Redis::open(&config.redis, installation.keys(), lifecycle.soft.clone())?;
+    let settings = (&config.storage, &config.redis);
+    say_what_starts("fanout-worker", env!("CARGO_PKG_VERSION"), settings, &installation);
+    let writers = store.writers();
     let looked = redis.wait_until_safe(config.redis.allow_unsafe_redis, &lifecycle.soft).await?;
     let (watched, soft) = (redis.clone(), lifecycle.soft.clone());
     lifecycle.tracker.spawn(async move { watched.watch_settings(looked, &soft).await });
-    let pipeline = Pipeline::new(redis, store.clone(), writers, partitions);
+    let pipeline = Pipeline::new(redis, store.clone(), writers, installation);
     pipeline.run(&lifecycle.soft).await;
     store.close().await;
     info!("the worker has stopped");

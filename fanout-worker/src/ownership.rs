@@ -3,7 +3,7 @@
 //! A room keeps its order because one worker at a time commits what comes through the room's partition. Who that is
 //! follows from three facts, each kept where it can be kept:
 //!
-//! 1. **Who is alive** ([`membership`]): every worker renews its place in one sorted set in Redis, `roomcast:workers`, and
+//! 1. **Who is alive** ([`membership`]): every worker renews its place in one sorted set in Redis, that of the workers, and
 //!    reads who else is in it. A place that is not renewed for [`TTL`](membership::TTL) is gone; that of a worker which is no
 //!    longer connected to Redis is gone after [`GRACE`](membership::GRACE).
 //! 2. **Who should have what** ([`assignment`]): a pure function of the living and the partition. Whoever knows the same

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use shared::bus::{Link, Redis};
 use shared::domain::Partition;
-use shared::storage::{PartitionBatch, Store, Writers};
+use shared::storage::{Installation, PartitionBatch, Store, Writers};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -52,21 +52,21 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A worker on `store` that joins the others: of `partitions` it takes its share, which is all or nothing with one of
-    /// `writers`.
+    /// A worker on `store` that joins the others: of the partitions of `installation` it takes its share, which is all or
+    /// nothing with one of `writers`.
     #[must_use]
-    pub fn new(redis: Redis, store: Store, writers: Writers, partitions: u16) -> Self {
+    pub fn new(redis: Redis, store: Store, writers: Writers, installation: Installation) -> Self {
         let connection = redis.connect();
         Self {
             claiming: Claiming::new(store.clone()),
             fence_check: FenceCheck::new(store.clone()),
+            source: Source::new(redis.clone(), store.clone(), installation),
             store,
             writers,
-            membership: Membership::join(redis.clone()),
+            membership: Membership::join(redis),
             connection,
-            partitions,
+            partitions: installation.partitions,
             holdings: Holdings::default(),
-            source: Source::new(redis, partitions),
             telling: Telling::default(),
         }
     }

@@ -1,9 +1,10 @@
 //! Tells the gateways what was stored.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use redis::RedisResult;
-use shared::bus::{CONTROL_CHANNEL, ControlEvent, Link, Receipts, RoomEvent, receipts_channel, room_channel};
+use shared::bus::{ControlEvent, Link, Receipts, RoomEvent};
 use shared::domain::{Accepted, GatewayId, MessageId, Partition};
 use shared::storage::{Appended, Content, PartitionBatch};
 use tracing::warn;
@@ -37,10 +38,14 @@ pub async fn publish(connection: &mut Link, appended: Appended, waiting: &mut Wa
     let mut pipeline = redis::pipe();
     for (partition, room, messages) in appended.rooms {
         let event = RoomEvent { room, messages };
-        pipeline.cmd("SPUBLISH").arg(room_channel(partition, room)).arg(event.encode()).ignore();
+        pipeline
+            .cmd("SPUBLISH")
+            .arg(connection.keys().room_channel(partition, room))
+            .arg(event.encode())
+            .ignore();
     }
     for (gateway, receipts) in receipts {
-        pipeline.publish(receipts_channel(gateway), receipts.encode()).ignore();
+        pipeline.publish(connection.keys().receipts_channel(gateway), receipts.encode()).ignore();
     }
     if pipeline.is_empty() {
         return;
@@ -67,7 +72,8 @@ fn receipts(appended: &Appended, waiting: &mut Waiting) -> HashMap<GatewayId, Re
 /// Tells the gateways that `partitions` have a new owner, so that they look for what the former one did not announce.
 pub async fn announce(connection: &mut Link, partitions: Vec<Partition>) {
     let event = ControlEvent::PartitionsTaken { partitions };
-    let told: RedisResult<()> = redis::AsyncCommands::publish(connection, CONTROL_CHANNEL, event.encode()).await;
+    let keys = Arc::clone(connection.keys());
+    let told: RedisResult<()> = redis::AsyncCommands::publish(connection, keys.control_channel(), event.encode()).await;
     if let Err(error) = told {
         warn!(error = %error, "taking over partitions was not announced: {error}");
     }

@@ -8,8 +8,10 @@
 //! committing, and no further, so that memory stays bounded. When what we hold changes, the groups concerned are read
 //! anew from what is stored by then: what was read ahead is forgotten, and no batch can be stale.
 
+mod carry_over;
 mod entry;
 mod origin;
+mod progress;
 mod reader;
 mod repair;
 
@@ -18,7 +20,7 @@ use std::task::Poll;
 
 use shared::bus::Redis;
 use shared::domain::{Fence, Partition};
-use shared::storage::Claim;
+use shared::storage::{Claim, Installation, Store};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,8 +33,8 @@ const READ_AHEAD: usize = 1;
 /// Readers of all partitions that are held.
 pub struct Source {
     redis: Redis,
-    /// How many partitions the installation has.
-    partitions: u16,
+    store: Store,
+    installation: Installation,
     groups: Vec<Group>,
 }
 
@@ -46,12 +48,13 @@ struct Group {
 }
 
 impl Source {
-    /// A source that holds nothing yet, in an installation of so many `partitions`.
+    /// A source that holds nothing yet. What it reads is compared with how far `store` has come.
     #[must_use]
-    pub fn new(redis: Redis, partitions: u16) -> Self {
+    pub fn new(redis: Redis, store: Store, installation: Installation) -> Self {
         Self {
             redis,
-            partitions,
+            store,
+            installation,
             groups: Vec::new(),
         }
     }
@@ -64,10 +67,11 @@ impl Source {
         for together in claims.chunks(share) {
             let held: Vec<_> = together.iter().map(|claim| (claim.partition, claim.fence)).collect();
             let place = former.iter().position(|group| group.held == held);
-            self.groups.push(match place {
-                Some(place) => former.swap_remove(place),
-                None => Group::start(Reader::new(self.redis.clone(), together, self.partitions), held),
-            });
+            let group = place.map(|place| former.swap_remove(place));
+            self.groups.push(group.unwrap_or_else(|| {
+                let reader = Reader::new(self.redis.clone(), self.store.clone(), together, self.installation);
+                Group::start(reader, held)
+            }));
         }
     }
 

@@ -13,7 +13,7 @@ mod waiters;
 use std::sync::Arc;
 
 use redis::{AsyncCommands as _, ExistenceCheck, RedisError, RedisResult, SetExpiry, SetOptions};
-use shared::bus::{Link, WORKERS, accept_stream, encode_entry, is_refusal, receipts_channel};
+use shared::bus::{Link, encode_entry, is_refusal};
 use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, RoomId, Seq, Timestamp};
 use shared::storage::{Installation, Room, Store, StoreError, User};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -111,7 +111,7 @@ impl Acceptor {
 
     /// Whether a worker lives, asked over the connection by which messages are appended: an error if it cannot be used.
     pub async fn sees_workers(&self) -> RedisResult<bool> {
-        self.connection.clone().exists(WORKERS).await
+        self.connection.clone().exists(self.connection.keys().workers()).await
     }
 
     /// Appends a message of `sender` to `room`, and waits for its commit if this installation acknowledges only then.
@@ -157,7 +157,7 @@ impl Acceptor {
     /// The channel on which this gateway hears that messages are stored, if it waits for that.
     #[must_use]
     pub fn receipts_channel(&self) -> Option<String> {
-        self.reply_to.map(receipts_channel)
+        self.reply_to.map(|gateway| self.connection.keys().receipts_channel(gateway))
     }
 
     /// Takes what came on that channel.
@@ -187,7 +187,7 @@ impl Acceptor {
             .get(true)
             .with_expiration(SetExpiry::EX(KEY_REMEMBERED_S));
         let marked: RedisResult<Option<String>> =
-            self.connection.clone().set_options(format!("posted:{}", message.id), &ours, options).await;
+            self.connection.clone().set_options(self.connection.keys().posted(message.id), &ours, options).await;
         let is_marked_otherwise = marked.map_err(AcceptError::Refused)?.is_some_and(|theirs| theirs != ours);
         match self.store.known_message(message.id).await? {
             Some(known) if known.text != message.text.as_str() => Err(AcceptError::KeyReused),
@@ -200,8 +200,9 @@ impl Acceptor {
     }
 
     async fn append(&self, partition: Partition, message: &Accepted) -> Result<(), AcceptError> {
+        let keys = self.connection.keys();
         let appended: RedisResult<String> =
-            self.connection.clone().xadd(accept_stream(partition), "*", &encode_entry(message)).await;
+            self.connection.clone().xadd(keys.accept_stream(partition), "*", &encode_entry(message, keys)).await;
         appended.map(drop).map_err(|error| {
             if is_refusal(&error) {
                 AcceptError::Refused(error)
@@ -232,7 +233,8 @@ mod tests {
         let store = Store::open(&url, Role::Gateway).await.unwrap();
         let installation = store.migrate(4, 1).await.unwrap();
         // Nobody listens there: what is asked here needs no Redis.
-        let nowhere = Redis::open(&RedisArgs::at("redis://127.0.0.1:1"), CancellationToken::new()).unwrap();
+        let nowhere = RedisArgs::at("redis://127.0.0.1:1");
+        let nowhere = Redis::open(&nowhere, installation.keys(), CancellationToken::new()).unwrap();
         let acceptor = Acceptor::new(nowhere.connect(), store, installation, Ack::Logged);
         let mut admitted: Vec<_> = (0..POSTS_AT_ONCE).map(|_| acceptor.admit().unwrap()).collect();
         assert!(matches!(acceptor.admit(), Err(AcceptError::Busy)));

@@ -10,9 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use deadpool_redis::PoolError;
 use redis::{AsyncCommands as _, RedisResult};
-use shared::bus::{
-    Acknowledgement, CONTROL_CHANNEL, ControlEvent, ControlMessage, Link, Pool, ReplyTo, acknowledgements_channel,
-};
+use shared::bus::{Acknowledgement, ControlEvent, ControlMessage, Link, Pool, ReplyTo};
 use shared::domain::GatewayId;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -57,7 +55,7 @@ impl Control {
         let me = GatewayId(Uuid::new_v4());
         Self {
             me,
-            channel: acknowledgements_channel(me),
+            channel: connection.keys().acknowledgements_channel(me),
             pool,
             connection,
             last: AtomicU64::new(0),
@@ -93,7 +91,7 @@ impl Control {
 
     async fn publish(&self, raw: &[u8]) -> Result<usize, TellError> {
         let mut connection = self.pool.get().await?;
-        Ok(connection.publish(CONTROL_CHANNEL, raw).await?)
+        Ok(connection.publish(self.pool.keys().control_channel(), raw).await?)
     }
 
     /// Tells `to` that this gateway has acted.
@@ -107,7 +105,7 @@ impl Control {
         }
         let mut connection = self.connection.clone();
         tokio::spawn(async move {
-            let channel = acknowledgements_channel(to.gateway);
+            let channel = Link::keys(&connection).acknowledgements_channel(to.gateway);
             let told: RedisResult<()> = connection.publish(channel, acknowledgement.encode()).await;
             if let Err(error) = told {
                 // The other one waits its time then.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::bus::{CONTROL_CHANNEL, ControlMessage, room_of_channel};
+use shared::bus::ControlMessage;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -13,11 +13,13 @@ impl Listener for App {
     fn channels(&self) -> Vec<String> {
         let receipts = self.acceptor.receipts_channel();
         let acknowledgements = self.control.acknowledgements_channel().to_owned();
-        receipts.into_iter().chain([CONTROL_CHANNEL.to_owned(), acknowledgements]).collect()
+        let control = self.redis.keys().control_channel().to_owned();
+        receipts.into_iter().chain([control, acknowledgements]).collect()
     }
 
     fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]) {
-        if channel == CONTROL_CHANNEL {
+        let keys = self.redis.keys();
+        if channel == keys.control_channel() {
             match ControlMessage::decode(payload) {
                 Ok(ControlMessage { event, reply_to }) => {
                     self.act_on(&event);
@@ -27,7 +29,7 @@ impl Listener for App {
                 }
                 Err(error) => warn!(error = %error, "unreadable control event: {error}"),
             }
-        } else if let Some(room) = room_of_channel(channel) {
+        } else if let Some(room) = keys.room_of_channel(channel) {
             self.hub.hear(room, payload);
         } else if channel == self.control.acknowledgements_channel() {
             self.control.on_acknowledgements(payload);

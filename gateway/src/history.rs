@@ -91,6 +91,11 @@ impl Histories {
         }
     }
 
+    /// Forgets what was read: history was restored or cut.
+    pub fn forget_all(&self) {
+        self.kept.invalidate_all();
+    }
+
     /// At most `limit` messages of `room` within `window`: `None` if it is gone, or closed to `user`.
     pub async fn read(&self, room: &Arc<Room>, user: UserId, window: Window, limit: u32) -> Answer {
         let part = Part {

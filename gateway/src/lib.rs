@@ -6,6 +6,8 @@
 //! - [`history`] reads what is stored, once for many.
 //! - [`live`] sends stored messages to whoever follows a room; [`message`] is the object they become.
 //! - [`control`], [`removals`], [`freshness`] and [`coherent`] keep what gateways remember true across all of them.
+//! - `workers` says when nobody stores what is posted.
+//! - `epoch` starts over when history was restored from a backup.
 //! - [`server`] is the accept loop around it all.
 //!
 //! A gateway holds nothing that is not in SQL or Redis: add copies of it, and kill them, at will.
@@ -20,6 +22,7 @@ pub mod control;
 mod digest;
 pub mod docs;
 pub mod ears;
+mod epoch;
 pub mod fanout;
 mod freshness;
 pub mod history;
@@ -30,6 +33,7 @@ pub mod message;
 pub mod removals;
 pub mod rooms;
 pub mod server;
+mod workers;
 
 use std::sync::{Arc, OnceLock};
 
@@ -38,10 +42,10 @@ use shared::bus::{InvalidRedis, Redis, Unsafe};
 use shared::domain::Username;
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
-use shared::storage::{Installation, OpenError, Role, Store, StoreError};
+use shared::start::{open_once, open_when_there, say_what_starts};
+use shared::storage::{OpenError, Role, StoreError};
 use tokio::net::TcpListener;
 use tracing::info;
-use uuid::Uuid;
 
 use crate::app::App;
 use crate::fanout::Fanout;
@@ -94,11 +98,8 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::LogFilter(_)
-            | Self::Redis(_)
-            | Self::Unsafe(_)
-            | Self::Keys(_)
-            | Self::Open(OpenError::UnknownScheme | OpenError::BadUrl(_) | OpenError::Partitions { .. }) => EXIT_USAGE,
+            Self::LogFilter(_) | Self::Redis(_) | Self::Unsafe(_) | Self::Keys(_) => EXIT_USAGE,
+            Self::Open(error) if error.is_usage() => EXIT_USAGE,
             Self::Signals(_)
             | Self::Hashing
             | Self::Threads(_)
@@ -116,15 +117,9 @@ pub fn check_settings(config: &Config) -> Result<(), StartError> {
     Ok(Redis::check_settings(&config.redis)?)
 }
 
-async fn open_store(config: &Config) -> Result<(Store, Installation), StartError> {
-    let store = Store::open(config.storage.database_url.expose(), Role::Gateway).await?;
-    let installation = store.migrate(config.storage.partitions, Uuid::new_v4().as_u64_pair().0).await?;
-    Ok((store, installation))
-}
-
 /// Makes the user named `username` an admin.
 pub async fn grant_admin(config: &Config, username: &str) -> Result<(), StartError> {
-    let (store, _) = open_store(config).await?;
+    let (store, _) = open_once(&config.storage, Role::Gateway).await?;
     let no_such_user = || StartError::NoSuchUser(username.to_owned());
     let name = Username::parse(username).map_err(|_| no_such_user())?;
     let found = store.grant_admin(&name).await?;
@@ -134,9 +129,12 @@ pub async fn grant_admin(config: &Config, username: &str) -> Result<(), StartErr
 
 /// Serves on `listener` until `lifecycle` stops it.
 pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) -> Result<(), StartError> {
-    let redis = Redis::open(&config.redis, lifecycle.soft.clone())?;
     let allow_unsafe = config.redis.allow_unsafe_redis;
-    let (store, installation) = open_store(&config).await?;
+    let Some((store, installation)) = open_when_there(&config.storage, Role::Gateway, &lifecycle.soft).await? else {
+        return Ok(());
+    };
+    let redis = Redis::open(&config.redis, installation.keys(), lifecycle.soft.clone())?;
+    say_what_starts("gateway", env!("CARGO_PKG_VERSION"), (&config.storage, &config.redis), &installation);
     let (subscriber, commands) = Subscriber::new();
     let backlog = config.limits.backlog_per_partition;
     let limits = ServerLimits {
@@ -151,6 +149,8 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     lifecycle.spawn_essential("the keeper of feeds", app.hub.clone().keep(stop()));
     lifecycle.spawn_essential("the keeper of places", app.places.clone().keep(stop()));
     lifecycle.spawn_essential("the watch over removals", Arc::clone(&app).watch_removals(stop()));
+    lifecycle.spawn_essential("the watch over workers", Arc::clone(&app).watch_workers(stop()));
+    lifecycle.spawn_essential("the watch over the epoch", Arc::clone(&app).watch_epoch(stop()));
     lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
     lifecycle.spawn_essential("the look-up of overdue posts", app.acceptor.look_up_overdue(stop()));
     for end in threads.ends() {

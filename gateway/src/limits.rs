@@ -113,7 +113,7 @@ impl Limits {
         };
         let micros = u64::try_from(rate.every.as_micros()).unwrap_or(u64::MAX);
         let wait: u64 = TAKE
-            .key(format!("limit:{what}:{who}"))
+            .key(self.connection.keys().rate(what, who))
             .arg(micros)
             .arg(rate.burst)
             .invoke_async(&mut self.connection.clone())

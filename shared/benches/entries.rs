@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use shared::bus::{decode_entry, encode_entry};
+use shared::bus::{Keys, decode_entry, encode_entry};
 use shared::domain::{Accepted, MessageId, MessageText, RoomId, Timestamp, UserId};
 
 /// As long as people write.
@@ -24,11 +24,14 @@ fn message() -> Accepted {
 
 fn entries(criterion: &mut Criterion) {
     let message = message();
-    criterion.bench_function("encode an entry", |bencher| bencher.iter(|| encode_entry(black_box(&message)).len()));
-    let fields = encode_entry(&message);
+    let keys = Keys::new("00a1b2c3d4e5".parse().expect("twelve digits"), 16);
+    criterion.bench_function("encode an entry", |bencher| {
+        bencher.iter(|| encode_entry(black_box(&message), &keys).len());
+    });
+    let fields = encode_entry(&message, &keys);
     let raw: Vec<(Vec<u8>, Vec<u8>)> =
         fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect();
-    criterion.bench_function("decode an entry", |bencher| bencher.iter(|| decode_entry(black_box(&raw))));
+    criterion.bench_function("decode an entry", |bencher| bencher.iter(|| decode_entry(black_box(&raw), &keys)));
 }
 
 criterion_group!(benches, entries);

@@ -8,7 +8,10 @@ mod time;
 mod user;
 
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
-pub use ids::{Fence, GatewayId, MembershipId, MessageId, Partition, RoomId, Seq, SessionId, StreamId, UserId};
+pub use ids::{
+    Fence, GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, Partition, RoomId, Seq,
+    SessionId, StreamId, UserId,
+};
 pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageText, StoredMessage};
 pub use room::RoomName;
 pub use time::Timestamp;

@@ -3,7 +3,7 @@
 //! - [`domain`]: what is valid. Parsed types, no I/O, no framework.
 //! - [`storage`]: how it is kept. SQL behind use-case sized methods.
 //! - [`bus`]: how it travels. Redis keys, the accept log's entries, the room events.
-//! - [`settings`], [`telemetry`], [`lifecycle`]: how a process starts, talks to its operator and stops.
+//! - [`settings`], [`start`], [`telemetry`], [`lifecycle`]: how a process starts, talks to its operator and stops.
 //!
 //! What does not belong here: HTTP, tokens, anything only one of the two processes uses.
 
@@ -11,5 +11,6 @@ pub mod bus;
 pub mod domain;
 pub mod lifecycle;
 pub mod settings;
+pub mod start;
 pub mod storage;
 pub mod telemetry;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::Resettable;
 use clap::{Args, Parser, ValueEnum};
 
 /// Exit code of a process that was started with settings it cannot use (`EX_USAGE` of BSD's sysexits).
@@ -16,7 +17,8 @@ pub const EXIT_USAGE: u8 = 64;
 ///
 /// `Err` holds the exit code after help, version or a complaint was printed.
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
-    C::try_parse().map_err(|error| {
+    let parsed = without_empty_settings(C::command()).try_get_matches();
+    parsed.and_then(|mut matches| C::from_arg_matches_mut(&mut matches)).map_err(|error| {
         if error.use_stderr() {
             // clap explains over several lines; what is wrong ends at the first empty one.
             let text = error.to_string();
@@ -32,6 +34,14 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     })
 }
 
+/// An environment variable that is set to nothing is not set: what passes variables on, as compose does, sets all it knows.
+fn without_empty_settings(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| {
+        let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if is_empty { arg.env(Resettable::Reset) } else { arg }
+    })
+}
+
 /// Tells the operator in one line why the process does not start.
 pub fn complain(process: &str, error: &dyn fmt::Display) {
     // There is nowhere else to tell it.
@@ -43,7 +53,7 @@ pub fn complain(process: &str, error: &dyn fmt::Display) {
 pub struct StorageArgs {
     /// Database: `sqlite://<path>` or `postgres://[user:password@]host[:port]/database`.
     ///
-    /// A file and its directory are created when missing. Postgres takes `?sslmode=verify-full&sslrootcert=<file>`.
+    /// A file that is not there is made only with `--create-database`. Postgres takes `?sslmode=verify-full&sslrootcert=<file>`.
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -51,6 +61,10 @@ pub struct StorageArgs {
         default_value = "sqlite://.data/roomcast.db"
     )]
     pub database_url: Secret,
+
+    /// Make the SQLite file and its directory if they are not there, instead of refusing to start.
+    #[arg(long, env = "CREATE_DATABASE")]
+    pub create_database: bool,
 
     /// Shares of the accept log; fixed when the installation is created.
     ///
@@ -138,6 +152,19 @@ impl ShutdownArgs {
 pub struct Secret(String);
 
 impl Secret {
+    /// A URL as it may be shown: without user, password and parameters.
+    #[must_use]
+    pub fn without_login(&self) -> String {
+        let url = self.0.split('?').next().unwrap_or_default();
+        match url.split_once("://") {
+            Some((scheme, rest)) => {
+                let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+                format!("{scheme}://{place}")
+            }
+            None => "***".to_owned(),
+        }
+    }
+
     /// The value itself, for the one place that uses it.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -178,4 +205,21 @@ pub fn readme_rows(command: &clap::Command) -> Vec<String> {
         format!("| `--{flag}` | `{env}` | {} | {help} |", default.unwrap_or_default())
     };
     settings.map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_what_is_secret_in_it() {
+        for (url, shown) in [
+            ("postgres://me:p@ss@db.example.org:5432/chat?password=x", "postgres://db.example.org:5432/chat"),
+            ("sqlite://.data/roomcast.db", "sqlite://.data/roomcast.db"),
+            ("redis+sentinel://u:p@a:1,b:2/chat", "redis+sentinel://a:1,b:2/chat"),
+            ("my password", "***"),
+        ] {
+            assert_eq!(Secret::from(url).without_login(), shown);
+        }
+    }
 }

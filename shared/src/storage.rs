@@ -21,6 +21,7 @@ mod open;
 mod postgres;
 mod removals;
 mod rooms;
+mod schema;
 mod sqlite;
 
 use std::fmt::Debug;
@@ -39,7 +40,7 @@ pub use open::{Installation, OpenError, Role, Writers};
 pub use removals::Removal;
 pub use rooms::{CreateRoom, CreateRoomError, JoinOutcome, Joining, Memberships, Room, Rooms};
 
-use crate::domain::Timestamp;
+use crate::domain::{Epoch, Timestamp};
 
 /// The open database. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -53,6 +54,19 @@ impl Store {
             "sqlite" => Ok(Self(Arc::new(sqlite::Sqlite::open(url, role).await?))),
             "postgres" | "postgresql" => Ok(Self(Arc::new(postgres::Postgres::open(url, role).await?))),
             _ => Err(OpenError::UnknownScheme),
+        }
+    }
+
+    /// Fails if `url` names a file that is not there.
+    pub fn check_exists(url: &str) -> Result<(), OpenError> {
+        if !url.starts_with("sqlite:") {
+            return Ok(());
+        }
+        let path = sqlite::open::options(url)?.get_filename().to_path_buf();
+        if path.exists() {
+            Ok(())
+        } else {
+            Err(OpenError::NoFile(path))
         }
     }
 
@@ -82,6 +96,13 @@ pub trait Backend: Accounts + Rooms + History + Log + DeadLetters + Debug + Send
     ///
     /// Processes that start together take turns. The epoch of a new installation comes from `random_epoch`.
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError>;
+
+    /// The version of the whole history, and its number, as they are now.
+    async fn epoch(&self) -> Result<(Epoch, i64), StoreError>;
+
+    /// Begins a new epoch, the one of this `number` and of some `random` bits, unless another one than `known` has begun
+    /// meanwhile; true if it did. Cursors of clients from before are foreign from then on.
+    async fn begin_epoch(&self, known: Epoch, number: i64, random: u64) -> Result<bool, StoreError>;
 
     /// How many workers can be at work at the same time.
     fn writers(&self) -> Writers;

@@ -42,7 +42,7 @@ impl AcceptLog {
         let mut above = 0;
         for mut master in self.masters().await? {
             for stream in RedisServer::accept_streams(&mut master).await? {
-                let partition = stream.strip_prefix("chat:{").and_then(|rest| rest.strip_suffix("}:in"));
+                let partition = stream.split_once('{').and_then(|(_, rest)| rest.strip_suffix("}:in"));
                 let (ms, counter) =
                     partition.and_then(|number| cursors.get(&number.parse().ok()?)).copied().unwrap_or_default();
                 let entries: Vec<redis::Value> = range(&mut master, &stream, &format!("({ms}-{counter}")).await?;

@@ -60,6 +60,9 @@ const WATCH_COMMITS: &str = "
     END $$;
     CREATE OR REPLACE TRIGGER rig_compare AFTER UPDATE ON cursors FOR EACH ROW EXECUTE FUNCTION rig_compare();";
 
+/// The tables that a backup is of: what workers write, and the epoch.
+const BACKED_UP: [&str; 4] = ["messages", "room_heads", "cursors", "installation"];
+
 /// The database of a stack.
 pub struct Database {
     connection: Either,
@@ -104,6 +107,31 @@ impl Database {
             0 => Ok(()),
             wrong => Err(Failure::new(format!("{wrong} rooms have a head that is not the number of their messages"))),
         }
+    }
+
+    /// Which installation it holds, as it stands in names in Redis.
+    pub async fn installation(&mut self) -> Result<String> {
+        let select = "SELECT identity FROM installation";
+        Ok(on!(self, connection => sqlx::query_scalar(select).fetch_one(connection).await?))
+    }
+
+    /// Keeps what a worker writes as it is now, in tables beside it.
+    pub async fn back_up(&mut self) -> Result<()> {
+        for table in BACKED_UP {
+            let statement = format!("CREATE TABLE rig_old_{table} AS SELECT * FROM {table}");
+            on!(self, connection => sqlx::query(AssertSqlSafe(statement)).execute(connection).await.map(drop)?);
+        }
+        Ok(())
+    }
+
+    /// Makes it what it was at [`Database::back_up`]. No worker may run.
+    pub async fn restore(&mut self) -> Result<()> {
+        let statements =
+            BACKED_UP.map(|table| format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM rig_old_{table};"));
+        // In one transaction: gateways read what is restored.
+        let all = format!("BEGIN; {} COMMIT", statements.concat());
+        on!(self, connection => sqlx::raw_sql(AssertSqlSafe(all)).execute(connection).await.map(drop)?);
+        Ok(())
     }
 
     /// How many accepted entries were set aside because they could not be stored.

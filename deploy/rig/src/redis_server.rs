@@ -104,7 +104,7 @@ impl RedisServer {
 
     /// The names of the accept logs of all partitions.
     pub(crate) async fn accept_streams(connection: &mut MultiplexedConnection) -> Result<Vec<String>> {
-        Ok(redis::cmd("KEYS").arg("chat:{*}:in").query_async(connection).await?)
+        Ok(redis::cmd("KEYS").arg("roomcast:*:{*}:in").query_async(connection).await?)
     }
 
     /// Appends an entry that no gateway would write.
@@ -140,7 +140,7 @@ impl RedisServer {
     /// taken this one's place.
     pub async fn rewrite_ids(&self) -> Result<()> {
         let mut connection = self.connect().await?;
-        let streams: Vec<String> = redis::cmd("KEYS").arg("chat:*:in").query_async(&mut connection).await?;
+        let streams: Vec<String> = redis::cmd("KEYS").arg("roomcast:*:{*}:in").query_async(&mut connection).await?;
         for stream in streams {
             let entries: Vec<(String, Vec<Vec<u8>>)> = connection.xrange_all(&stream).await?;
             let _existed: bool = connection.del(&stream).await?;

@@ -143,6 +143,19 @@ impl Stack {
         Database::open(&self.database_url).await
     }
 
+    /// The name in Redis that the installation gives to `rest`, such as `control`.
+    pub async fn name(&self, rest: &str) -> Result<String> {
+        let mut database = self.database().await?;
+        let installation = database.installation().await?;
+        database.close().await?;
+        Ok(format!("roomcast:{installation}:{rest}"))
+    }
+
+    /// The accept log of a partition.
+    pub async fn accept_stream(&self, partition: impl std::fmt::Display) -> Result<String> {
+        self.name(&format!("{{{partition}}}:in")).await
+    }
+
     /// Where the database is, past all links.
     #[must_use]
     pub fn database_url(&self) -> &str {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Script, Value, cmd};
-use shared::bus::{Node, Redis, WORKERS, presence_channel};
+use shared::bus::{Node, Redis};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -122,14 +122,14 @@ impl Beats {
         if self.has_lapsed(asked_at) {
             self.me = WorkerName::fresh();
         }
-        let me = self.me.clone();
+        let (me, keys) = (self.me.clone(), Arc::clone(self.redis.keys()));
         let (left_ms, living): (u64, Vec<String>) = BEAT
-            .key(WORKERS)
+            .key(keys.workers())
             .arg(me.as_str())
             .arg(millis(TTL))
             .arg(millis(RENEW_AFTER))
             .arg(millis(GRACE))
-            .arg(presence_channel(""))
+            .arg(keys.presence_channel(""))
             .invoke_async(self.line().await?)
             .await?;
         self.told.send_replace(View {
@@ -144,7 +144,7 @@ impl Beats {
     async fn line(&mut self) -> RedisResult<&mut MultiplexedConnection> {
         let unknown =
             || RedisError::from((ErrorKind::ClusterConnectionNotFound, "it is not known which Redis has the workers"));
-        let node = self.redis.node_of_channel(&presence_channel("")).ok_or_else(unknown)?;
+        let node = self.redis.node_of_channel(&self.redis.keys().presence_channel("")).ok_or_else(unknown)?;
         let line = match self.line.take() {
             Some(line) if line.node == node && line.shown == self.me => line,
             _ => self.connect(node).await?,
@@ -156,8 +156,8 @@ impl Beats {
         // Nobody says anything on our channel; that the connection is lost shows at the next look.
         let unheard = |_: PushInfo| Ok::<(), RedisError>(());
         let mut connection = self.redis.listen(&node, unheard).await?;
-        let subscribed: Value =
-            cmd("SSUBSCRIBE").arg(presence_channel(self.me.as_str())).query_async(&mut connection).await?;
+        let channel = self.redis.keys().presence_channel(self.me.as_str());
+        let subscribed: Value = cmd("SSUBSCRIBE").arg(channel).query_async(&mut connection).await?;
         if !matches!(
             subscribed,
             Value::Push {
@@ -181,8 +181,8 @@ impl Beats {
     }
 
     async fn leave(&mut self) -> RedisResult<()> {
-        let me = self.me.clone();
-        let _was_there: u64 = self.line().await?.zrem(WORKERS, me.as_str()).await?;
+        let (me, keys) = (self.me.clone(), Arc::clone(self.redis.keys()));
+        let _was_there: u64 = self.line().await?.zrem(keys.workers(), me.as_str()).await?;
         self.told.send_replace(View {
             me,
             living: Arc::new([]),

@@ -1,6 +1,6 @@
 //! What an entry of the accept log holds. It is not trusted: anybody with access to Redis could have written it.
 
-use shared::bus::decode_entry;
+use shared::bus::{Keys, decode_entry};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Content, Entry};
 
@@ -13,17 +13,28 @@ pub(super) type RawEntry = (String, Vec<Vec<u8>>);
 /// two writers at a time, and no order.
 const ELSEWHERE: &str = "its room belongs to another partition";
 
-/// Reads `raw`, which was in `partition` of so many `partitions`, up to the first entry whose id is too far; true if there
+/// Where entries were read.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The installation.
+    pub(super) keys: &'a Keys,
+    /// How many partitions it has.
+    pub(super) partitions: u16,
+    /// The one they were in.
+    pub(super) partition: Partition,
+}
+
+/// Reads `raw`, which was at `place`, up to the first entry whose id is too far; true if there
 /// is one.
-pub(super) fn read_all(raw: Vec<RawEntry>, partition: Partition, partitions: u16) -> (Vec<Entry>, bool) {
+pub(super) fn read_all(raw: Vec<RawEntry>, place: Place<'_>) -> (Vec<Entry>, bool) {
     let count = raw.len();
-    let entries: Vec<Entry> = raw.into_iter().map_while(|raw| read(raw, partition, partitions)).collect();
+    let entries: Vec<Entry> = raw.into_iter().map_while(|raw| read(raw, place)).collect();
     let far = entries.len() < count;
     (entries, far)
 }
 
 /// Reads one entry; `None` if its id is too far for a position.
-fn read((id, flat): RawEntry, partition: Partition, partitions: u16) -> Option<Entry> {
+fn read((id, flat): RawEntry, place: Place<'_>) -> Option<Entry> {
     let stream_id = near(&id)?;
     let mut flat = flat.into_iter();
     let fields: Vec<Field> = std::iter::from_fn(|| flat.next().zip(flat.next())).collect();
@@ -31,8 +42,8 @@ fn read((id, flat): RawEntry, partition: Partition, partitions: u16) -> Option<E
         reason,
         entry: form::encode(&fields),
     };
-    let content = match decode_entry(&fields) {
-        Ok(message) if Partition::of(message.room, partitions) == partition => Content::Message(message),
+    let content = match decode_entry(&fields, place.keys) {
+        Ok(message) if Partition::of(message.room, place.partitions) == place.partition => Content::Message(message),
         Ok(_) => dead(ELSEWHERE.to_owned()),
         Err(error) => dead(error.to_string()),
     };
@@ -50,6 +61,15 @@ fn near(id: &str) -> Option<StreamId> {
 mod tests {
     use super::*;
 
+    fn read_all(raw: Vec<RawEntry>) -> (Vec<Entry>, bool) {
+        let place = Place {
+            keys: &Keys::new("00a1b2c3d4e5".parse().unwrap(), 1),
+            partitions: 1,
+            partition: Partition(0),
+        };
+        super::read_all(raw, place)
+    }
+
     fn raw(id: &str) -> RawEntry {
         (id.to_owned(), vec![b"text".to_vec(), b"\xff\0".to_vec()])
     }
@@ -57,17 +77,16 @@ mod tests {
     #[test]
     fn reading_ends_at_an_id_that_no_position_can_express() {
         for far in ["18446744073709551615-1", "100000000000000-0", "5-9223372036854775807"] {
-            let (entries, is_far) =
-                read_all(vec![raw("1700000000000-3"), raw(far), raw("99999999999999-0")], Partition(0), 1);
+            let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw(far), raw("99999999999999-0")]);
             assert_eq!((entries.len(), is_far), (1, true), "{far}");
         }
-        let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw("99999999999999-0")], Partition(0), 1);
+        let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw("99999999999999-0")]);
         assert_eq!((entries.len(), is_far), (2, false));
     }
 
     #[test]
     fn what_is_not_text_is_kept_byte_by_byte() {
-        let (mut entries, _) = read_all(vec![raw("1-1")], Partition(0), 1);
+        let (mut entries, _) = read_all(vec![raw("1-1")]);
         match entries.remove(0).content {
             Content::DeadLetter { reason, entry } => {
                 assert_eq!(

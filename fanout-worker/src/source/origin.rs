@@ -5,40 +5,64 @@
 //! removed through a connection to the very server it was read from, which breaks and is not repaired when that
 //! server goes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use redis::aio::MultiplexedConnection;
-use redis::streams::{StreamTrimOptions, StreamTrimmingMode};
-use redis::{AsyncCommands as _, RedisResult};
-use shared::bus::accept_stream;
+use redis::{RedisResult, Script};
+use shared::bus::Keys;
 use shared::domain::{Partition, StreamId};
 use shared::storage::PartitionBatch;
+
+use super::progress::Progress;
+
+/// Removes what lies before `ARGV[1]` from the stream `KEYS[1]`, and writes `ARGV[2]` to `KEYS[2]`. allow-oom: a Redis whose
+/// memory is full gets room by it.
+static REMOVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "#!lua flags=allow-oom
+         redis.call('SET', KEYS[2], ARGV[2])
+         return redis.call('XTRIM', KEYS[1], 'MINID', '=', ARGV[1])",
+    )
+});
 
 /// A server that entries were read from.
 #[derive(Clone)]
 pub struct Server {
     connection: MultiplexedConnection,
+    keys: Arc<Keys>,
+    /// The number of the epoch in which it is read.
+    epoch_number: i64,
     is_lost: Arc<AtomicBool>,
 }
 
 impl Server {
-    pub(super) fn new(connection: MultiplexedConnection) -> Self {
+    pub(super) fn new(connection: MultiplexedConnection, keys: Arc<Keys>, epoch_number: i64) -> Self {
         Self {
             connection,
+            keys,
+            epoch_number,
             is_lost: Arc::default(),
         }
     }
 
-    /// Removes the entries of `partition` up to `upto`.
+    /// Removes the entries of `partition` up to `upto`, which are stored, and has Redis remember that they were.
     pub async fn remove(&self, partition: Partition, upto: StreamId) -> RedisResult<()> {
-        let keep_from = upto.next().to_string();
-        let options = StreamTrimOptions::minid(StreamTrimmingMode::Exact, keep_from);
-        let removed = self.connection.clone().xtrim_options(accept_stream(partition), &options).await;
+        let progress = Progress {
+            epoch_number: self.epoch_number,
+            upto,
+        };
+        let removed: RedisResult<i64> = REMOVE
+            .key(self.keys.accept_stream(partition))
+            .key(self.keys.stored_position(partition))
+            .arg(upto.next().to_string())
+            .arg(progress.encode())
+            .invoke_async(&mut self.connection.clone())
+            .await;
         if removed.as_ref().is_err_and(|error| error.is_io_error() || error.is_unrecoverable_error()) {
             self.is_lost.store(true, Ordering::Relaxed);
         }
-        removed
+        removed.map(drop)
     }
 
     /// Whether nothing can be removed there any more. The connection may have ended alone, such as one that was silent for

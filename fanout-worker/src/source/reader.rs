@@ -1,21 +1,28 @@
 //! The task that reads some partitions: one server, one command at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::streams::StreamReadOptions;
 use redis::{AsyncCommands as _, RedisResult};
-use shared::bus::{Holder, Redis, accept_stream};
-use shared::domain::StreamId;
-use shared::storage::{Claim, Entry, PartitionBatch};
+use shared::bus::{Holder, Keys, Redis};
+use shared::domain::{Partition, StreamId};
+use shared::storage::{Claim, Entry, Installation, PartitionBatch, Store};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::carry_over::carry_over;
 use super::entry::{self, RawEntry};
 use super::origin::{Read, Server};
+use super::progress::{self, ReadError};
 use super::repair;
 
 /// How long a read waits for entries. Nothing else waits for it: a reader that is not needed is cut off.
 const BLOCK: Duration = Duration::from_secs(1);
+
+/// How often the names of an earlier version are looked at, in installations that had them.
+const CARRY_OVER_EVERY: Duration = Duration::from_millis(500);
 
 /// Entries taken from one partition by one read. With texts of the longest kind in all of 16 partitions a read takes
 /// 64 MB; a reader holds at most the one it waits to hand on.
@@ -30,8 +37,10 @@ type Reply = Option<Vec<(String, Vec<RawEntry>)>>;
 /// Reads some partitions and remembers how far it has read.
 pub(super) struct Reader {
     redis: Redis,
-    /// How many partitions the installation has.
-    partitions: u16,
+    store: Store,
+    installation: Installation,
+    /// When what gateways of an earlier version appended was last carried over.
+    carried_over: Instant,
     /// The server that is read, once it is found, and the same for those who remove what is stored.
     holder: Option<(Holder, Server)>,
     places: Vec<Place>,
@@ -49,18 +58,20 @@ struct Place {
 }
 
 impl Reader {
-    pub(super) fn new(redis: Redis, claims: &[Claim], partitions: u16) -> Self {
+    pub(super) fn new(redis: Redis, store: Store, claims: &[Claim], installation: Installation) -> Self {
         let place = |claim: &Claim| Place {
-            stream: accept_stream(claim.partition),
+            stream: redis.keys().accept_stream(claim.partition).to_owned(),
             claim: *claim,
             behind: None,
             far: false,
         };
         Self {
-            redis,
-            partitions,
-            holder: None,
             places: claims.iter().map(place).collect(),
+            redis,
+            store,
+            installation,
+            carried_over: Instant::now(),
+            holder: None,
         }
     }
 
@@ -89,12 +100,13 @@ impl Reader {
     }
 
     /// Takes the next step; `None` if it brought no entries.
-    async fn read(&mut self) -> RedisResult<Option<Read>> {
+    async fn read(&mut self) -> Result<Option<Read>, ReadError> {
         self.leave_former_holder();
         self.leave_lost_server();
         if self.places.iter().any(|place| place.far) {
             self.exchange_far_ids().await?;
         }
+        self.carry_over().await?;
         if self.holder.is_none() {
             return self.connect().await.map(|()| None);
         }
@@ -105,6 +117,18 @@ impl Reader {
         };
         let server = self.holder.as_ref().map(|(_, server)| server.clone());
         Ok(server.filter(|_| !batches.is_empty()).map(|server| Read { batches, server }))
+    }
+
+    /// Takes what gateways of an earlier version still append, while an upgrade is under way.
+    async fn carry_over(&mut self) -> RedisResult<()> {
+        let Some((holder, _)) = &mut self.holder else {
+            return Ok(());
+        };
+        if !self.installation.carries_over || self.carried_over.elapsed() < CARRY_OVER_EVERY {
+            return Ok(());
+        }
+        self.carried_over = Instant::now();
+        carry_over(&mut holder.side, self.redis.keys(), self.places.iter().map(|place| place.claim.partition)).await
     }
 
     /// Connects anew to a server where what is stored cannot be removed any more: what was left there is found then.
@@ -137,10 +161,10 @@ impl Reader {
         let streams: Vec<&str> = self.places.iter().map(|place| place.stream.as_str()).collect();
         let positions: Vec<String> = self.places.iter().map(|place| place.claim.cursor.to_string()).collect();
         let reply: Reply = blocking.xread_options(&streams, &positions, &options).await?;
-        let mut batches = Vec::new();
+        let (keys, mut batches) = (self.redis.keys(), Vec::new());
         for (stream, entries) in reply.unwrap_or_default() {
             if let Some(place) = self.places.iter_mut().find(|place| place.stream == stream) {
-                let (entries, far) = entry::read_all(entries, place.claim.partition, self.partitions);
+                let (entries, far) = entry::read_all(entries, at(keys, place.claim.partition, self.installation));
                 place.far = far;
                 if let Some(batch) = batch(&place.claim, entries) {
                     place.claim.cursor = batch.upto();
@@ -157,11 +181,17 @@ impl Reader {
     /// is read first, always: a server that took over with a clock that is behind gives its first entries ids below our
     /// positions, and a moment later its newest id looks as it should. What was stored before is recognised by its
     /// message id, and normally there is nothing at all, since what is stored is removed.
-    async fn connect(&mut self) -> RedisResult<()> {
+    async fn connect(&mut self) -> Result<(), ReadError> {
         let Some(first) = self.places.first() else {
             return std::future::pending().await;
         };
         let mut holder = self.redis.holder(first.claim.partition, BLOCK).await?;
+        let keys = Arc::clone(self.redis.keys());
+        if self.installation.carries_over {
+            carry_over(&mut holder.side, &keys, self.places.iter().map(|place| place.claim.partition)).await?;
+        }
+        let claims = self.places.iter().map(|place| &place.claim);
+        let epoch_number = progress::check(&self.store, &mut holder.side, &keys, claims).await?;
         let positions = self.places.iter().map(|place| (place.stream.as_str(), place.claim.cursor));
         let raised = repair::raise_ids(&mut holder.blocking, positions).await?;
         for (place, raised) in self.places.iter_mut().zip(raised) {
@@ -171,7 +201,7 @@ impl Reader {
                 error!(%partition, "Redis came back older than what is stored: partition {partition} is read again");
             }
         }
-        let server = Server::new(holder.side.clone());
+        let server = Server::new(holder.side.clone(), keys, epoch_number);
         self.holder = Some((holder, server));
         Ok(())
     }
@@ -190,7 +220,7 @@ impl Reader {
         let looking = self.places.iter_mut().filter(|place| place.behind.is_some());
         let mut batches = Vec::new();
         for (place, raw) in looking.zip(found) {
-            let (entries, _) = entry::read_all(raw, place.claim.partition, self.partitions);
+            let (entries, _) = entry::read_all(raw, at(self.redis.keys(), place.claim.partition, self.installation));
             place.behind = entries.last().map(|entry| entry.stream_id.next());
             // The cursor stays where it is: it never moves back.
             batches.extend(batch(&place.claim, entries));
@@ -205,11 +235,19 @@ impl Reader {
         };
         for place in self.places.iter_mut().filter(|place| place.far) {
             let partition = place.claim.partition;
-            let count = repair::exchange_far_ids(&mut holder.blocking, &place.stream).await?;
+            let count = repair::exchange_far_ids(&mut holder.blocking, self.redis.keys(), partition).await?;
             place.far = false;
             error!(%partition, entries = count, "partition {partition} held {count} ids that nobody should give out");
         }
         Ok(())
+    }
+}
+
+fn at(keys: &Keys, partition: Partition, installation: Installation) -> entry::Place<'_> {
+    entry::Place {
+        keys,
+        partitions: installation.partitions,
+        partition,
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
-use shared::domain::StreamId;
+use shared::bus::Keys;
+use shared::domain::{Partition, StreamId};
 
 /// Makes the next ids of the stream lie behind `ARGV[1]`; returns 1 if they would not have. An entry with that very id does
 /// it, and is gone before anybody sees it. Redis refuses it if its newest id is there already.
@@ -62,6 +63,11 @@ pub(super) async fn raise_ids(
 }
 
 /// See [`EXCHANGE_FAR_IDS`].
-pub(super) async fn exchange_far_ids(connection: &mut MultiplexedConnection, stream: &str) -> RedisResult<u64> {
-    EXCHANGE_FAR_IDS.key(stream).key(format!("{stream}:exchanged")).invoke_async(connection).await
+pub(super) async fn exchange_far_ids(
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+    partition: Partition,
+) -> RedisResult<u64> {
+    let (stream, rewritten) = (keys.accept_stream(partition), keys.rewritten_stream(partition));
+    EXCHANGE_FAR_IDS.key(stream).key(rewritten).invoke_async(connection).await
 }

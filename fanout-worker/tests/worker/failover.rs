@@ -4,7 +4,7 @@ use fanout_worker::source::{Origins, Source};
 use fanout_worker::trimming::Trimming;
 use redis::cmd;
 use rig::{Failure, RedisNode, RedisSentinels, eventually};
-use shared::bus::{accept_stream, encode_entry};
+use shared::bus::encode_entry;
 use shared::domain::{Fence, Partition, StreamId};
 use shared::storage::{Claim, Writers};
 use tempfile::TempDir;
@@ -18,14 +18,14 @@ async fn append(scene: &Scene, server: &RedisNode, id: &str, text: &str) {
     let room = scene.rooms[0];
     let mut command = cmd("XADD");
     command.arg(stream_of(scene)).arg(id);
-    for (name, value) in encode_entry(&scene.message(room, text)) {
+    for (name, value) in encode_entry(&scene.message(room, text), &scene.keys) {
         command.arg(name).arg(value);
     }
     let _id: String = server.run(&command).await.unwrap();
 }
 
 fn stream_of(scene: &Scene) -> String {
-    accept_stream(Partition::of(scene.rooms[0], PARTITIONS))
+    scene.keys.accept_stream(Partition::of(scene.rooms[0], PARTITIONS)).to_owned()
 }
 
 async fn length_at(server: &RedisNode, stream: &str) -> u64 {
@@ -58,8 +58,8 @@ async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master
         fence: Fence(1),
         cursor: StreamId::ZERO,
     };
-    let client = open_redis(&redis.url(), &stop).await;
-    let mut source = Source::new(client.clone(), PARTITIONS);
+    let client = open_redis(&redis.url(), scene.installation, &stop).await;
+    let mut source = Source::new(client.clone(), scene.store.clone(), scene.installation);
     source.hold([&claim].into_iter());
     append(&scene, &redis.servers[0], "9000-0", "read and stored").await;
     let (origins, batches) = Origins::of(timeout(SOON, source.next()).await.unwrap().unwrap());
@@ -96,7 +96,9 @@ async fn a_worker_whose_connection_for_removing_was_closed_makes_another() {
 
     // As a server does with a connection that was silent for too long.
     let clients: String = cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
-    let removing = clients.lines().find(|client| client.contains(" cmd=xtrim ")).unwrap();
+    // The other one that runs scripts is subscribed to the worker's presence.
+    let is_removing = |client: &&str| client.contains(" cmd=evalsha ") && client.contains(" ssub=0 ");
+    let removing = clients.lines().find(is_removing).unwrap();
     let id = removing.split([' ', '=']).nth(1).unwrap();
     let _killed: u64 = cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut redis).await.unwrap();
 

@@ -6,8 +6,11 @@
 )]
 
 mod failover;
+mod identity;
 mod persist;
 mod poison;
+mod restore;
 mod scene;
 mod settings;
 mod sharing;
+mod upgrade;

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use rig::{Failure, eventually};
-use shared::bus::accept_stream;
 use shared::domain::Partition;
 use shared::storage::Writers;
 
@@ -40,12 +39,12 @@ async fn bad_entries_are_set_aside_and_only_they() {
         ("id", b""),
         ("at", b"99999999999999999999"),
     ];
-    let stream = accept_stream(Partition::of(room, PARTITIONS));
+    let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
     for (number, (field, value)) in (1..).zip(&poison) {
         let message = scene.message(room, "bad");
-        let good = shared::bus::encode_entry(&message);
+        let good = shared::bus::encode_entry(&message, &scene.keys);
         let mut command = redis::cmd("XADD");
-        command.arg(&stream).arg("*");
+        command.arg(stream).arg("*");
         for (name, content) in &good {
             let content = if name == field { *value } else { content.as_bytes() };
             command.arg(name).arg(content);
@@ -71,13 +70,13 @@ async fn an_id_that_no_position_can_express_stops_nothing() {
         let scene = Scene::with_rooms(1).await;
         let room = scene.rooms[0];
         let mut redis = scene.redis.connect().await.unwrap();
-        let stream = accept_stream(Partition::of(room, PARTITIONS));
+        let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
         let worker = scene.worker(Writers::One).await;
         scene.append(&mut redis, room, "*", "before").await;
         scene.texts(room, 1).await;
 
         let began = Instant::now();
-        redis::cmd("XADD").arg(&stream).arg(far).arg("x").arg("y").exec_async(&mut redis).await.unwrap();
+        redis::cmd("XADD").arg(stream).arg(far).arg("x").arg("y").exec_async(&mut redis).await.unwrap();
         // Redis goes on from there until the ids are exchanged; what gateways append meanwhile is not to blame.
         for text in ["1", "2", "3"] {
             scene.append(&mut redis, room, "*", text).await;
@@ -86,7 +85,7 @@ async fn an_id_that_no_position_can_express_stops_nothing() {
         assert!(began.elapsed() < STOPPED_AT_MOST, "stopped for {:?} by {far}", began.elapsed());
         wait_for_dead_letters(&scene, 1).await;
         let newest: String =
-            redis::cmd("XADD").arg(&stream).arg("*").arg("x").arg("y").query_async(&mut redis).await.unwrap();
+            redis::cmd("XADD").arg(stream).arg("*").arg("x").arg("y").query_async(&mut redis).await.unwrap();
         assert_eq!(newest.split_once('-').unwrap().0.len(), 13, "{newest} is milliseconds of our time");
         worker.stop().await;
     }
@@ -97,10 +96,10 @@ async fn the_last_of_all_ids_and_an_entry_with_too_many_fields_stop_nothing() {
     let scene = Scene::with_rooms(1).await;
     let room = scene.rooms[0];
     let mut redis = scene.redis.connect().await.unwrap();
-    let stream = accept_stream(Partition::of(room, PARTITIONS));
+    let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
     scene.append(&mut redis, room, "*", "before").await;
     let mut command = redis::cmd("XADD");
-    command.arg(&stream).arg("18446744073709551615-18446744073709551615");
+    command.arg(stream).arg("18446744073709551615-18446744073709551615");
     for number in 0..5_000 {
         command.arg(number).arg(number);
     }
@@ -137,7 +136,7 @@ async fn entries_that_were_given_ids_below_the_position_are_read_although_newer_
     worker.stop().await;
     // A server takes over whose clock is behind. Until the worker is there its ids have passed the position.
     redis::cmd("DEL")
-        .arg(accept_stream(Partition::of(room, PARTITIONS)))
+        .arg(scene.keys.accept_stream(Partition::of(room, PARTITIONS)))
         .exec_async(&mut redis)
         .await
         .unwrap();
@@ -156,9 +155,9 @@ async fn what_comes_through_another_partition_than_its_rooms_is_set_aside() {
     let mut redis = scene.redis.connect().await.unwrap();
     let worker = scene.worker(Writers::One).await;
     let Partition(home) = Partition::of(room, PARTITIONS);
-    let elsewhere = accept_stream(Partition((home + 1) % PARTITIONS));
+    let elsewhere = scene.keys.accept_stream(Partition((home + 1) % PARTITIONS));
     let message = scene.message(room, "misplaced");
-    let fields = shared::bus::encode_entry(&message);
+    let fields = shared::bus::encode_entry(&message, &scene.keys);
     let _id: String = redis::AsyncCommands::xadd(&mut redis, elsewhere, "*", &fields).await.unwrap();
     wait_for_dead_letters(&scene, 1).await;
     scene.append(&mut redis, room, "*", "at home").await;

@@ -6,13 +6,13 @@ use fanout_worker::pipeline::Pipeline;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use rig::{Failure, PostgresServer, RedisServer, eventually};
-use shared::bus::{Redis, accept_stream, encode_entry};
+use shared::bus::{Keys, Redis, encode_entry};
 use shared::domain::{
     Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
     Username,
 };
 use shared::settings::RedisArgs;
-use shared::storage::{Content, CreateRoom, Entry, NewUser, Role, Store, Writers};
+use shared::storage::{Content, CreateRoom, Entry, Installation, NewUser, Role, Store, Writers};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -30,6 +30,9 @@ pub(crate) struct Scene {
     pub(crate) redis: RedisServer,
     pub(crate) store: Store,
     pub(crate) rooms: Vec<RoomId>,
+    pub(crate) installation: Installation,
+    /// Its names in Redis.
+    pub(crate) keys: Keys,
     sender: UserId,
     url: String,
     _directory: TempDir,
@@ -56,8 +59,8 @@ impl Drop for Worker {
 }
 
 /// The Redis at `url`, ready for use until `stop`.
-pub(crate) async fn open_redis(url: &str, stop: &CancellationToken) -> Redis {
-    let redis = Redis::open(&RedisArgs::at(url), stop.clone()).unwrap();
+pub(crate) async fn open_redis(url: &str, installation: Installation, stop: &CancellationToken) -> Redis {
+    let redis = Redis::open(&RedisArgs::at(url), installation.keys(), stop.clone()).unwrap();
     redis.wait_until_safe(false, stop).await.unwrap();
     redis
 }
@@ -81,7 +84,7 @@ impl Scene {
     async fn furnish(directory: TempDir, url: String, count: usize) -> Self {
         let redis = RedisServer::start(directory.path()).await.unwrap();
         let store = Store::open(&url, Role::Worker).await.unwrap();
-        store.migrate(PARTITIONS, 77).await.unwrap();
+        let installation = store.migrate(PARTITIONS, 77).await.unwrap();
         let ann = NewUser {
             public_id: PublicId::parse("ann").unwrap(),
             email: Email::parse("ann", false).unwrap(),
@@ -99,6 +102,8 @@ impl Scene {
             redis,
             store,
             rooms,
+            keys: installation.keys(),
+            installation,
             sender,
             url,
             _directory: directory,
@@ -113,9 +118,11 @@ impl Scene {
     /// The same on another Redis.
     pub(crate) async fn worker_on(&self, redis: &str, writers: Writers) -> Worker {
         let stop = CancellationToken::new();
-        let redis = open_redis(redis, &stop).await;
         let store = Store::open(&self.url, Role::Worker).await.unwrap();
-        let pipeline = Pipeline::new(redis, store, writers, PARTITIONS);
+        // As a process that starts does: it may be another one than before.
+        let installation = store.migrate(PARTITIONS, 77).await.unwrap();
+        let redis = open_redis(redis, installation, &stop).await;
+        let pipeline = Pipeline::new(redis, store, writers, installation);
         let stopped = stop.clone();
         let task = tokio::spawn(async move { pipeline.run(&stopped).await });
         Worker { stop, task }
@@ -143,9 +150,9 @@ impl Scene {
 
     /// Appends a message under `id`, `*` for one of Redis's choice.
     pub(crate) async fn append(&self, redis: &mut MultiplexedConnection, room: RoomId, id: &str, text: &str) {
-        let stream = accept_stream(Partition::of(room, PARTITIONS));
+        let stream = self.keys.accept_stream(Partition::of(room, PARTITIONS));
         let message = self.message(room, text);
-        let fields = encode_entry(&message);
+        let fields = encode_entry(&message, &self.keys);
         let _id: String = redis.xadd(stream, id, &fields).await.unwrap();
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::{AsyncCommands as _, FromRedisValue as _, InfoDict, RedisResult, cmd};
-use shared::bus::{Link, accept_stream};
+use shared::bus::Link;
 use shared::domain::Partition;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -58,7 +58,8 @@ impl Backlog {
     /// One command for each partition: those of a server that is away say nothing about the others.
     async fn look_at_lengths(&self, connection: &Link, bound: u32) {
         let looks = self.partitions.iter().zip(0..).map(|(is_full, number)| async move {
-            let length: RedisResult<u64> = connection.clone().xlen(accept_stream(Partition(number))).await;
+            let stream = connection.keys().accept_stream(Partition(number));
+            let length: RedisResult<u64> = connection.clone().xlen(stream).await;
             let Ok(length) = length else { return };
             let full = length >= u64::from(bound);
             if is_full.swap(full, Ordering::Relaxed) != full {

@@ -290,7 +290,8 @@ fn add_schemas(schemas: &mut Value) {
             "heartbeat_s": {"type": "integer", "description": "`ready`: seconds of silence after which a `ping` comes."},
             "server_time": {"type": "string", "description": "`ready`, `ping`: the server's clock."},
             "reason": {"type": "string", "description": "`reset`: `malformed`, `foreign_epoch`, `ahead`, `too_many` or `history_damaged`. \
-                `bye`: `token_expired`, `revoked`, `removed`, `shutdown`, `max_age` or `bounded`."},
+                `bye`: `token_expired`, `revoked`, `removed`, `history_changed`, `shutdown`, \
+                `max_age` or `bounded`."},
             "retry_ms": {"type": "integer", "description": "`bye`: milliseconds to wait before coming back; absent where that is of no use."},
         },
     });

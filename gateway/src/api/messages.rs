@@ -168,7 +168,7 @@ impl MessagesApi {
         let (head, page) = read.ok_or_else(not_found)?;
         let room = found;
         let position = StreamCursor {
-            epoch: room.epoch(app.installation.epoch),
+            epoch: room.epoch(app.hub.epoch()),
             seq: head,
         };
         let (first, last) = page.seqs.unzip();

@@ -6,7 +6,6 @@ use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 use redis::AsyncCommands as _;
-use shared::bus::WORKERS;
 use shared::domain::{Email, MessageText, RoomName, Username};
 
 use super::error::ApiError;
@@ -88,7 +87,7 @@ impl ServiceApi {
         app.store.ping().await?;
         // What a post needs: its limits are counted over one connection, and it is appended over another.
         let away = |_: redis::RedisError| ApiError::Unavailable;
-        let _counted: bool = app.redis.clone().exists(WORKERS).await.map_err(away)?;
+        let _counted: bool = app.redis.clone().exists(app.redis.keys().workers()).await.map_err(away)?;
         let worker = app.acceptor.sees_workers().await.map_err(away)?;
         Ok(State::Ok(Json(Health {
             status: "ready".to_owned(),

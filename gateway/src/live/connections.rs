@@ -17,6 +17,8 @@ pub enum ByeReason {
     Revoked,
     /// The user is no longer in the room, or the room is gone.
     Removed,
+    /// History was restored or cut: the stream's positions are of a history that is gone.
+    HistoryChanged,
     /// The gateway stops.
     Shutdown,
     /// The stream has lived its time.
@@ -29,7 +31,7 @@ impl ByeReason {
     /// Whether the same call with the same token can work again.
     pub(super) fn may_come_back(self) -> bool {
         match self {
-            Self::Shutdown | Self::MaxAge | Self::Bounded => true,
+            Self::HistoryChanged | Self::Shutdown | Self::MaxAge | Self::Bounded => true,
             Self::TokenExpired | Self::Revoked | Self::Removed => false,
         }
     }

@@ -6,12 +6,13 @@ mod slot;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::bus::{RoomEvent, room_channel};
-use shared::domain::{Partition, RoomId, Seq};
+use shared::bus::{Keys, RoomEvent};
+use shared::domain::{Epoch, Partition, RoomId, Seq};
 use shared::storage::{Installation, Room, Store, StoreError};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -67,6 +68,9 @@ pub struct Hub {
 struct Shared {
     store: Store,
     installation: Installation,
+    /// The epoch of history, which the installation began with and may have changed since.
+    epoch: AtomicU64,
+    keys: Keys,
     subscriber: Subscriber,
     feeds: Mutex<HashMap<RoomId, Arc<Slot>>>,
     pages: Pages,
@@ -79,6 +83,8 @@ impl Hub {
     pub fn new(store: Store, installation: Installation, subscriber: Subscriber) -> Self {
         let shared = Shared {
             store,
+            epoch: AtomicU64::new(installation.epoch.0),
+            keys: installation.keys(),
             installation,
             subscriber,
             feeds: Mutex::default(),
@@ -102,14 +108,31 @@ impl Hub {
     }
 
     fn slot(&self, room: &Room) -> Arc<Slot> {
-        let Installation { epoch, .. } = self.shared.installation;
+        let epoch = self.epoch();
         let partition = self.shared.installation.partition_of(room.id);
         Arc::new(Slot::new(Feed::new(room, room.epoch(epoch), partition)))
     }
 
+    /// The epoch of history now.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.shared.epoch.load(Ordering::Acquire))
+    }
+
+    /// Closes every feed: from now on they are opened in `epoch`. Whoever reads one of the old ones must be ended.
+    pub fn begin_epoch(&self, epoch: Epoch) {
+        let mut feeds = lock(&self.shared.feeds);
+        self.shared.epoch.store(epoch.0, Ordering::Release);
+        for (room, slot) in feeds.drain() {
+            // Said under the lock: whoever opens the room again subscribes after this.
+            self.shared.subscriber.unsubscribe(&self.shared.keys.room_channel(slot.feed.partition, room));
+        }
+    }
+
     /// Subscribes first and reads the head then: what is stored in between is heard of.
     async fn start(&self, open: &OpenFeed) -> Result<(), OpenError> {
-        let (subscriber, channel) = (self.shared.subscriber.clone(), room_channel(open.partition, open.room));
+        let channel = self.shared.keys.room_channel(open.partition, open.room);
+        let subscriber = self.shared.subscriber.clone();
         let mut subscription = Box::pin(async move { subscriber.subscribe(channel).await });
         match timeout(SUBSCRIBE_TIME, &mut subscription).await {
             Ok(true) => {}
@@ -244,12 +267,12 @@ impl Hub {
     }
 
     fn close_idle(&self) {
-        let subscriber = &self.shared.subscriber;
+        let Shared { subscriber, keys, .. } = &*self.shared;
         lock(&self.shared.feeds).retain(|room, slot| {
             let idle = slot.is_idle_for(IDLE_TIME);
             // Said under the lock: whoever opens the room again subscribes after this.
             if idle {
-                subscriber.unsubscribe(&room_channel(slot.feed.partition, *room));
+                subscriber.unsubscribe(&keys.room_channel(slot.feed.partition, *room));
                 debug!(room.id = room.0, "nobody reads room {} here any more", room.0);
             }
             !idle

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moka::future::Cache;
-use shared::domain::{RoomId, Seq, StoredMessage};
+use shared::domain::{Epoch, RoomId, Seq, StoredMessage};
 use shared::storage::StoreError;
 use tracing::warn;
 
@@ -49,6 +49,8 @@ pub(super) enum PageError {
 /// The messages above one seq, up to and with another. They never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Place {
+    /// What was read in an earlier epoch may have been cut from history since.
+    epoch: Epoch,
     room: RoomId,
     after: Seq,
     upto: Seq,
@@ -64,6 +66,7 @@ impl Place {
         let from = cursor.0 - (cursor.0 - feed.started_at().0).rem_euclid(i64::from(PAGE));
         let end = Seq(from + i64::from(PAGE));
         Self {
+            epoch: feed.epoch,
             room: feed.room,
             // The room's first page is shorter.
             after: Seq(from.max(0)),

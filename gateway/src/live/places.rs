@@ -127,8 +127,9 @@ impl Places {
 
     /// The sets a stream is counted in, and how many may be in each.
     fn counted(&self, whose: Whose) -> impl Iterator<Item = (String, u32)> + use<> {
-        let user = (self.per_user > 0).then(|| (format!("streams:user:{}", whose.user.0), self.per_user));
-        let address = (self.per_address > 0).then(|| (format!("streams:address:{}", whose.address), self.per_address));
+        let keys = self.connection.keys();
+        let user = (self.per_user > 0).then(|| (keys.streams_of_user(whose.user), self.per_user));
+        let address = (self.per_address > 0).then(|| (keys.streams_of_address(whose.address), self.per_address));
         user.into_iter().chain(address)
     }
 

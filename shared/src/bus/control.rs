@@ -4,9 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{GatewayId, MembershipId, Partition, RoomId, RoomName, SessionId, UserId};
 
-/// The channel every gateway listens on.
-pub const CONTROL_CHANNEL: &str = "roomcast:control";
-
 /// Something that all gateways must act on at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -107,12 +104,6 @@ impl Acknowledgement {
     pub fn decode(raw: &[u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(raw)
     }
-}
-
-/// The channel on which `gateway` hears who has acted on what it told.
-#[must_use]
-pub fn acknowledgements_channel(gateway: GatewayId) -> String {
-    format!("roomcast:acknowledgements:{gateway}")
 }
 
 #[cfg(test)]

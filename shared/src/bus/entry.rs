@@ -6,9 +6,13 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
+use super::Keys;
 use crate::domain::{
     Accepted, GatewayId, Invalid, MessageId, MessageText, PublicId, RoomId, Timestamp, UserId, Username,
 };
+
+/// The field that names the installation.
+const INSTALLATION: &str = "installation";
 
 /// An entry that is not an accepted message.
 #[derive(Debug, thiserror::Error)]
@@ -19,16 +23,20 @@ pub enum InvalidEntry {
     /// A field has no valid value.
     #[error("field '{0}' is not valid")]
     Malformed(&'static str),
+    /// It was accepted by a gateway of another installation, whose rooms and users have the same numbers as ours.
+    #[error("it belongs to installation '{0}'")]
+    Foreign(String),
     /// The message breaks a rule of the domain.
     #[error(transparent)]
     Invalid(#[from] Invalid),
 }
 
-/// The fields of `message`, in the order in which they are appended.
+/// The fields of `message` in the installation of `keys`, in the order in which they are appended.
 #[must_use]
-pub fn encode_entry(message: &Accepted) -> Vec<(&'static str, Cow<'_, str>)> {
-    let mut fields = Vec::with_capacity(8);
+pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a Keys) -> Vec<(&'static str, Cow<'a, str>)> {
+    let mut fields = Vec::with_capacity(9);
     fields.extend([
+        (INSTALLATION, keys.installation().into()),
         ("id", message.id.to_string().into()),
         ("room", message.room.0.to_string().into()),
         ("sender", message.sender.0.to_string().into()),
@@ -41,8 +49,15 @@ pub fn encode_entry(message: &Accepted) -> Vec<(&'static str, Cow<'_, str>)> {
     fields
 }
 
-/// Reads the fields of an entry; unknown ones are ignored, so that a newer gateway may add some.
-pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Accepted, InvalidEntry> {
+/// Reads the fields of an entry in the installation of `keys`; unknown ones are ignored, so that a newer gateway may add
+/// some. One that names no installation is of an earlier version.
+pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &Keys) -> Result<Accepted, InvalidEntry> {
+    match field(fields, INSTALLATION) {
+        Ok(named) if named == keys.installation() => {}
+        Ok(named) => return Err(InvalidEntry::Foreign(named.to_owned())),
+        Err(InvalidEntry::Missing(_)) => {}
+        Err(error) => return Err(error),
+    }
     let text = MessageText::parse(field(fields, "text")?)?;
     Ok(Accepted {
         id: MessageId(number(fields, "id", |raw| Uuid::parse_str(raw).ok())?),
@@ -81,6 +96,10 @@ mod tests {
 
     use super::*;
 
+    fn keys() -> Keys {
+        Keys::new("00a1b2c3d4e5".parse().unwrap(), 1)
+    }
+
     fn raw(fields: &[(&'static str, Cow<'_, str>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
         fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
     }
@@ -104,22 +123,42 @@ mod tests {
                 created_on: Timestamp(at),
                 reply_to: reply_to.map(|id| GatewayId(Uuid::from_u128(id))),
             };
-            prop_assert_eq!(decode_entry(&raw(&encode_entry(&message))).unwrap(), message);
+            prop_assert_eq!(decode_entry(&raw(&encode_entry(&message, &keys())), &keys()).unwrap(), message);
         }
 
         #[test]
         fn garbage_is_an_error_and_never_a_panic(fields: Vec<(Vec<u8>, Vec<u8>)>) {
-            prop_assert!(decode_entry(&fields).is_err());
+            prop_assert!(decode_entry(&fields, &keys()).is_err());
         }
     }
 
     #[test]
     fn a_broken_field_is_named() {
         let fields = raw(&[("text", "hi".into()), ("id", "7".into())]);
-        assert_eq!(decode_entry(&fields).unwrap_err().to_string(), "field 'id' is not valid");
+        assert_eq!(decode_entry(&fields, &keys()).unwrap_err().to_string(), "field 'id' is not valid");
         let fields = raw(&[("text", "a\0b".into())]);
-        assert!(matches!(decode_entry(&fields), Err(InvalidEntry::Invalid(_))));
+        assert!(matches!(decode_entry(&fields, &keys()), Err(InvalidEntry::Invalid(_))));
         let fields = raw(&[("public_id", "a b".into())]);
-        assert!(decode_entry(&fields).is_err());
+        assert!(decode_entry(&fields, &keys()).is_err());
+    }
+
+    #[test]
+    fn an_entry_of_another_installation_is_refused_by_name() {
+        let message = Accepted {
+            id: MessageId::fresh(),
+            room: RoomId(1),
+            sender: UserId(1),
+            username: "ann".to_owned(),
+            public_id: None,
+            text: MessageText::parse("hi").unwrap(),
+            created_on: Timestamp(1),
+            reply_to: None,
+        };
+        let others = Keys::new("00a1b2c3d4e6".parse().unwrap(), 1);
+        let mut fields = raw(&encode_entry(&message, &others));
+        let refused = decode_entry(&fields, &keys()).unwrap_err();
+        assert_eq!(refused.to_string(), "it belongs to installation '00a1b2c3d4e6'");
+        fields.retain(|(name, _)| name != INSTALLATION.as_bytes());
+        assert_eq!(decode_entry(&fields, &keys()).unwrap(), message, "earlier versions name none");
     }
 }

@@ -8,14 +8,15 @@ use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::{RedisResult, cmd};
 use tokio_util::sync::CancellationToken;
 
+use super::COMMAND_TIMEOUT;
 use super::access::Access;
 use super::address::{Address, InvalidAddress, Node};
+use super::keys::Keys;
 use super::link::Link;
 use super::map::{Changes, Map};
 use super::pool::Pool;
 use super::sentinel::is_master;
 use super::slots::slot_of;
-use super::{COMMAND_TIMEOUT, accept_stream};
 use crate::domain::Partition;
 use crate::settings::RedisArgs;
 
@@ -35,10 +36,11 @@ pub enum InvalidRedis {
     NoAuthorities(&'static str),
 }
 
-/// A Redis installation, whatever its topology. Clones share what is known of it.
+/// The Redis of an installation, whatever its topology. Clones share what is known of it.
 #[derive(Clone)]
 pub struct Redis {
     pub(super) map: Arc<Map>,
+    keys: Arc<Keys>,
     pub(super) approved: Arc<AtomicBool>,
 }
 
@@ -53,12 +55,14 @@ pub struct Holder {
 }
 
 impl Redis {
-    /// The installation that `args` describe; it is watched until `stop` is cancelled. Nothing is connected yet.
-    pub fn open(args: &RedisArgs, stop: CancellationToken) -> Result<Self, InvalidRedis> {
+    /// The Redis that `args` describe, for the installation of `keys`; it is watched until `stop` is cancelled. Nothing is
+    /// connected yet.
+    pub fn open(args: &RedisArgs, keys: Keys, stop: CancellationToken) -> Result<Self, InvalidRedis> {
         let (address, authorities) = read(args)?;
         let access = Access::new(&address, authorities);
         Ok(Self {
             map: Map::follow(&address, access, stop),
+            keys: Arc::new(keys),
             approved: Arc::default(),
         })
     }
@@ -68,18 +72,24 @@ impl Redis {
         read(args).map(drop)
     }
 
+    /// The names of the installation.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
     /// A connection that many tasks share and that finds, and finds again, the server of each command.
     ///
     /// It refuses everything until [`Redis::wait_until_safe`] has found that the servers keep what they accept.
     #[must_use]
     pub fn connect(&self) -> Link {
-        Link::new(Arc::clone(&self.map), Arc::clone(&self.approved))
+        Link::new(Arc::clone(&self.map), Arc::clone(&self.keys), Arc::clone(&self.approved))
     }
 
     /// Opens connections to the server that holds `partition` now, for one reader that blocks in a command for up to
     /// `longest_wait`. After any error, and when it no longer [holds](Self::is_held_by) the partition, open others.
     pub async fn holder(&self, partition: Partition, longest_wait: Duration) -> RedisResult<Holder> {
-        let opened = self.open_holder(&accept_stream(partition), longest_wait).await;
+        let opened = self.open_holder(self.keys.accept_stream(partition), longest_wait).await;
         opened.inspect_err(|error| self.map.learn(error))
     }
 
@@ -102,7 +112,7 @@ impl Redis {
     /// know it itself.
     #[must_use]
     pub fn is_held_by(&self, partition: Partition, holder: &Holder) -> bool {
-        let now = self.map.node_of(slot_of(accept_stream(partition).as_bytes()));
+        let now = self.map.node_of(slot_of(self.keys.accept_stream(partition).as_bytes()));
         now.map_or(true, |node| node == holder.node)
     }
 
@@ -115,7 +125,7 @@ impl Redis {
     /// Connections for the rare commands.
     #[must_use]
     pub fn pool(&self) -> Pool {
-        Pool::new(Arc::clone(&self.map))
+        Pool::new(Arc::clone(&self.map), Arc::clone(&self.keys))
     }
 
     /// Every server that takes writes; empty while none is known.

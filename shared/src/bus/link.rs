@@ -18,10 +18,11 @@ use tokio::time::{Instant, sleep};
 
 use super::COMMAND_TIMEOUT;
 use super::address::Node;
+use super::keys::Keys;
 use super::lane::Lane;
 use super::map::Map;
 use super::refusal::{is_passing, named_node};
-use super::slots::{key_of, slot_of};
+use super::slots::{key_of, name_of, slot_of};
 
 /// Pause before a command is sent again that was refused while another server takes over.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -33,23 +34,43 @@ const ANY_SLOT: u16 = 0;
 #[derive(Clone)]
 pub struct Link {
     map: Arc<Map>,
+    keys: Arc<Keys>,
     /// Set once the servers were found to keep what they accept.
     approved: Arc<AtomicBool>,
     lanes: Arc<Mutex<HashMap<Node, Lane>>>,
 }
 
 impl Link {
-    pub(super) fn new(map: Arc<Map>, approved: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(map: Arc<Map>, keys: Arc<Keys>, approved: Arc<AtomicBool>) -> Self {
         Self {
             map,
+            keys,
             approved,
             lanes: Arc::default(),
+        }
+    }
+
+    /// The names of the installation.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// Fails if `command` names a key or a channel that is not one of the installation's.
+    fn check_name(&self, command: &Cmd) -> RedisResult<()> {
+        match name_of(command)? {
+            Some(name) if !self.keys.owns(name) => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                Err((ErrorKind::Client, "this name is not one of the installation's", name).into())
+            }
+            _ => Ok(()),
         }
     }
 
     /// Runs a command where its key is; again, for up to [`COMMAND_TIMEOUT`], while a takeover refuses it.
     async fn run(&self, command: &Cmd) -> RedisResult<Value> {
         self.check_approved()?;
+        self.check_name(command)?;
         let (slot, until) = (slot_for(command)?, Instant::now() + COMMAND_TIMEOUT);
         let mut redirected = None;
         loop {
@@ -116,6 +137,7 @@ impl Link {
     /// Runs a pipeline that may name keys of several servers; its parts go out side by side. None is sent again.
     async fn run_parts(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         self.check_approved()?;
+        pipeline.cmd_iter().try_for_each(|command| self.check_name(command))?;
         let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
         let (parts, commands) = (split(pipeline)?, commands.as_slice());
         let sent = parts.iter().map(|(slot, places)| async move {
@@ -202,6 +224,7 @@ impl ConnectionLike for Link {
         }
         async move {
             self.check_approved()?;
+            pipeline.cmd_iter().try_for_each(|command| self.check_name(command))?;
             let node = self.map.node_of(ANY_SLOT)?;
             let mut lane = self.lane(&node)?;
             let outcome = lane.connection.req_packed_commands(pipeline, offset, count).await;

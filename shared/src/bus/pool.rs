@@ -11,6 +11,7 @@ use redis::ErrorKind;
 use super::COMMAND_TIMEOUT;
 use super::access::config;
 use super::address::Node;
+use super::keys::Keys;
 use super::map::Map;
 
 /// Connections to one server at most. Their users are the rare calls; the frequent ones share a connection.
@@ -22,15 +23,23 @@ const POOL_SIZE: usize = 8;
 #[derive(Clone)]
 pub struct Pool {
     map: Arc<Map>,
+    keys: Arc<Keys>,
     pools: Arc<Mutex<HashMap<Node, deadpool_redis::Pool>>>,
 }
 
 impl Pool {
-    pub(super) fn new(map: Arc<Map>) -> Self {
+    pub(super) fn new(map: Arc<Map>, keys: Arc<Keys>) -> Self {
         Self {
             map,
+            keys,
             pools: Arc::default(),
         }
+    }
+
+    /// The names of the installation.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// A connection that answers now: of all servers that take writes, to the one that is first to.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{GatewayId, MessageId, Seq};
+use crate::domain::{MessageId, Seq};
 
 /// Messages that are stored now, or were before, with their places in their rooms.
 ///
@@ -10,12 +10,6 @@ use crate::domain::{GatewayId, MessageId, Seq};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Receipts(pub Vec<(MessageId, Seq)>);
-
-/// The channel on which `gateway` hears of the messages it waits for.
-#[must_use]
-pub fn receipts_channel(gateway: GatewayId) -> String {
-    format!("roomcast:receipts:{gateway}")
-}
 
 impl Receipts {
     /// Their form on the channel: a JSON array of pairs.

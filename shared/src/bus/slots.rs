@@ -48,6 +48,18 @@ pub(super) fn key_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
     }
 }
 
+/// What a command names: its first key, or the channel it publishes on; `None` if it names nothing.
+pub(super) fn name_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
+    let mut words = command.args_iter().map(|word| match word {
+        Arg::Simple(word) => word,
+        Arg::Cursor | _ => &[],
+    });
+    if words.next().is_some_and(|name| name.eq_ignore_ascii_case(b"PUBLISH")) {
+        return Ok(words.next());
+    }
+    key_of(command)
+}
+
 /// Which master serves which slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SlotTable {
@@ -110,8 +122,8 @@ mod tests {
     fn keys_with_the_same_tag_share_a_slot() {
         // The example of the cluster specification.
         assert_eq!(slot_of(b"123456789"), 0x31c3);
-        assert_eq!(slot_of(b"chat:{7}:in"), slot_of(b"7"));
-        assert_eq!(slot_of(b"chat:{7}:in"), slot_of(b"chat:{7}:room:42"));
+        assert_eq!(slot_of(b"roomcast:00a1b2c3d4e5:{7}:in"), slot_of(b"7"));
+        assert_eq!(slot_of(b"roomcast:00a1b2c3d4e5:{7}:in"), slot_of(b"roomcast:00a1b2c3d4e5:{7}:room:42"));
         assert_ne!(slot_of(b"a{}b"), slot_of(b""));
         assert_eq!(slot_of(b"a{b"), crc16::State::<crc16::XMODEM>::calculate(b"a{b") % SLOTS);
     }

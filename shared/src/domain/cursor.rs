@@ -7,7 +7,7 @@ use super::Seq;
 /// Version of a room's history. A cursor from another epoch points into a history that is gone.
 ///
 /// It is one random number of the installation, raised by one for each deleted room of the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
 /// `<epoch>-<seq>`: everything up to and with `seq` was received.

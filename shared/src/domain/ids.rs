@@ -65,6 +65,43 @@ impl Seq {
     }
 }
 
+/// Which installation something belongs to: 48 random bits, chosen when it is created. Printed as 12 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InstallationId(u64);
+
+/// A text that is no [`InstallationId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an installation is named by 12 hexadecimal digits in lower case")]
+pub struct InvalidInstallationId;
+
+impl InstallationId {
+    /// Digits of the printed form.
+    const DIGITS: usize = 12;
+
+    /// An id that no other installation has.
+    #[must_use]
+    pub fn fresh() -> Self {
+        // The version stands behind the upper 48 bits (RFC 9562, section 5.4): these are all random.
+        Self(Uuid::new_v4().as_u64_pair().0 >> 16)
+    }
+}
+
+impl fmt::Display for InstallationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012x}", self.0)
+    }
+}
+
+impl FromStr for InstallationId {
+    type Err = InvalidInstallationId;
+
+    fn from_str(raw: &str) -> Result<Self, Self::Err> {
+        let digits = raw.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let id = u64::from_str_radix(raw, 16).ok().filter(|_| digits && raw.len() == Self::DIGITS);
+        id.map(Self).ok_or(InvalidInstallationId)
+    }
+}
+
 /// One gateway process, from its start to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -25,7 +25,8 @@ const IN_USE_TIMEOUT: Duration = Duration::from_secs(2);
 const TABLES: [(&str, &str); 11] = [
     (
         "installation",
-        "SELECT json_object('id', id, 'epoch', epoch, 'partitions', partitions) FROM installation",
+        "SELECT json_object('id', id, 'epoch', epoch, 'partitions', partitions, 'identity', identity,
+                            'epoch_number', epoch_number, 'carries_over', carries_over) FROM installation",
     ),
     (
         "users",

@@ -13,7 +13,30 @@ pub struct StoreError(#[from] pub(super) sqlx::Error);
 /// for a check, a foreign key and a missing value (<https://sqlite.org/rescode.html>).
 const REFUSED_BY_SQLITE: [&str; 5] = ["18", "20", "275", "787", "1299"];
 
+/// SQLite's result codes for a file that somebody else is writing to: `SQLITE_BUSY`, `SQLITE_LOCKED`, and of those derived
+/// from them the ones of a recovery, a snapshot and a time-out (<https://sqlite.org/rescode.html>).
+const BUSY_IN_SQLITE: [&str; 5] = ["5", "6", "261", "517", "773"];
+
+/// Whether the database is not there or has no time, so that the same may succeed later.
+pub(super) fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
+            // 57P: an operator stops the server, or it starts; 53: it has no connection or memory to spare; 08: the way to it.
+            Some(error) => ["57P", "53", "08"].iter().any(|class| error.code().starts_with(class)),
+            None => error.code().is_some_and(|code| BUSY_IN_SQLITE.contains(&code.as_ref())),
+        },
+        _ => false,
+    }
+}
+
 impl StoreError {
+    /// True if the database is away or busy, so that the same may succeed later.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        is_away(&self.0)
+    }
+
     /// True if the database refused the data itself (a broken constraint, a value it cannot hold), so that trying again
     /// cannot help.
     ///

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use sqlx::migrate::MigrateError;
 
 use super::StoreError;
-use crate::domain::{Epoch, Partition, RoomId};
+use super::error::is_away;
+use crate::bus::Keys;
+use crate::domain::{Epoch, InstallationId, InvalidInstallationId, Partition, RoomId};
+use crate::settings::Secret;
 
 /// Which of the two processes opens the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,26 +28,52 @@ pub enum Writers {
     Many,
 }
 
-/// What is fixed when an installation is created.
+/// What an installation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Installation {
-    /// Version of the whole history; changes only when it was restored or cut.
+    /// Which one it is, for ever.
+    pub id: InstallationId,
+    /// Version of the whole history when it was read; changes only when history was restored or cut.
     pub epoch: Epoch,
-    /// Number of accept log partitions.
+    /// Number of accept log partitions, for ever.
     pub partitions: u16,
+    /// What waits in Redis under names without an installation is its own: it was created before they had one.
+    pub carries_over: bool,
 }
 
+/// Reads the row of `installation`.
+pub(super) const READ: &str = "SELECT identity, epoch, partitions, carries_over FROM installation WHERE id = 1";
+
+/// See [`Backend::epoch`](super::Backend::epoch).
+pub(super) const READ_EPOCH: &str = "SELECT epoch, epoch_number FROM installation WHERE id = 1";
+
+/// See [`Backend::begin_epoch`](super::Backend::begin_epoch).
+pub(super) const BEGIN_EPOCH: &str =
+    "UPDATE installation SET epoch = $1, epoch_number = $2 WHERE id = 1 AND epoch = $3";
+
+/// The row that [`READ`] reads.
+pub(super) type Row = (String, i64, i64, bool);
+
 impl Installation {
-    /// Reads the row of `installation`, if it has the number of `partitions` that was asked for.
-    pub(super) fn read((epoch, partitions): (i64, i64), wanted: u16) -> Result<Self, OpenError> {
-        let stored = u16::try_from(partitions).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    /// Takes the row of `installation`, if it has the number of `partitions` that was asked for.
+    pub(super) fn read((identity, epoch, partitions, carries_over): Row, wanted: u16) -> Result<Self, OpenError> {
+        let undecodable = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
+        let stored = u16::try_from(partitions).map_err(|error| undecodable(error.into()))?;
         if stored != wanted {
             return Err(OpenError::Partitions { stored, wanted });
         }
         Ok(Self {
+            id: identity.parse().map_err(|error: InvalidInstallationId| undecodable(error.into()))?,
             epoch: Epoch(epoch.cast_unsigned()),
             partitions: stored,
+            carries_over,
         })
+    }
+
+    /// Its names in Redis.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.id, self.partitions)
     }
 
     /// The partition through which `room`'s messages travel.
@@ -80,8 +109,21 @@ pub enum OpenError {
     /// The schema could not be brought up to date.
     #[error("cannot apply migrations: {0}")]
     Migrate(#[from] MigrateError),
+    /// There is no such file, and none was to be made.
+    #[error(
+        "there is no database file {0}: name yours with DATABASE_URL, or have a new one made with --create-database (CREATE_DATABASE=true)"
+    )]
+    NoFile(PathBuf),
+    /// A newer program has changed the schema.
+    #[error("the database has schema {0}, which is newer than this program: start a newer version (DATABASE_URL)")]
+    NewerSchema(i64),
+    /// The database cannot hold every text.
+    #[error(
+        "the database is encoded in {0} and cannot hold every message: create it anew with the encoding UTF8 (DATABASE_URL)"
+    )]
+    Encoding(String),
     /// The installation has another number of partitions than the settings say.
-    #[error("this installation was created with {stored} partitions and cannot run with {wanted}")]
+    #[error("this installation was created with {stored} partitions and cannot run with {wanted} (PARTITIONS)")]
     Partitions {
         /// The number in the database.
         stored: u16,
@@ -91,6 +133,58 @@ pub enum OpenError {
     /// The database did not answer.
     #[error("cannot open the database: {0}")]
     Store(#[from] StoreError),
+    /// The database at this address did not answer.
+    #[error("cannot open the database at {0} (DATABASE_URL): {1}")]
+    At(String, StoreError),
+}
+
+impl OpenError {
+    /// True if other settings are needed, so that trying again cannot help.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::UnknownScheme
+            | Self::BadUrl(_)
+            | Self::NoFile(_)
+            | Self::NewerSchema(_)
+            | Self::Encoding(_)
+            | Self::Partitions { .. } => true,
+            Self::Directory(..)
+            | Self::UnsoundVersion(_)
+            | Self::Unsafe(_)
+            | Self::Migrate(_)
+            | Self::Store(_)
+            | Self::At(..) => false,
+        }
+    }
+
+    /// True if the database is away or busy, so that it may be there later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Store(error) | Self::At(_, error) => error.is_away(),
+            Self::Migrate(MigrateError::Execute(error)) => is_away(error),
+            Self::UnknownScheme
+            | Self::BadUrl(_)
+            | Self::NoFile(_)
+            | Self::NewerSchema(_)
+            | Self::Encoding(_)
+            | Self::Partitions { .. }
+            | Self::Directory(..)
+            | Self::UnsoundVersion(_)
+            | Self::Unsafe(_)
+            | Self::Migrate(_) => false,
+        }
+    }
+
+    /// The same, with the address of the database where the reason does not name it.
+    #[must_use]
+    pub fn at(self, url: &Secret) -> Self {
+        match self {
+            Self::Store(error) => Self::At(url.without_login(), error),
+            other => other,
+        }
+    }
 }
 
 impl From<sqlx::Error> for OpenError {

@@ -23,8 +23,10 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::time::timeout;
 
+use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
 use super::removals::read_removals;
 use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
+use crate::domain::Epoch;
 
 /// How long an answer may take, from the first statement of a call to its last. A server that cannot be reached does not
 /// say so: without this, a call would hang for as long as the network stack tries, a quarter of an hour.
@@ -42,6 +44,22 @@ pub(super) struct Postgres {
 impl Backend for Postgres {
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
         self.prepare(partitions, random_epoch).await
+    }
+
+    async fn epoch(&self) -> Result<(Epoch, i64), StoreError> {
+        let query = sqlx::query_as(READ_EPOCH);
+        let (epoch, number): (i64, i64) =
+            in_time(async { Ok::<_, StoreError>(query.fetch_one(&self.pool).await?) }).await?;
+        Ok((Epoch(epoch.cast_unsigned()), number))
+    }
+
+    async fn begin_epoch(&self, known: Epoch, number: i64, random: u64) -> Result<bool, StoreError> {
+        let pool = self.pool.clone();
+        finish(async move {
+            let begin = sqlx::query(BEGIN_EPOCH).bind(epoch_of(random)).bind(number).bind(known.0.cast_signed());
+            Ok::<_, StoreError>(begin.execute(&pool).await?.rows_affected() > 0)
+        })
+        .await
     }
 
     fn writers(&self) -> Writers {

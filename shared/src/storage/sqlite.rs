@@ -17,8 +17,10 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 
+use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
 use super::removals::read_removals;
-use super::{Backend, Installation, OpenError, Removal, StoreError, Writers};
+use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
+use crate::domain::Epoch;
 
 /// The open file.
 #[derive(Debug)]
@@ -34,6 +36,20 @@ pub(super) struct Sqlite {
 impl Backend for Sqlite {
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
         self.prepare(partitions, random_epoch).await
+    }
+
+    async fn epoch(&self) -> Result<(Epoch, i64), StoreError> {
+        let (epoch, number): (i64, i64) = sqlx::query_as(READ_EPOCH).fetch_one(&self.read).await?;
+        Ok((Epoch(epoch.cast_unsigned()), number))
+    }
+
+    async fn begin_epoch(&self, known: Epoch, number: i64, random: u64) -> Result<bool, StoreError> {
+        let write = self.write.clone();
+        uninterrupted(async move {
+            let begin = sqlx::query(BEGIN_EPOCH).bind(epoch_of(random)).bind(number).bind(known.0.cast_signed());
+            Ok(begin.execute(&write).await?.rows_affected() > 0)
+        })
+        .await
     }
 
     fn writers(&self) -> Writers {

@@ -125,7 +125,8 @@ pub(super) async fn poison(field: &mut Field, count: usize) -> Result<()> {
         let partition = field.rng.random_range(0..PARTITIONS);
         let garbage = kinds[field.rng.random_range(0..kinds.len())];
         field.strike();
-        field.stack.redis.append_garbage(&format!("chat:{{{partition}}}:in"), garbage).await?;
+        let stream = field.stack.accept_stream(partition).await?;
+        field.stack.redis.append_garbage(&stream, garbage).await?;
         field.poison += 1;
     }
     Ok(())

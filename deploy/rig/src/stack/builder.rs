@@ -142,6 +142,7 @@ impl Builder {
             postgres: postgres.as_ref(),
             settings: vec![
                 ("DATABASE_URL".to_owned(), database_url.clone()),
+                ("CREATE_DATABASE".to_owned(), "true".to_owned()),
                 ("REDIS_URL".to_owned(), redis_url),
                 ("ROOMCAST_LOG_FORMAT".to_owned(), "text".to_owned()),
             ],

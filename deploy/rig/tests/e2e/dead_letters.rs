@@ -65,7 +65,8 @@ async fn append(stack: &Stack, room: &str, text: &str) -> String {
         ("text", text),
     ];
     let mut redis = stack.redis.connect().await.unwrap();
-    let _stream_id: String = redis.xadd(format!("chat:{{{ITS_PARTITION}}}:in"), "*", &fields).await.unwrap();
+    let log = stack.accept_stream(ITS_PARTITION).await.unwrap();
+    let _stream_id: String = redis.xadd(log, "*", &fields).await.unwrap();
     id
 }
 
@@ -117,7 +118,8 @@ async fn a_message_for_a_room_that_was_missing_is_stored_after_all_when_it_is_re
 #[tokio::test]
 async fn what_is_no_message_is_not_replayed_and_can_be_dropped() {
     let (stack, _ann) = lobby().await;
-    stack.redis.append_garbage("chat:{0}:in", b"\xff\x1b[2J").await.unwrap();
+    let log = stack.accept_stream(0).await.unwrap();
+    stack.redis.append_garbage(&log, b"\xff\x1b[2J").await.unwrap();
     let number = wait_for(&stack, 1).await[0]["id"].to_string();
     let shown = printed(&stack, &["show", &number]);
     assert!(shown.contains(r#"{"hex":"ff1b5b324a"}"#), "{shown}");

@@ -37,7 +37,8 @@ async fn no_secret_and_no_text_is_in_any_log_at_any_level() {
     assert_eq!(stream.message(SOON).await.unwrap().json().unwrap()["message"], TEXT);
     assert_eq!(ann.history("lobby", "").await.unwrap().len(), 1);
     // When things go wrong more is written.
-    stack.redis.append_garbage("chat:{0}:in", TEXT.as_bytes()).await.unwrap();
+    let log = stack.accept_stream(0).await.unwrap();
+    stack.redis.append_garbage(&log, TEXT.as_bytes()).await.unwrap();
     stack.redis.kill().unwrap();
     ann.try_post("lobby", TEXT, Some("key-2")).await.unwrap().expect(503).unwrap();
     nobody.with_token(&other_token).call(rig::Method::POST, "/auth/logout").await.unwrap();

@@ -26,6 +26,7 @@ mod gateway_faults;
 mod hangup;
 mod history;
 mod hostile_tokens;
+mod installations;
 mod limits;
 mod load;
 mod logs;

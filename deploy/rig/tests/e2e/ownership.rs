@@ -43,7 +43,7 @@ async fn two_workers() -> (Stack, Worker, App) {
 pub(crate) async fn wait_for_workers(stack: &Stack, count: u64) -> Result<()> {
     eventually(SOON, "the workers have their places", async || {
         let mut redis = stack.redis.connect().await?;
-        match redis::cmd("ZCARD").arg("roomcast:workers").query_async::<u64>(&mut redis).await? {
+        match redis::cmd("ZCARD").arg(stack.name("workers").await?).query_async::<u64>(&mut redis).await? {
             living if living == count => Ok(()),
             living => Err(Failure::new(format!("{living} of {count}"))),
         }

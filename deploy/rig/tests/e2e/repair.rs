@@ -91,9 +91,10 @@ async fn a_gateway_cut_off_from_events_shows_what_it_missed() {
         let first = i64::try_from(cut * 3 + 1).unwrap();
         assert_eq!(seqs, [first, first + 1, first + 2]);
         // Before the next cut it listens again.
+        let control = stack.name("control").await.unwrap();
         rig::eventually(SOON, "the gateway listens again", async || {
             let channels: (String, i64) =
-                cmd("PUBSUB").arg("NUMSUB").arg("roomcast:control").query_async(&mut connection).await?;
+                cmd("PUBSUB").arg("NUMSUB").arg(&control).query_async(&mut connection).await?;
             if channels.1 == 1 {
                 Ok(())
             } else {

@@ -96,12 +96,13 @@ async fn what_is_stored_shows_on_open_streams_even_if_nobody_tells_the_gateway()
 
 #[tokio::test]
 async fn garbage_in_the_accept_log_is_set_aside_and_stops_nothing() {
-    const PARTITIONS: i64 = 16;
+    const PARTITIONS: usize = 16;
     let (stack, ann) = lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     for partition in 0..PARTITIONS {
         for garbage in [&b"x"[..], b"\xff\0\r\n", b"{\"seq\":1}"] {
-            stack.redis.append_garbage(&format!("chat:{{{partition}}}:in"), garbage).await.unwrap();
+            let log = stack.accept_stream(partition).await.unwrap();
+            stack.redis.append_garbage(&log, garbage).await.unwrap();
         }
     }
     let mut ledger = Ledger::default();
@@ -109,7 +110,7 @@ async fn garbage_in_the_accept_log_is_set_aside_and_stops_nothing() {
     assert_complete(&ann, &ledger, &mut stream, &mut Vec::new()).await;
     let mut database = stack.database().await.unwrap();
     let set_aside = rig::eventually(SOON, "all garbage is set aside", async || match database.dead_letters().await? {
-        count if count == 3 * PARTITIONS => Ok(()),
+        count if usize::try_from(count)? == 3 * PARTITIONS => Ok(()),
         count => Err(rig::Failure::new(format!("{count} dead letters"))),
     });
     set_aside.await.unwrap();

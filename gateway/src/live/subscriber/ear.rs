@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value, cmd};
-use shared::bus::{CONTROL_CHANNEL, Node, Redis, is_sharded};
+use shared::bus::{Keys, Node, Redis};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -106,7 +106,7 @@ impl<L: Listener> Ear<L> {
             leaving: HashMap::new(),
         };
         self.align(&mut line).await?;
-        if line.standing.contains(CONTROL_CHANNEL) {
+        if line.standing.contains(self.redis.keys().control_channel()) {
             return Ok(line);
         }
         Err((ErrorKind::Client, "the control channel was not subscribed to").into())
@@ -195,21 +195,25 @@ impl<L: Listener> Ear<L> {
             .cloned()
             .collect();
         for some in old.chunks(CHANNELS_AT_ONCE) {
-            leave(line, some).await?;
+            leave(line, some, self.redis.keys()).await?;
         }
         Ok(())
     }
 
     /// On a cluster a room belongs to one server, and what is said to all is heard from each of them.
     fn is_ours(&self, channel: &str) -> bool {
-        !is_sharded(channel) || self.redis.node_of_channel(channel).as_ref() == Some(&self.node)
+        !self.redis.keys().is_sharded(channel) || self.redis.node_of_channel(channel).as_ref() == Some(&self.node)
     }
 
     async fn subscribe(&self, line: &mut Line, channels: &[&String]) -> RedisResult<()> {
         let mut commands = redis::pipe();
         for channel in channels {
             // One each: channels of different slots must not be named together.
-            let subscribe = if is_sharded(channel) { "SSUBSCRIBE" } else { "SUBSCRIBE" };
+            let subscribe = if self.redis.keys().is_sharded(channel) {
+                "SSUBSCRIBE"
+            } else {
+                "SUBSCRIBE"
+            };
             commands.cmd(subscribe).arg(channel);
         }
         let answers = line.connection.req_packed_commands(&commands, 0, channels.len()).await?;
@@ -248,11 +252,11 @@ impl Line {
     }
 }
 
-async fn leave(line: &mut Line, channels: &[String]) -> RedisResult<()> {
+async fn leave(line: &mut Line, channels: &[String], keys: &Keys) -> RedisResult<()> {
     let mut commands = redis::pipe();
     for channel in channels {
         line.standing.remove(channel);
-        if is_sharded(channel) {
+        if keys.is_sharded(channel) {
             commands.cmd("SUNSUBSCRIBE").arg(channel);
             // The server's confirmation must not be taken for a move of the slot.
             *line.leaving.entry(channel.clone()).or_default() += 1;

@@ -4,12 +4,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::time::timeout;
 
 use super::Postgres;
-use crate::storage::open::epoch_of;
+use crate::domain::InstallationId;
+use crate::storage::open::{READ, Row, epoch_of};
+use crate::storage::schema::{APPLIED, is_up_to_date};
 use crate::storage::{Installation, OpenError, Role};
 
 /// Connections of a gateway: reads of history and rare writes. A server takes 100 unless told otherwise, so ten gateways
@@ -84,28 +86,49 @@ impl Postgres {
     pub(super) async fn prepare(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let pool = pool.connect_with(self.plain.clone()).await?;
+        if let Some(installation) = prepared(&pool, partitions).await? {
+            pool.close().await;
+            return Ok(installation);
+        }
         // Takes an advisory lock: processes that start together take turns.
         MIGRATIONS.run(&pool).await?;
         let mut tx = pool.begin().await?;
         // Whoever comes second waits here for the first one's commit, and then finds its row.
-        sqlx::query("INSERT INTO installation (id, epoch, partitions) VALUES (1, $1, $2) ON CONFLICT (id) DO NOTHING")
-            .bind(epoch_of(random_epoch))
-            .bind(i64::from(partitions))
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO installation (id, identity, epoch, partitions) VALUES (1, $1, $2, $3) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(InstallationId::fresh().to_string())
+        .bind(epoch_of(random_epoch))
+        .bind(i64::from(partitions))
+        .execute(&mut *tx)
+        .await?;
         sqlx::query(
             "INSERT INTO cursors (partition)
              SELECT generate_series(0, partitions - 1) FROM installation ON CONFLICT (partition) DO NOTHING",
         )
         .execute(&mut *tx)
         .await?;
-        let row = sqlx::query_as("SELECT epoch, partitions FROM installation WHERE id = 1")
-            .fetch_one(&mut *tx)
-            .await?;
+        let row = sqlx::query_as(READ).fetch_one(&mut *tx).await?;
         tx.commit().await?;
         pool.close().await;
         Installation::read(row, partitions)
     }
+}
+
+/// The installation if everything is there already.
+async fn prepared(pool: &PgPool, partitions: u16) -> Result<Option<Installation>, OpenError> {
+    let noted = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+    if !sqlx::query_scalar::<_, bool>(noted).fetch_one(pool).await? {
+        return Ok(None);
+    }
+    let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(APPLIED).fetch_all(pool).await?;
+    if !is_up_to_date(&MIGRATIONS, &applied)? {
+        return Ok(None);
+    }
+    let cursors: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM cursors").fetch_one(pool).await?;
+    let row: Option<Row> = sqlx::query_as(READ).fetch_optional(pool).await?;
+    let installation = row.map(|row| Installation::read(row, partitions)).transpose()?;
+    Ok(installation.filter(|installation| cursors >= i64::from(installation.partitions)))
 }
 
 /// True if the connection answers and is in no transaction, as one is whose caller was cut off in the middle of a BEGIN:
@@ -127,6 +150,10 @@ pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), OpenError
     if version < OLDEST_SERVER {
         let why = format!("Postgres {version} is too old; {OLDEST_SERVER} or newer is needed");
         return Err(OpenError::UnsoundVersion(why));
+    }
+    let encoding: String = sqlx::query_scalar("SHOW server_encoding").fetch_one(&mut *connection).await?;
+    if encoding != "UTF8" {
+        return Err(OpenError::Encoding(encoding));
     }
     let broken: Vec<String> = sqlx::query_scalar(
         "SELECT name || ' = ' || setting FROM pg_settings

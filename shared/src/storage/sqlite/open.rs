@@ -11,7 +11,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use tokio::task::spawn_blocking;
 
 use super::Sqlite;
-use crate::storage::open::epoch_of;
+use crate::domain::InstallationId;
+use crate::storage::open::{READ, Row, epoch_of};
+use crate::storage::schema::{APPLIED, is_up_to_date};
 use crate::storage::{Installation, OpenError, Role};
 
 /// Connections for reading. SQLite reads in parallel with its one writer.
@@ -65,21 +67,42 @@ impl Sqlite {
     }
 
     pub(super) async fn prepare(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
+        if let Some(installation) = self.prepared(partitions).await? {
+            return Ok(installation);
+        }
         let _lock = take_turns(&self.path).await?;
         MIGRATIONS.run(&self.write).await?;
-        sqlx::query("INSERT INTO installation (id, epoch, partitions) VALUES (1, ?, ?) ON CONFLICT (id) DO NOTHING")
-            .bind(epoch_of(random_epoch))
-            .bind(partitions)
-            .execute(&self.write)
-            .await?;
+        sqlx::query(
+            "INSERT INTO installation (id, identity, epoch, partitions) VALUES (1, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(InstallationId::fresh().to_string())
+        .bind(epoch_of(random_epoch))
+        .bind(partitions)
+        .execute(&self.write)
+        .await?;
         sqlx::query(
             "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers, installation WHERE n + 1 < partitions)
              INSERT INTO cursors (partition) SELECT n FROM numbers WHERE true ON CONFLICT (partition) DO NOTHING",
         )
         .execute(&self.write)
         .await?;
-        let row = sqlx::query_as("SELECT epoch, partitions FROM installation WHERE id = 1");
-        Installation::read(row.fetch_one(&self.read).await?, partitions)
+        Installation::read(sqlx::query_as(READ).fetch_one(&self.read).await?, partitions)
+    }
+
+    /// The installation if everything is there already; found by reading alone, since a writer may hold the file for long.
+    async fn prepared(&self, partitions: u16) -> Result<Option<Installation>, OpenError> {
+        let noted = "SELECT COUNT(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+        if sqlx::query_scalar::<_, i64>(noted).fetch_one(&self.read).await? == 0 {
+            return Ok(None);
+        }
+        let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(APPLIED).fetch_all(&self.read).await?;
+        if !is_up_to_date(&MIGRATIONS, &applied)? {
+            return Ok(None);
+        }
+        let cursors: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM cursors").fetch_one(&self.read).await?;
+        let row: Option<Row> = sqlx::query_as(READ).fetch_optional(&self.read).await?;
+        let installation = row.map(|row| Installation::read(row, partitions)).transpose()?;
+        Ok(installation.filter(|installation| cursors >= i64::from(installation.partitions)))
     }
 }
 
@@ -93,6 +116,10 @@ async fn check(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
     if number < OLDEST_SOUND {
         let why = format!("SQLite {version} can corrupt its write-ahead log; 3.51.3 or newer is needed");
         return Err(OpenError::UnsoundVersion(why));
+    }
+    let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(pool).await?;
+    if encoding != "UTF-8" {
+        return Err(OpenError::Encoding(encoding));
     }
     // Asked for when the connection was opened; SQLite keeps the old mode without an error where the new one cannot work.
     let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await?;

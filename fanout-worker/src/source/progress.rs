@@ -1,0 +1,131 @@
+//! What Redis remembers of SQL: how far each partition was stored when its accept log was last trimmed.
+//!
+//! What is trimmed is in SQL alone. So a database that has not come as far as Redis remembers was restored from a backup,
+//! and what lies between is lost. That is noticed before anything more is stored, and becomes a new epoch: clients with a
+//! position of the lost history are told so, instead of never being shown what takes its places.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands as _, RedisError};
+use shared::bus::Keys;
+use shared::domain::StreamId;
+use shared::storage::{Claim, Store, StoreError};
+use tracing::error;
+use uuid::Uuid;
+
+/// How long nothing is stored after a new epoch has begun: twice what gateways take to notice it.
+const NOTICED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why it is not known whether SQL has come as far as Redis remembers.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// Redis failed.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    /// SQL failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How far a partition is stored, in which of the epochs by their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) epoch_number: i64,
+    pub(super) upto: StreamId,
+}
+
+impl Progress {
+    /// Its form in Redis: `<number> <position>`.
+    pub(super) fn encode(self) -> String {
+        format!("{} {}", self.epoch_number, self.upto)
+    }
+
+    fn decode(raw: &str) -> Option<Self> {
+        let (number, upto) = raw.split_once(' ')?;
+        Some(Self {
+            epoch_number: number.parse().ok()?,
+            upto: upto.parse().ok()?,
+        })
+    }
+
+    /// Whether a database that is at this point has lost something that was there at `remembered`.
+    fn is_behind(self, remembered: Self) -> bool {
+        self.upto < remembered.upto || self.epoch_number < remembered.epoch_number
+    }
+}
+
+/// Begins a new epoch if SQL is behind what Redis remembers of one of `claims`; returns the number of the epoch.
+pub(super) async fn check(
+    store: &Store,
+    connection: &mut MultiplexedConnection,
+    keys: &Keys,
+    claims: impl Iterator<Item = &Claim> + Clone,
+) -> Result<i64, ReadError> {
+    let (epoch, number) = store.epoch().await?;
+    let (mut behind, mut newest) = (0_usize, number);
+    for claim in claims.clone() {
+        let remembered: Option<String> = connection.get(keys.stored_position(claim.partition)).await?;
+        // What cannot be read was written by a stranger, or by a newer version.
+        let Some(remembered) = remembered.as_deref().and_then(Progress::decode) else {
+            continue;
+        };
+        let now = Progress {
+            epoch_number: number,
+            upto: claim.cursor,
+        };
+        if now.is_behind(remembered) {
+            behind += 1;
+            newest = newest.max(remembered.epoch_number);
+        }
+    }
+    if behind == 0 {
+        return Ok(number);
+    }
+    // Refused if another worker has just done the same.
+    if store.begin_epoch(epoch, newest + 1, Uuid::new_v4().as_u64_pair().0).await? {
+        error!(
+            partitions = behind,
+            "the database is behind what Redis remembers in {behind} partitions: it was restored from a backup, and what \
+             was stored since is lost. A new epoch begins: all clients load their history anew"
+        );
+    }
+    tokio::time::sleep(NOTICED_WITHIN).await;
+    let (_, number) = store.epoch().await?;
+    for claim in claims {
+        let now = Progress {
+            epoch_number: number,
+            upto: claim.cursor,
+        };
+        let _ok: () = connection.set(keys.stored_position(claim.partition), now.encode()).await?;
+    }
+    Ok(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch_number: i64, ms: i64) -> Progress {
+        Progress {
+            epoch_number,
+            upto: StreamId { ms, counter: 0 },
+        }
+    }
+
+    #[test]
+    fn a_database_is_behind_by_its_position_or_its_epoch() {
+        assert!(!at(1, 5).is_behind(at(1, 5)));
+        assert!(!at(2, 6).is_behind(at(1, 5)));
+        assert!(at(2, 4).is_behind(at(1, 5)));
+        assert!(at(1, 6).is_behind(at(2, 5)), "it was restored before, and again to the same backup");
+    }
+
+    #[test]
+    fn what_is_remembered_is_read_back() {
+        assert_eq!(Progress::decode(&at(3, 7).encode()), Some(at(3, 7)));
+        for garbage in ["", "7", "x 1-1", "1 x"] {
+            assert_eq!(Progress::decode(garbage), None, "{garbage}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A database that was restored from a backup is noticed by what Redis remembers, and nothing else is taken for one.
+
+use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
+use rig::{Failure, eventually};
+use shared::domain::Partition;
+use shared::storage::Writers;
+
+use crate::scene::{PARTITIONS, SOON, Scene};
+
+const EPOCH_NUMBER: &str = "SELECT epoch_number FROM installation";
+
+/// Waits until Redis remembers that everything of the only room is stored.
+async fn remembered(redis: &mut MultiplexedConnection, scene: &Scene) {
+    let partition = Partition::of(scene.rooms[0], PARTITIONS);
+    let all = eventually(SOON, "the log is trimmed and Redis remembers it", async || {
+        let waiting: u64 = redis.xlen(scene.keys.accept_stream(partition)).await?;
+        let stored: Option<String> = redis.get(scene.keys.stored_position(partition)).await?;
+        match (waiting, stored) {
+            (0, Some(_)) => Ok(()),
+            other => Err(Failure::new(format!("{other:?}"))),
+        }
+    });
+    all.await.unwrap();
+}
+
+/// A room of three messages, all of them trimmed; the database as it was after the first one is in tables beside it.
+async fn with_a_backup() -> (Scene, MultiplexedConnection) {
+    let scene = Scene::with_rooms(1).await;
+    let mut redis = scene.redis.connect().await.unwrap();
+    let worker = scene.worker(Writers::One).await;
+    scene.append(&mut redis, scene.rooms[0], "*", "kept").await;
+    scene.texts(scene.rooms[0], 1).await;
+    for statement in [
+        "CREATE TABLE old_messages AS SELECT * FROM messages",
+        "CREATE TABLE old_heads AS SELECT * FROM room_heads",
+        "CREATE TABLE old_cursors AS SELECT * FROM cursors",
+        "CREATE TABLE old_installation AS SELECT * FROM installation",
+    ] {
+        scene.run(statement).await;
+    }
+    for text in ["lost", "lost too"] {
+        scene.append(&mut redis, scene.rooms[0], "*", text).await;
+    }
+    scene.texts(scene.rooms[0], 3).await;
+    remembered(&mut redis, &scene).await;
+    worker.stop().await;
+    (scene, redis)
+}
+
+async fn restore(scene: &Scene) {
+    for statement in [
+        "DELETE FROM messages",
+        "INSERT INTO messages SELECT * FROM old_messages",
+        "REPLACE INTO room_heads SELECT * FROM old_heads",
+        "REPLACE INTO cursors SELECT * FROM old_cursors",
+        "REPLACE INTO installation SELECT * FROM old_installation",
+    ] {
+        scene.run(statement).await;
+    }
+}
+
+#[tokio::test]
+async fn a_restored_database_begins_a_new_epoch_each_time() {
+    let (scene, mut redis) = with_a_backup().await;
+    let first = scene.number("SELECT epoch FROM installation").await;
+    let mut epochs = vec![first];
+    for round in 1..=2 {
+        restore(&scene).await;
+        let worker = scene.worker(Writers::One).await;
+        scene.append(&mut redis, scene.rooms[0], "*", "after").await;
+        assert_eq!(scene.texts(scene.rooms[0], 2).await, ["kept", "after"]);
+        assert_eq!(scene.number(EPOCH_NUMBER).await, 1 + round, "higher than any before");
+        epochs.push(scene.number("SELECT epoch FROM installation").await);
+        remembered(&mut redis, &scene).await;
+        worker.stop().await;
+    }
+    assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2] && epochs[0] != epochs[2], "{epochs:?}");
+}
+
+#[tokio::test]
+async fn a_restart_and_an_empty_redis_are_no_restored_database() {
+    let (scene, mut redis) = with_a_backup().await;
+    for is_emptied in [false, true, false] {
+        if is_emptied {
+            let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+        }
+        let before = scene.number("SELECT count(*) FROM messages").await;
+        let worker = scene.worker(Writers::One).await;
+        scene.append(&mut redis, scene.rooms[0], "*", "on").await;
+        scene.texts(scene.rooms[0], usize::try_from(before).unwrap() + 1).await;
+        remembered(&mut redis, &scene).await;
+        worker.stop().await;
+    }
+    assert_eq!(scene.number(EPOCH_NUMBER).await, 1);
+}

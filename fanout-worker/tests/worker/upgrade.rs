@@ -1,0 +1,107 @@
+//! An installation of a version whose names in Redis held no identity goes on with what it had accepted.
+
+use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
+use rig::{Failure, eventually};
+use shared::domain::{Partition, RoomId};
+use shared::storage::Writers;
+use sqlx::AssertSqlSafe;
+
+use crate::scene::{PARTITIONS, SOON, Scene};
+
+/// Makes the schema what it was before.
+const BEFORE: [&str; 4] = [
+    "ALTER TABLE installation DROP COLUMN identity",
+    "ALTER TABLE installation DROP COLUMN epoch_number",
+    "ALTER TABLE installation DROP COLUMN carries_over",
+    "DELETE FROM _sqlx_migrations WHERE version = 6",
+];
+
+/// Appends a message as earlier gateways did.
+async fn append_as_before(redis: &mut MultiplexedConnection, scene: &Scene, room: RoomId, id: &str, text: &str) {
+    let stream = format!("chat:{{{}}}:in", Partition::of(room, PARTITIONS));
+    let message = scene.message(room, text);
+    let fields = [
+        ("id", message.id.to_string()),
+        ("room", message.room.0.to_string()),
+        ("sender", message.sender.0.to_string()),
+        ("username", message.username.clone()),
+        ("at", message.created_on.0.to_string()),
+        ("text", text.to_owned()),
+    ];
+    let _id: String = redis.xadd(stream, id, &fields).await.unwrap();
+}
+
+/// A log of which ids up to 5000-0 are stored and trimmed, and two entries wait.
+async fn fill_old_log(redis: &mut MultiplexedConnection, scene: &Scene) {
+    for (id, text) in [("4000-0", "stored"), ("6000-0", "first"), ("7000-0", "second")] {
+        append_as_before(redis, scene, scene.rooms[0], id, text).await;
+    }
+    let stream = format!("chat:{{{}}}:in", Partition::of(scene.rooms[0], PARTITIONS));
+    let _removed: u64 = redis.xdel(stream, &["4000-0"]).await.unwrap();
+}
+
+async fn nothing_is_left(redis: &mut MultiplexedConnection) {
+    let carried_over =
+        eventually(SOON, "no old name is left", async || match redis.keys::<_, Vec<String>>("chat:*").await? {
+            names if names.is_empty() => Ok(()),
+            names => Err(Failure::new(format!("{names:?}"))),
+        });
+    carried_over.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waited_under_old_names_is_stored_on_sqlite() {
+    let scene = Scene::with_rooms(1).await;
+    let mut redis = scene.redis.connect().await.unwrap();
+    fill_old_log(&mut redis, &scene).await;
+    scene.run("UPDATE cursors SET stream_ms = 5000").await;
+    for statement in BEFORE {
+        scene.run(statement).await;
+    }
+    let worker = scene.worker(Writers::One).await;
+    let room = scene.rooms[0];
+    assert_eq!(scene.texts(room, 2).await, ["first", "second"]);
+    // A gateway of the earlier version is still there for a moment.
+    append_as_before(&mut redis, &scene, room, "*", "third").await;
+    assert_eq!(scene.texts(room, 3).await, ["first", "second", "third"]);
+    nothing_is_left(&mut redis).await;
+    assert_eq!(scene.number("SELECT count(*) FROM dead_letters").await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_waited_under_old_names_is_stored_on_postgres() {
+    let (scene, mut database, _server) = Scene::with_rooms_on_postgres(1).await;
+    let mut redis = scene.redis.connect().await.unwrap();
+    fill_old_log(&mut redis, &scene).await;
+    for statement in BEFORE.into_iter().chain(["UPDATE cursors SET stream_ms = 5000"]) {
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.unwrap();
+    }
+    let worker = scene.worker(Writers::Many).await;
+    append_as_before(&mut redis, &scene, scene.rooms[0], "*", "third").await;
+    let texts = eventually(SOON, "all three are stored", async || {
+        let texts: Vec<String> =
+            sqlx::query_scalar("SELECT text FROM messages ORDER BY seq").fetch_all(&mut database).await?;
+        if texts.len() == 3 {
+            Ok(texts)
+        } else {
+            Err(Failure::new(format!("{texts:?}")))
+        }
+    });
+    assert_eq!(texts.await.unwrap(), ["first", "second", "third"]);
+    nothing_is_left(&mut redis).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_installation_leaves_old_names_alone() {
+    let scene = Scene::with_rooms(1).await;
+    let mut redis = scene.redis.connect().await.unwrap();
+    append_as_before(&mut redis, &scene, scene.rooms[0], "*", "of somebody else").await;
+    let worker = scene.worker(Writers::One).await;
+    scene.append(&mut redis, scene.rooms[0], "*", "ours").await;
+    assert_eq!(scene.texts(scene.rooms[0], 1).await, ["ours"]);
+    worker.stop().await;
+    assert_eq!(redis.keys::<_, Vec<String>>("chat:*").await.unwrap().len(), 1);
+}

@@ -1,0 +1,51 @@
+//! Says when nobody stores what is posted here.
+//!
+//! A worker on another database or another Redis belongs to another installation and does not meet this gateway: both are
+//! well, and what is posted waits. The operator is told which of the two to compare.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::app::App;
+
+/// How often Redis is asked for workers.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long there may be none: longer than a restart or a takeover takes.
+const TOLERATED: Duration = Duration::from_secs(10);
+
+impl App {
+    /// Warns while no worker lives, once each time, until `stop` is cancelled.
+    pub(crate) async fn watch_workers(self: Arc<Self>, stop: CancellationToken) {
+        let (mut last_seen, mut complained) = (Instant::now(), false);
+        let installation = self.installation.id;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(LOOK_EVERY) => {}
+            }
+            match self.acceptor.sees_workers().await {
+                Ok(true) => {
+                    if complained {
+                        info!(installation.id = %installation, "a worker of installation {installation} is back");
+                    }
+                    (last_seen, complained) = (Instant::now(), false);
+                }
+                Ok(false) if !complained && last_seen.elapsed() >= TOLERATED => {
+                    warn!(
+                        installation.id = %installation,
+                        "no worker of installation {installation} is on this Redis, what is posted waits: start one with the \
+                         same DATABASE_URL and REDIS_URL; the first line of its log names its installation"
+                    );
+                    complained = true;
+                }
+                // That Redis is away others say.
+                Ok(false) | Err(_) => {}
+            }
+        }
+    }
+}

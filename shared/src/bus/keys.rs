@@ -1,0 +1,258 @@
+//! Every name in Redis. There is no other place that makes one.
+//!
+//! ```text
+//! roomcast:<installation>:{7}:in        stream           the accept log of partition 7: gateways append, its worker reads and trims
+//! roomcast:<installation>:{7}:stored    string           how far that partition is stored in SQL
+//! roomcast:<installation>:{7}:room:42   sharded channel  what was stored in room 42, published after the commit
+//! roomcast:<installation>:control       channel          what all gateways must hear of
+//! roomcast:<installation>:workers       sorted set       the living workers; each also listens to a channel of its own
+//! ```
+//!
+//! Pub/sub knows no database numbers, and room ids are small integers: without the installation in every name, two
+//! installations on one server would hear each other. [`Link`](super::Link) refuses a command that names anything else.
+//!
+//! The braces are a hash tag: on a Redis Cluster everything of one partition lives on one server, and what is said on a
+//! room's channel reaches that server alone. So rooms use sharded publishing (`SPUBLISH`) everywhere, also on a single
+//! server, where it is the same. Every command names keys of one slot only; `Link` splits pipelines.
+
+use std::fmt::{Display, Write as _};
+use std::net::IpAddr;
+
+use crate::domain::{GatewayId, InstallationId, MessageId, Partition, RoomId, UserId};
+
+/// The names of one installation. What the frequent commands need is made once.
+#[derive(Debug)]
+pub struct Keys {
+    /// The installation as it stands in names.
+    installation: String,
+    /// What all names begin with.
+    prefix: String,
+    /// By partition.
+    accept_streams: Box<[String]>,
+    /// By partition: what the names of its rooms' channels begin with.
+    room_prefixes: Box<[String]>,
+    control: String,
+    workers: String,
+    presence: String,
+}
+
+impl Keys {
+    /// The names of `installation`, which has so many `partitions`.
+    #[must_use]
+    pub fn new(installation: InstallationId, partitions: u16) -> Self {
+        let installation = installation.to_string();
+        let prefix = format!("roomcast:{installation}:");
+        let of_each = |rest: &str| (0..partitions).map(|number| format!("{prefix}{{{number}}}:{rest}")).collect();
+        let workers = format!("{prefix}workers");
+        Self {
+            accept_streams: of_each("in"),
+            room_prefixes: of_each("room:"),
+            control: format!("{prefix}control"),
+            // In the slot of the set, so that a script which looks at the set can count who listens.
+            presence: format!("{prefix}present:{{{workers}}}:"),
+            workers,
+            installation,
+            prefix,
+        }
+    }
+
+    /// The installation in its printable form, as it stands in every name and every entry of the accept log.
+    #[must_use]
+    pub fn installation(&self) -> &str {
+        &self.installation
+    }
+
+    /// Whether `name` is one of this installation's keys or channels.
+    #[must_use]
+    pub fn owns(&self, name: &[u8]) -> bool {
+        name.starts_with(self.prefix.as_bytes())
+    }
+
+    /// The accept log of a partition.
+    ///
+    /// # Panics
+    ///
+    /// If the installation has fewer partitions.
+    #[must_use]
+    pub fn accept_stream(&self, partition: Partition) -> &str {
+        &self.accept_streams[usize::from(partition.0)]
+    }
+
+    /// Where an accept log is written anew before it takes the place of the old one.
+    #[must_use]
+    pub fn rewritten_stream(&self, partition: Partition) -> String {
+        self.of_partition(partition, "in:exchanged")
+    }
+
+    /// How far SQL has come with a partition, as whoever trims its accept log remembers it.
+    #[must_use]
+    pub fn stored_position(&self, partition: Partition) -> String {
+        self.of_partition(partition, "stored")
+    }
+
+    /// The accept log of a partition as earlier versions named it: without an installation, in the same slot.
+    #[must_use]
+    pub fn former_accept_stream(partition: Partition) -> String {
+        format!("chat:{{{partition}}}:in")
+    }
+
+    /// The channel on which a room's stored messages are published.
+    ///
+    /// # Panics
+    ///
+    /// If the installation has fewer partitions.
+    #[must_use]
+    pub fn room_channel(&self, partition: Partition, room: RoomId) -> String {
+        /// Digits of the largest room id.
+        const DIGITS: usize = 19;
+        let prefix = &self.room_prefixes[usize::from(partition.0)];
+        let mut name = String::with_capacity(prefix.len() + DIGITS);
+        name.push_str(prefix);
+        write!(name, "{}", room.0).expect("a string takes everything");
+        name
+    }
+
+    /// The room whose channel `name` is; `None` for any other channel.
+    #[must_use]
+    pub fn room_of_channel(&self, name: &str) -> Option<RoomId> {
+        let (_, room) = name.strip_prefix(&self.prefix)?.strip_prefix('{')?.split_once("}:room:")?;
+        room.parse().ok().map(RoomId)
+    }
+
+    /// Whether a channel is subscribed to with `SSUBSCRIBE` at the server of its slot, and not with `SUBSCRIBE` at any.
+    #[must_use]
+    pub fn is_sharded(&self, channel: &str) -> bool {
+        self.room_of_channel(channel).is_some()
+    }
+
+    /// The channel every gateway listens on.
+    #[must_use]
+    pub fn control_channel(&self) -> &str {
+        &self.control
+    }
+
+    /// The living workers: a sorted set of their names, each with the time at which its place runs out, in milliseconds of
+    /// Redis's clock. It expires with the last of them, so that it exists only while some worker lives.
+    #[must_use]
+    pub fn workers(&self) -> &str {
+        &self.workers
+    }
+
+    /// The sharded channel that the worker called `name` subscribes to for as long as it is connected. Nothing is said on
+    /// it.
+    #[must_use]
+    pub fn presence_channel(&self, name: &str) -> String {
+        format!("{}{name}", self.presence)
+    }
+
+    /// The channel on which `gateway` hears of the messages it waits for.
+    #[must_use]
+    pub fn receipts_channel(&self, gateway: GatewayId) -> String {
+        self.of_all("receipts", gateway)
+    }
+
+    /// The channel on which `gateway` hears who has acted on what it told.
+    #[must_use]
+    pub fn acknowledgements_channel(&self, gateway: GatewayId) -> String {
+        self.of_all("acknowledgements", gateway)
+    }
+
+    /// The bucket in which what `who` does of the kind `what` is counted.
+    #[must_use]
+    pub fn rate(&self, what: &str, who: impl Display) -> String {
+        format!("{}limit:{what}:{who}", self.prefix)
+    }
+
+    /// The mark of a message that was posted under an idempotency key.
+    #[must_use]
+    pub fn posted(&self, message: MessageId) -> String {
+        self.of_all("posted", message)
+    }
+
+    /// The open streams of a user.
+    #[must_use]
+    pub fn streams_of_user(&self, user: UserId) -> String {
+        self.of_all("streams:user", user.0)
+    }
+
+    /// The open streams from an address.
+    #[must_use]
+    pub fn streams_of_address(&self, address: IpAddr) -> String {
+        self.of_all("streams:address", address)
+    }
+
+    fn of_all(&self, what: &str, which: impl Display) -> String {
+        format!("{}{what}:{which}", self.prefix)
+    }
+
+    fn of_partition(&self, partition: Partition, what: &str) -> String {
+        format!("{}{{{partition}}}:{what}", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(installation: &str) -> Keys {
+        Keys::new(installation.parse().unwrap(), 8)
+    }
+
+    #[test]
+    fn a_room_is_read_back_from_its_channel() {
+        let keys = keys("00a1b2c3d4e5");
+        let channel = keys.room_channel(Partition(7), RoomId(42));
+        assert_eq!(channel, "roomcast:00a1b2c3d4e5:{7}:room:42");
+        assert_eq!(keys.room_of_channel(&channel), Some(RoomId(42)));
+        let foreign = "roomcast:00a1b2c3d4e6:{7}:room:42";
+        for other in [
+            keys.accept_stream(Partition(7)),
+            keys.control_channel(),
+            foreign,
+            "chat:{7}:room:42",
+            "",
+        ] {
+            assert_eq!(keys.room_of_channel(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn no_two_installations_share_a_name() {
+        let (ours, theirs) = (keys("00a1b2c3d4e5"), keys("00a1b2c3d4e6"));
+        let names = |keys: &Keys| {
+            let gateway = GatewayId(uuid::Uuid::nil());
+            let address = IpAddr::from([127, 0, 0, 1]);
+            vec![
+                keys.accept_stream(Partition(0)).to_owned(),
+                keys.rewritten_stream(Partition(0)),
+                keys.stored_position(Partition(0)),
+                keys.room_channel(Partition(0), RoomId(1)),
+                keys.control_channel().to_owned(),
+                keys.workers().to_owned(),
+                keys.presence_channel(""),
+                keys.receipts_channel(gateway),
+                keys.acknowledgements_channel(gateway),
+                keys.rate("post", 1),
+                keys.posted(MessageId(uuid::Uuid::nil())),
+                keys.streams_of_user(UserId(1)),
+                keys.streams_of_address(address),
+            ]
+        };
+        for (our, their) in names(&ours).into_iter().zip(names(&theirs)) {
+            assert_ne!(our, their);
+            assert!(ours.owns(our.as_bytes()) && !ours.owns(their.as_bytes()), "{our}");
+        }
+    }
+
+    #[test]
+    fn the_compose_file_asks_for_the_channel_of_a_worker() {
+        let compose = include_str!("../../../deploy/compose.yml");
+        let pattern = "roomcast:*:present:*";
+        assert!(compose.contains(&format!("PUBSUB SHARDCHANNELS {pattern}\\r")), "it asks for something else");
+        let channel = keys("00a1b2c3d4e5").presence_channel("worker");
+        let mut rest = channel.as_str();
+        for part in pattern.split('*') {
+            rest = &rest[rest.find(part).unwrap() + part.len()..];
+        }
+    }
+}

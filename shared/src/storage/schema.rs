@@ -1,0 +1,19 @@
+//! Whether the schema is as this program knows it. A start on one that is writes nothing.
+
+use sqlx::migrate::Migrator;
+
+use super::OpenError;
+
+/// The migrations that were applied, as `sqlx` notes them.
+pub(super) const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version";
+
+/// Whether all of `migrations` are among those that were `applied`; an error if a newer program has applied others.
+pub(super) fn is_up_to_date(migrations: &Migrator, applied: &[(i64, Vec<u8>)]) -> Result<bool, OpenError> {
+    if let Some((version, _)) = applied.iter().find(|(version, _)| !migrations.version_exists(*version)) {
+        return Err(OpenError::NewerSchema(*version));
+    }
+    let is_applied = |(version, checksum): (i64, &[u8])| {
+        applied.iter().any(|(known, sum)| *known == version && sum.as_slice() == checksum)
+    };
+    Ok(migrations.iter().map(|migration| (migration.version, &*migration.checksum)).all(is_applied))
+}
