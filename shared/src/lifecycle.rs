@@ -1,4 +1,4 @@
-//! How a process stops: softly at the first signal, hard at the deadline or the second signal.
+//! How a process stops: softly at the first signal, hard at the deadline, and at once at the second signal.
 //!
 //! `soft` asks: accept nothing new, end streams, finish the batch. `hard` tells: drop what is left. Work that must be
 //! waited for runs in `tracker`. A part that the process cannot do without is spawned as essential: if it ends unasked,
@@ -23,7 +23,11 @@ pub struct Lifecycle {
     /// What must be finished before the process exits.
     pub tracker: TaskTracker,
     failed: Arc<AtomicBool>,
+    forced: Arc<AtomicBool>,
 }
+
+/// How long a process may take to say why it ends at once, after the second signal.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 impl Lifecycle {
     /// A lifecycle nobody has asked to stop.
@@ -34,11 +38,20 @@ impl Lifecycle {
 
     /// Cancels `soft` at SIGTERM or SIGINT, and `hard` at a second one or `deadline` after `soft`.
     ///
+    /// After the second signal the process ends within half a second, with exit code 1 whatever still hangs. SIGHUP, which a
+    /// closing terminal sends, ends nothing: there is nothing to be read again.
+    ///
     /// Runs in the background for the life of the process; call it from `main` only.
     pub fn watch_signals(&self, deadline: Duration) -> std::io::Result<()> {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
-        let Self { soft, hard, .. } = self.clone();
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                info!("SIGHUP is ignored: settings are read at the start alone");
+            }
+        });
+        let Self { soft, hard, forced, .. } = self.clone();
         tokio::spawn(async move {
             tokio::select! {
                 _ = term.recv() => info!("stopping: SIGTERM"),
@@ -46,12 +59,26 @@ impl Lifecycle {
                 () = soft.cancelled() => {}
             }
             soft.cancel();
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-                () = tokio::time::sleep(deadline) => warn!("stop deadline of {} s passed", deadline.as_secs()),
+            let again = async {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                }
+            };
+            let deadline_passed = tokio::select! {
+                () = again => false,
+                () = tokio::time::sleep(deadline) => true,
+            };
+            if deadline_passed {
+                warn!("stop deadline of {} s passed", deadline.as_secs());
+                hard.cancel();
+                return;
             }
+            warn!("stopping at once: a second signal came");
+            forced.store(true, Ordering::Release);
             hard.cancel();
+            tokio::time::sleep(LAST_WORDS).await;
+            end_at_once();
         });
         Ok(())
     }
@@ -75,6 +102,12 @@ impl Lifecycle {
         self.failed.load(Ordering::Acquire)
     }
 
+    /// Whether a second signal came before the process had stopped.
+    #[must_use]
+    pub fn was_forced(&self) -> bool {
+        self.forced.load(Ordering::Acquire)
+    }
+
     /// Asks for a soft stop and waits until every tracked task is done, or until `hard`.
     pub async fn drain(&self) {
         self.soft.cancel();
@@ -84,6 +117,14 @@ impl Lifecycle {
             () = self.hard.cancelled() => {}
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever signals twice does not wait for what still hangs, such as the closing of a connection"
+)]
+fn end_at_once() -> ! {
+    std::process::exit(1)
 }
 
 #[cfg(test)]

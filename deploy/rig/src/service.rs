@@ -148,6 +148,11 @@ impl Service {
         self.signal(Signal::TERM)
     }
 
+    /// SIGHUP, as a terminal sends that is closed.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::HUP)
+    }
+
     /// SIGSTOP: it does nothing until [`Service::resume`], as on a machine that hangs.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
