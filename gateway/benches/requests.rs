@@ -55,7 +55,8 @@ fn encoding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode a page of history");
     group.throughput(Throughput::Elements(PAGE.unsigned_abs()));
     group.bench_function("of 100 messages", |bencher| {
-        bencher.iter(|| Page::of(black_box("lobby"), black_box(&messages)));
+        let window = shared::storage::Window::Before(shared::domain::Seq(i64::MAX));
+        bencher.iter(|| Page::of(black_box("lobby"), black_box(&messages), window));
     });
     group.finish();
 }

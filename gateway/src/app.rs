@@ -17,9 +17,9 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::fanout::Fanout;
 use crate::freshness::Freshness;
-use crate::history::Histories;
+use crate::history::{Histories, Reads};
 use crate::limits::Limits;
-use crate::live::{Connections, Hub, LiveStream, Places, Subscriber};
+use crate::live::{Connections, Hub, LiveStream, Places, Replays, Subscriber};
 use crate::rooms::Rooms;
 
 /// Why a change was not carried through.
@@ -53,6 +53,8 @@ pub struct App {
     pub acceptor: Acceptor,
     /// Feeds of rooms.
     pub hub: Hub,
+    /// How fast streams may be brought up to date.
+    pub replays: Replays,
     /// Open streams.
     pub connections: Connections,
     /// The threads that write to them.
@@ -89,15 +91,17 @@ impl App {
         // Two connections: a burst of posts does not delay the counting of limits, nor the other way round.
         let (hot, counting) = (redis.connect(), redis.connect());
         let limits = &config.limits;
+        let reads = Reads::default();
         let places = Places::new(counting.clone(), limits.streams_per_user, limits.streams_per_address);
         Ok(Arc::new(Self {
             sessions: Sessions::new(tokens, store.clone()),
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
             rooms: Rooms::new(store.clone()),
-            histories: Histories::new(store.clone()),
+            histories: Histories::new(store.clone(), reads.clone()),
             limits: Limits::new(&config.limits, counting.clone()),
             acceptor: Acceptor::new(hot, store.clone(), installation, config.ack),
-            hub: Hub::new(store.clone(), installation, subscriber),
+            hub: Hub::new(store.clone(), installation, subscriber, reads),
+            replays: Replays::new(limits.replay_kib_per_s),
             connections: Connections::default(),
             fanout,
             places,

@@ -4,6 +4,7 @@
 //! of SQL is only asked, once for all who ask at the same time, who may see it and whether it still is what history
 //! holds. The answer is never older than the question: whoever knows of a message that is stored finds it.
 
+mod fair;
 mod turns;
 
 use std::ops::RangeInclusive;
@@ -13,8 +14,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use moka::sync::Cache;
 use shared::domain::{RoomId, Seq, StoredMessage, UserId};
-use shared::storage::{HistoryNews, Room, Store, StoreError, Window};
+use shared::storage::{HistoryNews, Room, Store, StoreError, Window, make_way};
 
+pub use self::fair::{Crowded, WAITING_OF_ONE};
+use self::fair::{Fair, Turn};
 use self::turns::Turns;
 use crate::message;
 
@@ -27,12 +30,33 @@ const KEPT_FOR: Duration = Duration::from_mins(1);
 /// What a kept page costs beside its bytes.
 const PAGE_OVERHEAD: usize = 256;
 
+/// Bytes of a page at most, its last message aside. Where more was asked for the page is shorter, and leads on to the rest.
+pub const PAGE_MAX_BYTES: usize = 1024 * 1024;
+
+/// Who reads, of those between whom reading is shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reader {
+    /// A user.
+    User(UserId),
+    /// All who follow a room and are behind.
+    Followers(RoomId),
+}
+
+/// The turns in which history is read, of pages and for those who are behind alike. Clones share them.
+pub type Reads = Fair<Reader>;
+
+/// Leave to read, until it is dropped.
+pub type Leave = Turn<Reader>;
+
 /// Why a page cannot be read. Those who waited for the same read share it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// Storage failed.
     #[error(transparent)]
     Store(Arc<StoreError>),
+    /// Too many reads wait.
+    #[error("too many reads of history wait")]
+    Crowded(Crowded),
     /// A fault of ours.
     #[error("reading history panicked")]
     Panicked,
@@ -76,18 +100,20 @@ pub struct Histories {
     store: Store,
     kept: Cache<Part, Kept>,
     turns: Turns<Question, Answer>,
+    reads: Reads,
 }
 
 impl Histories {
     /// History as `store` has it.
     #[must_use]
-    pub fn new(store: Store) -> Self {
+    pub fn new(store: Store, reads: Reads) -> Self {
         let weigh = |_: &Part, kept: &Kept| u32::try_from(kept.page.json.len() + PAGE_OVERHEAD).unwrap_or(u32::MAX);
         let kept = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
         Self {
             store,
             kept: kept.build(),
             turns: Turns::default(),
+            reads,
         }
     }
 
@@ -107,7 +133,10 @@ impl Histories {
         let reader = room.is_private.then_some(user);
         let (this, room) = (self.clone(), Arc::clone(room));
         let reading = async move { this.read_anew(&room, part, reader).await };
-        self.turns.ask((part, reader), reading).await.unwrap_or(Err(ReadError::Panicked))
+        let reads = self.reads.clone();
+        let admit =
+            async move { reads.turn(Reader::User(user)).await.map_err(|crowded| Err(ReadError::Crowded(crowded))) };
+        self.turns.ask((part, reader), admit, reading).await.unwrap_or(Err(ReadError::Panicked))
     }
 
     async fn read_anew(&self, room: &Room, part: Part, reader: Option<UserId>) -> Answer {
@@ -121,7 +150,9 @@ impl Histories {
         let page = match (messages, kept) {
             (None, Some(kept)) => kept.page,
             (messages, _) => {
-                let page = Arc::new(Page::of(&room.name, &messages.unwrap_or_default()));
+                let messages = messages.unwrap_or_default();
+                let bytes = messages.iter().map(|message| message.text.len()).sum();
+                let page = Arc::new(make_way(bytes, || Page::of(&room.name, &messages, part.window)));
                 if let Some(heads) = heads_of(part, head, &page) {
                     let page = Arc::clone(&page);
                     self.kept.insert(part, Kept { page, heads });
@@ -134,27 +165,68 @@ impl Histories {
 }
 
 impl Page {
-    /// The page of `messages`, which have ascending seqs, of the room named `room`.
+    /// The page of `messages`, which have ascending seqs and lie in `window`, of the room named `room`. If they are too large for
+    /// one page it is shorter, at the end where the window goes on.
     #[must_use]
-    pub fn of(room: &str, messages: &[StoredMessage]) -> Self {
-        let texts: usize = messages
-            .iter()
-            .map(|message| message.text.len() + message.username.len() + message.public_id.len())
-            .sum();
-        // What stands around them takes 220 bytes with a name of some length.
-        let mut json = Vec::with_capacity(2 + texts + messages.len() * (220 + room.len()));
+    pub fn of(room: &str, messages: &[StoredMessage], window: Window) -> Self {
+        let texts: usize = messages.iter().map(|message| message.text.len() + message.username.len()).sum();
+        // What stands around them takes 200 bytes with a name of some length.
+        let mut json = Vec::with_capacity(2 + texts + messages.len() * (200 + room.len()));
         json.push(b'[');
+        let mut ends = Vec::with_capacity(messages.len());
         for message in messages.iter().rev() {
             if json.len() > 1 {
                 json.push(b',');
             }
             message::write(&mut json, room, message);
+            ends.push(json.len());
         }
         json.push(b']');
+        let messages = match cut(&json, &ends, window) {
+            None => messages,
+            Some(Cut::Oldest(kept)) => {
+                json.truncate(ends[kept - 1]);
+                json.push(b']');
+                &messages[messages.len() - kept..]
+            }
+            Some(Cut::Newest(left_out)) => {
+                // Behind the comma, so that the bracket takes its place.
+                let start = ends[left_out - 1];
+                json[start] = b'[';
+                json.drain(..start);
+                &messages[..messages.len() - left_out]
+            }
+        };
+        json.shrink_to_fit();
         let ends = messages.first().zip(messages.last());
         Self {
             json: json.into(),
             seqs: ends.map(|(first, last)| (first.seq, last.seq)),
+        }
+    }
+}
+
+/// What a page that is too large is to be shortened by; messages stand in it newest first.
+enum Cut {
+    /// Only so many of the newest stay.
+    Oldest(usize),
+    /// So many of the newest go.
+    Newest(usize),
+}
+
+/// What to leave out of `json`, whose messages end at `ends`; nothing if it is not too large. One message stays in any case.
+fn cut(json: &[u8], ends: &[usize], window: Window) -> Option<Cut> {
+    if json.len() <= PAGE_MAX_BYTES {
+        return None;
+    }
+    let oldest = ends.len().checked_sub(1)?;
+    match window {
+        Window::After(_) => {
+            let left_out = ends.partition_point(|end| json.len() - end > PAGE_MAX_BYTES) + 1;
+            (oldest > 0).then_some(Cut::Newest(left_out.min(oldest)))
+        }
+        Window::Before(_) | Window::Between(..) | Window::Only(_) => {
+            Some(Cut::Oldest(ends.partition_point(|end| *end < PAGE_MAX_BYTES).max(1)))
         }
     }
 }
@@ -174,6 +246,43 @@ fn heads_of(part: Part, head: Seq, page: &Page) -> Option<RangeInclusive<Seq>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_that_is_too_large_ends_where_its_window_goes_on() {
+        let message = |seq| StoredMessage {
+            seq: Seq(seq),
+            id: shared::domain::MessageId::fresh(),
+            username: "ann".to_owned(),
+            public_id: "ann".to_owned(),
+            kind: "MESSAGE".to_owned(),
+            text: "x".repeat(PAGE_MAX_BYTES / 4),
+            created_on: shared::domain::Timestamp(0),
+        };
+        let messages: Vec<_> = (1..=10).map(message).collect();
+        let page = |window, messages: &[StoredMessage]| {
+            let page = Page::of("lobby", messages, window);
+            assert!(page.json.len() <= PAGE_MAX_BYTES + PAGE_MAX_BYTES / 4);
+            let shown: Vec<serde_json::Value> = serde_json::from_slice(&page.json).unwrap();
+            let seqs: Vec<i64> = shown.iter().map(|message| message["seq"].as_i64().unwrap()).collect();
+            assert_eq!(
+                page.seqs.map(|(first, last)| (last.0, first.0)),
+                seqs.first().copied().zip(seqs.last().copied())
+            );
+            seqs
+        };
+        assert_eq!(page(Window::Before(Seq(i64::MAX)), &messages), [10, 9, 8]);
+        assert_eq!(page(Window::Between(Seq(0), Seq(11)), &messages), [10, 9, 8]);
+        assert_eq!(page(Window::After(Seq(0)), &messages), [3, 2, 1]);
+        assert_eq!(page(Window::After(Seq(0)), &messages[..2]), [2, 1]);
+        let large = StoredMessage {
+            text: "x".repeat(2 * PAGE_MAX_BYTES),
+            ..message(1)
+        };
+        for window in [Window::Before(Seq(5)), Window::After(Seq(0))] {
+            let page = Page::of("lobby", std::slice::from_ref(&large), window);
+            assert_eq!(page.seqs, Some((Seq(1), Seq(1))));
+        }
+    }
 
     #[test]
     fn a_page_stands_for_ever_once_nothing_can_be_added_to_it() {

@@ -20,6 +20,7 @@ pub mod frame;
 mod hub;
 mod pages;
 mod places;
+mod replay;
 mod rings;
 #[cfg(test)]
 mod scene;
@@ -32,6 +33,7 @@ pub use connections::{ByeReason, Connection, Connections};
 pub use frame::Framing;
 pub use hub::{Hub, OpenError, OpenFeed};
 pub use places::{NoPlace, Place, Places};
+pub use replay::{Replay, Replays};
 pub use start::{Bounds, Start};
 pub use stream::{LiveStream, Opened, StreamSettings};
 pub use subscriber::{Commands, Listener, Subscriber, run as run_subscriber};

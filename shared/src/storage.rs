@@ -34,7 +34,7 @@ pub use accounts::{Account, Accounts, CreateUserError, NewUser, Session, User};
 pub use copy::{CopyError, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::StoreError;
-pub use history::{History, HistoryNews, KnownMessage, Window};
+pub use history::{HISTORY_CONNECTIONS, History, HistoryNews, KnownMessage, Window, make_way};
 pub use log::{AppendError, Appended, Claim, Content, Entry, Log, PartitionBatch};
 pub use open::{Installation, OpenError, Role, Writers};
 pub use removals::Removal;

@@ -5,21 +5,22 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 
-/// The reads under way and the ones that follow them, by what they read: two of each at most, which go on without those who
-/// asked. Clones share them.
+/// The reads under way and the ones that follow them, by what they read: two of each at most. A read that has begun goes on
+/// without those who asked; one that has not is forgotten with the last of them. Clones share them.
 pub(super) struct Turns<K, T>(Arc<Mutex<HashMap<K, Turn<T>>>>);
 
 /// The latest read of something.
 struct Turn<T> {
-    /// From then on it answers nobody who comes.
-    begun: Arc<AtomicBool>,
-    answer: Answer<T>,
+    number: Arc<()>,
+    /// For those who come before it begins. Those who asked hold it.
+    answer: Option<WeakShared<BoxFuture<'static, Option<T>>>>,
+    /// Since it has begun, when it answers nobody who comes.
+    running: Option<Answer<T>>,
 }
 
 /// What a read will find; `None` if it panicked.
@@ -29,16 +30,17 @@ type Answer<T> = Shared<BoxFuture<'static, Option<T>>>;
 struct Leaving<K: Hash + Eq, T> {
     turns: Turns<K, T>,
     key: K,
-    begun: Arc<AtomicBool>,
+    number: Arc<()>,
 }
 
 impl<K: Hash + Eq, T> Drop for Leaving<K, T> {
     fn drop(&mut self) {
         let mut turns = lock(&self.turns.0);
         // Another one may follow it already.
-        if turns.get(&self.key).is_some_and(|latest| Arc::ptr_eq(&latest.begun, &self.begun)) {
-            turns.remove(&self.key);
-        }
+        let latest = turns.get(&self.key).is_some_and(|latest| Arc::ptr_eq(&latest.number, &self.number));
+        // Dropped when the lock is not held any more.
+        let _forgotten = if latest { turns.remove(&self.key) } else { None };
+        drop(turns);
     }
 }
 
@@ -56,44 +58,79 @@ impl<K, T> Clone for Turns<K, T> {
 
 impl<K, T> Turns<K, T>
 where
-    K: Hash + Eq + Clone + Send + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// What `read` finds, or another's read of the same that has not begun yet. It goes on when those who wait for it have
-    /// left: whoever asks next waits for its end.
-    pub(super) fn ask(&self, key: K, read: impl Future<Output = T> + Send + 'static) -> Answer<T> {
+    /// What `read` finds, or another's read of the same that has not begun yet. It begins with the leave that `admit` gives,
+    /// or ends with the refusal.
+    pub(super) fn ask<P: Send + 'static>(
+        &self,
+        key: K,
+        admit: impl Future<Output = Result<P, T>> + Send + 'static,
+        read: impl Future<Output = T> + Send + 'static,
+    ) -> Answer<T> {
         let mut turns = lock(&self.0);
         let before = match turns.get(&key) {
-            Some(turn) if !turn.begun.load(Ordering::Acquire) => return turn.answer.clone(),
-            former => former.map(|turn| turn.answer.clone()),
+            Some(Turn {
+                running: Some(running), ..
+            }) => Some(running.clone()),
+            Some(turn) => match turn.answer.as_ref().and_then(WeakShared::upgrade) {
+                Some(answer) => return answer,
+                None => None,
+            },
+            None => None,
         };
-        let begun = Arc::new(AtomicBool::new(false));
+        let number = Arc::new(());
         let leaving = Leaving {
             turns: self.clone(),
             key: key.clone(),
-            begun: Arc::clone(&begun),
+            number: Arc::clone(&number),
         };
-        let turn = tokio::spawn(take_turn(before, leaving, read));
-        let answer = turn.map(Result::ok).boxed().shared();
+        let answer = take_turn(before, admit, leaving, read).boxed().shared();
         let turn = Turn {
-            begun,
-            answer: answer.clone(),
+            number,
+            answer: answer.downgrade(),
+            running: None,
         };
         turns.insert(key, turn);
         answer
     }
 }
 
-async fn take_turn<K: Hash + Eq, T: Clone>(
+async fn take_turn<K, T, P>(
     before: Option<Answer<T>>,
+    admit: impl Future<Output = Result<P, T>>,
     leaving: Leaving<K, T>,
-    read: impl Future<Output = T>,
-) -> T {
+    read: impl Future<Output = T> + Send + 'static,
+) -> Option<T>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    T: Clone + Send + Sync + 'static,
+    P: Send + 'static,
+{
     if let Some(before) = before {
         before.await;
     }
-    leaving.begun.store(true, Ordering::Release);
-    read.await
+    let leave = match admit.await {
+        Ok(leave) => leave,
+        Err(refusal) => return Some(refusal),
+    };
+    let running = {
+        let shared = leaving.turns.clone();
+        // Who comes from now on must not share it: it is noted under the lock that it begins.
+        let mut turns = lock(&shared.0);
+        let noted = turns.get_mut(&leaving.key).filter(|latest| Arc::ptr_eq(&latest.number, &leaving.number));
+        let reading = tokio::spawn(async move {
+            let (_leave, _leaving) = (leave, leaving);
+            read.await
+        });
+        let running = reading.map(Result::ok).boxed().shared();
+        if let Some(turn) = noted {
+            turn.running = Some(running.clone());
+        }
+        running
+    };
+    running.await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -103,45 +140,74 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use tokio::sync::oneshot;
     use tokio::task::yield_now;
 
     use super::*;
 
+    fn ask<T: Clone + Send + Sync + 'static>(
+        turns: &Turns<&'static str, T>,
+        key: &'static str,
+        read: impl Future<Output = T> + Send + 'static,
+    ) -> Answer<T> {
+        turns.ask(key, ready(Ok(())), read)
+    }
+
     #[tokio::test]
     async fn who_comes_during_a_read_shares_the_next_one() {
         let turns = Turns::<&str, u8>::default();
         let (finish, finished) = oneshot::channel();
-        let first = turns.ask("a", async { finished.await.unwrap() });
-        yield_now().await;
-        let second = turns.ask("a", async { 2 });
-        let third = turns.ask("a", async { 3 });
-        let other = turns.ask("b", async { 4 });
+        let first = ask(&turns, "a", async { finished.await.unwrap() });
+        assert!(first.clone().now_or_never().is_none());
+        let second = ask(&turns, "a", async { 2 });
+        let third = ask(&turns, "a", async { 3 });
+        let other = ask(&turns, "b", async { 4 });
         assert_eq!(other.await, Some(4));
         assert!(second.clone().now_or_never().is_none());
         finish.send(1).unwrap();
         assert_eq!((third.await, second.await), (Some(2), Some(2)));
         assert_eq!(first.await, Some(1));
-        assert!(lock(&turns.0).is_empty());
-    }
-
-    #[tokio::test]
-    async fn of_a_question_that_was_given_up_nothing_stays() {
-        let turns = Turns::<&str, u8>::default();
-        let (finish, finished) = oneshot::channel();
-        drop(turns.ask("a", async { finished.await.unwrap() }));
-        yield_now().await;
-        assert_eq!(lock(&turns.0).len(), 1);
-        finish.send(1).unwrap();
         while !lock(&turns.0).is_empty() {
             yield_now().await;
         }
     }
 
     #[tokio::test]
+    async fn a_read_that_has_begun_goes_on_without_those_who_asked() {
+        let turns = Turns::<&str, u8>::default();
+        let (finish, finished) = oneshot::channel();
+        let given_up = ask(&turns, "a", async { finished.await.unwrap() });
+        assert!(given_up.clone().now_or_never().is_none());
+        drop(given_up);
+        let next = ask(&turns, "a", async { 2 });
+        assert!(next.clone().now_or_never().is_none(), "it waits for the one that runs");
+        finish.send(1).unwrap();
+        assert_eq!(next.await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_does_not_begin() {
+        let turns = Turns::<&str, u8>::default();
+        let (begun, has_begun) = oneshot::channel();
+        let (leave, left) = oneshot::channel::<()>();
+        let admit = async { left.await.map_err(|_| 0) };
+        let waiting = turns.ask("a", admit, async {
+            begun.send(()).unwrap();
+            pending().await
+        });
+        assert!(waiting.clone().now_or_never().is_none());
+        drop(waiting);
+        assert!(lock(&turns.0).is_empty());
+        assert!(leave.send(()).is_err());
+        assert!(has_begun.await.is_err(), "the read was dropped and not begun");
+    }
+
+    #[tokio::test]
     async fn a_read_that_panics_holds_up_nobody() {
         let turns = Turns::<&str, u8>::default();
-        assert_eq!(turns.ask("a", async { panic!("it fails") }).await, None);
-        assert_eq!(turns.ask("a", async { 1 }).await, Some(1));
+        assert_eq!(ask(&turns, "a", async { panic!("it fails") }).await, None);
+        assert_eq!(ask(&turns, "a", async { 1 }).await, Some(1));
     }
 }

@@ -28,6 +28,7 @@ use super::frame::Framing;
 use super::pages::{PageError, Pages};
 use super::rings::{self, RINGS_BYTES};
 use super::subscriber::Subscriber;
+use crate::history::{Reader, Reads};
 
 /// How often the heads of the rooms read here are compared with SQL, so that a lost event shows late but shows.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
@@ -74,13 +75,14 @@ struct Shared {
     subscriber: Subscriber,
     feeds: Mutex<HashMap<RoomId, Arc<Slot>>>,
     pages: Pages,
+    reads: Reads,
     doubts: Doubts,
 }
 
 impl Hub {
     /// A hub without feeds.
     #[must_use]
-    pub fn new(store: Store, installation: Installation, subscriber: Subscriber) -> Self {
+    pub fn new(store: Store, installation: Installation, subscriber: Subscriber, reads: Reads) -> Self {
         let shared = Shared {
             store,
             epoch: AtomicU64::new(installation.epoch.0),
@@ -89,6 +91,7 @@ impl Hub {
             subscriber,
             feeds: Mutex::default(),
             pages: Pages::default(),
+            reads,
             doubts: Doubts::default(),
         };
         Self {
@@ -200,7 +203,11 @@ impl Hub {
         (cursor, gap): (Seq, Gap),
         (limit, framing): (usize, Framing),
     ) -> Result<(Bytes, Seq), Arc<PageError>> {
-        let read = |after, count| self.shared.store.messages_after(feed.room, after, count);
+        let (shared, room) = (&self.shared, feed.room);
+        let read = |after, count| async move {
+            let _turn = shared.reads.turn(Reader::Followers(room)).await.map_err(PageError::Crowded)?;
+            Ok(shared.store.messages_after(room, after, count).await?)
+        };
         self.shared.pages.read_behind(feed, (cursor, gap), (limit, framing), read).await
     }
 

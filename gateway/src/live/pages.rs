@@ -22,6 +22,7 @@ use super::block::Block;
 use super::feed::{Feed, Gap};
 use super::frame::{self, Framing};
 use super::hub::report_damage;
+use crate::history::Crowded;
 
 /// Messages of a page. A lone reader reads as many to get its few; a crowd reads each page once.
 const PAGE: u32 = 128;
@@ -41,6 +42,9 @@ pub(super) enum PageError {
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Too many reads wait.
+    #[error("too many reads of history wait")]
+    Crowded(Crowded),
     /// History has not got what the room's head says it has.
     #[error("message {} of room {} is missing in history", .1.0, .0.0)]
     Hole(RoomId, Seq),
@@ -110,12 +114,12 @@ impl Pages {
         read: impl FnOnce(Seq, u32) -> R,
     ) -> Result<(Bytes, Seq), Arc<PageError>>
     where
-        R: Future<Output = Result<Vec<StoredMessage>, StoreError>>,
+        R: Future<Output = Result<Vec<StoredMessage>, PageError>>,
     {
         let place = Place::behind(cursor, gap, feed);
         let load = async {
             let count = u32::try_from(place.upto.0 - place.after.0).unwrap_or(PAGE);
-            let loaded = read(place.after, count).await.map_err(PageError::from);
+            let loaded = read(place.after, count).await;
             let page = loaded.and_then(|messages| encode(feed, place, &messages));
             // Said once for all who wait for it.
             page.inspect_err(|error| self.report(feed.room, error))
@@ -128,6 +132,7 @@ impl Pages {
     fn report(&self, room: RoomId, error: &PageError) {
         match error {
             PageError::Store(error) => warn!(room.id = room.0, error = %error, "cannot read history: {error}"),
+            PageError::Crowded(_) => warn!(room.id = room.0, "cannot read history: too many reads wait"),
             PageError::Hole(room, seq) => {
                 let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
                 if reported.len() >= REPORTED {

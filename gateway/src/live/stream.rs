@@ -17,6 +17,7 @@ use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset, ResetRea
 use super::hub::{Hub, OpenFeed};
 use super::pages::PageError;
 use super::places::Place;
+use super::replay::Replay;
 use super::start::{Bounds, End, Start};
 use crate::fanout::{Bell, Next, Piece, Source, Topic};
 use crate::message::rfc3339;
@@ -52,6 +53,8 @@ pub struct Opened {
     pub bounds: Bounds,
     /// When its token expires.
     pub expires_on: Timestamp,
+    /// How fast it may be brought up to date; `None` without a limit.
+    pub replay: Option<Arc<Replay>>,
 }
 
 /// One client's stream.
@@ -72,6 +75,8 @@ pub struct LiveStream {
     is_damaged: bool,
     /// History could not be read: not again before.
     not_before: Option<Instant>,
+    /// The rate at which it is brought up to date, and up to which seq that is; `None` without a limit.
+    replay: Option<(Arc<Replay>, Seq)>,
     messages_left: Option<u32>,
     ping_at: Instant,
     end: End,
@@ -92,7 +97,7 @@ fn history(read: Result<(Bytes, Seq), Arc<PageError>>) -> History {
         Ok((piece, last)) => History::Piece(piece, last),
         Err(error) => match *error {
             PageError::Hole(..) => History::Damaged,
-            PageError::Store(_) => History::Failed,
+            PageError::Store(_) | PageError::Crowded(_) => History::Failed,
         },
     }
 }
@@ -109,6 +114,7 @@ impl LiveStream {
             start,
             bounds,
             expires_on,
+            replay,
         } = opened;
         let began = Instant::now();
         let mut random = rand::rng();
@@ -128,6 +134,7 @@ impl LiveStream {
             history: None,
             is_damaged: false,
             not_before: None,
+            replay: replay.map(|replay| (replay, head)),
             messages_left: bounds.messages,
             ping_at: began + settings.heartbeat,
             end: End::first(began, (settings.max_age, random.random()), (expires_on, now), bounds),
@@ -188,9 +195,30 @@ impl LiveStream {
         if let Some(left) = &mut self.messages_left {
             *left = left.saturating_sub(count);
         }
+        if let Some(replay) = self.replay() {
+            replay.sent(piece.len(), now);
+        }
+        self.not_before = None;
         self.cursor = last;
         self.ping_at = now + self.heartbeat;
         Next::Write(Piece::shared(piece))
+    }
+
+    /// The rate that holds for what comes next.
+    fn replay(&self) -> Option<&Replay> {
+        let (replay, upto) = self.replay.as_ref()?;
+        (self.cursor < *upto).then_some(replay)
+    }
+
+    /// Whether what comes next must wait for its rate. It is asked for again when that is over.
+    fn is_held_back(&mut self, now: Instant) -> bool {
+        let Some(wait) = self.replay().map(|replay| replay.wait(now)) else {
+            return false;
+        };
+        if let Some(wait) = wait {
+            self.not_before = Some(now + wait);
+        }
+        wait.is_some()
     }
 
     fn ping(&mut self, now: Instant) -> Next<History> {
@@ -249,6 +277,13 @@ impl Source for LiveStream {
         }
         if std::mem::take(&mut self.is_damaged) {
             return self.reset(ResetReason::HistoryDamaged, now);
+        }
+        if !self.is_fetching && self.is_held_back(now) {
+            return if now >= self.ping_at {
+                self.ping(now)
+            } else {
+                Next::Wait
+            };
         }
         let limit = self.messages_left.map_or(usize::MAX, |left| left as usize);
         match self.feed.read_after(self.cursor, limit, self.framing) {

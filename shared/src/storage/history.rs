@@ -4,9 +4,15 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 
 use super::StoreError;
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
+
+/// Connections that pages of history, and nothing else, are read with: whoever reads much of it takes none from logging in,
+/// posting and the watch over who may still read.
+pub const HISTORY_CONNECTIONS: u32 = 4;
 
 /// Which part of a room's history is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,10 +80,24 @@ pub(super) fn known_heads(known: Option<RangeInclusive<Seq>>) -> (Seq, Seq) {
     known.map_or((Seq(1), Seq::ZERO), RangeInclusive::into_inner)
 }
 
+/// Bytes of messages up to which it is quicker to read or write them where we are than to make way for others.
+const LARGE: usize = 128 * 1024;
+
+/// Does `work` on `bytes` of messages. If they are many, the thread makes way for others first: a page of the longest
+/// messages takes milliseconds, in which nobody's post would get on.
+pub fn make_way<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if bytes > LARGE && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        block_in_place(work)
+    } else {
+        work()
+    }
+}
+
 /// Reads an array of JSON objects, into the order of their seqs.
 pub(super) fn read_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Error> {
-    let mut messages: Vec<StoredMessage> =
-        serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let read = || serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()));
+    let mut messages: Vec<StoredMessage> = make_way(json.len(), read)?;
     messages.sort_by_key(|message| message.seq);
     Ok(messages)
 }

@@ -36,6 +36,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Postgres {
     pool: PgPool,
+    /// For pages of history alone.
+    history: PgPool,
+    /// For the watch over removals alone.
+    watch: PgPool,
     /// Without the deadlines of the pool's connections, which a migration may exceed.
     plain: PgConnectOptions,
 }
@@ -69,7 +73,7 @@ impl Backend for Postgres {
     async fn removals(&self) -> Result<i64, StoreError> {
         let query = sqlx::query_scalar("SELECT count FROM removals");
         let count: Option<i64> =
-            in_time(async { Ok::<_, StoreError>(query.fetch_optional(&self.pool).await?) }).await?;
+            in_time(async { Ok::<_, StoreError>(query.fetch_optional(&self.watch).await?) }).await?;
         Ok(count.unwrap_or(0))
     }
 
@@ -81,7 +85,7 @@ impl Backend for Postgres {
         )
         .bind(after)
         .bind(upto);
-        let rows = in_time(async { Ok::<_, StoreError>(query.fetch_all(&self.pool).await?) }).await?;
+        let rows = in_time(async { Ok::<_, StoreError>(query.fetch_all(&self.watch).await?) }).await?;
         Ok(read_removals(rows, upto - after))
     }
 
@@ -95,7 +99,8 @@ impl Backend for Postgres {
 
     async fn close(&self) {
         // Whoever stops need not be told that the server is away.
-        let _ = timeout(ANSWER_WITHIN, self.pool.close()).await;
+        let closing = async { tokio::join!(self.pool.close(), self.history.close(), self.watch.close()) };
+        let _ = timeout(ANSWER_WITHIN, closing).await;
     }
 }
 

@@ -27,6 +27,10 @@ use crate::domain::Epoch;
 pub(super) struct Sqlite {
     /// For reading; any number of readers run beside the writer.
     read: SqlitePool,
+    /// For pages of history alone.
+    history: SqlitePool,
+    /// For the watch over removals alone.
+    watch: SqlitePool,
     /// One connection.
     write: SqlitePool,
     path: PathBuf,
@@ -57,7 +61,7 @@ impl Backend for Sqlite {
     }
 
     async fn removals(&self) -> Result<i64, StoreError> {
-        let count = sqlx::query_scalar("SELECT count FROM removals").fetch_optional(&self.read).await?;
+        let count = sqlx::query_scalar("SELECT count FROM removals").fetch_optional(&self.watch).await?;
         Ok(count.unwrap_or(0))
     }
 
@@ -69,7 +73,7 @@ impl Backend for Sqlite {
         )
         .bind(after)
         .bind(upto)
-        .fetch_all(&self.read)
+        .fetch_all(&self.watch)
         .await?;
         Ok(read_removals(rows, upto - after))
     }
@@ -81,6 +85,8 @@ impl Backend for Sqlite {
 
     async fn close(&self) {
         self.read.close().await;
+        self.history.close().await;
+        self.watch.close().await;
         self.write.close().await;
     }
 }

@@ -2,6 +2,7 @@ use shared::domain::{Epoch, UserId};
 
 use super::repair::{Turn, fill};
 use super::*;
+use crate::history::Reads;
 use crate::live::feed::Read;
 use crate::live::scene::scene;
 
@@ -18,7 +19,7 @@ async fn opened(hub: &Hub, room: &Room) -> Arc<Slot> {
 async fn a_takeover_shows_what_was_stored_silently_in_the_rooms_of_its_partitions() {
     let scene = scene().await;
     let (subscriber, _commands) = Subscriber::new();
-    let hub = Hub::new(scene.store.clone(), scene.installation, subscriber);
+    let hub = Hub::new(scene.store.clone(), scene.installation, subscriber, Reads::default());
     let mut slots = Vec::new();
     for name in ["one", "two", "three", "four", "five", "six"] {
         slots.push(opened(&hub, &scene.room(name).await).await);
@@ -43,7 +44,7 @@ async fn a_takeover_shows_what_was_stored_silently_in_the_rooms_of_its_partition
 async fn an_event_without_public_ids_shows_what_sql_has() {
     let scene = scene().await;
     let (subscriber, _commands) = Subscriber::new();
-    let hub = Hub::new(scene.store.clone(), scene.installation, subscriber);
+    let hub = Hub::new(scene.store.clone(), scene.installation, subscriber, Reads::default());
     let room = scene.room("lobby").await;
     let slot = opened(&hub, &room).await;
     scene.store_silently(room.id, 1).await;

@@ -35,7 +35,8 @@ impl History {
         while cursor < gap.floor {
             let read = |after, count| {
                 self.reads.fetch_add(1, Ordering::Relaxed);
-                self.scene.store.messages_after(self.feed.room, after, count)
+                let reading = self.scene.store.messages_after(self.feed.room, after, count);
+                async move { Ok(reading.await?) }
             };
             let (piece, last) =
                 self.pages.read_behind(&self.feed, (cursor, gap), (PAGE as usize, Framing::Library), read).await?;

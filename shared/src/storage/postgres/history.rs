@@ -61,7 +61,7 @@ impl History for Postgres {
             .bind(i64::from(limit))
             .bind(first_known.0)
             .bind(last_known.0);
-        let row = in_time(query.fetch_optional(&self.pool)).await?;
+        let row = in_time(query.fetch_optional(&self.history)).await?;
         Ok(row.map(HistoryNews::from_row).transpose()?)
     }
 
@@ -76,7 +76,7 @@ impl History for Postgres {
         .bind(room.0)
         .bind(after.0)
         .bind(i64::from(limit));
-        let json: String = in_time(query.fetch_one(&self.pool)).await?;
+        let json: String = in_time(query.fetch_one(&self.history)).await?;
         Ok(read_messages(&json)?)
     }
 
@@ -115,7 +115,7 @@ impl Postgres {
         let query = sqlx::query_scalar("SELECT seq FROM messages WHERE id = $1 AND room_id = $2")
             .bind(id.0)
             .bind(room.0);
-        let seq: Option<i64> = in_time(query.fetch_optional(&self.pool)).await?;
+        let seq: Option<i64> = in_time(query.fetch_optional(&self.history)).await?;
         Ok(seq.map(Seq))
     }
 }

@@ -12,11 +12,11 @@ use super::Postgres;
 use crate::domain::InstallationId;
 use crate::storage::open::{READ, Row, epoch_of};
 use crate::storage::schema::{APPLIED, is_up_to_date};
-use crate::storage::{Installation, OpenError, Role};
+use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 
-/// Connections of a gateway: reads of history and rare writes. A server takes 100 unless told otherwise, so ten gateways
-/// and as many workers find room.
-const GATEWAY_CONNECTIONS: u32 = 6;
+/// Connections of a gateway for everything but history and the watch over removals, which have their own: eight in all. A
+/// server takes 100 unless told otherwise, so eight gateways and as many workers find room.
+const GATEWAY_CONNECTIONS: u32 = 3;
 
 /// Connections of a worker: one commits; the others take over partitions meanwhile.
 const WORKER_CONNECTIONS: u32 = 3;
@@ -75,12 +75,19 @@ impl Postgres {
             Role::Worker => (WORKER_CONNECTIONS, WORKER_NAME),
         };
         let plain = plain.application_name(name);
-        let pool = PgPoolOptions::new()
-            .max_connections(size)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_release(|connection, _| Box::pin(is_in_order(connection)))
-            .connect_lazy_with(plain.clone().options(DEADLINES));
-        Ok(Self { pool, plain })
+        let pool = |size| {
+            PgPoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .after_release(|connection, _| Box::pin(is_in_order(connection)))
+                .connect_lazy_with(plain.clone().options(DEADLINES))
+        };
+        Ok(Self {
+            pool: pool(size),
+            history: pool(HISTORY_CONNECTIONS),
+            watch: pool(1),
+            plain,
+        })
     }
 
     pub(super) async fn prepare(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {

@@ -62,7 +62,7 @@ impl History for Sqlite {
             .bind(limit)
             .bind(first_known.0)
             .bind(last_known.0)
-            .fetch_optional(&self.read)
+            .fetch_optional(&self.history)
             .await?;
         Ok(row.map(HistoryNews::from_row).transpose()?)
     }
@@ -78,7 +78,7 @@ impl History for Sqlite {
         .bind(room.0)
         .bind(after.0)
         .bind(limit)
-        .fetch_one(&self.read)
+        .fetch_one(&self.history)
         .await?;
         Ok(read_messages(&json)?)
     }
@@ -118,7 +118,7 @@ impl Sqlite {
         let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM messages WHERE id = ? AND room_id = ?")
             .bind(id.0)
             .bind(room.0)
-            .fetch_optional(&self.read)
+            .fetch_optional(&self.history)
             .await?;
         Ok(seq.map(Seq))
     }

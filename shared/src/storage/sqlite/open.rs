@@ -14,10 +14,10 @@ use super::Sqlite;
 use crate::domain::InstallationId;
 use crate::storage::open::{READ, Row, epoch_of};
 use crate::storage::schema::{APPLIED, is_up_to_date};
-use crate::storage::{Installation, OpenError, Role};
+use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 
-/// Connections for reading. SQLite reads in parallel with its one writer.
-const READERS: u32 = 4;
+/// Connections for reading everything but history. SQLite reads in parallel with its one writer.
+const READERS: u32 = 3;
 
 /// How long a write waits for the other process's write. Both write in short transactions.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,8 +62,14 @@ impl Sqlite {
         let write = pool(1).connect_with(options.clone()).await?;
         drop(lock);
         check(&write, &path).await?;
-        let read = pool(READERS).connect_lazy_with(options);
-        Ok(Self { read, write, path })
+        let readers = |size| pool(size).connect_lazy_with(options.clone());
+        Ok(Self {
+            read: readers(READERS),
+            history: readers(HISTORY_CONNECTIONS),
+            watch: readers(1),
+            write,
+            path,
+        })
     }
 
     pub(super) async fn prepare(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {

@@ -1,0 +1,117 @@
+//! How fast streams are brought up to date, for each user.
+//!
+//! Whoever comes back is sent what was missed as fast as it is taken, up to a burst; after that at a rate, shared by all streams
+//! of the user. What is live is never held back, and waits for no replay of others.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use moka::sync::Cache;
+use shared::domain::UserId;
+
+/// How much is sent at once, in seconds of the rate: a phone that was away for an hour in a busy room is through with it.
+const BURST_S: f64 = 2.0;
+
+/// How long a user's rate is remembered after its last stream: coming back does not begin a new burst.
+const KEPT_FOR: Duration = Duration::from_mins(1);
+
+/// Users whose rate is remembered; past it the longest unused ones begin anew.
+const KEPT: u64 = 100_000;
+
+/// The rates of all users.
+pub struct Replays {
+    /// Bytes a second; 0 for any number.
+    per_s: f64,
+    users: Cache<UserId, Arc<Replay>>,
+}
+
+impl Replays {
+    /// `kib_per_s` for each user; 0 for any number.
+    #[must_use]
+    pub fn new(kib_per_s: u32) -> Self {
+        Self {
+            per_s: f64::from(kib_per_s) * 1024.0,
+            users: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
+        }
+    }
+
+    /// That of `user`; `None` without a limit.
+    #[must_use]
+    pub fn of(&self, user: UserId) -> Option<Arc<Replay>> {
+        (self.per_s > 0.0).then(|| self.users.get_with(user, || Arc::new(Replay::new(self.per_s, Instant::now()))))
+    }
+}
+
+/// The rate of one user: a bucket that fills up with time. What is sent may leave a debt, since nobody knows before how large a
+/// piece is.
+pub struct Replay {
+    per_s: f64,
+    level: Mutex<Level>,
+}
+
+struct Level {
+    bytes: f64,
+    at: Instant,
+}
+
+impl Replay {
+    fn new(per_s: f64, now: Instant) -> Self {
+        let level = Level {
+            bytes: per_s * BURST_S,
+            at: now,
+        };
+        Self {
+            per_s,
+            level: Mutex::new(level),
+        }
+    }
+
+    /// How long the next piece has to wait; `None` if it need not.
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+        let bytes = self.change(now, 0.0);
+        (bytes <= 0.0).then(|| Duration::from_secs_f64((1.0 - bytes) / self.per_s))
+    }
+
+    /// Notes that `bytes` are sent.
+    pub(super) fn sent(&self, bytes: usize, now: Instant) {
+        // A piece has some 64 KiB.
+        self.change(now, f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)));
+    }
+
+    fn change(&self, now: Instant, taken: f64) -> f64 {
+        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let filled = now.saturating_duration_since(level.at).as_secs_f64() * self.per_s;
+        level.bytes = (level.bytes + filled).min(self.per_s * BURST_S) - taken;
+        level.at = level.at.max(now);
+        level.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_burst_pieces_come_at_the_rate() {
+        let began = Instant::now();
+        let replay = Replay::new(1_000.0, began);
+        replay.sent(2_500, began);
+        let wait = replay.wait(began).unwrap();
+        assert!((0.5..0.51).contains(&wait.as_secs_f64()), "{wait:?}");
+        assert!(replay.wait(began + wait).is_none());
+        // It fills up to the burst and no further.
+        let later = began + Duration::from_hours(1);
+        replay.sent(2_000, later);
+        assert!(replay.wait(later).is_some());
+    }
+
+    #[test]
+    fn streams_of_a_user_share_the_rate_and_others_have_their_own() {
+        let replays = Replays::new(1);
+        let now = Instant::now();
+        replays.of(UserId(1)).unwrap().sent(1 << 20, now);
+        assert!(replays.of(UserId(1)).unwrap().wait(now).is_some());
+        assert!(replays.of(UserId(2)).unwrap().wait(now).is_none());
+        assert!(Replays::new(0).of(UserId(1)).is_none());
+    }
+}
