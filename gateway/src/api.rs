@@ -1,6 +1,7 @@
 //! How the product is spelled in HTTP. Handlers translate; they decide nothing.
 
 pub mod access;
+mod admission;
 pub mod document;
 pub mod edge;
 pub mod error;

@@ -199,6 +199,12 @@ pub struct LimitArgs {
     #[arg(long, env = "GATEWAY_MAX_CONNECTIONS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
+    /// Connections one address may have; never more than half of all. Trusted proxies may have any number.
+    ///
+    /// A client behind a trusted proxy may have as many requests under way.
+    #[arg(long, env = "CONNECTIONS_PER_ADDRESS", default_value_t = 1_000)]
+    pub connections_per_address: u32,
+
     /// Messages a user may post a second, on average.
     #[arg(long, env = "POST_PER_S", default_value_t = 10)]
     pub post_per_s: u32,
@@ -227,9 +233,21 @@ pub struct LimitArgs {
     #[arg(long, env = "STREAMS_PER_ADDRESS", default_value_t = 100)]
     pub streams_per_address: u32,
 
+    /// KiB a second at which a user's streams are sent what they missed, after twice as much at once.
+    #[arg(long, env = "REPLAY_KIB_PER_S", default_value_t = 4096)]
+    pub replay_kib_per_s: u32,
+
     /// Accepted messages of a partition that may wait for the worker before posts are refused with 503.
     #[arg(long, env = "BACKLOG_PER_PARTITION", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub backlog_per_partition: u32,
+}
+
+impl LimitArgs {
+    /// Connections one address may have: the setting, and never so many that nobody else gets in; 0 for any number.
+    #[must_use]
+    pub fn connections_of_one(&self) -> u32 {
+        self.connections_per_address.min((self.max_connections / 2).max(1))
+    }
 }
 
 /// Cores this process may use.

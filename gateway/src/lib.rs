@@ -88,6 +88,9 @@ pub enum StartError {
     /// A part of the gateway ended unasked.
     #[error("the gateway stopped because a part of it failed")]
     Failed,
+    /// A second signal came before the gateway had stopped.
+    #[error("stopped at once by a second signal")]
+    Forced,
     /// There is nobody of this name.
     #[error("there is no user named '{0}'")]
     NoSuchUser(String),
@@ -107,6 +110,7 @@ impl StartError {
             | Self::Open(_)
             | Self::Store(_)
             | Self::Failed
+            | Self::Forced
             | Self::NoSuchUser(_) => 1,
         }
     }
@@ -139,6 +143,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     let backlog = config.limits.backlog_per_partition;
     let limits = ServerLimits {
         max_connections: config.limits.max_connections as usize,
+        connections_per_address: config.limits.connections_of_one() as usize,
         ..ServerLimits::default()
     };
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
@@ -165,13 +170,15 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     if let Ok(address) = listener.local_addr() {
         info!(http.address = %address, "serving on http://{address}/");
     }
-    server::serve(listener, api::endpoint(&app), limits, soft.clone(), hard).await;
+    let proxies = api::access::proxies(&app.config.trusted_proxies);
+    server::serve(listener, api::endpoint(&app), limits, proxies, soft.clone(), hard).await;
     fanout.close();
     lifecycle.drain().await;
     store.close().await;
     info!("the gateway has stopped");
     match refusal.get() {
         Some(refusal) => Err(refusal.clone().into()),
+        None if lifecycle.was_forced() => Err(StartError::Forced),
         None if lifecycle.has_failed() => Err(StartError::Failed),
         None => Ok(()),
     }

@@ -3,11 +3,12 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use gateway::server::listen;
 use gateway::{Command, Config, StartError};
 use shared::lifecycle::Lifecycle;
 use shared::{settings, telemetry};
-use tokio::net::TcpListener;
 use tokio::runtime::Builder;
+use tracing::warn;
 
 /// Gives the large blocks of password hashing back to the system, which glibc's allocator does not.
 #[global_allocator]
@@ -45,11 +46,18 @@ async fn start(config: Config) -> Result<(), StartError> {
         None => {
             gateway::check_settings(&config)?;
             // One stream is one descriptor; where the limit cannot be raised, the accept loop lives with it.
-            let _ = rlimit::increase_nofile_limit(u64::MAX);
+            let open_files = rlimit::increase_nofile_limit(u64::MAX);
+            let wanted = config.limits.max_connections;
+            if let Some(possible) = open_files.ok().and_then(|files| listen::fewer_connections(files, wanted)) {
+                warn!(
+                    connections.possible = possible,
+                    "this process may open files for {possible} connections, fewer than GATEWAY_MAX_CONNECTIONS ({wanted})"
+                );
+            }
             let lifecycle = Lifecycle::new();
             lifecycle.watch_signals(config.shutdown.deadline()).map_err(StartError::Signals)?;
             let address = config.listen;
-            let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen(address, error))?;
+            let listener = listen::listen(address).map_err(|error| StartError::Listen(address, error))?;
             gateway::run(config, listener, lifecycle).await
         }
     }

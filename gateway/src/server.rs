@@ -5,17 +5,23 @@
 //!
 //! Owned here: the listener, the number of connections, the reaction to accept errors. What connections have in common
 //! is in `shared`; a single one is `connection`, the loop that watches it `drive`, its deadlines `activity`, its socket
-//! `socket`, its requests `exchange`, the answers given without the endpoint `refusal`. Nothing here knows a route, a
-//! user or a room. A handler may have the socket for the rest of its response: `takeover`.
+//! `socket`, its requests `exchange`, their answers `answer`, those given without the endpoint `refusal`. Nothing here knows
+//! a route, a user or a room. A handler may have the socket for the rest of its response: `takeover`.
+//!
+//! Bytes in hand have budgets: those of requests that are not through, and those of answers that nobody has taken, for each
+//! connection (`budget`), address and process (`account`). A client behind a trusted proxy counts as its address.
 //!
 //! Not bounded here, because only the application can tell: how long a handler runs, how long a request body takes,
-//! how many streams one user holds. And one known gap: an HTTP/2 client that answers pings but never opens the window
-//! of one of its streams keeps that stream, whose body is then not asked for more.
+//! how many streams one user holds.
 
+mod account;
 mod activity;
+mod answer;
+mod budget;
 mod connection;
 mod drive;
 mod exchange;
+pub mod listen;
 mod refusal;
 mod shared;
 mod socket;
@@ -23,8 +29,14 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
+use http::HeaderMap;
 use poem::{EndpointExt, IntoEndpoint};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -32,10 +44,13 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
+pub(crate) use account::{Excess, REQUESTS};
+pub(crate) use budget::RequestBudget;
 pub(crate) use takeover::{Offer, Taken};
 
+use account::Account;
 use refusal::Refusal;
 use shared::Shared;
 
@@ -44,6 +59,9 @@ use shared::Shared;
 pub(crate) struct ServerLimits {
     /// Connections served at once, each one file descriptor. One more is answered with 503 `busy` and closed.
     pub(crate) max_connections: usize,
+    /// Those of one address, trusted proxies aside; any number if 0. One more is answered with 429 `too_many_connections`. A
+    /// client behind a trusted proxy may have as many requests under way.
+    pub(crate) connections_per_address: usize,
     /// From the first byte of an HTTP/1.1 request head to its last. Then the connection is closed without an answer.
     pub(crate) header_deadline: Duration,
     /// From accepting to the first byte (of HTTP/2: to the end of its 24-byte preface). Then the connection is closed.
@@ -63,6 +81,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             max_connections: 20_000,
+            connections_per_address: 0,
             header_deadline: Duration::from_secs(10),
             first_byte_deadline: Duration::from_secs(5),
             idle_deadline: Duration::from_secs(75),
@@ -77,17 +96,41 @@ impl Default for ServerLimits {
 /// use up the file descriptors.
 const MAX_REFUSALS: usize = 64;
 
+/// Finds the client that a request comes from, if its peer is a trusted proxy.
+pub(crate) type ClientOf = Arc<dyn Fn(IpAddr, &HeaderMap) -> Option<IpAddr> + Send + Sync>;
+
+/// Which peers are trusted proxies, and whom they forward for.
+#[derive(Clone)]
+pub(crate) struct Proxies {
+    /// Whether a peer is one.
+    pub(crate) are_trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// The client behind it.
+    pub(crate) client_of: ClientOf,
+}
+
+impl Proxies {
+    /// There are none.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self {
+            are_trusted: Arc::new(|_| false),
+            client_of: Arc::new(|_, _| None),
+        }
+    }
+}
+
 /// Serves `endpoint` on `listener` until `soft` is cancelled, and returns when every connection is gone.
 ///
-/// At `soft` the listener closes, so that the kernel refuses new clients; idle connections close; a response under way
-/// is finished and its connection closed after it, so endless streams must watch `soft` themselves. At `hard` what is
-/// left is dropped in the middle.
+/// At `soft` whoever the kernel has accepted already is let in and served once; then the listener closes, so that the kernel
+/// refuses new clients. Idle connections close; a response under way is finished and its connection closed after it, so
+/// endless streams must watch `soft` themselves. At `hard` what is left is dropped in the middle.
 ///
 /// A panic in the endpoint ends its connection (HTTP/1.1) or its request (HTTP/2) and nothing else.
 pub(crate) async fn serve<E>(
     listener: TcpListener,
     endpoint: E,
     limits: ServerLimits,
+    proxies: Proxies,
     soft: CancellationToken,
     hard: CancellationToken,
 ) where
@@ -96,8 +139,14 @@ pub(crate) async fn serve<E>(
 {
     let tracker = TaskTracker::new();
     let app = endpoint.map_to_response().boxed();
-    let shared = Shared::new(app, limits, soft.clone(), hard, tracker.clone());
-    let mut door = Door::new(Arc::new(shared), limits.max_connections, MAX_REFUSALS);
+    let shared = Shared::new(app, limits, proxies.client_of, soft.clone(), hard, tracker.clone());
+    let mut door = Door {
+        shared: Arc::new(shared),
+        are_trusted: proxies.are_trusted,
+        places: semaphore(limits.max_connections),
+        refusals: semaphore(MAX_REFUSALS),
+        turned_away: 0,
+    };
     let mut failures = AcceptFailures::default();
     loop {
         let accepted = tokio::select! {
@@ -119,7 +168,10 @@ pub(crate) async fn serve<E>(
             }
         }
     }
-    drop((listener, door));
+    if let Err(error) = door.admit_waiting(listener) {
+        debug!(%error, "the queue of new connections could not be emptied");
+    }
+    drop(door);
     tracker.close();
     tracker.wait().await;
 }
@@ -127,41 +179,71 @@ pub(crate) async fn serve<E>(
 /// Lets connections in while there is room, and turns the others away.
 struct Door {
     shared: Arc<Shared>,
+    are_trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     /// Connections turned away since the last one was let in.
     turned_away: u64,
 }
 
+fn semaphore(permits: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
+}
+
 impl Door {
-    fn new(shared: Arc<Shared>, places: usize, refusals: usize) -> Self {
-        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
-        Self {
-            shared,
-            places: semaphore(places),
-            refusals: semaphore(refusals),
-            turned_away: 0,
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let Ok(account) = self.account_of(peer.ip()) else {
+            return self.turn_away(stream, Refusal::TooManyConnections);
+        };
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return self.turn_away(stream, Refusal::Busy);
+        };
+        if self.turned_away > 0 {
+            info!(connections.refused = self.turned_away, "accepting connections again");
+            self.turned_away = 0;
         }
+        self.shared.spawn(connection::run(Arc::clone(&self.shared), stream, peer, account, place));
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            if self.turned_away > 0 {
-                info!(connections.refused = self.turned_away, "accepting connections again");
-                self.turned_away = 0;
-            }
-            self.shared.spawn(connection::run(Arc::clone(&self.shared), stream, peer, place));
-            return;
+    /// Whom a connection is counted for; nobody if it is that of a trusted proxy.
+    fn account_of(&self, peer: IpAddr) -> Result<Option<Account>, Excess> {
+        if (self.are_trusted)(peer) {
+            return Ok(None);
         }
+        let mut account = self.shared.accounts.of(peer);
+        account.connect()?;
+        Ok(Some(account))
+    }
+
+    fn turn_away(&mut self, stream: TcpStream, refusal: Refusal) {
         if self.turned_away == 0 {
-            warn!("the connection limit is reached: new connections get 503 until one ends");
+            if refusal == Refusal::TooManyConnections {
+                warn!("an address has as many connections as it may have: further ones get 429 until one ends");
+            } else {
+                warn!("the connection limit is reached: new connections get 503 until one ends");
+            }
         }
         self.turned_away += 1;
         if let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() {
             self.shared.spawn(async move {
                 let _turn = turn;
-                refusal::answer_first_request(stream, Refusal::Busy).await;
+                refusal::answer_first_request(stream, refusal).await;
             });
+        }
+    }
+
+    /// Lets those in whom the kernel has accepted, and closes the listener.
+    fn admit_waiting(&mut self, listener: TcpListener) -> io::Result<()> {
+        let listener = listener.into_std()?;
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    stream.set_nonblocking(true)?;
+                    self.admit(TcpStream::from_std(stream)?, peer);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
     }
 }

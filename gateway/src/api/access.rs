@@ -16,6 +16,7 @@ use super::error::ApiError;
 use crate::app::App;
 use crate::auth::sessions::Caller;
 use crate::limits::network;
+use crate::server::{Proxies, RequestBudget};
 
 /// The token of register or login, as it is or behind `Bearer `.
 #[derive(SecurityScheme)]
@@ -38,7 +39,11 @@ async fn authenticate(request: &Request, header: ApiKey) -> poem::Result<Arc<Cal
     // Nothing has been done yet.
     let caller: Result<_, ApiError> =
         timeout_at(arrived.prompt_deadline(), asking).await.map_err(|_| ApiError::Unavailable)?;
-    Ok(caller?)
+    let caller = caller?;
+    if let Some(budget) = request.extensions().get::<Arc<RequestBudget>>() {
+        budget.token_seen();
+    }
+    Ok(caller)
 }
 
 /// The token in a header `Authorization`.
@@ -62,6 +67,20 @@ impl<'a> FromRequest<'a> for ClientAddress {
         };
         let forwarded = request.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
         Ok(Self(network(client_behind(peer, forwarded, &app.config.trusted_proxies))))
+    }
+}
+
+/// What the accept loop asks about peers, so that it counts clients and not the proxies in front of us.
+pub(crate) fn proxies(trusted: &[IpNet]) -> Proxies {
+    let trusted: Arc<[IpNet]> = trusted.into();
+    let (known, forwarders) = (Arc::clone(&trusted), trusted);
+    let is_trusted = |trusted: &[IpNet], peer: IpAddr| trusted.iter().any(|net| net.contains(&peer.to_canonical()));
+    Proxies {
+        are_trusted: Arc::new(move |peer| is_trusted(&known, peer)),
+        client_of: Arc::new(move |peer, headers| {
+            let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+            is_trusted(&forwarders, peer).then(|| client_behind(peer, forwarded, &forwarders))
+        }),
     }
 }
 

@@ -39,7 +39,13 @@ const METHODS: [&str; 3] = ["post", "get", "delete"];
 /// Codes by status.
 type Errors = &'static [(u16, &'static [&'static str])];
 
-const ANY: Errors = &[(500, &["internal"]), (503, &["unavailable", "busy"])];
+const ANY: Errors = &[
+    (400, &["malformed_request"]),
+    (429, &["too_many_connections", "too_much_in_flight"]),
+    (500, &["internal"]),
+    (501, &["unknown_transfer_coding"]),
+    (503, &["unavailable", "busy"]),
+];
 const WITH_TOKEN: Errors = &[(401, &["unauthorized", "token_expired", "session_revoked"])];
 const WITH_BODY: Errors = &[
     (400, &["invalid_body"]),
@@ -61,7 +67,12 @@ fn errors_of(operation: &str) -> Vec<Errors> {
         "logIn" => &[(401, &["invalid_credentials"]), (429, &["rate_limited"])],
         "createRoom" => &[(400, &["invalid_field"]), (409, &["room_exists", "room_name_reserved"])],
         "listRooms" => &[(400, &["invalid_field"])],
-        "listMembers" | "readHistory" => &[(400, &["invalid_field"]), (404, &["room_not_found"])],
+        "listMembers" => &[(400, &["invalid_field"]), (404, &["room_not_found"])],
+        "readHistory" => &[
+            (400, &["invalid_field"]),
+            (404, &["room_not_found"]),
+            (429, &["too_many_reads"]),
+        ],
         "getRoom" | "joinRoom" | "leaveRoom" => &[(404, &["room_not_found"])],
         "deleteRoom" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
         "postMessage" => &[

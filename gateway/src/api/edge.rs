@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::MAX_BODY_BYTES;
+use super::admission::{self, BodyBudget};
 use super::document::Methods;
 use super::error::ApiError;
 
@@ -78,7 +79,11 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         let request_id = request_id(request.headers());
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
-        let mut response = match take_body(&mut request).await {
+        let admitted = match admission::check(&request) {
+            Ok(()) => take_body(&mut request).await,
+            Err(problem) => Err(problem),
+        };
+        let mut response = match admitted {
             Ok(body) => {
                 request.set_body(body);
                 request.extensions_mut().insert(Arrived(Instant::now()));
@@ -157,6 +162,7 @@ fn request_id(headers: &HeaderMap) -> String {
 
 /// Reads the body, at most as much as is allowed.
 async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
+    let (budget, reserved) = BodyBudget::of(request)?;
     let body = request.take_body();
     if body.is_empty() {
         // No body at all stands for no JSON value, whatever the headers say or leave out.
@@ -164,17 +170,23 @@ async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
         request.headers_mut().insert(header::CONTENT_TYPE, json);
         return Ok(Bytes::new());
     }
-    timeout(BODY_TIME, collect(body)).await.unwrap_or(Err(ApiError::BodyTimeout))
+    timeout(BODY_TIME, collect(body, &budget, reserved)).await.unwrap_or(Err(ApiError::BodyTimeout))
 }
 
-/// The bytes of a body. Nearly every one comes in one piece, which is not copied.
-async fn collect(body: Body) -> Result<Bytes, ApiError> {
+/// The bytes of a body. Nearly every one comes in one piece, which is not copied. `budget` has `reserved` of them.
+async fn collect(body: Body, budget: &BodyBudget, reserved: usize) -> Result<Bytes, ApiError> {
     let mut pieces = body.into_bytes_stream();
-    let mut whole = next_piece(&mut pieces, 0).await?;
+    let mut whole = Bytes::new();
     loop {
         let piece = next_piece(&mut pieces, whole.len()).await?;
         if piece.is_empty() {
             return Ok(whole);
+        }
+        let surplus = |length: usize| length.saturating_sub(reserved);
+        budget.grow(surplus(whole.len() + piece.len()) - surplus(whole.len()))?;
+        if whole.is_empty() {
+            whole = piece;
+            continue;
         }
         let mut longer = BytesMut::from(whole);
         longer.extend_from_slice(&piece);
@@ -229,15 +241,16 @@ mod tests {
     async fn one_request_too_many_is_told_to_come_back_and_a_place_is_given_back() {
         let hanging = poem::endpoint::make(|_| std::future::pending::<poem::Result<Response>>());
         let edge = Edge::new(hanging, "{}");
-        let mut waiting: Vec<_> = (0..REQUESTS_AT_ONCE).map(|_| Box::pin(edge.call(Request::default()))).collect();
+        let request = || Request::builder().header("host", "chat").finish();
+        let mut waiting: Vec<_> = (0..REQUESTS_AT_ONCE).map(|_| Box::pin(edge.call(request()))).collect();
         for request in &mut waiting {
             assert!(request.now_or_never().is_none());
         }
-        let refused = edge.call(Request::default()).await.unwrap();
+        let refused = edge.call(request()).await.unwrap();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(refused.headers().contains_key(header::RETRY_AFTER));
         waiting.pop();
-        assert!(edge.call(Request::default()).now_or_never().is_none());
+        assert!(edge.call(request()).now_or_never().is_none());
     }
 
     #[test]

@@ -17,11 +17,12 @@ use crate::app::ChangeError;
 use crate::auth::passwords::HashError;
 use crate::auth::sessions::NotAuthenticated;
 use crate::auth::tokens::Refused;
-use crate::history::ReadError;
+use crate::history::{Crowded, ReadError};
 use crate::json;
 use crate::limits::Limited;
 use crate::live::{NoPlace, OpenError};
 use crate::removals::CannotLook;
+use crate::server::Excess;
 
 /// When to come back after 503.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
@@ -101,6 +102,18 @@ pub enum ApiError {
     /// Too many streams of one user or address.
     #[error("Too many streams are open: close one first.")]
     TooManyStreams,
+    /// Too many reads of one user wait.
+    #[error("Too many reads of history wait: let some of them end first.")]
+    TooManyReads,
+    /// Too many bytes of one client are in hand.
+    #[error("Too many bytes of requests and answers are under way: finish some first.")]
+    TooMuchInFlight,
+    /// The request is not what HTTP allows.
+    #[error("{0}")]
+    MalformedRequest(&'static str),
+    /// The body is coded in a way that we do not know.
+    #[error("Send the body as it is, or with Transfer-Encoding: chunked alone.")]
+    UnknownTransferCoding,
     /// Too much of it is being done.
     #[error("The service is busy: come back soon.")]
     Busy,
@@ -143,6 +156,10 @@ impl ApiError {
             Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::TooManyStreams => (StatusCode::TOO_MANY_REQUESTS, "too_many_streams"),
+            Self::TooManyReads => (StatusCode::TOO_MANY_REQUESTS, "too_many_reads"),
+            Self::TooMuchInFlight => (StatusCode::TOO_MANY_REQUESTS, "too_much_in_flight"),
+            Self::MalformedRequest(_) => (StatusCode::BAD_REQUEST, "malformed_request"),
+            Self::UnknownTransferCoding => (StatusCode::NOT_IMPLEMENTED, "unknown_transfer_coding"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
@@ -209,7 +226,12 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited(after) => Some(*after),
-            Self::TooManyStreams | Self::Busy | Self::Unavailable | Self::OutcomeUnknown => Some(RETRY_UNAVAILABLE),
+            Self::TooManyStreams
+            | Self::TooManyReads
+            | Self::TooMuchInFlight
+            | Self::Busy
+            | Self::Unavailable
+            | Self::OutcomeUnknown => Some(RETRY_UNAVAILABLE),
             _ => None,
         }
     }
@@ -264,10 +286,14 @@ impl From<CannotLook> for ApiError {
 
 impl From<ReadError> for ApiError {
     fn from(cause: ReadError) -> Self {
-        error!(error = %cause, "{cause}");
+        match cause {
+            ReadError::Crowded(Crowded::Own) => return Self::TooManyReads,
+            ReadError::Crowded(Crowded::All) => return Self::Busy,
+            ReadError::Store(_) | ReadError::Panicked => error!(error = %cause, "{cause}"),
+        }
         match cause {
             ReadError::Store(_) => Self::Unavailable,
-            ReadError::Panicked => Self::Internal,
+            ReadError::Panicked | ReadError::Crowded(_) => Self::Internal,
         }
     }
 }
@@ -312,6 +338,15 @@ impl From<HashError> for ApiError {
                 error!("hashing a password failed");
                 Self::Internal
             }
+        }
+    }
+}
+
+impl From<Excess> for ApiError {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::Own => Self::TooMuchInFlight,
+            Excess::Process => Self::Busy,
         }
     }
 }

@@ -133,7 +133,8 @@ impl MessagesApi {
 
     /// Read history
     ///
-    /// The newest 100 messages, newest first. Pages: `before` goes back, `after` goes forward.
+    /// The newest 100 messages, newest first. Pages: `before` goes back, `after` goes forward. A page has about 1 MiB at most:
+    /// one that is shorter than asked for has a `Link` to the rest.
     #[oai(path = "/chat/:room/messagehistory", method = "get", operation_id = "readHistory")]
     #[expect(clippy::too_many_arguments, reason = "one for each parameter of the operation")]
     async fn history(

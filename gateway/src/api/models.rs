@@ -245,6 +245,16 @@ pub struct InputLimits {
     pub post_burst: u32,
     /// Streams a user may have open; 0 for any number.
     pub streams_per_user: u32,
+    /// Connections one address may have; 0 for any number. One more gets 429 `too_many_connections`.
+    pub connections_per_address: u32,
+    /// Bytes of a page of history, about: where more was asked for it is shorter, and `Link` leads to the rest.
+    pub history_page_max_bytes: u32,
+    /// Reads of history of one user that may wait. One more gets 429 `too_many_reads`.
+    pub history_reads_waiting: u32,
+    /// KiB a second at which a user's streams are sent what they missed, after twice as much at once; 0 for any number.
+    pub replay_kib_per_s: u32,
+    /// Bytes of unfinished requests on one connection. More get 429 `too_much_in_flight`.
+    pub in_flight_max_bytes: u32,
 }
 
 /// Whether the service can work.

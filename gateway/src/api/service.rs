@@ -13,6 +13,8 @@ use super::models::{Health, Info, InputLimits};
 use super::{MAX_BODY_BYTES, Tag};
 use crate::app::App;
 use crate::auth::passwords;
+use crate::history::{PAGE_MAX_BYTES, WAITING_OF_ONE};
+use crate::server::REQUESTS;
 
 /// Answers about this service.
 #[derive(ApiResponse)]
@@ -60,6 +62,11 @@ impl ServiceApi {
                 post_per_s: limits.post_per_s,
                 post_burst: limits.post_burst,
                 streams_per_user: limits.streams_per_user,
+                connections_per_address: limits.connections_of_one(),
+                history_page_max_bytes: count(PAGE_MAX_BYTES),
+                history_reads_waiting: count(WAITING_OF_ONE),
+                replay_kib_per_s: limits.replay_kib_per_s,
+                in_flight_max_bytes: count(REQUESTS.connection),
             },
         }))
     }

@@ -140,6 +140,7 @@ impl StreamApi {
             start,
             bounds,
             expires_on: caller.session.expires_on,
+            replay: app.replays.of(user),
         };
         Ok(begin(&app, opened, offer))
     }

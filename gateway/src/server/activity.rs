@@ -12,14 +12,23 @@ use std::{
 use tokio::time::Instant;
 
 use super::ServerLimits;
+use super::account::Excess;
+use super::budget::ConnectionBudget;
 use super::takeover::{Takeover, Taker};
+
+/// How long a client may take, at the stop of the server, for a request it is about to send: it connected before the stop and
+/// cannot know of it.
+pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// The state of one connection, shared by its socket, its requests and the loop that drives it.
 ///
 /// The lock is held for a few instructions and never together with another one. Only an HTTP/2 connection, whose
 /// requests are tasks of their own, ever contends for it.
 #[derive(Debug)]
-pub(super) struct Activity(Mutex<State>);
+pub(super) struct Activity {
+    state: Mutex<State>,
+    budget: Arc<ConnectionBudget>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -30,6 +39,10 @@ struct State {
     running: u32,
     /// Whether bytes of a response may still wait in hyper's buffer.
     unsent: bool,
+    /// Bytes of the head that has come in part.
+    head: usize,
+    /// Until when the answer must be sent, if its length is known.
+    send_by: Option<Instant>,
     takeover: Takeover,
 }
 
@@ -45,15 +58,20 @@ enum Phase {
 
 impl Activity {
     /// A new connection, whose first byte has just come.
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(budget: Arc<ConnectionBudget>) -> Arc<Self> {
         let state = State {
             phase: Phase::Head,
             since: Instant::now(),
             running: 0,
             unsent: false,
+            head: 0,
+            send_by: None,
             takeover: Takeover::None,
         };
-        Arc::new(Self(Mutex::new(state)))
+        Arc::new(Self {
+            state: Mutex::new(state),
+            budget,
+        })
     }
 
     /// The connection speaks HTTP/2, where bytes between requests are no sign of a half-sent head.
@@ -61,12 +79,18 @@ impl Activity {
         self.state().enter(Phase::Idle);
     }
 
-    /// Bytes came in (HTTP/1.1 only): between requests they begin the next head.
-    pub(super) fn received(&self) {
+    /// `count` bytes came in (HTTP/1.1 only): between requests they begin the next head, and are taken in hand as such until
+    /// it is complete. An error if there is no room for them.
+    pub(super) fn received(&self, count: usize) -> Result<(), Excess> {
         let mut state = self.state();
         if state.phase == Phase::Idle {
             state.enter(Phase::Head);
         }
+        if state.phase == Phase::Head {
+            self.budget.add(count)?;
+            state.head += count;
+        }
+        Ok(())
     }
 
     /// hyper has written out everything it had.
@@ -101,21 +125,35 @@ impl Activity {
         state.running == 0 && !state.unsent
     }
 
-    /// Until when the present phase may last; `None` while a request is being answered.
-    pub(super) fn deadline(&self, limits: &ServerLimits) -> Option<Instant> {
+    /// Until when the present phase may last; `None` while a request is worked on, or answered by a stream. At the stop of the
+    /// server, which began at `stopping`, a client that is about to ask has [`LAST_REQUEST`] for it.
+    pub(super) fn deadline(&self, limits: &ServerLimits, stopping: Option<Instant>) -> Option<Instant> {
         let state = self.state();
         let bound: Duration = match state.phase {
-            Phase::Running => return None,
+            Phase::Running => return state.send_by,
             Phase::Head => limits.header_deadline,
             Phase::Idle => limits.idle_deadline,
         };
-        Some(state.since + bound)
+        let deadline = state.since + bound;
+        Some(stopping.map_or(deadline, |began| deadline.min(began + LAST_REQUEST)))
+    }
+
+    /// Whether an answer is being sent that the client takes too slowly.
+    pub(super) fn is_sending(&self) -> bool {
+        self.state().send_by.is_some()
     }
 
     /// A poisoned lock is taken all the same: the state is whole after every statement, and a panicking endpoint must
     /// still be counted out.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.budget.remove(std::mem::take(&mut state.head));
     }
 }
 
@@ -136,8 +174,15 @@ impl Running {
         state.running += 1;
         state.unsent = true;
         state.enter(Phase::Running);
+        // From here on the request itself is what is in hand.
+        activity.budget.remove(std::mem::take(&mut state.head));
         drop(state);
         Self(Arc::clone(activity))
+    }
+
+    /// Notes until when the answer must be sent.
+    pub(super) fn send_by(&self, by: Instant) {
+        self.0.state().send_by = Some(by);
     }
 }
 
@@ -145,6 +190,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.running -= 1;
+        state.send_by = None;
         if state.running == 0 {
             state.enter(Phase::Idle);
         }

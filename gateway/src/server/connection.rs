@@ -6,11 +6,17 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time::{sleep, timeout},
+};
 use tracing::debug;
 
 use super::{
-    activity::Activity,
+    account::Account,
+    activity::{Activity, LAST_REQUEST},
+    budget::ConnectionBudget,
     drive::{Conversation, End, drive},
     exchange::Exchange,
     refusal::{self, Refusal},
@@ -19,8 +25,14 @@ use super::{
     takeover::Taken,
 };
 
-/// Serves one connection until it ends, and then gives its place back.
-pub(super) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+/// Serves one connection until it ends, and then gives its place back. `account` is charged for what it takes.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut account: Option<Account>,
+    place: OwnedSemaphorePermit,
+) {
     // Fails when the client is gone already.
     let Ok(local) = stream.local_addr() else {
         return;
@@ -28,24 +40,46 @@ pub(super) async fn run(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr
     if let Err(error) = socket::configure(&stream, shared.limits.write_stall) {
         debug!(%error, "socket options refused");
     }
+    let stopped = async {
+        shared.soft.cancelled().await;
+        sleep(LAST_REQUEST).await;
+    };
     let protocol = tokio::select! {
-        () = shared.soft.cancelled() => return,
+        biased;
         protocol = timeout(shared.limits.first_byte_deadline, socket::sniff(&stream)) => protocol,
+        () = stopped => return,
     };
     let Ok(Ok(protocol)) = protocol else { return };
-    let activity = Activity::new();
+    let multiplexed = match protocol {
+        Protocol::Http1 => None,
+        Protocol::Http2 => {
+            let place = shared.multiplex(account.as_mut());
+            if place.is_none() {
+                debug!("as many connections of HTTP/2 as allowed are open: one more is closed");
+                return;
+            }
+            place
+        }
+    };
+    let forwarded = account.is_none().then(|| shared.forwarded.clone());
+    let budget = ConnectionBudget::new(Arc::clone(&shared.accounts), account);
+    let activity = Activity::new(Arc::clone(&budget));
     let socket = Socket::new(stream, protocol, Arc::clone(&activity), shared.limits.write_stall);
     let exchange = Exchange {
         app: Arc::clone(&shared.app),
         local,
         peer,
+        protocol,
         activity,
+        budget,
+        forwarded,
     };
     match protocol {
         Protocol::Http1 => http1(&shared, socket, exchange, place).await,
         // Boxed: it is larger than the other, and every connection would pay for it.
         Protocol::Http2 => Box::pin(http2(&shared, socket, exchange)).await,
     }
+    drop(multiplexed);
 }
 
 async fn http1(shared: &Shared, socket: Socket, exchange: Exchange, place: OwnedSemaphorePermit) {
@@ -55,13 +89,19 @@ async fn http1(shared: &Shared, socket: Socket, exchange: Exchange, place: Owned
     let socket = connection.into_parts().io.into_inner();
     match end {
         End::Complete => refusal::close(socket.into_stream()).await,
-        End::Failed(error) => match Refusal::of_head(&error) {
-            Some(refusal) if socket.withheld() => {
+        End::Failed(error) => match (socket.excess(), Refusal::of_head(&error)) {
+            (Some(excess), _) => refusal::answer(socket.into_stream(), excess.into()).await,
+            (None, Some(refusal)) if socket.withheld() => {
                 refusal::answer(socket.into_stream(), refusal).await;
             }
             _ => debug!(%error, "connection ended early"),
         },
-        End::Overdue => debug!("connection closed at its deadline"),
+        End::Overdue => {
+            if activity.is_sending() {
+                socket.give_up();
+            }
+            debug!("connection closed at its deadline");
+        }
         End::TakenOver(taker) => match socket.into_stream().into_std() {
             Ok(socket) => taker.take(Taken { socket, place }),
             Err(error) => debug!(%error, "connection could not be handed over"),

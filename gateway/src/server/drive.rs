@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     activity::Activity,
     exchange::Exchange,
-    shared::{Shared, Spawner},
+    shared::{AnswerTasks, Shared},
     socket::Socket,
     takeover::Taker,
 };
 
 pub(super) type Http1 = http1::Connection<TokioIo<Socket>, Exchange>;
-pub(super) type Http2 = http2::Connection<TokioIo<Socket>, Exchange, Spawner>;
+pub(super) type Http2 = http2::Connection<TokioIo<Socket>, Exchange, AnswerTasks>;
 
 /// A connection of hyper, of either version.
 pub(super) trait Conversation {
@@ -62,15 +62,18 @@ pub(super) enum End {
 
 /// Runs a connection, asks it to finish at the soft stop and gives it up at its deadline.
 ///
+/// A connection that has not asked for anything yet when the server stops is served once: the kernel had accepted it, and its
+/// client may have sent its request already.
+///
 /// One timer, moved only when a deadline comes nearer: while requests run it just fires now and then to look again. The
 /// last response of an HTTP/2 connection ends in another task, so there an idle deadline can be seen up to its own length late.
 pub(super) async fn drive(shared: &Shared, connection: &mut impl Conversation, activity: &Activity) -> End {
     let mut soft = pin!(shared.soft.cancelled());
-    let mut finishing = false;
+    let mut stopping = None;
     let mut timer = pin!(sleep_until(Instant::now() + shared.limits.header_deadline));
     poll_fn(|cx| {
-        if !finishing && soft.as_mut().poll(cx).is_ready() {
-            finishing = true;
+        if stopping.is_none() && soft.as_mut().poll(cx).is_ready() {
+            stopping = Some(Instant::now());
             connection.finish();
         }
         match connection.poll_end(cx) {
@@ -83,7 +86,7 @@ pub(super) async fn drive(shared: &Shared, connection: &mut impl Conversation, a
         }
         loop {
             let now = Instant::now();
-            let deadline = activity.deadline(&shared.limits).unwrap_or(now + shared.limits.idle_deadline);
+            let deadline = activity.deadline(&shared.limits, stopping).unwrap_or(now + shared.limits.idle_deadline);
             if deadline < timer.deadline() {
                 timer.as_mut().reset(deadline);
             }

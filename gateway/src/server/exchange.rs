@@ -1,22 +1,10 @@
 //! From hyper's request to poem's and back: one call of the endpoint.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response, Version, uri::Scheme};
-use http_body_util::combinators::BoxBody;
-use hyper::{
-    body::{Body, Frame, Incoming, SizeHint},
-    service::Service,
-};
+use hyper::{body::Incoming, service::Service};
 use poem::{
     Addr, Endpoint,
     endpoint::BoxEndpoint,
@@ -25,6 +13,10 @@ use poem::{
 
 use super::{
     activity::{Activity, Running},
+    answer::{self, Answer},
+    budget::{ConnectionBudget, RequestBudget},
+    shared::Forwarded,
+    socket::Protocol,
     takeover::Offer,
 };
 
@@ -36,11 +28,34 @@ pub(super) struct Exchange {
     pub(super) app: Arc<App>,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
+    pub(super) protocol: Protocol,
     pub(super) activity: Arc<Activity>,
+    pub(super) budget: Arc<ConnectionBudget>,
+    /// Finds the client behind the peer, if that is a trusted proxy.
+    pub(super) forwarded: Option<Forwarded>,
+}
+
+impl Exchange {
+    /// Takes the head of a request in hand.
+    fn budget_of(&self, request: &Request<Incoming>) -> RequestBudget {
+        let client = self.forwarded.as_ref().and_then(|forwarded| forwarded.account(self.peer, request.headers()));
+        let (client, refused) = match client {
+            None => (None, false),
+            Some(mut client) => {
+                let refused = client.connect().is_err();
+                (Some(client), refused)
+            }
+        };
+        let mut budget = RequestBudget::of_head(&self.budget, client, request.uri(), request.headers());
+        if refused {
+            budget.refuse();
+        }
+        budget
+    }
 }
 
 impl Service<Request<Incoming>> for Exchange {
-    type Response = Response<Counted>;
+    type Response = Response<Answer>;
     type Error = Infallible;
     /// Boxed, because `poll_without_shutdown` of hyper's connection demands `Unpin`.
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
@@ -52,39 +67,25 @@ impl Service<Request<Incoming>> for Exchange {
         let peer = RemoteAddr(Addr::SocketAddr(self.peer));
         // The rest of a response is written in chunks, which HTTP/1.0 has not got.
         let offer = (request.version() == Version::HTTP_11).then(|| Offer(Arc::clone(&self.activity)));
+        let mut budget = self.budget_of(&request);
+        let protocol = self.protocol;
         Box::pin(async move {
+            let (sending, turn) = match protocol {
+                Protocol::Http1 => (None, Ok(None)),
+                Protocol::Http2 => (answer::sending(), budget.early_turn().await),
+            };
+            if turn.is_err() {
+                budget.refuse();
+            }
+            let budget = Arc::new(budget);
             let mut request = poem::Request::from((request, local, peer, Scheme::HTTP));
             if let Some(offer) = offer {
                 request.extensions_mut().insert(offer);
             }
-            let response: Response<BoxBody<Bytes, io::Error>> = app.get_response(request).await.into();
-            Ok(response.map(|body| Counted {
-                body,
-                _running: running,
-            }))
+            request.extensions_mut().insert(Arc::clone(&budget));
+            let response = app.get_response(request).await;
+            drop(turn);
+            Ok(answer::begin(response.into(), &budget, running, sending))
         })
-    }
-}
-
-/// A response body that keeps its request counted as running until hyper drops it: at its end, or when the client leaves.
-pub(super) struct Counted {
-    body: BoxBody<Bytes, io::Error>,
-    _running: Running,
-}
-
-impl Body for Counted {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

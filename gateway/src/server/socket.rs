@@ -15,6 +15,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use super::account::Excess;
 use super::activity::Activity;
 
 /// How an HTTP/2 connection begins when the client knows that we speak it (RFC 9113, section 3.4).
@@ -93,6 +94,7 @@ pub(super) struct Socket {
     /// There while a write is blocked. Boxed: that is rare, and a timer is larger than all the rest.
     stalled: Option<Pin<Box<Sleep>>>,
     withheld: bool,
+    excess: Option<Excess>,
 }
 
 impl Socket {
@@ -104,7 +106,19 @@ impl Socket {
             write_stall,
             stalled: None,
             withheld: false,
+            excess: None,
         }
+    }
+
+    /// Why nothing more of a head was taken.
+    pub(super) fn excess(&self) -> Option<Excess> {
+        self.excess
+    }
+
+    /// Has the connection reset when it is dropped, so that the kernel frees at once what it still holds for the client.
+    pub(super) fn give_up(&self) {
+        // If it fails, the connection is closed instead.
+        let _ = self.stream.set_zero_linger();
     }
 
     /// Whether an answer of hyper's own was kept back, so that the client still waits for one.
@@ -126,8 +140,7 @@ impl Socket {
         let patience = self.write_stall;
         let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(timer.as_mut().poll(cx));
-        // If it fails, the connection is closed instead of reset.
-        let _ = self.stream.set_zero_linger();
+        self.give_up();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 
@@ -143,8 +156,13 @@ impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if self.protocol == Protocol::Http1 && buf.filled().len() > before {
-            self.activity.received();
+        let count = buf.filled().len() - before;
+        if self.protocol == Protocol::Http1
+            && count > 0
+            && let Err(excess) = self.activity.received(count)
+        {
+            self.excess = Some(excess);
+            return Poll::Ready(Err(io::Error::other("no room for the head of a request")));
         }
         Poll::Ready(Ok(()))
     }

@@ -101,6 +101,27 @@ async fn one_connection_too_many_is_told_to_come_back() -> TestResult {
 }
 
 #[tokio::test]
+async fn one_address_cannot_have_more_connections_than_its_share() -> TestResult {
+    let limits = ServerLimits {
+        connections_per_address: 1,
+        ..ServerLimits::default()
+    };
+    let server = Server::start(limits, clients::greeting).await?;
+    let mut first = server.connect().await?;
+    first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    first.answer().await?;
+    let mut second = server.connect().await?;
+    second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    let answer = second.answer().await?;
+    assert_eq!(answer.status, 429);
+    assert!(answer.head.contains("retry-after: 5\r\n"), "{}", answer.head);
+    answer.assert_error("too_many_connections")?;
+    first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    assert_eq!(first.answer().await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_panicking_endpoint_costs_only_its_connection() -> TestResult {
     let server = Server::start(ServerLimits::default(), |request: poem::Request| {
         assert!(request.uri().path() != "/panic", "asked for");

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::super::{ServerLimits, serve};
+use super::super::{Proxies, ServerLimits, serve};
 
 pub(super) type TestResult<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -44,7 +44,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
-        let task = tokio::spawn(serve(listener, make_sync(endpoint), limits, soft.clone(), hard.clone()));
+        let task =
+            tokio::spawn(serve(listener, make_sync(endpoint), limits, Proxies::none(), soft.clone(), hard.clone()));
         Ok(Self {
             address,
             soft,
@@ -61,9 +62,17 @@ impl Server {
     }
 
     pub(super) async fn connect_http2(&self) -> TestResult<Http2Client> {
+        self.connect_http2_with(|_| {}).await
+    }
+
+    pub(super) async fn connect_http2_with(
+        &self,
+        settings: impl FnOnce(&mut hyper::client::conn::http2::Builder<TokioExecutor>),
+    ) -> TestResult<Http2Client> {
         let stream = TcpStream::connect(self.address).await?;
-        let (requests, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        settings(&mut builder);
+        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await?;
         Ok(Http2Client {
             requests,
             connection: tokio::spawn(connection),
@@ -110,6 +119,14 @@ impl Answer {
 }
 
 impl Client {
+    pub(super) fn of(stream: std::net::TcpStream) -> TestResult<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream: TcpStream::from_std(stream)?,
+            unread: Vec::new(),
+        })
+    }
+
     pub(super) async fn send(&mut self, text: &str) -> TestResult {
         Ok(eventually(self.stream.write_all(text.as_bytes())).await??)
     }
@@ -167,6 +184,12 @@ pub(super) struct Http2Client {
 }
 
 impl Http2Client {
+    /// The head of an answer whose body is left where it is.
+    pub(super) async fn head(&mut self, path: &str) -> TestResult<http::Response<hyper::body::Incoming>> {
+        let request = Request::get(format!("http://test{path}")).body(Empty::new())?;
+        Ok(eventually(self.requests.send_request(request)).await??)
+    }
+
     pub(super) async fn get(&mut self, path: &str) -> TestResult<(StatusCode, String)> {
         let request = Request::get(format!("http://test{path}")).body(Empty::new())?;
         let response = eventually(self.requests.send_request(request)).await??;

@@ -13,7 +13,9 @@ use tokio::{
 use super::clients::{self, Server, TestResult, eventually};
 use crate::server::{
     ServerLimits,
+    account::Accounts,
     activity::{Activity, Running},
+    budget::ConnectionBudget,
     socket::{Protocol, Socket},
 };
 
@@ -127,13 +129,34 @@ async fn a_reader_that_has_stopped_is_cut_off() -> TestResult {
     Ok(())
 }
 
+#[tokio::test]
+async fn an_http2_answer_that_nobody_takes_ends_and_its_connection_goes_on() -> TestResult {
+    let limits = ServerLimits {
+        write_stall: SHORT,
+        ..ServerLimits::default()
+    };
+    let (endless, mut dropped) = clients::endless_stream();
+    let server = Server::start(limits, endless).await?;
+    let client = server.connect_http2_with(|settings| {
+        settings.initial_stream_window_size(0);
+    });
+    let client = &mut client.await?;
+    let begin = Instant::now();
+    let _unread = client.head("/").await?;
+    eventually(dropped.recv()).await?;
+    assert!(begin.elapsed() >= SHORT);
+    assert_eq!(client.head("/").await?.status(), 200);
+    Ok(())
+}
+
 /// The same without the help of the kernel, whose own deadline for unacknowledged bytes is as long.
 #[tokio::test]
 async fn a_blocked_write_fails_at_its_deadline() -> TestResult {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let client = TcpStream::connect(listener.local_addr()?).await?;
     let (stream, _) = listener.accept().await?;
-    let activity = Activity::new();
+    let budget = ConnectionBudget::new(Accounts::new(0), None);
+    let activity = Activity::new(budget);
     let _request = Running::start(&activity);
     let mut socket = Socket::new(stream, Protocol::Http1, activity, SHORT);
     let blocked = eventually(async {

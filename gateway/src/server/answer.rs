@@ -1,0 +1,194 @@
+//! An answer on its way out: cut into pieces, charged for until it is sent, and not for ever.
+//!
+//! Over HTTP/1.1 the socket notices a client that takes nothing ([`super::socket`]) and the connection's deadline one that
+//! takes too little ([`super::activity`]). Over HTTP/2 neither can be told from the socket, where many answers meet; there
+//! each answer has a task of its own, which ends it ([`Sending`]).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::activity::Running;
+use super::budget::{RequestBudget, Unsent};
+use super::refusal::{self, Refusal};
+
+/// Bytes handed on at once over HTTP/1.1, and over HTTP/2, where it is the largest frame that clients take unasked.
+const PIECE: usize = 64 * 1024;
+const HTTP2_PIECE: usize = 16 * 1024;
+
+/// Bytes of the last piece of a longer answer over HTTP/2. The library keeps it when everything else of the answer is gone.
+const HTTP2_LAST: usize = 2 * 1024;
+
+/// Answers up to this are not charged for: over HTTP/1.1 there is one on a connection, over HTTP/2 there are many.
+const FREE: usize = 16 * 1024;
+const HTTP2_FREE: usize = 1024;
+
+/// The least rate at which an answer must be taken, in bytes a second on average, after [`PATIENCE`]: a third of what a
+/// phone has on the slowest network that is still in use (GPRS, about 30 kbit/s).
+const LEAST_RATE: u64 = 1_200;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+tokio::task_local! {
+    /// How the answer gets on that the present task gives over HTTP/2.
+    pub(super) static SENDING: Arc<Sending>;
+}
+
+/// That of the present task; `None` over HTTP/1.1.
+pub(super) fn sending() -> Option<Arc<Sending>> {
+    SENDING.try_with(Arc::clone).ok()
+}
+
+/// How an answer gets on over HTTP/2.
+#[derive(Debug, Default)]
+pub(super) struct Sending(Mutex<Progress>);
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// When the piece was handed on that the library has not taken yet.
+    since: Option<Instant>,
+    /// Until when all of it must be sent.
+    by: Option<Instant>,
+}
+
+impl Sending {
+    /// When the answer is given up if nothing happens: a piece may wait for `stall`.
+    pub(super) fn deadline(&self, stall: Duration) -> Option<Instant> {
+        let progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let piece = progress.since? + stall;
+        Some(progress.by.map_or(piece, |by| piece.min(by)))
+    }
+
+    fn note(&self, since: Option<Instant>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).since = since;
+    }
+
+    fn until(&self, by: Instant) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).by = Some(by);
+    }
+}
+
+/// How long an answer of `bytes` may take.
+fn longest(bytes: u64) -> Duration {
+    PATIENCE + Duration::from_secs(bytes / LEAST_RATE)
+}
+
+/// Begins to send `response`, or a refusal if too much is unsent already.
+pub(super) fn begin(
+    response: Response<BoxBody<Bytes, io::Error>>,
+    budget: &RequestBudget,
+    running: Running,
+    sending: Option<Arc<Sending>>,
+) -> Response<Answer> {
+    let (mut parts, mut body) = response.into_parts();
+    let mut unsent = None;
+    if let Some(size) = body.size_hint().exact() {
+        let free = if sending.is_some() { HTTP2_FREE } else { FREE };
+        match usize::try_from(size) {
+            Ok(bytes) if bytes > free => match budget.answer(bytes) {
+                Ok(charged) => unsent = Some(charged),
+                Err(excess) => body = refusal::replace(&mut parts, Refusal::from(excess)),
+            },
+            _ => {}
+        }
+        let by = Instant::now() + longest(size);
+        match &sending {
+            Some(sending) => sending.until(by),
+            None => running.send_by(by),
+        }
+    }
+    let answer = Answer {
+        body,
+        rest: Bytes::new(),
+        sending,
+        _unsent: unsent,
+        _running: running,
+    };
+    Response::from_parts(parts, answer)
+}
+
+/// A response body that keeps its request counted as running until hyper drops it: at its end, or when the client leaves.
+pub(super) struct Answer {
+    body: BoxBody<Bytes, io::Error>,
+    /// What is left of the piece that came last.
+    rest: Bytes,
+    sending: Option<Arc<Sending>>,
+    _unsent: Option<Unsent>,
+    _running: Running,
+}
+
+impl Answer {
+    /// The next piece of what is left.
+    ///
+    /// Pieces of a long answer share its memory, and the last one would keep all of it when nothing is charged any more: it
+    /// is copied.
+    fn cut(&mut self) -> Bytes {
+        let (piece, last) = match self.sending {
+            None => (PIECE, PIECE),
+            Some(_) => (HTTP2_PIECE, HTTP2_LAST),
+        };
+        let left = self.rest.len();
+        if left > piece {
+            let rest = self.rest.split_off(piece);
+            let cut = std::mem::replace(&mut self.rest, rest);
+            if self.rest.len() <= last {
+                self.rest = Bytes::copy_from_slice(&self.rest);
+            }
+            return cut;
+        }
+        if left > last {
+            let rest = Bytes::copy_from_slice(&self.rest[left - last..]);
+            let mut cut = std::mem::replace(&mut self.rest, rest);
+            cut.truncate(left - last);
+            return cut;
+        }
+        std::mem::take(&mut self.rest)
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(sending) = &self.sending {
+            // Whoever asks has taken what came before.
+            sending.note(None);
+        }
+        while self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = self.cut();
+        if let Some(sending) = &self.sending {
+            sending.note(Some(Instant::now()));
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (inner, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(inner.lower() + rest);
+        hint
+    }
+}

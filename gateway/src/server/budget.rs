@@ -1,0 +1,306 @@
+//! What one connection has in hand, and what it may still take.
+//!
+//! Two things lead here: a request, from its head until its handler has answered ([`RequestBudget`]), and an answer until
+//! it is sent ([`Unsent`]). Each gives back what it took when it is dropped.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderMap, Uri};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::account::{Account, Accounts, Excess, Kind, REQUESTS_BEFORE_TOKEN};
+
+/// Bytes of requests that a connection may hold without being charged: an ordinary request has a token of some 400 bytes
+/// and a short text.
+const ALLOWANCE: usize = 2 * 1024;
+
+/// What a header costs beside its bytes, and what a request costs beside its headers.
+const HEADER_OVERHEAD: usize = 64;
+const REQUEST_OVERHEAD: usize = 512;
+
+/// Requests of an HTTP/2 connection that are worked on at once until a valid token was seen on it. The others wait.
+const EARLY_REQUESTS: usize = 8;
+
+/// How long they wait.
+const EARLY_WAIT: Duration = Duration::from_secs(10);
+
+/// The budget of one connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionBudget {
+    accounts: Arc<Accounts>,
+    /// Who is charged; nobody for a trusted proxy.
+    account: Option<Account>,
+    token_seen: AtomicBool,
+    /// Closed as soon as a token was seen: then nobody waits.
+    early: Arc<Semaphore>,
+    requests: Mutex<Held>,
+    answers: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: usize,
+    /// How much of it the address and the process are charged for.
+    charged: usize,
+}
+
+impl ConnectionBudget {
+    pub(super) fn new(accounts: Arc<Accounts>, account: Option<Account>) -> Arc<Self> {
+        Arc::new(Self {
+            accounts,
+            account,
+            token_seen: AtomicBool::new(false),
+            early: Arc::new(Semaphore::new(EARLY_REQUESTS)),
+            requests: Mutex::default(),
+            answers: AtomicUsize::new(0),
+        })
+    }
+
+    /// Takes `bytes` of a request in hand.
+    pub(super) fn add(&self, bytes: usize) -> Result<(), Excess> {
+        let mut held = self.held();
+        let whole = held.bytes.saturating_add(bytes);
+        if whole > self.most() && held.bytes > 0 {
+            return Err(Excess::Own);
+        }
+        let more = whole.saturating_sub(ALLOWANCE).saturating_sub(held.charged);
+        if more > 0 {
+            self.charge(Kind::Requests, more)?;
+            held.charged += more;
+        }
+        held.bytes = whole;
+        Ok(())
+    }
+
+    /// Gives `bytes` of a request back.
+    pub(super) fn remove(&self, bytes: usize) {
+        let mut held = self.held();
+        held.bytes = held.bytes.saturating_sub(bytes);
+        let less = held.charged - held.charged.min(held.bytes.saturating_sub(ALLOWANCE));
+        if less > 0 {
+            self.give_back(Kind::Requests, less);
+            held.charged -= less;
+        }
+    }
+
+    fn most(&self) -> usize {
+        if self.token_seen.load(Ordering::Relaxed) {
+            Kind::Requests.share().connection
+        } else {
+            REQUESTS_BEFORE_TOKEN
+        }
+    }
+
+    fn charge(&self, kind: Kind, bytes: usize) -> Result<(), Excess> {
+        if let Some(account) = &self.account {
+            account.charge(kind, bytes)?;
+        }
+        self.accounts.charge(kind, bytes).inspect_err(|_| {
+            if let Some(account) = &self.account {
+                account.give_back(kind, bytes);
+            }
+        })
+    }
+
+    fn give_back(&self, kind: Kind, bytes: usize) {
+        if let Some(account) = &self.account {
+            account.give_back(kind, bytes);
+        }
+        self.accounts.give_back(kind, bytes);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Nothing that panics runs under the lock.
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one request has in hand, from its head until its handler has answered. It lies in the extensions of the request.
+#[derive(Debug)]
+pub(crate) struct RequestBudget {
+    connection: Arc<ConnectionBudget>,
+    /// Behind a trusted proxy, the client.
+    client: Option<Arc<Account>>,
+    bytes: AtomicUsize,
+    refused: Option<Excess>,
+}
+
+impl RequestBudget {
+    /// Takes the head of a request in hand. If there is no room for it, whoever answers finds it [refused](Self::refused).
+    pub(super) fn of_head(
+        connection: &Arc<ConnectionBudget>,
+        client: Option<Account>,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Self {
+        let of_headers: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD).sum();
+        let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+        let mut budget = Self {
+            connection: Arc::clone(connection),
+            client: client.map(Arc::new),
+            bytes: AtomicUsize::new(0),
+            refused: None,
+        };
+        budget.refused = budget.grow(REQUEST_OVERHEAD + path + of_headers).err();
+        budget
+    }
+
+    /// Notes that there is no room for the request.
+    pub(super) fn refuse(&mut self) {
+        self.refused = Some(Excess::Own);
+    }
+
+    /// Why the request may not be worked on.
+    pub(crate) fn refused(&self) -> Option<Excess> {
+        self.refused
+    }
+
+    /// Takes `bytes` more in hand, such as a part of the body.
+    pub(crate) fn grow(&self, bytes: usize) -> Result<(), Excess> {
+        if let Some(client) = &self.client {
+            client.charge(Kind::Requests, bytes)?;
+        }
+        self.connection.add(bytes).inspect_err(|_| {
+            if let Some(client) = &self.client {
+                client.give_back(Kind::Requests, bytes);
+            }
+        })?;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Notes that the client has shown a valid token.
+    pub(crate) fn token_seen(&self) {
+        let connection = &self.connection;
+        if !connection.token_seen.load(Ordering::Relaxed) && !connection.token_seen.swap(true, Ordering::Relaxed) {
+            connection.early.close();
+        }
+    }
+
+    /// Waits for its turn among the requests of an HTTP/2 connection on which no token was seen; nothing if there are no
+    /// turns any more.
+    pub(super) async fn early_turn(&self) -> Result<Option<OwnedSemaphorePermit>, Excess> {
+        let turn = timeout(EARLY_WAIT, Arc::clone(&self.connection.early).acquire_owned()).await;
+        turn.map(Result::ok).map_err(|_| Excess::Own)
+    }
+
+    /// Takes an answer of `bytes` in hand until it is sent.
+    pub(super) fn answer(&self, bytes: usize) -> Result<Unsent, Excess> {
+        let connection = &self.connection;
+        let before = connection.answers.fetch_add(bytes, Ordering::Relaxed);
+        let within = before == 0 || before.saturating_add(bytes) <= Kind::Answers.share().connection;
+        let charged = if within {
+            self.charge_answer(bytes)
+        } else {
+            Err(Excess::Own)
+        };
+        charged.inspect_err(|_| {
+            connection.answers.fetch_sub(bytes, Ordering::Relaxed);
+        })?;
+        Ok(Unsent {
+            connection: Arc::clone(connection),
+            client: self.client.clone(),
+            bytes,
+        })
+    }
+
+    fn charge_answer(&self, bytes: usize) -> Result<(), Excess> {
+        if let Some(client) = &self.client {
+            client.charge(Kind::Answers, bytes)?;
+        }
+        self.connection.charge(Kind::Answers, bytes).inspect_err(|_| {
+            if let Some(client) = &self.client {
+                client.give_back(Kind::Answers, bytes);
+            }
+        })
+    }
+}
+
+/// An answer that is not sent yet.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    connection: Arc<ConnectionBudget>,
+    client: Option<Arc<Account>>,
+    bytes: usize,
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.connection.answers.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.connection.give_back(Kind::Answers, self.bytes);
+        if let Some(client) = &self.client {
+            client.give_back(Kind::Answers, self.bytes);
+        }
+    }
+}
+
+impl Drop for RequestBudget {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.get_mut();
+        self.connection.remove(bytes);
+        if let Some(client) = &self.client {
+            client.give_back(Kind::Requests, bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::account::{ANSWERS, REQUESTS};
+
+    fn connection() -> Arc<ConnectionBudget> {
+        let accounts = Accounts::new(0);
+        let account = accounts.of([10, 0, 0, 1].into());
+        ConnectionBudget::new(accounts, Some(account))
+    }
+
+    fn request(connection: &Arc<ConnectionBudget>) -> RequestBudget {
+        RequestBudget::of_head(connection, None, &Uri::from_static("/"), &HeaderMap::new())
+    }
+
+    #[test]
+    fn a_connection_gets_more_once_a_token_was_seen() {
+        let connection = connection();
+        let (first, second) = (request(&connection), request(&connection));
+        assert_eq!(first.refused(), None);
+        assert_eq!(first.grow(REQUESTS_BEFORE_TOKEN - 2 * REQUEST_OVERHEAD - 2), Ok(()));
+        assert_eq!(second.grow(1), Err(Excess::Own));
+        second.token_seen();
+        assert_eq!(second.grow(1), Ok(()));
+        assert_eq!(second.grow(REQUESTS.connection), Err(Excess::Own));
+        drop(first);
+        drop(second);
+        assert_eq!(connection.held().bytes, 0);
+        assert_eq!(connection.held().charged, 0);
+        // Whatever is alone is let through.
+        assert_eq!(connection.add(2 * REQUESTS.connection), Ok(()));
+    }
+
+    #[test]
+    fn answers_that_nobody_takes_leave_no_room_for_others() {
+        let connection = connection();
+        let request = request(&connection);
+        let large = request.answer(ANSWERS.connection).unwrap();
+        assert_eq!(request.answer(1).err(), Some(Excess::Own));
+        drop(large);
+        assert!(request.answer(1).is_ok());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_turn_once_a_token_was_seen() {
+        let connection = connection();
+        let request = request(&connection);
+        let mut turns = Vec::new();
+        for _ in 0..EARLY_REQUESTS {
+            turns.push(request.early_turn().await.unwrap());
+        }
+        let waiting = request.early_turn();
+        request.token_seen();
+        assert!(waiting.await.unwrap().is_none());
+    }
+}
