@@ -11,6 +11,7 @@
 //!   ├───── faults                          what strikes it
 //!   └───── evidence ──► oracle ──► report  what everybody saw, which promises that breaks, and the row of the table
 //!
+//! floods                                   what one attacker can do, and what others notice of it
 //! load                                     how much it carries, and what that costs
 //! conformance ── Proxy, App                clients, generators and linters that are not ours
 //! bench                                    all loads and all parts, beside what is demanded of them
@@ -34,6 +35,7 @@ pub mod evidence;
 mod failure;
 pub mod faults;
 pub mod field;
+pub mod floods;
 mod gateway;
 mod ledger;
 pub mod load;

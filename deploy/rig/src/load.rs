@@ -50,6 +50,7 @@ pub use descriptors::raise_descriptors;
 pub(crate) use figures::tests::example;
 pub use figures::{Cpu, Figures, Memory, Window};
 pub use fountain::Fountain;
+pub(crate) use latencies::Latencies;
 pub use latencies::Percentiles;
 pub use nchan::Nchan;
 pub use plan::{Pages, Plan, Preset, Work};

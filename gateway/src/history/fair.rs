@@ -234,11 +234,11 @@ mod tests {
         drop(second);
         let turn = (&mut third).now_or_never().unwrap().unwrap();
         running.pop();
-        let mut more: Vec<_> = greedy.iter_mut().filter_map(|waiting| waiting.now_or_never()).collect();
+        let mut more: Vec<_> = greedy.iter_mut().filter_map(futures_util::FutureExt::now_or_never).collect();
         let fourth = (&mut fourth).now_or_never();
         assert_eq!(more.len() + usize::from(fourth.is_some()), 1, "one place was free");
         drop((turn, fourth));
-        more.extend(greedy.iter_mut().filter_map(|waiting| waiting.now_or_never()));
+        more.extend(greedy.iter_mut().filter_map(futures_util::FutureExt::now_or_never));
         assert!(!more.is_empty());
     }
 

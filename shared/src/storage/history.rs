@@ -85,6 +85,10 @@ const LARGE: usize = 128 * 1024;
 
 /// Does `work` on `bytes` of messages. If they are many, the thread makes way for others first: a page of the longest
 /// messages takes milliseconds, in which nobody's post would get on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is asked only on a runtime of several threads, where it does not panic"
+)]
 pub fn make_way<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     if bytes > LARGE && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {

@@ -1,4 +1,4 @@
-//! Runs the matrix of faults and prints what was kept.
+//! Runs the matrix of faults and the floods, and prints what was kept.
 //!
 //! Ends by itself; exit code 1 if a promise was broken, 2 if a run could not be brought to its end. Each row is kept in a
 //! file as soon as it is there, so that the matrix may be run in several sittings.
@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use rig::faults::{self, Fault, MATRIX};
+use rig::floods::{self, FLOODS, Flood, Scale};
 use rig::report::{self, Row};
 use rig::{Backend, Explain as _, Failure, Plan, Result};
 
@@ -26,6 +27,10 @@ struct Options {
     /// Which faults, such as `F1,F3`; all if none is named.
     #[arg(long, env = "FAULTS", value_delimiter = ',')]
     faults: Vec<String>,
+
+    /// Which floods, such as `heads,reads`, or `none`; all if neither faults nor floods are named.
+    #[arg(long, env = "FLOODS", value_delimiter = ',')]
+    floods: Vec<String>,
 
     /// On which back ends: `sqlite`, `postgres` or both.
     #[arg(long, env = "BACKEND", value_delimiter = ',', default_value = "sqlite,postgres")]
@@ -56,12 +61,12 @@ struct Options {
 async fn main() -> ExitCode {
     let options = Options::parse();
     let ended = match &options.table {
-        Some(file) => print_table(file),
-        None => soak(&options).await,
+        Some(file) => print_table(file).map(|rows| are_kept(&rows)),
+        None => soak_and_flood(&options).await,
     };
     match ended {
-        Ok(rows) if rows.iter().all(|row| row.violations.is_empty()) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
             eprintln!("soak: {failure}");
             ExitCode::from(2)
@@ -76,12 +81,57 @@ fn print_table(file: &Path) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn soak(options: &Options) -> Result<Vec<Row>> {
-    let chosen: Vec<&Fault> = match options.faults.as_slice() {
-        [] => MATRIX.iter().collect(),
-        codes => codes.iter().map(|code| faults::find(code)).collect::<Result<_>>()?,
-    };
+fn are_kept(rows: &[Row]) -> bool {
+    rows.iter().all(|row| row.violations.is_empty())
+}
+
+/// Runs what is chosen; true if every promise was kept.
+async fn soak_and_flood(options: &Options) -> Result<bool> {
+    let (chosen, chosen_floods) = choose(options)?;
     let backends = options.backend.iter().map(|name| backend(name)).collect::<Result<Vec<_>>>()?;
+    let soaked = if chosen.is_empty() {
+        Ok(true)
+    } else {
+        soak(options, &chosen, &backends).await.map(|rows| are_kept(&rows))
+    };
+    let withstood = flood(&chosen_floods, &backends).await;
+    Ok(soaked? & withstood?)
+}
+
+/// The faults and the floods that are named; everything if nothing is.
+fn choose(options: &Options) -> Result<(Vec<&'static Fault>, Vec<&'static Flood>)> {
+    let (codes, names) = (options.faults.as_slice(), options.floods.as_slice());
+    let chosen = match codes {
+        [] if names.is_empty() || names == ["none"] => MATRIX.iter().collect(),
+        _ => codes.iter().map(|code| faults::find(code)).collect::<Result<_>>()?,
+    };
+    let chosen_floods = match names {
+        [] if codes.is_empty() => FLOODS.iter().collect(),
+        [all] if all == "all" => FLOODS.iter().collect(),
+        [none] if none == "none" => Vec::new(),
+        _ => names.iter().map(|name| floods::find(name)).collect::<Result<_>>()?,
+    };
+    Ok((chosen, chosen_floods))
+}
+
+/// Runs the floods on every back end, and tells of each; true if every promise was kept.
+async fn flood(chosen: &[&'static Flood], backends: &[Backend]) -> Result<bool> {
+    let mut kept = true;
+    for backend in backends {
+        for flood in chosen {
+            eprintln!("flood {}: {} on {backend:?}", flood.name, flood.title);
+            let verdict = floods::run(flood, *backend, Scale::LONG).await?;
+            println!("{backend:?} {verdict}");
+            for sentence in &verdict.violations {
+                kept = false;
+                println!("  {sentence}");
+            }
+        }
+    }
+    Ok(kept)
+}
+
+async fn soak(options: &Options, chosen: &[&'static Fault], backends: &[Backend]) -> Result<Vec<Row>> {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let seed = options.seed.unwrap_or(clock);
     let one: Duration = chosen.iter().map(|fault| fault.planned(options.count_scale)).sum();
@@ -93,11 +143,11 @@ async fn soak(options: &Options) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut broken_off = None;
     for backend in backends {
-        for fault in &chosen {
+        for fault in chosen {
             let planned = fault.planned(options.count_scale);
             eprintln!("{} {} on {backend:?}, about {}", fault.code, fault.title, minutes(planned));
             let longest = planned * PATIENCE;
-            let run = tokio::time::timeout(longest, fault.run(backend, plan, options.count_scale)).await;
+            let run = tokio::time::timeout(longest, fault.run(*backend, plan, options.count_scale)).await;
             match run.unwrap_or_else(|_| Err(Failure::new(format!("not done within {longest:?}")))) {
                 Ok(row) => {
                     keep(&options.out, &row)?;

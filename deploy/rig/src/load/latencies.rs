@@ -8,7 +8,7 @@ const LONGEST_US: u64 = 120_000_000;
 
 /// Many times, in microseconds.
 #[derive(Debug, Clone)]
-pub(super) struct Latencies(Histogram<u64>);
+pub(crate) struct Latencies(Histogram<u64>);
 
 /// What is told of them, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -28,12 +28,12 @@ pub struct Percentiles {
 }
 
 impl Latencies {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds and the number of digits are valid"))
     }
 
     /// Notes a time; what is longer than the longest counts as that.
-    pub(super) fn record(&mut self, micros: u64) {
+    pub(crate) fn record(&mut self, micros: u64) {
         self.0.saturating_record(micros);
     }
 
@@ -47,7 +47,7 @@ impl Latencies {
     }
 
     /// `None` if nothing was measured.
-    pub(super) fn percentiles(&self) -> Option<Percentiles> {
+    pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         let at = |quantile: f64| milliseconds(self.0.value_at_quantile(quantile));
         (!self.0.is_empty()).then(|| Percentiles {
             samples: self.0.len(),

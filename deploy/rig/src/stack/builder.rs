@@ -8,7 +8,7 @@ use super::{Backend, Ends, Link, Spread, Stack, Topology, signing_key_file};
 use crate::{Disk, Failure, Gateway, PostgresServer, RedisServer, Result, Worker, statements};
 
 /// Settings of every gateway unless the test sets others: no limits, and passwords as in the specification's examples.
-const GATEWAY_SETTINGS: [(&str, &str); 8] = [
+const GATEWAY_SETTINGS: [(&str, &str); 10] = [
     ("PASSWORD_MIN_LENGTH", "4"),
     ("POST_PER_S", "0"),
     ("LOGIN_PER_ACCOUNT", "0"),
@@ -16,6 +16,8 @@ const GATEWAY_SETTINGS: [(&str, &str); 8] = [
     ("REGISTER_PER_ADDRESS", "0"),
     ("STREAMS_PER_USER", "0"),
     ("STREAMS_PER_ADDRESS", "0"),
+    ("CONNECTIONS_PER_ADDRESS", "0"),
+    ("REPLAY_KIB_PER_S", "0"),
     ("FIRST_USER_IS_ADMIN", "true"),
 ];
 

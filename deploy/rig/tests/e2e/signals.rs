@@ -14,11 +14,11 @@ async fn a_second_sigterm_ends_the_gateway_at_once_as_failed() {
     // Its body never comes, and keeps the gateway from stopping.
     let mut unfinished = TcpStream::connect(("127.0.0.1", stack.gateways[0].port())).await.unwrap();
     let token = ann.token();
-    let head = format!(
+    let request = format!(
         "POST /chat/lobby/message HTTP/1.1\r\nhost: chat\r\nauthorization: {token}\r\nexpect: 100-continue\r\n\
          content-type: application/json\r\ncontent-length: 100\r\n\r\n"
     );
-    unfinished.write_all(head.as_bytes()).await.unwrap();
+    unfinished.write_all(request.as_bytes()).await.unwrap();
     // It is being worked on as soon as the body is asked for.
     let mut asked = [0; 25];
     tokio::time::timeout(SOON, unfinished.read_exact(&mut asked)).await.unwrap().unwrap();

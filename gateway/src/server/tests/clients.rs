@@ -119,14 +119,6 @@ impl Answer {
 }
 
 impl Client {
-    pub(super) fn of(stream: std::net::TcpStream) -> TestResult<Self> {
-        stream.set_nonblocking(true)?;
-        Ok(Self {
-            stream: TcpStream::from_std(stream)?,
-            unread: Vec::new(),
-        })
-    }
-
     pub(super) async fn send(&mut self, text: &str) -> TestResult {
         Ok(eventually(self.stream.write_all(text.as_bytes())).await??)
     }
