@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
-use crate::evidence::{Digest, Position, Shown};
+use crate::evidence::{Digest, Lodge, Position, Shown};
 use crate::{Failure, Result};
 
 /// Makes a table of the rig's own in which a trigger notes who owns a partition, whenever that changes or something goes
@@ -227,6 +227,27 @@ impl Database {
     pub async fn owners(&mut self) -> Result<Vec<(String, i64)>> {
         let owners = "SELECT owner, fence FROM cursors ORDER BY partition";
         Ok(on!(self, connection => sqlx::query_as(owners).fetch_all(connection).await?))
+    }
+
+    /// What is stored in the rooms whose names begin with one of `prefixes`, of each room that had such a name.
+    pub async fn lodges(&mut self, prefixes: [&str; 2]) -> Result<Vec<Lodge>> {
+        let select = "SELECT r.name, r.incarnation, m.id FROM rooms r JOIN messages m ON m.room_id = r.id
+                      WHERE r.name LIKE $1 OR r.name LIKE $2 ORDER BY r.name, r.incarnation, m.seq";
+        let [one, other] = prefixes.map(|prefix| format!("{prefix}%"));
+        let rows: Vec<(String, i64, Uuid)> =
+            on!(self, connection => sqlx::query_as(select).bind(one).bind(other).fetch_all(connection).await?);
+        let mut lodges: Vec<Lodge> = Vec::new();
+        for (room, incarnation, id) in rows {
+            match lodges.last_mut() {
+                Some(last) if last.room == room && last.incarnation == incarnation => last.messages.push(id),
+                _ => lodges.push(Lodge {
+                    room,
+                    incarnation,
+                    messages: vec![id],
+                }),
+            }
+        }
+        Ok(lodges)
     }
 
     /// Takes a message out of history, as damage does.

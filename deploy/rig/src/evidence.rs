@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::Event;
+
 /// Stands for a text, or for a whole message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(u64);
@@ -110,6 +112,35 @@ pub struct Session {
     pub strange: Vec<String>,
     /// When `ready` came.
     pub opened: Duration,
+    /// Why the gateway ended it, if it did.
+    pub bye: Option<Bye>,
+}
+
+/// Why a gateway ended a stream, by its own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bye {
+    /// The user is no longer in the room.
+    Removed,
+    /// The session was ended.
+    Revoked,
+    /// The gateway stops.
+    Shutdown,
+    /// Anything else.
+    Other,
+}
+
+impl Bye {
+    /// Reads a `bye`; `None` if the event is another one.
+    #[must_use]
+    pub fn read(event: &Event) -> Option<Self> {
+        let reason = (event.name == "bye").then(|| event.json().ok().map(|data| data["reason"].clone()));
+        reason.map(|reason| match reason.as_ref().and_then(Value::as_str) {
+            Some("removed") => Self::Removed,
+            Some("revoked") => Self::Revoked,
+            Some("shutdown") => Self::Shutdown,
+            _ => Self::Other,
+        })
+    }
 }
 
 /// What a phone had when the run was over.
@@ -149,6 +180,62 @@ pub struct Departure {
     pub ended: Option<Duration>,
     /// When the observer stopped watching.
     pub watched_until: Duration,
+    /// Why the gateway said that it ended.
+    pub bye: Option<Bye>,
+}
+
+/// Somebody who left a room and came back to it at once, by a post or by a stream.
+#[derive(Debug, Clone)]
+pub struct Return {
+    /// Name of the room.
+    pub room: String,
+    /// When leaving was acknowledged.
+    pub left: Duration,
+    /// What was posted on coming back, if something was.
+    pub posted: Option<Uuid>,
+    /// Whether the list of members had them then; `None` if nobody could be asked.
+    pub is_listed: Option<bool>,
+    /// Why their stream was ended before they left again, if it was.
+    pub ended: Option<Bye>,
+}
+
+/// What a landlord asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// To make the room.
+    Create,
+    /// To delete it.
+    Delete,
+    /// To see it.
+    Look,
+    /// To post to it.
+    Post,
+}
+
+/// An answer to a landlord, who asks one thing after the other.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// Name of the room, which is one landlord's alone.
+    pub room: String,
+    /// What was asked for.
+    pub deed: Deed,
+    /// The status of the answer.
+    pub status: u16,
+    /// The id of what was posted.
+    pub id: Option<Uuid>,
+    /// When it came.
+    pub at: Duration,
+}
+
+/// What the database holds for one of the rooms of a name.
+#[derive(Debug, Clone)]
+pub struct Lodge {
+    /// The name.
+    pub room: String,
+    /// How many rooms had the name before.
+    pub incarnation: i64,
+    /// Its messages.
+    pub messages: Vec<Uuid>,
 }
 
 /// A try of a post that took long, or a time in which a gateway could hardly be reached.
@@ -206,6 +293,12 @@ pub struct Evidence {
     pub readings: Vec<Reading>,
     /// Who left.
     pub departures: Vec<Departure>,
+    /// Who left and came back.
+    pub returns: Vec<Return>,
+    /// What landlords were answered, in the order of each.
+    pub answered: Vec<Answered>,
+    /// What is stored in the rooms of landlords and of those who come back.
+    pub lodges: Vec<Lodge>,
     /// The history of each room over HTTP afterwards, oldest first.
     pub history: Vec<Vec<Shown>>,
     /// The same from the database.

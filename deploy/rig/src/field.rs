@@ -137,7 +137,10 @@ impl Field {
         }
         evidence.rows = rows;
         evidence.positions = database.positions().await?;
+        evidence.lodges = database.lodges(["lodge-", "inn-"]).await?;
+        let (answers, returns) = (evidence.answered.len(), evidence.returns.len());
         let mut notes = self.notes;
+        notes.push(format!("{answers} answers to landlords, {returns} returns"));
         if let Some((commits, foreign)) = database.foreign_commits().await? {
             notes.push(format!("{commits} commits to partitions, {} of them foreign", foreign.len()));
             evidence.foreign_commits = foreign;
@@ -205,6 +208,12 @@ fn dump(stack: &Stack, seed: u64, evidence: &Evidence, violations: &[Violation])
     }
     for session in &evidence.sessions {
         writeln!(text, "{session:?}")?;
+    }
+    for answered in &evidence.answered {
+        writeln!(text, "{answered:?}")?;
+    }
+    for back in &evidence.returns {
+        writeln!(text, "{back:?}")?;
     }
     for position in &evidence.positions {
         writeln!(text, "{position:?}")?;

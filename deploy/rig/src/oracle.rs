@@ -3,6 +3,7 @@
 //! One function for each invariant, pure, so that its own tests can break each promise on paper and see it found.
 
 mod accepted;
+mod answers;
 mod order;
 mod state;
 mod streams;
@@ -48,6 +49,10 @@ pub enum Invariant {
     Balanced,
     /// I15: nobody hears a room after leaving it.
     LeftIsLeft,
+    /// I15: a stream ends for the reason it names.
+    TrueReasons,
+    /// What an answer says was so: what is done, what is there and what is not.
+    TrueAnswers,
     /// I16: no text can forge a line of a stream.
     NoForgery,
     /// What the fault itself demands, such as a time.
@@ -107,6 +112,9 @@ pub fn judge(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
         streams::unchanging(evidence),
         streams::no_forgery(evidence),
         streams::left_is_left(evidence, bounds),
+        answers::true_answers(evidence),
+        answers::back_is_back(evidence),
+        answers::true_reasons(evidence),
         state::log_keeps(evidence),
         state::only_forward(evidence),
         state::one_owner(evidence),

@@ -276,6 +276,7 @@ mod tests {
             heard: millis.iter().map(heard).collect(),
             strange: Vec::new(),
             opened: Duration::ZERO,
+            bye: None,
         }
     }
 

@@ -4,12 +4,16 @@
 //! Sender  ── posts one message after the other to one room, through any gateway, again until it knows
 //! Phone   ── follows one room, is cut, sleeps, comes back at any gateway with its last id
 //! Visitor ── looks in, reads history, leaves, and listens whether it really is out
+//! Returner ─ leaves and comes back at once, at another gateway
+//! Landlord ─ makes a room, deletes it and makes it again, and asks for it everywhere
 //! ```
 //!
 //! Who says what, and when who moves, follows from the seed. What the network and the machine make of it does not.
 
 mod book;
+mod landlord;
 mod phone;
+mod returner;
 mod sender;
 mod visitor;
 mod words;
@@ -25,7 +29,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::book::Book;
+use self::landlord::Landlord;
 use self::phone::{Heads, Phone};
+use self::returner::Returner;
 use self::sender::Sender;
 use self::visitor::Visitor;
 use crate::evidence::{Arrival, Evidence};
@@ -55,6 +61,10 @@ pub struct Plan {
     pub keyed: f64,
     /// Visitors.
     pub visitors: usize,
+    /// People who leave and come back at once.
+    pub returners: usize,
+    /// People who delete rooms and make them again.
+    pub landlords: usize,
 }
 
 impl Plan {
@@ -70,6 +80,8 @@ impl Plan {
             roaming_per_room: 1,
             keyed: 0.8,
             visitors: 3,
+            returners: 2,
+            landlords: 2,
         }
     }
 }
@@ -93,12 +105,17 @@ impl Traffic {
     /// Phones that have not seen everything `settle_within` after all is stored count as not having got it.
     pub async fn start(stack: &Stack, plan: Plan, settle_within: Duration) -> Result<Self> {
         let doors = stack.doors();
-        let users = ["reader", "sender", "phone", "visitor"];
-        let users: Vec<App> = stream::iter(users)
-            .map(async |name| stack.app()?.register(name).await)
+        let names = ["reader", "sender", "phone", "visitor"].map(str::to_owned).into_iter();
+        let names = names
+            .chain((0..plan.returners).map(returner))
+            .chain((0..plan.landlords).map(|n| format!("landlord-{n}")));
+        let mut users: Vec<App> = stream::iter(names)
+            .map(async |name| stack.app()?.register(&name).await)
             .buffered(REGISTERED_AT_ONCE)
             .try_collect()
             .await?;
+        let landlords = users.split_off(4 + plan.returners);
+        let returners = users.split_off(4);
         let [reader, sender, phone, visitor] = users.try_into().map_err(|_| Failure::new("four users"))?;
         for room in 0..plan.rooms {
             reader.create_room(&room_name(room)).await?;
@@ -118,6 +135,12 @@ impl Traffic {
         for number in 0..plan.visitors {
             let doors = at(&visitor.login("visitor").await?, &doors)?;
             traffic.begin_visits(number, doors);
+        }
+        for (number, user) in returners.iter().enumerate() {
+            traffic.begin_returning(number, at(user, &doors)?);
+        }
+        for (number, user) in landlords.iter().enumerate() {
+            traffic.begin_letting(number, at(user, &doors)?);
         }
         for number in 0..plan.rooms * plan.senders_per_room {
             traffic.begin_posting(number, at(&sender, &doors)?);
@@ -219,6 +242,27 @@ impl Traffic {
         }
     }
 
+    fn begin_returning(&mut self, number: usize, doors: Vec<App>) {
+        let user = Returner {
+            number,
+            name: returner(number),
+            doors,
+            rng: self.rng(4, number),
+            book: Arc::clone(&self.book),
+        };
+        self.visitors.spawn(user.run(self.stop.clone()));
+    }
+
+    fn begin_letting(&mut self, number: usize, doors: Vec<App>) {
+        let landlord = Landlord {
+            number,
+            doors,
+            rng: self.rng(5, number),
+            book: Arc::clone(&self.book),
+        };
+        self.visitors.spawn(landlord.run(self.stop.clone()));
+    }
+
     fn begin_visits(&mut self, number: usize, doors: Vec<App>) {
         let visitor = Visitor {
             doors,
@@ -228,6 +272,11 @@ impl Traffic {
         };
         self.visitors.spawn(visitor.run(self.stop.clone()));
     }
+}
+
+/// The name of returner `number`.
+fn returner(number: usize) -> String {
+    format!("returner-{number}")
 }
 
 /// The same user at every gateway.

@@ -6,6 +6,7 @@ use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 use tokio::time::sleep;
 
+use crate::evidence::Hang;
 use crate::field::Field;
 use crate::{Failure, Health, Result, eventually};
 
@@ -19,6 +20,8 @@ const SLOW_COMMIT_MS: u64 = 30;
 const STORING_WITHIN: Duration = Duration::from_secs(30);
 /// How long a worker is paused: much longer than its place in Redis lasts.
 const PAUSED: std::ops::Range<Duration> = Duration::from_millis(2_300)..Duration::from_secs(4);
+/// How long a gateway is paused: around the second for which it trusts what it knows, and longer.
+const ASLEEP: std::ops::Range<Duration> = Duration::from_millis(300)..Duration::from_millis(3_500);
 
 /// F1. The one who is killed comes back at once, as under a supervisor.
 pub(super) async fn workers(field: &mut Field, count: usize) -> Result<()> {
@@ -123,6 +126,26 @@ pub(super) async fn pauses(field: &mut Field, count: usize) -> Result<()> {
         field.stack.worker_at(number).service.pause()?;
         sleep(pause).await;
         field.stack.worker_at(number).service.resume()?;
+    }
+    Ok(())
+}
+
+/// F20. What the sleeper knew of rooms, members and sessions is old when it wakes up: it must ask before it answers.
+pub(super) async fn sleeping_gateways(field: &mut Field, count: usize) -> Result<()> {
+    for _ in 0..count {
+        sleep(field.rng.random_range(BETWEEN)).await;
+        let (number, pause) = (field.rng.random_range(0..field.stack.gateways.len()), field.rng.random_range(ASLEEP));
+        field.strike();
+        let from = field.traffic.now();
+        field.stack.gateways[number].service.pause()?;
+        sleep(pause).await;
+        field.stack.gateways[number].service.resume()?;
+        let until = field.traffic.now();
+        field.dark_doors.push(Hang {
+            gateway: number,
+            from,
+            until,
+        });
     }
     Ok(())
 }

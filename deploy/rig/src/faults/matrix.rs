@@ -46,7 +46,7 @@ const USUAL: Fault = Fault {
 };
 
 /// All faults, in their order. Those that end in `s` strike an installation that answers a post when it is stored.
-pub static MATRIX: [Fault; 21] = [
+pub static MATRIX: [Fault; 22] = [
     Fault {
         code: "F1",
         title: "worker kill -9",
@@ -180,6 +180,7 @@ pub static MATRIX: [Fault; 21] = [
             per_second: plan.per_second.min(STORM_PER_S),
             // What they read of history they ask for: it would be counted.
             visitors: 0,
+            returners: 0,
             ..plan
         },
         strike: |field, count| Box::pin(storm::storms(field, count)),
@@ -241,6 +242,14 @@ pub static MATRIX: [Fault; 21] = [
         each: Duration::from_secs(6),
         needs: |stack| stack.topology(Topology::Cluster),
         strike: |field, count| Box::pin(topologies::masters(field, count)),
+        ..USUAL
+    },
+    Fault {
+        code: "F20",
+        title: "gateway SIGSTOP",
+        demanded: 40,
+        each: Duration::from_millis(2_500),
+        strike: |field, count| Box::pin(kills::sleeping_gateways(field, count)),
         ..USUAL
     },
 ];

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::*;
-use crate::evidence::{Arrival, Departure, Hang, Heard, MemorySample, Outcome, Position, Reading, Session};
+use crate::evidence::{
+    Answered, Arrival, Bye, Deed, Departure, Hang, Heard, Lodge, MemorySample, Outcome, Position, Reading, Return,
+    Session,
+};
 
 const BOUNDS: Bounds = Bounds {
     removal: Duration::from_secs(1),
@@ -65,6 +68,25 @@ fn session(ready: i64, resumed_after: Option<i64>, numbers: std::ops::RangeInclu
         heard: numbers.map(heard).collect(),
         strange: Vec::new(),
         opened: at(0),
+        bye: None,
+    }
+}
+
+fn answered(deed: Deed, status: u16) -> Answered {
+    Answered {
+        room: "lodge".to_owned(),
+        deed,
+        status,
+        id: (deed == Deed::Post && status == 204).then(|| id(50)),
+        at: at(30),
+    }
+}
+
+fn lodge(incarnation: i64, messages: &[u32]) -> Lodge {
+    Lodge {
+        room: "lodge".to_owned(),
+        incarnation,
+        messages: messages.iter().map(|number| id(*number)).collect(),
     }
 }
 
@@ -114,7 +136,27 @@ fn healthy() -> Evidence {
             last_heard: Some(at(9)),
             ended: Some(at(10)),
             watched_until: at(12),
+            bye: Some(Bye::Removed),
         }],
+        returns: vec![Return {
+            room: "lodge".to_owned(),
+            left: at(20),
+            posted: Some(id(51)),
+            is_listed: Some(true),
+            ended: None,
+        }],
+        answered: vec![
+            answered(Deed::Look, 404),
+            answered(Deed::Create, 201),
+            answered(Deed::Create, 409),
+            answered(Deed::Delete, 204),
+            answered(Deed::Delete, 404),
+            answered(Deed::Post, 404),
+            answered(Deed::Create, 201),
+            answered(Deed::Look, 200),
+            answered(Deed::Post, 204),
+        ],
+        lodges: vec![lodge(0, &[]), lodge(1, &[50, 51])],
         rows: vec![history.clone()],
         history: vec![history],
         positions: vec![position(1, 1, "a"), position(5, 1, "a"), position(5, 2, "b")],
@@ -323,4 +365,57 @@ fn whoever_hears_a_room_after_leaving_it_is_found() {
 fn a_forged_line_is_found() {
     let found = broken(|evidence| evidence.sessions[0].strange.push("event: bye".to_owned()));
     assert_eq!(found, [Invariant::NoForgery].into());
+}
+
+#[test]
+fn an_answer_that_is_not_true_is_found() {
+    let only = [Invariant::TrueAnswers].into();
+    // Each of them the other way round.
+    for (place, status) in [
+        (0, 200),
+        (1, 409),
+        (2, 201),
+        (3, 404),
+        (4, 204),
+        (5, 204),
+        (7, 404),
+        (8, 404),
+    ] {
+        let found = broken(|evidence| evidence.answered[place].status = status);
+        assert!(found.contains(&Invariant::TrueAnswers), "{place}: {found:?}");
+    }
+    assert_eq!(broken(|evidence| evidence.answered[7].status = 500), only);
+}
+
+#[test]
+fn what_was_taken_for_a_room_and_is_not_in_it_is_found() {
+    let only = [Invariant::Kept].into();
+    let elsewhere = |evidence: &mut Evidence| {
+        evidence.lodges[1].messages.remove(0);
+        evidence.lodges[0].messages.push(id(50));
+    };
+    assert_eq!(broken(elsewhere), only);
+    assert_eq!(broken(|evidence| evidence.lodges[1].messages.push(id(50))), only);
+    // It stays there when the room is deleted.
+    assert_eq!(broken(|evidence| evidence.answered.push(answered(Deed::Delete, 204))), BTreeSet::new());
+}
+
+#[test]
+fn whoever_comes_back_and_is_not_in_is_found() {
+    let only = [Invariant::TrueAnswers].into();
+    assert_eq!(broken(|evidence| evidence.returns[0].is_listed = Some(false)), only);
+    assert_eq!(broken(|evidence| evidence.returns[0].ended = Some(Bye::Removed)), only);
+    assert_eq!(broken(|evidence| evidence.returns[0].posted = Some(id(99))), only);
+    assert_eq!(broken(|evidence| evidence.returns[0].is_listed = None), BTreeSet::new());
+    assert_eq!(broken(|evidence| evidence.returns[0].ended = Some(Bye::Shutdown)), BTreeSet::new());
+}
+
+#[test]
+fn a_stream_that_ends_for_a_false_reason_is_found() {
+    let only = [Invariant::TrueReasons].into();
+    for bye in [Bye::Removed, Bye::Revoked, Bye::Other] {
+        assert_eq!(broken(|evidence| evidence.sessions[0].bye = Some(bye)), only);
+    }
+    assert_eq!(broken(|evidence| evidence.sessions[0].bye = Some(Bye::Shutdown)), BTreeSet::new());
+    assert_eq!(broken(|evidence| evidence.departures[0].bye = Some(Bye::Revoked)), only);
 }

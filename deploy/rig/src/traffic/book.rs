@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::evidence::{Departure, Evidence, Hang, Outcome, Post, Reading, Session};
+use crate::evidence::{Answered, Departure, Evidence, Hang, Outcome, Post, Reading, Return, Session};
 
 /// Posts, events and pages a run may write down. About 100 bytes each: what is full ends the run with a failure, long
 /// before memory does.
@@ -58,6 +58,14 @@ impl Book {
 
     pub(super) fn departure(&self, departure: Departure) {
         self.pages().evidence.departures.push(departure);
+    }
+
+    pub(super) fn came_back(&self, back: Return) {
+        self.pages().evidence.returns.push(back);
+    }
+
+    pub(super) fn answered(&self, answered: Answered) {
+        self.pages().evidence.answered.push(answered);
     }
 
     pub(super) fn reading(&self, reading: Reading) {

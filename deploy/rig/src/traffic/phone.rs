@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::book::Book;
-use crate::evidence::{Arrival, Heard, Session, Shown};
+use crate::evidence::{Arrival, Bye, Heard, Session, Shown};
 use crate::{App, Event, EventStream};
 
 /// How long a phone hears nothing, not even a ping, before it takes its stream for dead. Streams of the rig ping every
@@ -99,6 +99,7 @@ impl Phone {
             heard: Vec::new(),
             strange: Vec::new(),
             opened: self.book.now(),
+            bye: None,
         };
         self.last = Some((ready.id, session.ready));
         let leave = self.roams.then(|| Instant::now() + self.rng.random_range(STAYS));
@@ -136,7 +137,10 @@ impl Phone {
             },
             "reset" => session.reset = event.json().ok().and_then(|data| data["head"].as_i64()),
             "ping" => {}
-            "bye" => return false,
+            "bye" => {
+                session.bye = Bye::read(event);
+                return false;
+            }
             _ => session.strange.push(format!("{event:?}")),
         }
         true

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
-use crate::evidence::{Departure, Reading, Shown};
+use crate::evidence::{Bye, Departure, Reading, Shown};
 use crate::{App, EventStream};
 
 /// How long a visit lasts, and how long it is until the next one.
@@ -80,12 +80,14 @@ impl Visitor {
             last_heard: None,
             ended: None,
             watched_until: left,
+            bye: None,
         };
         let watching = async {
             while let Ok(Some(event)) = stream.next(WATCHED).await {
                 if event.name == "message" {
                     departure.last_heard = Some(self.book.now());
                 }
+                departure.bye = Bye::read(&event).or(departure.bye);
             }
         };
         if timeout(WATCHED, watching).await.is_ok() {

@@ -14,6 +14,7 @@ use rig::faults;
 use rig::field::{Field, Outcome};
 use rig::oracle::{Bounds, Invariant};
 use rig::{Backend, Plan, Stack};
+use tokio::time::sleep;
 
 /// What is promised in seconds is for the matrix to prove, which has the machine for itself: beside other tests only a hang
 /// is a failure.
@@ -22,6 +23,9 @@ const BOUNDS: Bounds = Bounds {
     memory_kib: 400 * 1024,
     post: Duration::from_millis(7_900),
 };
+
+/// How long nothing strikes at first.
+const CALM: Duration = Duration::from_secs(3);
 
 fn plan() -> Plan {
     let seed = std::env::var("ROOMCAST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_126);
@@ -48,12 +52,15 @@ async fn a_bit_of_everything(backend: Backend) {
     let plan = plan();
     let stack = Stack::builder().gateways(2).workers(2).links().disks().backend(backend);
     let mut field = Field::open(stack, plan).await.unwrap();
+    // What holds in a storm must hold in calm, too.
+    sleep(CALM).await;
     let mix = [
         ("F1", 4),
         ("F2", 3),
         ("F8", 15),
         ("F3", 2),
         ("F5", 1),
+        ("F20", 3),
         ("F4", 1),
         ("F10", 3),
         ("F14", 3),
@@ -64,6 +71,8 @@ async fn a_bit_of_everything(backend: Backend) {
     }
     let outcome = field.conclude(&BOUNDS).await.unwrap();
     assert!(outcome.evidence.posts.len() > 500, "only {} posts", outcome.evidence.posts.len());
+    let (answers, returns) = (outcome.evidence.answered.len(), outcome.evidence.returns.len());
+    assert!(answers > 100 && returns > 20, "only {answers} answers to landlords and {returns} returns");
     assert_kept(&outcome, plan.seed);
 }
 
