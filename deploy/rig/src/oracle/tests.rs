@@ -107,6 +107,21 @@ fn hang(gateway: usize, time: std::ops::Range<u64>) -> Hang {
     }
 }
 
+/// A room that is made, deleted and made again, and asked for in between.
+fn of_a_landlord() -> Vec<Answered> {
+    vec![
+        answered(Deed::Look, 404),
+        answered(Deed::Create, 201),
+        answered(Deed::Create, 409),
+        answered(Deed::Delete, 204),
+        answered(Deed::Delete, 404),
+        answered(Deed::Post, 404),
+        answered(Deed::Create, 201),
+        answered(Deed::Look, 200),
+        answered(Deed::Post, 204),
+    ]
+}
+
 /// Five messages in one room, the last one of unknown outcome, and all is well.
 fn healthy() -> Evidence {
     let mut posts: Vec<Post> = (1..=5).map(post).collect();
@@ -145,17 +160,7 @@ fn healthy() -> Evidence {
             is_listed: Some(true),
             ended: None,
         }],
-        answered: vec![
-            answered(Deed::Look, 404),
-            answered(Deed::Create, 201),
-            answered(Deed::Create, 409),
-            answered(Deed::Delete, 204),
-            answered(Deed::Delete, 404),
-            answered(Deed::Post, 404),
-            answered(Deed::Create, 201),
-            answered(Deed::Look, 200),
-            answered(Deed::Post, 204),
-        ],
+        answered: of_a_landlord(),
         lodges: vec![lodge(0, &[]), lodge(1, &[50, 51])],
         rows: vec![history.clone()],
         history: vec![history],
