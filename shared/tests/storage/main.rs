@@ -11,6 +11,7 @@ mod connect;
 mod copy;
 mod cut_off;
 mod dead_letters;
+mod epochs;
 mod full_disk;
 mod history;
 mod limits;

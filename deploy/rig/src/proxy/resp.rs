@@ -61,7 +61,7 @@ fn reply_length(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$34\r\nroomcast:00a1b2c3d4e5:{7}:room:42\r\n$5\r\n{\r\n\r\n\r\n";
+    const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$33\r\nroomcast:00a1b2c3d4e5:{7}:room:42\r\n$5\r\n{\r\n\r\n\r\n";
     const CONTROL: &[u8] = b">3\r\n$7\r\nmessage\r\n$29\r\nroomcast:00a1b2c3d4e5:control\r\n$2\r\nhi\r\n";
 
     #[test]

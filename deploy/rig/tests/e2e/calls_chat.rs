@@ -91,7 +91,7 @@ async fn a_room_is_deleted_by_its_owner_or_an_admin() {
     }
 
     // A new room of the name has nothing of the old one.
-    eve.create_room("one").await.unwrap();
+    bob.create_room("one").await.unwrap();
     assert_eq!(eve.history("one", "").await.unwrap(), Vec::<Value>::new());
     eve.post("one", "of the second room").await.unwrap();
     let mut stream = eve.stream("one").query("last_event_id", "1-0").open().await.unwrap();

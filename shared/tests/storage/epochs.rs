@@ -1,0 +1,15 @@
+//! The number that makes cursors from before a restore foreign.
+
+use crate::support::{Database, on_both_back_ends};
+
+on_both_back_ends![an_epoch_begins_once_for_all_who_know_the_one_before];
+
+async fn an_epoch_begins_once_for_all_who_know_the_one_before(db: Database) {
+    let (first, number) = db.store.epoch().await.unwrap();
+    assert!(db.store.begin_epoch(first, number + 1, 7).await.unwrap());
+    let (second, raised) = db.store.epoch().await.unwrap();
+    assert_ne!(second, first);
+    assert_eq!(raised, number + 1);
+    assert!(!db.store.begin_epoch(first, number + 1, 8).await.unwrap(), "it has begun already");
+    assert_eq!(db.store.epoch().await.unwrap(), (second, raised));
+}
