@@ -138,6 +138,11 @@ impl Activity {
         Some(stopping.map_or(deadline, |began| deadline.min(began + LAST_REQUEST)))
     }
 
+    /// Whether the client has connected or begun a head, and no request is there yet.
+    pub(super) fn is_about_to_ask(&self) -> bool {
+        self.state().phase == Phase::Head
+    }
+
     /// Whether an answer is being sent that the client takes too slowly.
     pub(super) fn is_sending(&self) -> bool {
         self.state().send_by.is_some()

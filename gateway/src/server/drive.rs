@@ -70,16 +70,24 @@ pub(super) enum End {
 pub(super) async fn drive(shared: &Shared, connection: &mut impl Conversation, activity: &Activity) -> End {
     let mut soft = pin!(shared.soft.cancelled());
     let mut stopping = None;
+    let mut finished = false;
     let mut timer = pin!(sleep_until(Instant::now() + shared.limits.header_deadline));
     poll_fn(|cx| {
         if stopping.is_none() && soft.as_mut().poll(cx).is_ready() {
             stopping = Some(Instant::now());
-            connection.finish();
         }
-        match connection.poll_end(cx) {
-            Poll::Ready(Ok(())) => return Poll::Ready(End::Complete),
-            Poll::Ready(Err(error)) => return Poll::Ready(End::Failed(error)),
-            Poll::Pending => {}
+        loop {
+            // hyper would close a connection at once on which nothing has come yet.
+            if stopping.is_some() && !finished && !activity.is_about_to_ask() {
+                finished = true;
+                connection.finish();
+            }
+            match connection.poll_end(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(End::Complete),
+                Poll::Ready(Err(error)) => return Poll::Ready(End::Failed(error)),
+                Poll::Pending if stopping.is_some() && !finished && !activity.is_about_to_ask() => {}
+                Poll::Pending => break,
+            }
         }
         if let Some(taker) = activity.taker() {
             return Poll::Ready(End::TakenOver(taker));

@@ -119,6 +119,15 @@ impl Answer {
 }
 
 impl Client {
+    /// A client of a connection that was made without an await.
+    pub(super) fn from_std(stream: std::net::TcpStream) -> TestResult<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream: TcpStream::from_std(stream)?,
+            unread: Vec::new(),
+        })
+    }
+
     pub(super) async fn send(&mut self, text: &str) -> TestResult {
         Ok(eventually(self.stream.write_all(text.as_bytes())).await??)
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use poem::{Body, Response};
 use tokio::{net::TcpStream, sync::Mutex, sync::mpsc};
 
-use super::clients::{self, Server, TestResult, eventually};
+use super::clients::{self, Client, Server, TestResult, eventually};
 use crate::server::ServerLimits;
 
 #[tokio::test]
@@ -32,6 +32,23 @@ async fn the_soft_stop_lets_a_response_end_and_nobody_in() -> TestResult {
     client.until("end\r\n0\r\n\r\n").await?;
     client.closed().await?;
     drop(client);
+    server.stopped().await
+}
+
+#[tokio::test]
+async fn a_client_in_the_accept_queue_is_served_at_the_soft_stop() -> TestResult {
+    let mut server = Server::start(ServerLimits::default(), clients::greeting).await?;
+    let mut first = server.connect().await?;
+    first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    first.answer().await?;
+    // The server gets no turn in between, since nothing is awaited: the kernel alone has accepted this one.
+    let waiting = std::net::TcpStream::connect(server.address)?;
+    server.soft.cancel();
+    let mut client = Client::from_std(waiting)?;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+    assert_eq!(client.answer().await?.status, 200);
+    client.closed().await?;
+    first.closed().await?;
     server.stopped().await
 }
 
