@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::config::Ack;
 use crate::digest::short_digest;
+pub use backlog::AcceptLog;
 use backlog::Backlog;
 use waiters::Waiters;
 
@@ -112,6 +113,12 @@ impl Acceptor {
     /// Whether a worker lives, asked over the connection by which messages are appended: an error if it cannot be used.
     pub async fn sees_workers(&self) -> RedisResult<bool> {
         self.connection.clone().exists(self.connection.keys().workers()).await
+    }
+
+    /// What is known of the accept log, without asking.
+    #[must_use]
+    pub fn accept_log(&self) -> AcceptLog {
+        self.backlog.known()
     }
 
     /// Appends a message of `sender` to `room`, and waits for its commit if this installation acknowledges only then.

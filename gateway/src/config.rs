@@ -5,10 +5,14 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::api::cors::parse_origin;
 use crate::live::StreamSettings;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use shared::settings::{LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+
+/// Shortest accepted password if nothing else is set, in characters.
+pub(crate) const PASSWORD_MIN_LENGTH: u16 = 8;
 
 /// Serves the HTTP API and the live streams.
 #[derive(Debug, Clone, Parser)]
@@ -58,7 +62,7 @@ pub struct Config {
     #[arg(long = "trusted-proxy", env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = parse_network)]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// Origins whose web pages may call the API, such as `https://chat.example.org`.
+    /// Origins whose pages may call the API, such as `https://chat.example.org` or `capacitor://localhost`.
     #[arg(long = "cors-origin", env = "CORS_ORIGINS", value_delimiter = ',', value_parser = parse_origin)]
     pub cors_origins: Vec<String>,
 
@@ -80,15 +84,6 @@ impl Config {
     #[must_use]
     pub fn room_name_kept(&self) -> Duration {
         Duration::from_secs(u64::from(self.room_name_kept_days) * 86_400)
-    }
-}
-
-fn parse_origin(raw: &str) -> Result<String, String> {
-    let host = raw.strip_prefix("https://").or_else(|| raw.strip_prefix("http://"));
-    let is_host = |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'*');
-    match host {
-        Some(host) if is_host(host) => Ok(raw.to_owned()),
-        _ => Err("not an origin such as https://chat.example.org".to_owned()),
     }
 }
 
@@ -132,7 +127,7 @@ pub struct AccountArgs {
     pub token_ttl_s: u64,
 
     /// Shortest accepted password, in characters.
-    #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=128))]
+    #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = PASSWORD_MIN_LENGTH, value_parser = clap::value_parser!(u16).range(1..=128))]
     pub password_min_length: u16,
 
     /// Demand e-mail addresses of the form `name@host.tld`.

@@ -4,19 +4,18 @@
 //! and answering costs no copy. This module does not know what the document says; only the page's
 //! script knows the names of three calls and of the security scheme.
 
-use std::{collections::HashMap, io::Read, sync::OnceLock};
+use std::{collections::HashMap, sync::OnceLock};
 
 use bytes::Bytes;
-use flate2::{
-    Compression,
-    read::{GzDecoder, GzEncoder},
-};
+use flate2::Compression;
 use poem::{
     Endpoint, IntoEndpoint, IntoResponse, Request, Response, Result, RouteMethod, get,
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     web::headers::{ETag, HeaderMapExt, IfNoneMatch},
 };
 use sha2::{Digest, Sha256};
+
+use crate::encoding::{accepts_gzip, pack, unpack};
 
 /// The page runs only what this server sends. Swagger UI sets style attributes and draws its icons from `data:` addresses.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -52,7 +51,7 @@ impl<A: Endpoint> Docs<A> {
     /// Puts the page at `/` and `document` at `/openapi.json`; every other path goes to `api`.
     pub(crate) fn in_front_of(api: impl IntoEndpoint<Endpoint = A>, document: &str) -> Self {
         let assets = [
-            ("start.js", JAVASCRIPT, pack(include_str!("docs/start.js"))),
+            ("start.js", JAVASCRIPT, pack(include_str!("docs/start.js").as_bytes(), Compression::best())),
             packed!("swagger-ui-bundle.js", JAVASCRIPT),
             packed!("swagger-ui.css", "text/css; charset=utf-8"),
             packed!("favicon-32x32.png", "image/png"),
@@ -66,9 +65,10 @@ impl<A: Endpoint> Docs<A> {
         let directory = format!("docs/{version}-{}", short(&digest.finalize()));
         let page = include_str!("docs/index.html").replace("{directory}", &directory);
 
-        let mut page = StaticFile::new("text/html; charset=utf-8", ASK_FIRST, pack(&page));
+        let mut page =
+            StaticFile::new("text/html; charset=utf-8", ASK_FIRST, pack(page.as_bytes(), Compression::best()));
         page.is_page = true;
-        let document = StaticFile::new("application/json", ASK_FIRST, pack(document));
+        let document = StaticFile::new("application/json", ASK_FIRST, pack(document.as_bytes(), Compression::best()));
         let mut files = HashMap::from([("/".to_owned(), get(page)), ("/openapi.json".to_owned(), get(document))]);
         for (name, content_type, gzip) in assets {
             let file = StaticFile::new(content_type, FOR_EVER, gzip);
@@ -146,31 +146,6 @@ impl Endpoint for StaticFile {
         response = response.header(header::CONTENT_LENGTH, body.len());
         Ok(response.content_type(self.content_type).body(body.clone()))
     }
-}
-
-/// Whether `Accept-Encoding` names gzip and does not refuse it with `q=0` (RFC 9110, section
-/// 12.5.3). A bare `*` gets the plain form, which is always allowed.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|coding| {
-        let mut parts = coding.split(';').map(|part| part.trim().to_ascii_lowercase());
-        let weight = |part: String| part.strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
-        parts.next().as_deref() == Some("gzip") && parts.filter_map(weight).all(|weight| weight > 0.0)
-    })
-}
-
-fn pack(text: &str) -> Bytes {
-    read_all(GzEncoder::new(text.as_bytes(), Compression::best()))
-}
-
-fn unpack(gzip: &[u8]) -> Bytes {
-    read_all(GzDecoder::new(gzip))
-}
-
-fn read_all(mut source: impl Read) -> Bytes {
-    let mut content = Vec::new();
-    source.read_to_end(&mut content).expect("the source is in memory and, if packed, was packed by us");
-    content.into()
 }
 
 /// The first 64 bits of a digest in hexadecimal: enough to tell our own files apart.

@@ -19,6 +19,7 @@ use shared::storage::{HistoryNews, Room, Store, StoreError, Window, make_way};
 pub use self::fair::{Crowded, WAITING_OF_ONE};
 use self::fair::{Fair, Turn};
 use self::turns::Turns;
+use crate::encoding::Packed;
 use crate::message;
 
 /// Bytes that all pages keep together. Past it the least used ones are forgotten, and read again when they are needed.
@@ -67,6 +68,8 @@ pub enum ReadError {
 pub struct Page {
     /// Its message objects as a JSON array, newest first.
     pub json: Bytes,
+    /// The same compressed, once somebody has asked for it.
+    pub(crate) packed: Packed,
     /// The lowest and the highest seq, if it is not empty.
     pub seqs: Option<(Seq, Seq)>,
 }
@@ -107,7 +110,9 @@ impl Histories {
     /// History as `store` has it.
     #[must_use]
     pub fn new(store: Store, reads: Reads) -> Self {
-        let weigh = |_: &Part, kept: &Kept| u32::try_from(kept.page.json.len() + PAGE_OVERHEAD).unwrap_or(u32::MAX);
+        // The compressed form, if there is one, takes half as much at most.
+        let weigh =
+            |_: &Part, kept: &Kept| u32::try_from(kept.page.json.len() / 2 * 3 + PAGE_OVERHEAD).unwrap_or(u32::MAX);
         let kept = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
         Self {
             store,
@@ -201,6 +206,7 @@ impl Page {
         let ends = messages.first().zip(messages.last());
         Self {
             json: json.into(),
+            packed: Packed::default(),
             seqs: ends.map(|(first, last)| (first.seq, last.seq)),
         }
     }
@@ -294,6 +300,7 @@ mod tests {
             };
             let page = Page {
                 json: Bytes::new(),
+                packed: Packed::default(),
                 seqs: seqs.map(|(first, last)| (Seq(first), Seq(last))),
             };
             heads_of(part, Seq(100), &page)

@@ -35,6 +35,20 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// All headers that are text, by name in lower case; one that is there more than once comes as often.
+    pub fn headers(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let text = |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        self.headers.iter().filter_map(text)
+    }
+
+    /// The body as it came.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The body as text.
     #[must_use]
     pub fn text(&self) -> String {

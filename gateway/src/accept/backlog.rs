@@ -26,14 +26,39 @@ const FULL_PERCENT: u64 = 90;
 pub(super) struct Backlog {
     partitions: Arc<[AtomicBool]>,
     memory: Arc<AtomicBool>,
+    /// Partitions whose stream could not be asked for the last time.
+    away: Arc<[AtomicBool]>,
+}
+
+/// What is known of the accept log, a quarter of a second old at most while Redis answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptLog {
+    /// Redis has used up its memory: no partition takes posts.
+    pub memory_is_full: bool,
+    /// A partition takes no posts until its worker has caught up.
+    pub backlog_is_full: bool,
+    /// A partition's stream could not be asked.
+    pub is_away: bool,
 }
 
 impl Backlog {
     /// Nothing waits in any of `partitions`, as far as is known.
     pub(super) fn new(partitions: u16) -> Self {
+        let none = || (0..partitions).map(|_| AtomicBool::new(false)).collect();
         Self {
-            partitions: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
+            partitions: none(),
             memory: Arc::default(),
+            away: none(),
+        }
+    }
+
+    /// What is known.
+    pub(super) fn known(&self) -> AcceptLog {
+        let any = |flags: &[AtomicBool]| flags.iter().any(|flag| flag.load(Ordering::Relaxed));
+        AcceptLog {
+            memory_is_full: self.memory.load(Ordering::Relaxed),
+            backlog_is_full: any(&self.partitions),
+            is_away: any(&self.away),
         }
     }
 
@@ -57,9 +82,11 @@ impl Backlog {
 
     /// One command for each partition: those of a server that is away say nothing about the others.
     async fn look_at_lengths(&self, connection: &Link, bound: u32) {
-        let looks = self.partitions.iter().zip(0..).map(|(is_full, number)| async move {
+        let partitions = self.partitions.iter().zip(self.away.iter()).zip(0..);
+        let looks = partitions.map(|((is_full, is_away), number)| async move {
             let stream = connection.keys().accept_stream(Partition(number));
             let length: RedisResult<u64> = connection.clone().xlen(stream).await;
+            is_away.store(length.is_err(), Ordering::Relaxed);
             let Ok(length) = length else { return };
             let full = length >= u64::from(bound);
             if is_full.swap(full, Ordering::Relaxed) != full {

@@ -1,20 +1,26 @@
 //! The OpenAPI document: what the framework generates, made complete.
 //!
-//! Added here: the version of the standard, the errors of each operation, limits and examples, the events of a stream,
-//! and the order in which a tester needs the calls. `openapi.json` beside this crate is compared with it by a test.
+//! Added here: the version of the standard, the server, both spellings of the token, the errors of each operation, limits and
+//! examples, the events of a stream, and the order in which a tester needs the calls. `openapi.json` beside this crate is
+//! compared with it by a test.
 
-use std::collections::HashMap;
+mod patterns;
+mod responses;
+mod schemas;
+
 use std::fmt;
 
-use poem::http::HeaderValue;
-use poem_openapi::registry::Registry;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use shared::domain::{Email, IdempotencyKey, MessageText, PublicId, RoomName, Username};
 
-use super::models::Problem;
+use self::patterns::NAME;
+use self::responses::Responses;
 use crate::auth::passwords;
+
+/// Tags in the order in which a tester needs their calls; the framework sorts them by name.
+const TAGS: [&str; 7] = ["Sign up", "Sign in", "Rooms", "Messages", "Stream", "Leave", "Service"];
 
 /// Paths in the order in which their operations should be tried.
 const PATHS: [&str; 13] = [
@@ -39,6 +45,7 @@ const METHODS: [&str; 3] = ["post", "get", "delete"];
 /// Codes by status.
 type Errors = &'static [(u16, &'static [&'static str])];
 
+const WITH_PATH_PARAMETER: Errors = &[(400, &["invalid_field"])];
 const ANY: Errors = &[
     (400, &["malformed_request"]),
     (429, &["too_many_connections", "too_much_in_flight"]),
@@ -83,6 +90,7 @@ fn errors_of(operation: &str) -> Vec<Errors> {
             (429, &["rate_limited"]),
             (503, &["outcome_unknown"]),
         ],
+        "checkReady" => &[(503, &["not_ready"])],
         "followRoom" => &[
             (400, &["invalid_field"]),
             (404, &["room_not_found"]),
@@ -95,14 +103,13 @@ fn errors_of(operation: &str) -> Vec<Errors> {
 }
 
 /// Limits of fields: schema, field, shortest, longest (characters).
-const LENGTHS: [(&str, &str, usize, usize); 8] = [
-    ("NewUser", "email", 1, Email::MAX_LEN),
-    ("NewUser", "username", 1, Username::MAX_LEN),
-    ("NewUser", "password", 1, passwords::MAX_LENGTH),
-    ("NewUser", "public_id", 1, PublicId::MAX_LEN),
+const LENGTHS: [(&str, &str, usize, usize); 7] = [
+    ("Registration", "email", 1, Email::MAX_LEN),
+    ("Registration", "username", 1, Username::MAX_LEN),
+    ("Registration", "public_id", 1, PublicId::MAX_LEN),
     ("Credentials", "email", 1, Email::MAX_LEN),
     ("Credentials", "password", 1, passwords::MAX_LENGTH),
-    ("NewMessage", "message", 1, MessageText::MAX_LEN),
+    ("MessageDraft", "message", 1, MessageText::MAX_LEN),
     ("Message", "message", 1, MessageText::MAX_LEN),
 ];
 
@@ -110,30 +117,43 @@ const ABOUT: &str = "A real-time chat backend. Register, create a room, follow i
     Send the token of register or login in the header `Authorization`, as it is or behind `Bearer `. Every error has the \
     shape `Problem`; programs test its `code`. Clients must ignore fields, event names and values they do not know.";
 
-const NAME: &str = "^[A-Za-z0-9._-]+$";
-
-/// Completes the generated document and writes it out.
+/// Completes the generated document for a gateway that takes passwords of `password_min` characters or more, and writes it
+/// out.
 #[must_use]
-pub fn finish(generated: &str) -> String {
-    let Generated { paths, rest } = serde_json::from_str(generated).expect("the framework writes its document as JSON");
+pub fn finish(generated: &str, password_min: u16) -> String {
+    let Generated { paths, mut rest } =
+        serde_json::from_str(generated).expect("the framework writes its document as JSON");
+    let mut components = rest.shift_remove("components").unwrap_or_default();
+    let mut tags = rest.shift_remove("tags").unwrap_or_default();
+    if let Some(tags) = tags.as_array_mut() {
+        tags.sort_by_key(|tag| TAGS.iter().position(|name| tag["name"] == *name));
+    }
     let mut document = Value::Object(rest);
     document["openapi"] = json!("3.0.3");
     document["info"]["description"] = json!(ABOUT);
-    document["info"]["license"] = json!({"name": "MIT"});
-    if let Some(root) = document.as_object_mut() {
-        root.shift_remove("servers");
-    }
+    document["info"]["contact"] = json!({"name": "The operator of this installation"});
+    document["info"]["license"] = json!({"name": "MIT", "url": "https://opensource.org/license/mit"});
+    document["servers"] = json!([{"url": "/", "description": "This gateway."}]);
+    document["tags"] = tags;
     document["paths"] = order(paths.0);
-    each_operation(&mut document, complete);
-    let schemas = &mut document["components"]["schemas"];
-    add_schemas(schemas);
+    let mut responses = Responses::default();
+    each_operation(&mut document, |operation| complete(operation, &mut responses));
+    components["responses"] = responses.into_components();
+    components["securitySchemes"]["bearer"] = json!({
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The same token behind `Bearer `, as most HTTP clients send it.",
+    });
+    let schemas = &mut components["schemas"];
+    schemas::complete(schemas, password_min);
     for (schema, field, min, max) in LENGTHS {
         let property = &mut schemas[schema]["properties"][field];
         property["minLength"] = json!(min);
         property["maxLength"] = json!(max);
     }
-    schemas["NewUser"]["properties"]["public_id"]["pattern"] = json!(NAME);
-    schemas["NewRoom"]["properties"]["private"]["default"] = json!(false);
+    schemas["RoomOptions"]["properties"]["private"]["default"] = json!(false);
+    document["components"] = components;
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     // The framework names this media type with a charset, which JSON does not have (RFC 8259, section 11).
     text = text.replace("application/json; charset=utf-8", "application/json");
@@ -199,47 +219,48 @@ fn each_operation(document: &mut Value, mut change: impl FnMut(&mut Value)) {
     }
 }
 
-fn complete(operation: &mut Value) {
+fn complete(operation: &mut Value, shared: &mut Responses) {
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let mut groups = errors_of(&id);
     if operation.get("security").is_some() {
         groups.push(WITH_TOKEN);
+        operation["security"] = json!([{"token": []}, {"bearer": []}]);
+    } else {
+        operation["security"] = json!([]);
     }
     if operation.get("requestBody").is_some() {
         groups.push(WITH_BODY);
     }
+    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
+    for parameter in parameters.into_iter().flatten() {
+        describe_parameter(&id, parameter);
+        if parameter["in"] == "path" {
+            groups.push(WITH_PATH_PARAMETER);
+        }
+    }
+    if id == "readHistory" {
+        operation["responses"]["304"] = json!({"description": "The page is still what `If-None-Match` names."});
+        if let Some(parameters) = operation["parameters"].as_array_mut() {
+            parameters.push(schemas::if_none_match());
+        }
+    }
     let mut by_status: Vec<(u16, Vec<&str>)> = Vec::new();
     for (status, codes) in groups.into_iter().flatten() {
         match by_status.iter_mut().find(|(known, _)| known == status) {
-            Some((_, known)) => known.extend(*codes),
+            Some((_, known)) => {
+                let new: Vec<&str> = codes.iter().filter(|code| !known.contains(code)).copied().collect();
+                known.extend(new);
+            }
             None => by_status.push((*status, codes.to_vec())),
         }
     }
     by_status.sort_unstable_by_key(|(status, _)| *status);
     for (status, codes) in by_status {
-        operation["responses"][status.to_string()] = error_response(status, &codes);
+        operation["responses"][status.to_string()] = shared.refer(status, &codes);
     }
-    let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
-    for parameter in parameters.into_iter().flatten() {
-        describe_parameter(&id, parameter);
+    for response in operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        schemas::describe_answer(response);
     }
-}
-
-fn error_response(status: u16, codes: &[&str]) -> Value {
-    let codes: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
-    let mut response = json!({
-        "description": codes.join(", "),
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    });
-    let header = match status {
-        401 => Some(("WWW-Authenticate", "string", "How to authenticate.")),
-        429 | 503 => Some(("Retry-After", "integer", "Seconds until it is worth trying again.")),
-        _ => None,
-    };
-    if let Some((name, kind, description)) = header {
-        response["headers"][name] = json!({"description": description, "schema": {"type": kind}});
-    }
-    response
 }
 
 fn describe_parameter(operation: &str, parameter: &mut Value) {
@@ -280,72 +301,6 @@ fn range(schema: &mut Value, min: u32, max: u32) {
     schema["maximum"] = json!(max);
 }
 
-/// Schemas that no operation names by itself: the error shape, and what the named events of a stream carry.
-fn add_schemas(schemas: &mut Value) {
-    let mut registry = Registry::new();
-    <Problem as poem_openapi::types::Type>::register(&mut registry);
-    for (name, schema) in registry.schemas {
-        if let Ok(schema) = serde_json::to_value(&schema) {
-            schemas[name] = schema;
-        }
-    }
-    schemas["StreamEvent"] = json!({
-        "type": "object",
-        "description": "Data of the named events of a stream; which fields are there depends on the event. \
-            Events without a name carry a `Message`.",
-        "properties": {
-            "room": {"type": "string", "description": "`ready`: name of the room."},
-            "head": {"type": "integer", "format": "int64", "description": "`ready`, `reset`: last seq of the room."},
-            "recovered": {"type": "boolean", "description": "`ready`: the stream goes on from your own cursor."},
-            "missed": {"type": "integer", "format": "int64", "description": "`ready`: messages that follow now because you missed them."},
-            "heartbeat_s": {"type": "integer", "description": "`ready`: seconds of silence after which a `ping` comes."},
-            "server_time": {"type": "string", "description": "`ready`, `ping`: the server's clock."},
-            "reason": {"type": "string", "description": "`reset`: `malformed`, `foreign_epoch`, `ahead`, `too_many` or `history_damaged`. \
-                `bye`: `token_expired`, `revoked`, `removed`, `history_changed`, `shutdown`, \
-                `max_age` or `bounded`."},
-            "retry_ms": {"type": "integer", "description": "`bye`: milliseconds to wait before coming back; absent where that is of no use."},
-        },
-    });
-}
-
-/// Which methods each path takes, for the header `Allow`.
-pub struct Methods(HashMap<Vec<String>, String>);
-
-impl Methods {
-    /// Reads the methods of every path of the document.
-    #[must_use]
-    pub fn of(document: &str) -> Self {
-        let document: Value = serde_json::from_str(document).unwrap_or_default();
-        let paths = document["paths"].as_object().cloned().unwrap_or_default();
-        let own = [
-            ("/".to_owned(), "GET".to_owned()),
-            ("/openapi.json".to_owned(), "GET".to_owned()),
-        ];
-        let described = paths.into_iter().map(|(path, methods)| {
-            let methods: Vec<String> =
-                methods.as_object().into_iter().flat_map(Map::keys).map(|m| m.to_uppercase()).collect();
-            (path, methods.join(", "))
-        });
-        Self(described.chain(own).map(|(path, methods)| (segments(&path), methods)).collect())
-    }
-
-    /// The methods of the template that `path` fits.
-    #[must_use]
-    pub fn allowed_at(&self, path: &str) -> Option<HeaderValue> {
-        let path = segments(path);
-        let fits = |template: &[String]| {
-            template.len() == path.len() && template.iter().zip(&path).all(|(t, p)| t == p || t.starts_with('{'))
-        };
-        let (_, methods) = self.0.iter().find(|(template, _)| fits(template))?;
-        HeaderValue::from_str(methods).ok()
-    }
-}
-
-/// The framework's trait `Type` must not be in scope here: it has an `is_empty` that is always false for `&str`.
-fn segments(path: &str) -> Vec<String> {
-    path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,11 +325,49 @@ mod tests {
         });
     }
 
+    /// A schema `NewX` beside `X` breaks Go, whose constructors are called so; a tag that begins with a digit breaks Python.
     #[test]
-    fn allow_names_the_methods_of_the_template() {
-        let methods = Methods::of(&crate::api::document());
-        assert_eq!(methods.allowed_at("/chat/lobby/message/").unwrap(), "POST, GET, DELETE");
-        assert_eq!(methods.allowed_at("/").unwrap(), "GET");
-        assert_eq!(methods.allowed_at("/nowhere/at/all"), None);
+    fn names_are_such_that_generators_can_use_them() {
+        let document: Value = serde_json::from_str(&crate::api::document()).unwrap();
+        let is_word = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric())
+        };
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        for name in schemas.keys().chain(document["components"]["responses"].as_object().unwrap().keys()) {
+            assert!(is_word(name), "{name}");
+            let rest = name.strip_prefix("New").unwrap_or_default();
+            assert!(!schemas.contains_key(rest), "{name} beside {rest}");
+        }
+        let tags = document["tags"].as_array().unwrap();
+        assert_eq!(tags.iter().map(|tag| tag["name"].as_str().unwrap()).collect::<Vec<_>>(), TAGS);
+        for tag in tags {
+            assert!(is_word(&tag["name"].as_str().unwrap().replace(' ', "")), "{tag}");
+        }
+    }
+
+    #[test]
+    fn passwords_and_their_examples_are_those_that_the_gateway_takes() {
+        for min in [1, 4, 8, 128] {
+            let document: Value = serde_json::from_str(&crate::api::document_with(min)).unwrap();
+            let registration = &document["components"]["schemas"]["Registration"];
+            assert_eq!(registration["properties"]["password"]["minLength"], min);
+            let example = registration["example"]["password"].as_str().unwrap();
+            assert!((usize::from(min)..=passwords::MAX_LENGTH).contains(&example.len()), "{example}");
+            assert_eq!(document["components"]["schemas"]["Credentials"]["example"]["password"], example);
+        }
+    }
+
+    #[test]
+    fn every_answer_of_every_operation_is_described_and_every_reference_leads_somewhere() {
+        let mut document: Value = serde_json::from_str(&crate::api::document()).unwrap();
+        let text = document.to_string();
+        for reference in text.split("\"#/").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(document.pointer(&format!("/{reference}")).is_some(), "{reference}");
+        }
+        each_operation(&mut document, |operation| {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(operation["description"].as_str().is_some_and(|text| !text.is_empty()), "{id}");
+            assert!(operation["security"].is_array(), "{id}");
+        });
     }
 }

@@ -1,6 +1,8 @@
 //! What happens to every request before a handler sees it and to every answer after.
 //!
-//! Outermost of all: whatever goes wrong inside, a panic included, leaves as the one error shape with a request id.
+//! Outermost of all, and the one place that makes answers: whatever goes wrong inside, a panic included, leaves as the one
+//! error shape with a request id. What depends on the client alone is added last, to every answer alike: that its copy is
+//! still good, that it is compressed, that its browser may show it to a page.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -8,7 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use poem::{Body, Endpoint, IntoResponse as _, Request, Response};
+use poem::web::headers::{ETag, HeaderMapExt as _, IfNoneMatch};
+use poem::{Body, Endpoint, FromRequest, IntoResponse as _, Request, RequestBody, Response};
 use poem_openapi::OperationId;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -17,8 +20,10 @@ use uuid::Uuid;
 
 use super::MAX_BODY_BYTES;
 use super::admission::{self, BodyBudget};
-use super::document::Methods;
+use super::allow::Methods;
+use super::cors::Cors;
 use super::error::ApiError;
+use crate::encoding::{accepts_gzip, compress, is_compressible};
 
 /// How long a client may take to send its body.
 const BODY_TIME: Duration = Duration::from_secs(30);
@@ -40,6 +45,17 @@ impl Arrived {
     }
 }
 
+/// Whether only the head of the answer is wanted: HEAD, which the framework routes like GET. It must have no effect that
+/// GET has beside its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HeadOnly(pub(super) bool);
+
+impl<'a> FromRequest<'a> for HeadOnly {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(request.extensions().get().copied().unwrap_or(Self(false)))
+    }
+}
+
 /// Requests that handlers work on at once, open streams not counted; one more is told that the service is busy. It bounds
 /// what piles up while something that all of them wait for hangs, at some 20 KiB each. Posts, the many, have a lower bound
 /// of their own, so that they leave room for reading.
@@ -54,15 +70,17 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Edge<E> {
     inner: E,
     methods: Methods,
+    cors: Cors,
     places: Semaphore,
 }
 
 impl<E> Edge<E> {
-    /// Wraps `inner`, which serves what `document` describes.
+    /// Wraps `inner`, which serves what `document` describes, also to pages of the origins that `cors` lists.
     #[must_use]
-    pub fn new(inner: E, document: &str) -> Self {
+    pub fn new(inner: E, document: &str, cors: Cors) -> Self {
         Self {
             inner,
+            cors,
             methods: Methods::of(document),
             places: Semaphore::new(REQUESTS_AT_ONCE),
         }
@@ -75,39 +93,50 @@ impl<E: Endpoint> Endpoint for Edge<E> {
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
         let began = Instant::now();
         make_readable(request.headers_mut());
-        drop_own_origin(request.headers_mut());
         let request_id = request_id(request.headers());
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
-        let admitted = match admission::check(&request) {
-            Ok(()) => take_body(&mut request).await,
-            Err(problem) => Err(problem),
-        };
-        let mut response = match admitted {
-            Ok(body) => {
-                request.set_body(body);
-                request.extensions_mut().insert(Arrived(Instant::now()));
-                self.answer(request).await.unwrap_or_else(|problem| self.refuse(&problem, &path, &request_id))
+        let asked = self.cors.asked(&method, request.headers());
+        let reader = Reader::of(&method, request.headers());
+        let mut response = match admission::check(&request) {
+            Err(problem) => refuse_and_close(&problem, &request_id),
+            Ok(()) if method == Method::OPTIONS => {
+                StatusCode::NO_CONTENT.with_header(header::ALLOW, self.methods.allowed_at(&path)).into_response()
             }
-            Err(problem) => {
-                let mut response = problem.response(&request_id);
-                // The rest of the body is still to come, so the server closes. A client that is not told would send
-                // its next request into the closing connection.
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                response
-            }
+            Ok(()) => self.respond(request, &path, &request_id).await,
         };
+        if let Some(reader) = reader {
+            response = reader.suit(response).await;
+        }
+        if method == Method::HEAD {
+            // Refusals have a body, and hyper would send it over HTTP/2, which breaks the request.
+            response.set_body(());
+        }
         finish(response.headers_mut(), &request_id);
+        self.cors.finish(asked, response.headers_mut());
         log(&method, &response, &request_id, began.elapsed());
         Ok(response)
     }
 }
 
 impl<E: Endpoint> Edge<E> {
+    async fn respond(&self, mut request: Request, path: &str, request_id: &str) -> Response {
+        match take_body(&mut request).await {
+            Ok(body) => {
+                request.set_body(body);
+                let head_only = HeadOnly(request.method() == Method::HEAD);
+                request.extensions_mut().insert(head_only);
+                request.extensions_mut().insert(Arrived(Instant::now()));
+                self.answer(request).await.unwrap_or_else(|problem| self.refuse(&problem, path, request_id))
+            }
+            Err(problem) => refuse_and_close(&problem, request_id),
+        }
+    }
+
     fn refuse(&self, problem: &ApiError, path: &str, request_id: &str) -> Response {
         let mut response = problem.response(request_id);
-        if let (ApiError::MethodNotAllowed, Some(allow)) = (problem, self.methods.allowed_at(path)) {
-            response.headers_mut().insert(header::ALLOW, allow);
+        if matches!(problem, ApiError::MethodNotAllowed) {
+            response.headers_mut().insert(header::ALLOW, self.methods.allowed_at(path));
         }
         response
     }
@@ -128,6 +157,14 @@ impl<E: Endpoint> Edge<E> {
     }
 }
 
+/// The answer to a request whose body was not read. The rest of it is still to come, so the server closes. A client that is
+/// not told would send its next request into the closing connection.
+fn refuse_and_close(problem: &ApiError, request_id: &str) -> Response {
+    let mut response = problem.response(request_id);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// Replaces header values that are not visible ASCII by one that no reader of them accepts.
 ///
 /// The framework takes such a header for absent. With an `Idempotency-Key` that is ignored a retry would post a second
@@ -140,13 +177,43 @@ fn make_readable(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes `Origin` where a page of this very server calls: browsers send it with every POST, and no list of foreign
-/// origins names ourselves.
-fn drop_own_origin(headers: &mut HeaderMap) {
-    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    let own = origin.and_then(|origin| origin.split_once("://")).map(|(_, host)| host.as_bytes());
-    if own.is_some() && own == headers.get(header::HOST).map(HeaderValue::as_bytes) {
-        headers.remove(header::ORIGIN);
+/// What a client that reads has and can take.
+struct Reader {
+    /// The copies it has.
+    known: Option<IfNoneMatch>,
+    accepts_gzip: bool,
+}
+
+impl Reader {
+    /// `None` for calls that do not read.
+    fn of(method: &Method, headers: &HeaderMap) -> Option<Self> {
+        (method == Method::GET || method == Method::HEAD).then(|| Self {
+            known: headers.typed_get(),
+            // Whoever wants the head alone gets that of the plain form.
+            accepts_gzip: method == Method::GET && accepts_gzip(headers),
+        })
+    }
+
+    /// The answer in the form that suits this client.
+    async fn suit(self, mut response: Response) -> Response {
+        if let (Some(known), Some(tag)) = (self.known, response.headers().typed_get::<ETag>())
+            && response.status() == StatusCode::OK
+            && !known.precondition_passes(&tag)
+        {
+            response.set_status(StatusCode::NOT_MODIFIED);
+            response.set_body(());
+            response.headers_mut().remove(header::CONTENT_TYPE);
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+        if is_compressible(&response) {
+            response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            if self.accepts_gzip {
+                // Boxed: else the place for it is moved about with every request.
+                return Box::pin(compress(response)).await;
+            }
+        }
+        response
     }
 }
 
@@ -164,13 +231,17 @@ fn request_id(headers: &HeaderMap) -> String {
 async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
     let (budget, reserved) = BodyBudget::of(request)?;
     let body = request.take_body();
-    if body.is_empty() {
-        // No body at all stands for no JSON value, whatever the headers say or leave out.
+    let bytes = if body.is_empty() {
+        Bytes::new()
+    } else {
+        timeout(BODY_TIME, collect(body, &budget, reserved)).await.unwrap_or(Err(ApiError::BodyTimeout))?
+    };
+    if bytes.is_empty() {
+        // A body without a byte stands for no JSON value, whatever the headers say or leave out.
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::CONTENT_TYPE, json);
-        return Ok(Bytes::new());
     }
-    timeout(BODY_TIME, collect(body, &budget, reserved)).await.unwrap_or(Err(ApiError::BodyTimeout))
+    Ok(bytes)
 }
 
 /// The bytes of a body. Nearly every one comes in one piece, which is not copied. `budget` has `reserved` of them.
@@ -240,7 +311,7 @@ mod tests {
     #[tokio::test]
     async fn one_request_too_many_is_told_to_come_back_and_a_place_is_given_back() {
         let hanging = poem::endpoint::make(|_| std::future::pending::<poem::Result<Response>>());
-        let edge = Edge::new(hanging, "{}");
+        let edge = Edge::new(hanging, "{}", Cors::default());
         let request = || Request::builder().header("host", "chat").finish();
         let mut waiting: Vec<_> = (0..REQUESTS_AT_ONCE).map(|_| Box::pin(edge.call(request()))).collect();
         for request in &mut waiting {
@@ -251,6 +322,23 @@ mod tests {
         assert!(refused.headers().contains_key(header::RETRY_AFTER));
         waiting.pop();
         assert!(edge.call(request()).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_like_any_fault_of_ours_also_to_pages() {
+        let panics = poem::endpoint::make(|_| async { panic!("on purpose") as poem::Result<Response> });
+        let edge = Edge::new(panics, "{}", Cors::new(&["https://chat.example.org".to_owned()]));
+        for origin in [None, Some("https://chat.example.org"), Some("https://evil.example.org")] {
+            let request = Request::builder().header(header::HOST, "chat");
+            let request = origin.into_iter().fold(request, |request, origin| request.header(header::ORIGIN, origin));
+            let answer = edge.call(request.finish()).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(answer.headers()[header::VARY], "Origin");
+            let allowed = answer.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+            assert_eq!(allowed, origin == Some("https://chat.example.org"), "{origin:?}");
+            let body = answer.into_body().into_string().await.unwrap();
+            assert!(body.contains(r#""code":"internal""#) && !body.contains("on purpose"), "{body}");
+        }
     }
 
     #[test]

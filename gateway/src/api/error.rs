@@ -21,6 +21,7 @@ use crate::history::{Crowded, ReadError};
 use crate::json;
 use crate::limits::Limited;
 use crate::live::{NoPlace, OpenError};
+use crate::readiness::Reason;
 use crate::removals::CannotLook;
 use crate::server::Excess;
 
@@ -105,6 +106,9 @@ pub enum ApiError {
     /// Too many reads of one user wait.
     #[error("Too many reads of history wait: let some of them end first.")]
     TooManyReads,
+    /// Too many connections of one address. Only the accept loop refuses for it, before there is a request.
+    #[error("Too many connections are open from this address: close one first.")]
+    TooManyConnections,
     /// Too many bytes of one client are in hand.
     #[error("Too many bytes of requests and answers are under way: finish some first.")]
     TooMuchInFlight,
@@ -120,6 +124,9 @@ pub enum ApiError {
     /// Something the call needs is away; nothing was done.
     #[error("The service cannot do this now: come back soon.")]
     Unavailable,
+    /// The service should get no calls now.
+    #[error("Not ready: {}.", .0.iter().map(|reason| reason.name()).collect::<Vec<_>>().join(", "))]
+    NotReady(Vec<Reason>),
     /// It may have been done or not.
     #[error("It is not known whether the message was accepted: repeat it with the same Idempotency-Key.")]
     OutcomeUnknown,
@@ -157,13 +164,68 @@ impl ApiError {
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::TooManyStreams => (StatusCode::TOO_MANY_REQUESTS, "too_many_streams"),
             Self::TooManyReads => (StatusCode::TOO_MANY_REQUESTS, "too_many_reads"),
+            Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
             Self::TooMuchInFlight => (StatusCode::TOO_MANY_REQUESTS, "too_much_in_flight"),
             Self::MalformedRequest(_) => (StatusCode::BAD_REQUEST, "malformed_request"),
             Self::UnknownTransferCoding => (StatusCode::NOT_IMPLEMENTED, "unknown_transfer_coding"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// One of each kind, for the examples of the document.
+    pub(super) fn examples() -> Vec<Self> {
+        let too_long = Invalid::new("username", "too_long", "Must have at most 50 characters.");
+        vec![
+            Self::InvalidBody("The body must be a JSON object.".to_owned()),
+            Self::InvalidFields(vec![too_long]),
+            Self::Unauthorized,
+            Self::TokenExpired,
+            Self::SessionRevoked,
+            Self::InvalidCredentials,
+            Self::Forbidden,
+            Self::RoomNotFound("testchat1".to_owned()),
+            Self::RoomDeleted,
+            Self::RoomReplaced("testchat1".to_owned()),
+            Self::UserNotFound("test1".to_owned()),
+            Self::NotFound,
+            Self::MethodNotAllowed,
+            Self::UnsupportedMediaType,
+            Self::PayloadTooLarge,
+            Self::BodyTimeout,
+            Self::EmailTaken,
+            Self::UsernameTaken,
+            Self::PublicIdTaken,
+            Self::RoomExists,
+            Self::RoomNameReserved,
+            Self::IdempotencyKeyReused,
+            Self::RateLimited(Duration::from_secs(7)),
+            Self::TooManyStreams,
+            Self::TooManyReads,
+            Self::TooManyConnections,
+            Self::TooMuchInFlight,
+            Self::MalformedRequest("Send one header Host."),
+            Self::UnknownTransferCoding,
+            Self::Busy,
+            Self::Unavailable,
+            Self::NotReady(vec![Reason::RedisFull]),
+            Self::OutcomeUnknown,
+            Self::Internal,
+        ]
+    }
+
+    /// What a client reads, as the body of the answer to the request named `request_id`.
+    pub(super) fn problem(&self, request_id: &str) -> Problem {
+        Problem {
+            status: "fail".to_owned(),
+            code: self.code().to_owned(),
+            message: self.to_string(),
+            request_id: request_id.to_owned(),
+            errors: self.fields(),
+            reasons: self.reasons(),
         }
     }
 
@@ -176,12 +238,11 @@ impl ApiError {
     /// What the framework, or a handler, failed with.
     #[must_use]
     pub fn from_poem(failure: &poem::Error) -> Self {
-        if let Some(invalid) = failure.downcast_ref::<framework::ParseRequestPayloadError>() {
-            return Self::InvalidBody(format!("The body is not what is expected: {}", invalid.reason));
-        }
         if let Some(invalid) = failure.downcast_ref::<framework::ParseParamError>() {
-            let message = format!("Not valid: {}", invalid.reason);
-            return Self::InvalidFields(vec![Invalid::new(invalid.name, "invalid", message)]);
+            return Invalid::new(invalid.name, "invalid", expectation(&invalid.reason)).into();
+        }
+        if let Some(invalid) = failure.downcast_ref::<framework::ParsePathError>() {
+            return Invalid::new(invalid.name, "invalid", expectation(&invalid.reason)).into();
         }
         match failure.status() {
             StatusCode::UNAUTHORIZED => Self::Unauthorized,
@@ -201,16 +262,9 @@ impl ApiError {
     /// The response to the request named `request_id`.
     #[must_use]
     pub fn response(&self, request_id: &str) -> Response {
-        let (status, code) = self.kind();
-        let problem = Problem {
-            status: "fail".to_owned(),
-            code: code.to_owned(),
-            message: self.to_string(),
-            request_id: request_id.to_owned(),
-            errors: self.fields(),
-        };
-        let mut response =
-            Response::builder().status(status).content_type(json::CONTENT_TYPE).body(json::to_vec(&problem));
+        let (status, _) = self.kind();
+        let body = json::to_vec(&self.problem(request_id));
+        let mut response = Response::builder().status(status).content_type(json::CONTENT_TYPE).body(body);
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roomcast\""));
@@ -228,12 +282,21 @@ impl ApiError {
             Self::RateLimited(after) => Some(*after),
             Self::TooManyStreams
             | Self::TooManyReads
+            | Self::TooManyConnections
             | Self::TooMuchInFlight
             | Self::Busy
             | Self::Unavailable
+            | Self::NotReady(_)
             | Self::OutcomeUnknown => Some(RETRY_UNAVAILABLE),
             _ => None,
         }
+    }
+
+    fn reasons(&self) -> Option<Vec<String>> {
+        let Self::NotReady(reasons) = self else {
+            return None;
+        };
+        Some(reasons.iter().map(|reason| reason.name().to_owned()).collect())
     }
 
     fn fields(&self) -> Option<Vec<FieldProblem>> {
@@ -246,6 +309,17 @@ impl ApiError {
             message: invalid.message.clone(),
         };
         Some(invalid.iter().map(problem).collect())
+    }
+}
+
+/// What a parameter must be, by the reason for which the framework refused it: its own words name its types.
+fn expectation(reason: &str) -> &'static str {
+    if reason.contains("\"integer") {
+        "Must be a whole number."
+    } else if reason.contains("uuid") {
+        "Must be a UUID."
+    } else {
+        "Must be UTF-8, percent-encoded."
     }
 }
 

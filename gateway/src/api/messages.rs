@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use poem::web::Data;
 use poem::{IntoResponse, Response};
 use poem_openapi::param::{Header, Path, Query};
@@ -17,11 +16,13 @@ use uuid::Uuid;
 
 use super::Tag;
 use super::access::Authenticated;
+use super::body::JsonBody;
 use super::edge::Arrived;
 use super::error::ApiError;
-use super::models::NewMessage;
+use super::models::MessageDraft;
 use super::rooms::{joined, parse_count, shown, visible, visible_by_sql};
 use crate::app::App;
+use crate::history::Page;
 use crate::message::Message;
 
 /// Messages of a page of history at most, and if nothing else is asked for.
@@ -47,7 +48,7 @@ pub enum Posted {
 }
 
 /// An array of message objects that is encoded already: what many read is encoded once.
-pub struct MessagePage(Bytes);
+pub struct MessagePage(Arc<Page>);
 
 impl Payload for MessagePage {
     const CONTENT_TYPE: &'static str = Json::<Vec<Message>>::CONTENT_TYPE;
@@ -63,7 +64,9 @@ impl Payload for MessagePage {
 
 impl IntoResponse for MessagePage {
     fn into_response(self) -> Response {
-        Response::builder().content_type(Self::CONTENT_TYPE).body(self.0)
+        let mut response = Response::builder().content_type(Self::CONTENT_TYPE).body(self.0.json.clone());
+        response.set_data(self.0.packed.clone());
+        response
     }
 }
 
@@ -76,6 +79,9 @@ pub enum History {
         MessagePage,
         /// Position at which the answer was read: a stream opened with it goes on exactly from here.
         #[oai(header = "Last-Event-ID")]
+        String,
+        /// Changes whenever the room does. Sent back as `If-None-Match`, the same page is answered with 304 and no body.
+        #[oai(header = "ETag")]
         String,
         /// Lowest seq of the page.
         #[oai(header = "X-First-Seq")]
@@ -109,7 +115,7 @@ impl MessagesApi {
         /// 1–64 visible ASCII characters that name this message among all of yours.
         #[oai(name = "Idempotency-Key")]
         key: Header<Option<String>>,
-        body: Json<NewMessage>,
+        body: JsonBody<MessageDraft>,
     ) -> Result<Posted, ApiError> {
         let sender = &caller.0.session.user;
         let text = MessageText::parse(&body.0.message)?;
@@ -174,9 +180,16 @@ impl MessagesApi {
         };
         let (first, last) = page.seqs.unzip();
         let link = page.seqs.and_then(|seqs| next_page(&room, seqs, head, window, limit));
-        let messages = MessagePage(page.json.clone());
-        Ok(History::Page(messages, position.to_string(), first.map(|seq| seq.0), last.map(|seq| seq.0), link))
+        let tag = entity_tag(position);
+        let (first, last) = (first.map(|seq| seq.0), last.map(|seq| seq.0));
+        Ok(History::Page(MessagePage(page), position.to_string(), tag, first, last, link))
     }
+}
+
+/// Names what a page of a room shows at `position`: any page, since nothing is in a room's history that did not move its
+/// head. It is weak, because the compressed page is the same page; an upgrade may change the objects.
+fn entity_tag(position: StreamCursor) -> String {
+    format!("W/\"{}-{position}\"", env!("CARGO_PKG_VERSION"))
 }
 
 fn window(before: Option<i64>, after: Option<i64>) -> Result<Window, Invalid> {

@@ -1,10 +1,9 @@
 //! The objects apps see, spelled as the contract spells them.
 
 use poem_openapi::Object;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::storage::User;
 
-use super::optional::Optional;
 use super::text::Text;
 
 /// The answer to a call that did something.
@@ -52,9 +51,9 @@ impl SignedIn {
 }
 
 /// What registration needs.
-#[derive(Clone, Object)]
+#[derive(Clone, Object, Deserialize)]
 #[oai(example)]
-pub struct NewUser {
+pub struct Registration {
     /// E-mail address; unique.
     pub email: Text,
     /// Name others see; unique.
@@ -63,22 +62,22 @@ pub struct NewUser {
     pub password: Text,
     /// Name in URLs; unique. One is made up if it is left out.
     #[oai(skip_serializing_if_is_none)]
-    pub public_id: Optional<Text>,
+    pub public_id: Option<Text>,
 }
 
-impl poem_openapi::types::Example for NewUser {
+impl poem_openapi::types::Example for Registration {
     fn example() -> Self {
         Self {
             email: "test1".into(),
             username: "test1".into(),
             password: "test1".into(),
-            public_id: Optional(Some("test1".into())),
+            public_id: Some("test1".into()),
         }
     }
 }
 
 /// What logging in needs.
-#[derive(Clone, Object)]
+#[derive(Clone, Object, Deserialize)]
 #[oai(example)]
 pub struct Credentials {
     /// E-mail address given at registration.
@@ -151,31 +150,29 @@ pub struct RoomList {
 }
 
 /// What creating a room may be told.
-#[derive(Debug, Clone, Default, Object)]
+#[derive(Debug, Clone, Default, Object, Deserialize)]
 #[oai(example)]
-pub struct NewRoom {
+pub struct RoomOptions {
     /// True: only members see the room, and nobody joins by reading or posting.
     #[oai(skip_serializing_if_is_none)]
-    pub private: Optional<bool>,
+    pub private: Option<bool>,
 }
 
-impl poem_openapi::types::Example for NewRoom {
+impl poem_openapi::types::Example for RoomOptions {
     fn example() -> Self {
-        Self {
-            private: Optional(Some(false)),
-        }
+        Self { private: Some(false) }
     }
 }
 
 /// A message to be posted.
-#[derive(Clone, Object)]
+#[derive(Clone, Object, Deserialize)]
 #[oai(example)]
-pub struct NewMessage {
+pub struct MessageDraft {
     /// The text.
     pub message: Text,
 }
 
-impl poem_openapi::types::Example for NewMessage {
+impl poem_openapi::types::Example for MessageDraft {
     fn example() -> Self {
         Self {
             message: "test message 1".into(),
@@ -198,6 +195,10 @@ pub struct Problem {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<FieldProblem>>,
+    /// Why the service is not ready, for `not_ready`; see `Health`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasons: Option<Vec<String>>,
 }
 
 /// What is wrong with a field.
@@ -265,4 +266,7 @@ pub struct Health {
     /// `alive` or `absent`: whether a worker stores messages now.
     #[oai(skip_serializing_if_is_none)]
     pub worker: Option<String>,
+    /// What is wrong, such as `no_worker`, although calls can be served; further reasons may come.
+    #[oai(skip_serializing_if_is_none)]
+    pub reasons: Option<Vec<String>>,
 }

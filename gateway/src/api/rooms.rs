@@ -12,8 +12,9 @@ use shared::storage::{CreateRoom, Joining, Room};
 
 use super::Tag;
 use super::access::Authenticated;
+use super::body::JsonBody;
 use super::error::ApiError;
-use super::models::{Done, NewRoom, RoomEntry, RoomList};
+use super::models::{Done, RoomEntry, RoomList, RoomOptions};
 use crate::app::App;
 use crate::rooms::{Joined, NotJoined};
 
@@ -114,10 +115,10 @@ impl RoomsApi {
         caller: Authenticated,
         /// Name of the room.
         room: Path<String>,
-        body: Json<Option<NewRoom>>,
+        body: JsonBody<Option<RoomOptions>>,
     ) -> Result<RoomCreated, ApiError> {
         let name = RoomName::parse(&room.0)?;
-        let is_private = body.0.unwrap_or_default().private.0.unwrap_or_default();
+        let is_private = body.0.unwrap_or_default().private.unwrap_or_default();
         let (creator, now) = (&caller.0.session.user, Timestamp::now());
         let new = CreateRoom {
             name: name.clone(),
@@ -135,6 +136,8 @@ impl RoomsApi {
     }
 
     /// Look a room up
+    ///
+    /// Tells whether there is a room of this name for you. It does not join.
     #[oai(path = "/chat/:room", method = "get", operation_id = "getRoom", tag = "Tag::Rooms")]
     async fn get(
         &self,

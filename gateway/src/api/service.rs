@@ -5,7 +5,6 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
-use redis::AsyncCommands as _;
 use shared::domain::{Email, MessageText, RoomName, Username};
 
 use super::error::ApiError;
@@ -13,7 +12,9 @@ use super::models::{Health, Info, InputLimits};
 use super::{MAX_BODY_BYTES, Tag};
 use crate::app::App;
 use crate::auth::passwords;
+use crate::config::Ack;
 use crate::history::{PAGE_MAX_BYTES, WAITING_OF_ONE};
+use crate::readiness::{self, Reason};
 use crate::server::REQUESTS;
 
 /// Answers about this service.
@@ -79,26 +80,32 @@ impl ServiceApi {
         State::Ok(Json(Health {
             status: "live".to_owned(),
             worker: None,
+            reasons: None,
         }))
     }
 
     /// Can it serve?
     ///
-    /// For load balancers: 503 while it stops, or while SQL or Redis cannot be reached. Without a worker messages are
-    /// still accepted; they appear when one is back.
+    /// For load balancers, answered within half a second: 503 `not_ready` while it stops, while SQL or Redis cannot be
+    /// reached, and while posts are refused because nothing more can be kept; `reasons` says which of it. Without a worker
+    /// messages are still accepted, unless they are acknowledged only when stored; they appear when one is back.
     #[oai(path = "/health/ready", method = "get", operation_id = "checkReady")]
     async fn ready(&self, app: Data<&Arc<App>>) -> Result<State, ApiError> {
-        if app.lifecycle.soft.is_cancelled() {
-            return Err(ApiError::Unavailable);
+        let reasons = readiness::look(&app).await;
+        let stored_only = app.config.ack == Ack::Stored;
+        if reasons.iter().any(|reason| reason.stops_calls(stored_only)) {
+            return Err(ApiError::NotReady(reasons));
         }
-        app.store.ping().await?;
-        // What a post needs: its limits are counted over one connection, and it is appended over another.
-        let away = |_: redis::RedisError| ApiError::Unavailable;
-        let _counted: bool = app.redis.clone().exists(app.redis.keys().workers()).await.map_err(away)?;
-        let worker = app.acceptor.sees_workers().await.map_err(away)?;
+        let worker = if reasons.contains(&Reason::NoWorker) {
+            "absent"
+        } else {
+            "alive"
+        };
+        let reasons: Vec<String> = reasons.iter().map(|reason| reason.name().to_owned()).collect();
         Ok(State::Ok(Json(Health {
             status: "ready".to_owned(),
-            worker: Some(if worker { "alive" } else { "absent" }.to_owned()),
+            worker: Some(worker.to_owned()),
+            reasons: (!reasons.is_empty()).then_some(reasons),
         })))
     }
 }

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::Tag;
 use super::access::{Authenticated, ClientAddress};
+use super::body::JsonBody;
 use super::error::ApiError;
 use super::models::{Credentials, Done, SignedIn};
 use crate::app::App;
@@ -45,7 +46,7 @@ impl SessionsApi {
         &self,
         app: Data<&Arc<App>>,
         address: ClientAddress,
-        body: Json<Credentials>,
+        body: JsonBody<Credentials>,
     ) -> Result<LoggedIn, ApiError> {
         let Credentials { email, password } = body.0;
         let password = password.0;

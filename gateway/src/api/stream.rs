@@ -15,8 +15,9 @@ use shared::storage::{Joining, Room};
 
 use super::Tag;
 use super::access::{Authenticated, ClientAddress};
+use super::edge::HeadOnly;
 use super::error::ApiError;
-use super::rooms::{joined, parse_count, shown};
+use super::rooms::{joined, parse_count, shown, visible};
 use crate::app::App;
 use crate::auth::sessions::Caller;
 use crate::live::{Bounds, Connection, Framing, LiveStream, OpenFeed, Opened, Start, chunks};
@@ -68,7 +69,8 @@ impl ApiResponse for EventStream {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: "The stream is open. See the schemas `Message` and `StreamEvent` for what its data is.",
+                description: "The stream is open. The data of an event is one line of JSON: a `Message` where the event has no name, else \
+                    a `ReadyEvent`, `ResetEvent`, `PingEvent` or `ByeEvent`.",
                 status: Some(200),
                 status_range: None,
                 content: vec![MetaMediaType {
@@ -102,6 +104,7 @@ impl StreamApi {
         caller: Authenticated,
         address: ClientAddress,
         offer: Offered,
+        head_only: HeadOnly,
         /// Name of the room.
         room: Path<String>,
         /// The last id you got.
@@ -127,6 +130,14 @@ impl StreamApi {
         };
         let caller = caller.0;
         let user = caller.session.user.id;
+        if head_only.0 {
+            // Nobody joins a room or takes a place by looking whether a stream could be opened.
+            visible(&app, &room.0, user).await?;
+            return Ok(EventStream {
+                body: Body::empty(),
+                is_last: false,
+            });
+        }
         let place = app.places.take(user, address.0).await?;
         let (room, connection) = enter(&app, &room.0, &caller).await?;
         let feed = app.hub.open(&room).await?;

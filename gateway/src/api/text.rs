@@ -8,10 +8,12 @@ use std::ops::Deref;
 
 use poem_openapi::registry::MetaSchemaRef;
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Text that a client sends in a body.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
 pub struct Text(pub String);
 
 impl Deref for Text {

@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::Tag;
 use super::access::{Authenticated, ClientAddress};
+use super::body::JsonBody;
 use super::error::ApiError;
-use super::models::{NewUser, SignedIn, UserList, UserProfile, UserRecord};
+use super::models::{Registration, SignedIn, UserList, UserProfile, UserRecord};
 use super::rooms::Page;
 use crate::app::App;
 use crate::auth::passwords;
@@ -60,7 +61,7 @@ impl UsersApi {
         &self,
         app: Data<&Arc<App>>,
         address: ClientAddress,
-        body: Json<NewUser>,
+        body: JsonBody<Registration>,
     ) -> Result<Registered, ApiError> {
         let now = Timestamp::now();
         let candidate = Candidate::parse(body.0, &app)?;
@@ -133,12 +134,12 @@ struct Candidate {
 
 impl Candidate {
     /// Checks all fields, so that a form can mark every wrong one at once.
-    fn parse(body: NewUser, app: &App) -> Result<Self, ApiError> {
+    fn parse(body: Registration, app: &App) -> Result<Self, ApiError> {
         let accounts = &app.config.accounts;
         let email = Email::parse(&body.email, accounts.strict_email);
         let username = Username::parse(&body.username);
         let password = check_password(&body.password, usize::from(accounts.password_min_length));
-        let public_id = body.public_id.0.map_or_else(|| Uuid::now_v7().to_string(), |given| given.0);
+        let public_id = body.public_id.map_or_else(|| Uuid::now_v7().to_string(), |given| given.0);
         let public_id = PublicId::parse(&public_id);
         match (email, username, password, public_id) {
             (Ok(email), Ok(username), Ok(()), Ok(public_id)) => Ok(Self {

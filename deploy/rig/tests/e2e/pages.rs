@@ -36,6 +36,16 @@ const SHOWN: &str = r"
 /// Closes the operation whose number is the argument: every open one makes the page slower.
 const CLOSE: &str = r"
     document.querySelectorAll('.opblock')[arguments[0]].querySelector('.opblock-summary-control').click();";
+/// How high the operation whose number is the argument is, with its answer, in pixels.
+const HEIGHT: &str = r"
+    return Math.round(document.querySelectorAll('.opblock')[arguments[0]].getBoundingClientRect().height);";
+/// Whether the bar is seen at the end of the page.
+const BAR_STAYS: &str = r"
+    window.scrollTo(0, document.body.scrollHeight);
+    const bar = document.querySelector('header').getBoundingClientRect();
+    return window.scrollY > 0 && bar.top === 0 && bar.height > 0;";
+/// How long an operation may be: the tester sees what came without losing the way.
+const HIGHEST: u64 = 2_800;
 /// What the page says about who is signed in.
 const WHO: &str = "return document.getElementById('who').textContent;";
 
@@ -98,6 +108,11 @@ async fn a_tester_executes_every_operation_from_top_to_bottom() {
         if status != expected {
             problems.push(format!("{method} {path}: expected {expected}, the page shows {status}: {text}"));
         }
+        let height = browser.run(HEIGHT, vec![json!(number)]).await.unwrap().as_u64().unwrap();
+        println!("{height} px");
+        if height > HIGHEST {
+            problems.push(format!("{method} {path} takes {height} px"));
+        }
         match path {
             "/user" | "/auth/login" => who = "Signed in as test1",
             "/auth/logout" => who = "Not signed in",
@@ -112,6 +127,7 @@ async fn a_tester_executes_every_operation_from_top_to_bottom() {
             problems.push(format!("{method} {path}: expected `{who}`, the page shows {shown}"));
         }
     }
+    assert_eq!(browser.run(BAR_STAYS, Vec::new()).await.unwrap(), Value::Bool(true), "the bar scrolls away");
     let picture = std::env::var_os(SCREENSHOT_VARIABLE).map(PathBuf::from);
     let picture = picture.unwrap_or_else(|| stack.directory().join("swagger.png"));
     browser.run("window.scrollTo(0, 0)", Vec::new()).await.unwrap();

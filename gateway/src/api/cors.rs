@@ -1,0 +1,182 @@
+//! Which pages of other origins may read our answers (Fetch, section 3.2).
+//!
+//! Answers differ in these headers alone. A call of a foreign origin is answered like any other, without them: its browser
+//! keeps the answer from the page and says why. To refuse it would protect nothing, since a page can send a token only
+//! after a preflight that names its origin, and it would shut out programs that send an `Origin` of their own.
+
+use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+
+/// What pages may call.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+
+/// What pages may send beside what every page may: our own headers, those of polyfills for event streams, and those that
+/// tracing adds to every call.
+const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+    "authorization, content-type, cache-control, pragma, last-event-id, idempotency-key, if-none-match, \
+     x-requested-with, x-request-id, x-csrf, x-session, traceparent, tracestate, baggage, sentry-trace, b3",
+);
+
+/// What pages may read beside what every page may.
+const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
+    "message-id, message-seq, location, link, etag, x-first-seq, x-last-seq, last-event-id, x-request-id, retry-after, \
+     www-authenticate, allow",
+);
+
+/// Seconds for which a browser remembers the answer to a preflight: as long as the most patient of them does.
+const MAX_AGE_S: HeaderValue = HeaderValue::from_static("7200");
+
+/// The origins whose pages may read.
+#[derive(Debug, Clone, Default)]
+pub struct Cors {
+    listed: Vec<HeaderValue>,
+}
+
+/// What a request says about where it comes from.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// The origin, if it is a listed one.
+    origin: Option<HeaderValue>,
+    is_preflight: bool,
+}
+
+impl Cors {
+    /// For pages of `origins`, spelled as browsers spell them.
+    #[must_use]
+    pub fn new(origins: &[String]) -> Self {
+        Self {
+            listed: origins.iter().filter_map(|origin| origin.parse().ok()).collect(),
+        }
+    }
+
+    /// Reads the headers of a request.
+    #[must_use]
+    pub fn asked(&self, method: &Method, headers: &HeaderMap) -> Asked {
+        let origin = headers.get(header::ORIGIN).filter(|origin| self.listed.contains(origin));
+        Asked {
+            origin: origin.cloned(),
+            is_preflight: method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD),
+        }
+    }
+
+    /// Adds to the headers of an answer what the browser of whoever asked needs.
+    pub fn finish(&self, asked: Asked, headers: &mut HeaderMap) {
+        if self.listed.is_empty() {
+            return;
+        }
+        // Also for those without an origin: a cache must not give one's answer to another.
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        let Some(origin) = asked.origin else { return };
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        if asked.is_preflight {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+            headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_S);
+        } else {
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
+        }
+    }
+
+    /// The origin that stands in `head`, the beginning of a request that nobody parses, if it is a listed one.
+    #[must_use]
+    pub fn listed_in(&self, head: &[u8]) -> Option<&HeaderValue> {
+        let lines = head.split(|byte| *byte == b'\n').skip(1);
+        let mut named = lines.filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            let is_origin = line[..colon].eq_ignore_ascii_case(HeaderName::as_str(&header::ORIGIN).as_bytes());
+            is_origin.then(|| line[colon + 1..].trim_ascii())
+        });
+        let origin = named.next()?;
+        self.listed.iter().find(|listed| listed.as_bytes() == origin)
+    }
+}
+
+/// An origin as browsers send it: scheme, `://`, host, and a port where it is not the scheme's own (RFC 6454, section 6.1).
+///
+/// Apps have origins of their own, such as `capacitor://localhost`. `null` is none that can be listed: every page from a
+/// file and in a sandboxed frame has it, whoever wrote it.
+pub fn parse_origin(raw: &str) -> Result<String, String> {
+    let wrong = || "not an origin such as https://chat.example.org or capacitor://localhost".to_owned();
+    if raw == "null" {
+        return Err(
+            "every page from a file and in a sandboxed frame has the origin `null`: it cannot be listed".to_owned()
+        );
+    }
+    let (scheme, authority) = raw.split_once("://").ok_or_else(wrong)?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    let is_host = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b'\\' | b'?' | b'#' | b'@' | b'*' | b',' | b'"');
+    if !is_scheme || authority.is_empty() || !authority.bytes().all(is_host) {
+        return Err(wrong());
+    }
+    let (scheme, authority) = (scheme.to_ascii_lowercase(), authority.to_ascii_lowercase());
+    let own_port = match scheme.as_str() {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    // Browsers leave the scheme's own port away.
+    let authority = authority.strip_suffix(own_port).unwrap_or(&authority);
+    Ok(format!("{scheme}://{authority}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_origin_of_an_app_or_a_site_can_be_listed() {
+        for origin in [
+            "https://chat.example.org",
+            "http://localhost:8080",
+            "https://[2001:db8::1]:8443",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "app://.",
+            "chrome-extension://abcdefghijklmnop",
+        ] {
+            assert_eq!(parse_origin(origin), Ok(origin.to_owned()));
+        }
+        for (written, sent) in [
+            ("HTTPS://Chat.Example.Org", "https://chat.example.org"),
+            ("https://chat.example.org:443", "https://chat.example.org"),
+            ("http://chat.example.org:80", "http://chat.example.org"),
+            ("https://chat.example.org:80", "https://chat.example.org:80"),
+        ] {
+            assert_eq!(parse_origin(written), Ok(sent.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_no_browser_sends_as_an_origin_is_refused() {
+        for wrong in [
+            "",
+            "*",
+            "null",
+            "chat.example.org",
+            "https://",
+            "https://*",
+            "https://*.example.org",
+            "https://chat.example.org/",
+            "https://chat.example.org/app",
+            "https://ann@example.org",
+            "https://a.example, https://b.example",
+            "1a://x",
+            "://x",
+            "https://bücher.example",
+        ] {
+            assert!(parse_origin(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_origin_is_found_in_a_head_that_nobody_parsed() {
+        let cors = Cors::new(&["https://chat.example.org".to_owned()]);
+        let found = |head: &str| cors.listed_in(head.as_bytes()).is_some();
+        assert!(found("GET / HTTP/1.1\r\nHost: x\r\norigin:https://chat.example.org\r\n\r\n"));
+        assert!(found("GET / HTTP/1.1\r\nOrigin: https://chat.example.org \r\nAcc"));
+        assert!(!found("GET / HTTP/1.1\r\nOrigin: https://evil.example.org\r\n\r\n"));
+        assert!(!found("GET / HTTP/1.1\r\nX-Origin: https://chat.example.org\r\n\r\n"));
+        assert!(!found("origin: https://chat.example.org"), "that is the request line");
+    }
+}

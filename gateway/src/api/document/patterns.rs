@@ -1,0 +1,70 @@
+//! Which characters texts may have, as regular expressions that all tools read alike (ECMA-262).
+
+/// Of a room's name and a `public_id`: anything of these characters but `.` and `..`.
+pub(super) const NAME: &str = r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$";
+
+/// No space, no control character, and none of the marks that hide or reorder text.
+const EMAIL: &str = r"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200F\u2028-\u202F\u205F-\u206F\u3000\uFEFF]+$";
+
+/// The same with spaces between.
+const USERNAME: &str = concat!(
+    r"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200F\u2028-\u202F\u205F-\u206F\u3000\uFEFF]",
+    r"([^\u0000-\u001F\u007F-\u009F\u200B-\u200F\u2028-\u202E\u2060-\u206F\uFEFF]*",
+    r"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200F\u2028-\u202F\u205F-\u206F\u3000\uFEFF])?$",
+);
+
+const MESSAGE: &str = r"^[^\u0000]+$";
+
+/// Patterns of fields: schema, field, pattern.
+pub(super) const PATTERNS: [(&str, &str, &str); 4] = [
+    ("Registration", "email", EMAIL),
+    ("Registration", "username", USERNAME),
+    ("Registration", "public_id", NAME),
+    ("MessageDraft", "message", MESSAGE),
+];
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+    use shared::domain::{Email, MessageText, PublicId, RoomName, Username};
+
+    use super::*;
+
+    type IsTaken = fn(&str) -> bool;
+
+    #[test]
+    fn the_patterns_allow_what_the_gateway_takes_and_nothing_else() {
+        let is_taken: [(&str, IsTaken); 5] = [
+            (EMAIL, |text| Email::parse(text, false).is_ok()),
+            (USERNAME, |text| Username::parse(text).is_ok()),
+            (NAME, |text| PublicId::parse(text).is_ok()),
+            (NAME, |text| RoomName::parse(text).is_ok()),
+            (MESSAGE, |text| MessageText::parse(text).is_ok()),
+        ];
+        for (pattern, is_taken) in is_taken {
+            let allowed = Regex::new(pattern).unwrap();
+            let mut taken = 0;
+            let mut compare = |text: &str| {
+                assert_eq!(allowed.is_match(text), is_taken(text), "{text:?} by {pattern}");
+                taken += u32::from(is_taken(text));
+            };
+            for one in '\0'..=char::MAX {
+                compare(one.encode_utf8(&mut [0; 4]));
+            }
+            for one in ('\0'..='\u{3100}').chain(['\u{FEFF}']) {
+                for text in [
+                    format!("{one}a"),
+                    format!("a{one}"),
+                    format!("a{one}b"),
+                    format!("a{one}{one}b"),
+                ] {
+                    compare(&text);
+                }
+            }
+            for text in ["", "..", "...", "..a", ".a", "a..", "....", ". .", "  ", "a  b"] {
+                compare(text);
+            }
+            assert!(taken > 64, "{pattern} allows {taken} texts");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What generators and testers need to know of objects, and the framework does not say.
+
+use poem_openapi::registry::Registry;
+use poem_openapi::types::Type;
+use serde_json::{Map, Value, json};
+
+use super::patterns::PATTERNS;
+use crate::api::models::Problem;
+use crate::auth::passwords;
+
+/// Formats of strings: schema, field, format.
+const FORMATS: [(&str, &str, &str); 4] = [
+    ("Message", "id", "uuid"),
+    ("Message", "created_on", "date-time"),
+    ("Registration", "password", "password"),
+    ("Credentials", "password", "password"),
+];
+
+/// Most items of lists: schema, field, items. Pages are bounded by the largest `limit` of their call.
+const MOST_ITEMS: [(&str, &str, usize); 4] = [
+    ("UserList", "data", 1_000),
+    ("RoomList", "data", 1_000),
+    ("Problem", "errors", 16),
+    ("Problem", "reasons", 16),
+];
+
+/// The same for answers that are arrays themselves, by what they hold: texts are names of members, the others messages.
+const MOST_NAMES: usize = 1_000;
+const MOST_MESSAGES: usize = 100;
+
+/// Fields that may be left out, and be `null` for it: schema, field.
+const NULLABLE: [(&str, &str); 2] = [("Registration", "public_id"), ("RoomOptions", "private")];
+
+/// Completes the schemas of a gateway that takes passwords of `password_min` characters or more.
+pub(super) fn complete(schemas: &mut Value, password_min: u16) {
+    let mut registry = Registry::new();
+    <Problem as Type>::register(&mut registry);
+    for (name, schema) in registry.schemas {
+        if let Ok(schema) = serde_json::to_value(&schema) {
+            schemas[name] = schema;
+        }
+    }
+    for (schema, field, format) in FORMATS {
+        schemas[schema]["properties"][field]["format"] = json!(format);
+    }
+    for (schema, field, pattern) in PATTERNS {
+        schemas[schema]["properties"][field]["pattern"] = json!(pattern);
+    }
+    for (schema, field) in NULLABLE {
+        schemas[schema]["properties"][field]["nullable"] = json!(true);
+    }
+    // The body of its only operation may be left out.
+    schemas["RoomOptions"]["nullable"] = json!(true);
+    for (schema, field, most) in MOST_ITEMS {
+        schemas[schema]["properties"][field]["maxItems"] = json!(most);
+    }
+    let password = &mut schemas["Registration"]["properties"]["password"];
+    password["minLength"] = json!(password_min);
+    password["maxLength"] = json!(passwords::MAX_LENGTH);
+    let example = example_password(usize::from(password_min));
+    schemas["Registration"]["example"]["password"] = json!(example);
+    schemas["Credentials"]["example"]["password"] = json!(example);
+    for (name, event) in events() {
+        schemas[name] = event;
+    }
+    for schema in schemas.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+        properties.into_iter().flat_map(Map::values_mut).for_each(tidy);
+    }
+}
+
+/// The example of the original specification where it is long enough, else one that is no common password.
+fn example_password(min: usize) -> String {
+    let short = "test1";
+    if min <= short.len() {
+        return short.to_owned();
+    }
+    let long = "a quiet harbour at dawn ";
+    long.chars().cycle().take(min.max(long.len() - 1)).collect()
+}
+
+/// Rewrites what the framework says in words of its own.
+fn tidy(property: &mut Value) {
+    // No format of the standard; its numbers fit into this one.
+    if property["format"] == "uint32" {
+        property["format"] = json!("int64");
+        property["minimum"] = json!(0);
+    }
+    // The description is repeated as a schema of its own.
+    if let Some(parts) = property.get_mut("allOf").and_then(Value::as_array_mut) {
+        parts.retain(|part| part.get("$ref").is_some());
+    }
+}
+
+/// Completes a successful answer: bounds of arrays, formats of headers.
+pub(super) fn describe_answer(response: &mut Value) {
+    let schema = response.pointer_mut("/content/application~1json; charset=utf-8/schema");
+    if let Some(schema) = schema.filter(|schema| schema["type"] == "array") {
+        let is_names = schema["items"]["type"] == "string";
+        schema["maxItems"] = json!(if is_names { MOST_NAMES } else { MOST_MESSAGES });
+    }
+    let headers = response.get_mut("headers").and_then(Value::as_object_mut);
+    for (name, header) in headers.into_iter().flatten() {
+        // The framework says so of each, and tools take it for something to be warned of.
+        header.as_object_mut().map(|header| header.shift_remove("deprecated"));
+        if name == "MESSAGE-ID" || name == "Message-Id" {
+            header["schema"]["format"] = json!("uuid");
+        }
+    }
+}
+
+/// The parameter with which a client says which copy it has. It is read by the edge, not by the handler.
+pub(super) fn if_none_match() -> Value {
+    json!({
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "The `ETag` of the copy of this page that you have.",
+        "required": false,
+        "schema": {"type": "string", "maxLength": 1024},
+    })
+}
+
+/// What the named events of a stream carry.
+#[expect(clippy::too_many_lines, reason = "it is one table")]
+fn events() -> [(&'static str, Value); 4] {
+    let seq =
+        |description: &str| json!({"type": "integer", "format": "int64", "minimum": 0, "description": description});
+    let time = json!({"type": "string", "format": "date-time", "description": "The server's clock."});
+    let event = |description: &str, required: &[&str], properties: Value| {
+        json!({
+            "type": "object",
+            "description": description,
+            "required": required,
+            "properties": properties,
+        })
+    };
+    [
+        (
+            "ReadyEvent",
+            event(
+                "Data of the event `ready`: the stream is open.",
+                &["room", "head", "recovered", "missed", "heartbeat_s", "server_time"],
+                json!({
+                    "room": {"type": "string", "description": "Name of the room."},
+                    "head": seq("Last seq of the room."),
+                    "recovered": {"type": "boolean", "description": "The stream goes on from your own cursor."},
+                    "missed": seq("Messages that follow now because you missed them."),
+                    "heartbeat_s": seq("Seconds of silence after which a `ping` comes."),
+                    "server_time": time,
+                }),
+            ),
+        ),
+        (
+            "ResetEvent",
+            event(
+                "Data of the event `reset`: your cursor was of no use, load history anew.",
+                &["reason", "head"],
+                json!({
+                    "reason": {"type": "string", "description": "`malformed`, `foreign_epoch`, `ahead`, `too_many` or `history_damaged`; more may come."},
+                    "head": seq("Last seq of the room, from which the stream goes on."),
+                }),
+            ),
+        ),
+        (
+            "PingEvent",
+            event(
+                "Data of the event `ping`: the stream is silent and alive.",
+                &["server_time"],
+                json!({"server_time": time}),
+            ),
+        ),
+        (
+            "ByeEvent",
+            event(
+                "Data of the event `bye`: the server ends the stream.",
+                &["reason"],
+                json!({
+                    "reason": {
+                        "type": "string",
+                        "description": "`token_expired`, `revoked`, `removed`, `history_changed`, `shutdown`, `max_age` or `bounded`; more may come.",
+                    },
+                    "retry_ms": {
+                        "type": "integer",
+                        "format": "int64",
+                        "minimum": 0,
+                        "description": "Milliseconds to wait before coming back; absent where that is of no use.",
+                    },
+                }),
+            ),
+        ),
+    ]
+}
