@@ -37,12 +37,13 @@ pub enum Command {
     ///
     /// All clients load their history anew. A database that was restored alone is noticed without it.
     NewEpoch,
-    /// Copy an SQLite database into an empty Postgres database and exit. Stop every gateway and worker before.
+    /// Copy an SQLite database into an empty Postgres database, or the other way, and exit. Stop every gateway and worker before.
+    /// A copy that was broken off goes on where it ended.
     CopyDatabase {
-        /// What is copied: `sqlite://<path>`.
+        /// What is copied: `sqlite://<path>` or `postgres://[user:password@]host[:port]/database`.
         #[arg(long)]
         from: Secret,
-        /// Where it goes: `postgres://[user:password@]host[:port]/database`.
+        /// Where it goes: the other one of the two.
         #[arg(long)]
         to: Secret,
     },

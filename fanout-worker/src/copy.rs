@@ -1,17 +1,34 @@
-//! The command that moves an installation from SQLite to Postgres.
+//! The command that moves an installation from SQLite to Postgres, or back.
+
+use std::time::{Duration, Instant};
 
 use shared::settings::Secret;
-use shared::storage;
+use shared::storage::{self, Progress};
 use tracing::info;
 
 use crate::StartError;
 
-/// Copies the database at `from` to `to`, telling of each table.
+/// How often it is told how far a long table is.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// Copies the database at `from` to `to`, telling how far it is.
+///
+/// It can be ended at any time, by a signal too: the next call goes on with the messages where this one ended.
 pub async fn copy_database(from: &Secret, to: &Secret) -> Result<(), StartError> {
-    let mut total = 0;
-    let copied = |table, rows| {
-        total += rows;
-        info!(table, rows, "copied {rows} rows of {table}");
+    let (mut total, mut told) = (0, Instant::now());
+    let copied = |Progress {
+                      table,
+                      rows,
+                      of,
+                      is_done,
+                  }| {
+        if is_done {
+            total += rows;
+            info!(table, rows, "copied {rows} rows of {table}");
+        } else if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            info!(table, rows, of, "copied {rows} of {of} rows of {table}");
+        }
     };
     storage::copy(from.expose(), to.expose(), copied).await?;
     info!(

@@ -12,6 +12,7 @@
 //! - It knows neither HTTP nor tokens.
 
 pub mod batch;
+pub mod checkpoints;
 mod config;
 mod copy;
 mod crash_point;
@@ -110,6 +111,7 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
     let redis = Redis::open(&config.redis, installation.keys(), lifecycle.soft.clone())?;
     let settings = (&config.storage, &config.redis);
     say_what_starts("fanout-worker", env!("CARGO_PKG_VERSION"), settings, &installation);
+    lifecycle.tracker.spawn(checkpoints::keep(store.clone(), lifecycle.soft.clone()));
     let writers = store.writers();
     let looked = redis.wait_until_safe(config.redis.allow_unsafe_redis, &lifecycle.soft).await?;
     let (watched, soft) = (redis.clone(), lifecycle.soft.clone());

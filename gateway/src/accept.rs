@@ -8,22 +8,26 @@
 //! yet by `backlog`.
 
 mod backlog;
+mod known;
 mod waiters;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use redis::{AsyncCommands as _, ExistenceCheck, RedisError, RedisResult, SetExpiry, SetOptions};
-use shared::bus::{Link, encode_entry, is_refusal};
-use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, RoomId, Seq, Timestamp};
+use futures_util::future::join_all;
+use redis::{AsyncCommands as _, RedisError, RedisResult};
+use shared::bus::{Link, PostedUnder, append_keyed, encode_entry, is_refusal, retire_keys};
+use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, Seq, Timestamp};
 use shared::storage::{Installation, Room, Store, StoreError, User};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::Ack;
-use crate::digest::short_digest;
+use crate::digest::digest_of;
 pub use backlog::AcceptLog;
 use backlog::Backlog;
+use known::KnownMessages;
 use waiters::Waiters;
 
 /// Posts under way at once, from the first question to Redis to the answer. One more is told that the service is busy.
@@ -32,10 +36,8 @@ use waiters::Waiters;
 /// together. At 5 ms a post it lets 400,000 a second through.
 const POSTS_AT_ONCE: usize = 2_048;
 
-/// How long Redis remembers what was posted under an idempotency key. SQL does for ever, as soon as the message is
-/// stored. Only while no worker runs for longer than this could a key that is used for a second, different message go
-/// unnoticed; the message is then answered with 204 and the first one stands.
-const KEY_REMEMBERED_S: u64 = 600;
+/// How often the keys that SQL knows by now are forgotten in Redis.
+const RETIRE_KEYS_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +62,7 @@ pub enum AcceptError {
     Unknown(RedisError),
     /// Storage failed before anything was sent.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] Arc<StoreError>),
 }
 
 /// A message that is recorded.
@@ -79,6 +81,7 @@ pub struct Admission(#[expect(dead_code, reason = "held for what its drop gives 
 pub struct Acceptor {
     connection: Link,
     store: Store,
+    known: KnownMessages,
     installation: Installation,
     posts: Arc<Semaphore>,
     backlog: Backlog,
@@ -93,6 +96,7 @@ impl Acceptor {
     pub fn new(connection: Link, store: Store, installation: Installation, ack: Ack) -> Self {
         Self {
             connection,
+            known: KnownMessages::new(store.clone()),
             store,
             posts: Arc::new(Semaphore::new(POSTS_AT_ONCE)),
             backlog: Backlog::new(installation.partitions),
@@ -148,12 +152,12 @@ impl Acceptor {
             reply_to: self.reply_to,
         };
         let id = message.id;
-        if key.is_some() && self.is_stored(&message, room).await? {
-            let seq = self.store.stored_seqs(&[id]).await?.remove(&id);
-            return Ok(Acknowledged { id, seq });
-        }
         let waiter = self.reply_to.map(|_| self.waiters.wait_for(id));
-        self.append(partition, &message).await?;
+        if key.is_none() {
+            self.append(partition, &message).await?;
+        } else if let Some(seq) = self.append_unless_stored(partition, &message, room).await? {
+            return Ok(Acknowledged { id, seq: Some(seq) });
+        }
         let seq = match waiter {
             Some(waiter) => Some(waiter.stored().await),
             None => None,
@@ -177,32 +181,55 @@ impl Acceptor {
         self.waiters.clone().look_up(self.store.clone(), stop)
     }
 
+    /// Forgets the keys in Redis that SQL knows by now, until `stop` is cancelled. One that cannot be forgotten now will be later.
+    pub fn retire_keys(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let (connection, partitions) = (self.connection.clone(), self.installation.partitions);
+        async move {
+            while !stop.is_cancelled() {
+                let retire = async |number| retire_keys(&mut connection.clone(), Partition(number)).await;
+                join_all((0..partitions).map(retire)).await;
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(RETIRE_KEYS_EVERY) => {}
+                }
+            }
+        }
+    }
+
     /// Keeps watch over the accept streams until `stop` is cancelled: one that holds `bound` entries or more takes no
     /// posts until it is shorter again.
     pub fn watch_backlog(&self, bound: u32, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         self.backlog.clone().watch(self.connection.clone(), bound, stop)
     }
 
-    /// True if the very same message is in SQL already; an error if the key stands for another one.
+    /// Appends a keyed message, unless the very same one is stored already, whose place is returned then; an error if the key
+    /// stands for another message.
     ///
-    /// Redis knows what was posted under the key and may not be stored yet, SQL what was posted long ago. The mark in
-    /// Redis is set before SQL is asked, so that of two requests at the same time the second one sees the first.
-    async fn is_stored(&self, message: &Accepted, room: &Room) -> Result<bool, AcceptError> {
-        let ours = fingerprint(message.room, message.text.as_str());
-        let options = SetOptions::default()
-            .conditional_set(ExistenceCheck::NX)
-            .get(true)
-            .with_expiration(SetExpiry::EX(KEY_REMEMBERED_S));
-        let marked: RedisResult<Option<String>> =
-            self.connection.clone().set_options(self.connection.keys().posted(message.id), &ours, options).await;
-        let is_marked_otherwise = marked.map_err(AcceptError::Refused)?.is_some_and(|theirs| theirs != ours);
-        match self.store.known_message(message.id).await? {
-            Some(known) if known.text != message.text.as_str() => Err(AcceptError::KeyReused),
-            Some(known) if known.room == message.room => Ok(true),
-            Some(known) if known.room_is_deleted && known.room_name == room.name => Err(AcceptError::RoomDeleted),
+    /// SQL knows what was stored long ago, Redis what was appended and may not be stored yet. A message that is stored between the
+    /// two questions is still known to Redis.
+    async fn append_unless_stored(
+        &self,
+        partition: Partition,
+        message: &Accepted,
+        room: &Room,
+    ) -> Result<Option<Seq>, AcceptError> {
+        match self.known.find(message.id).await? {
+            Some(known) if known.text != message.text.as_str() => return Err(AcceptError::KeyReused),
+            Some(known) if known.room == message.room => return Ok(Some(known.seq)),
+            Some(known) if known.room_is_deleted && known.room_name == room.name => {
+                return Err(AcceptError::RoomDeleted);
+            }
+            Some(_) => return Err(AcceptError::KeyReused),
+            None => {}
+        }
+        let posted = PostedUnder {
+            room: message.room,
+            text: digest(message.text.as_str()),
+        };
+        let appended = append_keyed(&mut self.connection.clone(), partition, message, posted).await;
+        match appended.map_err(unanswered)? {
+            None => Ok(None),
             Some(_) => Err(AcceptError::KeyReused),
-            None if is_marked_otherwise => Err(AcceptError::KeyReused),
-            None => Ok(false),
         }
     }
 
@@ -210,19 +237,23 @@ impl Acceptor {
         let keys = self.connection.keys();
         let appended: RedisResult<String> =
             self.connection.clone().xadd(keys.accept_stream(partition), "*", &encode_entry(message, keys)).await;
-        appended.map(drop).map_err(|error| {
-            if is_refusal(&error) {
-                AcceptError::Refused(error)
-            } else {
-                AcceptError::Unknown(error)
-            }
-        })
+        appended.map(drop).map_err(unanswered)
     }
 }
 
-/// Tells two messages apart that were posted under the same key.
-fn fingerprint(room: RoomId, text: &str) -> String {
-    short_digest(&[&room.0.to_be_bytes(), text.as_bytes()])
+/// What an error of Redis means for the message that was sent.
+fn unanswered(error: RedisError) -> AcceptError {
+    if is_refusal(&error) {
+        AcceptError::Refused(error)
+    } else {
+        AcceptError::Unknown(error)
+    }
+}
+
+/// Tells texts apart that were posted under the same key.
+fn digest(text: &str) -> [u8; 8] {
+    let digest = digest_of(&[text.as_bytes()]);
+    *digest.first_chunk().expect("a digest is longer")
 }
 
 #[cfg(test)]

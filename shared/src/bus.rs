@@ -15,6 +15,7 @@ mod lane;
 mod link;
 mod map;
 mod pool;
+mod posted_keys;
 mod receipt;
 mod refusal;
 mod sentinel;
@@ -32,6 +33,7 @@ pub use keys::Keys;
 pub use link::Link;
 pub use map::Changes;
 pub use pool::Pool;
+pub use posted_keys::{PostedUnder, append_keyed, retire_keys};
 pub use receipt::Receipts;
 pub use refusal::is_refusal;
 

@@ -3,10 +3,12 @@
 //! - [`domain`]: what is valid. Parsed types, no I/O, no framework.
 //! - [`storage`]: how it is kept. SQL behind use-case sized methods.
 //! - [`bus`]: how it travels. Redis keys, the accept log's entries, the room events.
+//! - [`batcher`]: calls of many tasks that are made together.
 //! - [`settings`], [`start`], [`telemetry`], [`lifecycle`]: how a process starts, talks to its operator and stops.
 //!
 //! What does not belong here: HTTP, tokens, anything only one of the two processes uses.
 
+pub mod batcher;
 pub mod bus;
 pub mod domain;
 pub mod lifecycle;

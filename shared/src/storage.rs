@@ -11,6 +11,7 @@
 //! and dead letters.
 
 mod accounts;
+mod connections;
 mod copy;
 mod dead_letters;
 mod draft;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use accounts::{Account, Accounts, CreateUserError, NewUser, Session, User};
-pub use copy::{CopyError, copy};
+pub use copy::{CopyError, Progress, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::StoreError;
 pub use history::{HISTORY_CONNECTIONS, History, HistoryNews, KnownMessage, Window, make_way};
@@ -117,6 +118,10 @@ pub trait Backend: Accounts + Rooms + History + Log + DeadLetters + Debug + Send
 
     /// Answers if the database can be read.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Brings what the write-ahead log holds into the file, as far as readers let it, so that the log begins anew instead of
+    /// growing. There is nothing to do on Postgres, which sees to it itself.
+    async fn checkpoint(&self) -> Result<(), StoreError>;
 
     /// Closes every connection; with SQLite, the write-ahead log is merged into the file.
     async fn close(&self);

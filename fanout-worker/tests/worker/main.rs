@@ -5,6 +5,7 @@
     reason = "a step that fails is a test that fails, and unwrap says where"
 )]
 
+mod checkpoints;
 mod failover;
 mod identity;
 mod persist;

@@ -1,7 +1,7 @@
 //! When posts are refused, because too much of what was accepted waits for a worker.
 //!
 //! Two bounds: the entries of one partition, and the memory of Redis. The second one keeps a reserve: a Redis that is
-//! full to the last byte takes no marks of idempotency keys, no limits and no places of streams either.
+//! full to the last byte takes no limits and no places of streams either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -451,7 +451,10 @@ impl From<AcceptError> for ApiError {
                 error!(error = %cause, "it is not known whether a message was accepted: {cause}");
                 Self::OutcomeUnknown
             }
-            AcceptError::Store(cause) => cause.into(),
+            AcceptError::Store(cause) => {
+                error!(error = %cause, "{cause}");
+                Self::Unavailable
+            }
         }
     }
 }

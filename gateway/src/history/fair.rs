@@ -11,7 +11,7 @@ use shared::storage::HISTORY_CONNECTIONS;
 use tokio::sync::oneshot;
 
 /// Reads at once: a connection for each.
-const AT_ONCE: usize = HISTORY_CONNECTIONS as usize;
+const AT_ONCE: usize = HISTORY_CONNECTIONS;
 
 /// Those of one reader: one connection is left for the others.
 const AT_ONCE_OF_ONE: usize = AT_ONCE - 1;

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! roomcast:<installation>:{7}:in        stream           the accept log of partition 7: gateways append, its worker reads and trims
+//! roomcast:<installation>:{7}:keys      hash             idempotency keys used lately, and what each stands for
+//! roomcast:<installation>:{7}:keys:older  hash           the same, until SQL knows all of them
 //! roomcast:<installation>:{7}:stored    string           how far that partition is stored in SQL
 //! roomcast:<installation>:{7}:room:42   sharded channel  what was stored in room 42, published after the commit
 //! roomcast:<installation>:control       channel          what all gateways must hear of
@@ -18,7 +20,7 @@
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
-use crate::domain::{GatewayId, InstallationId, MessageId, Partition, RoomId, UserId};
+use crate::domain::{GatewayId, InstallationId, Partition, RoomId, UserId};
 
 /// The names of one installation. What the frequent commands need is made once.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Keys {
     prefix: String,
     /// By partition.
     accept_streams: Box<[String]>,
+    /// By partition: the idempotency keys used lately, and those used before them.
+    posted_under: Box<[(String, String)]>,
     /// By partition: what the names of its rooms' channels begin with.
     room_prefixes: Box<[String]>,
     control: String,
@@ -46,6 +50,7 @@ impl Keys {
         let workers = format!("{prefix}workers");
         Self {
             accept_streams: of_each("in"),
+            posted_under: of_each("keys").into_iter().zip(of_each("keys:older")).collect(),
             room_prefixes: of_each("room:"),
             control: format!("{prefix}control"),
             // In the slot of the set, so that a script which looks at the set can count who listens.
@@ -76,6 +81,26 @@ impl Keys {
     #[must_use]
     pub fn accept_stream(&self, partition: Partition) -> &str {
         &self.accept_streams[usize::from(partition.0)]
+    }
+
+    /// The idempotency keys used lately with messages of a partition.
+    ///
+    /// # Panics
+    ///
+    /// If the installation has fewer partitions.
+    #[must_use]
+    pub fn recent_keys(&self, partition: Partition) -> &str {
+        &self.posted_under[usize::from(partition.0)].0
+    }
+
+    /// Those used before them, of which SQL does not know all yet.
+    ///
+    /// # Panics
+    ///
+    /// If the installation has fewer partitions.
+    #[must_use]
+    pub fn older_keys(&self, partition: Partition) -> &str {
+        &self.posted_under[usize::from(partition.0)].1
     }
 
     /// Where an accept log is written anew before it takes the place of the old one.
@@ -163,12 +188,6 @@ impl Keys {
         format!("{}limit:{what}:{who}", self.prefix)
     }
 
-    /// The mark of a message that was posted under an idempotency key.
-    #[must_use]
-    pub fn posted(&self, message: MessageId) -> String {
-        self.of_all("posted", message)
-    }
-
     /// The open streams of a user.
     #[must_use]
     pub fn streams_of_user(&self, user: UserId) -> String {
@@ -233,7 +252,8 @@ mod tests {
                 keys.receipts_channel(gateway),
                 keys.acknowledgements_channel(gateway),
                 keys.rate("post", 1),
-                keys.posted(MessageId(uuid::Uuid::nil())),
+                keys.recent_keys(Partition(0)).to_owned(),
+                keys.older_keys(Partition(0)).to_owned(),
                 keys.streams_of_user(UserId(1)),
                 keys.streams_of_address(address),
             ]

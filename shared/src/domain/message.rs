@@ -101,7 +101,8 @@ pub struct Accepted {
     pub reply_to: Option<GatewayId>,
 }
 
-/// A message of a room's history, as storage and the room events hand it on.
+/// A message of a room's history, as storage and the room events hand it on. The statements of storage name its fields in this
+/// order.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredMessage {
     /// Place in the room.

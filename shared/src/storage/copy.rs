@@ -1,110 +1,105 @@
-//! Moves an installation from SQLite to Postgres: all of it, ids, seqs, positions, cursors and epoch included, so that
-//! nobody outside can tell the difference.
+//! Moves an installation from one database to another one of the other kind: all of it, ids, seqs, positions, cursors and epoch
+//! included, so that nobody outside can tell the difference.
 //!
-//! Rows travel as JSON objects, which SQLite writes and Postgres reads by the names of the columns; both schemas have the
-//! same. Everything is written in one transaction: a copy that fails leaves nothing behind.
+//! Rows travel as JSON objects in the order of their keys. Which columns a table has is asked of the databases; both schemas have the
+//! same. Each page is committed, so that a copy that was broken off goes on with the messages where it ended. The row of
+//! `installation` comes last: a database without it that has users is the target of a copy that did not come to its end, and no
+//! process runs on it.
 
-use std::time::Duration;
+mod postgres;
+mod sqlite;
 
-use futures_util::TryStreamExt as _;
-use sqlx::sqlite::{SqliteConnection, SqliteLockingMode};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+use std::future::Future;
 
-use super::{OpenError, StoreError, postgres, sqlite};
+use serde_json::Value;
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::SqliteConnection;
+
+use super::{OpenError, StoreError};
 
 /// Rows sent at once at most.
-const PAGE_ROWS: usize = 500;
+const PAGE_ROWS: i64 = 500;
 
-/// Bytes sent at once at most, the last row aside.
-const PAGE_BYTES: usize = 1024 * 1024;
+/// What becomes of rows that an earlier copy, which was broken off, has left in the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rerun {
+    /// They stay, and the copy goes on behind them: rows are added with growing keys and never change.
+    Resume,
+    /// They are written again: others refer to them, and none is ever removed.
+    Overwrite,
+    /// They are removed, and copied again.
+    Renew,
+}
 
-/// How long the file may be in use by somebody who is about to end.
-const IN_USE_TIMEOUT: Duration = Duration::from_secs(2);
+use Rerun::{Overwrite, Renew, Resume};
 
-/// Every table, those that others refer to before them, with its rows as JSON objects.
-const TABLES: [(&str, &str); 11] = [
-    (
-        "installation",
-        "SELECT json_object('id', id, 'epoch', epoch, 'partitions', partitions, 'identity', identity,
-                            'epoch_number', epoch_number, 'carries_over', carries_over) FROM installation",
-    ),
-    (
-        "users",
-        "SELECT json_object('id', id, 'public_id', public_id, 'email', email, 'username', username,
-                            'password_hash', password_hash, 'is_admin', is_admin, 'created_on', created_on)
-         FROM users ORDER BY id",
-    ),
-    (
-        "sessions",
-        "SELECT json_object('id', lower(hex(id)), 'user_id', user_id, 'expires_on', expires_on, 'revoked_on', revoked_on)
-         FROM sessions",
-    ),
-    (
-        "rooms",
-        "SELECT json_object('id', id, 'name', name, 'owner_id', owner_id, 'is_private', is_private,
-                            'incarnation', incarnation, 'created_on', created_on, 'deleted_on', deleted_on)
-         FROM rooms ORDER BY id",
-    ),
-    (
-        "members",
-        "SELECT json_object('room_id', room_id, 'user_id', user_id, 'joined_on', joined_on, 'id', id) FROM members",
-    ),
-    ("removals", "SELECT json_object('id', id, 'count', count) FROM removals"),
-    (
-        "removal_log",
-        "SELECT json_object('count', count, 'session_id', CASE WHEN session_id IS NULL THEN NULL ELSE lower(hex(session_id)) END,
-                            'user_id', user_id, 'room_id', room_id, 'member_id', member_id)
-         FROM removal_log",
-    ),
-    (
-        "messages",
-        "SELECT json_object('position', position, 'room_id', room_id, 'seq', seq, 'id', lower(hex(id)),
-                            'sender_id', sender_id, 'kind', kind, 'text', text, 'created_on', created_on)
-         FROM messages ORDER BY position",
-    ),
-    (
-        "room_heads",
-        "SELECT json_object('room_id', room_id, 'seq', seq) FROM room_heads",
-    ),
-    (
-        "cursors",
-        "SELECT json_object('partition', partition, 'stream_ms', stream_ms, 'stream_counter', stream_counter,
-                            'fence', fence, 'owner', owner)
-         FROM cursors ORDER BY partition",
-    ),
-    (
-        "dead_letters",
-        "SELECT json_object('id', id, 'partition', partition, 'stream_id', stream_id, 'reason', reason, 'entry', entry,
-                            'created_on', created_on)
-         FROM dead_letters ORDER BY id",
-    ),
+/// A table, and the columns of its primary key.
+struct Table {
+    name: &'static str,
+    key: &'static [&'static str],
+    rerun: Rerun,
+}
+
+/// Every table, those that others refer to before them.
+const TABLES: [Table; 11] = [
+    table("users", &["id"], Overwrite),
+    table("sessions", &["id"], Renew),
+    table("rooms", &["id"], Overwrite),
+    table("members", &["room_id", "user_id"], Renew),
+    table("messages", &["position"], Resume),
+    table("room_heads", &["room_id"], Renew),
+    table("cursors", &["partition"], Renew),
+    table("dead_letters", &["id"], Renew),
+    // Behind those whose triggers write to them.
+    table("removal_log", &["count"], Renew),
+    table("removals", &["id"], Renew),
+    INSTALLATION,
 ];
 
-/// Columns whose values Postgres hands out itself: it goes on above the highest one that was copied.
-/// Rows of these are never removed; for those of `dead_letters`, which are, see [`go_on_behind_dead_letters`].
-const IDENTITIES: [(&str, &str); 3] = [("users", "id"), ("rooms", "id"), ("messages", "position")];
+/// Who has this row is an installation.
+const INSTALLATION: Table = table("installation", &["id"], Renew);
 
-/// Why nothing was copied.
+const fn table(name: &'static str, key: &'static [&'static str], rerun: Rerun) -> Table {
+    Table { name, key, rerun }
+}
+
+/// How far a copy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The table that is copied.
+    pub table: &'static str,
+    /// Its rows that are in the target.
+    pub rows: i64,
+    /// Its rows in the source.
+    pub of: i64,
+    /// Whether the table is through.
+    pub is_done: bool,
+}
+
+/// Why a copy was not brought to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// One of the two databases cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Copying works in one direction.
-    #[error("only sqlite://<path> can be copied, and only to postgres://[user:password@]host[:port]/database")]
+    /// Both are of the same kind, or one is of none.
+    #[error("copying goes from sqlite://<path> to postgres://[user:password@]host[:port]/database, or the other way")]
     Direction,
-    /// A gateway or a worker has the file open.
-    #[error("the SQLite file is in use: stop every gateway and worker before it is copied")]
-    InUse,
+    /// A gateway, a worker or another copy uses one of the two.
+    #[error("{0} is in use: stop every gateway and worker before a database is copied")]
+    InUse(&'static str),
+    /// Nothing was ever stored there, or it is the target of a copy that was broken off.
+    #[error("the source holds no installation")]
+    NoInstallation,
     /// What the target holds would be mixed with what is copied.
-    #[error("the target is not empty: its table {0} has rows")]
+    #[error("the target is not empty: its table {0} has other rows")]
     NotEmpty(&'static str),
     /// The target has not what was sent to it.
-    #[error("{written} of {read} rows of {table} arrived: nothing was kept")]
+    #[error("{written} of {read} rows of {table} are in the target: it must not be used")]
     Incomplete {
         /// The table.
         table: &'static str,
-        /// Rows read from the source.
+        /// Rows of the source.
         read: i64,
         /// Rows found in the target.
         written: i64,
@@ -120,117 +115,143 @@ impl From<sqlx::Error> for CopyError {
     }
 }
 
-/// Copies the SQLite database at `from` into the empty Postgres database at `to`; `copied` hears of each table when it is
-/// through, with its rows.
+/// What a copy asks of the two databases. Rows are JSON objects in one form: numbers also for booleans, 32 hexadecimal digits for
+/// ids.
+trait Database: Send {
+    /// The rows of `table` with the lowest keys above that of `row`, or from the first one on.
+    fn rows_after(
+        &mut self,
+        table: &Table,
+        row: Option<&str>,
+    ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>>;
+
+    /// The row of `table` with the highest key.
+    fn last_row(&mut self, table: &Table) -> impl Future<Output = Result<Option<String>, sqlx::Error>>;
+
+    /// The row of `table` with the key of `row`.
+    fn same_row(&mut self, table: &Table, row: &str) -> impl Future<Output = Result<Option<String>, sqlx::Error>>;
+
+    /// Writes rows, over those with the same keys.
+    fn write(&mut self, table: &Table, rows: &[String]) -> impl Future<Output = Result<(), sqlx::Error>>;
+
+    /// Removes all rows.
+    fn clear(&mut self, table: &Table) -> impl Future<Output = Result<(), sqlx::Error>>;
+
+    /// How many rows there are.
+    fn count(&mut self, table: &Table) -> impl Future<Output = Result<i64, sqlx::Error>>;
+
+    /// The highest id that a dead letter ever had, be it of one that was removed.
+    fn newest_dead_letter(&mut self) -> impl Future<Output = Result<Option<i64>, sqlx::Error>>;
+
+    /// Lets new rows have keys above all that were copied, and dead letters ids above `newest_dead_letter`.
+    fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> impl Future<Output = Result<(), sqlx::Error>>;
+
+    /// Closes the connection.
+    fn close(self) -> impl Future<Output = Result<(), sqlx::Error>>;
+}
+
+/// Copies the database at `from` into the one at `to`, which must be empty or the target of the same copy that was broken off;
+/// `told` hears of each page.
 ///
-/// The file is locked meanwhile, so that nothing can be written that would be missing in the copy.
-pub async fn copy(from: &str, to: &str, mut copied: impl FnMut(&'static str, i64)) -> Result<(), CopyError> {
-    if !from.starts_with("sqlite:") || !to.starts_with("postgres") {
-        return Err(CopyError::Direction);
+/// Nobody else can use an SQLite file meanwhile. Of Postgres is seen whether gateways or workers are connected when it begins.
+pub async fn copy(from: &str, to: &str, mut told: impl FnMut(Progress)) -> Result<(), CopyError> {
+    let is_sqlite = |url: &str| url.starts_with("sqlite:");
+    let is_postgres = |url: &str| url.starts_with("postgres:") || url.starts_with("postgresql:");
+    if is_sqlite(from) && is_postgres(to) {
+        let source = sqlite::open(from, "the source").await?;
+        copy_all(source, postgres::open_target(to).await?, &mut told).await
+    } else if is_postgres(from) && is_sqlite(to) {
+        let source = postgres::open_source(from).await?;
+        copy_all(source, sqlite::create(to).await?, &mut told).await
+    } else {
+        Err(CopyError::Direction)
     }
-    let mut source = open_source(from).await?;
-    let mut target = postgres::open::options(to)?.connect().await?;
-    postgres::open::check(&mut target).await?;
-    postgres::open::MIGRATIONS.run(&mut target).await.map_err(OpenError::from)?;
-    let mut tx = target.begin().await?;
-    // Until the end nobody creates an installation here, as every process that starts does.
-    sqlx::query("LOCK TABLE installation IN EXCLUSIVE MODE").execute(&mut *tx).await?;
-    for (table, _) in TABLES {
-        if count(&mut tx, table).await? > 0 {
-            return Err(CopyError::NotEmpty(table));
+}
+
+async fn copy_all<S: Database, T: Database>(
+    mut source: S,
+    mut target: T,
+    told: &mut impl FnMut(Progress),
+) -> Result<(), CopyError> {
+    if source.count(&INSTALLATION).await? == 0 {
+        return Err(CopyError::NoInstallation);
+    }
+    if target.count(&INSTALLATION).await? > 0 {
+        return Err(CopyError::NotEmpty(INSTALLATION.name));
+    }
+    for table in TABLES.iter().filter(|table| table.rerun != Renew) {
+        check_same(&mut source, &mut target, table).await?;
+    }
+    for table in TABLES.iter().filter(|table| table.rerun == Renew) {
+        target.clear(table).await?;
+    }
+    for table in &TABLES {
+        if table.name == INSTALLATION.name {
+            let newest = source.newest_dead_letter().await?;
+            target.continue_keys(newest).await?;
         }
+        copy_table(&mut source, &mut target, table, told).await?;
     }
-    for (table, rows) in TABLES {
-        let read = copy_table(&mut source, &mut tx, table, rows).await?;
-        let written = count(&mut tx, table).await?;
-        if read != written {
-            return Err(CopyError::Incomplete { table, read, written });
-        }
-        copied(table, read);
-    }
-    for (table, column) in IDENTITIES {
-        let statement = format!(
-            "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), MAX({column})) FROM {table} HAVING COUNT(*) > 0"
-        );
-        sqlx::query(AssertSqlSafe(statement)).execute(&mut *tx).await?;
-    }
-    go_on_behind_dead_letters(&mut source, &mut tx).await?;
-    tx.commit().await?;
     target.close().await?;
-    source.close().await?;
-    Ok(())
+    Ok(source.close().await?)
 }
 
-/// Opens the file for us alone: with a write-ahead log that succeeds only while nobody else has it open.
-async fn open_source(url: &str) -> Result<SqliteConnection, CopyError> {
-    let options = sqlite::open::options(url)?
-        .create_if_missing(false)
-        .locking_mode(SqliteLockingMode::Exclusive)
-        .busy_timeout(IN_USE_TIMEOUT);
-    let opened = async {
-        let mut source = options.connect().await?;
-        sqlite::open::MIGRATIONS.run(&mut source).await.map_err(OpenError::from)?;
-        // The lock is taken with the first write, and kept.
-        source.begin_with("BEGIN EXCLUSIVE").await?.rollback().await?;
-        Ok(source)
+/// Fails unless what `table` of the target holds came from this source.
+async fn check_same(source: &mut impl Database, target: &mut impl Database, table: &Table) -> Result<(), CopyError> {
+    let Some(theirs) = target.last_row(table).await? else {
+        return Ok(());
     };
-    opened.await.map_err(|error: CopyError| if is_busy(&error) { CopyError::InUse } else { error })
-}
-
-/// SQLite's result codes `SQLITE_BUSY` and `SQLITE_LOCKED`, and those derived from them (<https://sqlite.org/rescode.html>).
-fn is_busy(error: &CopyError) -> bool {
-    let (CopyError::Store(StoreError(cause)) | CopyError::Open(OpenError::Store(StoreError(cause)))) = error else {
-        return false;
+    let ours = source.same_row(table, &theirs).await?;
+    // Users and rooms change; their keys and when they were made do not.
+    let identity = |row: &str| {
+        let row: Value = serde_json::from_str(row).unwrap_or_default();
+        let fixed = ["id", "public_id", "name", "created_on", "room_id", "seq", "text"];
+        fixed.map(|column| row.get(column).cloned())
     };
-    let code = cause.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
+    match ours {
+        Some(ours) if identity(&ours) == identity(&theirs) => Ok(()),
+        Some(_) | None => Err(CopyError::NotEmpty(table.name)),
+    }
 }
 
-async fn count(target: &mut PgConnection, table: &str) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"))).fetch_one(target).await
-}
-
-/// Copies one table in pages, and returns how many rows were read.
 async fn copy_table(
-    source: &mut SqliteConnection,
-    target: &mut PgConnection,
-    table: &str,
-    rows: &'static str,
-) -> Result<i64, sqlx::Error> {
-    let mut rows = sqlx::query_scalar::<_, String>(rows).fetch(source);
-    let (mut page, mut bytes, mut read) = (Vec::new(), 0, 0);
-    while let Some(row) = rows.try_next().await? {
-        read += 1;
-        bytes += row.len();
-        page.push(row);
-        if page.len() >= PAGE_ROWS || bytes >= PAGE_BYTES {
-            write_page(target, table, &std::mem::take(&mut page)).await?;
-            bytes = 0;
+    source: &mut impl Database,
+    target: &mut impl Database,
+    table: &Table,
+    told: &mut impl FnMut(Progress),
+) -> Result<(), CopyError> {
+    let of = source.count(table).await?;
+    let mut last = match table.rerun {
+        Resume => target.last_row(table).await?,
+        Overwrite | Renew => None,
+    };
+    let mut rows = if last.is_some() { target.count(table).await? } else { 0 };
+    let progress = |rows, is_done| Progress {
+        table: table.name,
+        rows,
+        of,
+        is_done,
+    };
+    loop {
+        let mut page = source.rows_after(table, last.as_deref()).await?;
+        if page.is_empty() {
+            break;
         }
+        target.write(table, &page).await?;
+        rows += i64::try_from(page.len()).unwrap_or(PAGE_ROWS);
+        told(progress(rows, false));
+        last = page.pop();
     }
-    write_page(target, table, &page).await?;
-    Ok(read)
-}
-
-async fn write_page(target: &mut PgConnection, table: &str, rows: &[String]) -> Result<(), sqlx::Error> {
-    let statement = format!("INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::json)");
-    sqlx::query(AssertSqlSafe(statement)).bind(format!("[{}]", rows.join(","))).execute(target).await?;
+    let written = target.count(table).await?;
+    if written != of {
+        let (table, read) = (table.name, of);
+        return Err(CopyError::Incomplete { table, read, written });
+    }
+    told(progress(written, true));
     Ok(())
 }
 
-/// Lets the ids of dead letters go on above the highest one that SQLite ever gave out, be it of one that was removed.
-async fn go_on_behind_dead_letters(
-    source: &mut SqliteConnection,
-    target: &mut PgConnection,
-) -> Result<(), sqlx::Error> {
-    let newest: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'")
-        .fetch_optional(source)
-        .await?;
-    if let Some(newest) = newest {
-        sqlx::query("SELECT setval(pg_get_serial_sequence('dead_letters', 'id'), $1)")
-            .bind(newest)
-            .execute(target)
-            .await?;
-    }
-    Ok(())
+/// `,`-separated parts of a statement, one for each of `names`.
+fn list(names: &[impl AsRef<str>], part: impl Fn(&str) -> String) -> String {
+    names.iter().map(|name| part(name.as_ref())).collect::<Vec<_>>().join(", ")
 }

@@ -37,6 +37,12 @@ impl StoreError {
         is_away(&self.0)
     }
 
+    /// The error of a call whose task ended without an answer.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self(sqlx::Error::WorkerCrashed)
+    }
+
     /// True if the database refused the data itself (a broken constraint, a value it cannot hold), so that trying again
     /// cannot help.
     ///

@@ -6,13 +6,14 @@ use std::ops::RangeInclusive;
 use async_trait::async_trait;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
+use uuid::Uuid;
 
 use super::StoreError;
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 
 /// Connections that pages of history, and nothing else, are read with: whoever reads much of it takes none from logging in,
 /// posting and the watch over who may still read.
-pub const HISTORY_CONNECTIONS: u32 = 4;
+pub const HISTORY_CONNECTIONS: usize = 4;
 
 /// Which part of a room's history is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +54,8 @@ pub struct HistoryNews {
 /// What is stored under a message id; compared when an idempotency key is used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMessage {
+    /// Its place in the room.
+    pub seq: Seq,
     /// The room it was posted to.
     pub room: RoomId,
     /// What was posted.
@@ -64,7 +67,7 @@ pub struct KnownMessage {
 }
 
 impl HistoryNews {
-    /// Reads the head and the messages as both databases hand them over: one row with an array of JSON objects.
+    /// Reads the head and the messages as both databases hand them over: one row with an array of messages in JSON.
     ///
     /// One row instead of one row a message: with SQLite, handing a row from its thread to ours costs more than reading it.
     pub(super) fn from_row((head, json): (i64, Option<String>)) -> Result<Self, sqlx::Error> {
@@ -73,6 +76,24 @@ impl HistoryNews {
             messages: json.as_deref().map(read_messages).transpose()?,
         })
     }
+}
+
+/// A message that is looked up by its id: the id, its place, its room, its text, the name of the room, and whether that was deleted.
+pub(super) type KnownRow = (Uuid, i64, i64, String, String, bool);
+
+/// Reads such messages.
+pub(super) fn read_known(rows: Vec<KnownRow>) -> HashMap<MessageId, KnownMessage> {
+    let read = |(id, seq, room, text, room_name, room_is_deleted): KnownRow| {
+        let known = KnownMessage {
+            seq: Seq(seq),
+            room: RoomId(room),
+            text,
+            room_name,
+            room_is_deleted,
+        };
+        (MessageId(id), known)
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// The first and the last seq of what is `known`, as both statements compare the head with them.
@@ -98,7 +119,8 @@ pub fn make_way<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Reads an array of JSON objects, into the order of their seqs.
+/// Reads an array of messages, into the order of their seqs. Each is an object, or an array in the order of the fields of
+/// [`StoredMessage`], which is shorter.
 pub(super) fn read_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Error> {
     let read = || serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()));
     let mut messages: Vec<StoredMessage> = make_way(json.len(), read)?;
@@ -128,8 +150,8 @@ pub trait History {
     /// Last seq of `room`; [`Seq::ZERO`] if it has no messages.
     async fn head(&self, room: RoomId) -> Result<Seq, StoreError>;
 
-    /// What is stored under this id.
-    async fn known_message(&self, id: MessageId) -> Result<Option<KnownMessage>, StoreError>;
+    /// What is stored under those of `ids` that are stored.
+    async fn known_messages(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, KnownMessage>, StoreError>;
 
     /// The places of those of `ids` that are stored.
     async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError>;

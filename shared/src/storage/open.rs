@@ -83,6 +83,10 @@ impl Installation {
     }
 }
 
+/// Whether the database is the target of a copy that did not come to its end: the row of `installation` is copied last.
+pub(super) const UNFINISHED_COPY: &str =
+    "SELECT EXISTS (SELECT 1 FROM users) AND NOT EXISTS (SELECT 1 FROM installation)";
+
 /// An epoch of at most 53 bits, whose decimal digits stay exact in every JSON reader.
 pub(super) fn epoch_of(random: u64) -> i64 {
     (random & ((1 << 53) - 1)).cast_signed()
@@ -122,6 +126,9 @@ pub enum OpenError {
         "the database is encoded in {0} and cannot hold every message: create it anew with the encoding UTF8 (DATABASE_URL)"
     )]
     Encoding(String),
+    /// What was copied into it is not all of an installation.
+    #[error("the database is the target of a copy that was broken off: run copy-database again")]
+    UnfinishedCopy,
     /// The installation has another number of partitions than the settings say.
     #[error("this installation was created with {stored} partitions and cannot run with {wanted} (PARTITIONS)")]
     Partitions {
@@ -152,6 +159,7 @@ impl OpenError {
             Self::Directory(..)
             | Self::UnsoundVersion(_)
             | Self::Unsafe(_)
+            | Self::UnfinishedCopy
             | Self::Migrate(_)
             | Self::Store(_)
             | Self::At(..) => false,
@@ -173,6 +181,7 @@ impl OpenError {
             | Self::Directory(..)
             | Self::UnsoundVersion(_)
             | Self::Unsafe(_)
+            | Self::UnfinishedCopy
             | Self::Migrate(_) => false,
         }
     }

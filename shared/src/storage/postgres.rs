@@ -15,14 +15,16 @@ mod log;
 pub(super) mod open;
 mod rooms;
 mod takeover;
+mod transaction;
 
 use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgConnectOptions;
 use tokio::time::timeout;
 
+use super::connections::Connections;
 use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
 use super::removals::read_removals;
 use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
@@ -35,11 +37,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Connections to one server.
 #[derive(Debug)]
 pub(super) struct Postgres {
-    pool: PgPool,
+    pool: Connections<sqlx::Postgres>,
     /// For pages of history alone.
-    history: PgPool,
+    history: Connections<sqlx::Postgres>,
     /// For the watch over removals alone.
-    watch: PgPool,
+    watch: Connections<sqlx::Postgres>,
     /// Without the deadlines of the pool's connections, which a migration may exceed.
     plain: PgConnectOptions,
 }
@@ -97,6 +99,10 @@ impl Backend for Postgres {
         .await
     }
 
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn close(&self) {
         // Whoever stops need not be told that the server is away.
         let closing = async { tokio::join!(self.pool.close(), self.history.close(), self.watch.close()) };
@@ -105,7 +111,7 @@ impl Backend for Postgres {
 }
 
 /// Gives a call [`ANSWER_WITHIN`]. Whether a write that got no answer was committed is not known then; its connection is
-/// looked at before anybody else gets it.
+/// asked before anybody else gets it.
 async fn in_time<T, E: From<sqlx::Error>>(call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     timeout(ANSWER_WITHIN, call).await.unwrap_or_else(|_| {
         let silent = io::Error::new(io::ErrorKind::TimedOut, "the database has not answered in time");

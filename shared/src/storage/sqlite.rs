@@ -15,8 +15,8 @@ mod transaction;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqlitePool;
 
+use super::connections::Connections;
 use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
 use super::removals::read_removals;
 use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
@@ -26,13 +26,15 @@ use crate::domain::Epoch;
 #[derive(Debug)]
 pub(super) struct Sqlite {
     /// For reading; any number of readers run beside the writer.
-    read: SqlitePool,
+    read: Connections<sqlx::Sqlite>,
     /// For pages of history alone.
-    history: SqlitePool,
+    history: Connections<sqlx::Sqlite>,
     /// For the watch over removals alone.
-    watch: SqlitePool,
+    watch: Connections<sqlx::Sqlite>,
     /// One connection.
-    write: SqlitePool,
+    write: Connections<sqlx::Sqlite>,
+    /// One connection, opened when it is needed.
+    checkpoints: Connections<sqlx::Sqlite>,
     path: PathBuf,
 }
 
@@ -83,10 +85,22 @@ impl Backend for Sqlite {
         Ok(())
     }
 
+    /// Beside readers and writers at first. What is written meanwhile keeps the log from beginning anew, so that a long one is then cut
+    /// with writers kept out, which is short since little is left to copy.
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        let (_, pages, _): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&self.checkpoints).await?;
+        if pages >= open::LOG_PAGES {
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.checkpoints).await?;
+        }
+        Ok(())
+    }
+
     async fn close(&self) {
         self.read.close().await;
         self.history.close().await;
         self.watch.close().await;
+        self.checkpoints.close().await;
         self.write.close().await;
     }
 }

@@ -1,10 +1,12 @@
-//! A database that grew on SQLite goes on in Postgres as if nothing had happened.
+//! A database that grew on SQLite goes on in Postgres as if nothing had happened, and the other way round.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde_json::Value;
 use shared::domain::{Partition, RoomName, Seq, SessionId};
-use shared::storage::{Content, CopyError, Entry, Role, Store, copy};
+use shared::storage::{Content, CopyError, Entry, OpenError, Progress, Role, Store, copy};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
@@ -74,36 +76,65 @@ fn normal(rows: &str) -> Vec<String> {
     rows
 }
 
+/// Every table of `file`, the driver's own ones aside.
+async fn tables(file: &mut SqliteConnection) -> Vec<String> {
+    let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB '*sql[xi]*'";
+    sqlx::query_scalar(tables).fetch_all(file).await.unwrap()
+}
+
+/// All rows of a table of an SQLite file.
+async fn rows_of_sqlite(file: &mut SqliteConnection, table: &str) -> Vec<String> {
+    let columns: Vec<String> = sqlx::query_scalar("SELECT CASE WHEN type = 'BLOB' THEN format('''%s'', CASE WHEN %s IS NULL THEN NULL ELSE lower(hex(%s)) END', name, name, name) ELSE format('''%s'', %s', name, name) END FROM pragma_table_info(?)")
+        .bind(table)
+        .fetch_all(&mut *file)
+        .await
+        .unwrap();
+    let read = format!("SELECT json_group_array(json_object({})) FROM {table}", columns.join(", "));
+    let rows: String = sqlx::query_scalar(AssertSqlSafe(read)).fetch_one(file).await.unwrap();
+    normal(&rows)
+}
+
 #[tokio::test]
 async fn everything_is_copied_and_goes_on() {
     let old = filled().await;
     let mut db = Database::new(BackEnd::Postgres).await;
     let url = db.another().await;
     let mut told = Vec::new();
-    copy(&old.url, &url, |table, rows| told.push((table, rows))).await.unwrap();
+    copy(&old.url, &url, |progress| told.push(progress)).await.unwrap();
+    let messages: Vec<&Progress> = told.iter().filter(|progress| progress.table == "messages").collect();
+    assert_eq!(messages.iter().map(|progress| progress.rows).collect::<Vec<_>>(), [500, 1_000, 1_201, 1_201]);
+    assert!(
+        messages
+            .iter()
+            .all(|progress| progress.of == 1_201 && progress.is_done == (progress == &messages[3]))
+    );
+    told.retain(|progress| progress.is_done);
 
     let mut source = SqliteConnection::connect(&old.url).await.unwrap();
     let mut target = PgConnection::connect(&url).await.unwrap();
-    let tables: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB '*sql[xi]*'")
-            .fetch_all(&mut source)
-            .await
-            .unwrap();
+    let tables = tables(&mut source).await;
     assert_eq!(tables.len(), told.len());
     for table in &tables {
-        let columns: Vec<String> = sqlx::query_scalar("SELECT CASE WHEN type = 'BLOB' THEN format('''%s'', CASE WHEN %s IS NULL THEN NULL ELSE lower(hex(%s)) END', name, name, name) ELSE format('''%s'', %s', name, name) END FROM pragma_table_info(?)")
-            .bind(table)
-            .fetch_all(&mut source)
-            .await
-            .unwrap();
-        let read = format!("SELECT json_group_array(json_object({})) FROM {table}", columns.join(", "));
-        let before: String = sqlx::query_scalar(AssertSqlSafe(read)).fetch_one(&mut source).await.unwrap();
+        let before = rows_of_sqlite(&mut source, table).await;
         let read = format!("SELECT json_agg(to_json(t))::text FROM {table} t");
         let after: String = sqlx::query_scalar(AssertSqlSafe(read)).fetch_one(&mut target).await.unwrap();
-        let (before, after) = (normal(&before), normal(&after));
+        let after = normal(&after);
         assert!(!before.is_empty() && before == after, "{table} differs");
-        assert!(told.iter().any(|(name, rows)| name == table && *rows == i64::try_from(before.len()).unwrap()));
+        assert!(told.iter().any(|done| done.table == table && done.rows == i64::try_from(before.len()).unwrap()));
     }
+    target.close().await.unwrap();
+
+    // And back.
+    let back = format!("sqlite://{}.back", old.url.trim_start_matches("sqlite://"));
+    copy(&url, &back, |_| {}).await.unwrap();
+    let mut copied = SqliteConnection::connect(&back).await.unwrap();
+    for table in &tables {
+        assert_eq!(rows_of_sqlite(&mut source, table).await, rows_of_sqlite(&mut copied, table).await, "{table}");
+    }
+    copied.close().await.unwrap();
+    let store = Store::open(&back, Role::Worker).await.unwrap();
+    assert_eq!(store.migrate(4, 1).await.unwrap().epoch.0, 77);
+    store.close().await;
 
     source.close().await.unwrap();
     let store = Store::open(&url, Role::Worker).await.unwrap();
@@ -120,23 +151,101 @@ async fn everything_is_copied_and_goes_on() {
     db.user("cid").await;
     assert_eq!(db.positions_grow_with_seqs().await, 1_202);
 
-    let again = copy(&old.url, &url, |_, _| {}).await;
-    assert!(matches!(again, Err(CopyError::NotEmpty("installation"))));
+    db.store.close().await;
+    let again = copy(&old.url, &url, |_| {}).await;
+    assert!(matches!(again, Err(CopyError::NotEmpty("installation"))), "{again:?}");
+}
+
+/// Both ways a copy goes on behind the messages that it brought over, whatever else changed meanwhile; nobody takes what is there
+/// for an installation.
+#[tokio::test]
+async fn a_copy_that_was_broken_off_goes_on() {
+    let old = filled().await;
+    let there = Database::new(BackEnd::Postgres).await.another().await;
+    let back = format!("sqlite://{}.back", old.url.trim_start_matches("sqlite://"));
+    for (from, to) in [(&old.url, &there), (&there, &back)] {
+        let break_off = |progress: Progress| assert!(progress.table != "messages" || progress.rows < 1_000);
+        assert!(AssertUnwindSafe(copy(from, to, break_off)).catch_unwind().await.is_err());
+        let store = eventually_open(to).await;
+        let refused = store.migrate(4, 1).await;
+        assert!(matches!(refused, Err(OpenError::UnfinishedCopy)), "{refused:?}");
+        store.close().await;
+
+        let mut told = Vec::new();
+        copy(from, to, |progress| told.push((progress.table, progress.rows))).await.unwrap();
+        let messages: Vec<i64> = told.iter().filter(|(table, _)| *table == "messages").map(|(_, rows)| *rows).collect();
+        assert_eq!(messages, [1_201, 1_201]);
+    }
+    let (mut first, mut last) =
+        (SqliteConnection::connect(&old.url).await.unwrap(), SqliteConnection::connect(&back).await.unwrap());
+    for table in tables(&mut first).await {
+        assert_eq!(rows_of_sqlite(&mut first, &table).await, rows_of_sqlite(&mut last, &table).await, "{table}");
+    }
+}
+
+/// The store at `url`, as soon as the copy that was broken off has let go of it.
+async fn eventually_open(url: &str) -> Store {
+    for _ in 0..100 {
+        if let Ok(store) = Store::open(url, Role::Gateway).await {
+            return store;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{url} cannot be opened");
+}
+
+#[tokio::test]
+async fn what_is_no_part_of_the_copy_is_not_overwritten() {
+    let old = filled().await;
+    let url = Database::new(BackEnd::Postgres).await.another().await;
+    Store::open(&url, Role::Gateway).await.unwrap().migrate(4, 1).await.unwrap();
+    let mut target = PgConnection::connect(&url).await.unwrap();
+    sqlx::query("DELETE FROM installation").execute(&mut target).await.unwrap();
+    let stranger =
+        "INSERT INTO users (public_id, email, username, password_hash, created_on) VALUES ('x', 'x', 'x', '', 1)";
+    sqlx::query(stranger).execute(&mut target).await.unwrap();
+    let refused = copy(&old.url, &url, |_| {}).await;
+    assert!(matches!(refused, Err(CopyError::NotEmpty("users"))), "{refused:?}");
 }
 
 #[tokio::test]
 async fn a_database_in_use_is_not_copied() {
     let old = Database::new(BackEnd::Sqlite).await;
     let url = Database::new(BackEnd::Postgres).await.another().await;
-    let refused = copy(&old.url, &url, |_, _| {}).await;
-    assert!(matches!(refused, Err(CopyError::InUse)), "{refused:?}");
+    let refused = copy(&old.url, &url, |_| {}).await;
+    assert!(matches!(refused, Err(CopyError::InUse(_))), "{refused:?}");
     old.store.close().await;
-    copy(&old.url, &url, |_, _| {}).await.unwrap();
+    let gateway = Store::open(&url, Role::Gateway).await.unwrap();
+    gateway.ping().await.unwrap_err();
+    let refused = copy(&old.url, &url, |_| {}).await;
+    assert!(matches!(refused, Err(CopyError::InUse("the target"))), "{refused:?}");
+    gateway.close().await;
+    copy(&old.url, &url, |_| {}).await.unwrap();
 }
 
 #[tokio::test]
-async fn it_copies_in_one_direction() {
-    for (from, to) in [("postgres://h/d", "sqlite://x"), ("sqlite://x", "sqlite://y")] {
-        assert!(matches!(copy(from, to, |_, _| {}).await, Err(CopyError::Direction)));
+async fn a_target_that_cannot_hold_every_text_is_refused() {
+    let old = Database::new(BackEnd::Postgres).await;
+    old.store.close().await;
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+    let mut target = SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap();
+    sqlx::raw_sql("PRAGMA encoding = 'UTF-16'; CREATE TABLE t (c); DROP TABLE t;")
+        .execute(&mut target)
+        .await
+        .unwrap();
+    target.close().await.unwrap();
+    let refused = copy(&old.url, &url, |_| {}).await;
+    assert!(matches!(refused, Err(CopyError::Open(OpenError::Encoding(_)))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn it_copies_from_one_kind_to_the_other() {
+    for (from, to) in [
+        ("postgres://h/d", "postgres://h/e"),
+        ("sqlite://x", "sqlite://y"),
+        ("sqlite://x", "mysql://y"),
+    ] {
+        assert!(matches!(copy(from, to, |_| {}).await, Err(CopyError::Direction)));
     }
 }

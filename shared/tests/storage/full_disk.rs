@@ -8,7 +8,7 @@ use shared::domain::{Partition, RoomName, Seq, SessionId};
 use shared::storage::{AppendError, CreateRoom};
 use uuid::Uuid;
 
-use crate::support::{BackEnd, Database, NOW, entry, message};
+use crate::support::{BackEnd, Database, NOW, entry, message, new_user};
 
 /// Set in the process that has no room.
 const CHILD: &str = "ROOMCAST_TEST_HAS_NO_ROOM";
@@ -65,12 +65,17 @@ async fn run_out_of_room() {
         let session = SessionId(Uuid::from_u128(turn));
         db.store.create_session(session, ann.id, NOW, NOW).await.unwrap_err();
         db.store.claim(&[Partition(1)], "worker").await.unwrap_err();
+        // Its row comes before the commit that fails.
+        let name = format!("bob-{turn}");
+        db.store.create_user(new_user(&name), NOW).await.unwrap_err();
         limit_files(None);
         let before = db.store.head(room).await.unwrap();
         db.append(&mut claim, entries).await.unwrap();
         assert_eq!(db.store.head(room).await.unwrap(), Seq(before.0 + count));
         db.store.create_session(session, ann.id, NOW, NOW).await.unwrap();
+        db.user(&name).await;
     }
+    assert_eq!(db.store.list_users("", 10).await.unwrap().len(), 3);
     db.room("other", &ann).await;
     db.claim().await;
 }

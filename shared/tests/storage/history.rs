@@ -1,10 +1,11 @@
 use shared::domain::{MessageId, RoomId, Seq, UserId};
-use shared::storage::Window;
+use shared::storage::{KnownMessage, Window};
 
 use crate::support::{Database, NOW, Page, on_both_back_ends, page};
 
 on_both_back_ends![
     a_window_says_which_part_is_read,
+    a_page_reaches_over_what_is_missing,
     what_the_reader_has_is_not_read_again,
     a_message_is_read_back_as_it_was_accepted,
     any_text_survives,
@@ -36,6 +37,17 @@ async fn a_window_says_which_part_is_read(db: Database) {
     assert!(read(Window::After(Seq(10)), 2).await.is_empty());
     assert_eq!(read(Window::Between(Seq(2), Seq(9)), 3).await, [6, 7, 8]);
     assert!(read(Window::Before(Seq(0)), 3).await.is_empty());
+}
+
+async fn a_page_reaches_over_what_is_missing(db: Database) {
+    let (db, room, ann, _) = ten(db).await;
+    db.execute("DELETE FROM messages WHERE seq IN (3, 6, 7, 8, 9)").await;
+    let read = async |window, limit| seqs(&page(&db.store, room, ann, window, limit).await.unwrap());
+    assert_eq!(read(Window::Before(Seq(i64::MAX)), 3).await, [4, 5, 10]);
+    assert_eq!(read(Window::Before(Seq(10)), 3).await, [2, 4, 5]);
+    assert_eq!(read(Window::Between(Seq(3), Seq(10)), 3).await, [4, 5]);
+    assert!(read(Window::Between(Seq(5), Seq(10)), 3).await.is_empty());
+    assert_eq!(read(Window::After(Seq(2)), 3).await, [4, 5, 10]);
 }
 
 async fn what_the_reader_has_is_not_read_again(db: Database) {
@@ -88,9 +100,15 @@ async fn a_single_message_is_found_by_its_id_in_its_room_only(db: Database) {
 
 async fn an_id_that_is_stored_is_known_with_what_it_stands_for(db: Database) {
     let (db, room, _, ids) = ten(db).await;
-    let known = db.store.known_message(ids[0]).await.unwrap().unwrap();
-    assert_eq!((known.room, known.text.as_str()), (room, "1"));
-    assert!(db.store.known_message(MessageId::fresh()).await.unwrap().is_none());
+    let known = db.store.known_messages(&[ids[0], MessageId::fresh(), ids[2]]).await.unwrap();
+    let stored = |seq, text: &str| KnownMessage {
+        seq: Seq(seq),
+        room,
+        text: text.to_owned(),
+        room_name: "lobby".to_owned(),
+        room_is_deleted: false,
+    };
+    assert_eq!(known, [(ids[0], stored(1, "1")), (ids[2], stored(3, "3"))].into());
 }
 
 async fn only_those_read_who_may_see_the_room(db: Database) {

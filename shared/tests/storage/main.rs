@@ -6,6 +6,7 @@
 
 mod accounts;
 mod append;
+mod checkpoints;
 mod completeness;
 mod connect;
 mod copy;
@@ -17,5 +18,6 @@ mod history;
 mod limits;
 mod removals;
 mod rooms;
+mod round_trips;
 mod support;
 mod takeover;

@@ -95,6 +95,20 @@ impl Database {
         count
     }
 
+    /// Does to the database what no part of us does.
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        match self.back_end {
+            BackEnd::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                sqlx::query(statement).execute(&mut connection).await.unwrap();
+            }
+            BackEnd::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                sqlx::query(statement).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
+
     pub(crate) async fn user(&self, name: &str) -> User {
         self.store.create_user(new_user(name), NOW).await.unwrap()
     }

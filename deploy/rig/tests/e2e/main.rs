@@ -28,6 +28,7 @@ mod hangup;
 mod history;
 mod hostile_tokens;
 mod installations;
+mod keys;
 mod limits;
 mod load;
 mod logs;

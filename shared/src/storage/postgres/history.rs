@@ -9,15 +9,14 @@ use uuid::Uuid;
 
 use super::{Postgres, in_time};
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
-use crate::storage::history::{known_heads, read_messages};
+use crate::storage::history::{known_heads, read_known, read_messages};
 use crate::storage::{History, HistoryNews, KnownMessage, StoreError, Window};
 
 // One statement for head and messages, so that they are of the same moment.
 const NEWEST_FIRST: &str = "
     SELECT COALESCE(h.seq, 0),
            CASE WHEN COALESCE(h.seq, 0) BETWEEN $6 AND $7 THEN NULL ELSE
-           (SELECT COALESCE(json_agg(json_build_object('seq', seq, 'id', id, 'username', username, 'public_id', public_id,
-                                                       'kind', kind, 'text', text, 'created_on', created_on) ORDER BY seq), '[]')::text
+           (SELECT COALESCE(json_agg(json_build_array(seq, id, username, public_id, kind, text, created_on) ORDER BY seq), '[]')::text
             FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
                   WHERE m.room_id = $1 AND m.seq > $3 AND m.seq < $4 ORDER BY m.seq DESC LIMIT $5) page) END
@@ -28,8 +27,7 @@ const NEWEST_FIRST: &str = "
 const OLDEST_FIRST: &str = "
     SELECT COALESCE(h.seq, 0),
            CASE WHEN COALESCE(h.seq, 0) BETWEEN $6 AND $7 THEN NULL ELSE
-           (SELECT COALESCE(json_agg(json_build_object('seq', seq, 'id', id, 'username', username, 'public_id', public_id,
-                                                       'kind', kind, 'text', text, 'created_on', created_on) ORDER BY seq), '[]')::text
+           (SELECT COALESCE(json_agg(json_build_array(seq, id, username, public_id, kind, text, created_on) ORDER BY seq), '[]')::text
             FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
                   WHERE m.room_id = $1 AND m.seq > $3 AND m.seq < $4 ORDER BY m.seq LIMIT $5) page) END
@@ -67,8 +65,7 @@ impl History for Postgres {
 
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
         let query = sqlx::query_scalar(
-            "SELECT COALESCE(json_agg(json_build_object('seq', seq, 'id', id, 'username', username, 'public_id', public_id,
-                                                        'kind', kind, 'text', text, 'created_on', created_on) ORDER BY seq), '[]')::text
+            "SELECT COALESCE(json_agg(json_build_array(seq, id, username, public_id, kind, text, created_on) ORDER BY seq), '[]')::text
              FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                    FROM messages m JOIN users u ON u.id = m.sender_id
                    WHERE m.room_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3) page",
@@ -86,25 +83,22 @@ impl History for Postgres {
         Ok(seq.map_or(Seq::ZERO, Seq))
     }
 
-    async fn known_message(&self, id: MessageId) -> Result<Option<KnownMessage>, StoreError> {
+    async fn known_messages(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, KnownMessage>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let query = sqlx::query_as(
-            "SELECT m.room_id, m.text, r.name, r.deleted_on IS NOT NULL
-             FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id = $1",
+            "SELECT m.id, m.seq, m.room_id, m.text, r.name, r.deleted_on IS NOT NULL
+             FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id = ANY ($1)",
         )
-        .bind(id.0);
-        let row: Option<(i64, String, String, bool)> = in_time(query.fetch_optional(&self.pool)).await?;
-        Ok(row.map(|(room, text, room_name, room_is_deleted)| KnownMessage {
-            room: RoomId(room),
-            text,
-            room_name,
-            room_is_deleted,
-        }))
+        .bind(ids);
+        Ok(read_known(in_time(query.fetch_all(&self.pool)).await?))
     }
 
     async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError> {
         in_time(async {
             let mut connection = self.pool.acquire().await?;
-            Ok(stored_seqs(&mut connection, ids).await?.into_iter().collect())
+            let stored = stored_seqs(&mut connection, ids).await?;
+            connection.settle();
+            Ok(stored.into_iter().collect())
         })
         .await
     }

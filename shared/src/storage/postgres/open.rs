@@ -10,22 +10,20 @@ use tokio::time::timeout;
 
 use super::Postgres;
 use crate::domain::InstallationId;
-use crate::storage::open::{READ, Row, epoch_of};
+use crate::storage::connections::{Connections, Shared};
+use crate::storage::open::{READ, Row, UNFINISHED_COPY, epoch_of};
 use crate::storage::schema::{APPLIED, is_up_to_date};
 use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 
 /// Connections of a gateway for everything but history and the watch over removals, which have their own: eight in all. A
 /// server takes 100 unless told otherwise, so eight gateways and as many workers find room.
-const GATEWAY_CONNECTIONS: u32 = 3;
+const GATEWAY_CONNECTIONS: usize = 3;
 
 /// Connections of a worker: one commits; the others take over partitions meanwhile.
-const WORKER_CONNECTIONS: u32 = 3;
+const WORKER_CONNECTIONS: usize = 3;
 
 /// How long a caller waits for a free connection, or for one to be made.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long a connection that comes back may take to show that it is in order; then it is thrown away.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a worker's connections are called at the server, by which whoever takes over from it knows them.
 pub(super) const WORKER_NAME: &str = "roomcast-worker";
@@ -75,13 +73,7 @@ impl Postgres {
             Role::Worker => (WORKER_CONNECTIONS, WORKER_NAME),
         };
         let plain = plain.application_name(name);
-        let pool = |size| {
-            PgPoolOptions::new()
-                .max_connections(size)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
-                .after_release(|connection, _| Box::pin(is_in_order(connection)))
-                .connect_lazy_with(plain.clone().options(DEADLINES))
-        };
+        let pool = |size| Connections::new(plain.clone().options(DEADLINES), size, ACQUIRE_TIMEOUT);
         Ok(Self {
             pool: pool(size),
             history: pool(HISTORY_CONNECTIONS),
@@ -99,6 +91,10 @@ impl Postgres {
         }
         // Takes an advisory lock: processes that start together take turns.
         MIGRATIONS.run(&pool).await?;
+        let unfinished: bool = sqlx::query_scalar(UNFINISHED_COPY).fetch_one(&pool).await?;
+        if unfinished {
+            return Err(OpenError::UnfinishedCopy);
+        }
         let mut tx = pool.begin().await?;
         // Whoever comes second waits here for the first one's commit, and then finds its row.
         sqlx::query(
@@ -138,14 +134,13 @@ async fn prepared(pool: &PgPool, partitions: u16) -> Result<Option<Installation>
     Ok(installation.filter(|installation| cursors >= i64::from(installation.partitions)))
 }
 
-/// True if the connection answers and is in no transaction, as one is whose caller was cut off in the middle of a BEGIN:
-/// the next caller's writes would be rolled back with it.
-async fn is_in_order(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    // The two are equal in the first statement of a transaction, which this one is outside of any. Sent as one message
-    // (raw_sql): a prepared statement begins with one message and runs with a later one.
-    let outside = sqlx::raw_sql("SELECT transaction_timestamp() = statement_timestamp()").fetch_one(connection);
-    // An error, unlike false, closes the connection without a word to a server that may not be there.
-    timeout(RELEASE_TIMEOUT, outside).await.map_err(|_| sqlx::Error::PoolTimedOut)??.try_get(0)
+impl Shared for sqlx::Postgres {
+    async fn is_in_order(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        // The two are equal in the first statement of a transaction, which this one is outside of any. Sent as one message
+        // (raw_sql): a prepared statement begins with one message and runs with a later one.
+        let outside = sqlx::raw_sql("SELECT transaction_timestamp() = statement_timestamp()");
+        outside.fetch_one(connection).await?.try_get(0)
+    }
 }
 
 /// Fails unless what the server commits stays committed.

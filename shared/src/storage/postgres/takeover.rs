@@ -10,13 +10,13 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use sqlx::error::DatabaseError;
 
 use super::log::{lock_cursors, numbers};
 use super::open::WORKER_NAME;
 use crate::domain::Partition;
 use crate::storage::Claim;
+use crate::storage::connections::Connections;
 use crate::storage::log::{ClaimRow, read_claims};
 
 /// How long a claim waits for a lock before it looks at who holds it, and how long a holder may be silent in its
@@ -33,7 +33,11 @@ const CLAIM_WITHIN: Duration = Duration::from_secs(2);
 const NO_LOCK: &str = "55P03";
 
 /// Takes over `partitions` for `owner`, and ends what is in the way.
-pub(super) async fn claim(pool: &PgPool, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, sqlx::Error> {
+pub(super) async fn claim(
+    pool: &Connections<sqlx::Postgres>,
+    partitions: &[Partition],
+    owner: &str,
+) -> Result<Vec<Claim>, sqlx::Error> {
     let began = Instant::now();
     loop {
         match try_claim(pool, partitions, owner).await {
@@ -43,7 +47,11 @@ pub(super) async fn claim(pool: &PgPool, partitions: &[Partition], owner: &str) 
     }
 }
 
-async fn try_claim(pool: &PgPool, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, sqlx::Error> {
+async fn try_claim(
+    pool: &Connections<sqlx::Postgres>,
+    partitions: &[Partition],
+    owner: &str,
+) -> Result<Vec<Claim>, sqlx::Error> {
     let mut tx = pool.begin().await?;
     sqlx::query("SELECT set_config('lock_timeout', $1, TRUE)")
         .bind(PATIENCE.as_millis().to_string())
@@ -71,7 +79,7 @@ fn is_locked(error: &sqlx::Error) -> bool {
 ///
 /// A locked row names the transaction that holds it (`xmax`), and each transaction holds the lock on its own number. One
 /// that waits for a lock itself is left alone: whoever holds that is the cause.
-async fn end_holders(pool: &PgPool, partitions: &[Partition]) -> Result<(), sqlx::Error> {
+async fn end_holders(pool: &Connections<sqlx::Postgres>, partitions: &[Partition]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "SELECT pg_terminate_backend(a.pid, ($1 * 1000)::bigint)
          FROM (SELECT DISTINCT l.pid FROM cursors c JOIN pg_locks l ON l.transactionid = c.xmax

@@ -9,31 +9,21 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
-use crate::storage::history::{known_heads, read_messages};
+use crate::storage::history::{known_heads, read_known, read_messages};
 use crate::storage::{History, HistoryNews, KnownMessage, StoreError, Window};
 
-// One statement for head and messages, so that they are of the same moment. The array is not ordered here: SQLite would put
-// every object through a tree of its own for that, while they come in order, one way or the other.
-const NEWEST_FIRST: &str = "
+// One statement for head and messages, so that they are of the same moment. Read upwards whichever end is wanted: from one row to
+// the next SQLite takes a step, to the one before it goes through the tree again. Seqs have no holes, so that the newest messages
+// begin so many below the end. The array is not ordered here: SQLite would put every message through a tree of its own for that.
+const PAGE: &str = "
     SELECT COALESCE(h.seq, 0),
            CASE WHEN COALESCE(h.seq, 0) BETWEEN ?6 AND ?7 THEN NULL ELSE
-           (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'public_id', public_id,
-                                                'kind', kind, 'text', text, 'created_on', created_on))
+           (SELECT json_group_array(json_array(seq, hex(id), username, public_id, kind, text, created_on))
             FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                   FROM messages m JOIN users u ON u.id = m.sender_id
-                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq DESC LIMIT +?5)) END
-    FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
-    WHERE r.id = ?1 AND r.deleted_on IS NULL
-      AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))";
-
-const OLDEST_FIRST: &str = "
-    SELECT COALESCE(h.seq, 0),
-           CASE WHEN COALESCE(h.seq, 0) BETWEEN ?6 AND ?7 THEN NULL ELSE
-           (SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'public_id', public_id,
-                                                'kind', kind, 'text', text, 'created_on', created_on))
-            FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
-                  FROM messages m JOIN users u ON u.id = m.sender_id
-                  WHERE m.room_id = ?1 AND m.seq > ?3 AND m.seq < ?4 ORDER BY m.seq LIMIT +?5)) END
+                  WHERE m.room_id = ?1 AND m.seq > CASE WHEN ?8 THEN ?3 ELSE max(?3, min(?4, h.seq + 1) - 1 - ?5) END
+                    AND m.seq < ?4
+                  ORDER BY m.seq LIMIT +?5)) END
     FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
     WHERE r.id = ?1 AND r.deleted_on IS NULL
       AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))";
@@ -53,24 +43,28 @@ impl History for Sqlite {
             Window::Before(_) | Window::After(_) | Window::Between(..) => None,
         };
         let (after, before, oldest_first) = window.bounds(only);
-        let (first_known, last_known) = known_heads(known);
-        let row = sqlx::query_as(if oldest_first { OLDEST_FIRST } else { NEWEST_FIRST })
-            .bind(room.0)
-            .bind(user.map(|user| user.0))
-            .bind(after.0)
-            .bind(before.0)
-            .bind(limit)
-            .bind(first_known.0)
-            .bind(last_known.0)
-            .fetch_optional(&self.history)
-            .await?;
-        Ok(row.map(HistoryNews::from_row).transpose()?)
+        let page = self.page((room, user), (after, before, oldest_first), limit, known).await?;
+        let Some(HistoryNews {
+            head,
+            messages: Some(messages),
+        }) = &page
+        else {
+            return Ok(page);
+        };
+        let above_page = before.min(head.next());
+        let expected = above_page.0.saturating_sub(after.0).saturating_sub(1).clamp(0, limit.into());
+        if oldest_first || i64::try_from(messages.len()).is_ok_and(|found| found >= expected) {
+            return Ok(page);
+        }
+        // History was damaged: the page begins further down.
+        let below = self.below_newest(room, (after, above_page), limit).await?;
+        let whole = self.page((room, user), (below, above_page, true), limit, None).await?;
+        Ok(whole.map(|whole| HistoryNews { head: *head, ..whole }))
     }
 
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
         let json: String = sqlx::query_scalar(
-            "SELECT json_group_array(json_object('seq', seq, 'id', lower(hex(id)), 'username', username, 'public_id', public_id,
-                                                 'kind', kind, 'text', text, 'created_on', created_on))
+            "SELECT json_group_array(json_array(seq, hex(id), username, public_id, kind, text, created_on))
              FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
                    FROM messages m JOIN users u ON u.id = m.sender_id
                    WHERE m.room_id = ? AND m.seq > ? ORDER BY m.seq LIMIT +?)",
@@ -91,29 +85,64 @@ impl History for Sqlite {
         Ok(seq.map_or(Seq::ZERO, Seq))
     }
 
-    async fn known_message(&self, id: MessageId) -> Result<Option<KnownMessage>, StoreError> {
-        let row: Option<(i64, String, String, bool)> = sqlx::query_as(
-            "SELECT m.room_id, m.text, r.name, r.deleted_on IS NOT NULL
-             FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id = ?",
+    async fn known_messages(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, KnownMessage>, StoreError> {
+        let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+        let rows = sqlx::query_as(
+            "SELECT m.id, m.seq, m.room_id, m.text, r.name, r.deleted_on IS NOT NULL
+             FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id IN (SELECT unhex(j.value) FROM json_each(?) j)",
         )
-        .bind(id.0)
-        .fetch_optional(&self.read)
+        .bind(json!(ids).to_string())
+        .fetch_all(&self.read)
         .await?;
-        Ok(row.map(|(room, text, room_name, room_is_deleted)| KnownMessage {
-            room: RoomId(room),
-            text,
-            room_name,
-            room_is_deleted,
-        }))
+        Ok(read_known(rows))
     }
 
     async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError> {
         let mut connection = self.read.acquire().await?;
-        Ok(stored_seqs(&mut connection, ids).await?.into_iter().collect())
+        let stored = stored_seqs(&mut connection, ids).await?;
+        connection.settle();
+        Ok(stored.into_iter().collect())
     }
 }
 
 impl Sqlite {
+    /// Reads a page between two seqs, both excluded, from the lower end on or from where the upper end is reached without holes.
+    async fn page(
+        &self,
+        (room, user): (RoomId, Option<UserId>),
+        (after, before, oldest_first): (Seq, Seq, bool),
+        limit: u32,
+        known: Option<RangeInclusive<Seq>>,
+    ) -> Result<Option<HistoryNews>, StoreError> {
+        let (first_known, last_known) = known_heads(known);
+        let row = sqlx::query_as(PAGE)
+            .bind(room.0)
+            .bind(user.map(|user| user.0))
+            .bind(after.0)
+            .bind(before.0)
+            .bind(limit)
+            .bind(first_known.0)
+            .bind(last_known.0)
+            .bind(oldest_first)
+            .fetch_optional(&self.history)
+            .await?;
+        Ok(row.map(HistoryNews::from_row).transpose()?)
+    }
+
+    /// The seq below the newest `limit` messages between two seqs, both excluded.
+    async fn below_newest(&self, room: RoomId, (after, before): (Seq, Seq), limit: u32) -> Result<Seq, StoreError> {
+        let first: Option<i64> = sqlx::query_scalar(
+            "SELECT min(seq) FROM (SELECT seq FROM messages WHERE room_id = ? AND seq > ? AND seq < ? ORDER BY seq DESC LIMIT +?)",
+        )
+        .bind(room.0)
+        .bind(after.0)
+        .bind(before.0)
+        .bind(limit)
+        .fetch_one(&self.history)
+        .await?;
+        Ok(first.map_or(after, |first| Seq(first - 1)))
+    }
+
     async fn seq_in(&self, room: RoomId, id: MessageId) -> Result<Option<Seq>, StoreError> {
         let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM messages WHERE id = ? AND room_id = ?")
             .bind(id.0)

@@ -7,23 +7,40 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{Connection as _, SqliteExecutor};
 use tokio::task::spawn_blocking;
 
 use super::Sqlite;
 use crate::domain::InstallationId;
-use crate::storage::open::{READ, Row, epoch_of};
+use crate::storage::connections::{Connections, Lease, Shared};
+use crate::storage::open::{READ, Row, UNFINISHED_COPY, epoch_of};
 use crate::storage::schema::{APPLIED, is_up_to_date};
 use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 
 /// Connections for reading everything but history. SQLite reads in parallel with its one writer.
-const READERS: u32 = 3;
+const READERS: usize = 3;
+
+/// What each connection for history keeps of the file, in KiB: pages of history that are read anywhere share its inner nodes.
+/// SQLite keeps 2 MiB unless told otherwise.
+const HISTORY_CACHE_KIB: u32 = 8 * 1024;
 
 /// How long a write waits for the other process's write. Both write in short transactions.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a caller waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages to which the write-ahead log is cut when it begins anew, and from which on it is made to. Without a bound it keeps the size of
+/// its largest burst for ever; with a smaller one it is cut and grows again under ordinary load, where a commit brings some 100 KiB
+/// and a checkpoint comes after 1,000 pages (`wal_autocheckpoint`).
+pub(super) const LOG_PAGES: i64 = 4_000;
+
+/// Bytes of a page, unless the file was made otherwise.
+const PAGE_BYTES: i64 = 4_096;
+
+/// How long cutting the log waits for readers while writers wait for it. It can be cut a second later.
+const CUT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Versions from 3.7.0 to 3.51.2 can corrupt the write-ahead log when a reset races a checkpoint.
 const OLDEST_SOUND: i64 = 3_051_003;
@@ -41,6 +58,7 @@ pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        .pragma("journal_size_limit", (LOG_PAGES * PAGE_BYTES).to_string())
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true))
 }
@@ -50,24 +68,28 @@ impl Sqlite {
     pub(crate) async fn open(url: &str, role: Role) -> Result<Self, OpenError> {
         let mut options = options(url)?;
         if role == Role::Gateway {
-            // Checkpoints are the worker's, who has no caller waiting for it.
-            options = options.pragma("wal_autocheckpoint", "0");
+            // Checkpoints are the worker's, who has no caller waiting for it. Of a log that is long in spite of that, because no worker
+            // runs or it finds no gap between our writes, they are ours as well.
+            options = options.pragma("wal_autocheckpoint", LOG_PAGES.to_string());
         }
         let path = options.get_filename().to_path_buf();
         create_private(&path).map_err(|error| OpenError::Directory(path.clone(), error))?;
-        let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
         // The first to come changes the file to write-ahead logging, and SQLite does not wait for that: whoever opens the
         // file at that moment would be told that it is locked.
         let lock = take_turns(&path).await?;
-        let write = pool(1).connect_with(options.clone()).await?;
+        let write = Connections::new(options.clone(), 1, ACQUIRE_TIMEOUT);
+        let first: Lease<sqlx::Sqlite> = write.acquire().await?;
         drop(lock);
+        first.settle();
         check(&write, &path).await?;
-        let readers = |size| pool(size).connect_lazy_with(options.clone());
+        let checkpoints = Connections::new(options.clone().busy_timeout(CUT_TIMEOUT), 1, ACQUIRE_TIMEOUT);
+        let reading = options.clone().pragma("cache_size", format!("-{HISTORY_CACHE_KIB}"));
         Ok(Self {
-            read: readers(READERS),
-            history: readers(HISTORY_CONNECTIONS),
-            watch: readers(1),
+            read: Connections::new(options.clone(), READERS, ACQUIRE_TIMEOUT),
+            history: Connections::new(reading, HISTORY_CONNECTIONS, ACQUIRE_TIMEOUT),
+            watch: Connections::new(options, 1, ACQUIRE_TIMEOUT),
             write,
+            checkpoints,
             path,
         })
     }
@@ -77,7 +99,14 @@ impl Sqlite {
             return Ok(installation);
         }
         let _lock = take_turns(&self.path).await?;
-        MIGRATIONS.run(&self.write).await?;
+        let mut connection = self.write.acquire().await?;
+        // What `run` does, which the compiler does not take here (`Acquire` is not general enough).
+        MIGRATIONS.run_direct(None, &mut *connection, false).await?;
+        connection.settle();
+        let unfinished: bool = sqlx::query_scalar(UNFINISHED_COPY).fetch_one(&self.write).await?;
+        if unfinished {
+            return Err(OpenError::UnfinishedCopy);
+        }
         sqlx::query(
             "INSERT INTO installation (id, identity, epoch, partitions) VALUES (1, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
         )
@@ -112,8 +141,15 @@ impl Sqlite {
     }
 }
 
+impl Shared for sqlx::Sqlite {
+    /// Whoever began a transaction closes a connection on which it does not end.
+    async fn is_in_order(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        connection.ping().await.map(|()| true)
+    }
+}
+
 /// Fails unless what is committed to the file at `path` stays committed.
-async fn check(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
+async fn check(pool: &Connections<sqlx::Sqlite>, path: &Path) -> Result<(), OpenError> {
     let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(pool).await?;
     let number = version
         .split('.')
@@ -123,10 +159,7 @@ async fn check(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
         let why = format!("SQLite {version} can corrupt its write-ahead log; 3.51.3 or newer is needed");
         return Err(OpenError::UnsoundVersion(why));
     }
-    let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(pool).await?;
-    if encoding != "UTF-8" {
-        return Err(OpenError::Encoding(encoding));
-    }
+    check_encoding(pool).await?;
     // Asked for when the connection was opened; SQLite keeps the old mode without an error where the new one cannot work.
     let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await?;
     let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await?;
@@ -138,6 +171,16 @@ async fn check(pool: &SqlitePool, path: &Path) -> Result<(), OpenError> {
         )));
     }
     Ok(())
+}
+
+/// Fails unless the file can hold every text.
+pub(crate) async fn check_encoding<'c>(file: impl SqliteExecutor<'c>) -> Result<(), OpenError> {
+    let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(file).await?;
+    if encoding == "UTF-8" {
+        Ok(())
+    } else {
+        Err(OpenError::Encoding(encoding))
+    }
 }
 
 /// Waits until no other process that starts is at work on the database at `path`, by a lock on a file beside it.
@@ -157,7 +200,7 @@ async fn take_turns(path: &Path) -> Result<File, OpenError> {
 
 /// Makes the file if it is not there, for our eyes only: it will hold password hashes. SQLite gives the files it puts
 /// beside it the same mode.
-fn create_private(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> std::io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;
     }

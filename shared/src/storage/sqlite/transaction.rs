@@ -1,9 +1,10 @@
 //! Transactions of the one connection that writes.
 
 use futures_util::future::BoxFuture;
-use sqlx::{Connection as _, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::Sqlite;
+use crate::storage::connections::Connections;
 use crate::storage::uninterrupted;
 
 impl Sqlite {
@@ -23,7 +24,7 @@ impl Sqlite {
 /// `SQLITE_IOERR`), SQLite may roll back by itself (<https://sqlite.org/lang_transaction.html>, section 3), and sqlx, whose
 /// own ROLLBACK then has nothing to end, counts the transaction as open for ever: every later one would be refused, long
 /// after there is room again. Such a connection is closed, which rolls back what is still open.
-async fn run<T, E, F>(pool: SqlitePool, work: F) -> Result<T, E>
+async fn run<T, E, F>(pool: Connections<sqlx::Sqlite>, work: F) -> Result<T, E>
 where
     E: From<sqlx::Error>,
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, E>>,
@@ -38,7 +39,9 @@ where
         },
         Err(error) => (Err(error), tx.rollback().await.is_ok()),
     };
-    if !is_over {
+    if is_over {
+        connection.settle();
+    } else {
         // Its own failure has the same cause and tells nothing new.
         let _ = connection.close().await;
     }

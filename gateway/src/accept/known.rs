@@ -1,0 +1,41 @@
+//! Which keyed messages are stored already.
+//!
+//! A statement for each post would cost more than everything else about it, so that the posts of one moment share one.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use shared::batcher::{BatchLimits, Batcher};
+use shared::domain::MessageId;
+use shared::storage::{KnownMessage, Store, StoreError};
+
+/// Two statements at once: one may be on its way while the other one is read. Others' reads need the connections as well.
+const LIMITS: BatchLimits = BatchLimits { batches: 2, calls: 256 };
+
+/// Looks messages up by their ids.
+pub(super) struct KnownMessages(Batcher<MessageId, Answer>);
+
+type Answer = Result<Option<KnownMessage>, Arc<StoreError>>;
+
+impl KnownMessages {
+    /// Messages as `store` has them.
+    pub(super) fn new(store: Store) -> Self {
+        Self(Batcher::new(LIMITS, move |ids| look_up(store.clone(), ids).boxed()))
+    }
+
+    /// What is stored under `id` at some moment after the call, if anything is.
+    pub(super) async fn find(&self, id: MessageId) -> Answer {
+        self.0.call(id).await.unwrap_or_else(|| Err(Arc::new(StoreError::interrupted())))
+    }
+}
+
+async fn look_up(store: Store, ids: Vec<MessageId>) -> Vec<Answer> {
+    match store.known_messages(&ids).await {
+        // The same id may be asked for twice at the same time.
+        Ok(known) => ids.iter().map(|id| Ok(known.get(id).cloned())).collect(),
+        Err(error) => {
+            let error = Arc::new(error);
+            ids.iter().map(|_| Err(Arc::clone(&error))).collect()
+        }
+    }
+}

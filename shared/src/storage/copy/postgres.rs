@@ -1,0 +1,175 @@
+//! A Postgres database as one end of a copy.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
+use tokio::time::sleep;
+
+use super::{CopyError, Database, OpenError, PAGE_ROWS, PgConnection, Table, list};
+use crate::storage::postgres::open::{MIGRATIONS, check, options};
+
+/// Columns whose values Postgres hands out itself; rows with the highest ones are never removed.
+const IDENTITIES: [(&str, &str); 3] = [("users", "id"), ("rooms", "id"), ("messages", "position")];
+
+/// Who copies holds this advisory lock on the database: "roomcast" in ASCII.
+const LOCK: i64 = 0x726f_6f6d_6361_7374;
+
+/// How long the database may be in use by somebody who is about to end, and how often that is looked at.
+const IN_USE_TIMEOUT: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Opens the database at `url` to read it as it is now.
+pub(super) async fn open_source(url: &str) -> Result<PgConnection, CopyError> {
+    let mut connection = open(url, "the source").await?;
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    Ok(connection)
+}
+
+/// Opens the database at `url` to write to it.
+pub(super) async fn open_target(url: &str) -> Result<PgConnection, CopyError> {
+    open(url, "the target").await
+}
+
+async fn open(url: &str, name: &'static str) -> Result<PgConnection, CopyError> {
+    // A statement that takes long is told of by the progress, and not by the driver.
+    let mut connection = options(url)?.disable_statement_logging().connect().await?;
+    check(&mut connection).await?;
+    let began = Instant::now();
+    while !is_alone(&mut connection).await? {
+        if began.elapsed() >= IN_USE_TIMEOUT {
+            return Err(CopyError::InUse(name));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    MIGRATIONS.run(&mut connection).await.map_err(OpenError::from)?;
+    Ok(connection)
+}
+
+/// True if no gateway, worker or other copy is connected, and none of the latter can be as long as `connection` is.
+async fn is_alone(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT pg_try_advisory_lock($1) AND NOT EXISTS (
+             SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'roomcast-%')",
+    )
+    .bind(LOCK)
+    .fetch_one(connection)
+    .await
+}
+
+/// A column and its type.
+type Column = (String, String);
+
+async fn columns(connection: &mut PgConnection, table: &Table) -> Result<Vec<Column>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT column_name::text, data_type::text FROM information_schema.columns
+         WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position",
+    )
+    .bind(table.name)
+    .fetch_all(connection)
+    .await
+}
+
+/// What reads the rows of a table, up to its conditions.
+fn select(table: &Table, columns: &[Column]) -> String {
+    let fields: Vec<String> = columns
+        .iter()
+        .map(|(name, kind)| match kind.as_str() {
+            "uuid" => format!("'{name}', replace({name}::text, '-', '')"),
+            "boolean" => format!("'{name}', {name}::int"),
+            _ => format!("'{name}', {name}"),
+        })
+        .collect();
+    format!("SELECT json_build_object({})::text FROM {}", fields.join(", "), table.name)
+}
+
+/// The value of a column in the JSON object that is the first parameter.
+fn value(columns: &[Column], name: &str) -> String {
+    let kind = columns.iter().find(|(column, _)| column == name).map_or("text", |(_, kind)| kind.as_str());
+    format!("($1::json ->> '{name}')::{kind}")
+}
+
+impl Database for PgConnection {
+    async fn rows_after(&mut self, table: &Table, row: Option<&str>) -> Result<Vec<String>, sqlx::Error> {
+        let columns = columns(self, table).await?;
+        let (read, key) = (select(table, &columns), table.key.join(", "));
+        match row {
+            None => {
+                let statement = format!("{read} ORDER BY {key} LIMIT {PAGE_ROWS}");
+                sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(self).await
+            }
+            Some(row) => {
+                let above = list(table.key, |name| value(&columns, name));
+                let statement = format!("{read} WHERE ({key}) > ({above}) ORDER BY {key} LIMIT {PAGE_ROWS}");
+                sqlx::query_scalar(AssertSqlSafe(statement)).bind(row).fetch_all(self).await
+            }
+        }
+    }
+
+    async fn last_row(&mut self, table: &Table) -> Result<Option<String>, sqlx::Error> {
+        let columns = columns(self, table).await?;
+        let order = list(table.key, |name| format!("{name} DESC"));
+        let statement = format!("{} ORDER BY {order} LIMIT 1", select(table, &columns));
+        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(self).await?.pop())
+    }
+
+    async fn same_row(&mut self, table: &Table, row: &str) -> Result<Option<String>, sqlx::Error> {
+        let columns = columns(self, table).await?;
+        let (read, key) = (select(table, &columns), table.key.join(", "));
+        let same = list(table.key, |name| value(&columns, name));
+        let statement = format!("{read} WHERE ({key}) = ({same})");
+        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(row).fetch_all(self).await?.pop())
+    }
+
+    async fn write(&mut self, table: &Table, rows: &[String]) -> Result<(), sqlx::Error> {
+        let columns = columns(self, table).await?;
+        let names: Vec<&String> = columns.iter().map(|(name, _)| name).collect();
+        let (name, all) = (table.name, list(&names, str::to_owned));
+        let statement = format!(
+            "INSERT INTO {name} ({all}) SELECT {all} FROM json_populate_recordset(NULL::{name}, $1::json)
+             ON CONFLICT ({}) DO UPDATE SET {}",
+            table.key.join(", "),
+            list(&names, |name| format!("{name} = excluded.{name}")),
+        );
+        sqlx::query(AssertSqlSafe(statement)).bind(format!("[{}]", rows.join(","))).execute(self).await?;
+        Ok(())
+    }
+
+    async fn clear(&mut self, table: &Table) -> Result<(), sqlx::Error> {
+        sqlx::query(AssertSqlSafe(format!("DELETE FROM {}", table.name))).execute(self).await?;
+        Ok(())
+    }
+
+    async fn count(&mut self, table: &Table) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {}", table.name)))
+            .fetch_one(self)
+            .await
+    }
+
+    async fn newest_dead_letter(&mut self) -> Result<Option<i64>, sqlx::Error> {
+        let newest: Vec<Option<i64>> =
+            sqlx::query_scalar("SELECT pg_sequence_last_value(pg_get_serial_sequence('dead_letters', 'id')::regclass)")
+                .fetch_all(self)
+                .await?;
+        Ok(newest.into_iter().flatten().next())
+    }
+
+    async fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> Result<(), sqlx::Error> {
+        for (table, column) in IDENTITIES {
+            let statement = format!(
+                "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), MAX({column})) FROM {table} HAVING COUNT(*) > 0"
+            );
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut *self).await?;
+        }
+        if let Some(newest) = newest_dead_letter.filter(|newest| *newest > 0) {
+            sqlx::query("SELECT setval(pg_get_serial_sequence('dead_letters', 'id'), $1)")
+                .bind(newest)
+                .execute(self)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn close(self) -> Result<(), sqlx::Error> {
+        sqlx::Connection::close(self).await
+    }
+}

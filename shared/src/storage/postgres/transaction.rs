@@ -1,0 +1,74 @@
+//! Transactions.
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use sqlx::{PgConnection, Postgres};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use crate::storage::connections::{Connections, Lease};
+
+/// How long a rollback may take; then the connection is closed, which rolls back as well.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A transaction on a connection of its own. Dropped before its commit it is rolled back at once, so that nobody waits for its
+/// locks.
+pub(super) struct Transaction(Option<Lease<Postgres>>);
+
+impl Connections<Postgres> {
+    /// Begins a transaction.
+    pub(super) async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        let mut transaction = Transaction(Some(self.acquire().await?));
+        transaction.run("BEGIN").await?;
+        Ok(transaction)
+    }
+}
+
+impl Transaction {
+    /// Commits.
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        self.run("COMMIT").await?;
+        if let Some(lease) = self.0.take() {
+            lease.settle();
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        let done = sqlx::raw_sql(statement).execute(&mut **self).await;
+        done.map(drop).map_err(|error| match &self.0 {
+            Some(lease) => lease.note(error),
+            None => error,
+        })
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        // Without a runtime the process ends, and its connections with it.
+        let (Some(mut lease), Ok(runtime)) = (self.0.take(), Handle::try_current()) else {
+            return;
+        };
+        runtime.spawn(async move {
+            match timeout(ROLLBACK_TIMEOUT, sqlx::raw_sql("ROLLBACK").execute(&mut *lease)).await {
+                Ok(Ok(_)) => lease.settle(),
+                Ok(Err(_)) | Err(_) => lease.discard(),
+            }
+        });
+    }
+}
+
+impl Deref for Transaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.0.as_ref().expect("only the end of the transaction takes it out")
+    }
+}
+
+impl DerefMut for Transaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("only the end of the transaction takes it out")
+    }
+}

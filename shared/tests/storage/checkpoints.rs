@@ -1,0 +1,23 @@
+//! Bringing the write-ahead log into the file.
+
+use shared::domain::Seq;
+use sqlx::{Connection as _, SqliteConnection};
+
+use crate::support::{BackEnd, Database, on_both_back_ends};
+
+on_both_back_ends![after_a_checkpoint_the_file_has_everything];
+
+async fn after_a_checkpoint_the_file_has_everything(db: Database) {
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    db.post(&mut claim, room, ann.id, &["1", "2"]).await;
+    db.store.checkpoint().await.unwrap();
+    if db.back_end == BackEnd::Sqlite {
+        let mut connection = SqliteConnection::connect(&db.url).await.unwrap();
+        let (_, pages, copied): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(NOOP)").fetch_one(&mut connection).await.unwrap();
+        assert!(pages > 0 && pages == copied, "{copied} of {pages} pages");
+    }
+    assert_eq!(db.store.head(room).await.unwrap(), Seq(2));
+}
