@@ -30,7 +30,7 @@ pub const LOADS: [Load; 20] = [
     against_peer("steady-10000", "steady", &["--streams", "10000"]),
     against_peer("rooms", "rooms", &[]),
     alone("idle", "idle", &[]),
-    alone("accept", "accept", &[]),
+    alone("accept", "accept", &["--peer", "no-keys"]),
     // A little more than is demanded, at a rate: whether what is accepted is also stored and delivered at once.
     alone("sustained", "accept", &["--posts-per-s", "15500"]),
     alone("latency", "latency", &[]),

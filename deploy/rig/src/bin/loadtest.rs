@@ -41,9 +41,13 @@ struct Options {
     #[arg(long, conflicts_with = "url")]
     postgres: bool,
 
-    /// Put the same load on another server, one after the other, and compare
+    /// Put the same load on another server, or without keys, one after the other, and compare
     #[arg(long, value_enum)]
     peer: Option<Peer>,
+
+    /// Post without an `Idempotency-Key`; each post has one otherwise
+    #[arg(long)]
+    no_keys: bool,
 
     /// How often to run all of it
     #[arg(long, default_value_t = 1)]
@@ -131,6 +135,8 @@ struct Options {
 enum Peer {
     /// nginx with the module nchan, in memory, two workers (`deploy/install.sh nchan`)
     Nchan,
+    /// Roomcast again, posts without an `Idempotency-Key`
+    NoKeys,
 }
 
 #[tokio::main]
@@ -160,13 +166,13 @@ async fn measure(options: &Options) -> Result<bool> {
         let (ours, theirs) = match options.peer {
             None => (roomcast(options, &plan, &progress).await?, None),
             // They take turns in being the first: the machine may be another one afterwards.
-            Some(Peer::Nchan) if round.is_multiple_of(2) => {
-                let theirs = nchan(&plan, &progress).await?;
+            Some(other) if round.is_multiple_of(2) => {
+                let theirs = peer(other, options, &plan, &progress).await?;
                 (roomcast(options, &plan, &progress).await?, Some(theirs))
             }
-            Some(Peer::Nchan) => {
+            Some(other) => {
                 let ours = roomcast(options, &plan, &progress).await?;
-                (ours, Some(nchan(&plan, &progress).await?))
+                (ours, Some(peer(other, options, &plan, &progress).await?))
             }
         };
         is_right &= ours.is_right();
@@ -209,11 +215,16 @@ fn plan(options: &Options) -> Result<Plan> {
     plan.missed = options.missed.or(plan.missed);
     plan.lag = options.lag.unwrap_or(plan.lag);
     plan.threads = options.threads.unwrap_or(plan.threads);
+    plan.keys = !options.no_keys;
     if options.preset == Preset::SelfTest {
         (plan.rooms, plan.work, plan.missed) = (1, Work::Silence, None);
     }
-    if options.peer.is_some() && !options.preset.suits_peers() {
-        return Err(Failure::new("a peer takes hot, steady, rooms and idle alone"));
+    match options.peer {
+        Some(Peer::Nchan) if !options.preset.suits_peers() => {
+            return Err(Failure::new("nchan takes hot, steady, rooms and idle alone"));
+        }
+        Some(Peer::NoKeys) if options.no_keys => return Err(Failure::new("both would be without keys")),
+        None | Some(Peer::Nchan | Peer::NoKeys) => {}
     }
     match plan.complaint() {
         Some(complaint) => Err(Failure::new(complaint)),
@@ -269,9 +280,24 @@ async fn roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result
     figures
 }
 
-async fn nchan(plan: &Plan, progress: &Progress) -> Result<Figures> {
-    let nchan = Nchan::start(plan.streams).await?;
-    run(plan, &nchan.site(plan), progress).await
+async fn peer(peer: Peer, options: &Options, plan: &Plan, progress: &Progress) -> Result<Figures> {
+    match peer {
+        Peer::Nchan => {
+            let nchan = Nchan::start(plan.streams).await?;
+            run(plan, &nchan.site(plan), progress).await
+        }
+        Peer::NoKeys => {
+            let unkeyed = Plan {
+                keys: false,
+                ..plan.clone()
+            };
+            let figures = roomcast(options, &unkeyed, progress).await?;
+            Ok(Figures {
+                server: format!("{}, no keys", figures.server),
+                ..figures
+            })
+        }
+    }
 }
 
 fn tell(options: &Options, round: usize, ours: &Figures, theirs: Option<&Figures>) -> Result<()> {

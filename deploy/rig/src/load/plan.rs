@@ -65,6 +65,8 @@ pub struct Plan {
     pub lag: u64,
     /// What a stream takes of the servers' memory is told: that takes long waits until they are still.
     pub weighs_streams: bool,
+    /// Posts carry an idempotency key, as those of phones do.
+    pub keys: bool,
     /// Threads that read.
     pub threads: usize,
 }
@@ -129,6 +131,7 @@ impl Preset {
             missed: (self == Self::Resume).then_some(100),
             weighs_streams: self == Self::Idle,
             lag: if self == Self::Hot { 1_000 } else { 0 },
+            keys: true,
             threads: 1,
         }
     }

@@ -54,7 +54,7 @@ fn posts(plan: &Plan, site: &Site) -> Vec<Script> {
         let turns = rooms.iter().map(|room| site.users_of_room(*room).len()).max().unwrap_or(0);
         let post = |turn: usize, room: usize| {
             let mut users = site.users_of_room(room).cycle().skip(lane + turn);
-            site.publish(door, room, users.next().unwrap_or(0), plan.text)
+            site.publish(door, (room, users.next().unwrap_or(0)), plan.text, plan.keys)
         };
         let requests = (0..turns).flat_map(|turn| rooms.iter().map(move |room| (turn, *room)));
         Script {

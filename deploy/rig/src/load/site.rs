@@ -5,6 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 
 use memchr::memmem;
+use uuid::Uuid;
 
 use super::order::Order;
 use super::scanner::Position;
@@ -85,8 +86,8 @@ pub(super) struct Request {
 enum Part {
     /// Nothing.
     None,
-    /// The stamp of a post, here.
-    Stamp(usize),
+    /// The stamp of a post, here, and its idempotency key, there.
+    Post { stamp: usize, key: Option<Key> },
     /// The seq of a page, here: one of `seqs`, which so many callers share.
     Before {
         at: usize,
@@ -95,18 +96,46 @@ enum Part {
     },
 }
 
+/// The idempotency keys of a request: each post has another one.
+#[derive(Debug, Clone)]
+struct Key {
+    at: usize,
+    next: u64,
+}
+
+impl Key {
+    const DIGITS: usize = 20;
+
+    /// Keys that no other request uses, written at `at`.
+    fn at(at: usize) -> Self {
+        let (random, _) = Uuid::new_v4().as_u64_pair();
+        Self { at, next: random }
+    }
+
+    /// Writes the next one.
+    fn write(&mut self, bytes: &mut [u8]) {
+        self.next = self.next.wrapping_add(1);
+        write_decimal(self.next, &mut bytes[self.at..self.at + Self::DIGITS]);
+    }
+}
+
 /// Digits of a seq that is written anew.
 const SEQ_DIGITS: usize = 12;
 
 impl Request {
     /// Makes it the request that `stamp` counts.
     pub(super) fn renew(&mut self, stamp: Stamp) {
-        match &self.part {
+        match &mut self.part {
             Part::None => {}
-            Part::Stamp(at) => stamp.write(&mut self.bytes[*at..]),
+            Part::Post { stamp: at, key } => {
+                stamp.write(&mut self.bytes[*at..]);
+                if let Some(key) = key {
+                    key.write(&mut self.bytes);
+                }
+            }
             Part::Before { at, seqs, callers } => {
                 // Multiplicative hashing (Knuth) by a prime: each seq comes once before any comes again.
-                let number = (stamp.count * callers + stamp.lane).wrapping_mul(2_654_435_761);
+                let number = (stamp.count * *callers + stamp.lane).wrapping_mul(2_654_435_761);
                 let seq = seqs.start() + number % (seqs.end() - seqs.start() + 1);
                 write_decimal(seq, &mut self.bytes[*at..*at + SEQ_DIGITS]);
             }
@@ -115,7 +144,7 @@ impl Request {
 
     /// True for a post.
     pub(super) fn is_post(&self) -> bool {
-        matches!(self.part, Part::Stamp(_))
+        matches!(self.part, Part::Post { .. })
     }
 
     /// All bytes to send.
@@ -158,8 +187,15 @@ impl Site {
             .into()
     }
 
-    /// The request to post a text of `length` bytes to `room`.
-    pub(super) fn publish(&self, door: SocketAddr, room: usize, user: usize, length: usize) -> Request {
+    /// The request to post a text of `length` bytes to `room`, to Roomcast with an idempotency key if it is `keyed`.
+    pub(super) fn publish(
+        &self,
+        door: SocketAddr,
+        (room, user): (usize, usize),
+        length: usize,
+        keyed: bool,
+    ) -> Request {
+        const KEY: &str = "Idempotency-Key: load-";
         let name = &self.rooms[room];
         let text = |length: usize| "x".repeat(length.max(Stamp::LEN));
         let (path, before, text, after) = match self.dialect {
@@ -168,13 +204,21 @@ impl Site {
         };
         let authorization = self.authorization(user);
         let body = before.len() + text.len() + after.len();
+        let key = match self.dialect {
+            Dialect::Roomcast if keyed => format!("{KEY}{:0width$}\r\n", 0, width = Key::DIGITS),
+            Dialect::Roomcast | Dialect::Nchan => String::new(),
+        };
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {door}\r\nContent-Type: application/json\r\nContent-Length: {body}\r\n{authorization}\r\n"
+            "POST {path} HTTP/1.1\r\nHost: {door}\r\nContent-Type: application/json\r\nContent-Length: {body}\r\n{key}{authorization}\r\n"
         );
+        let key = memmem::find(head.as_bytes(), KEY.as_bytes()).map(|found| Key::at(found + KEY.len()));
         Request {
             room,
             least: 0,
-            part: Part::Stamp(head.len() + before.len()),
+            part: Part::Post {
+                stamp: head.len() + before.len(),
+                key,
+            },
             bytes: format!("{head}{before}{text}{after}").into(),
         }
     }
@@ -295,7 +339,7 @@ mod tests {
     #[test]
     fn a_post_says_how_long_it_is_and_carries_its_stamp() {
         let site = site(1, 1);
-        let mut request = site.publish(site.door(0), 0, 0, 100);
+        let mut request = site.publish(site.door(0), (0, 0), 100, true);
         let stamp = Stamp {
             lane: 1,
             count: 2,
@@ -309,5 +353,15 @@ mod tests {
         let message: serde_json::Value = serde_json::from_str(body).unwrap();
         let message = message["message"].as_str().unwrap();
         assert_eq!((message.len(), Stamp::read(message.as_bytes())), (100, Some(stamp)));
+        let key = |request: &Request| {
+            let text = String::from_utf8(request.bytes().to_vec()).unwrap();
+            let (_, rest) = text.split_once("\r\nIdempotency-Key: ").unwrap();
+            rest.split_once("\r\n").unwrap().0.to_owned()
+        };
+        let first = key(&request);
+        request.renew(stamp);
+        assert_ne!(key(&request), first);
+        let unkeyed = site.publish(site.door(0), (0, 0), 100, false);
+        assert!(!String::from_utf8(unkeyed.bytes().to_vec()).unwrap().contains("Idempotency-Key"));
     }
 }

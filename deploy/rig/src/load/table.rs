@@ -112,6 +112,7 @@ pub fn comparison(ours: &Figures, theirs: &Figures) -> String {
         }
     };
     if let (Some(ours), Some(theirs)) = (ours.windows.first(), theirs.windows.first()) {
+        add("requests/s", Some(ours.requests_per_s), Some(theirs.requests_per_s));
         add("deliveries/s", Some(ours.deliveries_per_s), Some(theirs.deliveries_per_s));
         add("p99 from post to event", ours.p99_ms(), theirs.p99_ms());
     }
