@@ -20,7 +20,8 @@ const BUSY_IN_SQLITE: [&str; 5] = ["5", "6", "261", "517", "773"];
 /// Whether the database is not there or has no time, so that the same may succeed later.
 pub(super) fn is_away(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        // A proxy takes connections and closes them while the server behind it is away: that reads as a broken protocol.
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
             // 57P: an operator stops the server, or it starts; 53: it has no connection or memory to spare; 08: the way to it.
             Some(error) => ["57P", "53", "08"].iter().any(|class| error.code().starts_with(class)),

@@ -50,6 +50,7 @@ mod sessions;
 mod shared_work;
 mod signals;
 mod small_print;
+mod starting;
 mod stream;
 mod two_gateways;
 mod usage;
