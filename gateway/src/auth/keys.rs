@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rand::Rng as _;
+use rustix::process::{Gid, getegid, getgroups};
 
 /// Shortest key accepted, in bytes: the output size of HMAC-SHA-256 (RFC 7518, section 3.2).
 const MIN_KEY_BYTES: usize = 32;
@@ -18,7 +19,9 @@ pub enum KeyError {
     #[error("cannot use the key file: {0}")]
     Io(#[from] std::io::Error),
     /// Others on this machine could read the keys.
-    #[error("the key file can be read by others: chmod 600 it")]
+    #[error(
+        "the key file can be read or changed by others than its owner: chmod 600 it, or 440 with a group of this process"
+    )]
     Exposed,
     /// A line is not a key.
     #[error("line {0} of the key file is not a hexadecimal key of at least 32 bytes")]
@@ -37,7 +40,9 @@ pub fn load_or_create(path: &Path) -> Result<Vec<Vec<u8>>, KeyError> {
         create(path)?;
     }
     let file = File::open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+    let about = file.metadata()?;
+    let own = own_groups()?;
+    if is_exposed(about.mode(), about.gid(), &own) {
         return Err(KeyError::Exposed);
     }
     let keys: Vec<Vec<u8>> = std::io::read_to_string(file)?
@@ -51,6 +56,18 @@ pub fn load_or_create(path: &Path) -> Result<Vec<Vec<u8>>, KeyError> {
     } else {
         Ok(keys)
     }
+}
+
+/// The groups of this process. A secret that Kubernetes mounts belongs to root and to one of the further groups.
+fn own_groups() -> std::io::Result<Vec<u32>> {
+    let further = getgroups()?;
+    Ok(further.into_iter().chain([getegid()]).map(Gid::as_raw).collect())
+}
+
+/// True if a file of this mode and group may be used by others than its owner, reading by one of our `own` groups aside.
+fn is_exposed(mode: u32, group: u32, own: &[u32]) -> bool {
+    let allowed = if own.contains(&group) { 0o040 } else { 0 };
+    mode & 0o077 & !allowed != 0
 }
 
 fn parse(line: &str, number: usize) -> Result<Vec<u8>, KeyError> {
@@ -89,6 +106,8 @@ fn create(path: &Path) -> Result<(), KeyError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
     use super::*;
 
     #[test]
@@ -122,5 +141,31 @@ mod tests {
         for weak in [&"ab".repeat(32), counted] {
             assert!(matches!(with(weak, 0o600), Err(KeyError::Weak(1))));
         }
+    }
+    #[test]
+    fn a_key_that_only_an_own_group_may_read_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signing.key");
+        create(&path).unwrap();
+        let with = |mode: u32| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            load_or_create(&path)
+        };
+        for group in own_groups().unwrap() {
+            chown(&path, None, Some(group)).unwrap();
+            for mode in [0o440, 0o640, 0o400] {
+                assert!(with(mode).is_ok(), "{mode:o} of group {group}");
+            }
+            for mode in [0o444, 0o460, 0o450, 0o404, 0o442] {
+                assert!(matches!(with(mode), Err(KeyError::Exposed)), "{mode:o} of group {group}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_group_of_somebody_else_may_not_read() {
+        assert!(is_exposed(0o100_440, 7, &[5, 6]));
+        assert!(!is_exposed(0o100_440, 6, &[5, 6]));
+        assert!(!is_exposed(0o100_400, 7, &[5, 6]));
     }
 }
