@@ -1,6 +1,9 @@
-//! Unpacks the official Swagger UI files into `OUT_DIR`, gzipped, for `src/docs.rs` to embed.
+//! Tells the program which version it is, and unpacks the official Swagger UI files into `OUT_DIR`, gzipped, for `src/docs.rs` to embed.
 //!
 //! Neither a version nor a file name with a version in it stands here: raising the build dependency is all an update takes.
+
+#[path = "../shared/build/version.rs"]
+mod version;
 
 use std::{
     env,
@@ -18,6 +21,8 @@ const FILES: [&str; 3] = ["swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../shared/build/version.rs");
+    version::tell();
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
 

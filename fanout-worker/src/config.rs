@@ -5,7 +5,7 @@ use shared::settings::{LogArgs, RedisArgs, Secret, ShutdownArgs, StorageArgs};
 
 /// Takes accepted messages from Redis, commits them to SQL in batches and republishes them.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "fanout-worker", version)]
+#[command(name = "fanout-worker", version = env!("ROOMCAST_VERSION"))]
 pub struct Config {
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]

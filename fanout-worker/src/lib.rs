@@ -110,7 +110,7 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
     };
     let redis = Redis::open(&config.redis, installation.keys(), lifecycle.soft.clone())?;
     let settings = (&config.storage, &config.redis);
-    say_what_starts("fanout-worker", env!("CARGO_PKG_VERSION"), settings, &installation);
+    say_what_starts("fanout-worker", env!("ROOMCAST_VERSION"), settings, &installation);
     lifecycle.tracker.spawn(checkpoints::keep(store.clone(), lifecycle.soft.clone()));
     let writers = store.writers();
     let looked = redis.wait_until_safe(config.redis.allow_unsafe_redis, &lifecycle.soft).await?;

@@ -16,7 +16,7 @@ pub(crate) const PASSWORD_MIN_LENGTH: u16 = 8;
 
 /// Serves the HTTP API and the live streams.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "gateway", version)]
+#[command(name = "gateway", version = env!("ROOMCAST_VERSION"))]
 pub struct Config {
     /// Address to listen on.
     #[arg(long, env = "GATEWAY_LISTEN", default_value = "127.0.0.1:5000")]

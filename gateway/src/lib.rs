@@ -140,7 +140,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         return Ok(());
     };
     let redis = Redis::open(&config.redis, installation.keys(), lifecycle.soft.clone())?;
-    say_what_starts("gateway", env!("CARGO_PKG_VERSION"), (&config.storage, &config.redis), &installation);
+    say_what_starts("gateway", env!("ROOMCAST_VERSION"), (&config.storage, &config.redis), &installation);
     let (subscriber, commands) = Subscriber::new();
     let backlog = config.limits.backlog_per_partition;
     let limits = ServerLimits {

@@ -1,0 +1,10 @@
+//! Tells the program which version it is.
+
+#[path = "../shared/build/version.rs"]
+mod version;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../shared/build/version.rs");
+    version::tell();
+}
