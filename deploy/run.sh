@@ -55,26 +55,26 @@ lock_data_dir() {
   die "$DATA_DIR is in use by another run: stop that one (kill $children) or choose another with DATA_DIR=<directory>"
 }
 
-# Fails with one clear line if something listens on port $1, which the variable $2 chooses.
+# Fails with one clear line if something listens on port $2 of $1, which the variable $3 chooses.
 need_port() {
-  if (exec 3<>"/dev/tcp/$host/$1") 2>/dev/null; then
-    die "port $1 is taken: stop what listens there or choose another, as in 'make run $2=$(($1 + 1))'"
+  if (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; then
+    die "port $2 is taken: stop what listens there or choose another, as in 'make run $3=$(($2 + 1))'"
   fi
 }
 
-# Sends $2 to port $1 and prints what is answered within 2 s. A fresh Debian has no curl.
+# Sends $3 to port $2 of $1 and prints what is answered within 2 s. A fresh Debian has no curl.
 ask() (
-  exec 3<>"/dev/tcp/$host/$1" || exit 1
-  printf '%b' "$2" >&3
+  exec 3<>"/dev/tcp/$1/$2" || exit 1
+  printf '%b' "$3" >&3
   IFS= read -t 2 -r -d '' answer <&3 || true
   printf '%s' "$answer"
 ) 2>/dev/null
 
-redis_answers() { [[ $(ask "$REDIS_PORT" 'PING\r\nQUIT\r\n') == +PONG* ]]; }
+redis_answers() { [[ $(ask 127.0.0.1 "$REDIS_PORT" 'PING\r\nQUIT\r\n') == +PONG* ]]; }
 
 all_ready() {
   local answer
-  answer=$(ask "$PORT" 'GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n') || return 1
+  answer=$(ask "$host" "$PORT" 'GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n') || return 1
   [[ $answer == HTTP/1.?' 200 '* && $answer == *'"worker":"alive"'* ]]
 }
 
@@ -168,10 +168,12 @@ REDIS_PORT=${REDIS_PORT:-6390}
 export GATEWAY_LISTEN=${GATEWAY_LISTEN:-127.0.0.1:${PORT:-5000}}
 PORT=${GATEWAY_LISTEN##*:}
 host=${GATEWAY_LISTEN%:*}
+host=${host#[} && host=${host%]}
+# Who listens on every address is reached at any.
+case $host in '' | '*' | 0.0.0.0 | ::) host=127.0.0.1 ;; esac
 for port in "$PORT" "$REDIS_PORT"; do
   if ! [[ $port =~ ^[1-9][0-9]{0,4}$ ]] || ((port > 65535)); then die "'$port' is not a port: give a number up to 65535"; fi
 done
-if [[ $host == 0.0.0.0 ]]; then host=127.0.0.1; fi
 own_redis=
 if [[ -z ${REDIS_URL-} ]]; then
   own_redis=1
@@ -192,8 +194,8 @@ ease ROOMCAST_LOG_FORMAT=text
 # Only we may read what is in it. A directory that was there keeps its mode.
 [[ -d $DATA_DIR ]] || (umask 077 && mkdir -p "$DATA_DIR")
 lock_data_dir
-need_port "$PORT" PORT
-if [[ $own_redis ]]; then need_port "$REDIS_PORT" REDIS_PORT; fi
+need_port "$host" "$PORT" PORT
+if [[ $own_redis ]]; then need_port 127.0.0.1 "$REDIS_PORT" REDIS_PORT; fi
 
 # 9>&-: whatever these leave running (a service, a compiler cache) must not keep our lock.
 needs=()
@@ -224,6 +226,7 @@ await 'gateway and fanout-worker did not become ready' all_ready
 
 say "Ready. Swagger UI, to try every call:"
 say
+if [[ $host == *:* ]]; then host="[$host]"; fi
 say "http://$host:$PORT/"
 say
 say "Data and logs are in $DATA_DIR and stay there. Ctrl-C stops everything."

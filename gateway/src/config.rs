@@ -1,12 +1,13 @@
 //! Settings of the gateway.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::api::cors::parse_origin;
 use crate::live::StreamSettings;
+use crate::server::listen::ListenAddress;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use shared::settings::{LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
@@ -18,9 +19,11 @@ pub(crate) const PASSWORD_MIN_LENGTH: u16 = 8;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "gateway", version = env!("ROOMCAST_VERSION"))]
 pub struct Config {
-    /// Address to listen on.
+    /// Address to listen on: `127.0.0.1:5000`, `[::1]:5000`, `localhost:5000`, or `:5000` for every address.
+    ///
+    /// Of the addresses of a name the first that this machine has is taken, those of IPv4 before those of IPv6.
     #[arg(long, env = "GATEWAY_LISTEN", default_value = "127.0.0.1:5000")]
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
 
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]

@@ -53,6 +53,7 @@ use crate::app::App;
 use crate::fanout::Fanout;
 use crate::live::{ByeReason, Subscriber, run_subscriber};
 use crate::server::ServerLimits;
+use crate::server::listen::ListenAddress;
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +81,7 @@ pub enum StartError {
     Threads(std::io::Error),
     /// The address cannot be listened on.
     #[error("cannot listen on {0} (GATEWAY_LISTEN): {1}")]
-    Listen(std::net::SocketAddr, std::io::Error),
+    Listen(ListenAddress, std::io::Error),
     /// The database cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -56,8 +56,8 @@ async fn start(config: Config) -> Result<(), StartError> {
             }
             let lifecycle = Lifecycle::new();
             lifecycle.watch_signals(config.shutdown.deadline()).map_err(StartError::Signals)?;
-            let address = config.listen;
-            let listener = listen::listen(address).map_err(|error| StartError::Listen(address, error))?;
+            let address = config.listen.clone();
+            let listener = address.listen().await.map_err(|error| StartError::Listen(address, error))?;
             gateway::run(config, listener, lifecycle).await
         }
     }
