@@ -28,8 +28,8 @@ pub(super) enum ReadError {
     Store(#[from] StoreError),
 }
 
-/// How far a partition is stored, in which of the epochs by their number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far a partition is stored, in which of the epochs by their number; in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Progress {
     pub(super) epoch_number: i64,
     pub(super) upto: StreamId,
@@ -49,9 +49,12 @@ impl Progress {
         })
     }
 
-    /// Whether a database that is at this point has lost something that was there at `remembered`.
+    /// Whether a database that is at this point has lost something that was there at `remembered`, and nobody was told yet.
+    ///
+    /// In a later epoch a lower position is well: had anything of that epoch been trimmed, it would be remembered by its
+    /// number. So the epoch is that of the restore which took the position back, begun by whoever found it first.
     fn is_behind(self, remembered: Self) -> bool {
-        self.upto < remembered.upto || self.epoch_number < remembered.epoch_number
+        self < remembered
     }
 }
 
@@ -104,6 +107,9 @@ pub(super) async fn check(
 
 #[cfg(test)]
 mod tests {
+    use shared::domain::Partition;
+    use shared::storage::Role;
+
     use super::*;
 
     fn at(epoch_number: i64, ms: i64) -> Progress {
@@ -117,8 +123,30 @@ mod tests {
     fn a_database_is_behind_by_its_position_or_its_epoch() {
         assert!(!at(1, 5).is_behind(at(1, 5)));
         assert!(!at(2, 6).is_behind(at(1, 5)));
-        assert!(at(2, 4).is_behind(at(1, 5)));
+        assert!(at(1, 4).is_behind(at(1, 5)));
+        assert!(!at(2, 4).is_behind(at(1, 5)), "the epoch of this restore has begun");
         assert!(at(1, 6).is_behind(at(2, 5)), "it was restored before, and again to the same backup");
+    }
+
+    #[tokio::test]
+    async fn one_restore_begins_one_epoch_whoever_finds_it_and_when() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = rig::RedisServer::start(directory.path()).await.unwrap();
+        let mut redis = server.connect().await.unwrap();
+        let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+        let store = Store::open(&url, Role::Worker).await.unwrap();
+        let keys = store.migrate(2, 1).await.unwrap().keys();
+        let claims = store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap();
+        for claim in &claims {
+            let () = redis.set(keys.stored_position(claim.partition), at(1, 5).encode()).await.unwrap();
+        }
+        let mut epochs = vec![store.epoch().await.unwrap()];
+        for claim in &claims {
+            let number = check(&store, &mut redis, &keys, std::iter::once(claim)).await.unwrap();
+            epochs.push(store.epoch().await.unwrap());
+            assert_eq!(number, 2);
+        }
+        assert!(epochs[0] != epochs[1] && epochs[1] == epochs[2], "{epochs:?}");
     }
 
     #[test]
