@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -39,6 +40,8 @@ pub(crate) struct Auditor {
     database: String,
     processes: Vec<ProcessCell>,
     book: Arc<Book>,
+    /// Held while it looks.
+    audits: Arc<Mutex<()>>,
     /// Acknowledged ids that were looked for and found in the database; the rest is looked for again.
     known: usize,
     open: Vec<Uuid>,
@@ -46,7 +49,7 @@ pub(crate) struct Auditor {
 }
 
 impl Auditor {
-    pub(crate) fn new(stack: &mut Stack, book: Arc<Book>) -> Self {
+    pub(crate) fn new(stack: &mut Stack, book: Arc<Book>, audits: Arc<Mutex<()>>) -> Self {
         let mut processes = vec![stack.redis.service.cell()];
         processes.extend(stack.spread.iter().flat_map(Spread::cells));
         processes.extend(stack.workers().map(|worker| worker.service.cell()));
@@ -56,6 +59,7 @@ impl Auditor {
             database: stack.database_url().to_owned(),
             processes,
             book,
+            audits,
             known: 0,
             open: Vec::new(),
             findings: Findings::default(),
@@ -81,6 +85,7 @@ impl Auditor {
     /// Compares what was acknowledged with the accept log and then with the database. In this order: what is not in the
     /// log any more was committed before, so the database has it.
     async fn look(&mut self) -> Result<()> {
+        let _alone = Arc::clone(&self.audits).lock_owned().await;
         let fresh = self.book.acknowledged_since(self.known);
         let mut open = self.open.clone();
         open.extend(&fresh);

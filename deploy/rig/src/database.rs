@@ -160,6 +160,13 @@ impl Database {
         Ok(rows.into_iter().map(shown).collect())
     }
 
+    /// The ids of all messages.
+    pub(crate) async fn all_ids(&mut self) -> Result<HashSet<Uuid>> {
+        let ids: Vec<Uuid> =
+            on!(self, connection => sqlx::query_scalar("SELECT id FROM messages").fetch_all(connection).await?);
+        Ok(ids.into_iter().collect())
+    }
+
     /// Those of `ids` that are stored.
     pub(crate) async fn stored(&mut self, ids: &[Uuid]) -> Result<HashSet<Uuid>> {
         // Hexadecimal digits only, so that the list can stand in the statement, which differs between the two.

@@ -3,6 +3,7 @@
 //! All times are durations since the run began, by one clock. Texts are kept as digests, so that a million messages fit
 //! into memory; every text of the rig's traffic is unique, so its digest names the post.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -102,8 +103,12 @@ pub struct Session {
     pub gateway: usize,
     /// The last seq the phone had, if it sent one as `Last-Event-ID`.
     pub resumed_after: Option<i64>,
+    /// The epoch of that seq.
+    pub resumed_epoch: Option<u64>,
     /// The position that `ready` named.
     pub ready: i64,
+    /// The epoch that `ready` named.
+    pub epoch: u64,
     /// The head that a `reset` named, if one came.
     pub reset: Option<i64>,
     /// The messages, as they came.
@@ -125,6 +130,8 @@ pub enum Bye {
     Revoked,
     /// The gateway stops.
     Shutdown,
+    /// A new epoch has begun.
+    HistoryChanged,
     /// Anything else.
     Other,
 }
@@ -138,6 +145,7 @@ impl Bye {
             Some("removed") => Self::Removed,
             Some("revoked") => Self::Revoked,
             Some("shutdown") => Self::Shutdown,
+            Some("history_changed") => Self::HistoryChanged,
             _ => Self::Other,
         })
     }
@@ -249,6 +257,19 @@ pub struct Hang {
     pub until: Duration,
 }
 
+/// The database was put back to a copy of it.
+#[derive(Debug, Clone, Default)]
+pub struct Restore {
+    /// From when nobody served.
+    pub from: Duration,
+    /// From when every gateway served the new epoch.
+    pub until: Duration,
+    /// What was stored before, and is not in the copy.
+    pub undone: HashSet<Uuid>,
+    /// What of it was not in the accept log any more: the rest is stored again, perhaps in other places.
+    pub lost: HashSet<Uuid>,
+}
+
 /// One look at the table of cursors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
@@ -283,6 +304,8 @@ pub struct Evidence {
     /// When a gateway could not be told who may still read: it did not reach the database, and another one, or itself, did not
     /// reach Redis.
     pub untold: Vec<Hang>,
+    /// When the database was put back to a copy.
+    pub restores: Vec<Restore>,
     /// Answers that should never come.
     pub unexpected: Vec<String>,
     /// What streams showed.
@@ -324,6 +347,18 @@ impl Evidence {
     #[must_use]
     pub fn was_dark(&self, gateway: usize, from: Duration, until: Duration) -> bool {
         self.dark_doors.iter().any(|dark| dark.overlaps(gateway, from, until))
+    }
+
+    /// Whether a message that was shown at that time may be gone from its place, since the database was put back.
+    #[must_use]
+    pub fn is_undone(&self, id: Uuid, at: Duration) -> bool {
+        self.restores.iter().any(|restore| at < restore.until && restore.undone.contains(&id))
+    }
+
+    /// Whether a message that was acknowledged at that time may be gone altogether.
+    #[must_use]
+    pub fn is_lost(&self, id: Uuid, at: Duration) -> bool {
+        self.restores.iter().any(|restore| at < restore.until && restore.lost.contains(&id))
     }
 
     /// Whether nobody could tell `gateway` at some time between the two that somebody may no longer read.

@@ -10,6 +10,7 @@ mod kills;
 mod links;
 mod matrix;
 mod readers;
+mod restore;
 mod scale;
 mod storage;
 mod storm;

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auditor::{Auditor, Findings};
-use crate::evidence::{Evidence, Hang, Shown};
+use crate::evidence::{Evidence, Hang, Restore, Shown};
 use crate::oracle::{Bounds, Invariant, Violation, judge};
 use crate::stack::Builder;
 use crate::{Explain as _, Failure, Plan, Result, Stack, Traffic, eventually};
@@ -38,6 +39,10 @@ pub struct Field {
     pub dark_doors: Vec<Hang>,
     /// When a gateway could not be told who may still read.
     pub untold: Vec<Hang>,
+    /// When the database was put back to a copy.
+    pub restores: Vec<Restore>,
+    /// Held by the auditor while it looks, and by whoever must be alone with the database.
+    pub audits: Arc<Mutex<()>>,
     /// What the fault itself demands and did not get.
     pub demands: Vec<Violation>,
     /// Entries put into the accept log that can never be stored.
@@ -75,7 +80,8 @@ impl Field {
         database.close().await?;
         let traffic = Traffic::start(&stack, plan, SEEN_WITHIN).await?;
         let stop = CancellationToken::new();
-        let auditor = Auditor::new(&mut stack, Arc::clone(traffic.book()));
+        let audits = Arc::<Mutex<()>>::default();
+        let auditor = Auditor::new(&mut stack, Arc::clone(traffic.book()), Arc::clone(&audits));
         let auditor = tokio::spawn(auditor.run(stop.clone()));
         Ok(Self {
             stack,
@@ -85,6 +91,8 @@ impl Field {
             handovers: Vec::new(),
             dark_doors: Vec::new(),
             untold: Vec::new(),
+            restores: Vec::new(),
+            audits,
             demands: Vec::new(),
             poison: 0,
             notes: Vec::new(),
@@ -150,6 +158,7 @@ impl Field {
         evidence.poison = self.poison;
         evidence.dark_doors = self.dark_doors;
         evidence.untold = self.untold;
+        evidence.restores = self.restores;
         evidence.left_in_log = stored.err().unwrap_or(0);
         evidence.missing_between = findings.missing;
         evidence.memory = findings.memory;

@@ -82,7 +82,7 @@ pub use reqwest::Method;
 pub use service::Service;
 pub use sockets::sockets_on_port;
 pub use sse::{Event, EventStream};
-pub use stack::{Backend, Builder, Ends, Link, Spread, Stack, Topology};
+pub use stack::{Backend, Backup, Builder, Ends, Link, Spread, Stack, Topology};
 pub use stream_request::StreamRequest;
 pub use traffic::{Plan, Traffic};
 pub use worker::Worker;

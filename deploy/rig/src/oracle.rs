@@ -31,7 +31,7 @@ pub enum Invariant {
     SenderOrder,
     /// I6: history never changes behind a reader.
     Unchanging,
-    /// I7: a stream shows exactly what follows its cursor. A `reset` would need a reason, and no fault of the rig gives one.
+    /// I7: a stream shows exactly what follows its cursor. Only a restored database is a reason for `reset`, and must be told.
     Contiguous,
     /// I8: nothing is seen live that history lacks.
     NoGhosts,

@@ -72,6 +72,22 @@ impl PostgresServer {
         Ok(self.url(name))
     }
 
+    /// Writes the database called `name` into `file`, as it is at one moment.
+    pub(crate) async fn dump(&self, name: &str, file: &Path) -> Result<()> {
+        let arguments = ["--format=custom", "--dbname", &self.url(name), "--file"];
+        run("pg_dump", &arguments, file).await
+    }
+
+    /// Makes the database called `name` anew from what was written into `file`.
+    pub(crate) async fn replace(&self, name: &str, file: &Path) -> Result<()> {
+        let mut connection = self.connect("postgres").await?;
+        let drop = format!("DROP DATABASE \"{name}\" WITH (FORCE)");
+        sqlx::query(AssertSqlSafe(drop)).execute(&mut connection).await?;
+        connection.close().await?;
+        let url = self.create_database(name).await?;
+        run("pg_restore", &["--exit-on-error", "--dbname", &url], file).await
+    }
+
     /// Makes a user called `name` who may do everything, as the one that makes databases may.
     pub(crate) async fn create_user(&self, name: &str) -> Result<()> {
         let mut connection = self.connect("postgres").await?;
@@ -137,6 +153,16 @@ fn programs() -> Result<PathBuf> {
     found.retain(|programs| programs.join("initdb").is_file() && programs.join("postgres").is_file());
     found.sort();
     found.pop().ok_or_else(|| Failure::new("there is no initdb: install the package postgresql"))
+}
+
+/// Runs one of the programs beside the server on `file`.
+async fn run(program: &str, arguments: &[&str], file: &Path) -> Result<()> {
+    let output = tokio::process::Command::new(programs()?.join(program)).args(arguments).arg(file).output().await?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{program} failed: {}", String::from_utf8_lossy(&output.stderr))))
+    }
 }
 
 /// Name, user id and group id of somebody Postgres may run as.

@@ -33,6 +33,12 @@ impl Event {
         serde_json::from_str(&self.data).explain(|| format!("no JSON in {self:?}"))
     }
 
+    /// The epoch in the event's id.
+    pub fn epoch(&self) -> Result<u64> {
+        let epoch = self.id.split_once('-').and_then(|(epoch, _)| epoch.parse().ok());
+        epoch.ok_or_else(|| Failure::new(format!("no epoch in the id of {self:?}")))
+    }
+
     /// The seq in the event's id.
     pub fn seq(&self) -> Result<i64> {
         let seq = self.id.rsplit_once('-').and_then(|(_, seq)| seq.parse().ok());

@@ -1,5 +1,6 @@
 //! All processes of one installation, in a directory of their own.
 
+mod backup;
 mod builder;
 mod links;
 mod spread;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tempfile::TempDir;
 
+pub use self::backup::Backup;
 pub use self::builder::Builder;
 pub use self::links::{Ends, Link};
 pub use self::spread::{Spread, Topology};

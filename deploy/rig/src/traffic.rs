@@ -236,6 +236,7 @@ impl Traffic {
                 book: Arc::clone(&self.book),
                 heads: self.heads.subscribe(),
                 last: None,
+                epoch: None,
                 deadline: None,
             };
             self.phones.spawn(phone.run(self.settle_within));

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Demand, Fault, aborts, control, kills, links, readers, scale, scaled, storage, storm, topologies};
+use super::{
+    Demand, Fault, aborts, control, kills, links, readers, restore, scale, scaled, storage, storm, topologies,
+};
 use crate::stack::{Builder, Topology};
 use crate::{Plan, Stack};
 
@@ -46,7 +48,7 @@ const USUAL: Fault = Fault {
 };
 
 /// All faults, in their order. Those that end in `s` strike an installation that answers a post when it is stored.
-pub static MATRIX: [Fault; 22] = [
+pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F1",
         title: "worker kill -9",
@@ -242,6 +244,21 @@ pub static MATRIX: [Fault; 22] = [
         each: Duration::from_secs(6),
         needs: |stack| stack.topology(Topology::Cluster),
         strike: |field, count| Box::pin(topologies::masters(field, count)),
+        ..USUAL
+    },
+    Fault {
+        code: "F19",
+        title: "database restored",
+        demanded: 6,
+        each: Duration::from_secs(16),
+        // What they did to rooms and members after the copy is undone with it.
+        load: |plan, _| Plan {
+            visitors: 0,
+            returners: 0,
+            landlords: 0,
+            ..plan
+        },
+        strike: |field, count| Box::pin(restore::restores(field, count)),
         ..USUAL
     },
     Fault {

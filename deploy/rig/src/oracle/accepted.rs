@@ -15,7 +15,8 @@ pub(super) fn kept(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
             continue;
         };
         let places = index.places_of(post);
-        if places.iter().any(|(room, shown)| *room == post.room && shown.id == id) {
+        let is_there = places.iter().any(|(room, shown)| *room == post.room && shown.id == id);
+        if is_there || evidence.is_lost(id, post.settled) {
             continue;
         }
         let (settled, what) = (post.settled, name(post));

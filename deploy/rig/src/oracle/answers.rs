@@ -103,7 +103,12 @@ pub(super) fn back_is_back(evidence: &Evidence) -> Vec<Violation> {
 /// A stream ends for the reason it names. No phone ever leaves, signs out, or has an old token.
 pub(super) fn true_reasons(evidence: &Evidence) -> Vec<Violation> {
     let phones = evidence.sessions.iter().filter_map(|session| {
-        let bye = session.bye.filter(|bye| *bye != Bye::Shutdown)?;
+        let is_restored = evidence.restores.iter().any(|restore| session.opened < restore.until);
+        let bye = session.bye.filter(|bye| match bye {
+            Bye::Shutdown => false,
+            Bye::HistoryChanged => !is_restored,
+            Bye::Removed | Bye::Revoked | Bye::Other => true,
+        })?;
         Some(format!("phone {} in room {} was told {bye:?}", session.phone, session.room))
     });
     let left = evidence.departures.iter().filter_map(|departure| {

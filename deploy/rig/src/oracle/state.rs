@@ -1,6 +1,7 @@
 //! What the database, Redis and the processes were seen to be in while the run went on (I10–I13).
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::{Bounds, Invariant, Violation};
 use crate::evidence::{Evidence, Position};
@@ -11,6 +12,7 @@ pub(super) fn log_keeps(evidence: &Evidence) -> Vec<Violation> {
     evidence
         .missing_between
         .iter()
+        .filter(|id| !evidence.is_lost(**id, Duration::ZERO))
         .map(|id| Violation::new(Invariant::LogKeeps, sentence(id)))
         .collect()
 }

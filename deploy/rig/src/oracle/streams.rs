@@ -1,7 +1,9 @@
 //! What clients saw (I6, I7, I8, I15, I16).
 
+use std::collections::BTreeSet;
+
 use super::{Bounds, Invariant, Violation};
-use crate::evidence::{Departure, Evidence, Session, Shown};
+use crate::evidence::{Departure, Evidence, Restore, Session, Shown};
 
 /// The message at `seq` of `room` in the final history.
 fn stored(evidence: &Evidence, room: usize, seq: i64) -> Option<&Shown> {
@@ -13,12 +15,13 @@ fn stored(evidence: &Evidence, room: usize, seq: i64) -> Option<&Shown> {
 pub(super) fn contiguous(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for session in &evidence.sessions {
-        if let Some(sentence) = broken(session) {
+        if let Some(sentence) = broken(session, &evidence.restores) {
             let (phone, room, gateway) = (session.phone, session.room, session.gateway);
             let sentence = format!("phone {phone} in room {room} at gateway {gateway}: {sentence}");
             found.push(Violation::new(Invariant::Contiguous, sentence));
         }
     }
+    found.extend(evidence.restores.iter().flat_map(|restore| untold(evidence, restore)));
     for arrival in &evidence.arrivals {
         let head = evidence.history.get(arrival.room).and_then(|history| history.last()).map_or(0, |shown| shown.seq);
         if arrival.last != head {
@@ -30,17 +33,39 @@ pub(super) fn contiguous(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
+/// The phones that were there before a restore and were not told of it by a `reset`.
+fn untold(evidence: &Evidence, restore: &Restore) -> Vec<Violation> {
+    let phones = |picked: &dyn Fn(&&Session) -> bool| -> BTreeSet<usize> {
+        evidence.sessions.iter().filter(picked).map(|session| session.phone).collect()
+    };
+    let there = phones(&|session| session.opened < restore.from);
+    let told = phones(&|session| session.opened >= restore.from && session.reset.is_some());
+    let sentence = |phone: &usize| format!("phone {phone} got no reset after the restore at {:?}", restore.from);
+    there
+        .difference(&told)
+        .map(|phone| Violation::new(Invariant::Contiguous, sentence(phone)))
+        .collect()
+}
+
 /// Where a stream is not what follows its cursor.
-fn broken(session: &Session) -> Option<String> {
-    // Rooms are not deleted and databases not restored here: every cursor that was given out stays good.
-    if let Some(head) = session.reset {
-        return Some(format!("reset to {head} after {:?}, although the cursor was good", session.resumed_after));
+fn broken(session: &Session, restores: &[Restore]) -> Option<String> {
+    // Rooms are not deleted here: every cursor that was given out stays good, unless the database is restored.
+    let is_foreign = session.resumed_epoch.is_some_and(|epoch| epoch != session.epoch);
+    if is_foreign && restores.is_empty() {
+        return Some(format!("the epoch became {}, and nothing was restored", session.epoch));
     }
-    let mut position = match session.resumed_after {
-        Some(cursor) if session.ready != cursor => {
+    let is_between = restores.iter().any(|restore| session.opened >= restore.from && session.opened <= restore.until);
+    let mut position = match (session.reset, session.resumed_after) {
+        (Some(head), cursor) if !is_foreign && !is_between => {
+            return Some(format!("reset to {head} after {cursor:?}, although the cursor was good"));
+        }
+        (None, Some(cursor)) if is_foreign && !session.heard.is_empty() => {
+            return Some(format!("resumed after {cursor} of another epoch without a reset"));
+        }
+        (None, Some(cursor)) if !is_foreign && session.ready != cursor => {
             return Some(format!("resumed after {cursor}, and ready said {}", session.ready));
         }
-        _ => session.ready,
+        (Some(_) | None, _) => session.ready,
     };
     for heard in &session.heard {
         let seq = heard.shown.seq;
@@ -60,7 +85,8 @@ pub(super) fn no_ghosts(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for session in &evidence.sessions {
         for heard in &session.heard {
-            if stored(evidence, session.room, heard.shown.seq) != Some(&heard.shown) {
+            let is_there = stored(evidence, session.room, heard.shown.seq) == Some(&heard.shown);
+            if !is_there && !evidence.is_undone(heard.shown.id, heard.at) {
                 let (phone, room, shown) = (session.phone, session.room, heard.shown);
                 let sentence = format!("phone {phone} heard {shown:?} in room {room}, which history does not hold");
                 found.push(Violation::new(Invariant::NoGhosts, sentence));
@@ -74,7 +100,10 @@ pub(super) fn no_ghosts(evidence: &Evidence) -> Vec<Violation> {
 pub(super) fn unchanging(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for reading in &evidence.readings {
-        let changed = reading.page.iter().find(|shown| stored(evidence, reading.room, shown.seq) != Some(shown));
+        let is_there = |shown: &Shown| {
+            stored(evidence, reading.room, shown.seq) == Some(shown) || evidence.is_undone(shown.id, reading.at)
+        };
+        let changed = reading.page.iter().find(|shown| !is_there(shown));
         if let Some(shown) = changed {
             let (room, at) = (reading.room, reading.at);
             let sentence = format!("history of room {room} showed {shown:?} at {at:?} and does not at the end");

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::evidence::{
-    Answered, Arrival, Bye, Deed, Departure, Hang, Heard, Lodge, MemorySample, Outcome, Position, Reading, Return,
-    Session,
+    Answered, Arrival, Bye, Deed, Departure, Hang, Heard, Lodge, MemorySample, Outcome, Position, Reading, Restore,
+    Return, Session,
 };
 
 const BOUNDS: Bounds = Bounds {
@@ -63,7 +63,9 @@ fn session(ready: i64, resumed_after: Option<i64>, numbers: std::ops::RangeInclu
         room: 0,
         gateway: 0,
         resumed_after,
+        resumed_epoch: resumed_after.map(|_| 7),
         ready,
+        epoch: 7,
         reset: None,
         heard: numbers.map(heard).collect(),
         strange: Vec::new(),
@@ -132,6 +134,7 @@ fn healthy() -> Evidence {
         hangs: vec![hang(0, 3..11)],
         dark_doors: vec![hang(0, 1..5)],
         untold: Vec::new(),
+        restores: Vec::new(),
         unexpected: Vec::new(),
         sessions: vec![session(0, None, 1..=3), session(3, Some(3), 4..=5)],
         arrivals: vec![Arrival {
@@ -210,6 +213,61 @@ fn a_healthy_run_is_found_healthy() {
         evidence.arrivals[0].last = 4;
     });
     assert_eq!(without, BTreeSet::new());
+}
+
+/// The same after a restore: what stood at 4 and 5 is gone, and others stand there.
+fn restored() -> Evidence {
+    let mut evidence = healthy();
+    evidence.restores = vec![Restore {
+        from: at(200),
+        until: at(210),
+        undone: [id(4), id(5)].into(),
+        lost: [id(4), id(5)].into(),
+    }];
+    let after = |number: u32| Post {
+        sent: at(220),
+        settled: at(221),
+        ..post(number)
+    };
+    evidence.posts.extend([after(6), after(7)]);
+    let place = |seq, number| Shown { seq, ..shown(number) };
+    rewrite(&mut evidence, |history| history.splice(3.., [place(4, 6), place(5, 7)]).for_each(drop));
+    evidence.sessions[1].bye = Some(Bye::HistoryChanged);
+    evidence.sessions.push(Session {
+        resumed_epoch: Some(7),
+        epoch: 8,
+        reset: Some(3),
+        heard: [(4, 6), (5, 7)]
+            .map(|(seq, number)| Heard {
+                shown: place(seq, number),
+                cursor: seq,
+                at: at(230),
+            })
+            .into(),
+        opened: at(211),
+        ..session(3, Some(5), 4..=5)
+    });
+    evidence
+}
+
+#[test]
+fn a_restore_takes_what_it_takes_and_is_told_to_everybody() {
+    assert_eq!(judge(&restored(), &BOUNDS), []);
+    let found = |change: fn(&mut Evidence)| {
+        let mut evidence = restored();
+        change(&mut evidence);
+        judge(&evidence, &BOUNDS).into_iter().map(|violation| violation.invariant).collect::<BTreeSet<_>>()
+    };
+    let of = |invariant| BTreeSet::from([invariant]);
+    // What was in the accept log, or accepted afterwards, must be there.
+    assert_eq!(found(|evidence| assert!(evidence.restores[0].lost.remove(&id(4)))), of(Invariant::Kept));
+    assert_eq!(found(|evidence| assert!(evidence.restores[0].undone.remove(&id(5)))), of(Invariant::NoGhosts));
+    // A phone goes on as if nothing had happened, or is not told at all.
+    assert_eq!(found(|evidence| evidence.sessions[2].reset = None), of(Invariant::Contiguous));
+    assert_eq!(found(|evidence| drop(evidence.sessions.pop())), of(Invariant::Contiguous));
+    // And is reset, or told of a new history, without one.
+    assert!(found(|evidence| evidence.restores.clear()).is_superset(&[Invariant::Kept, Invariant::TrueReasons].into()));
+    assert_eq!(found(|evidence| evidence.sessions[0].reset = Some(3)), of(Invariant::Contiguous));
 }
 
 #[test]

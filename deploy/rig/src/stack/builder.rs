@@ -22,7 +22,7 @@ const GATEWAY_SETTINGS: [(&str, &str); 10] = [
 ];
 
 /// The database in a Postgres.
-const DATABASE: &str = "roomcast";
+pub(super) const DATABASE: &str = "roomcast";
 
 /// Whom everybody but the workers logs in as there.
 const USER: &str = "roomcast";

@@ -37,6 +37,8 @@ pub(super) struct Phone {
     pub(super) heads: watch::Receiver<Heads>,
     /// The last id and seq seen.
     pub(super) last: Option<(String, i64)>,
+    /// The epoch of that id.
+    pub(super) epoch: Option<u64>,
     /// When it gives up; `None` while the run goes on.
     pub(super) deadline: Option<Instant>,
 }
@@ -94,7 +96,9 @@ impl Phone {
             room: self.room,
             gateway,
             resumed_after: self.last.as_ref().map(|(_, seq)| *seq),
+            resumed_epoch: self.epoch,
             ready: ready.seq().unwrap_or(-1),
+            epoch: ready.epoch().unwrap_or(0),
             reset: None,
             heard: Vec::new(),
             strange: Vec::new(),
@@ -102,6 +106,7 @@ impl Phone {
             bye: None,
         };
         self.last = Some((ready.id, session.ready));
+        self.epoch = Some(session.epoch);
         let leave = self.roams.then(|| Instant::now() + self.rng.random_range(STAYS));
         while !self.has_all() {
             let silent = Instant::now() + SILENCE;

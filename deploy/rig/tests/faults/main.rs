@@ -86,6 +86,35 @@ async fn a_bit_of_everything_breaks_nothing_on_postgres() {
     a_bit_of_everything(Backend::Postgres).await;
 }
 
+/// Everything is stopped, and the database put back to a copy that was made under traffic.
+async fn a_restored_database(backend: Backend) {
+    // What visitors and landlords do to rooms after the copy is undone with it.
+    let plan = Plan {
+        visitors: 0,
+        returners: 0,
+        landlords: 0,
+        ..plan()
+    };
+    let stack = Stack::builder().gateways(2).workers(2).backend(backend);
+    let mut field = Field::open(stack, plan).await.unwrap();
+    faults::find("F19").unwrap().strike(&mut field, 1).await.unwrap();
+    let outcome = field.conclude(&BOUNDS).await.unwrap();
+    assert_kept(&outcome, plan.seed);
+    let resets = outcome.evidence.sessions.iter().filter(|session| session.reset.is_some()).count();
+    assert!(resets >= outcome.evidence.arrivals.len(), "only {resets} resets");
+    assert_eq!(outcome.evidence.restores.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_sqlite_database_hides_nothing_from_anybody() {
+    a_restored_database(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_postgres_database_hides_nothing_from_anybody() {
+    a_restored_database(Backend::Postgres).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_syncs_too_seldom_is_found_out() {
     let plan = plan();
