@@ -201,7 +201,7 @@ mod tests {
         theirs.windows[0].deliveries_per_s = 500_000.0;
         let text = comparison(&ours, &theirs);
         assert!(text.lines().any(|line| line == "roomcast / nchan     deliveries/s: 4.00"), "{text}");
-        assert_eq!(text.lines().count(), 4, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
     }
 
     #[test]
