@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use shared::domain::{Partition, StreamId, Timestamp};
 use shared::storage::{AppendError, Appended, Content, Entry, PartitionBatch, Store};
+use shared::telemetry::Event;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -26,6 +27,12 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Pause after a transient failure: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+/// The database fails for a moment.
+static STORAGE_FAILS: Event = Event::outage("storing_fails", "cannot store messages, trying on").warning();
+
+/// The database fails for longer: this worker stores nothing.
+static STORAGE_AWAY: Event = Event::outage("nothing_is_stored", "nothing is stored");
 
 /// Why something was not stored, or is not known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +141,7 @@ async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &Cancellat
         // The store brings the transaction to its end even if nobody waits for it any more. The next attempt on these
         // partitions, by whomever, then finds their cursors moved.
         let Ok(appended) = timeout_at(deadline, appending).await else {
-            error!("storing messages hangs");
+            STORAGE_AWAY.report("", "storing messages hangs");
             return Err(GaveUp::StorageAway);
         };
         match appended {
@@ -145,11 +152,11 @@ async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &Cancellat
                 return Ok(Attempt::Refused);
             }
             Err(AppendError::Store(error)) if Instant::now() + pause >= deadline => {
-                error!(error = %error, "cannot store messages: {error}");
+                STORAGE_AWAY.report("", &error);
                 return Err(GaveUp::StorageAway);
             }
             Err(AppendError::Store(error)) => {
-                warn!(error = %error, retry_in_ms = pause.as_millis(), "cannot store messages, trying on: {error}");
+                STORAGE_FAILS.report("", &error);
                 tokio::select! {
                     () = stop.cancelled() => return Err(GaveUp::Stopped),
                     () = sleep(pause) => {}

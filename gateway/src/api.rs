@@ -8,6 +8,7 @@ pub mod cors;
 pub mod document;
 pub mod edge;
 pub mod error;
+mod forwarded;
 pub mod messages;
 pub mod models;
 pub mod rooms;
@@ -26,6 +27,7 @@ use poem_openapi::{OpenApiService, Tags};
 
 use self::cors::Cors;
 use self::edge::Edge;
+pub use self::forwarded::ForwardedHeader;
 use self::slashes::Slashes;
 use crate::app::App;
 use crate::config::PASSWORD_MIN_LENGTH;

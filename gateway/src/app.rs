@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::StartError;
 use crate::accept::Acceptor;
-use crate::auth::keys;
+use crate::auth::acquaintances::Acquaintances;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
@@ -19,7 +19,7 @@ use crate::fanout::Fanout;
 use crate::freshness::Freshness;
 use crate::history::{Histories, Reads};
 use crate::limits::Limits;
-use crate::live::{Connections, Hub, LiveStream, Places, Replays, Subscriber};
+use crate::live::{Connections, Hub, LiveStream, Replays, StreamQuota, Subscriber};
 use crate::rooms::Rooms;
 
 /// Why a change was not carried through.
@@ -41,6 +41,8 @@ pub struct App {
     pub store: Store,
     /// Tokens to callers.
     pub sessions: Sessions,
+    /// Who has signed in before from where they are.
+    pub acquaintances: Acquaintances,
     /// Hashing.
     pub passwords: Passwords,
     /// Rooms as callers see them.
@@ -60,7 +62,7 @@ pub struct App {
     /// The threads that write to them.
     pub fanout: Fanout<LiveStream>,
     /// How many streams a client may have.
-    pub places: Places,
+    pub quota: StreamQuota,
     /// Telling other gateways.
     pub control: Control,
     /// How current it is what this gateway remembers.
@@ -77,8 +79,13 @@ pub struct App {
 
 impl App {
     /// Puts the parts together; nothing runs yet.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one for each part of the gateway that begins before it"
+    )]
     pub fn new(
         config: Config,
+        keys: &[Vec<u8>],
         store: Store,
         installation: Installation,
         redis: &Redis,
@@ -86,25 +93,26 @@ impl App {
         fanout: Fanout<LiveStream>,
         lifecycle: Lifecycle,
     ) -> Result<Arc<Self>, StartError> {
-        let keys = keys::load_or_create(&config.accounts.signing_key_file)?;
-        let tokens = Tokens::new(&keys, config.accounts.token_ttl());
+        let tokens = Arc::new(Tokens::new(keys, config.accounts.token_ttl()));
         // Two connections: a burst of posts does not delay the counting of limits, nor the other way round.
         let (hot, counting) = (redis.connect(), redis.connect());
-        let limits = &config.limits;
+        let args = &config.limits;
         let reads = Reads::default();
-        let places = Places::new(counting.clone(), limits.streams_per_user, limits.streams_per_address);
+        let quota = StreamQuota::new(counting.clone(), args.streams_per_user, args.streams_per_address);
+        let limits = Limits::new(args, counting.clone());
         Ok(Arc::new(Self {
-            sessions: Sessions::new(tokens, store.clone()),
+            sessions: Sessions::new(Arc::clone(&tokens), store.clone()),
+            acquaintances: Acquaintances::new(store.clone(), tokens),
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
-            rooms: Rooms::new(store.clone()),
+            rooms: Rooms::new(store.clone(), limits.clone()),
             histories: Histories::new(store.clone(), reads.clone()),
-            limits: Limits::new(&config.limits, counting.clone()),
+            limits,
             acceptor: Acceptor::new(hot, store.clone(), installation, config.ack),
             hub: Hub::new(store.clone(), installation, subscriber, reads),
-            replays: Replays::new(limits.replay_kib_per_s),
+            replays: Replays::new(args.replay_kib_per_s),
             connections: Connections::default(),
             fanout,
-            places,
+            quota,
             control: Control::new(redis.pool(), counting.clone()),
             freshness: Freshness::new(Instant::now()),
             pool: redis.pool(),
@@ -137,6 +145,12 @@ impl App {
         change.await.unwrap_or(Err(ChangeError::Panicked))
     }
 
+    /// Tells the other gateways in the background. What they are told of is not lost if they do not hear it.
+    pub fn tell(self: &Arc<Self>, event: ControlEvent) {
+        let app = Arc::clone(self);
+        self.lifecycle.tracker.spawn(async move { app.control.tell(event).await });
+    }
+
     /// Forgets what is no longer true and ends the streams that are no longer allowed.
     pub fn act_on(&self, event: &ControlEvent) {
         match event {
@@ -155,6 +169,11 @@ impl App {
                 self.connections.end_room(*room);
             }
             ControlEvent::RoomReplaced { name } => self.rooms.forget_room(name),
+            ControlEvent::StreamReplaced { stream } => self.quota.replace(*stream),
+            ControlEvent::StreamQuotaReached { user } => {
+                let (quota, user, heartbeat) = (self.quota.clone(), *user, self.config.streams.settings().heartbeat);
+                self.lifecycle.tracker.spawn(async move { quota.give_up_silent(user, heartbeat).await });
+            }
             ControlEvent::PartitionsTaken { partitions } => self.hub.doubt(partitions),
         }
     }

@@ -5,6 +5,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::api::ForwardedHeader;
 use crate::api::cors::parse_origin;
 use crate::live::StreamSettings;
 use crate::server::listen::ListenAddress;
@@ -61,9 +62,13 @@ pub struct Config {
 
     /// Proxies in front of this gateway, as addresses or networks such as `10.0.0.0/8`.
     ///
-    /// Only from these is `X-Forwarded-For` believed, read from the right.
+    /// Only from these is the header believed that names the client, read from the right.
     #[arg(long = "trusted-proxy", env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = parse_network)]
     pub trusted_proxies: Vec<IpNet>,
+
+    /// The header in which the proxies name the client. Of the other one nothing is believed: proxies pass it on as it came.
+    #[arg(long, env = "FORWARDED_HEADER", value_enum, default_value = "x-forwarded-for")]
+    pub forwarded_header: ForwardedHeader,
 
     /// Origins whose pages may call the API, such as `https://chat.example.org` or `capacitor://localhost`.
     #[arg(long = "cors-origin", env = "CORS_ORIGINS", value_delimiter = ',', value_parser = parse_origin)]
@@ -100,6 +105,8 @@ fn parse_network(raw: &str) -> Result<IpNet, String> {
 pub enum Command {
     /// Print the OpenAPI document and exit.
     Openapi,
+    /// Make the keys in the key file those that this installation signs with, and exit. Logs everybody out.
+    ReplaceKeys,
     /// Make a registered user an admin and exit.
     GrantAdmin {
         /// The user's name.
@@ -132,6 +139,10 @@ pub struct AccountArgs {
     /// Shortest accepted password, in characters.
     #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = PASSWORD_MIN_LENGTH, value_parser = clap::value_parser!(u16).range(1..=128))]
     pub password_min_length: u16,
+
+    /// Take passwords that many people use, or that are the user's own name. For trying out only.
+    #[arg(long, env = "ALLOW_WEAK_PASSWORDS")]
+    pub allow_weak_passwords: bool,
 
     /// Demand e-mail addresses of the form `name@host.tld`.
     #[arg(long, env = "STRICT_EMAIL")]
@@ -211,24 +222,36 @@ pub struct LimitArgs {
     #[arg(long, env = "POST_BURST", default_value_t = 30)]
     pub post_burst: u32,
 
-    /// Logins tried on one account in 5 minutes.
+    /// Wrong passwords for one account in 5 minutes, from each network and each device that has signed in before.
     #[arg(long, env = "LOGIN_PER_ACCOUNT", default_value_t = 10)]
     pub login_per_account: u32,
 
-    /// Logins tried from one address in a minute.
+    /// Wrong passwords in 10 minutes from one address that has not signed in before.
     #[arg(long, env = "LOGIN_PER_ADDRESS", default_value_t = 30)]
     pub login_per_address: u32,
 
     /// Users registered from one address in an hour.
-    #[arg(long, env = "REGISTER_PER_ADDRESS", default_value_t = 5)]
+    #[arg(long, env = "REGISTER_PER_ADDRESS", default_value_t = 60)]
     pub register_per_address: u32,
+
+    /// Rooms one user may own.
+    #[arg(long, env = "ROOMS_PER_USER", default_value_t = 100)]
+    pub rooms_per_user: u32,
+
+    /// Rooms one user may create in an hour.
+    #[arg(long, env = "CREATE_ROOM_PER_HOUR", default_value_t = 60)]
+    pub create_room_per_hour: u32,
+
+    /// Rooms one user may join or leave in a minute.
+    #[arg(long, env = "JOIN_PER_MIN", default_value_t = 60)]
+    pub join_per_min: u32,
 
     /// Streams one user may have open.
     #[arg(long, env = "STREAMS_PER_USER", default_value_t = 10)]
     pub streams_per_user: u32,
 
-    /// Streams one address may have open.
-    #[arg(long, env = "STREAMS_PER_ADDRESS", default_value_t = 100)]
+    /// Streams one address may have open; a school or an office is one.
+    #[arg(long, env = "STREAMS_PER_ADDRESS", default_value_t = 1_000)]
     pub streams_per_address: u32,
 
     /// KiB a second at which a user's streams are sent what they missed, after twice as much at once.

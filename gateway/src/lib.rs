@@ -16,6 +16,7 @@ pub mod accept;
 pub mod api;
 pub mod app;
 pub mod auth;
+mod clock;
 pub mod coherent;
 mod config;
 pub mod control;
@@ -41,15 +42,16 @@ use std::sync::{Arc, OnceLock};
 
 pub use config::{Ack, Command, Config};
 use shared::bus::{InvalidRedis, Redis, Unsafe};
-use shared::domain::Username;
+use shared::domain::{Timestamp, Username};
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
 use shared::start::{open_once, open_when_there, say_what_starts};
-use shared::storage::{OpenError, Role, StoreError};
+use shared::storage::{OpenError, Role, Store, StoreError};
 use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::app::App;
+use crate::auth::tokens::fingerprints;
 use crate::fanout::Fanout;
 use crate::live::{ByeReason, Subscriber, run_subscriber};
 use crate::server::ServerLimits;
@@ -73,6 +75,13 @@ pub enum StartError {
     /// There are no keys for access tokens.
     #[error("SIGNING_KEY_FILE: {0}")]
     Keys(#[from] auth::keys::KeyError),
+    /// Tokens of this gateway would be refused by all others, and theirs by this one.
+    #[error(
+        "SIGNING_KEY_FILE holds none of the keys that this installation signs with: copy the other gateways' file here; to \
+         change keys, add the new one to their file as a further line first, or run `gateway replace-keys`, which logs \
+         everybody out"
+    )]
+    ForeignKeys,
     /// Passwords cannot be hashed.
     #[error("passwords cannot be hashed")]
     Hashing,
@@ -104,7 +113,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::LogFilter(_) | Self::Redis(_) | Self::Unsafe(_) | Self::Keys(_) => EXIT_USAGE,
+            Self::LogFilter(_) | Self::Redis(_) | Self::Unsafe(_) | Self::Keys(_) | Self::ForeignKeys => EXIT_USAGE,
             Self::Open(error) if error.is_usage() => EXIT_USAGE,
             Self::Signals(_)
             | Self::Hashing
@@ -122,6 +131,21 @@ impl StartError {
 /// Fails if settings cannot work that are not looked at before the socket is bound.
 pub fn check_settings(config: &Config) -> Result<(), StartError> {
     Ok(Redis::check_settings(&config.redis)?)
+}
+
+/// The keys in the key file, if the installation signs with one of them; with `replace` it does from now on.
+async fn agreed_keys(config: &Config, store: &Store, replace: bool) -> Result<Vec<Vec<u8>>, StartError> {
+    let keys = auth::keys::load_or_create(&config.accounts.signing_key_file)?;
+    let agreed = store.agree_on_keys(fingerprints(&keys), replace, Timestamp::now()).await?;
+    if agreed { Ok(keys) } else { Err(StartError::ForeignKeys) }
+}
+
+/// Makes the keys in the key file those of the installation, whatever they were.
+pub async fn replace_keys(config: &Config) -> Result<(), StartError> {
+    let (store, _) = open_once(&config.storage, Role::Gateway).await?;
+    agreed_keys(config, &store, true).await?;
+    store.close().await;
+    Ok(())
 }
 
 /// Makes the user named `username` an admin.
@@ -142,6 +166,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     };
     let redis = Redis::open(&config.redis, installation.keys(), lifecycle.soft.clone())?;
     say_what_starts("gateway", env!("ROOMCAST_VERSION"), (&config.storage, &config.redis), &installation);
+    let keys = agreed_keys(&config, &store, false).await?;
     let (subscriber, commands) = Subscriber::new();
     let backlog = config.limits.backlog_per_partition;
     let limits = ServerLimits {
@@ -151,14 +176,16 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     };
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
     let (fanout, threads) = Fanout::start(config.streams.threads(), limits.write_stall).map_err(StartError::Threads)?;
-    let app = App::new(config, store.clone(), installation, &redis, subscriber, fanout.clone(), lifecycle.clone())?;
+    let app =
+        App::new(config, &keys, store.clone(), installation, &redis, subscriber, fanout.clone(), lifecycle.clone())?;
     let stop = || soft.clone();
     lifecycle.spawn_essential("the subscriber", run_subscriber(redis.clone(), commands, Arc::clone(&app), stop()));
     lifecycle.spawn_essential("the keeper of feeds", app.hub.clone().keep(stop()));
-    lifecycle.spawn_essential("the keeper of places", app.places.clone().keep(stop()));
+    lifecycle.spawn_essential("the keeper of stream leases", app.quota.clone().keep(stop()));
     lifecycle.spawn_essential("the watch over removals", Arc::clone(&app).watch_removals(stop()));
     lifecycle.spawn_essential("the watch over workers", Arc::clone(&app).watch_workers(stop()));
     lifecycle.spawn_essential("the watch over the epoch", Arc::clone(&app).watch_epoch(stop()));
+    lifecycle.spawn_essential("the watch over the clock", clock::watch(app.redis.clone(), stop()));
     lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
     lifecycle.spawn_essential("the retirement of idempotency keys", app.acceptor.retire_keys(stop()));
     lifecycle.spawn_essential("the look-up of overdue posts", app.acceptor.look_up_overdue(stop()));
@@ -174,7 +201,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     if let Ok(address) = listener.local_addr() {
         info!(http.address = %address, "serving on http://{address}/");
     }
-    let proxies = api::access::proxies(&app.config.trusted_proxies);
+    let proxies = api::access::proxies(&app.config);
     server::serve(listener, api::endpoint(&app), limits, proxies, soft.clone(), hard).await;
     fanout.close();
     lifecycle.drain().await;

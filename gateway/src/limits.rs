@@ -7,6 +7,8 @@ use std::time::Duration;
 use redis::Script;
 use shared::bus::Link;
 use shared::domain::{Email, UserId};
+use shared::telemetry::Event;
+use tracing::debug;
 
 use crate::config::LimitArgs;
 use crate::digest::short_digest;
@@ -28,6 +30,18 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Gives one back. KEYS: the bucket. ARGV: time between two tokens in µs.
+static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local t = redis.call('TIME')
+         local now = t[1] * 1000000 + t[2]
+         local full = tonumber(redis.call('GET', KEYS[1]) or now) - ARGV[1]
+         if full <= now then redis.call('DEL', KEYS[1]) return 0 end
+         redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
+         return 0",
+    )
+});
+
 /// How often something may be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rate {
@@ -45,6 +59,11 @@ impl Rate {
             burst: count,
         })
     }
+
+    /// Time in which one more is allowed, in µs.
+    fn micros(&self) -> u64 {
+        u64::try_from(self.every.as_micros()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Why something may not be done now.
@@ -61,13 +80,37 @@ pub enum Limited {
     Redis(#[from] redis::RedisError),
 }
 
-/// The limits of this installation.
+/// What one attempt to log in is counted against. It is counted before the password is looked at, so that attempts side by
+/// side count too, and given back when the password was right: only failures stay.
+pub struct Attempt(Vec<(Rate, String)>);
+
+/// Where an attempt to log in comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// A device or network from which the user has signed in before, by a name that tells nothing of it.
+    Known(String),
+    /// Any other.
+    Stranger,
+}
+
+/// Failures of strangers on one account in an hour, from wherever they come.
+const STRANGERS_PER_ACCOUNT: u32 = 100;
+
+/// Failures of strangers on all accounts in a minute.
+const STRANGERS_IN_ALL: u32 = 600;
+
+static REFUSED: Event = Event::refusal("rate_limited", "somebody does something too often");
+
+/// The limits of this installation. Clones share the counts, which are in Redis.
+#[derive(Clone)]
 pub struct Limits {
     connection: Link,
     post: Option<Rate>,
     login_account: Option<Rate>,
     login_address: Option<Rate>,
     register: Option<Rate>,
+    create_room: Option<Rate>,
+    join: Option<Rate>,
 }
 
 impl Limits {
@@ -82,8 +125,10 @@ impl Limits {
                 ..rate
             }),
             login_account: Rate::per(Duration::from_mins(5), args.login_per_account),
-            login_address: Rate::per(Duration::from_mins(1), args.login_per_address),
+            login_address: Rate::per(Duration::from_mins(10), args.login_per_address),
             register: Rate::per(Duration::from_hours(1), args.register_per_address),
+            create_room: Rate::per(Duration::from_hours(1), args.create_room_per_hour),
+            join: Rate::per(Duration::from_mins(1), args.join_per_min),
         }
     }
 
@@ -92,37 +137,83 @@ impl Limits {
         self.take(self.post, "post", user.0).await
     }
 
-    /// Counts an attempt to log in from `address`.
-    pub async fn login_from(&self, address: IpAddr) -> Result<(), Limited> {
-        self.take(self.login_address, "login:address", network(address)).await
-    }
-
-    /// Counts an attempt to log in as `email`, whether or not there is such an account: the answer must not tell.
-    pub async fn login_as(&self, email: &Email) -> Result<(), Limited> {
-        self.take(self.login_account, "login:account", short_digest(&[email.as_str().as_bytes()])).await
-    }
-
     /// Counts a registration from `address`.
     pub async fn register(&self, address: IpAddr) -> Result<(), Limited> {
         self.take(self.register, "register", network(address)).await
+    }
+
+    /// Counts a room that `user` creates.
+    pub async fn create_room(&self, user: UserId) -> Result<(), Limited> {
+        self.take(self.create_room, "room", user.0).await
+    }
+
+    /// Counts a room that `user` joins or leaves.
+    pub async fn join(&self, user: UserId) -> Result<(), Limited> {
+        self.take(self.join, "join", user.0).await
+    }
+
+    /// Counts an attempt to log in as `email` from `address`, whether or not there is such an account: the answer must not
+    /// tell. Strangers cannot use up what is set aside for those who are known, whatever they try.
+    pub async fn log_in(&self, email: &Email, address: IpAddr, standing: &Standing) -> Result<Attempt, Limited> {
+        let account = short_digest(&[email.as_str().as_bytes()]);
+        let network = network(address);
+        let (per_account, per_address) = (self.login_account, self.login_address);
+        let buckets = match standing {
+            Standing::Known(by) => vec![(per_account, format!("known:{account}:{by}"))],
+            Standing::Stranger => vec![
+                (per_account, format!("account:{account}:{network}")),
+                (per_address, format!("address:{network}")),
+                (
+                    per_account.and(Rate::per(Duration::from_hours(1), STRANGERS_PER_ACCOUNT)),
+                    format!("strangers:{account}"),
+                ),
+                (per_address.and(Rate::per(Duration::from_mins(1), STRANGERS_IN_ALL)), "strangers".to_owned()),
+            ],
+        };
+        let mut attempt = Attempt(Vec::new());
+        for (rate, who) in buckets {
+            let Some(rate) = rate else {
+                continue;
+            };
+            if let Err(limited) = self.take(Some(rate), "login", &who).await {
+                self.give_back(attempt).await;
+                return Err(limited);
+            }
+            attempt.0.push((rate, self.connection.keys().rate("login", &who)));
+        }
+        Ok(attempt)
+    }
+
+    /// Gives back what an attempt was counted against, since it was no failure.
+    pub async fn give_back(&self, attempt: Attempt) {
+        for (rate, bucket) in attempt.0 {
+            let given: Result<(), _> =
+                GIVE_BACK.key(bucket).arg(rate.micros()).invoke_async(&mut self.connection.clone()).await;
+            if let Err(error) = given {
+                // It comes back by itself, a little later.
+                debug!(error = %error, "cannot give back an attempt: {error}");
+            }
+        }
     }
 
     async fn take(&self, rate: Option<Rate>, what: &str, who: impl std::fmt::Display) -> Result<(), Limited> {
         let Some(rate) = rate else {
             return Ok(());
         };
-        let micros = u64::try_from(rate.every.as_micros()).unwrap_or(u64::MAX);
         let wait: u64 = TAKE
-            .key(self.connection.keys().rate(what, who))
-            .arg(micros)
+            .key(self.connection.keys().rate(what, &who))
+            .arg(rate.micros())
             .arg(rate.burst)
             .invoke_async(&mut self.connection.clone())
             .await?;
         match wait {
             0 => Ok(()),
-            wait => Err(Limited::TooOften {
-                retry_after: Duration::from_micros(wait),
-            }),
+            wait => {
+                REFUSED.report(format_args!("{what}:{who}"), "");
+                Err(Limited::TooOften {
+                    retry_after: Duration::from_micros(wait),
+                })
+            }
         }
     }
 }

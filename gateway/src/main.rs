@@ -38,6 +38,14 @@ async fn start(config: Config) -> Result<(), StartError> {
             let _ = std::io::stdout().write_all(gateway::api::document().as_bytes());
             Ok(())
         }
+        Some(Command::ReplaceKeys) => {
+            gateway::replace_keys(&config).await?;
+            let _ = writeln!(
+                std::io::stdout(),
+                "tokens are signed with the keys of this file: start all gateways anew with it"
+            );
+            Ok(())
+        }
         Some(Command::GrantAdmin { username }) => {
             gateway::grant_admin(&config, username).await?;
             let _ = writeln!(std::io::stdout(), "{username} is an admin");

@@ -7,6 +7,7 @@ use shared::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
 use shared::storage::{JoinOutcome, Joining, Room, Store, StoreError, User};
 
 use crate::coherent::CoherentCache;
+use crate::limits::{Limited, Limits};
 
 /// Rooms and memberships kept in memory, each.
 const CACHED: u64 = 100_000;
@@ -32,6 +33,9 @@ pub enum NotJoined {
     /// They were in another room of this name and must say that they mean this one.
     #[error("this is not the room of this name that they were in")]
     Replaced,
+    /// They join and leave too often, or it cannot be counted.
+    #[error(transparent)]
+    Limited(#[from] Limited),
     /// It could not be found out.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -40,16 +44,18 @@ pub enum NotJoined {
 /// The rooms as a caller sees them.
 pub struct Rooms {
     store: Store,
+    limits: Limits,
     by_name: CoherentCache<RoomName, Arc<Room>>,
     members: CoherentCache<(RoomId, UserId), MembershipId>,
 }
 
 impl Rooms {
-    /// The rooms in `store`.
+    /// The rooms in `store`, joined as often as `limits` allow.
     #[must_use]
-    pub fn new(store: Store) -> Self {
+    pub fn new(store: Store, limits: Limits) -> Self {
         Self {
             store,
+            limits,
             by_name: CoherentCache::new(CACHED, CACHED_FOR),
             members: CoherentCache::new(CACHED, CACHED_FOR),
         }
@@ -86,7 +92,10 @@ impl Rooms {
         let outcome = match self.membership(&room, user).await? {
             Some(membership) => JoinOutcome::In(membership),
             None if room.is_private => JoinOutcome::Closed,
-            None => self.store.join_public(room.id, user, joining, now).await?,
+            None => {
+                self.limits.join(user).await?;
+                self.store.join_public(room.id, user, joining, now).await?
+            }
         };
         match outcome {
             JoinOutcome::In(membership) => Ok(Joined { room, membership }),

@@ -10,7 +10,7 @@ mod user;
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
 pub use ids::{
     Fence, GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, Partition, RoomId, Seq,
-    SessionId, StreamId, UserId,
+    SessionId, StreamId, StreamKey, UserId,
 };
 pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageText, StoredMessage};
 pub use room::RoomName;

@@ -23,6 +23,7 @@ mod postgres;
 mod removals;
 mod rooms;
 mod schema;
+mod sign_ins;
 mod sqlite;
 
 use std::fmt::Debug;
@@ -40,8 +41,15 @@ pub use log::{AppendError, Appended, Claim, Content, Entry, Log, PartitionBatch}
 pub use open::{Installation, OpenError, Role, Writers};
 pub use removals::Removal;
 pub use rooms::{CreateRoom, CreateRoomError, JoinOutcome, Joining, Memberships, Room, Rooms};
+pub use sign_ins::SignIns;
 
 use crate::domain::{Epoch, Timestamp};
+
+/// The statements of lists, for tests that ask a database how it would run them.
+pub mod list_statements {
+    pub use super::postgres::lists as postgres;
+    pub use super::sqlite::lists as sqlite;
+}
 
 /// The open database. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -92,7 +100,7 @@ impl Deref for Store {
 
 /// Everything a database does for us.
 #[async_trait]
-pub trait Backend: Accounts + Rooms + History + Log + DeadLetters + Debug + Send + Sync {
+pub trait Backend: Accounts + SignIns + Rooms + History + Log + DeadLetters + Debug + Send + Sync {
     /// Brings the schema up to date and creates the installation with `partitions` if there is none.
     ///
     /// Processes that start together take turns. The epoch of a new installation comes from `random_epoch`.

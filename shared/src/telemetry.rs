@@ -1,9 +1,13 @@
 //! Log lines on standard error, as JSON for machines or text for people.
 
+mod repeats;
+
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 pub use tracing_subscriber::filter::ParseError as InvalidFilter;
+
+pub use repeats::{Audience, Event, Gravity};
 
 use crate::settings::{LogArgs, LogFormat};
 

@@ -1,6 +1,6 @@
 //! Who is calling, as far as a request shows it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -9,14 +9,19 @@ use poem::{Addr, FromRequest, Request, RequestBody};
 use poem_openapi::SecurityScheme;
 use poem_openapi::auth::ApiKey;
 use shared::domain::Timestamp;
+use shared::telemetry::Event;
 use tokio::time::timeout_at;
 
 use super::edge::Arrived;
 use super::error::ApiError;
+use super::forwarded::TrustedProxies;
 use crate::app::App;
 use crate::auth::sessions::Caller;
+use crate::config::Config;
 use crate::limits::network;
 use crate::server::{Proxies, RequestBudget};
+
+static INVALID: Event = Event::refusal("invalid_token", "a token is none of ours");
 
 /// The token of register or login, as it is or behind `Bearer `.
 #[derive(SecurityScheme)]
@@ -39,11 +44,49 @@ async fn authenticate(request: &Request, header: ApiKey) -> poem::Result<Arc<Cal
     // Nothing has been done yet.
     let caller: Result<_, ApiError> =
         timeout_at(arrived.prompt_deadline(), asking).await.map_err(|_| ApiError::Unavailable)?;
+    if matches!(caller, Err(ApiError::Unauthorized)) {
+        INVALID.report(format_args!("network:{}", address_of(request, app)), "");
+    }
     let caller = caller?;
     if let Some(budget) = request.extensions().get::<Arc<RequestBudget>>() {
         budget.token_seen();
     }
     Ok(caller)
+}
+
+/// The address that a request is counted for.
+fn address_of(request: &Request, app: &App) -> IpAddr {
+    let peer = match request.remote_addr() {
+        RemoteAddr(Addr::SocketAddr(address)) => address.ip(),
+        RemoteAddr(_) => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let proxies = TrustedProxies {
+        trusted: &app.config.trusted_proxies,
+        header: app.config.forwarded_header,
+    };
+    network(proxies.client_of(peer, request.headers()))
+}
+
+/// What the accept loop asks about peers, so that it counts clients and not the proxies in front of us.
+pub(crate) fn proxies(config: &Config) -> Proxies {
+    let (trusted, header): (Arc<[IpNet]>, _) = (config.trusted_proxies.as_slice().into(), config.forwarded_header);
+    let known = Arc::clone(&trusted);
+    Proxies {
+        are_trusted: Arc::new(move |peer| {
+            TrustedProxies {
+                trusted: &known,
+                header,
+            }
+            .trusts(peer)
+        }),
+        client_of: Arc::new(move |peer, headers| {
+            let proxies = TrustedProxies {
+                trusted: &trusted,
+                header,
+            };
+            proxies.trusts(peer).then(|| proxies.client_of(peer, headers))
+        }),
+    }
 }
 
 /// The token in a header `Authorization`.
@@ -54,6 +97,15 @@ fn token_of(header: &str) -> &str {
     }
 }
 
+/// The token that a device had before it signs in again: in the header, and of no use but to know it by.
+pub struct PreviousToken(pub Option<String>);
+
+impl<'a> FromRequest<'a> for PreviousToken {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(request.header("authorization").map(|header| token_of(header).to_owned())))
+    }
+}
+
 /// The address limits are counted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
@@ -61,45 +113,8 @@ pub struct ClientAddress(pub IpAddr);
 impl<'a> FromRequest<'a> for ClientAddress {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         let app: &Arc<App> = Data::from_request_without_body(request).await?.0;
-        let peer = match request.remote_addr() {
-            RemoteAddr(Addr::SocketAddr(address)) => address.ip(),
-            RemoteAddr(_) => Ipv4Addr::UNSPECIFIED.into(),
-        };
-        let forwarded = request.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        Ok(Self(network(client_behind(peer, forwarded, &app.config.trusted_proxies))))
+        Ok(Self(address_of(request, app)))
     }
-}
-
-/// What the accept loop asks about peers, so that it counts clients and not the proxies in front of us.
-pub(crate) fn proxies(trusted: &[IpNet]) -> Proxies {
-    let trusted: Arc<[IpNet]> = trusted.into();
-    let (known, forwarders) = (Arc::clone(&trusted), trusted);
-    let is_trusted = |trusted: &[IpNet], peer: IpAddr| trusted.iter().any(|net| net.contains(&peer.to_canonical()));
-    Proxies {
-        are_trusted: Arc::new(move |peer| is_trusted(&known, peer)),
-        client_of: Arc::new(move |peer, headers| {
-            let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-            is_trusted(&forwarders, peer).then(|| client_behind(peer, forwarded, &forwarders))
-        }),
-    }
-}
-
-/// The nearest address that is not a trusted proxy: what proxies further away claim, the client may have made up.
-fn client_behind<'a>(peer: IpAddr, forwarded: impl Iterator<Item = &'a str>, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
-    let hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
-    let mut client = peer;
-    for hop in hops.iter().rev() {
-        if !is_trusted(&client) {
-            break;
-        }
-        let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
-        match hop.parse().or_else(|_| with_port()) {
-            Ok(address) => client = address,
-            Err(_) => break,
-        }
-    }
-    client
 }
 
 #[cfg(test)]
@@ -112,20 +127,5 @@ mod tests {
         assert_eq!(token_of("Bearer a.b.c"), "a.b.c");
         assert_eq!(token_of("bearer  a.b.c "), "a.b.c");
         assert_eq!(token_of("Basic a.b.c"), "Basic a.b.c");
-    }
-
-    #[test]
-    fn a_client_cannot_choose_its_address() {
-        let trusted: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
-        let client = |peer: &str, forwarded: &[&str]| {
-            client_behind(peer.parse().unwrap(), forwarded.iter().copied(), &trusted).to_string()
-        };
-        assert_eq!(client("1.2.3.4", &["9.9.9.9"]), "1.2.3.4");
-        assert_eq!(client("10.0.0.1", &["9.9.9.9, 1.2.3.4"]), "1.2.3.4");
-        assert_eq!(client("10.0.0.1", &["9.9.9.9, 1.2.3.4, 10.0.0.2"]), "1.2.3.4");
-        assert_eq!(client("10.0.0.1", &["9.9.9.9", "1.2.3.4"]), "1.2.3.4");
-        assert_eq!(client("10.0.0.1", &["1.2.3.4:567"]), "1.2.3.4");
-        assert_eq!(client("10.0.0.1", &["garbage"]), "10.0.0.1");
-        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
     }
 }

@@ -18,6 +18,7 @@ use shared::domain::{Email, IdempotencyKey, MessageText, PublicId, RoomName, Use
 use self::patterns::NAME;
 use self::responses::Responses;
 use crate::auth::passwords;
+use crate::live::ClientName;
 
 /// Tags in the order in which a tester needs their calls; the framework sorts them by name.
 const TAGS: [&str; 7] = ["Sign up", "Sign in", "Rooms", "Messages", "Stream", "Leave", "Service"];
@@ -72,7 +73,11 @@ fn errors_of(operation: &str) -> Vec<Errors> {
         "listUsers" => &[(400, &["invalid_field"]), (403, &["forbidden"])],
         "getUser" => &[(404, &["user_not_found"])],
         "logIn" => &[(401, &["invalid_credentials"]), (429, &["rate_limited"])],
-        "createRoom" => &[(400, &["invalid_field"]), (409, &["room_exists", "room_name_reserved"])],
+        "createRoom" => &[
+            (400, &["invalid_field"]),
+            (409, &["room_exists", "room_name_reserved"]),
+            (429, &["rate_limited", "too_many_rooms"]),
+        ],
         "listRooms" => &[(400, &["invalid_field"])],
         "listMembers" => &[(400, &["invalid_field"]), (404, &["room_not_found"])],
         "readHistory" => &[
@@ -80,7 +85,8 @@ fn errors_of(operation: &str) -> Vec<Errors> {
             (404, &["room_not_found"]),
             (429, &["too_many_reads"]),
         ],
-        "getRoom" | "joinRoom" | "leaveRoom" => &[(404, &["room_not_found"])],
+        "getRoom" => &[(404, &["room_not_found"])],
+        "joinRoom" | "leaveRoom" => &[(404, &["room_not_found"]), (429, &["rate_limited"])],
         "deleteRoom" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
         "postMessage" => &[
             (400, &["invalid_field"]),
@@ -95,7 +101,7 @@ fn errors_of(operation: &str) -> Vec<Errors> {
             (400, &["invalid_field"]),
             (404, &["room_not_found"]),
             (409, &["room_replaced"]),
-            (429, &["too_many_streams"]),
+            (429, &["rate_limited", "too_many_streams"]),
         ],
         _ => &[],
     };
@@ -272,6 +278,7 @@ fn describe_parameter(operation: &str, parameter: &mut Value) {
         (_, "room") => bound(schema, RoomName::MAX_LEN, NAME),
         (_, "public_id") => bound(schema, PublicId::MAX_LEN, NAME),
         (_, "Idempotency-Key") => bound(schema, IdempotencyKey::MAX_LEN, "^[!-~]+$"),
+        ("followRoom", "client") => bound(schema, ClientName::MAX_LEN, "^[A-Za-z0-9_-]+$"),
         ("followRoom", "limit") => range(schema, 1, 10_000),
         ("followRoom", "wait_s") => range(schema, 1, 300),
         ("followRoom", "max_replay") => range(schema, 0, 1_000_000_000),

@@ -9,6 +9,7 @@ use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::{ApiResponse, error as framework};
 use shared::domain::Invalid;
 use shared::storage::{CreateRoomError, CreateUserError, StoreError};
+use shared::telemetry::Event;
 use tracing::error;
 
 use super::models::{FieldProblem, Problem};
@@ -20,13 +21,23 @@ use crate::auth::tokens::Refused;
 use crate::history::{Crowded, ReadError};
 use crate::json;
 use crate::limits::Limited;
-use crate::live::{NoPlace, OpenError};
+use crate::live::{OpenError, QuotaError};
 use crate::readiness::Reason;
 use crate::removals::CannotLook;
 use crate::server::Excess;
 
 /// When to come back after 503.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
+
+/// When to come back where only the caller can make room.
+const RETRY_ROOMS: Duration = Duration::from_mins(1);
+
+/// Somebody tries what only others may.
+pub(super) static FORBIDDEN: Event = Event::refusal("forbidden", "somebody tries what they may not do");
+static DATABASE_FAILS: Event = Event::outage("database_fails", "the database fails");
+static COUNTING_FAILS: Event = Event::outage("counting_fails", "limits cannot be counted");
+static ACCEPTING_FAILS: Event = Event::outage("accepting_fails", "messages are not accepted");
+static OUTCOME_UNKNOWN: Event = Event::outage("outcome_unknown", "it is not known whether messages were accepted");
 
 /// Every way a call can fail.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +114,9 @@ pub enum ApiError {
     /// Too many streams of one user or address.
     #[error("Too many streams are open: close one first.")]
     TooManyStreams,
+    /// The caller owns as many rooms as may be.
+    #[error("You own as many rooms as one may: delete one first.")]
+    TooManyRooms,
     /// Too many reads of one user wait.
     #[error("Too many reads of history wait: let some of them end first.")]
     TooManyReads,
@@ -163,6 +177,7 @@ impl ApiError {
             Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::TooManyStreams => (StatusCode::TOO_MANY_REQUESTS, "too_many_streams"),
+            Self::TooManyRooms => (StatusCode::TOO_MANY_REQUESTS, "too_many_rooms"),
             Self::TooManyReads => (StatusCode::TOO_MANY_REQUESTS, "too_many_reads"),
             Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
             Self::TooMuchInFlight => (StatusCode::TOO_MANY_REQUESTS, "too_much_in_flight"),
@@ -204,6 +219,7 @@ impl ApiError {
             Self::IdempotencyKeyReused,
             Self::RateLimited(Duration::from_secs(7)),
             Self::TooManyStreams,
+            Self::TooManyRooms,
             Self::TooManyReads,
             Self::TooManyConnections,
             Self::TooMuchInFlight,
@@ -280,6 +296,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited(after) => Some(*after),
+            Self::TooManyRooms => Some(RETRY_ROOMS),
             Self::TooManyStreams
             | Self::TooManyReads
             | Self::TooManyConnections
@@ -346,7 +363,7 @@ impl From<Invalid> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(cause: StoreError) -> Self {
-        error!(error = %cause, "{cause}");
+        DATABASE_FAILS.report("", &cause);
         Self::Unavailable
     }
 }
@@ -363,7 +380,7 @@ impl From<ReadError> for ApiError {
         match cause {
             ReadError::Crowded(Crowded::Own) => return Self::TooManyReads,
             ReadError::Crowded(Crowded::All) => return Self::Busy,
-            ReadError::Store(_) | ReadError::Panicked => error!(error = %cause, "{cause}"),
+            ReadError::Store(_) | ReadError::Panicked => DATABASE_FAILS.report("", &cause),
         }
         match cause {
             ReadError::Store(_) => Self::Unavailable,
@@ -388,6 +405,7 @@ impl From<CreateRoomError> for ApiError {
         match cause {
             CreateRoomError::Exists => Self::RoomExists,
             CreateRoomError::Reserved => Self::RoomNameReserved,
+            CreateRoomError::TooMany => Self::TooManyRooms,
             CreateRoomError::Store(cause) => cause.into(),
         }
     }
@@ -430,7 +448,7 @@ impl From<Limited> for ApiError {
         match cause {
             Limited::TooOften { retry_after } => Self::RateLimited(retry_after),
             Limited::Redis(cause) => {
-                error!(error = %cause, "cannot count a limit: {cause}");
+                COUNTING_FAILS.report("", &cause);
                 Self::Unavailable
             }
         }
@@ -444,11 +462,11 @@ impl From<AcceptError> for ApiError {
             AcceptError::KeyReused => Self::IdempotencyKeyReused,
             AcceptError::RoomDeleted => Self::RoomDeleted,
             AcceptError::Refused(cause) => {
-                error!(error = %cause, "a message was not accepted: {cause}");
+                ACCEPTING_FAILS.report("", &cause);
                 Self::Unavailable
             }
             AcceptError::Unknown(cause) => {
-                error!(error = %cause, "it is not known whether a message was accepted: {cause}");
+                OUTCOME_UNKNOWN.report("", &cause);
                 Self::OutcomeUnknown
             }
             AcceptError::Store(cause) => {
@@ -480,14 +498,10 @@ impl From<OpenError> for ApiError {
     }
 }
 
-impl From<NoPlace> for ApiError {
-    fn from(cause: NoPlace) -> Self {
+impl From<QuotaError> for ApiError {
+    fn from(cause: QuotaError) -> Self {
         match cause {
-            NoPlace::TooMany => Self::TooManyStreams,
-            NoPlace::Redis(cause) => {
-                error!(error = %cause, "cannot count streams: {cause}");
-                Self::Unavailable
-            }
+            QuotaError::TooMany => Self::TooManyStreams,
         }
     }
 }

@@ -246,6 +246,12 @@ pub struct InputLimits {
     pub post_burst: u32,
     /// Streams a user may have open; 0 for any number.
     pub streams_per_user: u32,
+    /// Rooms a user may own; 0 for any number.
+    pub rooms_per_user: u32,
+    /// Rooms a user may create in an hour; 0 for any number.
+    pub create_room_per_hour: u32,
+    /// Rooms a user may join or leave in a minute; 0 for any number.
+    pub join_per_min: u32,
     /// Connections one address may have; 0 for any number. One more gets 429 `too_many_connections`.
     pub connections_per_address: u32,
     /// Bytes of a page of history, about: where more was asked for it is shorter, and `Link` leads to the rest.

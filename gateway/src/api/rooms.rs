@@ -13,7 +13,7 @@ use shared::storage::{CreateRoom, Joining, Room};
 use super::Tag;
 use super::access::Authenticated;
 use super::body::JsonBody;
-use super::error::ApiError;
+use super::error::{ApiError, FORBIDDEN};
 use super::models::{Done, RoomEntry, RoomList, RoomOptions};
 use crate::app::App;
 use crate::rooms::{Joined, NotJoined};
@@ -120,6 +120,7 @@ impl RoomsApi {
         let name = RoomName::parse(&room.0)?;
         let is_private = body.0.unwrap_or_default().private.unwrap_or_default();
         let (creator, now) = (&caller.0.session.user, Timestamp::now());
+        app.limits.create_room(creator.id).await?;
         let new = CreateRoom {
             name: name.clone(),
             owner: creator.id,
@@ -127,7 +128,11 @@ impl RoomsApi {
             // An admin may create it, and so free the name.
             reserved_since: (!creator.is_admin).then(|| now.minus(app.config.room_name_kept())),
         };
-        let room = app.store.create_room(new, now).await?;
+        let most = match app.config.limits.rooms_per_user {
+            0 => u32::MAX,
+            most => most,
+        };
+        let room = app.store.create_room_within(most, new, now).await?;
         if room.has_predecessor() {
             // From this answer on every gateway means this room by the name.
             app.change(async move { Ok(Some(ControlEvent::RoomReplaced { name })) }).await?;
@@ -175,6 +180,7 @@ impl RoomsApi {
         for _ in 0..LOOKED_UP_AT_MOST {
             let room = app.rooms.known_to(&name, user).await?.ok_or_else(not_found)?;
             if room.owner_id != user.id && !user.is_admin {
+                FORBIDDEN.report(format_args!("user:{}", user.id.0), "delete a room");
                 return Err(ApiError::Forbidden);
             }
             let (store, id, name_of_it, now) = (app.store.clone(), room.id, name.clone(), Timestamp::now());
@@ -266,6 +272,7 @@ impl RoomsApi {
         room: Path<String>,
     ) -> Result<NoContent, ApiError> {
         let user = caller.0.session.user.id;
+        app.limits.join(user).await?;
         let room = visible(&app, &room.0, user).await?;
         let (store, room) = (app.store.clone(), room.id);
         let leave = async move {
@@ -301,6 +308,7 @@ pub(super) async fn joined(app: &App, name: &str, user: UserId, joining: Joining
     joined.map_err(|cause| match cause {
         NotJoined::NoRoom => ApiError::RoomNotFound(shown(name)),
         NotJoined::Replaced => ApiError::RoomReplaced(shown(name)),
+        NotJoined::Limited(cause) => cause.into(),
         NotJoined::Store(cause) => cause.into(),
     })
 }

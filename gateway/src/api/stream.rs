@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use poem::http::{HeaderValue, header};
-use poem::web::Data;
-use poem::{Body, FromRequest, IntoResponse, Request, RequestBody, Response};
+use poem::web::{Data, LocalAddr, RemoteAddr};
+use poem::{Addr, Body, FromRequest, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::domain::{StreamCursor, Timestamp};
+use shared::bus::ControlEvent;
+use shared::domain::{Invalid, StreamCursor, Timestamp};
 use shared::storage::{Joining, Room};
+use shared::telemetry::Event;
+use tokio::time::sleep;
 
 use super::Tag;
 use super::access::{Authenticated, ClientAddress};
@@ -20,8 +23,13 @@ use super::error::ApiError;
 use super::rooms::{joined, parse_count, shown, visible};
 use crate::app::App;
 use crate::auth::sessions::Caller;
-use crate::live::{Bounds, Connection, Framing, LiveStream, OpenFeed, Opened, Start, chunks};
+use crate::live::{
+    Bounds, ClientName, Connection, Ends, Framing, Lease, LeaseRequest, LiveStream, OpenFeed, Opened, QuotaError,
+    Start, chunks,
+};
 use crate::server::{Offer, Taken};
+
+static REFUSED: Event = Event::refusal("too_many_streams", "a stream is refused, since as many are open as may be");
 
 /// Largest `limit` of the bounded mode.
 const BOUNDED_MESSAGES_MAX: u32 = 10_000;
@@ -31,6 +39,9 @@ const BOUNDED_SECONDS_MAX: u32 = 300;
 
 /// How often a room is joined for one stream. More than twice is needed only while somebody leaves and joins all the time.
 const JOINED_AT_MOST: u32 = 5;
+
+/// How long a stream at the limit waits for others to end before it is refused.
+const ROOM_WITHIN: Duration = Duration::from_millis(500);
 
 /// Largest `max_replay`.
 const REPLAY_MAX: u32 = 1_000_000_000;
@@ -103,6 +114,7 @@ impl StreamApi {
         app: Data<&Arc<App>>,
         caller: Authenticated,
         address: ClientAddress,
+        ends: ConnectionEnds,
         offer: Offered,
         head_only: HeadOnly,
         /// Name of the room.
@@ -119,6 +131,10 @@ impl StreamApi {
         limit: Query<Option<i64>>,
         /// End after this many seconds: 1–300.
         wait_s: Query<Option<i64>>,
+        /// Your app's name for this installation or tab, made by you: 1–64 of letters, digits, `-`, `_`. A newer stream of the
+        /// same session, room and name ends the older one with `bye` `replaced`, so that nobody waits for a place that a
+        /// connection holds which is gone.
+        client: Query<Option<String>>,
     ) -> Result<EventStream, ApiError> {
         let bounds = Bounds {
             messages: parse_count("limit", limit.0, BOUNDED_MESSAGES_MAX)?,
@@ -128,6 +144,7 @@ impl StreamApi {
             Some(0) => Some(0),
             more => parse_count("max_replay", more, REPLAY_MAX)?,
         };
+        let client = client.0.as_deref().map(parse_client).transpose()?;
         let caller = caller.0;
         let user = caller.session.user.id;
         if head_only.0 {
@@ -138,8 +155,16 @@ impl StreamApi {
                 is_last: false,
             });
         }
-        let place = app.places.take(user, address.0).await?;
         let (room, connection) = enter(&app, &room.0, &caller).await?;
+        let request = LeaseRequest {
+            user,
+            session: caller.session_id,
+            room: room.id,
+            client,
+            address: address.0,
+            ends: ends.0,
+        };
+        let lease = lease(&app, &request, &connection).await?;
         let feed = app.hub.open(&room).await?;
         let cursor = [last_event_id.0, last_event_id_query.0].into_iter().flatten().find(|raw| !raw.is_empty());
         let start = start(&app, &feed, cursor.as_deref(), max_replay).await?;
@@ -147,7 +172,7 @@ impl StreamApi {
             hub: app.hub.clone(),
             feed,
             connection,
-            place,
+            lease,
             start,
             bounds,
             expires_on: caller.session.expires_on,
@@ -174,6 +199,34 @@ async fn enter(app: &App, name: &str, caller: &Caller) -> Result<(Arc<Room>, Arc
     Err(ApiError::RoomNotFound(shown(name)))
 }
 
+/// A lease for the stream of `connection`. At the limit it is asked for once more a moment later, when streams that have
+/// just ended are released and those behind which there is nobody any more had to make room.
+async fn lease(app: &Arc<App>, request: &LeaseRequest, connection: &Arc<Connection>) -> Result<Lease, ApiError> {
+    let mut granted = app.quota.acquire(request, connection).await;
+    if matches!(granted, Err(QuotaError::TooMany)) {
+        if app.quota.should_ask(request.user) {
+            app.tell(ControlEvent::StreamQuotaReached { user: request.user });
+        }
+        sleep(ROOM_WITHIN).await;
+        granted = app.quota.acquire(request, connection).await;
+    }
+    if matches!(granted, Err(QuotaError::TooMany)) {
+        REFUSED.report(format_args!("user:{}", request.user.0), "");
+    }
+    let (lease, older) = granted?;
+    if let Some(stream) = older {
+        let replaced = ControlEvent::StreamReplaced { stream };
+        app.act_on(&replaced);
+        app.tell(replaced);
+    }
+    Ok(lease)
+}
+
+fn parse_client(raw: &str) -> Result<ClientName, Invalid> {
+    let message = format!("Must be 1 to {} of letters, digits, '-' and '_'.", ClientName::MAX_LEN);
+    ClientName::parse(raw).ok_or_else(|| Invalid::new("client", "invalid", message))
+}
+
 /// Begins the stream: on the socket itself if that is offered, else through the HTTP library.
 fn begin(app: &App, opened: Opened, Offered(offer): Offered) -> EventStream {
     let framing = if offer.is_some() {
@@ -191,6 +244,22 @@ fn begin(app: &App, opened: Opened, Offered(offer): Offered) -> EventStream {
         None => Body::from_bytes_stream(chunks(stream, opening)),
     };
     EventStream { body, is_last }
+}
+
+/// The two ends of the request's connection.
+struct ConnectionEnds(Option<Ends>);
+
+impl<'a> FromRequest<'a> for ConnectionEnds {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        let (LocalAddr(local), RemoteAddr(peer)) = (request.local_addr(), request.remote_addr());
+        Ok(Self(match (local, peer) {
+            (Addr::SocketAddr(local), Addr::SocketAddr(peer)) => Some(Ends {
+                local: *local,
+                peer: *peer,
+            }),
+            (_, _) => None,
+        }))
+    }
 }
 
 /// The socket of the request's connection, if it can be had.

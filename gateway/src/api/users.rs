@@ -13,11 +13,12 @@ use uuid::Uuid;
 use super::Tag;
 use super::access::{Authenticated, ClientAddress};
 use super::body::JsonBody;
-use super::error::ApiError;
+use super::error::{ApiError, FORBIDDEN};
 use super::models::{Registration, SignedIn, UserList, UserProfile, UserRecord};
 use super::rooms::Page;
 use crate::app::App;
-use crate::auth::passwords;
+use crate::auth::passwords::{self, Share};
+use crate::auth::weak;
 
 /// Answers to registering.
 #[derive(ApiResponse)]
@@ -67,13 +68,14 @@ impl UsersApi {
         let candidate = Candidate::parse(body.0, &app)?;
         app.limits.register(address.0).await?;
         let new = storage::NewUser {
-            password_hash: app.passwords.hash(candidate.password).await?,
+            password_hash: app.passwords.hash(candidate.password, Share::Strangers).await?,
             email: candidate.email,
             username: candidate.username,
             public_id: candidate.public_id,
             admin_if_first: app.config.accounts.first_user_is_admin,
         };
         let user = app.store.create_user(new, now).await?;
+        app.acquaintances.remember(user.id, address.0, now).await?;
         let token = app.sessions.open(&user, now).await?;
         Ok(Registered::Created(Json(SignedIn::new("Successfully registered.", token))))
     }
@@ -92,6 +94,7 @@ impl UsersApi {
         limit: Query<Option<i64>>,
     ) -> Result<UserPage, ApiError> {
         if !caller.0.session.user.is_admin {
+            FORBIDDEN.report(format_args!("user:{}", caller.0.session.user.id.0), "list users");
             return Err(ApiError::Forbidden);
         }
         let page = Page::parse(after.0, limit.0)?;
@@ -138,7 +141,14 @@ impl Candidate {
         let accounts = &app.config.accounts;
         let email = Email::parse(&body.email, accounts.strict_email);
         let username = Username::parse(&body.username);
-        let password = check_password(&body.password, usize::from(accounts.password_min_length));
+        let names: [&str; 2] = [&body.email, &body.username];
+        let password = check_password(&body.password, usize::from(accounts.password_min_length)).and_then(|()| {
+            if accounts.allow_weak_passwords {
+                Ok(())
+            } else {
+                weak::check(&body.password, &names)
+            }
+        });
         let public_id = body.public_id.map_or_else(|| Uuid::now_v7().to_string(), |given| given.0);
         let public_id = PublicId::parse(&public_id);
         match (email, username, password, public_id) {

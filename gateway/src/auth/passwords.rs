@@ -1,7 +1,8 @@
 //! Passwords, kept as argon2id hashes.
 //!
 //! A hash takes 19 MiB and some 20 ms of a core, so as many run at once as there are cores, on the blocking pool; a
-//! short queue waits, and whoever comes after that is told to come again.
+//! short queue waits, and whoever comes after that is told to come again. Strangers have a queue and a share of the cores of
+//! their own: however many come, those who have signed in before from where they are do not wait behind them.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,14 +11,14 @@ use std::time::Duration;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Argon2, Params};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// Longest accepted password, in characters.
 pub const MAX_LENGTH: usize = 128;
 
-/// Hashes that may wait for a core.
+/// Hashes of each share that may wait for a core.
 const QUEUE: usize = 32;
 
 /// How long one may wait.
@@ -45,11 +46,23 @@ pub enum Verdict {
     Wrong,
 }
 
+/// For whom a password is hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// Somebody who has signed in before from where they are.
+    Known,
+    /// Anybody else, who registers or logs in.
+    Strangers,
+}
+
 /// Hashes and verifies passwords. Clones share the bounds.
 #[derive(Clone)]
 pub struct Passwords {
     cores: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
+    /// Half of the cores, for all strangers together.
+    strangers: Arc<Semaphore>,
+    known_queue: Arc<Semaphore>,
+    strangers_queue: Arc<Semaphore>,
     /// Verified when the user is unknown, so that the answer takes the same time.
     dummy: Arc<str>,
 }
@@ -60,36 +73,56 @@ impl Passwords {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             cores: Arc::new(Semaphore::new(cores)),
-            queue: Arc::new(Semaphore::new(cores + QUEUE)),
+            strangers: Arc::new(Semaphore::new((cores / 2).max(1))),
+            known_queue: Arc::new(Semaphore::new(cores + QUEUE)),
+            strangers_queue: Arc::new(Semaphore::new(cores + QUEUE)),
             dummy: hash_now("nobody has this password")?.into(),
         })
     }
 
     /// The hash of `password` in PHC string format.
-    pub async fn hash(&self, password: String) -> Result<String, HashError> {
-        self.on_a_core(move || hash_now(&password)).await?
+    pub async fn hash(&self, password: String, share: Share) -> Result<String, HashError> {
+        self.on_a_core(share, move || hash_now(&password)).await?
     }
 
     /// Compares `password` with `hash`; without a hash the answer is wrong after the same time.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<Verdict, HashError> {
+    pub async fn verify(&self, password: String, hash: Option<String>, share: Share) -> Result<Verdict, HashError> {
         let dummy = Arc::clone(&self.dummy);
-        self.on_a_core(move || {
+        self.on_a_core(share, move || {
             let verdict = verify_now(&password, hash.as_deref().unwrap_or(&dummy));
             if hash.is_some() { verdict } else { Verdict::Wrong }
         })
         .await
     }
 
-    async fn on_a_core<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, HashError> {
-        let _place = self.queue.try_acquire().map_err(|_| HashError::Busy)?;
-        let core = timeout(QUEUE_TIME, Arc::clone(&self.cores).acquire_owned()).await;
-        let core = core.map_err(|_| HashError::Busy)?.map_err(|_| HashError::Failed)?;
+    async fn on_a_core<T: Send + 'static>(
+        &self,
+        share: Share,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, HashError> {
+        let queue = match share {
+            Share::Known => &self.known_queue,
+            Share::Strangers => &self.strangers_queue,
+        };
+        let _place = queue.try_acquire().map_err(|_| HashError::Busy)?;
+        let core = timeout(QUEUE_TIME, self.core(share)).await.map_err(|_| HashError::Busy)?;
         // The core is given back when the work is done, even if the caller has gone away meanwhile.
         let done = spawn_blocking(move || {
             let _core = core;
             work()
         });
         done.await.map_err(|_| HashError::Failed)
+    }
+
+    /// A core, and for strangers a part of their share before they wait for one: so at most as many of them are in front of
+    /// somebody who is known.
+    async fn core(&self, share: Share) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
+        // The semaphores are never closed.
+        let of_share = match share {
+            Share::Known => None,
+            Share::Strangers => Arc::clone(&self.strangers).acquire_owned().await.ok(),
+        };
+        (of_share, Arc::clone(&self.cores).acquire_owned().await.ok())
     }
 }
 
@@ -120,10 +153,11 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_is_right() {
         let passwords = Passwords::new().unwrap();
-        let hash = passwords.hash("test1".to_owned()).await.unwrap();
+        let hash = passwords.hash("test1".to_owned(), Share::Known).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        let verify =
-            |password: &str, hash: Option<&str>| passwords.verify(password.to_owned(), hash.map(str::to_owned));
+        let verify = |password: &str, hash: Option<&str>| {
+            passwords.verify(password.to_owned(), hash.map(str::to_owned), Share::Known)
+        };
         assert_eq!(verify("test1", Some(&hash)).await, Ok(Verdict::Right));
         assert_eq!(verify("test2", Some(&hash)).await, Ok(Verdict::Wrong));
         assert_eq!(verify("nobody has this password", None).await, Ok(Verdict::Wrong));
@@ -139,12 +173,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_the_queue_holds_is_refused_at_once() {
+    async fn a_full_queue_of_strangers_keeps_nobody_out_who_is_known() {
         let passwords = Passwords::new().unwrap();
-        let _all = passwords
-            .queue
-            .try_acquire_many(u32::try_from(passwords.queue.available_permits()).unwrap())
-            .unwrap();
-        assert_eq!(passwords.hash("test1".to_owned()).await, Err(HashError::Busy));
+        let count = u32::try_from(passwords.strangers_queue.available_permits()).unwrap();
+        let _waiting = passwords.strangers_queue.try_acquire_many(count).unwrap();
+        let hash = |share| passwords.hash("test1".to_owned(), share);
+        assert_eq!(hash(Share::Strangers).await, Err(HashError::Busy));
+        assert!(hash(Share::Known).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn strangers_leave_cores_to_those_who_are_known() {
+        let passwords = Passwords::new().unwrap();
+        let cores = passwords.cores.available_permits();
+        let strangers = passwords.core(Share::Strangers).await;
+        let mut taken = vec![strangers];
+        while passwords.strangers.available_permits() > 0 {
+            taken.push(passwords.core(Share::Strangers).await);
+        }
+        assert_eq!(passwords.cores.available_permits(), cores - (cores / 2).max(1));
+        assert!(tokio::time::timeout(Duration::from_millis(50), passwords.core(Share::Strangers)).await.is_err());
     }
 }

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use shared::domain::{SessionId, Timestamp};
 use shared::storage::{Session, Store, StoreError};
+use shared::telemetry::Event;
 
 use super::tokens::{Refused, Tokens};
 use crate::coherent::CoherentCache;
+
+static REVOKED: Event = Event::refusal("revoked_token_used", "the token of an ended session is used");
 
 /// Sessions kept in memory.
 const CACHED: u64 = 100_000;
@@ -40,7 +43,7 @@ pub enum NotAuthenticated {
 
 /// Turns tokens into callers.
 pub struct Sessions {
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     store: Store,
     cache: CoherentCache<SessionId, Arc<Caller>>,
 }
@@ -48,7 +51,7 @@ pub struct Sessions {
 impl Sessions {
     /// Sessions in `store`, carried by `tokens`.
     #[must_use]
-    pub fn new(tokens: Tokens, store: Store) -> Self {
+    pub fn new(tokens: Arc<Tokens>, store: Store) -> Self {
         Self {
             tokens,
             store,
@@ -83,7 +86,11 @@ impl Sessions {
                 })
             }))
         };
-        self.cache.get_or_load(&id, load).await?.ok_or(NotAuthenticated::Revoked)
+        let Some(caller) = self.cache.get_or_load(&id, load).await? else {
+            REVOKED.report(format_args!("session:{}", id.0), "");
+            return Err(NotAuthenticated::Revoked);
+        };
+        Ok(caller)
     }
 
     /// Forgets what is known of a session that was ended.

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -24,8 +23,8 @@ const ISSUER: &str = "roomcast";
 /// What a token says it is for (`typ` of RFC 9068).
 const TOKEN_TYPE: &str = "at+jwt";
 
-/// Difference of clocks between gateways that is forgiven, in seconds.
-const LEEWAY_S: u64 = 5;
+/// By how many seconds the clock of the gateway that issued a token may be ahead of ours. A token's end is not put off.
+const LEEWAY_S: i64 = 300;
 
 /// Tokens whose verification is remembered, the least used ones leaving first: some 15 MB.
 const REMEMBERED: u64 = 100_000;
@@ -84,8 +83,9 @@ impl Tokens {
         header.typ = Some(TOKEN_TYPE.to_owned());
         header.kid = Some(key_id(signing));
         let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = LEEWAY_S;
-        validation.validate_nbf = true;
+        // Its times are compared with the caller's, below.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[ISSUER]);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp", "nbf"]);
@@ -128,33 +128,54 @@ impl Tokens {
         }
         let digest: [u8; 32] = Sha256::digest(token).into();
         if let Some(known) = self.verified.get(&digest) {
-            return if known.expires_on + LEEWAY_S.cast_signed() < now.seconds() {
+            return if known.expires_on < now.seconds() {
                 Err(Refused::Expired)
             } else {
                 Ok(known.session)
             };
         }
-        let verified = self.verify_anew(token)?;
+        let claims = self.claims(token)?;
+        if claims.nbf.max(claims.iat) > now.seconds() + LEEWAY_S {
+            return Err(Refused::Invalid);
+        }
+        if claims.exp < now.seconds() {
+            return Err(Refused::Expired);
+        }
+        let verified = Verified {
+            session: SessionId(claims.sid),
+            expires_on: claims.exp,
+        };
         self.verified.insert(digest, verified);
         Ok(verified.session)
     }
 
-    fn verify_anew(&self, token: &str) -> Result<Verified, Refused> {
+    /// The session and the user's public id of a token of ours, also of one whose time is over: the device that has it has
+    /// signed in before.
+    #[must_use]
+    pub fn device(&self, token: &str) -> Option<(SessionId, String)> {
+        let claims = self.claims(token).ok()?;
+        Some((SessionId(claims.sid), claims.sub))
+    }
+
+    /// What a token of ours says, whatever the time is.
+    fn claims(&self, token: &str) -> Result<Claims, Refused> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Refused::Invalid);
+        }
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Invalid)?;
         if header.typ.as_deref() != Some(TOKEN_TYPE) {
             return Err(Refused::Invalid);
         }
         let key = header.kid.as_ref().and_then(|kid| self.verifying.get(kid)).ok_or(Refused::Invalid)?;
-        let decoded = jsonwebtoken::decode::<Claims>(token, key, &self.validation);
-        match decoded {
-            Ok(token) => Ok(Verified {
-                session: SessionId(token.claims.sid),
-                expires_on: token.claims.exp,
-            }),
-            Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => Err(Refused::Expired),
-            Err(_) => Err(Refused::Invalid),
-        }
+        let token = jsonwebtoken::decode::<Claims>(token, key, &self.validation).map_err(|_| Refused::Invalid)?;
+        Ok(token.claims)
     }
+}
+
+/// Names of `keys`, by which gateways find out whether they have the same.
+#[must_use]
+pub fn fingerprints(keys: &[Vec<u8>]) -> Vec<String> {
+    keys.iter().map(|key| key_id(key)).collect()
 }
 
 /// Name of a key, which tells nothing of it.
@@ -188,8 +209,8 @@ mod tests {
         let token = tokens.issue(SessionId(Uuid::new_v4()), "test1", now);
         assert!(tokens.verify(&token, now).is_ok());
         let after = |extra: Duration| tokens.verify(&token, now.plus(DAY + extra));
-        assert!(after(Duration::from_secs(LEEWAY_S)).is_ok());
-        assert_eq!(after(Duration::from_secs(LEEWAY_S + 1)), Err(Refused::Expired));
+        assert!(after(Duration::ZERO).is_ok());
+        assert_eq!(after(Duration::from_secs(1)), Err(Refused::Expired));
         // The same claims with a signature that is cut short, or of another token.
         let other = tokens.issue(SessionId(Uuid::new_v4()), "test2", now);
         let (claims, signature) = (token.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
@@ -213,9 +234,12 @@ mod tests {
         let long_ago = Timestamp(Timestamp::now().0 - 2 * 86_400_000);
         let token = tokens.issue(SessionId(Uuid::new_v4()), "test1", long_ago);
         assert_eq!(tokens.verify(&token, Timestamp::now()), Err(Refused::Expired));
-        let later = Timestamp(Timestamp::now().0 + 60_000);
-        let token = tokens.issue(SessionId(Uuid::new_v4()), "test1", later);
-        assert_eq!(tokens.verify(&token, Timestamp::now()), Err(Refused::Invalid));
+        let session = SessionId(Uuid::new_v4());
+        for (ahead_s, verdict) in [(240, Ok(session)), (360, Err(Refused::Invalid))] {
+            let theirs = Timestamp(Timestamp::now().0 + ahead_s * 1_000);
+            let token = tokens.issue(session, "test1", theirs);
+            assert_eq!(tokens.verify(&token, Timestamp::now()), verdict, "a clock {ahead_s} s ahead");
+        }
         for garbage in ["", "x", "a.b.c", &"x".repeat(5_000)] {
             assert_eq!(tokens.verify(garbage, Timestamp::now()), Err(Refused::Invalid));
         }

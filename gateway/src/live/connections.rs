@@ -19,6 +19,8 @@ pub enum ByeReason {
     Removed,
     /// History was restored or cut: the stream's positions are of a history that is gone.
     HistoryChanged,
+    /// A newer stream of the same client took its place.
+    Replaced,
     /// The gateway stops.
     Shutdown,
     /// The stream has lived its time.
@@ -32,7 +34,7 @@ impl ByeReason {
     pub(super) fn may_come_back(self) -> bool {
         match self {
             Self::HistoryChanged | Self::Shutdown | Self::MaxAge | Self::Bounded => true,
-            Self::TokenExpired | Self::Revoked | Self::Removed => false,
+            Self::TokenExpired | Self::Revoked | Self::Removed | Self::Replaced => false,
         }
     }
 }

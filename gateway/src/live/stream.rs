@@ -16,7 +16,7 @@ use super::feed::{Gap, Read};
 use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset, ResetReason};
 use super::hub::{Hub, OpenFeed};
 use super::pages::PageError;
-use super::places::Place;
+use super::quota::Lease;
 use super::replay::Replay;
 use super::start::{Bounds, End, Start};
 use crate::fanout::{Bell, Next, Piece, Source, Topic};
@@ -46,7 +46,7 @@ pub struct Opened {
     /// Its entry in the register.
     pub connection: Arc<Connection>,
     /// Counts for as long as the stream lives.
-    pub place: Place,
+    pub lease: Lease,
     /// Where it begins.
     pub start: Start,
     /// When it ends by itself.
@@ -62,7 +62,8 @@ pub struct LiveStream {
     hub: Hub,
     pub(super) feed: OpenFeed,
     pub(super) connection: Arc<Connection>,
-    _place: Place,
+    /// Released with the last word, so that a client that comes back at once finds its place free.
+    lease: Option<Lease>,
     heartbeat: Duration,
     framing: Framing,
     /// The last message sent, or the position the stream began at.
@@ -110,7 +111,7 @@ impl LiveStream {
             hub,
             feed,
             connection,
-            place,
+            lease,
             start,
             bounds,
             expires_on,
@@ -126,7 +127,7 @@ impl LiveStream {
         let stream = Self {
             hub,
             connection,
-            _place: place,
+            lease: Some(lease),
             heartbeat: settings.heartbeat,
             framing,
             cursor,
@@ -230,7 +231,8 @@ impl LiveStream {
         Next::Write(self.own(&ping))
     }
 
-    fn bye(&self, reason: ByeReason) -> Next<History> {
+    fn bye(&mut self, reason: ByeReason) -> Next<History> {
+        self.lease = None;
         let data = Bye {
             reason,
             retry_ms: reason.may_come_back().then(|| rand::rng().random_range(RETRY_MS)),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{GatewayId, MembershipId, Partition, RoomId, RoomName, SessionId, UserId};
+use crate::domain::{GatewayId, MembershipId, Partition, RoomId, RoomName, SessionId, StreamKey, UserId};
 
 /// Something that all gateways must act on at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,16 @@ pub enum ControlEvent {
     RoomReplaced {
         /// The name.
         name: RoomName,
+    },
+    /// A newer stream of the same client has the lease of this one.
+    StreamReplaced {
+        /// The older stream.
+        stream: StreamKey,
+    },
+    /// A user wants one more stream than may be open: those behind which there is nobody any more should make room.
+    StreamQuotaReached {
+        /// The user.
+        user: UserId,
     },
     /// A worker took over some partitions. What its predecessor stored last may not have been announced.
     PartitionsTaken {

@@ -194,6 +194,18 @@ impl Keys {
         self.of_all("streams:user", user.0)
     }
 
+    /// Which of a user's streams each client that named itself has; its hash tag puts it in the slot of the streams.
+    #[must_use]
+    pub fn stream_clients(&self, user: UserId) -> String {
+        format!("{}clients:{{{}}}", self.prefix, self.streams_of_user(user))
+    }
+
+    /// There while the gateway of this number says that it lives.
+    #[must_use]
+    pub fn living_gateway(&self, number: u64) -> String {
+        format!("{}gateway:{number:016x}", self.prefix)
+    }
+
     /// The open streams from an address.
     #[must_use]
     pub fn streams_of_address(&self, address: IpAddr) -> String {

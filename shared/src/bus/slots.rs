@@ -35,12 +35,22 @@ pub(super) fn key_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
     });
     let name = words.next().unwrap_or_default();
     let is_one_of = |names: &[&[u8]]| names.iter().any(|other| name.eq_ignore_ascii_case(other));
-    if is_one_of(&[b"XADD", b"XLEN", b"SET", b"SPUBLISH", b"EXISTS", b"ZREM"]) {
+    if is_one_of(&[
+        b"XADD",
+        b"XLEN",
+        b"SET",
+        b"SPUBLISH",
+        b"EXISTS",
+        b"ZREM",
+        b"ZRANGE",
+        b"DEL",
+        b"PSETEX",
+    ]) {
         Ok(words.next())
     } else if is_one_of(&[b"EVALSHA", b"EVAL"]) {
         // The script or its hash, and the number of keys, stand before them.
         Ok(words.nth(2))
-    } else if is_one_of(&[b"INFO", b"PUBLISH", b"SCRIPT"]) {
+    } else if is_one_of(&[b"INFO", b"PUBLISH", b"SCRIPT", b"TIME"]) {
         Ok(None)
     } else {
         let name = String::from_utf8_lossy(name).into_owned();

@@ -36,6 +36,49 @@ impl MembershipId {
     }
 }
 
+/// One open stream among those of all gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StreamKey {
+    /// The gateway that serves it, by a random number of its process.
+    pub gateway: u64,
+    /// Its number among all that this gateway ever had.
+    pub number: u64,
+}
+
+impl StreamKey {
+    /// Reads what `Display` wrote; `None` for anything else.
+    #[must_use]
+    pub fn parse(raw: &str) -> Option<Self> {
+        let (gateway, number) = raw.split_once('-')?;
+        let read = |digits| u64::from_str_radix(digits, 16).ok();
+        Some(Self {
+            gateway: read(gateway)?,
+            number: read(number)?,
+        })
+    }
+}
+
+impl fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:x}", self.gateway, self.number)
+    }
+}
+
+impl From<StreamKey> for String {
+    fn from(key: StreamKey) -> Self {
+        key.to_string()
+    }
+}
+
+impl TryFrom<String> for StreamKey {
+    type Error = &'static str;
+
+    fn try_from(raw: String) -> Result<Self, Self::Error> {
+        Self::parse(&raw).ok_or("not the name of a stream")
+    }
+}
+
 /// Place of a stored message in its room: 1, 2, 3 … without a hole. 0 stands before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]

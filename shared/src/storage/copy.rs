@@ -41,7 +41,7 @@ struct Table {
 }
 
 /// Every table, those that others refer to before them.
-const TABLES: [Table; 11] = [
+const TABLES: [Table; 13] = [
     table("users", &["id"], Overwrite),
     table("sessions", &["id"], Renew),
     table("rooms", &["id"], Overwrite),
@@ -49,6 +49,8 @@ const TABLES: [Table; 11] = [
     table("messages", &["position"], Resume),
     table("room_heads", &["room_id"], Renew),
     table("cursors", &["partition"], Renew),
+    table("known_networks", &["user_id", "network"], Renew),
+    table("signing_keys", &["fingerprint"], Renew),
     table("dead_letters", &["id"], Renew),
     // Behind those whose triggers write to them.
     table("removal_log", &["count"], Renew),

@@ -14,8 +14,14 @@ mod history;
 mod log;
 pub(super) mod open;
 mod rooms;
+mod sign_ins;
 mod takeover;
 mod transaction;
+
+/// The statements of lists.
+pub mod lists {
+    pub use super::rooms::{LIST_MEMBERS, LIST_ROOMS};
+}
 
 use std::io;
 use std::time::Duration;

@@ -137,6 +137,9 @@ pub enum CreateRoomError {
     /// The name is kept for the owner of a deleted room.
     #[error("the name belongs to the owner of a deleted room")]
     Reserved,
+    /// The user owns as many rooms as may be.
+    #[error("the user owns too many rooms")]
+    TooMany,
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -154,8 +157,13 @@ impl From<sqlx::Error> for CreateRoomError {
 /// What is kept about rooms and who is in them.
 #[async_trait]
 pub trait Rooms {
-    /// Creates a room with its owner as the first member.
-    async fn create_room(&self, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError>;
+    /// Creates a room with its owner as the first member, if the owner has fewer than `most` rooms.
+    async fn create_room_within(&self, most: u32, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError>;
+
+    /// The same, however many rooms the owner has.
+    async fn create_room(&self, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError> {
+        self.create_room_within(u32::MAX, new, now).await
+    }
 
     /// The room of this name that exists now. Whether a user may see it is not decided here.
     async fn room_by_name(&self, name: &RoomName) -> Result<Option<Room>, StoreError>;

@@ -10,7 +10,13 @@ mod history;
 mod log;
 pub(super) mod open;
 mod rooms;
+mod sign_ins;
 mod transaction;
+
+/// The statements of lists.
+pub mod lists {
+    pub use super::rooms::{LIST_MEMBERS, LIST_ROOMS};
+}
 
 use std::path::PathBuf;
 

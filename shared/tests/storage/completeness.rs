@@ -126,5 +126,15 @@ async fn texts_that_are_sorted_have_the_order_of_their_bytes() {
     .fetch_all(&mut connection)
     .await
     .unwrap();
-    assert_eq!(sorted, ["rooms.name", "users.email", "users.public_id", "users.username"]);
+    let compared = [
+        "known_networks.network",
+        "members.private_name",
+        "members.username",
+        "rooms.name",
+        "signing_keys.fingerprint",
+        "users.email",
+        "users.public_id",
+        "users.username",
+    ];
+    assert_eq!(sorted, compared);
 }

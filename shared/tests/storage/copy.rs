@@ -25,6 +25,11 @@ async fn filled() -> Database {
         .await
         .unwrap();
     db.store.revoke_session(SessionId(Uuid::from_u128(8)), NOW).await.unwrap();
+    db.store
+        .remember_network(ann.id, "network".to_owned(), NOW.plus(Duration::from_mins(1)), NOW)
+        .await
+        .unwrap();
+    assert!(db.store.agree_on_keys(vec!["key".to_owned()], false, NOW).await.unwrap());
     let gone = db.room("lobby", &bob).await;
     db.store.delete_room(gone.id, NOW).await.unwrap();
     let room = db.room("lobby", &ann).await;

@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 /// http://127.0.0.1:5000` goes to one that runs: it registers as many users as its limits ask for, and makes and deletes its
 /// rooms. A gateway on this machine is visited from many addresses of 127.0.0.0/8. One that is elsewhere sees one address:
 /// start it with REGISTER_PER_ADDRESS=0 and STREAMS_PER_ADDRESS=0, and for `hot`, `accept` and `resume`, which post as fast as
-/// they are answered, with POST_PER_S=0.
+/// they are answered, with POST_PER_S=0. Where a load has more than 60 rooms: ROOMS_PER_USER=0, CREATE_ROOM_PER_HOUR=0 and
+/// JOIN_PER_MIN=0.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct Options {
@@ -252,7 +253,8 @@ async fn roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result
         } else {
             Backend::Sqlite
         };
-        let mut builder = Stack::builder().backend(backend).gateway("GATEWAY_MAX_CONNECTIONS", "1000000");
+        let mut builder =
+            Stack::builder().without_limits().backend(backend).gateway("GATEWAY_MAX_CONNECTIONS", "1000000");
         // Rooms are filled faster than they are stored; what is measured meets the bound that gateways have.
         if plan.filling() > 0 {
             builder = builder.gateway("BACKLOG_PER_PARTITION", "10000000");

@@ -22,7 +22,7 @@ const PRIVATE_ROOM: &str = "private-room";
 
 pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
     // The document says what a public server accepts; the rig eases it otherwise.
-    let stack = Stack::builder().gateway("PASSWORD_MIN_LENGTH", "8").start().await?;
+    let stack = Stack::builder().without_limits().gateway("PASSWORD_MIN_LENGTH", "8").start().await?;
     let nobody = stack.app()?;
     // The first user is an admin.
     let admin = nobody.register("admin-user").await?;

@@ -14,7 +14,7 @@ const WITHIN: Duration = Duration::from_mins(1);
 const TEXT: &str = "Grüße, 世界 👋 \"quoted\"\nand a second line";
 
 pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
-    let stack = Stack::start().await?;
+    let stack = Stack::builder().without_limits().start().await?;
     let clients = &places.clients;
     let classes = format!("{0}/classes:{0}/libraries/*", clients.join("kotlin/target").display());
     let node_story = clients.join("node/compiled/story.js").display().to_string();

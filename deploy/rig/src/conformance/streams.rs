@@ -65,7 +65,7 @@ struct Trial {
 
 impl Trial {
     async fn begin(places: &Places) -> Result<Self> {
-        let stack = Stack::builder().gateways(2).start().await?;
+        let stack = Stack::builder().without_limits().gateways(2).start().await?;
         let reader = stack.app()?.register("reader").await?;
         reader.create_room(ROOM).await?;
         let writer = stack.app()?.register("writer").await?.moved_to(&stack.gateways[1].url())?;

@@ -32,7 +32,7 @@ const STOPS_AT_MOST: Duration = Duration::from_secs(1);
 
 /// A stack before a fault has its say.
 pub(super) fn stack() -> Builder {
-    Stack::builder().gateways(GATEWAYS).workers(WORKERS)
+    Stack::builder().without_limits().gateways(GATEWAYS).workers(WORKERS)
 }
 
 /// What most rows have in common.

@@ -23,7 +23,7 @@ const MARGIN: f64 = 1.25;
 /// Most users that are registered for a run: each costs the gateway the time of hashing a password.
 const MOST_USERS: usize = 2_000;
 /// Registrations that an address is allowed in an hour unless the operator says otherwise.
-const REGISTRATIONS_PER_ADDRESS: usize = 5;
+const REGISTRATIONS_PER_ADDRESS: usize = 60;
 /// Registrations at the same time: hashing passwords is bounded, and refuses what would wait too long.
 const REGISTERING: usize = 2;
 /// Calls at the same time that make and delete rooms.

@@ -7,18 +7,31 @@ use tempfile::TempDir;
 use super::{Backend, Ends, Link, Spread, Stack, Topology, signing_key_file};
 use crate::{Disk, Failure, Gateway, PostgresServer, RedisServer, Result, Worker, statements};
 
-/// Settings of every gateway unless the test sets others: no limits, and passwords as in the specification's examples.
-const GATEWAY_SETTINGS: [(&str, &str); 10] = [
+/// Settings of every gateway unless the test sets others: limits are those of production, passwords may be those of the
+/// specification's examples, and the first user is an admin.
+const GATEWAY_SETTINGS: [(&str, &str); 3] = [
     ("PASSWORD_MIN_LENGTH", "4"),
-    ("POST_PER_S", "0"),
-    ("LOGIN_PER_ACCOUNT", "0"),
-    ("LOGIN_PER_ADDRESS", "0"),
-    ("REGISTER_PER_ADDRESS", "0"),
-    ("STREAMS_PER_USER", "0"),
-    ("STREAMS_PER_ADDRESS", "0"),
-    ("CONNECTIONS_PER_ADDRESS", "0"),
-    ("REPLAY_KIB_PER_S", "0"),
+    ("ALLOW_WEAK_PASSWORDS", "true"),
     ("FIRST_USER_IS_ADMIN", "true"),
+];
+
+/// How often a client may do something, and how much it may own.
+const RATES: [&str; 5] = [
+    "POST_PER_S",
+    "REGISTER_PER_ADDRESS",
+    "ROOMS_PER_USER",
+    "CREATE_ROOM_PER_HOUR",
+    "JOIN_PER_MIN",
+];
+
+/// The other limits of clients.
+const OTHER_LIMITS: [&str; 6] = [
+    "LOGIN_PER_ACCOUNT",
+    "LOGIN_PER_ADDRESS",
+    "STREAMS_PER_USER",
+    "STREAMS_PER_ADDRESS",
+    "CONNECTIONS_PER_ADDRESS",
+    "REPLAY_KIB_PER_S",
 ];
 
 /// The database in a Postgres.
@@ -94,6 +107,24 @@ impl Builder {
     #[must_use]
     pub fn gateway(mut self, variable: &str, value: &str) -> Self {
         self.gateway_settings.push((variable.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets a client post, create, join and leave as fast as it can. What is set by name stands.
+    #[must_use]
+    pub fn without_rates(self) -> Self {
+        self.lift(&RATES)
+    }
+
+    /// Lifts all limits of clients, for loads in which one plays many. What is set by name stands.
+    #[must_use]
+    pub fn without_limits(self) -> Self {
+        self.lift(&RATES).lift(&OTHER_LIMITS)
+    }
+
+    fn lift(mut self, limits: &[&str]) -> Self {
+        let lifted = limits.iter().map(|limit| ((*limit).to_owned(), "0".to_owned()));
+        self.gateway_settings.splice(0..0, lifted);
         self
     }
 

@@ -4,12 +4,12 @@ use futures_util::future::try_join_all;
 use rig::{Method, Stack};
 use serde_json::json;
 
-use crate::scene::{SOON, furnish, lobby};
+use crate::scene::{SOON, busy_lobby, furnish};
 
 #[tokio::test]
 async fn the_same_key_posts_once_through_every_gateway_at_once() {
     const TRIES: usize = 24;
-    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_rates().gateways(2).start().await.unwrap();
     let (stack, ann) = furnish(stack).await;
     let apps = [ann.clone(), ann.moved_to(&stack.gateways[1].url()).unwrap()];
     let mut stream = ann.stream("lobby").open().await.unwrap();
@@ -43,7 +43,7 @@ async fn the_same_key_posts_once_through_every_gateway_at_once() {
 
 #[tokio::test]
 async fn a_key_stands_for_one_text_in_one_room() {
-    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_rates().gateways(2).start().await.unwrap();
     let (stack, ann) = furnish(stack).await;
     ann.create_room("other").await.unwrap();
     let elsewhere = ann.moved_to(&stack.gateways[1].url()).unwrap();
@@ -67,7 +67,7 @@ async fn a_key_stands_for_one_text_in_one_room() {
 
 #[tokio::test]
 async fn a_key_is_one_to_64_visible_characters() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     let longest = "x".repeat(64);
     for good in ["a", "!~", &longest] {
         ann.try_post("lobby", "hello", Some(good)).await.unwrap().expect(204).unwrap();
@@ -86,7 +86,13 @@ async fn a_key_is_one_to_64_visible_characters() {
 
 #[tokio::test]
 async fn posting_too_fast_is_told_when_to_come_back() {
-    let stack = Stack::builder().gateway("POST_PER_S", "1").gateway("POST_BURST", "3").start().await.unwrap();
+    let stack = Stack::builder()
+        .without_rates()
+        .gateway("POST_PER_S", "1")
+        .gateway("POST_BURST", "3")
+        .start()
+        .await
+        .unwrap();
     let (_stack, ann) = furnish(stack).await;
     let answers = try_join_all((0..12).map(|_| ann.try_post("lobby", "hurry", None))).await.unwrap();
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status() != 204).collect();

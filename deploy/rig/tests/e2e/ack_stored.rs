@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use rig::{Answer, App, Stack, eventually};
 
-use crate::scene::{SOON, furnish, lobby};
+use crate::scene::{SOON, busy_lobby, furnish};
 
 /// "A post fails within 5 s", with air for a machine that is busy with other tests.
 const FAILS_WITHIN: Duration = Duration::from_secs(7);
 
 async fn stored_lobby() -> (Stack, App) {
-    let stack = Stack::builder().gateways(2).gateway("ACK", "stored").start().await.unwrap();
+    let stack = Stack::builder().without_rates().gateways(2).gateway("ACK", "stored").start().await.unwrap();
     furnish(stack).await
 }
 
@@ -79,7 +79,7 @@ async fn without_a_worker_the_outcome_is_unknown_and_a_repetition_converges() {
 
 #[tokio::test]
 async fn otherwise_the_seq_is_told_when_a_stored_message_is_repeated() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     let first = ann.try_post("lobby", "once", Some("key")).await.unwrap().expect(204).unwrap();
     assert_eq!(seq_of(&first), None);
     let told = eventually(SOON, "the repetition is told the seq", async || {

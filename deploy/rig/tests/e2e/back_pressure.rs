@@ -124,7 +124,7 @@ async fn log_in_until(app: App, end: Instant) -> Result<()> {
 #[tokio::test]
 async fn posts_beyond_the_cap_are_refused_until_a_worker_is_back() {
     const CAP: u64 = 300;
-    let stack = Stack::builder().gateway("BACKLOG_PER_PARTITION", &CAP.to_string());
+    let stack = Stack::builder().without_rates().gateway("BACKLOG_PER_PARTITION", &CAP.to_string());
     let (mut stack, ann) = furnish(stack.start().await.unwrap()).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     stack.worker.kill().unwrap();
@@ -164,7 +164,7 @@ async fn used_memory(redis: &RedisServer) -> u64 {
 #[tokio::test]
 async fn a_redis_short_of_memory_takes_no_posts_until_a_worker_has_emptied_it() {
     const ROOM_FOR: u64 = 16 * 1024 * 1024;
-    let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let (mut stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
     stack.worker.kill().unwrap();
     let most = used_memory(&stack.redis).await + ROOM_FOR;
     stack.redis.configure("maxmemory", &most.to_string()).await.unwrap();
@@ -191,7 +191,7 @@ async fn a_redis_short_of_memory_takes_no_posts_until_a_worker_has_emptied_it() 
 
 #[tokio::test]
 async fn a_redis_without_any_memory_left_takes_no_posts_and_reading_goes_on() {
-    let (stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let (stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
     // Nobody was warned: the answers until the gateway looks again are Redis's own refusals.
     stack.redis.configure("maxmemory", "1").await.unwrap();
     let refused = flood(&ann, "no room", &["busy", "unavailable"], tokio::time::sleep(Duration::from_secs(1))).await;
@@ -204,7 +204,7 @@ async fn a_redis_without_any_memory_left_takes_no_posts_and_reading_goes_on() {
 
 #[tokio::test]
 async fn while_redis_hangs_posts_fail_soon_and_reading_goes_on() {
-    let (stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let (stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
     ann.post("lobby", "before").await.unwrap();
     let stored = eventually(SOON, "it is stored", async || match ann.history("lobby", "").await?.len() {
         1 => Ok(()),
@@ -242,7 +242,7 @@ async fn a_flood_of_logins_leaves_memory_bounded() {
     // Each core may hash with its 19 MiB; an allocator that keeps what it got grew to a gigabyte here.
     let cores = std::thread::available_parallelism().unwrap().get();
     let bound_kib = (96 + 24 * cores) * 1024;
-    let (stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let (stack, ann) = furnish(Stack::builder().without_limits().start().await.unwrap()).await;
     let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
     let end = Instant::now() + FLOOD;
     let flood = async {

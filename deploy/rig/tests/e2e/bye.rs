@@ -17,7 +17,7 @@ const FOUND_OUT_WITHIN: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn logging_out_ends_the_streams_of_the_session_on_every_gateway() {
-    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_limits().gateways(2).start().await.unwrap();
     let (stack, ann) = furnish(stack).await;
     let elsewhere = stack.gateways[1].url();
     let bob = ann.register("bob").await.unwrap();
@@ -37,7 +37,7 @@ async fn logging_out_ends_the_streams_of_the_session_on_every_gateway() {
 
 #[tokio::test]
 async fn leaving_and_deleting_end_streams_on_every_gateway() {
-    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_limits().gateways(2).start().await.unwrap();
     let (stack, ann) = furnish(stack).await;
     let elsewhere = stack.gateways[1].url();
     let bob = ann.register("bob").await.unwrap();
@@ -73,7 +73,7 @@ async fn while_redis_hangs_too_streams_end_on_every_gateway() {
 
 /// Each change is made and said to be; the other gateway finds out by itself.
 async fn streams_end_though(redis_fails: impl FnOnce(&mut RedisServer) -> rig::Result<()>) {
-    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_limits().gateways(2).start().await.unwrap();
     let (mut stack, ann) = furnish(stack).await;
     ann.create_room("kitchen").await.unwrap();
     let elsewhere = stack.gateways[1].url();
@@ -121,7 +121,7 @@ async fn streams_end_though(redis_fails: impl FnOnce(&mut RedisServer) -> rig::R
 
 #[tokio::test]
 async fn a_gateway_that_cannot_tell_the_others_is_found_out_by_them() {
-    let stack = Stack::builder().gateways(2).links().start().await.unwrap();
+    let stack = Stack::builder().without_limits().gateways(2).links().start().await.unwrap();
     let (stack, ann) = furnish(stack).await;
     ann.send_json("/chat/secret", &json!({"private": true})).await.unwrap().expect(201).unwrap();
     let bob = ann.register("bob").await.unwrap();
@@ -153,7 +153,7 @@ async fn a_gateway_that_cannot_tell_the_others_is_found_out_by_them() {
 
 #[tokio::test]
 async fn a_stream_ends_at_its_greatest_age_and_the_client_goes_on_with_another() {
-    let stack = Stack::builder().gateway("STREAM_MAX_AGE_S", "2").start().await.unwrap();
+    let stack = Stack::builder().without_limits().gateway("STREAM_MAX_AGE_S", "2").start().await.unwrap();
     let (_stack, ann) = furnish(stack).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     ann.post("lobby", "1").await.unwrap();
@@ -166,7 +166,7 @@ async fn a_stream_ends_at_its_greatest_age_and_the_client_goes_on_with_another()
 
 #[tokio::test]
 async fn a_stream_and_its_token_end_at_the_same_time() {
-    let stack = Stack::builder().gateway("TOKEN_TTL_S", "3").start().await.unwrap();
+    let stack = Stack::builder().without_limits().gateway("TOKEN_TTL_S", "3").start().await.unwrap();
     let (_stack, ann) = furnish(stack).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     assert_eq!(stream.bye(SOON).await.unwrap(), "token_expired");
@@ -185,7 +185,7 @@ async fn a_stream_and_its_token_end_at_the_same_time() {
 #[tokio::test]
 async fn sigterm_says_bye_to_every_stream_and_ends_in_time() {
     const STREAMS: usize = 40;
-    let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let (mut stack, ann) = furnish(Stack::builder().without_limits().start().await.unwrap()).await;
     let mut streams = try_join_all((0..STREAMS).map(|_| ann.stream("lobby").open())).await.unwrap();
     ann.post("lobby", "the last one").await.unwrap();
     for stream in &mut streams {

@@ -4,7 +4,7 @@
 use futures_util::TryStreamExt as _;
 use rig::{App, Stack, StreamRequest};
 
-use crate::scene::{fill, furnish, lobby};
+use crate::scene::{busy_lobby, fill, furnish};
 
 /// The events of a stream that ends by itself, each as its lines.
 async fn blocks(request: StreamRequest) -> Vec<Vec<String>> {
@@ -28,7 +28,7 @@ fn line<'a>(block: &'a [String], field: &str) -> Option<(usize, &'a str)> {
 /// One who comes back, one whose cursor is of no use, both over HTTP/1.1 and HTTP/2.
 #[tokio::test]
 async fn every_block_has_data_and_its_id_behind_it() {
-    let stack = Stack::builder().gateway("STREAM_HEARTBEAT_S", "1").start().await.unwrap();
+    let stack = Stack::builder().without_rates().gateway("STREAM_HEARTBEAT_S", "1").start().await.unwrap();
     let (stack, ann) = furnish(stack).await;
     let start = ann.stream("lobby").open().await.unwrap().ready().id.clone();
     fill(&ann, 3).await.unwrap();
@@ -60,7 +60,7 @@ async fn every_block_has_data_and_its_id_behind_it() {
 
 #[tokio::test]
 async fn an_id_never_arrives_before_its_data_wherever_a_stream_is_cut() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     let start = ann.stream("lobby").open().await.unwrap().ready().id.clone();
     fill(&ann, 3).await.unwrap();
     let body = body(ann.stream("lobby").after(&start).query("limit", "3").query("wait_s", "9")).await;
@@ -79,7 +79,7 @@ async fn an_id_never_arrives_before_its_data_wherever_a_stream_is_cut() {
 
 #[tokio::test]
 async fn bye_says_when_to_come_back_where_that_is_of_use() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     let bye =
         async |mut stream: rig::EventStream| stream.expect("bye", crate::scene::SOON).await.unwrap().json().unwrap();
     let bounded = bye(ann.stream("lobby").query("wait_s", "1").open().await.unwrap()).await;

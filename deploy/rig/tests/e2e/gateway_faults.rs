@@ -12,7 +12,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(12);
 
 #[tokio::test]
 async fn a_client_of_a_killed_gateway_goes_on_at_another() {
-    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_rates().gateways(2).start().await.unwrap();
     let (mut stack, ann) = furnish(stack).await;
     let elsewhere = ann.moved_to(&stack.gateways[1].url()).unwrap();
     let mut ledger = Ledger::default();
@@ -65,7 +65,7 @@ fn last_seq(id: &str) -> i64 {
 
 #[tokio::test]
 async fn everything_stopped_and_started_again_holds_what_it_held() {
-    let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let (mut stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
     let mut ledger = Ledger::default();
     for number in 0..10 {
         let text = format!("message {number}");
@@ -95,7 +95,7 @@ async fn everything_stopped_and_started_again_holds_what_it_held() {
 
 #[tokio::test]
 async fn a_stream_outlives_a_worker_that_is_away() {
-    let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let (mut stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     assert_eq!(stack.worker.service.stop(STOP_WITHIN).await.unwrap(), 0);
     let id = ann.post("lobby", "accepted without a worker").await.unwrap();

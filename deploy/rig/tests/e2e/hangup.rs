@@ -9,7 +9,7 @@ use crate::scene::{SOON, furnish};
 async fn a_client_that_hangs_up_is_noticed_without_traffic() {
     const STREAMS: usize = 20;
     // No ping that could find out: the heartbeat is as long as it may be.
-    let stack = Stack::builder().gateway("STREAM_HEARTBEAT_S", "60").start().await.unwrap();
+    let stack = Stack::builder().without_limits().gateway("STREAM_HEARTBEAT_S", "60").start().await.unwrap();
     let (stack, ann) = furnish(stack).await;
     let gateway = &stack.gateways[0];
     let before = gateway.connections().unwrap();

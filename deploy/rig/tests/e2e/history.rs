@@ -3,7 +3,7 @@
 use rig::{Answer, App};
 use serde_json::Value;
 
-use crate::scene::{SOON, fill, lobby};
+use crate::scene::{SOON, busy_lobby, fill};
 
 async fn page(app: &App, query: &str) -> (Answer, Vec<i64>) {
     let answer = app.get(&format!("/chat/lobby/messagehistory{query}")).await.unwrap().expect(200).unwrap();
@@ -27,7 +27,7 @@ fn next_link(answer: &Answer) -> Option<String> {
 
 #[tokio::test]
 async fn history_is_paged_from_the_newest() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     let (empty, seqs) = page(&ann, "").await;
     assert_eq!((seqs, next_link(&empty)), (Vec::new(), None));
     fill(&ann, 250).await.unwrap();
@@ -71,7 +71,7 @@ async fn history_is_paged_from_the_newest() {
 
 #[tokio::test]
 async fn the_next_links_lead_through_everything_once() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     fill(&ann, 250).await.unwrap();
     let mut path = Some("/chat/lobby/messagehistory?limit=60".to_owned());
     let mut seen = Vec::new();
@@ -87,7 +87,7 @@ async fn the_next_links_lead_through_everything_once() {
 
 #[tokio::test]
 async fn the_position_of_a_page_opens_a_stream_without_a_hole() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     fill(&ann, 20).await.unwrap();
     let (answer, seqs) = page(&ann, "?limit=5").await;
     let position = answer.header("last-event-id").unwrap().to_owned();

@@ -20,7 +20,7 @@ fn small(streams: usize, rooms: usize, work: Work) -> Plan {
 
 #[tokio::test]
 async fn a_load_on_a_stack_is_measured_and_nothing_is_missing() {
-    let stack = Stack::start().await.unwrap();
+    let stack = Stack::builder().without_limits().start().await.unwrap();
     let plan = small(50, 5, Work::Rate(100.0));
     let mut furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
     furnished.watch(stack.processes().unwrap());
@@ -37,7 +37,7 @@ async fn a_load_on_a_stack_is_measured_and_nothing_is_missing() {
 
 #[tokio::test]
 async fn streams_that_are_cut_catch_up() {
-    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_limits().gateways(2).start().await.unwrap();
     let plan = Plan {
         missed: Some(30),
         ..small(40, 4, Work::Flood(6))
@@ -51,7 +51,7 @@ async fn streams_that_are_cut_catch_up() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn nothing_more_can_be_written_to_those_who_stall() {
-    let stack = Stack::start().await.unwrap();
+    let stack = Stack::builder().without_limits().start().await.unwrap();
     let plan = Plan {
         stalled_percent: 20,
         text: 4_000,
@@ -66,7 +66,7 @@ async fn nothing_more_can_be_written_to_those_who_stall() {
 
 #[tokio::test]
 async fn history_is_read_when_all_of_it_is_stored_and_answers_are_whole() {
-    let stack = Stack::start().await.unwrap();
+    let stack = Stack::builder().without_limits().start().await.unwrap();
     for (streams, pages) in [(0, Pages::Any), (5, Pages::Newest(20.0))] {
         let work = Work::History {
             connections: 2,
@@ -83,17 +83,7 @@ async fn history_is_read_when_all_of_it_is_stored_and_answers_are_whole() {
 
 #[tokio::test]
 async fn what_an_unmodified_gateway_allows_is_enough() {
-    let mut builder = Stack::builder();
-    let limits = [
-        ("POST_PER_S", "10"),
-        ("REGISTER_PER_ADDRESS", "5"),
-        ("STREAMS_PER_USER", "10"),
-        ("STREAMS_PER_ADDRESS", "100"),
-    ];
-    for (variable, value) in limits {
-        builder = builder.gateway(variable, value);
-    }
-    let stack = builder.start().await.unwrap();
+    let stack = Stack::start().await.unwrap();
     let plan = small(110, 5, Work::Rate(20.0));
     let furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
     let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();

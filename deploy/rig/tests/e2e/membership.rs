@@ -32,7 +32,8 @@ async fn comes_back(user: String, leaving: App, coming: App, pause_ms: u64) -> R
 }
 
 async fn all_come_back(backend: Backend, gateways: usize) {
-    let (stack, ann) = furnish(Stack::builder().backend(backend).gateways(gateways).start().await.unwrap()).await;
+    let (stack, ann) =
+        furnish(Stack::builder().without_rates().backend(backend).gateways(gateways).start().await.unwrap()).await;
     let mut stories = Vec::new();
     for (number, pause_ms) in PAUSES_MS.into_iter().enumerate() {
         let user = format!("user{number}");

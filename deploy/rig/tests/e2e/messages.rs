@@ -6,7 +6,7 @@ use futures_util::stream;
 use rig::{App, Method};
 use serde_json::{Value, json};
 
-use crate::scene::{SOON, lobby};
+use crate::scene::{SOON, busy_lobby, lobby};
 
 /// Pieces that mean something to JSON, to an event stream, to HTTP chunks, to SQL or to a terminal.
 const PIECES: [&str; 24] = [
@@ -118,7 +118,7 @@ fn assert_only_known_lines(raw: &str, messages: usize) {
 
 #[tokio::test]
 async fn no_text_breaks_or_forges_an_event() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     assert_unbroken(&ann, &hostile_texts()).await;
 }
 
@@ -126,7 +126,7 @@ async fn no_text_breaks_or_forges_an_event() {
 async fn no_random_mixture_breaks_or_forges_an_event() {
     let seed = 0x5EED_0001;
     println!("seed {seed:#x}");
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     assert_unbroken(&ann, &random_texts(seed, 100)).await;
 }
 

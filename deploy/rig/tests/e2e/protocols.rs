@@ -5,7 +5,7 @@ use rig::{App, EventStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::scene::{SOON, fill, lobby};
+use crate::scene::{SOON, busy_lobby, fill};
 
 /// The seqs of the next messages.
 async fn seqs(stream: &mut EventStream, count: usize) -> Vec<i64> {
@@ -15,7 +15,7 @@ async fn seqs(stream: &mut EventStream, count: usize) -> Vec<i64> {
 #[tokio::test]
 async fn many_streams_of_one_http2_connection_resume_and_follow() {
     const STREAMS: usize = 5;
-    let (stack, ann) = lobby().await;
+    let (stack, ann) = busy_lobby().await;
     let http2 = App::over_http2(&stack.gateways[0].url()).unwrap().with_token(ann.token());
     let start = http2.stream("lobby").open().await.unwrap().ready().id.clone();
     // More than fits into a feed's ring or into one piece: the rest is history.
@@ -38,7 +38,7 @@ async fn many_streams_of_one_http2_connection_resume_and_follow() {
 
 #[tokio::test]
 async fn a_stream_of_http2_ends_with_its_session() {
-    let (stack, ann) = lobby().await;
+    let (stack, ann) = busy_lobby().await;
     let http2 = App::over_http2(&stack.gateways[0].url()).unwrap().with_token(ann.token());
     let mut stream = http2.stream("lobby").open().await.unwrap();
     ann.logout().await.unwrap();
@@ -50,7 +50,7 @@ async fn a_stream_of_http2_ends_with_its_session() {
 /// HTTP/1.0 has no chunks: the events stand alone until the connection closes.
 #[tokio::test]
 async fn a_client_of_http_1_0_gets_the_events_unframed() {
-    let (stack, ann) = lobby().await;
+    let (stack, ann) = busy_lobby().await;
     let mut socket = TcpStream::connect(("127.0.0.1", stack.gateways[0].port())).await.unwrap();
     let request = format!("GET /chat/lobby/message?limit=2 HTTP/1.0\r\nauthorization: {}\r\n\r\n", ann.token());
     socket.write_all(request.as_bytes()).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_client_of_http_1_0_gets_the_events_unframed() {
 /// The connection is not used for anything else behind a stream, and says so.
 #[tokio::test]
 async fn a_stream_says_that_its_connection_closes_and_its_client_goes_on_with_another() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     fill(&ann, 1).await.unwrap();
     for _ in 0..3 {
         let response = ann.stream("lobby").query("limit", "1").query("wait_s", "1").open_raw().await.unwrap();

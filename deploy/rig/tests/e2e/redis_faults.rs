@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use rig::{App, Ledger, Result, eventually};
 
-use crate::scene::{SOON, lobby};
+use crate::scene::{SOON, busy_lobby};
 
 const SENDERS: usize = 4;
 const POSTS: usize = 60;
@@ -48,7 +48,7 @@ async fn wait_for_history(app: &App, count: i64) -> Result<()> {
 #[tokio::test]
 async fn redis_killed_under_posting_loses_nothing() {
     const KILLS: usize = 3;
-    let (mut stack, ann) = lobby().await;
+    let (mut stack, ann) = busy_lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let start = stream.ready().id.clone();
     let posting = try_join_all((0..SENDERS).map(|sender| post_stubbornly(&ann, sender)));
@@ -85,7 +85,7 @@ async fn redis_killed_under_posting_loses_nothing() {
 
 #[tokio::test]
 async fn without_redis_reading_goes_on_and_posting_is_refused() {
-    let (mut stack, ann) = lobby().await;
+    let (mut stack, ann) = busy_lobby().await;
     ann.post("lobby", "before").await.unwrap();
     let mut stream = ann.stream("lobby").open().await.unwrap();
     wait_for_history(&ann, 1).await.unwrap();
@@ -119,7 +119,7 @@ async fn without_redis_reading_goes_on_and_posting_is_refused() {
 
 #[tokio::test]
 async fn a_redis_that_comes_back_older_than_what_is_stored_loses_nothing() {
-    let (mut stack, ann) = lobby().await;
+    let (mut stack, ann) = busy_lobby().await;
     ann.post("lobby", "before").await.unwrap();
     wait_for_history(&ann, 1).await.unwrap();
     stack.worker.kill().unwrap();
@@ -144,7 +144,7 @@ async fn a_redis_that_comes_back_older_than_what_is_stored_loses_nothing() {
 
 #[tokio::test]
 async fn a_redis_that_may_lose_messages_stops_both_services_unless_it_is_allowed() {
-    let (mut stack, ann) = lobby().await;
+    let (mut stack, ann) = busy_lobby().await;
     stack.redis.configure("appendfsync", "everysec").await.unwrap();
     stack.worker.kill().unwrap();
     stack.gateways[0].kill().unwrap();
@@ -177,7 +177,7 @@ async fn a_redis_that_may_lose_messages_stops_both_services_unless_it_is_allowed
 
 #[tokio::test]
 async fn services_that_start_before_redis_wait_for_it_and_look_then() {
-    let (mut stack, ann) = lobby().await;
+    let (mut stack, ann) = busy_lobby().await;
     stack.worker.kill().unwrap();
     stack.gateways[0].kill().unwrap();
     stack.redis.kill().unwrap();

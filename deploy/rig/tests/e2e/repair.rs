@@ -6,7 +6,7 @@ use redis::cmd;
 use rig::{App, RedisServer, Stack, check_dense};
 use serde_json::Value;
 
-use crate::scene::{SOON, furnish, lobby};
+use crate::scene::{SOON, busy_lobby, furnish};
 
 /// "Shown within 2 s", with air for a machine that is busy with other tests.
 const SHOWN_WITHIN: Duration = Duration::from_secs(4);
@@ -27,7 +27,7 @@ async fn post_numbers(app: &App, room: &str, numbers: std::ops::Range<usize>) {
 #[tokio::test]
 async fn without_any_event_all_rooms_show_what_is_stored_on_every_gateway() {
     const ROOMS: [&str; 3] = ["lobby", "kitchen", "garden"];
-    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_rates().gateways(2).start().await.unwrap();
     let (stack, ann) = furnish(stack).await;
     let elsewhere = ann.moved_to(&stack.gateways[1].url()).unwrap();
     let mut streams = Vec::new();
@@ -54,7 +54,7 @@ async fn without_any_event_all_rooms_show_what_is_stored_on_every_gateway() {
 #[tokio::test]
 async fn events_lost_here_and_there_and_the_last_one_leave_no_hole() {
     const ROUNDS: usize = 6;
-    let (stack, ann) = lobby().await;
+    let (stack, ann) = busy_lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     for round in 0..ROUNDS {
         let_events_through(&stack.redis, round % 2 == 0).await;
@@ -77,7 +77,7 @@ async fn events_lost_here_and_there_and_the_last_one_leave_no_hole() {
 #[tokio::test]
 async fn a_gateway_cut_off_from_events_shows_what_it_missed() {
     const CUTS: usize = 5;
-    let (stack, ann) = lobby().await;
+    let (stack, ann) = busy_lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let mut connection = stack.redis.connect().await.unwrap();
     for cut in 0..CUTS {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::Response;
-use rig::{App, Explain, Failure, Result};
+use rig::{App, Explain, Failure, Result, Stack};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::scene::{SOON, fill, lobby};
+use crate::scene::{SOON, fill, furnish};
 
 /// Messages in the room whose every position is tried.
 const ROOM: usize = 1_000;
@@ -77,7 +77,7 @@ async fn keep_posting(app: &App) -> Result<()> {
 
 #[tokio::test]
 async fn a_client_resumes_from_every_position_while_posting_goes_on() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = furnish(Stack::builder().without_limits().start().await.unwrap()).await;
     fill(&ann, ROOM).await.unwrap();
     let epoch = ann.stream("lobby").open().await.unwrap().ready().id.replace(&format!("-{ROOM}"), "");
     let positions = 0..=i64::try_from(ROOM).unwrap();
@@ -95,7 +95,7 @@ async fn a_client_resumes_from_every_position_while_posting_goes_on() {
 #[tokio::test]
 async fn five_thousand_missed_messages_come_back_completely() {
     const MISSED: usize = 5_000;
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = furnish(Stack::builder().without_limits().start().await.unwrap()).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let start = stream.ready().id.clone();
     fill(&ann, MISSED).await.unwrap();

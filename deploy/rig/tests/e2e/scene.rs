@@ -16,6 +16,11 @@ pub(crate) async fn lobby() -> (Stack, App) {
     furnish(Stack::start().await.unwrap()).await
 }
 
+/// The same where she may post as fast as she can.
+pub(crate) async fn busy_lobby() -> (Stack, App) {
+    furnish(Stack::builder().without_rates().start().await.unwrap()).await
+}
+
 /// Registers `ann` and lets her create `lobby`.
 pub(crate) async fn furnish(stack: Stack) -> (Stack, App) {
     let ann = stack.app().unwrap().register("ann").await.unwrap();

@@ -9,7 +9,7 @@ use crate::scene::{SOON, furnish};
 
 /// Three workers that start together and two gateways on Postgres, where each worker has its share.
 async fn three_workers() -> (Stack, App) {
-    let stack = Stack::builder().backend(Backend::Postgres).gateways(2).workers(3);
+    let stack = Stack::builder().without_rates().backend(Backend::Postgres).gateways(2).workers(3);
     let (stack, ann) = furnish(stack.start().await.unwrap()).await;
     for room in &ROOMS[1..] {
         ann.create_room(room).await.unwrap();

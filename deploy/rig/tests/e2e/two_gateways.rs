@@ -19,7 +19,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Two gateways, `ann` at both, and her room `lobby`.
 async fn both(backend: Backend) -> (Stack, App, App) {
-    let stack = Stack::builder().backend(backend).gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_rates().backend(backend).gateways(2).start().await.unwrap();
     let (stack, here) = furnish(stack).await;
     let there = here.moved_to(&stack.gateways[1].url()).unwrap();
     (stack, here, there)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rig::{App, Event, EventStream, Ledger, Stack, check_dense};
 use serde_json::Value;
 
-use crate::scene::{SOON, furnish, lobby};
+use crate::scene::{SOON, busy_lobby, furnish};
 
 /// "Shown within 2 s", with air for a machine that is busy with other tests.
 const HEALED_WITHIN: Duration = Duration::from_secs(4);
@@ -29,7 +29,7 @@ async fn assert_complete(app: &App, ledger: &Ledger, stream: &mut EventStream, s
 }
 
 async fn killed_at(step: &str) {
-    let (mut stack, ann) = lobby().await;
+    let (mut stack, ann) = busy_lobby().await;
     let mut ledger = Ledger::default();
     let mut stream = ann.stream("lobby").open().await.unwrap();
     post_some(&ann, &mut ledger, "before", 3).await;
@@ -84,7 +84,7 @@ async fn a_worker_killed_after_trimming_changes_nothing() {
 
 #[tokio::test]
 async fn what_is_stored_shows_on_open_streams_even_if_nobody_tells_the_gateway() {
-    let (mut stack, ann) = lobby().await;
+    let (mut stack, ann) = busy_lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     stack.worker.restart_to_park_at("after_commit").await.unwrap();
     let id = ann.post("lobby", "stored and not published").await.unwrap();
@@ -97,7 +97,7 @@ async fn what_is_stored_shows_on_open_streams_even_if_nobody_tells_the_gateway()
 #[tokio::test]
 async fn garbage_in_the_accept_log_is_set_aside_and_stops_nothing() {
     const PARTITIONS: usize = 16;
-    let (stack, ann) = lobby().await;
+    let (stack, ann) = busy_lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     for partition in 0..PARTITIONS {
         for garbage in [&b"x"[..], b"\xff\0\r\n", b"{\"seq\":1}"] {
@@ -121,7 +121,7 @@ async fn garbage_in_the_accept_log_is_set_aside_and_stops_nothing() {
 async fn kills_at_any_moment_under_posting_change_nothing() {
     const KILLS: usize = 3;
     const BETWEEN_KILLS: usize = 60;
-    let stack = Stack::builder().gateways(2).start().await.unwrap();
+    let stack = Stack::builder().without_rates().gateways(2).start().await.unwrap();
     let (mut stack, ann) = furnish(stack).await;
     let elsewhere = ann.moved_to(&stack.gateways[1].url()).unwrap();
     let mut stream = elsewhere.stream("lobby").open().await.unwrap();
@@ -138,7 +138,7 @@ async fn kills_at_any_moment_under_posting_change_nothing() {
 
 #[tokio::test]
 async fn a_second_worker_stands_by_and_a_paused_one_does_no_harm_when_it_wakes() {
-    let (stack, ann) = lobby().await;
+    let (stack, ann) = busy_lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let mut ledger = Ledger::default();
     let mut second = stack.another_worker("worker-2").unwrap();

@@ -50,7 +50,7 @@ fn assert_kept(outcome: &Outcome, seed: u64) {
 /// Kills, cuts and losses of every kind, one after the other, under one traffic.
 async fn a_bit_of_everything(backend: Backend) {
     let plan = plan();
-    let stack = Stack::builder().gateways(2).workers(2).links().disks().backend(backend);
+    let stack = Stack::builder().without_limits().gateways(2).workers(2).links().disks().backend(backend);
     let mut field = Field::open(stack, plan).await.unwrap();
     // What holds in a storm must hold in calm, too.
     sleep(CALM).await;
@@ -118,7 +118,7 @@ async fn a_restored_postgres_database_hides_nothing_from_anybody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_syncs_too_seldom_is_found_out() {
     let plan = plan();
-    let stack = Stack::builder().gateways(2).workers(2).disks();
+    let stack = Stack::builder().without_limits().gateways(2).workers(2).disks();
     let mut field = Field::open(stack, plan).await.unwrap();
     faults::find("F16").unwrap().strike(&mut field, 1).await.unwrap();
     let outcome = field.conclude(&BOUNDS).await.unwrap();

@@ -9,12 +9,43 @@ use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
 use crate::storage::rooms::read_memberships;
 use crate::storage::{CreateRoom, CreateRoomError, JoinOutcome, Joining, Memberships, Room, Rooms, StoreError};
 
+/// Names of rooms that a user may see: a range of the public ones and a range of their own private ones, merged.
+pub const LIST_ROOMS: &str = "
+    SELECT name FROM (
+        SELECT name FROM (SELECT name FROM rooms WHERE deleted_on IS NULL AND NOT is_private AND name > $1
+                          ORDER BY name LIMIT $3) AS of_all
+        UNION ALL
+        SELECT name FROM (SELECT private_name AS name FROM members WHERE user_id = $2 AND private_name > $1
+                          ORDER BY private_name LIMIT $3) AS of_user
+    ) AS visible ORDER BY name LIMIT $3";
+
+/// Names of a room's members, a range of an index; whether the user may see the room is looked up once.
+pub const LIST_MEMBERS: &str = "
+    SELECT m.username FROM members m
+    WHERE m.room_id = $1 AND m.username > $3
+      AND EXISTS (SELECT 1 FROM rooms r WHERE r.id = $1 AND r.deleted_on IS NULL
+                  AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = $2)))
+    ORDER BY m.username LIMIT $4";
+
 #[async_trait]
 impl Rooms for Postgres {
-    async fn create_room(&self, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError> {
+    async fn create_room_within(&self, most: u32, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError> {
         let pool = self.pool.clone();
         finish(async move {
             let mut tx = pool.begin().await?;
+            // The owner's other creations wait here, so that none of them is missed by the count.
+            sqlx::query("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE")
+                .bind(new.owner.0)
+                .execute(&mut *tx)
+                .await?;
+            let owned: i64 =
+                sqlx::query_scalar("SELECT COUNT(*) FROM rooms WHERE owner_id = $1 AND deleted_on IS NULL")
+                    .bind(new.owner.0)
+                    .fetch_one(&mut *tx)
+                    .await?;
+            if owned >= i64::from(most) {
+                return Err(CreateRoomError::TooMany);
+            }
             // A deletion that is committed while this counts is missed; then rooms_incarnation refuses the room.
             let created: Vec<Room> = sqlx::query_as(
                 "INSERT INTO rooms (name, owner_id, is_private, created_on, incarnation)
@@ -53,15 +84,7 @@ impl Rooms for Postgres {
     }
 
     async fn list_rooms(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query_scalar(
-            "SELECT r.name FROM rooms r
-             WHERE r.deleted_on IS NULL AND r.name > $1
-               AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members m WHERE m.room_id = r.id AND m.user_id = $2))
-             ORDER BY r.name LIMIT $3",
-        )
-        .bind(after)
-        .bind(user.0)
-        .bind(i64::from(limit));
+        let query = sqlx::query_scalar(LIST_ROOMS).bind(after).bind(user.0).bind(i64::from(limit));
         Ok(in_time(query.fetch_all(&self.pool)).await?)
     }
 
@@ -166,17 +189,7 @@ impl Rooms for Postgres {
         after: &str,
         limit: u32,
     ) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query_scalar(
-            "SELECT u.username
-             FROM rooms r JOIN members m ON m.room_id = r.id JOIN users u ON u.id = m.user_id
-             WHERE r.id = $1 AND r.deleted_on IS NULL AND u.username > $3
-               AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = $2))
-             ORDER BY u.username LIMIT $4",
-        )
-        .bind(room.0)
-        .bind(user.0)
-        .bind(after)
-        .bind(i64::from(limit));
+        let query = sqlx::query_scalar(LIST_MEMBERS).bind(room.0).bind(user.0).bind(after).bind(i64::from(limit));
         Ok(in_time(query.fetch_all(&self.pool)).await?)
     }
 

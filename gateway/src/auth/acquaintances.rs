@@ -1,0 +1,69 @@
+//! Who has signed in before from where they are: by the network, and by the device, which has a token of an earlier session.
+//!
+//! Wrong passwords of strangers slow down strangers. Were they counted for the account alone, anybody could keep its owner out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::domain::{Timestamp, UserId};
+use shared::storage::{Store, StoreError, User};
+
+use super::tokens::Tokens;
+use crate::digest::short_digest;
+use crate::limits::{Standing, network};
+
+/// How long a network is known after the last sign-in from it.
+const KNOWN_FOR: Duration = Duration::from_hours(90 * 24);
+
+/// A sign-in is noted at most this often for a network.
+const NOTED_EVERY: Duration = Duration::from_hours(24);
+
+/// Tells who is known.
+pub struct Acquaintances {
+    store: Store,
+    tokens: Arc<Tokens>,
+}
+
+impl Acquaintances {
+    /// Those in `store`, and the devices whose tokens are of `tokens`.
+    #[must_use]
+    pub fn new(store: Store, tokens: Arc<Tokens>) -> Self {
+        Self { store, tokens }
+    }
+
+    /// How somebody stands who wants to sign in as `user`, if there is such a user, from `address`, with a token that the
+    /// device had before. The database is asked in any case: the answer must not take another time for an unknown user.
+    pub async fn standing(
+        &self,
+        user: Option<&User>,
+        address: IpAddr,
+        token: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Standing, StoreError> {
+        let device = token.and_then(|token| self.tokens.device(token));
+        let id = user.map_or(UserId(0), |user| user.id);
+        let digest = digest(id, address);
+        let known = self.store.known_network(id, &digest, now).await?;
+        let of_user = device.filter(|(_, public_id)| user.is_some_and(|user| user.public_id == *public_id));
+        Ok(match (of_user, known) {
+            (Some((session, _)), _) => Standing::Known(format!("device:{}", session.0.simple())),
+            (None, Some(_)) => Standing::Known(format!("network:{digest}")),
+            (None, None) => Standing::Stranger,
+        })
+    }
+
+    /// Notes that `user` has signed in from `address`.
+    pub async fn remember(&self, user: UserId, address: IpAddr, now: Timestamp) -> Result<(), StoreError> {
+        let (digest, until) = (digest(user, address), now.plus(KNOWN_FOR));
+        match self.store.known_network(user, &digest, now).await? {
+            Some(noted) if until.until(noted) < NOTED_EVERY => Ok(()),
+            _ => self.store.remember_network(user, digest, until, now).await,
+        }
+    }
+}
+
+/// A network of a user, which tells neither.
+fn digest(user: UserId, address: IpAddr) -> String {
+    short_digest(&[&user.0.to_be_bytes(), network(address).to_string().as_bytes()])
+}

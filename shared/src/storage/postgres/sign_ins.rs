@@ -1,0 +1,89 @@
+//! What vouches for who signs in.
+
+use async_trait::async_trait;
+
+use super::{Postgres, finish, in_time};
+use crate::domain::{Timestamp, UserId};
+use crate::storage::sign_ins::NETWORKS_KEPT;
+use crate::storage::{SignIns, StoreError};
+
+#[async_trait]
+impl SignIns for Postgres {
+    async fn known_network(
+        &self,
+        user: UserId,
+        network: &str,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT expires_on FROM known_networks WHERE user_id = $1 AND network = $2 AND expires_on > $3",
+        )
+        .bind(user.0)
+        .bind(network)
+        .bind(now.0);
+        let found: Option<i64> = in_time(query.fetch_optional(&self.pool)).await?;
+        Ok(found.map(Timestamp))
+    }
+
+    async fn remember_network(
+        &self,
+        user: UserId,
+        network: String,
+        expires_on: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let pool = self.pool.clone();
+        finish(async move {
+            let mut tx = pool.begin().await?;
+            sqlx::query(
+                "INSERT INTO known_networks (user_id, network, expires_on) VALUES ($1, $2, $3)
+                 ON CONFLICT (user_id, network) DO UPDATE SET expires_on = excluded.expires_on",
+            )
+            .bind(user.0)
+            .bind(network)
+            .bind(expires_on.0)
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query(
+                "DELETE FROM known_networks WHERE user_id = $1 AND (expires_on <= $2 OR network NOT IN
+                 (SELECT network FROM known_networks WHERE user_id = $1 ORDER BY expires_on DESC, network LIMIT $3))",
+            )
+            .bind(user.0)
+            .bind(now.0)
+            .bind(NETWORKS_KEPT)
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn agree_on_keys(
+        &self,
+        fingerprints: Vec<String>,
+        replace: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let pool = self.pool.clone();
+        finish(async move {
+            let mut tx = pool.begin().await?;
+            // Gateways that start together take turns.
+            sqlx::query("SELECT 1 FROM installation FOR UPDATE").execute(&mut *tx).await?;
+            let known: Vec<String> =
+                sqlx::query_scalar("SELECT fingerprint FROM signing_keys").fetch_all(&mut *tx).await?;
+            if !replace && !known.is_empty() && !known.iter().any(|known| fingerprints.contains(known)) {
+                return Ok(false);
+            }
+            sqlx::query("DELETE FROM signing_keys").execute(&mut *tx).await?;
+            sqlx::query("INSERT INTO signing_keys (fingerprint, added_on) SELECT UNNEST($1::text[]), $2")
+                .bind(fingerprints)
+                .bind(now.0)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+}

@@ -1,0 +1,88 @@
+//! What vouches for who signs in.
+
+use async_trait::async_trait;
+
+use super::Sqlite;
+use crate::domain::{Timestamp, UserId};
+use crate::storage::sign_ins::NETWORKS_KEPT;
+use crate::storage::{SignIns, StoreError};
+
+#[async_trait]
+impl SignIns for Sqlite {
+    async fn known_network(
+        &self,
+        user: UserId,
+        network: &str,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT expires_on FROM known_networks WHERE user_id = ? AND network = ? AND expires_on > ?",
+        )
+        .bind(user.0)
+        .bind(network)
+        .bind(now.0)
+        .fetch_optional(&self.read)
+        .await?;
+        Ok(found.map(Timestamp))
+    }
+
+    async fn remember_network(
+        &self,
+        user: UserId,
+        network: String,
+        expires_on: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                sqlx::query(
+                    "INSERT INTO known_networks (user_id, network, expires_on) VALUES (?, ?, ?)
+                     ON CONFLICT (user_id, network) DO UPDATE SET expires_on = excluded.expires_on",
+                )
+                .bind(user.0)
+                .bind(network)
+                .bind(expires_on.0)
+                .execute(&mut *tx)
+                .await?;
+                sqlx::query(
+                    "DELETE FROM known_networks WHERE user_id = ?1 AND (expires_on <= ?2 OR network NOT IN
+                     (SELECT network FROM known_networks WHERE user_id = ?1 ORDER BY expires_on DESC, network LIMIT +?3))",
+                )
+                .bind(user.0)
+                .bind(now.0)
+                .bind(NETWORKS_KEPT)
+                .execute(&mut *tx)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn agree_on_keys(
+        &self,
+        fingerprints: Vec<String>,
+        replace: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                let known: Vec<String> =
+                    sqlx::query_scalar("SELECT fingerprint FROM signing_keys").fetch_all(&mut *tx).await?;
+                if !replace && !known.is_empty() && !known.iter().any(|known| fingerprints.contains(known)) {
+                    return Ok(false);
+                }
+                sqlx::query("DELETE FROM signing_keys").execute(&mut *tx).await?;
+                for fingerprint in fingerprints {
+                    sqlx::query("INSERT INTO signing_keys (fingerprint, added_on) VALUES (?, ?)")
+                        .bind(fingerprint)
+                        .bind(now.0)
+                        .execute(&mut *tx)
+                        .await?;
+                }
+                Ok(true)
+            })
+        })
+        .await
+    }
+}
