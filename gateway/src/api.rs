@@ -11,6 +11,7 @@ pub mod error;
 mod forwarded;
 pub mod messages;
 pub mod models;
+pub mod params;
 pub mod rooms;
 pub mod service;
 pub mod sessions;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use poem::EndpointExt as _;
 use poem::endpoint::BoxEndpoint;
 use poem_openapi::{OpenApiService, Tags};
+use shared::domain::MessageText;
 
 use self::cors::Cors;
 use self::edge::Edge;
@@ -33,8 +35,13 @@ use crate::app::App;
 use crate::config::PASSWORD_MIN_LENGTH;
 use crate::docs::Docs;
 
-/// Largest request body, in bytes. It is read before the handler runs, so this bounds what a request can hold.
-pub const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Bytes of a body beside the longest text: names of fields, further fields, white space.
+const BODY_BESIDE_TEXT_BYTES: usize = 8 * 1024;
+
+/// Largest request body, in bytes: 64 KiB. It is read before the handler runs, so this bounds what a request can hold. The
+/// longest text that may be posted fits in its longest spelling, since some writers of JSON escape all but ASCII.
+pub const MAX_BODY_BYTES: usize =
+    (MessageText::MAX_LEN * MessageText::MAX_JSON_BYTES_A_CHARACTER + BODY_BESIDE_TEXT_BYTES).next_power_of_two();
 
 /// Groups of operations, in the order in which a tester needs them.
 #[derive(Tags)]

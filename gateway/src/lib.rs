@@ -153,7 +153,8 @@ pub async fn grant_admin(config: &Config, username: &str) -> Result<(), StartErr
     let (store, _) = open_once(&config.storage, Role::Gateway).await?;
     let no_such_user = || StartError::NoSuchUser(username.to_owned());
     let name = Username::parse(username).map_err(|_| no_such_user())?;
-    let found = store.grant_admin(&name).await?;
+    // As it was registered in an earlier release, or in the form that names have today.
+    let found = store.grant_admin(&name).await? || store.grant_admin(&name.composed()).await?;
     store.close().await;
     if found { Ok(()) } else { Err(no_such_user()) }
 }

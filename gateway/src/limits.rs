@@ -155,7 +155,7 @@ impl Limits {
     /// Counts an attempt to log in as `email` from `address`, whether or not there is such an account: the answer must not
     /// tell. Strangers cannot use up what is set aside for those who are known, whatever they try.
     pub async fn log_in(&self, email: &Email, address: IpAddr, standing: &Standing) -> Result<Attempt, Limited> {
-        let account = short_digest(&[email.as_str().as_bytes()]);
+        let account = short_digest(&[email.key().as_bytes()]);
         let network = network(address);
         let (per_account, per_address) = (self.login_account, self.login_address);
         let buckets = match standing {

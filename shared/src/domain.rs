@@ -4,16 +4,18 @@ mod cursor;
 mod ids;
 mod message;
 mod room;
+mod text;
 mod time;
 mod user;
 
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
 pub use ids::{
     Fence, GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, Partition, RoomId, Seq,
-    SessionId, StreamId, StreamKey, UserId,
+    SessionId, StreamId, StreamKey, UserId, parse_uuid,
 };
 pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageText, StoredMessage};
 pub use room::RoomName;
+pub use text::normal_password;
 pub use time::Timestamp;
 pub use user::{Email, PublicId, Username};
 

@@ -25,6 +25,7 @@ mod rooms;
 mod schema;
 mod sign_ins;
 mod sqlite;
+mod user_keys;
 
 use std::fmt::Debug;
 use std::ops::Deref;

@@ -59,7 +59,7 @@ const WITH_BODY: Errors = &[
     (400, &["invalid_body"]),
     (408, &["body_timeout"]),
     (413, &["payload_too_large"]),
-    (415, &["unsupported_media_type"]),
+    (415, &["unsupported_media_type", "unsupported_encoding"]),
 ];
 
 /// What can go wrong with an operation, besides what can go wrong with any.

@@ -229,6 +229,9 @@ fn request_id(headers: &HeaderMap) -> String {
 
 /// Reads the body, at most as much as is allowed.
 async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
+    if is_encoded(request.headers()) {
+        return Err(ApiError::EncodedBody);
+    }
     let (budget, reserved) = BodyBudget::of(request)?;
     let body = request.take_body();
     let bytes = if body.is_empty() {
@@ -242,6 +245,12 @@ async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
         request.headers_mut().insert(header::CONTENT_TYPE, json);
     }
     Ok(bytes)
+}
+
+/// Whether the body is compressed or the like: what it unpacks to would have to be bounded too, for bodies that are short.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// The bytes of a body. Nearly every one comes in one piece, which is not copied. `budget` has `reserved` of them.

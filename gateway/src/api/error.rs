@@ -87,6 +87,9 @@ pub enum ApiError {
     /// The body is not JSON by its content type.
     #[error("Send JSON, with the header Content-Type: application/json.")]
     UnsupportedMediaType,
+    /// The body is compressed or encoded otherwise.
+    #[error("Send the body as it is, without a Content-Encoding.")]
+    EncodedBody,
     /// The body is too large.
     #[error("The body is larger than {} bytes.", super::MAX_BODY_BYTES)]
     PayloadTooLarge,
@@ -168,6 +171,7 @@ impl ApiError {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::EncodedBody => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             Self::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
@@ -209,6 +213,7 @@ impl ApiError {
             Self::NotFound,
             Self::MethodNotAllowed,
             Self::UnsupportedMediaType,
+            Self::EncodedBody,
             Self::PayloadTooLarge,
             Self::BodyTimeout,
             Self::EmailTaken,
@@ -284,6 +289,9 @@ impl ApiError {
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roomcast\""));
+        }
+        if matches!(self, Self::EncodedBody) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if let Some(after) = self.retry_after() {
             // Whole seconds, and never earlier than it is worth it.

@@ -12,7 +12,6 @@ use poem_openapi::{ApiResponse, OpenApi};
 use shared::domain::{IdempotencyKey, Invalid, MessageId, MessageText, Seq, StreamCursor, Timestamp};
 use shared::storage::{Joining, Room, Window};
 use tokio::time::timeout_at;
-use uuid::Uuid;
 
 use super::Tag;
 use super::access::Authenticated;
@@ -20,6 +19,7 @@ use super::body::JsonBody;
 use super::edge::Arrived;
 use super::error::ApiError;
 use super::models::MessageDraft;
+use super::params::{CanonicalUuid, Integer};
 use super::rooms::{joined, parse_count, shown, visible, visible_by_sql};
 use crate::app::App;
 use crate::history::Page;
@@ -118,7 +118,7 @@ impl MessagesApi {
         body: JsonBody<MessageDraft>,
     ) -> Result<Posted, ApiError> {
         let sender = &caller.0.session.user;
-        let text = MessageText::parse(&body.0.message)?;
+        let text = MessageText::parse_new(&body.0.message)?;
         let key = key.0.as_deref().map(IdempotencyKey::parse).transpose()?;
         let admission = app.acceptor.admit()?;
         let accept = async {
@@ -150,17 +150,17 @@ impl MessagesApi {
         /// Name of the room.
         room: Path<String>,
         /// How many at most: 1–100.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Integer>>,
         /// Only messages with a lower seq.
-        before: Query<Option<i64>>,
+        before: Query<Option<Integer>>,
         /// Only messages with a higher seq, beginning with the lowest.
-        after: Query<Option<i64>>,
+        after: Query<Option<Integer>>,
         /// Only the message of this id; none if it is not stored (yet).
-        message_id: Query<Option<Uuid>>,
+        message_id: Query<Option<CanonicalUuid>>,
     ) -> Result<History, ApiError> {
         let limit = parse_count("limit", limit.0, HISTORY_MAX)?.unwrap_or(HISTORY_MAX);
         let window = match message_id.0 {
-            Some(id) => Window::Only(MessageId(id)),
+            Some(CanonicalUuid(id)) => Window::Only(MessageId(id)),
             None => window(before.0, after.0)?,
         };
         let user = caller.0.session.user.id;
@@ -192,8 +192,8 @@ fn entity_tag(position: StreamCursor) -> String {
     format!("W/\"{}-{position}\"", env!("CARGO_PKG_VERSION"))
 }
 
-fn window(before: Option<i64>, after: Option<i64>) -> Result<Window, Invalid> {
-    let seq = |field, value: i64| match value {
+fn window(before: Option<Integer>, after: Option<Integer>) -> Result<Window, Invalid> {
+    let seq = |field, Integer(value)| match value {
         0.. => Ok(Seq(value)),
         _ => Err(Invalid::new(field, "out_of_range", "Must not be negative.")),
     };

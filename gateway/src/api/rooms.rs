@@ -7,7 +7,7 @@ use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::bus::ControlEvent;
-use shared::domain::{Invalid, RoomName, Timestamp, UserId};
+use shared::domain::{Invalid, RoomName, Timestamp, UserId, Username};
 use shared::storage::{CreateRoom, Joining, Room};
 
 use super::Tag;
@@ -15,6 +15,7 @@ use super::access::Authenticated;
 use super::body::JsonBody;
 use super::error::{ApiError, FORBIDDEN};
 use super::models::{Done, RoomEntry, RoomList, RoomOptions};
+use super::params::Integer;
 use crate::app::App;
 use crate::rooms::{Joined, NotJoined};
 
@@ -90,9 +91,9 @@ impl RoomsApi {
         /// Start behind this name.
         after: Query<Option<String>>,
         /// How many at most: 1–1,000.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Integer>>,
     ) -> Result<RoomPage, ApiError> {
-        let page = Page::parse(after.0, limit.0)?;
+        let page = Page::parse(after.0, limit.0, |after| RoomName::parse(after).map(drop))?;
         let names = app.store.list_rooms(caller.0.session.user.id, &page.after, page.limit).await?;
         let link = page.link("/chat", names.len(), names.last().map(String::as_str));
         let data = names.into_iter().map(|name| RoomEntry { name }).collect();
@@ -218,9 +219,9 @@ impl RoomsApi {
         /// Start behind this username.
         after: Query<Option<String>>,
         /// How many at most: 1–1,000.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Integer>>,
     ) -> Result<MemberPage, ApiError> {
-        let page = Page::parse(after.0, limit.0)?;
+        let page = Page::parse(after.0, limit.0, |after| Username::parse(after).map(drop))?;
         let user = caller.0.session.user.id;
         let mut room = visible(&app, &room.0, user).await?;
         let mut names = app.store.list_members(room.id, user, &page.after, page.limit).await?;
@@ -327,9 +328,19 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Reads the two parameters of a list.
-    pub(super) fn parse(after: Option<String>, limit: Option<i64>) -> Result<Self, ApiError> {
+    /// Reads the two parameters of a list, of which the first must be what is listed, or empty.
+    pub(super) fn parse(
+        after: Option<String>,
+        limit: Option<Integer>,
+        check: impl FnOnce(&str) -> Result<(), Invalid>,
+    ) -> Result<Self, ApiError> {
         let limit = parse_count("limit", limit, PAGE_MAX)?.unwrap_or(PAGE_MAX);
+        if let Some(after) = after.as_deref().filter(|after| *after != "") {
+            check(after).map_err(|invalid| Invalid {
+                field: "after",
+                ..invalid
+            })?;
+        }
         Ok(Self {
             after: after.unwrap_or_default(),
             limit,
@@ -346,8 +357,8 @@ impl Page {
 }
 
 /// Reads a parameter that counts something: from 1 to `max`.
-pub(super) fn parse_count(field: &'static str, value: Option<i64>, max: u32) -> Result<Option<u32>, Invalid> {
-    let Some(value) = value else {
+pub(super) fn parse_count(field: &'static str, value: Option<Integer>, max: u32) -> Result<Option<u32>, Invalid> {
+    let Some(Integer(value)) = value else {
         return Ok(None);
     };
     match u32::try_from(value) {

@@ -11,7 +11,7 @@ use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::bus::ControlEvent;
-use shared::domain::{Invalid, StreamCursor, Timestamp};
+use shared::domain::{Epoch, Invalid, StreamCursor, Timestamp};
 use shared::storage::{Joining, Room};
 use shared::telemetry::Event;
 use tokio::time::sleep;
@@ -20,6 +20,7 @@ use super::Tag;
 use super::access::{Authenticated, ClientAddress};
 use super::edge::HeadOnly;
 use super::error::ApiError;
+use super::params::Integer;
 use super::rooms::{joined, parse_count, shown, visible};
 use crate::app::App;
 use crate::auth::sessions::Caller;
@@ -126,11 +127,11 @@ impl StreamApi {
         #[oai(name = "last_event_id")]
         last_event_id_query: Query<Option<String>>,
         /// If you missed more messages than this, get a `reset` instead of them.
-        max_replay: Query<Option<i64>>,
+        max_replay: Query<Option<Integer>>,
         /// End after this many messages: 1–10,000.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Integer>>,
         /// End after this many seconds: 1–300.
-        wait_s: Query<Option<i64>>,
+        wait_s: Query<Option<Integer>>,
         /// Your app's name for this installation or tab, made by you: 1–64 of letters, digits, `-`, `_`. A newer stream of the
         /// same session, room and name ends the older one with `bye` `replaced`, so that nobody waits for a place that a
         /// connection holds which is gone.
@@ -141,7 +142,7 @@ impl StreamApi {
             time: parse_count("wait_s", wait_s.0, BOUNDED_SECONDS_MAX)?.map(|s| Duration::from_secs(s.into())),
         };
         let max_replay = match max_replay.0 {
-            Some(0) => Some(0),
+            Some(Integer(0)) => Some(0),
             more => parse_count("max_replay", more, REPLAY_MAX)?,
         };
         let client = client.0.as_deref().map(parse_client).transpose()?;
@@ -167,7 +168,8 @@ impl StreamApi {
         let lease = lease(&app, &request, &connection).await?;
         let feed = app.hub.open(&room).await?;
         let cursor = [last_event_id.0, last_event_id_query.0].into_iter().flatten().find(|raw| !raw.is_empty());
-        let start = start(&app, &feed, cursor.as_deref(), max_replay).await?;
+        let epochs = [feed.epoch, room.former_epoch(app.hub.epoch())];
+        let start = start(&app, &feed, (cursor.as_deref(), epochs), max_replay).await?;
         let opened = Opened {
             hub: app.hub.clone(),
             feed,
@@ -272,11 +274,16 @@ impl<'a> FromRequest<'a> for Offered {
 }
 
 /// Where the stream begins. A client may have heard from another gateway what this one has not yet: SQL knows.
-async fn start(app: &App, feed: &OpenFeed, cursor: Option<&str>, max_replay: Option<u32>) -> Result<Start, ApiError> {
+async fn start(
+    app: &App,
+    feed: &OpenFeed,
+    (cursor, epochs): (Option<&str>, [Epoch; 2]),
+    max_replay: Option<u32>,
+) -> Result<Start, ApiError> {
     let mut head = feed.head();
     let claimed = cursor.and_then(|raw| StreamCursor::parse(raw).ok());
     if claimed.is_some_and(|cursor| cursor.seq > head) {
         head = app.hub.refresh(feed).await?;
     }
-    Ok(Start::decide(cursor, feed.epoch, head, max_replay))
+    Ok(Start::decide(cursor, epochs, head, max_replay))
 }

@@ -15,6 +15,7 @@ use super::access::{Authenticated, ClientAddress};
 use super::body::JsonBody;
 use super::error::{ApiError, FORBIDDEN};
 use super::models::{Registration, SignedIn, UserList, UserProfile, UserRecord};
+use super::params::Integer;
 use super::rooms::Page;
 use crate::app::App;
 use crate::auth::passwords::{self, Share};
@@ -91,13 +92,13 @@ impl UsersApi {
         /// Start behind this public id.
         after: Query<Option<String>>,
         /// How many at most: 1–1,000.
-        limit: Query<Option<i64>>,
+        limit: Query<Option<Integer>>,
     ) -> Result<UserPage, ApiError> {
         if !caller.0.session.user.is_admin {
             FORBIDDEN.report(format_args!("user:{}", caller.0.session.user.id.0), "list users");
             return Err(ApiError::Forbidden);
         }
-        let page = Page::parse(after.0, limit.0)?;
+        let page = Page::parse(after.0, limit.0, |after| PublicId::parse(after).map(drop))?;
         let users = app.store.list_users(&page.after, page.limit).await?;
         let link = page.link("/user", users.len(), users.last().map(|user| user.public_id.as_str()));
         let data = users.into_iter().map(UserRecord::from).collect();
@@ -139,8 +140,8 @@ impl Candidate {
     /// Checks all fields, so that a form can mark every wrong one at once.
     fn parse(body: Registration, app: &App) -> Result<Self, ApiError> {
         let accounts = &app.config.accounts;
-        let email = Email::parse(&body.email, accounts.strict_email);
-        let username = Username::parse(&body.username);
+        let email = Email::parse_new(&body.email, accounts.strict_email);
+        let username = Username::parse_new(&body.username);
         let names: [&str; 2] = [&body.email, &body.username];
         let password = check_password(&body.password, usize::from(accounts.password_min_length)).and_then(|()| {
             if accounts.allow_weak_passwords {
@@ -150,7 +151,7 @@ impl Candidate {
             }
         });
         let public_id = body.public_id.map_or_else(|| Uuid::now_v7().to_string(), |given| given.0);
-        let public_id = PublicId::parse(&public_id);
+        let public_id = PublicId::parse_new(&public_id);
         match (email, username, password, public_id) {
             (Ok(email), Ok(username), Ok(()), Ok(public_id)) => Ok(Self {
                 email,

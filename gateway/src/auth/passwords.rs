@@ -3,6 +3,9 @@
 //! A hash takes 19 MiB and some 20 ms of a core, so as many run at once as there are cores, on the blocking pool; a
 //! short queue waits, and whoever comes after that is told to come again. Strangers have a queue and a share of the cores of
 //! their own: however many come, those who have signed in before from where they are do not wait behind them.
+//!
+//! What is hashed is the password's normal form, in which it is the same from every keyboard and system. Earlier releases
+//! hashed what was typed: that is tried too where the two differ, and made anew when it was right.
 
 use std::sync::Arc;
 use std::thread;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Argon2, Params};
+use shared::domain::normal_password;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -82,14 +86,14 @@ impl Passwords {
 
     /// The hash of `password` in PHC string format.
     pub async fn hash(&self, password: String, share: Share) -> Result<String, HashError> {
-        self.on_a_core(share, move || hash_now(&password)).await?
+        self.on_a_core(share, move || hash_now(&normal_password(&password))).await?
     }
 
     /// Compares `password` with `hash`; without a hash the answer is wrong after the same time.
     pub async fn verify(&self, password: String, hash: Option<String>, share: Share) -> Result<Verdict, HashError> {
         let dummy = Arc::clone(&self.dummy);
         self.on_a_core(share, move || {
-            let verdict = verify_now(&password, hash.as_deref().unwrap_or(&dummy));
+            let verdict = verify_either(&password, hash.as_deref().unwrap_or(&dummy));
             if hash.is_some() { verdict } else { Verdict::Wrong }
         })
         .await
@@ -131,6 +135,19 @@ fn hash_now(password: &str) -> Result<String, HashError> {
     Ok(hash.to_string())
 }
 
+/// Compares the normal form of `password`, and what was typed if that is something else.
+fn verify_either(password: &str, hash: &str) -> Verdict {
+    let normal = normal_password(password);
+    match verify_now(&normal, hash) {
+        Verdict::Wrong if normal != password => match verify_now(password, hash) {
+            Verdict::Wrong => Verdict::Wrong,
+            // Made anew, it is that of the normal form.
+            Verdict::Right | Verdict::RightButWeak => Verdict::RightButWeak,
+        },
+        verdict => verdict,
+    }
+}
+
 fn verify_now(password: &str, hash: &str) -> Verdict {
     let Ok(parsed) = PasswordHash::new(hash) else {
         return Verdict::Wrong;
@@ -170,6 +187,20 @@ mod tests {
             Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, Params::new(8, 1, 1, None).unwrap());
         let hash = weak.hash_password(b"test1").unwrap().to_string();
         assert_eq!(verify_now("test1", &hash), Verdict::RightButWeak);
+    }
+
+    #[tokio::test]
+    async fn a_password_is_right_from_every_keyboard_and_as_it_was_hashed_before() {
+        let (composed, decomposed) = ("p\u{E4}ssword 1", "pa\u{308}ssword\u{A0}1");
+        let passwords = Passwords::new().unwrap();
+        let new = passwords.hash(decomposed.to_owned(), Share::Known).await.unwrap();
+        let old = hash_now(decomposed).unwrap();
+        let verify =
+            |password: &str, hash: &str| passwords.verify(password.to_owned(), Some(hash.to_owned()), Share::Known);
+        assert_eq!(verify(composed, &new).await, Ok(Verdict::Right));
+        assert_eq!(verify(decomposed, &new).await, Ok(Verdict::Right));
+        assert_eq!(verify(decomposed, &old).await, Ok(Verdict::RightButWeak));
+        assert_eq!(verify(composed, &old).await, Ok(Verdict::Wrong));
     }
 
     #[tokio::test]

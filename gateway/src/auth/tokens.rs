@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use moka::sync::Cache;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
-use shared::domain::{SessionId, Timestamp};
+use shared::domain::{SessionId, Timestamp, parse_uuid};
 use uuid::Uuid;
 
 use crate::digest::short_digest;
@@ -38,8 +39,23 @@ struct Claims {
     exp: i64,
     nbf: i64,
     iat: i64,
+    #[serde(deserialize_with = "read_uuid")]
     jti: Uuid,
+    #[serde(deserialize_with = "read_uuid")]
     sid: Uuid,
+}
+
+/// Reads an id in the spelling in which it is written, and in no other.
+fn read_uuid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+    let raw = String::deserialize(deserializer)?;
+    parse_uuid(&raw).ok_or_else(|| D::Error::custom("not a UUID as we write it"))
+}
+
+impl Claims {
+    /// Whether the time of issue can be one: past, and before the token's end.
+    fn was_issued_by(&self, now: Timestamp) -> bool {
+        (0..=self.exp).contains(&self.iat) && self.iat.max(self.nbf) <= now.seconds() + LEEWAY_S
+    }
 }
 
 /// Why a token is refused.
@@ -135,7 +151,7 @@ impl Tokens {
             };
         }
         let claims = self.claims(token)?;
-        if claims.nbf.max(claims.iat) > now.seconds() + LEEWAY_S {
+        if !claims.was_issued_by(now) {
             return Err(Refused::Invalid);
         }
         if claims.exp < now.seconds() {
@@ -163,7 +179,12 @@ impl Tokens {
             return Err(Refused::Invalid);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Invalid)?;
-        if header.typ.as_deref() != Some(TOKEN_TYPE) {
+        // Nothing that asks for more than we do (`crit`, `zip`, `jku` ...) is to be understood or ignored.
+        let ours = Header {
+            kid: header.kid.clone(),
+            ..self.signing.0.clone()
+        };
+        if header != ours {
             return Err(Refused::Invalid);
         }
         let key = header.kid.as_ref().and_then(|kid| self.verifying.get(kid)).ok_or(Refused::Invalid)?;
@@ -239,6 +260,37 @@ mod tests {
             let theirs = Timestamp(Timestamp::now().0 + ahead_s * 1_000);
             let token = tokens.issue(session, "test1", theirs);
             assert_eq!(tokens.verify(&token, Timestamp::now()), verdict, "a clock {ahead_s} s ahead");
+        }
+        let now = Timestamp::now();
+        let good = tokens.issue(SessionId(Uuid::new_v4()), "test1", now);
+        let claims =
+            jsonwebtoken::decode::<serde_json::Value>(&good, &DecodingKey::from_secret(&key(1)), &tokens.validation);
+        let (header, claims) = (&tokens.signing.0, claims.unwrap().claims);
+        let sign = |header: &Header, claims: &serde_json::Value| {
+            jsonwebtoken::encode(header, claims, &tokens.signing.1).unwrap()
+        };
+        assert!(tokens.verify(&sign(header, &claims), now).is_ok());
+        for (claim, odd) in [
+            ("iat", serde_json::json!(now.seconds() + 600)),
+            ("iat", serde_json::json!(-1)),
+            ("iat", serde_json::json!(i64::MAX)),
+            ("sid", serde_json::json!(claims["sid"].as_str().unwrap().to_uppercase())),
+            ("jti", serde_json::json!(claims["jti"].as_str().unwrap().replace('-', ""))),
+        ] {
+            let mut claims = claims.clone();
+            claims[claim] = odd;
+            assert_eq!(tokens.verify(&sign(header, &claims), now), Err(Refused::Invalid), "{claims}");
+        }
+        for (field, value) in [
+            ("crit", r#"["exp"]"#),
+            ("zip", r#""DEF""#),
+            ("cty", r#""JWT""#),
+            ("x", "1"),
+        ] {
+            let mut odd: serde_json::Value = serde_json::to_value(header).unwrap();
+            odd[field] = serde_json::from_str(value).unwrap();
+            let odd: Header = serde_json::from_value(odd).unwrap();
+            assert_eq!(tokens.verify(&sign(&odd, &claims), now), Err(Refused::Invalid), "{field}");
         }
         for garbage in ["", "x", "a.b.c", &"x".repeat(5_000)] {
             assert_eq!(tokens.verify(garbage, Timestamp::now()), Err(Refused::Invalid));

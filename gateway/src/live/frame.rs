@@ -197,8 +197,8 @@ pub struct Reset {
 pub enum ResetReason {
     /// It is not of the form `<epoch>-<seq>`.
     Malformed,
-    /// It belongs to a history that is gone.
-    ForeignEpoch,
+    /// It belongs to another room, or to a history that is gone.
+    Foreign,
     /// It lies beyond the last message.
     Ahead,
     /// More was missed than the client wants to have replayed.

@@ -19,15 +19,16 @@ pub enum Start {
 }
 
 impl Start {
-    /// Decides from the cursor a client sent, the room's epoch and head, and how much it wants to have replayed.
+    /// Decides from the cursor a client sent, the room's epochs and head, and how much it wants to have replayed. Beside the
+    /// epoch of the cursors that are given out now, that of earlier releases counts: apps still come back with those.
     #[must_use]
-    pub fn decide(cursor: Option<&str>, epoch: Epoch, head: Seq, max_replay: Option<u32>) -> Self {
+    pub fn decide(cursor: Option<&str>, epochs: [Epoch; 2], head: Seq, max_replay: Option<u32>) -> Self {
         let Some(raw) = cursor else {
             return Self::Head;
         };
         match StreamCursor::parse(raw) {
             Err(_) => Self::Reset(ResetReason::Malformed),
-            Ok(cursor) if cursor.epoch != epoch => Self::Reset(ResetReason::ForeignEpoch),
+            Ok(cursor) if !epochs.contains(&cursor.epoch) => Self::Reset(ResetReason::Foreign),
             Ok(cursor) if cursor.seq > head => Self::Reset(ResetReason::Ahead),
             Ok(cursor) if max_replay.is_some_and(|max| head.0 - cursor.seq.0 > i64::from(max)) => {
                 Self::Reset(ResetReason::TooMany)
@@ -80,15 +81,16 @@ mod tests {
 
     #[test]
     fn a_cursor_is_followed_or_its_fault_is_named() {
-        let decide = |cursor, max_replay| Start::decide(cursor, Epoch(9), Seq(100), max_replay);
+        let decide = |cursor, max_replay| Start::decide(cursor, [Epoch(9), Epoch(7)], Seq(100), max_replay);
         assert_eq!(decide(None, None), Start::Head);
         assert_eq!(decide(Some("9-100"), None), Start::After(Seq(100)));
         assert_eq!(decide(Some("9-0"), None), Start::After(Seq(0)));
         assert_eq!(decide(Some("9-0"), Some(100)), Start::After(Seq(0)));
         assert_eq!(decide(Some("9-0"), Some(99)), Start::Reset(ResetReason::TooMany));
         assert_eq!(decide(Some("9-101"), None), Start::Reset(ResetReason::Ahead));
-        assert_eq!(decide(Some("8-100"), None), Start::Reset(ResetReason::ForeignEpoch));
-        for bad in ["", "100", "9-", "9-x", "9--1"] {
+        assert_eq!(decide(Some("8-100"), None), Start::Reset(ResetReason::Foreign));
+        assert_eq!(decide(Some("7-99"), None), Start::After(Seq(99)), "an id of an earlier release");
+        for bad in ["", "100", "9-", "9-x", "9--1", "09-1", "9-01"] {
             assert_eq!(decide(Some(bad), None), Start::Reset(ResetReason::Malformed), "{bad:?}");
         }
     }

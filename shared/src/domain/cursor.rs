@@ -2,13 +2,27 @@
 
 use std::fmt;
 
-use super::Seq;
+use super::ids::split_mix;
+use super::{RoomId, Seq};
 
 /// Version of a room's history. A cursor from another epoch points into a history that is gone.
 ///
-/// It is one random number of the installation, raised by one for each deleted room of the same name.
+/// An installation has a random one. Of it and the room's id each room has its own: see [`Epoch::of_room`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
+
+/// Bits of an epoch: its decimal digits stay exact in every JSON reader.
+const EPOCH_BITS: u32 = 53;
+
+impl Epoch {
+    /// The epoch of a room's cursors, in an installation of this epoch. No two rooms have the same, whatever they are called,
+    /// except once in 2⁵³ pairs: so a cursor of another room is as foreign as one of another history.
+    #[must_use]
+    pub fn of_room(self, room: RoomId) -> Self {
+        let mixed = split_mix(self.0 ^ split_mix(room.0.cast_unsigned()));
+        Self(mixed >> (u64::BITS - EPOCH_BITS))
+    }
+}
 
 /// `<epoch>-<seq>`: everything up to and with `seq` was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +39,13 @@ pub struct StreamCursor {
 pub struct InvalidCursor;
 
 impl StreamCursor {
-    /// Reads the form that [`fmt::Display`] writes and nothing else: no signs, no spaces.
+    /// Reads the form that [`fmt::Display`] writes and nothing else: no signs, no spaces, no leading zeros.
     pub fn parse(raw: &str) -> Result<Self, InvalidCursor> {
         let (epoch, seq) = raw.split_once('-').ok_or(InvalidCursor)?;
-        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let digits = |part: &str| match part.as_bytes() {
+            [] | [b'0', _, ..] => false,
+            digits => digits.iter().all(u8::is_ascii_digit),
+        };
         if !digits(epoch) || !digits(seq) {
             return Err(InvalidCursor);
         }
@@ -47,6 +64,8 @@ impl fmt::Display for StreamCursor {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -67,6 +86,16 @@ mod tests {
     }
 
     #[test]
+    fn every_room_has_an_epoch_of_its_own() {
+        let epochs: HashSet<u64> = (1..=10_000).map(|room| Epoch(7).of_room(RoomId(room)).0).collect();
+        assert_eq!(epochs.len(), 10_000);
+        assert!(epochs.iter().all(|epoch| *epoch < 1 << EPOCH_BITS));
+        assert_ne!(Epoch(7).of_room(RoomId(1)), Epoch(8).of_room(RoomId(1)));
+        // It must never change: every cursor that an app keeps would be foreign.
+        assert_eq!(Epoch(77).of_room(RoomId(1)).0, 2_021_365_942_491_529);
+    }
+
+    #[test]
     fn only_the_exact_form_is_a_cursor() {
         for bad in [
             "",
@@ -82,6 +111,9 @@ mod tests {
             "1-2-3",
             "1-9223372036854775808",
             "x-1",
+            "01-2",
+            "1-02",
+            "1-00",
         ] {
             assert_eq!(StreamCursor::parse(bad), Err(InvalidCursor), "{bad:?}");
         }

@@ -167,6 +167,21 @@ impl fmt::Display for MessageId {
     }
 }
 
+/// A hash of a number: the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+pub(super) fn split_mix(number: u64) -> u64 {
+    let mut hash = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+/// Reads a UUID in the one form in which we write them: in lower case, with hyphens.
+#[must_use]
+pub fn parse_uuid(raw: &str) -> Option<Uuid> {
+    let id = Uuid::parse_str(raw).ok()?;
+    (id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == raw).then_some(id)
+}
+
 /// One of the accept log's shares. All messages of a room travel through the same partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -175,15 +190,10 @@ pub struct Partition(pub u16);
 impl Partition {
     /// The partition of `room` in an installation of `count` partitions.
     ///
-    /// The hash is the finaliser of SplitMix64 (Steele, Lea, Flood 2014). It must never change: a room that moved
-    /// to another partition could be reordered.
+    /// The hash must never change: a room that moved to another partition could be reordered.
     #[must_use]
     pub fn of(room: RoomId, count: u16) -> Self {
-        let mut hash = room.0.cast_unsigned().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        hash ^= hash >> 31;
-        let share = hash % u64::from(count.max(1));
+        let share = split_mix(room.0.cast_unsigned()) % u64::from(count.max(1));
         Self(u16::try_from(share).expect("a remainder of a u16 fits a u16"))
     }
 }

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::text::is_blank;
 use super::{GatewayId, Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
 
 /// The `message_type` of a plain text message, the only kind so far.
 pub const MESSAGE_KIND: &str = "MESSAGE";
 
-/// Text of a message: 1–4,000 characters, any but U+0000.
+/// Text of a message: 1–4,000 characters, any but U+0000, and of a new one something that is seen.
 ///
 /// `Debug` shows its length alone: message text never reaches a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,7 +19,19 @@ impl MessageText {
     /// Longest accepted text, in characters.
     pub const MAX_LEN: usize = 4_000;
 
-    /// Accepts `raw` as it stands or says why not.
+    /// Bytes that a character takes in JSON at most: two escapes of UTF-16 (RFC 8259, section 7).
+    pub const MAX_JSON_BYTES_A_CHARACTER: usize = 12;
+
+    /// Accepts `raw` as it stands as the text of a new message, or says why not.
+    pub fn parse_new(raw: &str) -> Result<Self, Invalid> {
+        let text = Self::parse(raw)?;
+        if is_blank(raw) {
+            return Err(Invalid::new("message", "blank", "Nothing of it can be seen."));
+        }
+        Ok(text)
+    }
+
+    /// Accepts `raw` as it stands, if any release took it from a client, or says why not.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         check_length("message", raw, 1, Self::MAX_LEN)?;
         if raw.contains('\0') {
@@ -134,6 +147,16 @@ mod tests {
         assert_eq!(MessageText::parse("").unwrap_err().code, "too_short");
         assert_eq!(MessageText::parse("a\0b").unwrap_err().code, "bad_characters");
         assert!(MessageText::parse("\r\n\n data: x\u{2028}").is_ok());
+        assert!(MessageText::parse_new("\r\n\n data: x\u{2028}").is_ok());
+    }
+
+    #[test]
+    fn a_new_message_shows_something_and_an_accepted_one_is_kept() {
+        for blank in [" ", "\n\n", "\u{3164}", "\u{200B}\u{FEFF}"] {
+            assert_eq!(MessageText::parse_new(blank).unwrap_err().code, "blank", "{blank:?}");
+            assert!(MessageText::parse(blank).is_ok());
+        }
+        assert_eq!(MessageText::parse_new("").unwrap_err().code, "too_short");
     }
 
     #[test]

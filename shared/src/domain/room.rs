@@ -6,7 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Invalid, check_length};
 
-/// Name of a room: 1–64 ASCII letters, digits, `.`, `_` and `-`. Case matters.
+/// Name of a room: 1–64 ASCII letters, digits, `.`, `_` and `-`. Case matters, but no two rooms
+/// differ in it alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RoomName(Box<str>);
 

@@ -1,10 +1,26 @@
 //! What identifies a user to others and to us.
+//!
+//! Each of these has two ways in. `parse` takes whatever was valid in any release: what is looked up, and what comes from our
+//! own log or database. `parse_new` takes what somebody may choose today. Its `key` says which others are the same to a
+//! reader: of those only one may be chosen.
 
 use std::fmt;
 
+use super::text::{caseless, composed, is_legible, skeleton};
 use super::{Invalid, check_length};
 
-/// Shown name of a user: 1–50 printable characters, no spaces at the ends. Unique.
+/// Words that stand where paths have a name of a user (`/user/me`): nobody can choose them, in any case.
+const RESERVED: [&str; 6] = ["blocks", "events", "invites", "me", "rooms", "sync"];
+
+/// Refuses reserved words.
+fn check_free(field: &'static str, key: &str) -> Result<(), Invalid> {
+    if RESERVED.contains(&key) {
+        return Err(Invalid::new(field, "reserved", "This word has a meaning of its own here: choose another."));
+    }
+    Ok(())
+}
+
+/// Shown name of a user: 1–50 characters, no spaces at the ends. Unique.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Username(Box<str>);
 
@@ -12,7 +28,7 @@ impl Username {
     /// Longest accepted name, in characters.
     pub const MAX_LEN: usize = 50;
 
-    /// Accepts `raw` as it stands or says why not.
+    /// Accepts `raw` as it stands, if it ever was a valid name, or says why not.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         check_length("username", raw, 1, Self::MAX_LEN)?;
         if raw.chars().any(is_unprintable) || raw.trim() != raw {
@@ -22,17 +38,49 @@ impl Username {
         Ok(Self(raw.into()))
     }
 
+    /// Accepts `raw` in its composed form as the name of a new user, or says why not.
+    ///
+    /// Every character must be drawn, or be needed where it stands by its script or an emoji. What clients and proxies change
+    /// in a path is refused, since later paths have names in them.
+    pub fn parse_new(raw: &str) -> Result<Self, Invalid> {
+        let name = Self::parse(raw)?.composed();
+        check_length("username", &name.0, 1, Self::MAX_LEN)?;
+        if !is_legible(&name.0) {
+            let message =
+                "Use characters that can be seen, and no others except where a script or an emoji needs them.";
+            return Err(Invalid::new("username", "bad_characters", message));
+        }
+        if name.0.contains(['/', '\\', '%']) || matches!(&*name.0, "." | "..") {
+            let message = "'/', '\\' and '%' cannot be used, nor '.' or '..' alone.";
+            return Err(Invalid::new("username", "bad_characters", message));
+        }
+        check_free("username", &caseless(&name.0))?;
+        Ok(name)
+    }
+
     /// The name as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name in the form that [`Username::parse_new`] would give it.
+    #[must_use]
+    pub fn composed(&self) -> Self {
+        Self(composed(&self.0).into())
+    }
+
+    /// Equal for names that are drawn alike, whatever their case: the skeleton of UTS 39.
+    #[must_use]
+    pub fn key(&self) -> String {
+        skeleton(&self.0)
+    }
 }
 
-/// Control characters and the marks that reorder or hide text: with them one name could be drawn as another.
+/// Control characters and the marks that reorder or hide text: no release has taken them.
 fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+    let hides = matches!(c, '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');
+    c.is_control() || hides
 }
 
 /// E-mail address: 1–254 visible characters; an operator may demand the form `name@host.tld`.
@@ -45,7 +93,8 @@ impl Email {
     /// Longest accepted address, in characters (RFC 5321 leaves 254 for an address in a path).
     pub const MAX_LEN: usize = 254;
 
-    /// Accepts `raw` as it stands or says why not; `strict` demands one `@` with a dotted host behind it.
+    /// Accepts `raw` as it stands, if it ever was a valid address, or says why not; `strict` demands one `@` with a dotted
+    /// host behind it.
     pub fn parse(raw: &str, strict: bool) -> Result<Self, Invalid> {
         check_length("email", raw, 1, Self::MAX_LEN)?;
         if raw.chars().any(|c| c.is_whitespace() || is_unprintable(c)) {
@@ -59,10 +108,26 @@ impl Email {
         Ok(Self(raw.into()))
     }
 
+    /// Accepts `raw` as it stands as the address of a new user, or says why not.
+    pub fn parse_new(raw: &str, strict: bool) -> Result<Self, Invalid> {
+        let email = Self::parse(raw, strict)?;
+        if is_legible(&composed(raw)) {
+            return Ok(email);
+        }
+        Err(Invalid::new("email", "bad_characters", "Use visible characters only."))
+    }
+
     /// The address as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Equal for spellings of one address: case and forms of characters make no difference, as with every mail service
+    /// that people use.
+    #[must_use]
+    pub fn key(&self) -> String {
+        caseless(&self.0)
     }
 }
 
@@ -83,7 +148,7 @@ fn has_address_form(raw: &str) -> bool {
     }
 }
 
-/// Name of a user in URLs: 1–64 ASCII letters, digits, `.`, `_` and `-`. Unique.
+/// Name of a user in URLs: 1–64 ASCII letters, digits, `.`, `_` and `-`. Unique, and compared byte by byte.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PublicId(Box<str>);
 
@@ -91,7 +156,7 @@ impl PublicId {
     /// Longest accepted id, in characters.
     pub const MAX_LEN: usize = 64;
 
-    /// Accepts `raw` as it stands or says why not.
+    /// Accepts `raw` as it stands, if it ever was a valid id, or says why not.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         check_length("public_id", raw, 1, Self::MAX_LEN)?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -102,10 +167,23 @@ impl PublicId {
         Ok(Self(raw.into()))
     }
 
+    /// Accepts `raw` as it stands as the id of a new user, or says why not.
+    pub fn parse_new(raw: &str) -> Result<Self, Invalid> {
+        let id = Self::parse(raw)?;
+        check_free("public_id", &caseless(raw))?;
+        Ok(id)
+    }
+
     /// The id as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Equal for ids that are drawn alike, whatever their case, and comparable with [`Username::key`].
+    #[must_use]
+    pub fn key(&self) -> String {
+        skeleton(&self.0)
     }
 }
 
@@ -115,8 +193,18 @@ mod tests {
 
     #[test]
     fn usernames_cannot_pose_as_others() {
-        for good in ["test1", "Ann Lee", "Jürgen", "名前", "🦀"] {
-            assert!(Username::parse(good).is_ok(), "{good:?}");
+        for good in [
+            "test1",
+            "Ann Lee",
+            "Jürgen",
+            "名前",
+            "🦀",
+            "علی\u{200C}رضا",
+            "👨\u{200D}👩\u{200D}👧",
+            "C#",
+            "a.b",
+        ] {
+            assert!(Username::parse_new(good).is_ok(), "{good:?}");
         }
         for bad in [
             "",
@@ -126,25 +214,74 @@ mod tests {
             "a\0",
             "ann\u{202E}",
             "a\u{200B}nn",
+            "ann\u{AD}",
+            "\u{3164}",
+            "a\u{200D}nn",
             &"x".repeat(51),
+            ".",
+            "..",
+            "a/b",
+            "a\\b",
+            "%2e",
         ] {
-            assert!(Username::parse(bad).is_err(), "{bad:?}");
+            let refused = Username::parse_new(bad).unwrap_err();
+            assert!(matches!(refused.code, "bad_characters" | "too_short" | "too_long"), "{bad:?}: {refused}");
         }
     }
 
     #[test]
+    fn names_of_earlier_releases_are_still_names() {
+        for old in ["ann\u{AD}", "\u{3164}", "me", "..", "a/b", "Ju\u{308}rgen"] {
+            assert_eq!(Username::parse(old).unwrap().as_str(), old);
+        }
+        assert_eq!(PublicId::parse("me").unwrap().as_str(), "me");
+        assert_eq!(Email::parse("ann\u{AD}", false).unwrap().as_str(), "ann\u{AD}");
+    }
+
+    #[test]
+    fn words_of_paths_are_nobodys_names() {
+        for word in RESERVED {
+            for spelling in [word.to_owned(), word.to_uppercase()] {
+                assert_eq!(Username::parse_new(&spelling).unwrap_err().code, "reserved");
+                assert_eq!(PublicId::parse_new(&spelling).unwrap_err().code, "reserved");
+            }
+        }
+        assert!(Username::parse_new("me too").is_ok());
+    }
+
+    #[test]
+    fn a_new_name_is_kept_in_its_composed_form() {
+        assert_eq!(Username::parse_new("Ju\u{308}rgen").unwrap().as_str(), "J\u{FC}rgen");
+        // What is composed is counted.
+        assert!(Username::parse_new(&"u\u{308}".repeat(25)).is_ok());
+    }
+
+    #[test]
+    fn keys_tell_what_a_reader_cannot_tell_apart() {
+        let key = |name: &str| Username::parse(name).unwrap().key();
+        assert_eq!(key("carol"), key("CAROL"));
+        assert_eq!(key("admin"), key("\u{430}dmin"));
+        assert_ne!(key("carol"), key("carola"));
+        assert_eq!(key("admin"), PublicId::parse("Admin").unwrap().key());
+        let email = |raw: &str| Email::parse(raw, false).unwrap().key();
+        assert_eq!(email("Carol@Example.org"), email("carol@example.org"));
+        // Addresses that only look alike are two.
+        assert_ne!(email("\u{430}dmin@example.org"), email("admin@example.org"));
+    }
+
+    #[test]
     fn the_specification_registers_an_email_without_a_host() {
-        assert!(Email::parse("test1", false).is_ok());
-        assert!(Email::parse("test1", true).is_err());
-        assert!(Email::parse("test@test.com", true).is_ok());
-        for bad in ["@test.com", "a@b", "a@b.", "a@@b.c", "a b@c.d"] {
-            assert!(Email::parse(bad, true).is_err(), "{bad:?}");
+        assert!(Email::parse_new("test1", false).is_ok());
+        assert!(Email::parse_new("test1", true).is_err());
+        assert!(Email::parse_new("test@test.com", true).is_ok());
+        for bad in ["@test.com", "a@b", "a@b.", "a@@b.c", "a b@c.d", "a\u{AD}@b.c"] {
+            assert!(Email::parse_new(bad, true).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn an_email_never_shows_in_debug_output() {
-        let email = Email::parse("ann@example.org", true).unwrap();
+        let email = Email::parse("ann@example.org", false).unwrap();
         assert!(!format!("{email:?}").contains("ann"));
     }
 }

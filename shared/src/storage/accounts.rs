@@ -52,13 +52,13 @@ pub struct NewUser {
 /// Why a user was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateUserError {
-    /// Another user has this e-mail.
+    /// Another user has this e-mail, in some spelling.
     #[error("the e-mail is taken")]
     EmailTaken,
-    /// Another user has this username.
+    /// Another user has this username or public id, or one that is drawn alike.
     #[error("the username is taken")]
     UsernameTaken,
-    /// Another user has this public id.
+    /// Another user has this public id or username, or one that is drawn alike.
     #[error("the public id is taken")]
     PublicIdTaken,
     /// Storage failed.
@@ -71,7 +71,9 @@ impl From<sqlx::Error> for CreateUserError {
         let violation = error.as_database_error().filter(|e| e.is_unique_violation());
         // Postgres names the broken unique index; SQLite names its columns, in the message.
         let broken = violation.map(|violation| violation.constraint().unwrap_or_else(|| violation.message()));
-        let is_of = |index: &str, column: &str| broken.is_some_and(|name| name == index || name.contains(column));
+        // Each column has a twin, its key, whose names begin with the same.
+        let is_of =
+            |index: &str, column: &str| broken.is_some_and(|name| name.starts_with(index) || name.contains(column));
         if is_of("users_email", "users.email") {
             Self::EmailTaken
         } else if is_of("users_username", "users.username") {
@@ -81,6 +83,15 @@ impl From<sqlx::Error> for CreateUserError {
         } else {
             Self::Store(StoreError(error))
         }
+    }
+}
+
+/// What of a new user's username and public id is another's public id or username.
+pub(super) fn check_crossing((public_ids, usernames): (i64, i64)) -> Result<(), CreateUserError> {
+    match (public_ids, usernames) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(CreateUserError::PublicIdTaken),
+        _ => Err(CreateUserError::UsernameTaken),
     }
 }
 
@@ -123,10 +134,13 @@ impl From<i64> for UserId {
 /// What is kept about users and their sessions.
 #[async_trait]
 pub trait Accounts {
-    /// Creates a user.
+    /// Creates a user whose e-mail, username and public id are like nobody else's, by their keys.
+    ///
+    /// A username and the public id of another must differ too, since a path takes either. That alone is looked up and not
+    /// held by an index: of two who register in the same moment both may pass.
     async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User, CreateUserError>;
 
-    /// The account that logs in with `email`.
+    /// The account that logs in with `email`: the one registered under this spelling, else the one that has its key.
     async fn account_by_email(&self, email: &Email) -> Result<Option<Account>, StoreError>;
 
     /// The user with this public id.

@@ -17,6 +17,7 @@ mod rooms;
 mod sign_ins;
 mod takeover;
 mod transaction;
+mod user_keys;
 
 /// The statements of lists.
 pub mod lists {
@@ -33,6 +34,7 @@ use tokio::time::timeout;
 use super::connections::Connections;
 use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
 use super::removals::read_removals;
+use super::user_keys::fill;
 use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
 use crate::domain::Epoch;
 
@@ -55,7 +57,9 @@ pub(super) struct Postgres {
 #[async_trait]
 impl Backend for Postgres {
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
-        self.prepare(partitions, random_epoch).await
+        let installation = self.prepare(partitions, random_epoch).await?;
+        fill(self).await?;
+        Ok(installation)
     }
 
     async fn epoch(&self) -> Result<(Epoch, i64), StoreError> {

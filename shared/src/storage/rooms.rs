@@ -65,10 +65,17 @@ impl Room {
 
     /// The epoch of this room's cursors in an installation of epoch `installation`.
     ///
-    /// Without the incarnation a phone that slept through a deletion would resume in a new room of the same name as if
-    /// nothing had happened.
+    /// A phone that slept through a deletion does not resume in a new room of the same name as if nothing had happened, nor
+    /// with the cursor of another room: ids of rooms are never used again.
     #[must_use]
     pub fn epoch(&self, installation: Epoch) -> Epoch {
+        installation.of_room(self.id)
+    }
+
+    /// The epoch of the cursors that earlier releases gave out, which were the same for all rooms of as many predecessors.
+    /// An app that was away meanwhile comes back with one.
+    #[must_use]
+    pub fn former_epoch(&self, installation: Epoch) -> Epoch {
         Epoch(installation.0.wrapping_add(self.incarnation.0))
     }
 }
@@ -82,7 +89,8 @@ pub struct CreateRoom {
     pub owner: UserId,
     /// Visible to its members only.
     pub is_private: bool,
-    /// If the last room of this name was deleted after this, its owner alone may create the next one. `None`: anybody may.
+    /// If the last room of this name, or of one that differs in case alone, was deleted after this, its owner alone may
+    /// create the next one. `None`: anybody may.
     pub reserved_since: Option<Timestamp>,
 }
 

@@ -12,6 +12,7 @@ pub(super) mod open;
 mod rooms;
 mod sign_ins;
 mod transaction;
+mod user_keys;
 
 /// The statements of lists.
 pub mod lists {
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 use super::connections::Connections;
 use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
 use super::removals::read_removals;
+use super::user_keys::fill;
 use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
 use crate::domain::Epoch;
 
@@ -47,7 +49,9 @@ pub(super) struct Sqlite {
 #[async_trait]
 impl Backend for Sqlite {
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
-        self.prepare(partitions, random_epoch).await
+        let installation = self.prepare(partitions, random_epoch).await?;
+        fill(self).await?;
+        Ok(installation)
     }
 
     async fn epoch(&self) -> Result<(Epoch, i64), StoreError> {

@@ -33,7 +33,7 @@ async fn the_longest_values_fit(db: Database) {
 
 async fn names_are_sorted_by_their_bytes(db: Database) {
     // Any language would sort these otherwise.
-    let sorted = ["B", "_b", "a", "a-b", "ab", "ß", "ä", "Ω", "\u{FF21}", "🦀"];
+    let sorted = ["B", "_b", "a", "a-b", "ab", "ß", "ä", "Ω", "名", "🦀"];
     let owner = db.user("z").await;
     let room = db.room("lobby", &owner).await.id;
     for name in sorted.iter().rev() {
@@ -48,7 +48,7 @@ async fn names_are_sorted_by_their_bytes(db: Database) {
     assert_eq!(db.store.list_members(room, owner.id, "", 100).await.unwrap(), sorted);
     assert_eq!(db.store.list_members(room, owner.id, "ab", 2).await.unwrap(), ["ß", "ä"]);
 
-    let sorted = ["-", "0", "A", "B", "_", "a", "a-b", "a.b", "aB", "ab"];
+    let sorted = ["-", "0", "A", "B", "_", "a-b", "a.b", "ab"];
     for name in sorted.iter().rev() {
         db.room(name, &owner).await;
     }

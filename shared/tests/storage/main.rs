@@ -23,3 +23,4 @@ mod round_trips;
 mod sign_ins;
 mod support;
 mod takeover;
+mod user_keys;

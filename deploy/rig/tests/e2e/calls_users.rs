@@ -17,7 +17,11 @@ async fn registering_refuses_what_is_taken_and_what_is_not_valid() {
 
     let taken = [
         (user("a@b.c", "other", "other"), "email_taken"),
+        (user("A@B.C", "other", "other"), "email_taken"),
         (user("other", "Ann Lee", "other"), "username_taken"),
+        (user("other", "\u{410}NN  LEE", "other"), "username_taken"),
+        (user("other", "ann", "other"), "username_taken"),
+        (user("other", "other", "ANN"), "public_id_taken"),
         (user("other", "other", "ann"), "public_id_taken"),
     ];
     for (body, code) in taken {
@@ -36,6 +40,11 @@ async fn registering_refuses_what_is_taken_and_what_is_not_valid() {
         (user("e", " n", "p"), "username"),
         (user("e", "n\n", "p"), "username"),
         (user("e", &"x".repeat(51), "p"), "username"),
+        (user("e", "\u{3164}", "p"), "username"),
+        (user("e", "n\u{AD}", "p"), "username"),
+        (user("e", "%2e", "p"), "username"),
+        (user("e", "Me", "p"), "username"),
+        (user("e", "n", "sync"), "public_id"),
         (user("e", "n", ""), "public_id"),
         (user("e", "n", "a b"), "public_id"),
         (short_password, "password"),

@@ -35,15 +35,25 @@ async fn a_cursor_of_no_use_is_answered_by_a_reset_and_then_by_what_is_live() {
     fill(&ann, 3).await.unwrap();
     let head = ann.stream("lobby").open().await.unwrap().ready().id.clone();
     let epoch: u64 = head.strip_suffix("-3").unwrap().parse().unwrap();
+    // Another room has as many messages and as many predecessors.
+    ann.create_room("other").await.unwrap();
+    for text in ["1", "2", "3"] {
+        ann.post("other", text).await.unwrap();
+    }
+    let mut other = ann.stream("other").query("last_event_id", "x").open().await.unwrap();
+    let of_another_room = other.expect("reset", SOON).await.unwrap().id.clone();
     let useless = [
         ("x".to_owned(), "malformed"),
         ("17".to_owned(), "malformed"),
         (format!("{epoch}-"), "malformed"),
         (format!("{epoch}--1"), "malformed"),
+        (format!("{epoch}-01"), "malformed"),
+        (format!("0{epoch}-1"), "malformed"),
+        (of_another_room, "foreign"),
         (format!("{epoch}-1 OR 1=1"), "malformed"),
         (format!("{epoch}-99999999999999999999"), "malformed"),
         ("9".repeat(300), "malformed"),
-        (format!("{}-1", epoch ^ 1), "foreign_epoch"),
+        (format!("{}-1", epoch ^ 1), "foreign"),
         (format!("{epoch}-4"), "ahead"),
         (format!("{epoch}-{}", i64::MAX), "ahead"),
     ];

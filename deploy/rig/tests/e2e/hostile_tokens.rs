@@ -87,6 +87,11 @@ impl Forge {
             ("exp", json!(-1)),
             ("exp", json!("tomorrow")),
             ("nbf", json!(now + 600)),
+            ("iat", json!(now + 600)),
+            ("iat", json!(-1)),
+            ("iat", json!(1.5)),
+            ("sid", json!(self.claims["sid"].as_str().unwrap().to_uppercase())),
+            ("jti", json!(self.claims["jti"].as_str().unwrap().replace('-', ""))),
             ("iss", json!("somebody")),
             ("iss", json!("")),
             ("aud", json!("somebody")),
@@ -127,6 +132,11 @@ impl Forge {
             json!(["a"]),
         ];
         tokens.extend(kids.map(|kid| self.with_header("kid", kid)));
+        tokens.extend([
+            self.with_header("crit", json!(["exp"])),
+            self.with_header("zip", json!("DEF")),
+            self.with_header("jku", json!("http://127.0.0.1/")),
+        ]);
         let mut without_kid = self.header.clone();
         without_kid.as_object_mut().unwrap().remove("kid").unwrap();
         tokens.push(self.signed(&without_kid));

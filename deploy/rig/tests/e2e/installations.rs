@@ -85,7 +85,7 @@ async fn restore_under_an_open_stream(backend: Backend) {
     }
     let mut again = ann.stream("lobby").after(&last).open().await.unwrap();
     let reset = again.expect("reset", SOON).await.unwrap();
-    assert_eq!(reset.json().unwrap()["reason"], "foreign_epoch");
+    assert_eq!(reset.json().unwrap()["reason"], "foreign");
     let shown = rig::eventually(SOON, "all that is left and new is in history", async || {
         let history = ann.history("lobby", "").await?;
         if history.len() == 10 {

@@ -26,6 +26,7 @@ mod forms;
 mod gateway_faults;
 mod hangup;
 mod history;
+mod hostile_parameters;
 mod hostile_tokens;
 mod installations;
 mod keys;

@@ -38,10 +38,9 @@ const PIECES: [&str; 24] = [
 
 fn hostile_texts() -> Vec<String> {
     let mut texts: Vec<String> = PIECES.iter().map(|piece| format!("before{piece}after")).collect();
-    texts.extend(PIECES.iter().map(|piece| (*piece).to_owned()));
+    texts.extend(PIECES.iter().map(|piece| format!("{piece}.")));
     texts.push("x\n\ndata: {\"seq\":1}\nid: 1-1\nevent: bye\n\n".to_owned());
     texts.push("x\r\rid: 7-7\r\revent: reset\rdata: {}\r\r".to_owned());
-    texts.push(" ".to_owned());
     texts.push("a".repeat(4_000));
     texts.push("🦀".repeat(4_000));
     texts
@@ -59,7 +58,7 @@ fn random_texts(seed: u64, count: usize) -> Vec<String> {
     };
     let mut text = || {
         let pieces = 1 + below(80);
-        (0..pieces).map(|_| PIECES[below(PIECES.len())]).collect()
+        (0..pieces).map(|_| PIECES[below(PIECES.len())]).chain(["."]).collect()
     };
     (0..count).map(|_| text()).collect()
 }
@@ -138,6 +137,9 @@ async fn what_is_no_message_is_refused() {
         "a".repeat(4_001),
         "🦀".repeat(4_001 - 100) + &"a".repeat(101),
         "a\0b".to_owned(),
+        " ".to_owned(),
+        "\r\n\u{2028}".to_owned(),
+        "\u{3164}\u{200B}".to_owned(),
     ] {
         let answer = ann.try_post("lobby", &text, None).await.unwrap();
         let problem = answer.expect_error(400, "invalid_field").unwrap();
@@ -159,6 +161,18 @@ async fn what_is_no_message_is_refused() {
 }
 
 #[tokio::test]
+async fn the_longest_text_fits_in_its_longest_spelling() {
+    let (_stack, ann) = lobby().await;
+    let body = format!("{{\"message\":\"{}\"}}", r"\ud83e\udd80".repeat(4_000));
+    let request = ann.request(Method::POST, "/chat/lobby/message").header("content-type", "application/json");
+    ann.send(request.body(body)).await.unwrap().expect(204).unwrap();
+    let compressed = ann.request(Method::POST, "/chat/lobby/message").header("content-type", "application/json");
+    let answer = ann.send(compressed.header("content-encoding", "gzip").body("x")).await.unwrap();
+    answer.expect_error(415, "unsupported_encoding").unwrap();
+    assert_eq!(answer.header("accept-encoding"), Some("identity"));
+}
+
+#[tokio::test]
 async fn what_is_no_text_or_too_large_is_refused() {
     let (_stack, ann) = lobby().await;
     let post = |body: String| {
@@ -176,7 +190,7 @@ async fn what_is_no_text_or_too_large_is_refused() {
     let answer = ann.send(not_utf8.body(b"{\"message\":\"\xff\"}".to_vec())).await.unwrap();
     assert_eq!(answer.status(), 400, "{answer}");
 
-    let huge = json!({"message": "a".repeat(17 * 1024)}).to_string();
+    let huge = json!({"message": "a".repeat(65 * 1024)}).to_string();
     ann.send(post(huge.clone())).await.unwrap().expect_error(413, "payload_too_large").unwrap();
     // The same without a length announced.
     let pieces: Vec<std::io::Result<String>> = vec![Ok(huge.clone()), Ok(huge)];

@@ -68,5 +68,5 @@ async fn a_new_room_of_an_old_name_is_another_room() {
     // A phone that slept through it is told, instead of resuming as if nothing had happened.
     let mut stream = ann.stream("lobby").after(&first).open().await.unwrap();
     let reset = stream.expect("reset", crate::scene::SOON).await.unwrap();
-    assert_eq!(reset.json().unwrap()["reason"], "foreign_epoch");
+    assert_eq!(reset.json().unwrap()["reason"], "foreign");
 }

@@ -156,7 +156,7 @@ fn events() -> [(&'static str, Value); 4] {
                 "Data of the event `reset`: your cursor was of no use, load history anew.",
                 &["reason", "head"],
                 json!({
-                    "reason": {"type": "string", "description": "`malformed`, `foreign_epoch`, `ahead`, `too_many` or `history_damaged`; more may come."},
+                    "reason": {"type": "string", "description": "`malformed`, `foreign`, `ahead`, `too_many` or `history_damaged`; more may come."},
                     "head": seq("Last seq of the room, from which the stream goes on."),
                 }),
             ),

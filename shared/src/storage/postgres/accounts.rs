@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Postgres, finish, in_time};
 use crate::domain::{Email, PublicId, SessionId, Timestamp, UserId, Username};
-use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow};
+use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow, check_crossing};
 use crate::storage::{Account, Accounts, CreateUserError, NewUser, Session, StoreError, User};
 
 #[async_trait]
@@ -20,9 +20,16 @@ impl Accounts for Postgres {
                 // Of two users who register at the same time, one is the first.
                 sqlx::query("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").execute(&mut *tx).await?;
             }
+            let (name, id) = (new.username.key(), new.public_id.key());
+            let crossing = sqlx::query_as(
+                "SELECT (SELECT COUNT(*) FROM users WHERE public_id_key = $1),
+                        (SELECT COUNT(*) FROM users WHERE username_key = $2)",
+            );
+            check_crossing(crossing.bind(&name).bind(&id).fetch_one(&mut *tx).await?)?;
             let user = sqlx::query_as(
-                "INSERT INTO users (public_id, email, username, password_hash, is_admin, created_on)
-                 VALUES ($1, $2, $3, $4, $5 AND NOT EXISTS (SELECT 1 FROM users), $6)
+                "INSERT INTO users (public_id, email, username, password_hash, is_admin, created_on, email_key, username_key,
+                                    public_id_key)
+                 VALUES ($1, $2, $3, $4, $5 AND NOT EXISTS (SELECT 1 FROM users), $6, $7, $8, $9)
                  RETURNING id, public_id, email, username, is_admin",
             )
             .bind(new.public_id.as_str())
@@ -31,6 +38,9 @@ impl Accounts for Postgres {
             .bind(&new.password_hash)
             .bind(new.admin_if_first)
             .bind(now.0)
+            .bind(new.email.key())
+            .bind(name)
+            .bind(id)
             .fetch_one(&mut *tx)
             .await?;
             tx.commit().await?;
@@ -41,9 +51,11 @@ impl Accounts for Postgres {
 
     async fn account_by_email(&self, email: &Email) -> Result<Option<Account>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT id, public_id, email, username, is_admin, password_hash FROM users WHERE email = $1",
+            "SELECT id, public_id, email, username, is_admin, password_hash FROM users
+             WHERE email = $1 OR email_key = $2 ORDER BY email = $1 DESC LIMIT 1",
         )
-        .bind(email.as_str());
+        .bind(email.as_str())
+        .bind(email.key());
         Ok(in_time(query.fetch_optional(&self.pool)).await?)
     }
 

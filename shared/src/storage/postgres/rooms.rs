@@ -50,8 +50,10 @@ impl Rooms for Postgres {
             let created: Vec<Room> = sqlx::query_as(
                 "INSERT INTO rooms (name, owner_id, is_private, created_on, incarnation)
                  SELECT $1, $2, $3, $4, COUNT(*) FROM rooms WHERE name = $1 AND deleted_on IS NOT NULL
-                 HAVING NOT EXISTS (SELECT 1 FROM rooms former WHERE former.name = $1 AND former.deleted_on > $5 AND former.owner_id <> $2
-                                    AND former.incarnation = (SELECT MAX(other.incarnation) FROM rooms other WHERE other.name = $1))
+                 HAVING NOT EXISTS (SELECT 1 FROM rooms former
+                                    WHERE lower(former.name) = $6 AND former.deleted_on > $5 AND former.owner_id <> $2
+                                      AND former.incarnation = (SELECT MAX(other.incarnation) FROM rooms other
+                                                                WHERE other.name = former.name))
                  RETURNING id, name, owner_id, is_private, incarnation",
             )
             .bind(new.name.as_str())
@@ -59,6 +61,7 @@ impl Rooms for Postgres {
             .bind(new.is_private)
             .bind(now.0)
             .bind(new.reserved_since.map_or(i64::MAX, |since| since.0))
+            .bind(new.name.as_str().to_ascii_lowercase())
             .fetch_all(&mut *tx)
             .await?;
             let room = created.into_iter().next().ok_or(CreateRoomError::Reserved)?;

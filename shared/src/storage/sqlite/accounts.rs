@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use crate::domain::{Email, PublicId, SessionId, Timestamp, UserId, Username};
-use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow};
+use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow, check_crossing};
 use crate::storage::{Account, Accounts, CreateUserError, NewUser, Session, StoreError, User, uninterrupted};
 
 #[async_trait]
@@ -16,9 +16,16 @@ impl Accounts for Sqlite {
     async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User, CreateUserError> {
         let pool = self.write.clone();
         uninterrupted(async move {
+            let (name, id) = (new.username.key(), new.public_id.key());
+            let crossing = sqlx::query_as(
+                "SELECT (SELECT COUNT(*) FROM users WHERE public_id_key = ?),
+                        (SELECT COUNT(*) FROM users WHERE username_key = ?)",
+            );
+            check_crossing(crossing.bind(&name).bind(&id).fetch_one(&pool).await?)?;
             let user = sqlx::query_as(
-                "INSERT INTO users (public_id, email, username, password_hash, is_admin, created_on)
-                 VALUES (?, ?, ?, ?, ? AND NOT EXISTS (SELECT 1 FROM users), ?)
+                "INSERT INTO users (public_id, email, username, password_hash, is_admin, created_on, email_key, username_key,
+                                    public_id_key)
+                 VALUES (?, ?, ?, ?, ? AND NOT EXISTS (SELECT 1 FROM users), ?, ?, ?, ?)
                  RETURNING id, public_id, email, username, is_admin",
             )
             .bind(new.public_id.as_str())
@@ -27,6 +34,9 @@ impl Accounts for Sqlite {
             .bind(&new.password_hash)
             .bind(new.admin_if_first)
             .bind(now.0)
+            .bind(new.email.key())
+            .bind(name)
+            .bind(id)
             .fetch_one(&pool)
             .await?;
             Ok(user)
@@ -35,11 +45,14 @@ impl Accounts for Sqlite {
     }
 
     async fn account_by_email(&self, email: &Email) -> Result<Option<Account>, StoreError> {
-        let found =
-            sqlx::query_as("SELECT id, public_id, email, username, is_admin, password_hash FROM users WHERE email = ?")
-                .bind(email.as_str())
-                .fetch_optional(&self.read)
-                .await?;
+        let found = sqlx::query_as(
+            "SELECT id, public_id, email, username, is_admin, password_hash FROM users
+                 WHERE email = ?1 OR email_key = ?2 ORDER BY email = ?1 DESC LIMIT 1",
+        )
+        .bind(email.as_str())
+        .bind(email.key())
+        .fetch_optional(&self.read)
+        .await?;
         Ok(found)
     }
 

@@ -1,0 +1,69 @@
+//! Giving the users of earlier releases their keys.
+
+use std::collections::HashSet;
+
+use super::{Postgres, finish, in_time};
+use crate::storage::StoreError;
+use crate::storage::user_keys::{NewKeys, Unkeyed, UserKeys};
+use sqlx::error::DatabaseError;
+
+impl UserKeys for Postgres {
+    async fn unkeyed(&self, after: i64, limit: u32) -> Result<Vec<Unkeyed>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT id, email, username, public_id, email_key IS NOT NULL AS has_email_key,
+                    username_key IS NOT NULL AS has_username_key, public_id_key IS NOT NULL AS has_public_id_key
+             FROM users WHERE id > $1 AND (email_key IS NULL OR username_key IS NULL OR public_id_key IS NULL)
+             ORDER BY id LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::from(limit));
+        Ok(in_time(query.fetch_all(&self.pool)).await?)
+    }
+
+    async fn taken(&self, keys: [Vec<String>; 3]) -> Result<[HashSet<String>; 3], StoreError> {
+        let statements = [
+            "SELECT email_key FROM users WHERE email_key = ANY ($1)",
+            "SELECT username_key FROM users WHERE username_key = ANY ($1)",
+            "SELECT public_id_key FROM users WHERE public_id_key = ANY ($1)",
+        ];
+        let mut taken: [HashSet<String>; 3] = Default::default();
+        for ((taken, statement), keys) in taken.iter_mut().zip(statements).zip(keys) {
+            let query = sqlx::query_scalar::<_, String>(statement).bind(keys);
+            taken.extend(in_time(query.fetch_all(&self.pool)).await?);
+        }
+        Ok(taken)
+    }
+
+    async fn set_keys(&self, keys: &[NewKeys]) -> Result<bool, StoreError> {
+        let (pool, keys) = (self.pool.clone(), keys.to_vec());
+        let written = finish(async move {
+            let ids: Vec<i64> = keys.iter().map(|keys| keys.id).collect();
+            let all = |key: fn(&NewKeys) -> &Option<String>| keys.iter().map(|keys| key(keys).clone()).collect();
+            let emails: Vec<Option<String>> = all(|keys| &keys.email);
+            let usernames: Vec<Option<String>> = all(|keys| &keys.username);
+            let public_ids: Vec<Option<String>> = all(|keys| &keys.public_id);
+            sqlx::query(
+                "UPDATE users SET email_key = COALESCE(users.email_key, t.email_key),
+                                  username_key = COALESCE(users.username_key, t.username_key),
+                                  public_id_key = COALESCE(users.public_id_key, t.public_id_key)
+                 FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[])
+                      AS t (id, email_key, username_key, public_id_key)
+                 WHERE users.id = t.id",
+            )
+            .bind(ids)
+            .bind(emails)
+            .bind(usernames)
+            .bind(public_ids)
+            .execute(&pool)
+            .await
+            .map_err(StoreError)
+        });
+        match written.await {
+            Ok(_) => Ok(true),
+            Err(StoreError(error)) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

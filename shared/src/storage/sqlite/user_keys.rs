@@ -1,0 +1,66 @@
+//! Giving the users of earlier releases their keys.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+use sqlx::error::DatabaseError;
+
+use super::Sqlite;
+use crate::storage::user_keys::{NewKeys, Unkeyed, UserKeys};
+use crate::storage::{StoreError, uninterrupted};
+
+impl UserKeys for Sqlite {
+    async fn unkeyed(&self, after: i64, limit: u32) -> Result<Vec<Unkeyed>, StoreError> {
+        let users = sqlx::query_as(
+            "SELECT id, email, username, public_id, email_key IS NOT NULL AS has_email_key,
+                    username_key IS NOT NULL AS has_username_key, public_id_key IS NOT NULL AS has_public_id_key
+             FROM users WHERE id > ? AND (email_key IS NULL OR username_key IS NULL OR public_id_key IS NULL)
+             ORDER BY id LIMIT +?",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.read)
+        .await?;
+        Ok(users)
+    }
+
+    async fn taken(&self, keys: [Vec<String>; 3]) -> Result<[HashSet<String>; 3], StoreError> {
+        let statements = [
+            "SELECT email_key FROM users WHERE email_key IN (SELECT j.value FROM json_each(?) j)",
+            "SELECT username_key FROM users WHERE username_key IN (SELECT j.value FROM json_each(?) j)",
+            "SELECT public_id_key FROM users WHERE public_id_key IN (SELECT j.value FROM json_each(?) j)",
+        ];
+        let mut taken: [HashSet<String>; 3] = Default::default();
+        for ((taken, statement), keys) in taken.iter_mut().zip(statements).zip(keys) {
+            let found: Vec<String> =
+                sqlx::query_scalar(statement).bind(json!(keys).to_string()).fetch_all(&self.read).await?;
+            taken.extend(found);
+        }
+        Ok(taken)
+    }
+
+    async fn set_keys(&self, keys: &[NewKeys]) -> Result<bool, StoreError> {
+        let pool = self.write.clone();
+        let rows: Vec<_> = keys.iter().map(|keys| (keys.id, &keys.email, &keys.username, &keys.public_id)).collect();
+        let rows = json!(rows).to_string();
+        let written = uninterrupted(async move {
+            sqlx::query(
+                "UPDATE users SET email_key = COALESCE(email_key, j.value ->> 1),
+                                  username_key = COALESCE(username_key, j.value ->> 2),
+                                  public_id_key = COALESCE(public_id_key, j.value ->> 3)
+                 FROM json_each(?) j WHERE users.id = j.value ->> 0",
+            )
+            .bind(rows)
+            .execute(&pool)
+            .await
+            .map_err(StoreError)
+        });
+        match written.await {
+            Ok(_) => Ok(true),
+            Err(StoreError(error)) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
