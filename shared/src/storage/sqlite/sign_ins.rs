@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Sqlite;
 use crate::domain::{Timestamp, UserId};
-use crate::storage::sign_ins::NETWORKS_KEPT;
+use crate::storage::sign_ins::{KNOWN_KEYS, NETWORKS_KEPT, are_noted};
 use crate::storage::{SignIns, StoreError};
 
 #[async_trait]
@@ -65,10 +65,13 @@ impl SignIns for Sqlite {
         replace: bool,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
+        let known: Vec<String> = sqlx::query_scalar(KNOWN_KEYS).fetch_all(&self.read).await?;
+        if are_noted(&known, &fingerprints) {
+            return Ok(true);
+        }
         self.transaction(move |tx| {
             Box::pin(async move {
-                let known: Vec<String> =
-                    sqlx::query_scalar("SELECT fingerprint FROM signing_keys").fetch_all(&mut *tx).await?;
+                let known: Vec<String> = sqlx::query_scalar(KNOWN_KEYS).fetch_all(&mut *tx).await?;
                 if !replace && !known.is_empty() && !known.iter().any(|known| fingerprints.contains(known)) {
                     return Ok(false);
                 }
