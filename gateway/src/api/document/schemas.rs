@@ -116,7 +116,7 @@ pub(super) fn if_none_match() -> Value {
         "in": "header",
         "description": "The `ETag` of the copy of this page that you have.",
         "required": false,
-        "schema": {"type": "string", "maxLength": 1024},
+        "schema": {"type": "string"},
     })
 }
 
