@@ -137,7 +137,12 @@ impl Request {
                 // Multiplicative hashing (Knuth) by a prime: each seq comes once before any comes again.
                 let number = (stamp.count * *callers + stamp.lane).wrapping_mul(2_654_435_761);
                 let seq = seqs.start() + number % (seqs.end() - seqs.start() + 1);
-                write_decimal(seq, &mut self.bytes[*at..*at + SEQ_DIGITS]);
+                let field = &mut self.bytes[*at..*at + SEQ_DIGITS];
+                write_decimal(seq, field);
+                // Numbers have no leading zeros: the rest of the field is parameters without a name.
+                let zeros = field.iter().take_while(|digit| **digit == b'0').count().min(SEQ_DIGITS - 1);
+                field.rotate_left(zeros);
+                field[SEQ_DIGITS - zeros..].fill(b'&');
             }
         }
     }
@@ -238,7 +243,7 @@ impl Site {
         callers: usize,
     ) -> Request {
         const QUERY: &str = "?before=";
-        let request = self.history(door, room, user, least, &format!("{QUERY}{:0SEQ_DIGITS$}", seqs.start()));
+        let request = self.history(door, room, user, least, &format!("{QUERY}{:&<SEQ_DIGITS$}", seqs.start()));
         let at = memmem::find(&request.bytes, QUERY.as_bytes()).map_or(0, |found| found + QUERY.len());
         let callers = callers as u64;
         Request {
@@ -330,7 +335,9 @@ mod tests {
                 request.renew(Stamp { lane, count, posted: 0 });
                 let text = String::from_utf8(request.bytes().to_vec()).unwrap();
                 let (_, rest) = text.split_once("/chat/lobby/messagehistory?before=").unwrap();
-                pages.insert(rest.split_once(' ').unwrap().0.parse::<u64>().unwrap());
+                let seq = rest.split_once(' ').unwrap().0.trim_end_matches('&');
+                assert!(!seq.starts_with('0'), "{seq}");
+                pages.insert(seq.parse::<u64>().unwrap());
             }
         }
         assert!(pages.into_iter().eq(101..=150));

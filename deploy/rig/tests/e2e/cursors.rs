@@ -1,8 +1,8 @@
 //! Cursors: where they may come from, and those that are of no use.
 
-use rig::EventStream;
+use rig::{EventStream, Stack};
 
-use crate::scene::{SOON, fill, lobby};
+use crate::scene::{SOON, fill, furnish, lobby};
 
 async fn next_seq(stream: &mut EventStream) -> i64 {
     stream.message(SOON).await.unwrap().seq().unwrap()
@@ -31,7 +31,7 @@ async fn a_cursor_comes_by_header_or_by_query_and_the_header_wins() {
 
 #[tokio::test]
 async fn a_cursor_of_no_use_is_answered_by_a_reset_and_then_by_what_is_live() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = furnish(Stack::builder().without_limits().start().await.unwrap()).await;
     fill(&ann, 3).await.unwrap();
     let head = ann.stream("lobby").open().await.unwrap().ready().id.clone();
     let epoch: u64 = head.strip_suffix("-3").unwrap().parse().unwrap();

@@ -12,7 +12,7 @@ use crate::scene::{SOON, furnish};
 const FORGOTTEN_WITHIN: Duration = Duration::from_mins(1);
 
 async fn two_gateways(backend: Backend) -> (Stack, [App; 2]) {
-    let stack = Stack::builder().backend(backend).gateways(2).start().await.unwrap();
+    let stack = Stack::builder().backend(backend).without_rates().gateways(2).start().await.unwrap();
     let (stack, ann) = furnish(stack).await;
     let elsewhere = ann.moved_to(&stack.gateways[1].url()).unwrap();
     (stack, [ann, elsewhere])

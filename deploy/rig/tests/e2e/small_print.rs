@@ -9,7 +9,7 @@ use reqwest::Body;
 use rig::{Answer, App, Method, Stack};
 use serde_json::Value;
 
-use crate::scene::{SOON, fill, furnish, lobby};
+use crate::scene::{SOON, busy_lobby, fill, furnish, lobby};
 
 async fn get_with(app: &App, path: &str, header: &str, value: &str) -> Answer {
     app.send(app.request(Method::GET, path).header(header, value)).await.unwrap()
@@ -119,7 +119,7 @@ async fn fill_one(app: &App, head: usize) {
 
 #[tokio::test]
 async fn history_and_lists_come_compressed_to_those_who_ask_and_streams_never() {
-    let (_stack, ann) = lobby().await;
+    let (_stack, ann) = busy_lobby().await;
     fill(&ann, 60).await.unwrap();
     for number in 0..60 {
         ann.create_room(&format!("a-room-with-the-number-{number}")).await.unwrap();

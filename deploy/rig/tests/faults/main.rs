@@ -95,7 +95,7 @@ async fn a_restored_database(backend: Backend) {
         landlords: 0,
         ..plan()
     };
-    let stack = Stack::builder().gateways(2).workers(2).backend(backend);
+    let stack = Stack::builder().without_limits().gateways(2).workers(2).backend(backend);
     let mut field = Field::open(stack, plan).await.unwrap();
     faults::find("F19").unwrap().strike(&mut field, 1).await.unwrap();
     let outcome = field.conclude(&BOUNDS).await.unwrap();
