@@ -335,7 +335,7 @@ impl Page {
         check: impl FnOnce(&str) -> Result<(), Invalid>,
     ) -> Result<Self, ApiError> {
         let limit = parse_count("limit", limit, PAGE_MAX)?.unwrap_or(PAGE_MAX);
-        if let Some(after) = after.as_deref().filter(|after| *after != "") {
+        if let Some(after) = after.as_deref().filter(|after| !after.is_empty()) {
             check(after).map_err(|invalid| Invalid {
                 field: "after",
                 ..invalid
