@@ -2,7 +2,7 @@
 //!
 //! What one gateway changes, it tells the others on the control channel, and they forget what they knew. What they are not
 //! told of they find out by themselves: see [`crate::removals`]. Whoever uses what is cached asks first whether it is
-//! current: see [`crate::freshness`].
+//! current: see `crate::freshness`.
 
 use std::hash::Hash;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};

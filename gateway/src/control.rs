@@ -2,7 +2,7 @@
 //!
 //! What an answer says has ended must have ended at every gateway. Each one that hears of it acts and then says so; Redis
 //! tells how many hear it. Until all have said so the answer waits, but no longer than any gateway trusts what it remembers
-//! ([`TRUSTED_FOR`]): one that is paused or cut off asks SQL before it uses any of it.
+//! (`TRUSTED_FOR`): one that is paused or cut off asks SQL before it uses any of it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,7 +5,7 @@
 //! - [`accept`] takes messages; from there on they are never lost. The gateway itself stores no message.
 //! - [`history`] reads what is stored, once for many.
 //! - [`live`] sends stored messages to whoever follows a room; [`message`] is the object they become.
-//! - [`control`], [`removals`], [`freshness`] and [`coherent`] keep what gateways remember true across all of them.
+//! - [`control`], [`removals`], `freshness` and [`coherent`] keep what gateways remember true across all of them.
 //! - `workers` says when nobody stores what is posted.
 //! - `epoch` starts over when history was restored from a backup.
 //! - [`server`] is the accept loop around it all.

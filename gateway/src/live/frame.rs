@@ -4,7 +4,7 @@
 //! any row of such chunks to a socket as they are, and whoever sends through an HTTP library leaves the wrapping away.
 //!
 //! Nothing a user wrote reaches a field name or ends a line: data is one line of JSON, whose strings escape all that anybody
-//! takes for the end of a line (see [`crate::json`]); ids are integers; event names come from an enum.
+//! takes for the end of a line (see `crate::json`); ids are integers; event names come from an enum.
 //!
 //! The id stands behind the data, because some clients take an id when its line arrives: if the connection is cut between
 //! the two lines, an id that came first skips the event whose data was lost. Every block of lines has data, because some

@@ -224,7 +224,7 @@ impl StreamQuota {
     }
 
     /// Whether the gateways should be asked now for streams of `user` behind which there is nobody any more; once in
-    /// [`ASK_EVERY`], however often somebody wants more than may be open.
+    /// `ASK_EVERY`, however often somebody wants more than may be open.
     #[must_use]
     pub fn should_ask(&self, user: UserId) -> bool {
         self.asked.entry(user).or_insert(()).is_fresh()

@@ -23,7 +23,7 @@ const STORED_WITHIN: Duration = Duration::from_mins(1);
 
 /// A gateway to be flooded, and an account that the attacker has there.
 pub struct Ground {
-    /// The attacker, signed in, over HTTP/1.1 and from [`ADDRESS`].
+    /// The attacker, signed in, over HTTP/1.1 and from an address of its own.
     pub attacker: App,
     /// Where the gateway is.
     pub url: String,
