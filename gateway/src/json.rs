@@ -2,8 +2,8 @@
 //!
 //! JSON itself lets U+0085, U+2028 and U+2029 stand in a string, and a server-sent event ends its lines at CR and LF alone.
 //! But there are readers of both that split at whatever Unicode calls the end of a line, and one user's text would then
-//! cut the events of all others: so these are written as `\uXXXX`, and with them DEL and the other C1 controls, which some
-//! tools interpret. What a reader gets from its JSON parser is the same.
+//! cut the events of all others: so these are written by number, as in `\u2028`, and with them DEL and the other C1 controls,
+//! which some tools interpret. What a reader gets from its JSON parser is the same.
 
 use std::io::{self, Write};
 
