@@ -22,8 +22,6 @@ fn batch(partition: u16) -> PartitionBatch {
             id: MessageId::fresh(),
             room: RoomId(partition.into()),
             sender: UserId(1),
-            username: "ann".to_owned(),
-            public_id: Some("ann".to_owned()),
             text: MessageText::parse("a message of about the length that people write").expect("a short text is one"),
             created_on: Timestamp(1_630_288_695_856),
             reply_to: None,

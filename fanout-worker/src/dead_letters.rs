@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{AsyncCommands as _, RedisError};
-use shared::bus::{Link, Redis, decode_entry};
+use shared::bus::{Link, Redis, encode_entry, read_entry};
 use shared::start::open_once;
 use shared::storage::{DeadLetter, Installation, Role, Store, StoreError};
 use tokio::time::timeout;
@@ -119,9 +119,10 @@ async fn replay(store: &Store, redis: &mut Link, installation: Installation, id:
     let fields = form::decode(&letter.entry).ok_or_else(|| no_message("it is not in a known form".to_owned()))?;
     // Named in full: Redis has a command of the same name.
     let keys = Arc::clone(Link::keys(redis));
-    let message = decode_entry(&fields, &keys).map_err(|error| no_message(error.to_string()))?;
+    let message = read_entry(&fields, &keys).map_err(|error| no_message(error.to_string()))?;
     let partition = installation.partition_of(message.room);
-    let appended: Result<String, RedisError> = redis.xadd(keys.accept_stream(partition), "*", &fields).await;
+    let appended: Result<String, RedisError> =
+        redis.xadd(keys.accept_stream(partition), "*", &encode_entry(&message, &keys)).await;
     let stream_id = appended.map_err(|error| Undone::NotAppended(id, error))?;
     store.drop_dead_letter(id).await?;
     Ok(format!("{id} replayed: appended to partition {partition} as {stream_id}\n"))

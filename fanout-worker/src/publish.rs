@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use redis::RedisResult;
-use shared::bus::{ControlEvent, Link, Receipts, RoomEvent};
+use shared::bus::{ControlEvent, ControlMessage, Link, Receipts, RoomEvent};
 use shared::domain::{Accepted, GatewayId, MessageId, Partition};
 use shared::storage::{Appended, Content, PartitionBatch};
 use tracing::warn;
@@ -35,17 +35,13 @@ pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
 /// A failure is logged and nothing more: both are hints. Gateways find what they told by comparing heads and asking SQL.
 pub async fn publish(connection: &mut Link, appended: Appended, waiting: &mut Waiting) {
     let receipts = receipts(&appended, waiting);
-    let mut pipeline = redis::pipe();
+    let (mut pipeline, keys) = (redis::pipe(), Arc::clone(connection.keys()));
     for (partition, room, messages) in appended.rooms {
         let event = RoomEvent { room, messages };
-        pipeline
-            .cmd("SPUBLISH")
-            .arg(connection.keys().room_channel(partition, room))
-            .arg(event.encode())
-            .ignore();
+        pipeline.cmd("SPUBLISH").arg(keys.room_channel(partition, room)).arg(event.encode(&keys)).ignore();
     }
     for (gateway, receipts) in receipts {
-        pipeline.publish(connection.keys().receipts_channel(gateway), receipts.encode()).ignore();
+        pipeline.publish(keys.receipts_channel(gateway), receipts.encode(&keys)).ignore();
     }
     if pipeline.is_empty() {
         return;
@@ -71,9 +67,13 @@ fn receipts(appended: &Appended, waiting: &mut Waiting) -> HashMap<GatewayId, Re
 
 /// Tells the gateways that `partitions` have a new owner, so that they look for what the former one did not announce.
 pub async fn announce(connection: &mut Link, partitions: Vec<Partition>) {
-    let event = ControlEvent::PartitionsTaken { partitions };
     let keys = Arc::clone(connection.keys());
-    let told: RedisResult<()> = redis::AsyncCommands::publish(connection, keys.control_channel(), event.encode()).await;
+    let message = ControlMessage {
+        event: ControlEvent::PartitionsTaken { partitions },
+        reply_to: None,
+    };
+    let told: RedisResult<()> =
+        redis::AsyncCommands::publish(connection, keys.control_channel(), message.encode(&keys)).await;
     if let Err(error) = told {
         warn!(error = %error, "taking over partitions was not announced: {error}");
     }
@@ -96,8 +96,6 @@ mod tests {
                 id,
                 room: RoomId(1),
                 sender: UserId(1),
-                username: "ann".to_owned(),
-                public_id: Some("ann".to_owned()),
                 text: MessageText::parse("hello").unwrap(),
                 created_on: Timestamp(1),
                 reply_to: Some(gateway),

@@ -9,35 +9,35 @@
 
 mod backlog;
 mod known;
+mod recent;
 mod waiters;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use redis::{AsyncCommands as _, RedisError, RedisResult};
-use shared::bus::{Link, PostedUnder, append_keyed, encode_entry, is_refusal, retire_keys};
+use shared::bus::{Link, encode_entry, is_refusal};
 use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, Seq, Timestamp};
-use shared::storage::{Installation, Room, Store, StoreError, User};
+use shared::storage::{Installation, KnownMessage, Room, Store, StoreError, User};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::Ack;
-use crate::digest::digest_of;
 pub use backlog::AcceptLog;
 use backlog::Backlog;
 use known::KnownMessages;
+use recent::{RecentKeys, Use};
 use waiters::Waiters;
 
-/// Posts under way at once, from the first question to Redis to the answer. One more is told that the service is busy.
+/// Posts under way at once, from the first question to SQL or Redis to the answer. One more is told that the service is busy.
 ///
 /// It bounds what a Redis or a worker that hangs makes us hold: about 50 KiB for each of the longest messages, 100 MiB
 /// together. At 5 ms a post it lets 400,000 a second through.
 const POSTS_AT_ONCE: usize = 2_048;
 
-/// How often the keys that SQL knows by now are forgotten in Redis.
-const RETIRE_KEYS_EVERY: Duration = Duration::from_secs(1);
+/// Pause between two looks for the second of two messages that were taken under one key.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,7 @@ pub struct Acceptor {
     connection: Link,
     store: Store,
     known: KnownMessages,
+    recent: RecentKeys,
     installation: Installation,
     posts: Arc<Semaphore>,
     backlog: Backlog,
@@ -97,6 +98,7 @@ impl Acceptor {
         Self {
             connection,
             known: KnownMessages::new(store.clone()),
+            recent: RecentKeys::new(),
             store,
             posts: Arc::new(Semaphore::new(POSTS_AT_ONCE)),
             backlog: Backlog::new(installation.partitions),
@@ -145,8 +147,6 @@ impl Acceptor {
             id: key.map_or_else(MessageId::fresh, |key| MessageId::keyed(sender.id, key)),
             room: room.id,
             sender: sender.id,
-            username: sender.username.clone(),
-            public_id: Some(sender.public_id.clone()),
             text,
             created_on: now,
             reply_to: self.reply_to,
@@ -158,11 +158,30 @@ impl Acceptor {
         } else if let Some(seq) = self.append_unless_stored(partition, &message, room).await? {
             return Ok(Acknowledged { id, seq: Some(seq) });
         }
-        let seq = match waiter {
-            Some(waiter) => Some(waiter.stored().await),
-            None => None,
+        let Some(waiter) = waiter else {
+            return Ok(Acknowledged { id, seq: None });
         };
-        Ok(Acknowledged { id, seq })
+        let seq = waiter.stored().await;
+        if key.is_none() {
+            return Ok(Acknowledged { id, seq: Some(seq) });
+        }
+        self.stored_as(&message).await
+    }
+
+    /// Under which id a keyed message is stored, of which it is known that something is stored under its own: that may be another
+    /// message of the same key, taken at another gateway at the same moment. Waits until it is stored.
+    async fn stored_as(&self, message: &Accepted) -> Result<Acknowledged, AcceptError> {
+        loop {
+            for id in [message.id, message.id.derived_for(message.room, &message.text)] {
+                let stored = self.known.find(id).await?;
+                let is_it = |known: &KnownMessage| known.room == message.room && known.text == message.text.as_str();
+                if let Some(known) = stored.filter(is_it) {
+                    let seq = Some(known.seq);
+                    return Ok(Acknowledged { id, seq });
+                }
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// The channel on which this gateway hears that messages are stored, if it waits for that.
@@ -173,27 +192,12 @@ impl Acceptor {
 
     /// Takes what came on that channel.
     pub fn hear_receipts(&self, payload: &[u8]) {
-        self.waiters.hear(payload);
+        self.waiters.hear(payload, self.connection.keys());
     }
 
     /// Looks up what posts wait for and no receipt tells of, until `stop` is cancelled.
     pub fn look_up_overdue(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         self.waiters.clone().look_up(self.store.clone(), stop)
-    }
-
-    /// Forgets the keys in Redis that SQL knows by now, until `stop` is cancelled. One that cannot be forgotten now will be later.
-    pub fn retire_keys(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
-        let (connection, partitions) = (self.connection.clone(), self.installation.partitions);
-        async move {
-            while !stop.is_cancelled() {
-                let retire = async |number| retire_keys(&mut connection.clone(), Partition(number)).await;
-                join_all((0..partitions).map(retire)).await;
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(RETIRE_KEYS_EVERY) => {}
-                }
-            }
-        }
     }
 
     /// Keeps watch over the accept streams until `stop` is cancelled: one that holds `bound` entries or more takes no
@@ -205,8 +209,7 @@ impl Acceptor {
     /// Appends a keyed message, unless the very same one is stored already, whose place is returned then; an error if the key
     /// stands for another message.
     ///
-    /// SQL knows what was stored long ago, Redis what was appended and may not be stored yet. A message that is stored between the
-    /// two questions is still known to Redis.
+    /// SQL knows what is stored, this gateway what it has accepted lately and may not be stored yet.
     async fn append_unless_stored(
         &self,
         partition: Partition,
@@ -222,15 +225,15 @@ impl Acceptor {
             Some(_) => return Err(AcceptError::KeyReused),
             None => {}
         }
-        let posted = PostedUnder {
-            room: message.room,
-            text: digest(message.text.as_str()),
-        };
-        let appended = append_keyed(&mut self.connection.clone(), partition, message, posted).await;
-        match appended.map_err(unanswered)? {
-            None => Ok(None),
-            Some(_) => Err(AcceptError::KeyReused),
+        let (id, used) = (message.id, Use::of(message.room, &room.name, message.text.as_str()));
+        let is_new = self.recent.claim(id, used, Instant::now())?;
+        let appended = self.append(partition, message).await;
+        match &appended {
+            Ok(()) => self.recent.confirm(id),
+            Err(AcceptError::Refused(_)) if is_new => self.recent.forget(id),
+            Err(_) => {}
         }
+        appended.map(|()| None)
     }
 
     async fn append(&self, partition: Partition, message: &Accepted) -> Result<(), AcceptError> {
@@ -248,12 +251,6 @@ fn unanswered(error: RedisError) -> AcceptError {
     } else {
         AcceptError::Unknown(error)
     }
-}
-
-/// Tells texts apart that were posted under the same key.
-fn digest(text: &str) -> [u8; 8] {
-    let digest = digest_of(&[text.as_bytes()]);
-    *digest.first_chunk().expect("a digest is longer")
 }
 
 #[cfg(test)]

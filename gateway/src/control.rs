@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_redis::PoolError;
 use redis::{AsyncCommands as _, RedisResult};
@@ -79,7 +79,7 @@ impl Control {
             number,
         });
         let message = ControlMessage { event, reply_to };
-        let published = timeout_at(began + TRUSTED_FOR, self.publish(&message.encode())).await;
+        let published = timeout_at(began + TRUSTED_FOR, self.publish(&message.encode(self.pool.keys()))).await;
         match published.unwrap_or(Err(TellError::Late)) {
             Ok(receivers) => pending.wait_for(receivers, Instant::now() + TRUSTED_FOR).await,
             Err(error) => {
@@ -105,8 +105,9 @@ impl Control {
         }
         let mut connection = self.connection.clone();
         tokio::spawn(async move {
-            let channel = Link::keys(&connection).acknowledgements_channel(to.gateway);
-            let told: RedisResult<()> = connection.publish(channel, acknowledgement.encode()).await;
+            let keys = Arc::clone(Link::keys(&connection));
+            let (channel, message) = (keys.acknowledgements_channel(to.gateway), acknowledgement.encode(&keys));
+            let told: RedisResult<()> = connection.publish(channel, message).await;
             if let Err(error) = told {
                 // The other one waits its time then.
                 debug!(error = %error, "a change was not acknowledged: {error}");
@@ -116,9 +117,9 @@ impl Control {
 
     /// Takes what came on [`Self::acknowledgements_channel`].
     pub fn on_acknowledgements(&self, payload: &[u8]) {
-        match Acknowledgement::decode(payload) {
+        match Acknowledgement::decode(payload, self.pool.keys()) {
             Ok(acknowledgement) => self.on_acknowledgement(acknowledgement),
-            Err(error) => warn!(error = %error, "unreadable acknowledgement: {error}"),
+            Err(error) => error.report("acknowledgement"),
         }
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use shared::bus::ControlMessage;
 use tokio::time::Instant;
-use tracing::warn;
 
 use crate::app::App;
 use crate::live::Listener;
@@ -20,14 +19,14 @@ impl Listener for App {
     fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]) {
         let keys = self.redis.keys();
         if channel == keys.control_channel() {
-            match ControlMessage::decode(payload) {
+            match ControlMessage::decode(payload, keys) {
                 Ok(ControlMessage { event, reply_to }) => {
                     self.act_on(&event);
                     if let Some(to) = reply_to {
                         self.control.acknowledge(to);
                     }
                 }
-                Err(error) => warn!(error = %error, "unreadable control event: {error}"),
+                Err(error) => error.report("control event"),
             }
         } else if let Some(room) = keys.room_of_channel(channel) {
             self.hub.hear(room, payload);

@@ -188,7 +188,6 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     lifecycle.spawn_essential("the watch over the epoch", Arc::clone(&app).watch_epoch(stop()));
     lifecycle.spawn_essential("the watch over the clock", clock::watch(app.redis.clone(), stop()));
     lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
-    lifecycle.spawn_essential("the retirement of idempotency keys", app.acceptor.retire_keys(stop()));
     lifecycle.spawn_essential("the look-up of overdue posts", app.acceptor.look_up_overdue(stop()));
     for end in threads.ends() {
         lifecycle.spawn_essential("a thread of the fan-out", end);

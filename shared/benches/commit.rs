@@ -69,8 +69,6 @@ impl Target {
                 id: MessageId::fresh(),
                 room: *room,
                 sender: self.sender,
-                username: "ann".to_owned(),
-                public_id: Some("ann".to_owned()),
                 text: MessageText::parse(TEXT).expect("a short text is one"),
                 created_on: NOW,
                 reply_to: None,

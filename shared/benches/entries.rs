@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use shared::bus::{Keys, decode_entry, encode_entry};
+use shared::bus::{Keys, MacKey, decode_entry, encode_entry};
 use shared::domain::{Accepted, MessageId, MessageText, RoomId, Timestamp, UserId};
 
 /// As long as people write.
@@ -14,8 +14,6 @@ fn message() -> Accepted {
         id: MessageId::fresh(),
         room: RoomId(42),
         sender: UserId(4_711),
-        username: "ann".to_owned(),
-        public_id: Some("ann".to_owned()),
         text: MessageText::parse(TEXT).expect("a short text is one"),
         created_on: Timestamp(1_630_288_695_856),
         reply_to: None,
@@ -24,7 +22,7 @@ fn message() -> Accepted {
 
 fn entries(criterion: &mut Criterion) {
     let message = message();
-    let keys = Keys::new("00a1b2c3d4e5".parse().expect("twelve digits"), 16);
+    let keys = Keys::new("00a1b2c3d4e5".parse().expect("twelve digits"), 16, MacKey::fresh());
     criterion.bench_function("encode an entry", |bencher| {
         bencher.iter(|| encode_entry(black_box(&message), &keys).len());
     });

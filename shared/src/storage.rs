@@ -23,6 +23,7 @@ mod postgres;
 mod removals;
 mod rooms;
 mod schema;
+mod senders;
 mod sign_ins;
 mod sqlite;
 mod user_keys;

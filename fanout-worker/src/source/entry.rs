@@ -1,6 +1,6 @@
 //! What an entry of the accept log holds. It is not trusted: anybody with access to Redis could have written it.
 
-use shared::bus::{Keys, decode_entry};
+use shared::bus::{InvalidEntry, Keys, decode_entry};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Content, Entry};
 
@@ -45,7 +45,12 @@ fn read((id, flat): RawEntry, place: Place<'_>) -> Option<Entry> {
     let content = match decode_entry(&fields, place.keys) {
         Ok(message) if Partition::of(message.room, place.partitions) == place.partition => Content::Message(message),
         Ok(_) => dead(ELSEWHERE.to_owned()),
-        Err(error) => dead(error.to_string()),
+        Err(error) => {
+            if let InvalidEntry::NotAuthentic(error) = &error {
+                error.report("entry of the accept log");
+            }
+            dead(error.to_string())
+        }
     };
     Some(Entry { stream_id, content })
 }
@@ -59,11 +64,13 @@ fn near(id: &str) -> Option<StreamId> {
 
 #[cfg(test)]
 mod tests {
+    use shared::bus::MacKey;
+
     use super::*;
 
     fn read_all(raw: Vec<RawEntry>) -> (Vec<Entry>, bool) {
         let place = Place {
-            keys: &Keys::new("00a1b2c3d4e5".parse().unwrap(), 1),
+            keys: &Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh()),
             partitions: 1,
             partition: Partition(0),
         };

@@ -1,5 +1,5 @@
 use fanout_worker::persist::{GaveUp, Persisted, persist};
-use shared::domain::{Partition, StreamId, UserId};
+use shared::domain::{Partition, StreamId};
 use shared::storage::{Content, Entry, PartitionBatch};
 use tokio_util::sync::CancellationToken;
 
@@ -45,14 +45,16 @@ async fn store(scene: &Scene, entries: Vec<Entry>) -> Persisted {
     persist(&scene.store, vec![PartitionBatch { claim, entries }], &CancellationToken::new()).await
 }
 
-/// A message that the database refuses, since nobody is its sender.
-fn refused(scene: &Scene, ms: i64) -> Entry {
-    let mut message = scene.message(scene.rooms[0], "of nobody");
-    message.sender = UserId(999);
-    Entry {
-        stream_id: StreamId { ms, counter: 0 },
-        content: Content::Message(message),
-    }
+/// A message that the database refuses.
+async fn refused(scene: &Scene, ms: i64) -> Entry {
+    // NULL is refused as data that does not fit.
+    scene
+        .run(
+            "CREATE TRIGGER refusal BEFORE INSERT ON messages WHEN NEW.text = 'refused'
+             BEGIN UPDATE cursors SET owner = NULL; END",
+        )
+        .await;
+    scene.entry(ms, scene.rooms[0], "refused")
 }
 
 #[tokio::test]
@@ -63,7 +65,7 @@ async fn what_was_stored_before_storage_went_away_is_told_with_the_reason() {
     scene
         .run("CREATE TRIGGER away BEFORE INSERT ON dead_letters BEGIN SELECT RAISE(ABORT, 'away'); END")
         .await;
-    let persisted = store(&scene, vec![scene.entry(1, room, "stored"), refused(&scene, 2)]).await;
+    let persisted = store(&scene, vec![scene.entry(1, room, "stored"), refused(&scene, 2).await]).await;
     assert_eq!(persisted.gave_up, Some(GaveUp::StorageAway));
     let stored: Vec<usize> = persisted.stored.iter().map(|appended| appended.rooms.len()).collect();
     assert_eq!(stored, [1]);
@@ -103,6 +105,6 @@ async fn a_database_that_takes_no_dead_letter_at_all_counts_as_away() {
     scene
         .run("CREATE TRIGGER none BEFORE INSERT ON dead_letters BEGIN UPDATE cursors SET owner = NULL; END")
         .await;
-    let persisted = store(&scene, vec![refused(&scene, 1)]).await;
+    let persisted = store(&scene, vec![refused(&scene, 1).await]).await;
     assert_eq!((persisted.gave_up, persisted.stored.len()), (Some(GaveUp::StorageAway), 0));
 }

@@ -164,3 +164,27 @@ async fn what_comes_through_another_partition_than_its_rooms_is_set_aside() {
     assert_eq!(scene.texts(room, 1).await, ["at home"]);
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn what_no_gateway_wrote_is_not_stored_in_anybodys_name() {
+    let scene = Scene::with_rooms(1).await;
+    let room = scene.rooms[0];
+    let mut redis = scene.redis.connect().await.unwrap();
+    let worker = scene.worker(Writers::One).await;
+    let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
+    let message = scene.message(room, "hello");
+    let genuine = shared::bus::encode_entry(&message, &scene.keys);
+    let (_, others) = genuine.split_last().unwrap();
+    let mut changed = genuine.clone();
+    changed.iter_mut().find(|(name, _)| *name == "text").unwrap().1 = "hellp".into();
+    // The first is like those of a version that this installation does not come from.
+    for forged in [others, &changed] {
+        let _id: String = redis::AsyncCommands::xadd(&mut redis, stream, "*", forged).await.unwrap();
+    }
+    scene.append(&mut redis, room, "*", "genuine").await;
+    assert_eq!(scene.texts(room, 1).await, ["genuine"]);
+    wait_for_dead_letters(&scene, 2).await;
+    let reasons = "SELECT count(*) FROM dead_letters WHERE reason LIKE 'it was not written by a process %'";
+    assert_eq!(scene.number(reasons).await, 2);
+    worker.stop().await;
+}

@@ -133,8 +133,6 @@ impl Scene {
             id: MessageId::fresh(),
             room,
             sender: self.sender,
-            username: "ann".to_owned(),
-            public_id: Some("ann".to_owned()),
             text: MessageText::parse(text).unwrap(),
             created_on: NOW,
             reply_to: None,

@@ -1,5 +1,5 @@
 use rig::RedisServer;
-use shared::bus::{Keys, Redis};
+use shared::bus::{Keys, MacKey, Redis};
 use shared::settings::RedisArgs;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +9,7 @@ async fn a_redis_that_is_set_to_lose_messages_while_it_runs_is_found_once() {
     let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
     let mut server = RedisServer::start(directory.path()).await.unwrap();
     let stop = CancellationToken::new();
-    let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1);
+    let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
     let redis = Redis::open(&RedisArgs::at(&server.url()), keys, stop.clone()).unwrap();
     let mut looked = redis.wait_until_safe(false, &stop).await.unwrap();
     assert!(redis.look_again(&mut looked).await.is_empty());

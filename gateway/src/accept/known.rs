@@ -9,8 +9,9 @@ use shared::batcher::{BatchLimits, Batcher};
 use shared::domain::MessageId;
 use shared::storage::{KnownMessage, Store, StoreError};
 
-/// Two statements at once: one may be on its way while the other one is read. Others' reads need the connections as well.
-const LIMITS: BatchLimits = BatchLimits { batches: 2, calls: 256 };
+/// One statement at a time: what a statement costs beside its ids is most of it, so that fewer and larger ones are quicker for
+/// everybody.
+const LIMITS: BatchLimits = BatchLimits { batches: 1, calls: 256 };
 
 /// Looks messages up by their ids.
 pub(super) struct KnownMessages(Batcher<MessageId, Answer>);

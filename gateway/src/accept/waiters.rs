@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shared::bus::Receipts;
+use shared::bus::{Keys, Receipts};
 use shared::domain::{MessageId, Seq};
 use shared::storage::Store;
 use tokio::sync::watch;
@@ -67,10 +67,10 @@ impl Waiters {
     }
 
     /// Takes what a worker published.
-    pub(super) fn hear(&self, payload: &[u8]) {
-        match Receipts::decode(payload) {
+    pub(super) fn hear(&self, payload: &[u8], keys: &Keys) {
+        match Receipts::decode(payload, keys) {
             Ok(Receipts(stored)) => self.tell(stored),
-            Err(error) => warn!(error = %error, "unreadable receipts: {error}"),
+            Err(error) => error.report("receipts"),
         }
     }
 
@@ -131,16 +131,19 @@ impl Drop for Waiter {
 
 #[cfg(test)]
 mod tests {
+    use shared::bus::MacKey;
+
     use super::*;
 
     #[tokio::test]
     async fn everybody_who_waits_for_a_message_hears_its_place() {
+        let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
         let waiters = Waiters::default();
         let (id, other) = (MessageId::fresh(), MessageId::fresh());
         let (first, second, third) = (waiters.wait_for(id), waiters.wait_for(id), waiters.wait_for(other));
-        waiters.hear(&Receipts(vec![(id, Seq(7)), (MessageId::fresh(), Seq(8))]).encode());
+        waiters.hear(&Receipts(vec![(id, Seq(7)), (MessageId::fresh(), Seq(8))]).encode(&keys), &keys);
         assert_eq!((first.stored().await, second.stored().await), (Seq(7), Seq(7)));
-        waiters.hear(b"garbage");
+        waiters.hear(b"garbage", &keys);
         waiters.tell([(other, Seq(1))]);
         assert_eq!(third.stored().await, Seq(1));
         assert!(waiters.awaited().is_empty());

@@ -158,26 +158,22 @@ impl Hub {
 
     /// Takes what a room's channel brought.
     ///
-    /// Its content is not compared with SQL: a worker publishes only what it has committed, and a committed message keeps
+    /// What a worker published is not compared with SQL: it publishes only what it has committed, and a committed message keeps
     /// its place and its text. So an event that comes late, from a worker that was paused behind its commit and has lost
     /// the partition meanwhile, says what history says too; the feed drops it as a repetition.
     pub fn hear(&self, room: RoomId, payload: &[u8]) {
         let Some(slot) = lock(&self.shared.feeds).get(&room).cloned() else {
             return;
         };
-        match RoomEvent::decode(payload) {
-            Ok(event) if event.room == room && !event.is_complete() => {
-                // SQL has all of it.
-                let last = event.messages.last().map(|message| message.seq);
-                self.hear_of(&slot, last.unwrap_or_default());
-            }
+        match RoomEvent::decode(payload, &self.shared.keys) {
             Ok(event) if event.room == room => {
                 if slot.feed.take(&event.messages) {
                     repair(&self.shared.store, &slot);
                 }
             }
             Ok(_) => warn!(room.id = room.0, "an event of another room came on the channel of room {}", room.0),
-            Err(error) => warn!(room.id = room.0, error = %error, "unreadable event: {error}"),
+            // What it may have told of shows when heads are compared.
+            Err(error) => error.report("room event"),
         }
     }
 

@@ -60,8 +60,6 @@ impl Scene {
                 id: MessageId::fresh(),
                 room,
                 sender: self.ann,
-                username: "ann".to_owned(),
-                public_id: Some("ann".to_owned()),
                 text: MessageText::parse("stored").unwrap(),
                 created_on: Timestamp(0),
                 reply_to: None,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Keys;
+use super::mac::{Purpose, Unreadable};
 use crate::domain::{GatewayId, MembershipId, Partition, RoomId, RoomName, SessionId, StreamKey, UserId};
 
 /// Something that all gateways must act on at once.
@@ -53,15 +55,7 @@ pub enum ControlEvent {
     },
 }
 
-impl ControlEvent {
-    /// The event's form on the channel: one JSON object.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("an event has string keys only and no failing parts")
-    }
-}
-
-/// A control event as it is published. What a worker publishes is the event alone.
+/// A control event as it is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlMessage {
     /// What happened.
@@ -82,15 +76,15 @@ pub struct ReplyTo {
 }
 
 impl ControlMessage {
-    /// The message's form on the channel: one JSON object.
+    /// The message's form on the channel: one JSON object, and its MAC.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a message has string keys only and no failing parts")
+    pub fn encode(&self, keys: &Keys) -> Vec<u8> {
+        keys.mac().encode(Purpose::Control, self)
     }
 
-    /// Reads what [`ControlMessage::encode`] or [`ControlEvent::encode`] wrote.
-    pub fn decode(raw: &[u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(raw)
+    /// Reads what [`ControlMessage::encode`] wrote.
+    pub fn decode(raw: &[u8], keys: &Keys) -> Result<Self, Unreadable> {
+        keys.mac().decode(Purpose::Control, raw)
     }
 }
 
@@ -104,15 +98,15 @@ pub struct Acknowledgement {
 }
 
 impl Acknowledgement {
-    /// Its form on the channel: one JSON object.
+    /// Its form on the channel: one JSON object, and its MAC.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("an id and a number have a JSON form")
+    pub fn encode(&self, keys: &Keys) -> Vec<u8> {
+        keys.mac().encode(Purpose::Acknowledgement, self)
     }
 
     /// Reads what [`Acknowledgement::encode`] wrote.
-    pub fn decode(raw: &[u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(raw)
+    pub fn decode(raw: &[u8], keys: &Keys) -> Result<Self, Unreadable> {
+        keys.mac().decode(Purpose::Acknowledgement, raw)
     }
 }
 
@@ -124,16 +118,18 @@ mod tests {
 
     #[test]
     fn events_are_readable_on_the_channel() {
+        let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
         let event = ControlEvent::MemberRemoved {
             room: RoomId(1),
             user: UserId(2),
             membership: Some(MembershipId(3)),
         };
-        let raw = String::from_utf8(event.encode()).unwrap();
-        assert_eq!(raw, r#"{"event":"member_removed","room":1,"user":2,"membership":3}"#);
-        let decoded = |raw: &[u8]| ControlMessage::decode(raw).unwrap();
         let alone = ControlMessage { event, reply_to: None };
-        assert_eq!(decoded(raw.as_bytes()), alone);
+        let raw = alone.encode(&keys);
+        let json = br#"{"event":"member_removed","room":1,"user":2,"membership":3}"#;
+        assert!(raw.starts_with(json), "{}", String::from_utf8_lossy(&raw));
+        assert_eq!(ControlMessage::decode(&raw, &keys).unwrap(), alone);
+        assert!(ControlMessage::decode(json, &keys).is_err(), "anybody could say so");
         let reply_to = ReplyTo {
             gateway: GatewayId(Uuid::from_u128(5)),
             number: 7,
@@ -142,6 +138,6 @@ mod tests {
             reply_to: Some(reply_to),
             ..alone
         };
-        assert_eq!(decoded(&answered.encode()), answered);
+        assert_eq!(ControlMessage::decode(&answered.encode(&keys), &keys).unwrap(), answered);
     }
 }

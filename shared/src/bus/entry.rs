@@ -1,18 +1,23 @@
 //! The form of an accepted message in the accept log: named fields, readable with `XRANGE`.
 //!
-//! What is read back is not trusted: anybody with access to Redis could have written it.
+//! What is read back is not trusted: anybody with access to Redis could have written it. So an entry ends with a message
+//! authentication code of its other fields.
 
 use std::borrow::Cow;
 
 use uuid::Uuid;
 
 use super::Keys;
-use crate::domain::{
-    Accepted, GatewayId, Invalid, MessageId, MessageText, PublicId, RoomId, Timestamp, UserId, Username,
-};
+use super::mac::{CODE_BYTES, NotAuthentic};
+use crate::domain::{Accepted, GatewayId, Invalid, MessageId, MessageText, RoomId, Timestamp, UserId};
 
-/// The field that names the installation.
-const INSTALLATION: &str = "installation";
+/// The field that names the installation and holds the code, in hexadecimal digits, with [`BEFORE_CODE`] between. It is the last
+/// one.
+const MAC: &str = "mac";
+const BEFORE_CODE: char = '-';
+
+/// The field that named the installation before there were codes.
+const FORMER_INSTALLATION: &str = "installation";
 
 /// An entry that is not an accepted message.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +31,9 @@ pub enum InvalidEntry {
     /// It was accepted by a gateway of another installation, whose rooms and users have the same numbers as ours.
     #[error("it belongs to installation '{0}'")]
     Foreign(String),
+    /// No gateway of the installation wrote it.
+    #[error(transparent)]
+    NotAuthentic(#[from] NotAuthentic),
     /// The message breaks a rule of the domain.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -34,40 +42,59 @@ pub enum InvalidEntry {
 /// The fields of `message` in the installation of `keys`, in the order in which they are appended.
 #[must_use]
 pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a Keys) -> Vec<(&'static str, Cow<'a, str>)> {
-    let mut fields = Vec::with_capacity(9);
+    let mut fields: Vec<(&'static str, Cow<'a, str>)> = Vec::with_capacity(7);
     fields.extend([
-        (INSTALLATION, keys.installation().into()),
         ("id", message.id.to_string().into()),
         ("room", message.room.0.to_string().into()),
         ("sender", message.sender.0.to_string().into()),
-        ("username", message.username.as_str().into()),
         ("at", message.created_on.0.to_string().into()),
         ("text", message.text.as_str().into()),
     ]);
-    fields.extend(message.public_id.as_deref().map(|public_id| ("public_id", public_id.into())));
     fields.extend(message.reply_to.map(|gateway| ("reply_to", gateway.to_string().into())));
+    let code = keys.mac().code_of_entry(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+    let mut mac = String::with_capacity(keys.installation().len() + 1 + 2 * CODE_BYTES);
+    mac.push_str(keys.installation());
+    mac.push(BEFORE_CODE);
+    let mut digits = [0; 2 * CODE_BYTES];
+    hex::encode_to_slice(code, &mut digits).expect("two digits a byte");
+    mac.push_str(std::str::from_utf8(&digits).expect("digits are ASCII"));
+    fields.push((MAC, mac.into()));
     fields
 }
 
-/// Reads the fields of an entry in the installation of `keys`; unknown ones are ignored, so that a newer gateway may add
-/// some. One that names no installation is of an earlier version.
+/// Reads the fields of an entry that a gateway of the installation of `keys` wrote; unknown ones are ignored, so that a newer
+/// gateway may add some.
 pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &Keys) -> Result<Accepted, InvalidEntry> {
-    match field(fields, INSTALLATION) {
-        Ok(named) if named == keys.installation() => {}
-        Ok(named) => return Err(InvalidEntry::Foreign(named.to_owned())),
-        Err(InvalidEntry::Missing(_)) => {}
-        Err(error) => return Err(error),
+    let message = read_entry(fields, keys)?;
+    let is_authentic = match fields.split_last() {
+        Some(((name, mac), others)) if name == MAC.as_bytes() => {
+            let others = others.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+            let digits = mac.get(keys.installation().len() + 1..).unwrap_or_default();
+            let mut code = [0; CODE_BYTES];
+            hex::decode_to_slice(digits, &mut code).is_ok() && keys.mac().is_code_of_entry(&code, others)
+        }
+        _ => keys.takes_unsigned(fields, Timestamp::now()),
+    };
+    if is_authentic {
+        Ok(message)
+    } else {
+        Err(NotAuthentic.into())
+    }
+}
+
+/// The same for what an operator has judged: whoever wrote it, but not for another installation.
+pub fn read_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &Keys) -> Result<Accepted, InvalidEntry> {
+    match installation_of(fields)? {
+        Some(installation) if installation != keys.installation() => {
+            return Err(InvalidEntry::Foreign(installation.to_owned()));
+        }
+        Some(_) | None => {}
     }
     let text = MessageText::parse(field(fields, "text")?)?;
     Ok(Accepted {
         id: MessageId(number(fields, "id", |raw| Uuid::parse_str(raw).ok())?),
         room: RoomId(number(fields, "room", |raw| raw.parse().ok())?),
         sender: UserId(number(fields, "sender", |raw| raw.parse().ok())?),
-        username: Username::parse(field(fields, "username")?)?.as_str().to_owned(),
-        public_id: match field(fields, "public_id") {
-            Err(InvalidEntry::Missing(_)) => None,
-            found => Some(PublicId::parse(found?)?.as_str().to_owned()),
-        },
         text,
         created_on: Timestamp(number(fields, "at", |raw| raw.parse().ok())?),
         reply_to: match field(fields, "reply_to") {
@@ -75,6 +102,23 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &Keys) -> Result<Accept
             _ => Some(GatewayId(number(fields, "reply_to", |raw| Uuid::parse_str(raw).ok())?)),
         },
     })
+}
+
+/// The installation that an entry names, if it does. Before there were codes it had a field of its own.
+pub(super) fn installation_of(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<&str>, InvalidEntry> {
+    let named = match field(fields, MAC) {
+        Err(InvalidEntry::Missing(_)) => field(fields, FORMER_INSTALLATION),
+        mac => mac.map(|mac| mac.split_once(BEFORE_CODE).map_or(mac, |(installation, _)| installation)),
+    };
+    match named {
+        Err(InvalidEntry::Missing(_)) => Ok(None),
+        named => named.map(Some),
+    }
+}
+
+/// Whether an entry has a code, right or wrong.
+pub(super) fn has_code(fields: &[(Vec<u8>, Vec<u8>)]) -> bool {
+    fields.iter().any(|(name, _)| name == MAC.as_bytes())
 }
 
 fn field<'a>(fields: &'a [(Vec<u8>, Vec<u8>)], name: &'static str) -> Result<&'a str, InvalidEntry> {
@@ -97,7 +141,7 @@ mod tests {
     use super::*;
 
     fn keys() -> Keys {
-        Keys::new("00a1b2c3d4e5".parse().unwrap(), 1)
+        Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap())
     }
 
     fn raw(fields: &[(&'static str, Cow<'_, str>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -110,15 +154,12 @@ mod tests {
             text in "[^\0]{1,200}",
             room in 1..i64::MAX,
             at in 0..i64::MAX,
-            public_id in proptest::option::of("[a-zA-Z0-9_-]{1,64}"),
             reply_to: Option<u128>,
         ) {
             let message = Accepted {
                 id: MessageId::fresh(),
                 room: RoomId(room),
                 sender: UserId(3),
-                username: "ann".to_owned(),
-                public_id,
                 text: MessageText::parse(&text).unwrap(),
                 created_on: Timestamp(at),
                 reply_to: reply_to.map(|id| GatewayId(Uuid::from_u128(id))),
@@ -138,8 +179,6 @@ mod tests {
         assert_eq!(decode_entry(&fields, &keys()).unwrap_err().to_string(), "field 'id' is not valid");
         let fields = raw(&[("text", "a\0b".into())]);
         assert!(matches!(decode_entry(&fields, &keys()), Err(InvalidEntry::Invalid(_))));
-        let fields = raw(&[("public_id", "a b".into())]);
-        assert!(decode_entry(&fields, &keys()).is_err());
     }
 
     #[test]
@@ -148,17 +187,54 @@ mod tests {
             id: MessageId::fresh(),
             room: RoomId(1),
             sender: UserId(1),
-            username: "ann".to_owned(),
-            public_id: None,
             text: MessageText::parse("hi").unwrap(),
             created_on: Timestamp(1),
             reply_to: None,
         };
-        let others = Keys::new("00a1b2c3d4e6".parse().unwrap(), 1);
+        let others = Keys::new("00a1b2c3d4e6".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
         let mut fields = raw(&encode_entry(&message, &others));
         let refused = decode_entry(&fields, &keys()).unwrap_err();
         assert_eq!(refused.to_string(), "it belongs to installation '00a1b2c3d4e6'");
-        fields.retain(|(name, _)| name != INSTALLATION.as_bytes());
-        assert_eq!(decode_entry(&fields, &keys()).unwrap(), message, "earlier versions name none");
+        fields.pop();
+        assert!(matches!(decode_entry(&fields, &keys()), Err(InvalidEntry::NotAuthentic(_))));
+        // As gateways of earlier versions wrote it, the latest with a name.
+        let end = Timestamp(Timestamp::now().0 + 60_000);
+        let upgraded = |end, carries_over| keys().accepting_unsigned(end, carries_over);
+        assert_eq!(decode_entry(&fields, &upgraded(end, true)).unwrap(), message);
+        assert!(decode_entry(&fields, &upgraded(end, false)).is_err());
+        assert!(decode_entry(&fields, &upgraded(Timestamp(1), true)).is_err());
+        fields.push((b"installation".to_vec(), b"00a1b2c3d4e5".to_vec()));
+        assert_eq!(decode_entry(&fields, &upgraded(end, false)).unwrap(), message);
+        assert!(decode_entry(&fields, &upgraded(Timestamp(1), false)).is_err());
+        fields.last_mut().unwrap().1 = b"00a1b2c3d4e6".to_vec();
+        assert!(matches!(decode_entry(&fields, &upgraded(end, true)), Err(InvalidEntry::Foreign(_))));
+    }
+
+    #[test]
+    fn an_entry_that_anybody_could_have_written_is_refused() {
+        let message = Accepted {
+            id: MessageId::fresh(),
+            room: RoomId(1),
+            sender: UserId(1),
+            text: MessageText::parse("hi").unwrap(),
+            created_on: Timestamp(1),
+            reply_to: None,
+        };
+        let genuine = raw(&encode_entry(&message, &keys()));
+        assert_eq!(decode_entry(&genuine, &keys()).unwrap(), message);
+        let other_key = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, "08".repeat(32).parse().unwrap());
+        assert!(decode_entry(&genuine, &other_key).is_err());
+        for place in 0..genuine.len() {
+            let mut without = genuine.clone();
+            without.remove(place);
+            assert!(decode_entry(&without, &keys()).is_err(), "{place}");
+        }
+        let mut of_another = genuine.clone();
+        of_another[2].1 = b"2".to_vec();
+        assert!(matches!(decode_entry(&of_another, &keys()), Err(InvalidEntry::NotAuthentic(_))));
+        // The first of two fields of a name counts.
+        let mut twice = genuine;
+        twice.insert(0, (b"sender".to_vec(), b"2".to_vec()));
+        assert!(matches!(decode_entry(&twice, &keys()), Err(InvalidEntry::NotAuthentic(_))));
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Keys;
+use super::mac::{Purpose, Unreadable};
 use crate::domain::{RoomId, StoredMessage};
 
 /// Messages that were stored in one room by one commit, with ascending seqs.
@@ -15,27 +17,15 @@ pub struct RoomEvent {
     pub messages: Vec<StoredMessage>,
 }
 
-/// A publication that is not a room event.
-#[derive(Debug, thiserror::Error)]
-#[error("not a room event: {0}")]
-pub struct InvalidEvent(#[from] serde_json::Error);
-
 impl RoomEvent {
-    /// The event's form on the channel: one JSON object.
+    /// The event's form on the channel: one JSON object, and its MAC.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("an event has string keys only and no failing parts")
-    }
-
-    /// True if every message is there with all that apps see of it. A worker of an earlier release leaves the sender's
-    /// public id out; the event then tells no more than up to where the room was stored.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.messages.iter().all(|message| !message.public_id.is_empty())
+    pub fn encode(&self, keys: &Keys) -> Vec<u8> {
+        keys.mac().encode(Purpose::Room, self)
     }
 
     /// Reads what [`RoomEvent::encode`] wrote.
-    pub fn decode(raw: &[u8]) -> Result<Self, InvalidEvent> {
-        Ok(serde_json::from_slice(raw)?)
+    pub fn decode(raw: &[u8], keys: &Keys) -> Result<Self, Unreadable> {
+        keys.mac().decode(Purpose::Room, raw)
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! ```text
 //! roomcast:<installation>:{7}:in        stream           the accept log of partition 7: gateways append, its worker reads and trims
-//! roomcast:<installation>:{7}:keys      hash             idempotency keys used lately, and what each stands for
-//! roomcast:<installation>:{7}:keys:older  hash           the same, until SQL knows all of them
 //! roomcast:<installation>:{7}:stored    string           how far that partition is stored in SQL
+//! roomcast:<installation>:{7}:probe     none             is never there: removing it shows whether a server writes
 //! roomcast:<installation>:{7}:room:42   sharded channel  what was stored in room 42, published after the commit
 //! roomcast:<installation>:control       channel          what all gateways must hear of
 //! roomcast:<installation>:workers       sorted set       the living workers; each also listens to a channel of its own
@@ -20,7 +19,9 @@
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
-use crate::domain::{GatewayId, InstallationId, Partition, RoomId, UserId};
+use super::entry::{has_code, installation_of};
+use super::mac::{Mac, MacKey};
+use crate::domain::{GatewayId, InstallationId, Partition, RoomId, Timestamp, UserId};
 
 /// The names of one installation. What the frequent commands need is made once.
 #[derive(Debug)]
@@ -31,26 +32,28 @@ pub struct Keys {
     prefix: String,
     /// By partition.
     accept_streams: Box<[String]>,
-    /// By partition: the idempotency keys used lately, and those used before them.
-    posted_under: Box<[(String, String)]>,
     /// By partition: what the names of its rooms' channels begin with.
     room_prefixes: Box<[String]>,
     control: String,
     workers: String,
     presence: String,
+    mac: Mac,
+    /// Until then entries without an authentication code are taken if they name this installation.
+    unsigned_until: Timestamp,
+    /// And if they name none.
+    takes_unnamed: bool,
 }
 
 impl Keys {
-    /// The names of `installation`, which has so many `partitions`.
+    /// The names of `installation`, which has so many `partitions` and authenticates with `key`.
     #[must_use]
-    pub fn new(installation: InstallationId, partitions: u16) -> Self {
+    pub fn new(installation: InstallationId, partitions: u16, key: MacKey) -> Self {
         let installation = installation.to_string();
         let prefix = format!("roomcast:{installation}:");
         let of_each = |rest: &str| (0..partitions).map(|number| format!("{prefix}{{{number}}}:{rest}")).collect();
         let workers = format!("{prefix}workers");
         Self {
             accept_streams: of_each("in"),
-            posted_under: of_each("keys").into_iter().zip(of_each("keys:older")).collect(),
             room_prefixes: of_each("room:"),
             control: format!("{prefix}control"),
             // In the slot of the set, so that a script which looks at the set can count who listens.
@@ -58,7 +61,36 @@ impl Keys {
             workers,
             installation,
             prefix,
+            mac: Mac::new(key),
+            unsigned_until: Timestamp(0),
+            takes_unnamed: false,
         }
+    }
+
+    /// The same for an installation whose gateways wrote entries without an authentication code before it was upgraded: until `end`
+    /// these are taken if they name the installation, and also without a name if it is older than names (`takes_unnamed`).
+    #[must_use]
+    pub fn accepting_unsigned(self, end: Timestamp, takes_unnamed: bool) -> Self {
+        Self {
+            unsigned_until: end,
+            takes_unnamed,
+            ..self
+        }
+    }
+
+    /// Whether an entry with these `fields` is taken at `now` although it has no authentication code.
+    pub(super) fn takes_unsigned(&self, fields: &[(Vec<u8>, Vec<u8>)], now: Timestamp) -> bool {
+        let is_ours = match installation_of(fields) {
+            Ok(Some(installation)) => installation == self.installation,
+            Ok(None) => self.takes_unnamed,
+            Err(_) => false,
+        };
+        is_ours && !has_code(fields) && now < self.unsigned_until
+    }
+
+    /// Makes and checks authentication codes.
+    pub(super) fn mac(&self) -> &Mac {
+        &self.mac
     }
 
     /// The installation in its printable form, as it stands in every name and every entry of the accept log.
@@ -83,30 +115,16 @@ impl Keys {
         &self.accept_streams[usize::from(partition.0)]
     }
 
-    /// The idempotency keys used lately with messages of a partition.
-    ///
-    /// # Panics
-    ///
-    /// If the installation has fewer partitions.
-    #[must_use]
-    pub fn recent_keys(&self, partition: Partition) -> &str {
-        &self.posted_under[usize::from(partition.0)].0
-    }
-
-    /// Those used before them, of which SQL does not know all yet.
-    ///
-    /// # Panics
-    ///
-    /// If the installation has fewer partitions.
-    #[must_use]
-    pub fn older_keys(&self, partition: Partition) -> &str {
-        &self.posted_under[usize::from(partition.0)].1
-    }
-
     /// Where an accept log is written anew before it takes the place of the old one.
     #[must_use]
     pub fn rewritten_stream(&self, partition: Partition) -> String {
         self.of_partition(partition, "in:exchanged")
+    }
+
+    /// A key that is never there, by whose removal a server shows whether it writes.
+    #[must_use]
+    pub fn write_probe(&self, partition: Partition) -> String {
+        self.of_partition(partition, "probe")
     }
 
     /// How far SQL has come with a partition, as whoever trims its accept log remembers it.
@@ -226,7 +244,7 @@ mod tests {
     use super::*;
 
     fn keys(installation: &str) -> Keys {
-        Keys::new(installation.parse().unwrap(), 8)
+        Keys::new(installation.parse().unwrap(), 8, "07".repeat(32).parse().unwrap())
     }
 
     #[test]
@@ -264,8 +282,6 @@ mod tests {
                 keys.receipts_channel(gateway),
                 keys.acknowledgements_channel(gateway),
                 keys.rate("post", 1),
-                keys.recent_keys(Partition(0)).to_owned(),
-                keys.older_keys(Partition(0)).to_owned(),
                 keys.streams_of_user(UserId(1)),
                 keys.streams_of_address(address),
             ]

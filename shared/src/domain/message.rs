@@ -91,6 +91,15 @@ impl MessageId {
         name.extend_from_slice(key.0.as_bytes());
         Self(Uuid::new_v5(&KEYED_MESSAGES, &name))
     }
+
+    /// The id under which a message is stored that was accepted under this one although another message has it. It follows from the
+    /// room and the text, so that the same entry, read again, gets the same id.
+    #[must_use]
+    pub fn derived_for(self, room: RoomId, text: &MessageText) -> Self {
+        let mut name = room.0.to_be_bytes().to_vec();
+        name.extend_from_slice(text.as_str().as_bytes());
+        Self(Uuid::new_v5(&self.0, &name))
+    }
 }
 
 /// A message that was accepted and has no place in its room yet: one entry of the accept log.
@@ -102,10 +111,6 @@ pub struct Accepted {
     pub room: RoomId,
     /// Who posted it.
     pub sender: UserId,
-    /// The sender's name when it was posted.
-    pub username: String,
-    /// The sender's public id. An entry that a gateway of an earlier release wrote has none: the commit looks it up.
-    pub public_id: Option<String>,
     /// What was posted.
     pub text: MessageText,
     /// When the gateway accepted it.
@@ -124,9 +129,7 @@ pub struct StoredMessage {
     pub id: MessageId,
     /// Name of the sender. Two names can look alike.
     pub username: String,
-    /// Public id of the sender, which nobody else can have. Empty in an event of a worker of an earlier release: see
-    /// [`RoomEvent::is_complete`](crate::bus::RoomEvent::is_complete).
-    #[serde(default)]
+    /// Public id of the sender, which nobody else can have.
     pub public_id: String,
     /// What kind of message it is, such as [`MESSAGE_KIND`].
     pub kind: String,

@@ -4,10 +4,12 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::log::{AppendError, Appended, Claim, Content, Entry, PartitionBatch, describe};
+use super::senders::{Sender, SenderCache};
 use crate::domain::{
     Accepted, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp, UserId,
 };
@@ -29,8 +31,8 @@ pub(super) trait Statements: Send {
     /// Those of `ids` that are stored: their places, and what they stand for.
     fn known_messages(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<KnownRow>> + Send;
 
-    /// The public ids of those of `users` that exist.
-    fn public_ids(&mut self, users: &[UserId]) -> impl Future<Output = Rows<(UserId, String)>> + Send;
+    /// Those of `users` that exist: username and public id of each.
+    fn senders(&mut self, users: &[UserId]) -> impl Future<Output = Rows<(UserId, Sender)>> + Send;
 
     /// Writes messages; their positions grow in the order given.
     fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> impl Future<Output = Written> + Send;
@@ -56,6 +58,8 @@ type Written = Result<(), sqlx::Error>;
 /// A message that gets a row, of the kind [`MESSAGE_KIND`].
 pub(super) struct MessageRow<'a> {
     pub(super) seq: Seq,
+    /// Its own, or one derived from it if another message has that.
+    pub(super) id: MessageId,
     pub(super) message: &'a Accepted,
 }
 
@@ -82,6 +86,7 @@ pub(super) async fn write<T: Statements>(
     tx: &mut T,
     batches: &[PartitionBatch],
     now: Timestamp,
+    cache: &SenderCache,
 ) -> Result<Appended, AppendError> {
     check_ownership(tx, batches).await?;
     let messages = || batches.iter().flat_map(|batch| &batch.entries).filter_map(Entry::message);
@@ -91,11 +96,14 @@ pub(super) async fn write<T: Statements>(
     if !ids.is_empty() {
         draft.heads = tx.room_heads(&Vec::from_iter(rooms)).await?.into_iter().collect();
         draft.known = tx.known_messages(&ids).await?.into_iter().map(Known::stored).collect();
-        // Entries that a gateway of an earlier release wrote do not say who that is.
-        let unnamed = messages().filter(|message| message.public_id.is_none()).map(|message| message.sender);
-        let unnamed: HashSet<UserId> = unnamed.collect();
-        if !unnamed.is_empty() {
-            draft.public_ids = tx.public_ids(&Vec::from_iter(unnamed)).await?.into_iter().collect();
+        let derived = derived_ids(messages(), &draft.known);
+        if !derived.is_empty() {
+            draft.known.extend(tx.known_messages(&derived).await?.into_iter().map(Known::stored));
+        }
+        let unknown = cache.look_up(messages().map(|message| message.sender), &mut draft.senders);
+        if !unknown.is_empty() {
+            let found = tx.senders(&Vec::from_iter(unknown)).await?;
+            cache.learn(found, &mut draft.senders);
         }
     }
     for batch in batches {
@@ -131,6 +139,31 @@ async fn check_ownership<T: Statements>(tx: &mut T, batches: &[PartitionBatch]) 
     }
 }
 
+/// The ids that those of `messages` get whose own id another message has: one that is stored, as `known` says, or one before them in
+/// this commit.
+///
+/// Two gateways took them under one idempotency key before either of them was stored, and have acknowledged both: none may be
+/// lost.
+fn derived_ids<'a>(
+    messages: impl Iterator<Item = &'a Accepted>,
+    known: &HashMap<MessageId, Known<'_>>,
+) -> Vec<MessageId> {
+    let mut first: HashMap<MessageId, &Accepted> = HashMap::new();
+    let mut derived = Vec::new();
+    for message in messages {
+        let is_other = if let Some(known) = known.get(&message.id) {
+            !known.is(message)
+        } else {
+            let first = first.entry(message.id).or_insert(message);
+            (first.room, &first.text) != (message.room, &message.text)
+        };
+        if is_other {
+            derived.push(message.id.derived_for(message.room, &message.text));
+        }
+    }
+    derived
+}
+
 /// What an id stands for.
 struct Known<'a> {
     seq: Seq,
@@ -163,8 +196,8 @@ struct Draft<'a> {
     heads: HashMap<RoomId, Seq>,
     /// The messages that are stored, or in this draft.
     known: HashMap<MessageId, Known<'a>>,
-    /// Public ids of senders whose entries have none.
-    public_ids: HashMap<UserId, String>,
+    /// The senders that exist.
+    senders: HashMap<UserId, Arc<Sender>>,
     /// Place in `appended.rooms` of each room that gets messages.
     places: HashMap<RoomId, usize>,
     appended: Appended,
@@ -183,13 +216,15 @@ impl<'a> Draft<'a> {
         let Some(head) = self.heads.get_mut(&message.room) else {
             return self.set_aside(partition, stream_id, "there is no such room", &describe(message));
         };
-        match self.known.get(&message.id) {
-            Some(known) if known.is(message) => return self.appended.duplicates.push((message.id, known.seq)),
-            // A gateway was told of the first one too late to refuse this one, or a stranger made it up.
-            Some(_) => {
-                return self.set_aside(partition, stream_id, "its id stands for another message", &describe(message));
-            }
-            None => {}
+        let Some(sender) = self.senders.get(&message.sender) else {
+            return self.set_aside(partition, stream_id, "there is no such sender", &describe(message));
+        };
+        let id = match self.known.get(&message.id) {
+            Some(known) if !known.is(message) => message.id.derived_for(message.room, &message.text),
+            Some(_) | None => message.id,
+        };
+        if let Some(known) = self.known.get(&id) {
+            return self.appended.duplicates.push((message.id, known.seq));
         }
         *head = head.next();
         let seq = *head;
@@ -198,8 +233,8 @@ impl<'a> Draft<'a> {
             room: message.room,
             text: message.text.as_str().into(),
         };
-        self.known.insert(message.id, known);
-        self.rows.push(MessageRow { seq, message });
+        self.known.insert(id, known);
+        self.rows.push(MessageRow { seq, id, message });
         let rooms = &mut self.appended.rooms;
         let place = *self.places.entry(message.room).or_insert_with(|| {
             rooms.push((partition, message.room, Vec::new()));
@@ -207,12 +242,9 @@ impl<'a> Draft<'a> {
         });
         rooms[place].2.push(StoredMessage {
             seq,
-            id: message.id,
-            username: message.username.clone(),
-            // A sender that does not exist has none: its message is refused by the database.
-            public_id: (message.public_id.clone())
-                .or_else(|| self.public_ids.get(&message.sender).cloned())
-                .unwrap_or_default(),
+            id,
+            username: sender.username.clone(),
+            public_id: sender.public_id.clone(),
             kind: MESSAGE_KIND.to_owned(),
             text: message.text.as_str().to_owned(),
             created_on: message.created_on,

@@ -173,16 +173,12 @@ impl Entry {
 
 /// All of a message as JSON, from which an operator can judge it and have it stored after all.
 pub(super) fn describe(message: &Accepted) -> String {
-    let mut entry = json!({
+    let entry = json!({
         "id": message.id,
         "room": message.room,
         "sender": message.sender,
-        "username": message.username,
         "text": message.text.as_str(),
         "at": message.created_on,
     });
-    if let Some(public_id) = &message.public_id {
-        entry["public_id"] = public_id.as_str().into();
-    }
     entry.to_string()
 }

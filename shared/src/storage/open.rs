@@ -6,8 +6,8 @@ use sqlx::migrate::MigrateError;
 
 use super::StoreError;
 use super::error::is_away;
-use crate::bus::Keys;
-use crate::domain::{Epoch, InstallationId, InvalidInstallationId, Partition, RoomId};
+use crate::bus::{InvalidMacKey, Keys, MacKey};
+use crate::domain::{Epoch, InstallationId, InvalidInstallationId, Partition, RoomId, Timestamp};
 use crate::settings::Secret;
 
 /// Which of the two processes opens the store.
@@ -39,10 +39,15 @@ pub struct Installation {
     pub partitions: u16,
     /// What waits in Redis under names without an installation is its own: it was created before they had one.
     pub carries_over: bool,
+    /// By which its processes know what they wrote into Redis.
+    pub mac_key: MacKey,
+    /// Until then what its gateways wrote before they knew the key is taken without it.
+    pub unsigned_until: Timestamp,
 }
 
 /// Reads the row of `installation`.
-pub(super) const READ: &str = "SELECT identity, epoch, partitions, carries_over FROM installation WHERE id = 1";
+pub(super) const READ: &str =
+    "SELECT identity, epoch, partitions, carries_over, mac_key, unsigned_until FROM installation WHERE id = 1";
 
 /// See [`Backend::epoch`](super::Backend::epoch).
 pub(super) const READ_EPOCH: &str = "SELECT epoch, epoch_number FROM installation WHERE id = 1";
@@ -52,11 +57,14 @@ pub(super) const BEGIN_EPOCH: &str =
     "UPDATE installation SET epoch = $1, epoch_number = $2 WHERE id = 1 AND epoch = $3";
 
 /// The row that [`READ`] reads.
-pub(super) type Row = (String, i64, i64, bool);
+pub(super) type Row = (String, i64, i64, bool, String, i64);
 
 impl Installation {
     /// Takes the row of `installation`, if it has the number of `partitions` that was asked for.
-    pub(super) fn read((identity, epoch, partitions, carries_over): Row, wanted: u16) -> Result<Self, OpenError> {
+    pub(super) fn read(
+        (identity, epoch, partitions, carries_over, mac_key, unsigned_until): Row,
+        wanted: u16,
+    ) -> Result<Self, OpenError> {
         let undecodable = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
         let stored = u16::try_from(partitions).map_err(|error| undecodable(error.into()))?;
         if stored != wanted {
@@ -67,13 +75,15 @@ impl Installation {
             epoch: Epoch(epoch.cast_unsigned()),
             partitions: stored,
             carries_over,
+            mac_key: mac_key.parse().map_err(|error: InvalidMacKey| undecodable(error.into()))?,
+            unsigned_until: Timestamp(unsigned_until),
         })
     }
 
     /// Its names in Redis.
     #[must_use]
     pub fn keys(&self) -> Keys {
-        Keys::new(self.id, self.partitions)
+        Keys::new(self.id, self.partitions, self.mac_key).accepting_unsigned(self.unsigned_until, self.carries_over)
     }
 
     /// The partition through which `room`'s messages travel.

@@ -34,6 +34,7 @@ use tokio::time::timeout;
 use super::connections::Connections;
 use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
 use super::removals::read_removals;
+use super::senders::SenderCache;
 use super::user_keys::fill;
 use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
 use crate::domain::Epoch;
@@ -52,6 +53,7 @@ pub(super) struct Postgres {
     watch: Connections<sqlx::Postgres>,
     /// Without the deadlines of the pool's connections, which a migration may exceed.
     plain: PgConnectOptions,
+    senders: SenderCache,
 }
 
 #[async_trait]
@@ -70,6 +72,7 @@ impl Backend for Postgres {
     }
 
     async fn begin_epoch(&self, known: Epoch, number: i64, random: u64) -> Result<bool, StoreError> {
+        self.senders.clear();
         let pool = self.pool.clone();
         finish(async move {
             let begin = sqlx::query(BEGIN_EPOCH).bind(epoch_of(random)).bind(number).bind(known.0.cast_signed());

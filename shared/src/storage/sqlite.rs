@@ -7,6 +7,7 @@
 mod accounts;
 mod dead_letters;
 mod history;
+mod list;
 mod log;
 pub(super) mod open;
 mod rooms;
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use super::connections::Connections;
 use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
 use super::removals::read_removals;
+use super::senders::SenderCache;
 use super::user_keys::fill;
 use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
 use crate::domain::Epoch;
@@ -43,6 +45,7 @@ pub(super) struct Sqlite {
     write: Connections<sqlx::Sqlite>,
     /// One connection, opened when it is needed.
     checkpoints: Connections<sqlx::Sqlite>,
+    senders: SenderCache,
     path: PathBuf,
 }
 
@@ -60,6 +63,7 @@ impl Backend for Sqlite {
     }
 
     async fn begin_epoch(&self, known: Epoch, number: i64, random: u64) -> Result<bool, StoreError> {
+        self.senders.clear();
         let write = self.write.clone();
         uninterrupted(async move {
             let begin = sqlx::query(BEGIN_EPOCH).bind(epoch_of(random)).bind(number).bind(known.0.cast_signed());

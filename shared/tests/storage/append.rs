@@ -8,13 +8,13 @@ use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, pa
 on_both_back_ends![
     seqs_are_dense_in_each_room_across_commits,
     an_entry_that_comes_twice_is_stored_once,
-    a_message_carries_its_senders_public_id_whoever_wrote_the_entry,
-    an_entry_under_the_id_of_another_message_is_kept_aside_and_not_taken_for_it,
+    a_message_carries_the_names_that_sql_has_of_its_sender,
+    two_messages_under_one_id_are_both_stored_once,
     whoever_was_replaced_can_no_longer_commit,
     a_batch_that_does_not_begin_at_the_cursor_is_refused,
     all_partitions_of_a_batch_are_stored_or_none,
     what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on,
-    a_sender_who_does_not_exist_is_refused_as_bad_data,
+    what_a_sender_who_does_not_exist_has_sent_is_set_aside,
     a_deleted_room_still_takes_what_was_accepted_for_it,
     nothing_is_seen_before_the_commit,
     what_lies_before_the_cursor_is_stored_without_moving_it_back,
@@ -48,25 +48,22 @@ async fn seqs_are_dense_in_each_room_across_commits(db: Database) {
     assert_eq!(appended.rooms[0].0, FIRST);
 }
 
-async fn a_message_carries_its_senders_public_id_whoever_wrote_the_entry(db: Database) {
-    let bob = db.user("bob").await;
+async fn a_message_carries_the_names_that_sql_has_of_its_sender(db: Database) {
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.room("lobby", &bob).await.id;
     let mut claim = db.claim().await;
-    let of_an_earlier_release = Accepted {
-        public_id: None,
-        ..message(room, bob.id, "x")
-    };
-    let of_today = Accepted {
-        public_id: Some("bob".to_owned()),
-        ..message(room, bob.id, "y")
-    };
-    let entries = vec![entry(1, of_an_earlier_release), entry(2, of_today)];
-    let appended = db.append(&mut claim, entries).await.unwrap();
+    let mut appended = db.append(&mut claim, vec![entry(1, message(room, bob.id, "x"))]).await.unwrap();
+    let more = vec![
+        entry(2, message(room, bob.id, "y")),
+        entry(3, message(room, ann.id, "z")),
+    ];
+    let messages = &mut appended.rooms[0].2;
+    messages.append(&mut db.append(&mut claim, more).await.unwrap().rooms[0].2);
     let stored = page(&db.store, room, bob.id, Window::After(Seq::ZERO), 9).await.unwrap().messages;
     let replayed = db.store.messages_after(room, Seq::ZERO, 9).await.unwrap();
-    for messages in [&appended.rooms[0].2, &stored, &replayed] {
-        let ids: Vec<&str> = messages.iter().map(|message| message.public_id.as_str()).collect();
-        assert_eq!(ids, ["bob", "bob"]);
+    for messages in [messages, &stored, &replayed] {
+        let names: Vec<_> = messages.iter().map(|sent| (sent.username.as_str(), sent.public_id.as_str())).collect();
+        assert_eq!(names, [("bob", "bob"), ("bob", "bob"), ("ann", "ann")]);
     }
 }
 
@@ -82,7 +79,7 @@ async fn an_entry_that_comes_twice_is_stored_once(db: Database) {
     assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
 }
 
-async fn an_entry_under_the_id_of_another_message_is_kept_aside_and_not_taken_for_it(db: Database) {
+async fn two_messages_under_one_id_are_both_stored_once(db: Database) {
     let ann = db.user("ann").await;
     let (room, other) = (db.room("lobby", &ann).await.id, db.room("other", &ann).await.id);
     let mut claim = db.claim().await;
@@ -91,7 +88,7 @@ async fn an_entry_under_the_id_of_another_message_is_kept_aside_and_not_taken_fo
         id: first.id,
         ..message(room, ann.id, text)
     };
-    // In the commit of the first one, and in a later one.
+    // In the commit of the first one, and again in a later one.
     for ms in [1, 4] {
         let entries = vec![
             entry(ms, first.clone()),
@@ -99,13 +96,17 @@ async fn an_entry_under_the_id_of_another_message_is_kept_aside_and_not_taken_fo
             entry(ms + 2, under_its_id(other, "this")),
         ];
         let appended = db.append(&mut claim, entries).await.unwrap();
-        assert_eq!((appended.dead_letters, seqs(&appended, other)), (2, vec![]));
-        assert_eq!(appended.duplicates.len(), usize::from(ms == 4));
+        let (new, again) = if ms == 1 { (2, 0) } else { (0, 3) };
+        assert_eq!((seqs(&appended, room).len(), appended.duplicates.len(), appended.dead_letters), (new, again, 0));
+        assert_eq!(seqs(&appended, other).len(), new / 2);
     }
-    let letters = db.store.dead_letters(0, 10).await.unwrap();
-    assert_eq!(letters.len(), 4);
-    assert!(letters.iter().all(|letter| letter.reason == "its id stands for another message"), "{letters:?}");
-    assert!(letters[0].entry.contains("that"), "{letters:?}");
+    // Each has a later commit of its own.
+    let appended = db.append(&mut claim, vec![entry(7, under_its_id(room, "those"))]).await.unwrap();
+    assert_eq!(seqs(&appended, room), [Seq(3)]);
+    let shown = page(&db.store, room, ann.id, Window::After(Seq::ZERO), 9).await.unwrap().messages;
+    let texts: Vec<&str> = shown.iter().map(|message| message.text.as_str()).collect();
+    assert_eq!(texts, ["this", "that", "those"]);
+    assert_eq!(shown[0].id, first.id);
 }
 
 async fn whoever_was_replaced_can_no_longer_commit(db: Database) {
@@ -164,17 +165,16 @@ async fn what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on(db: Databas
     assert_eq!(db.claim().await.cursor, StreamId { ms: 3, counter: 0 });
 }
 
-async fn a_sender_who_does_not_exist_is_refused_as_bad_data(db: Database) {
+async fn what_a_sender_who_does_not_exist_has_sent_is_set_aside(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
-    let ghost = entry(1, message(room, UserId(999), "x"));
-    match db.append(&mut claim, vec![ghost.clone()]).await {
-        Err(AppendError::Store(error)) => assert!(error.is_rejection(), "{error}"),
-        other => panic!("{:?}", other.err()),
-    }
-    let appended = db.append(&mut claim, vec![ghost.into_dead_letter("no such sender")]).await.unwrap();
-    assert_eq!((appended.dead_letters, dead_letters(&db).await), (1, 1));
+    let entries = vec![
+        entry(1, message(room, UserId(999), "x")),
+        entry(2, message(room, ann.id, "y")),
+    ];
+    let appended = db.append(&mut claim, entries).await.unwrap();
+    assert_eq!((seqs(&appended, room), appended.dead_letters, dead_letters(&db).await), (vec![Seq(1)], 1, 1));
 }
 
 async fn a_deleted_room_still_takes_what_was_accepted_for_it(db: Database) {

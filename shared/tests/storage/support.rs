@@ -193,8 +193,6 @@ pub(crate) fn message(room: RoomId, sender: UserId, text: &str) -> Accepted {
         id: MessageId::fresh(),
         room,
         sender,
-        username: "ann".to_owned(),
-        public_id: Some("ann".to_owned()),
         text: MessageText::parse(text).unwrap(),
         created_on: NOW,
         reply_to: None,

@@ -22,6 +22,7 @@ mod dead_letters;
 mod errors;
 mod event_lines;
 mod floods;
+mod forged;
 mod forms;
 mod gateway_faults;
 mod hangup;

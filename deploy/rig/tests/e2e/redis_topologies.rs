@@ -15,7 +15,7 @@ use crate::scene::{SOON, furnish};
 
 /// What the services need to be allowed on Redis; README.md says the same.
 const RIGHTS: &str = "~roomcast:* ~chat:* &roomcast:* -@all +@connection +@pubsub +@scripting \
-                      +@sortedset +@stream +get +set +psetex +hget +hset +hdel +del +unlink +exists +rename \
+                      +@sortedset +@stream +get +set +psetex +hget +hset +hdel +del +exists +rename \
                       +pexpire +time +info +role +config|get +cluster|slots";
 
 /// A post repeats until another server has taken over, or the one that was killed is back.

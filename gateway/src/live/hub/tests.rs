@@ -41,7 +41,7 @@ async fn a_takeover_shows_what_was_stored_silently_in_the_rooms_of_its_partition
 }
 
 #[tokio::test]
-async fn an_event_without_public_ids_shows_what_sql_has() {
+async fn an_event_that_anybody_could_have_published_shows_what_sql_has() {
     let scene = scene().await;
     let (subscriber, _commands) = Subscriber::new();
     let hub = Hub::new(scene.store.clone(), scene.installation, subscriber, Reads::default());
@@ -49,13 +49,14 @@ async fn an_event_without_public_ids_shows_what_sql_has() {
     let slot = opened(&hub, &room).await;
     scene.store_silently(room.id, 1).await;
     let mut moved = slot.feed.follow();
-    // As a worker of an earlier release wrote it.
     let event = format!(
-        r#"{{"room":{},"messages":[{{"seq":1,"id":"{}","username":"ann","kind":"MESSAGE","text":"an event","created_on":0}}]}}"#,
+        r#"{{"room":{},"messages":[{{"seq":1,"id":"{}","username":"ann","public_id":"ann","kind":"MESSAGE","text":"a ghost","created_on":0}}]}}"#,
         room.id.0,
         uuid::Uuid::nil(),
     );
     hub.hear(room.id, event.as_bytes());
+    assert_eq!(slot.feed.head(), Seq::ZERO);
+    hub.compare_heads().await;
     timeout(OPEN_TIME, moved.changed()).await.unwrap().unwrap();
     let Read::Frames(frames, Seq(1)) = slot.feed.read_after(Seq::ZERO, 9, Framing::Library) else {
         panic!("nothing came");

@@ -11,6 +11,7 @@ use super::{Postgres, finish, in_time, takeover};
 use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
 use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
 use crate::storage::log::{ClaimRow, read_claims, read_fences};
+use crate::storage::senders::{Sender, SenderRow, read_senders};
 use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError};
 
 #[async_trait]
@@ -31,10 +32,10 @@ impl Log for Postgres {
         now: Timestamp,
         before_commit: BoxFuture<'static, ()>,
     ) -> Result<Appended, AppendError> {
-        let pool = self.pool.clone();
+        let (pool, senders) = (self.pool.clone(), self.senders.clone());
         finish(async move {
             let mut tx = pool.begin().await?;
-            let appended = draft::write(&mut *tx, &batches, now).await?;
+            let appended = draft::write(&mut *tx, &batches, now, &senders).await?;
             before_commit.await;
             tx.commit().await?;
             Ok(appended)
@@ -103,20 +104,20 @@ impl Statements for PgConnection {
             .await
     }
 
-    async fn public_ids(&mut self, users: &[UserId]) -> Result<Vec<(UserId, String)>, sqlx::Error> {
+    async fn senders(&mut self, users: &[UserId]) -> Result<Vec<(UserId, Sender)>, sqlx::Error> {
         let users: Vec<i64> = users.iter().map(|user| user.0).collect();
-        let rows: Vec<(i64, String)> = sqlx::query_as("SELECT id, public_id FROM users WHERE id = ANY ($1)")
+        let rows: Vec<SenderRow> = sqlx::query_as("SELECT id, username, public_id FROM users WHERE id = ANY ($1)")
             .bind(users)
             .fetch_all(&mut *self)
             .await?;
-        Ok(rows.into_iter().map(|(user, public_id)| (UserId(user), public_id)).collect())
+        Ok(read_senders(rows))
     }
 
     /// The defaults of an INSERT are computed behind its ORDER BY, so positions grow in the order given.
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
         let rooms: Vec<i64> = rows.iter().map(|row| row.message.room.0).collect();
         let seqs: Vec<i64> = rows.iter().map(|row| row.seq.0).collect();
-        let ids: Vec<Uuid> = rows.iter().map(|row| row.message.id.0).collect();
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
         let senders: Vec<i64> = rows.iter().map(|row| row.message.sender.0).collect();
         let texts: Vec<&str> = rows.iter().map(|row| row.message.text.as_str()).collect();
         let times: Vec<i64> = rows.iter().map(|row| row.message.created_on.0).collect();

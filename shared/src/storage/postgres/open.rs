@@ -9,10 +9,12 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::time::timeout;
 
 use super::Postgres;
+use crate::bus::MacKey;
 use crate::domain::InstallationId;
 use crate::storage::connections::{Connections, Shared};
 use crate::storage::open::{READ, Row, UNFINISHED_COPY, epoch_of};
 use crate::storage::schema::{APPLIED, is_up_to_date};
+use crate::storage::senders::SenderCache;
 use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 
 /// Connections of a gateway for everything but history and the watch over removals, which have their own: eight in all. A
@@ -79,6 +81,7 @@ impl Postgres {
             history: pool(HISTORY_CONNECTIONS),
             watch: pool(1),
             plain,
+            senders: SenderCache::default(),
         })
     }
 
@@ -98,11 +101,13 @@ impl Postgres {
         let mut tx = pool.begin().await?;
         // Whoever comes second waits here for the first one's commit, and then finds its row.
         sqlx::query(
-            "INSERT INTO installation (id, identity, epoch, partitions) VALUES (1, $1, $2, $3) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO installation (id, identity, epoch, partitions, mac_key) VALUES (1, $1, $2, $3, $4)
+             ON CONFLICT (id) DO NOTHING",
         )
         .bind(InstallationId::fresh().to_string())
         .bind(epoch_of(random_epoch))
         .bind(i64::from(partitions))
+        .bind(MacKey::fresh().to_hex())
         .execute(&mut *tx)
         .await?;
         sqlx::query(

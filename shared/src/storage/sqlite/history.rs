@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
-use serde_json::json;
 use uuid::Uuid;
 
 use super::Sqlite;
+use super::list::{Hex, list};
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 use crate::storage::history::{known_heads, read_known, read_messages};
 use crate::storage::{History, HistoryNews, KnownMessage, StoreError, Window};
@@ -86,12 +86,11 @@ impl History for Sqlite {
     }
 
     async fn known_messages(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, KnownMessage>, StoreError> {
-        let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
         let rows = sqlx::query_as(
             "SELECT m.id, m.seq, m.room_id, m.text, r.name, r.deleted_on IS NOT NULL
              FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id IN (SELECT unhex(j.value) FROM json_each(?) j)",
         )
-        .bind(json!(ids).to_string())
+        .bind(list(ids.iter().copied().map(Hex))?)
         .fetch_all(&self.read)
         .await?;
         Ok(read_known(rows))
@@ -158,10 +157,9 @@ pub(super) async fn stored_seqs(
     connection: &mut sqlx::SqliteConnection,
     ids: &[MessageId],
 ) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
-    let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
     let known: Vec<(Uuid, i64)> =
         sqlx::query_as("SELECT id, seq FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each(?) j)")
-            .bind(json!(ids).to_string())
+            .bind(list(ids.iter().copied().map(Hex))?)
             .fetch_all(connection)
             .await?;
     Ok(known.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use serde::{Serialize, Serializer};
 use serde_json::json;
 use sqlx::SqliteConnection;
 
 use super::Sqlite;
+use super::list::{Hex, list};
 use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
 use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
 use crate::storage::log::{ClaimRow, read_claims, read_fences};
+use crate::storage::senders::{Sender, SenderRow, read_senders};
 use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError, uninterrupted};
 
 #[async_trait]
@@ -46,32 +47,16 @@ impl Log for Sqlite {
         now: Timestamp,
         before_commit: BoxFuture<'static, ()>,
     ) -> Result<Appended, AppendError> {
+        let senders = self.senders.clone();
         self.transaction(move |tx| {
             Box::pin(async move {
-                let appended = draft::write(tx, &batches, now).await?;
+                let appended = draft::write(tx, &batches, now, &senders).await?;
                 before_commit.await;
                 Ok(appended)
             })
         })
         .await
     }
-}
-
-/// A message id as SQL reads it: `unhex` takes no dashes.
-struct Hex(MessageId);
-
-impl Serialize for Hex {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.0.simple().encode_lower(&mut [0; 32]))
-    }
-}
-
-/// A list as one parameter. Written as it goes: with a tree of values in between it would take several times as long.
-fn list<T: Serialize>(items: impl IntoIterator<Item = T>) -> Result<String, sqlx::Error> {
-    let mut json = Vec::new();
-    let written = serde_json::Serializer::new(&mut json).collect_seq(items);
-    written.map_err(|error| sqlx::Error::Encode(error.into()))?;
-    String::from_utf8(json).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 impl Statements for SqliteConnection {
@@ -119,18 +104,19 @@ impl Statements for SqliteConnection {
         .await
     }
 
-    async fn public_ids(&mut self, users: &[UserId]) -> Result<Vec<(UserId, String)>, sqlx::Error> {
-        let rows: Vec<(i64, String)> =
-            sqlx::query_as("SELECT id, public_id FROM users WHERE id IN (SELECT j.value FROM json_each(?) j)")
-                .bind(list(users)?)
-                .fetch_all(&mut *self)
-                .await?;
-        Ok(rows.into_iter().map(|(user, public_id)| (UserId(user), public_id)).collect())
+    async fn senders(&mut self, users: &[UserId]) -> Result<Vec<(UserId, Sender)>, sqlx::Error> {
+        let rows: Vec<SenderRow> = sqlx::query_as(
+            "SELECT id, username, public_id FROM users WHERE id IN (SELECT j.value FROM json_each(?) j)",
+        )
+        .bind(list(users)?)
+        .fetch_all(&mut *self)
+        .await?;
+        Ok(read_senders(rows))
     }
 
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
-        let rows = rows.iter().map(|MessageRow { seq, message }| {
-            let (id, text) = (Hex(message.id), message.text.as_str());
+        let rows = rows.iter().map(|MessageRow { seq, id, message }| {
+            let (id, text) = (Hex(*id), message.text.as_str());
             (message.room, seq, id, message.sender, text, message.created_on)
         });
         sqlx::query(

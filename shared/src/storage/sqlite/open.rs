@@ -12,10 +12,12 @@ use sqlx::{Connection as _, SqliteExecutor};
 use tokio::task::spawn_blocking;
 
 use super::Sqlite;
+use crate::bus::MacKey;
 use crate::domain::InstallationId;
 use crate::storage::connections::{Connections, Lease, Shared};
 use crate::storage::open::{READ, Row, UNFINISHED_COPY, epoch_of};
 use crate::storage::schema::{APPLIED, is_up_to_date};
+use crate::storage::senders::SenderCache;
 use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 
 /// Connections for reading everything but history. SQLite reads in parallel with its one writer.
@@ -90,6 +92,7 @@ impl Sqlite {
             watch: Connections::new(options, 1, ACQUIRE_TIMEOUT),
             write,
             checkpoints,
+            senders: SenderCache::default(),
             path,
         })
     }
@@ -108,11 +111,13 @@ impl Sqlite {
             return Err(OpenError::UnfinishedCopy);
         }
         sqlx::query(
-            "INSERT INTO installation (id, identity, epoch, partitions) VALUES (1, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO installation (id, identity, epoch, partitions, mac_key) VALUES (1, ?, ?, ?, ?)
+             ON CONFLICT (id) DO NOTHING",
         )
         .bind(InstallationId::fresh().to_string())
         .bind(epoch_of(random_epoch))
         .bind(partitions)
+        .bind(MacKey::fresh().to_hex())
         .execute(&self.write)
         .await?;
         sqlx::query(

@@ -1,0 +1,153 @@
+//! What idempotency keys were used for lately at this gateway: what tells a retry from another message under the same key while SQL
+//! has neither of them yet.
+//!
+//! Of a key that is used for two messages at two gateways before the first one is stored nobody knows here. Then both are accepted
+//! and both are stored, the second under an id of its own: see the commit.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::domain::{MessageId, RoomId};
+
+use super::AcceptError;
+use crate::digest::digest_of;
+
+/// Keys of one generation, of which two are kept: 15 MB at most.
+const GENERATION_KEYS: usize = 50_000;
+
+/// A generation lasts so long at most; what was accepted is stored long before while a worker lives.
+const GENERATION_TIME: Duration = Duration::from_secs(30);
+
+/// What a key stands for. Name and text are only compared: by digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Use {
+    room: RoomId,
+    room_name: [u8; 8],
+    text: [u8; 8],
+}
+
+impl Use {
+    /// A message with this text in this room.
+    pub(super) fn of(room: RoomId, room_name: &str, text: &str) -> Self {
+        Self {
+            room,
+            room_name: short_digest(room_name),
+            text: short_digest(text),
+        }
+    }
+}
+
+fn short_digest(text: &str) -> [u8; 8] {
+    *digest_of(&[text.as_bytes()]).first_chunk().expect("a digest is longer")
+}
+
+/// A key that is claimed.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    used: Use,
+    /// Redis has the message.
+    is_recorded: bool,
+}
+
+/// The keys of this generation and of the one before.
+pub(super) struct RecentKeys(Mutex<Generations>);
+
+struct Generations {
+    began: Instant,
+    now: HashMap<MessageId, Claim>,
+    before: HashMap<MessageId, Claim>,
+}
+
+impl RecentKeys {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Generations {
+            began: Instant::now(),
+            now: HashMap::new(),
+            before: HashMap::new(),
+        }))
+    }
+
+    /// Notes that the key of `id` is used at `now`; true if it was not before. An error if it stands for another message.
+    pub(super) fn claim(&self, id: MessageId, used: Use, now: Instant) -> Result<bool, AcceptError> {
+        // Every change is one call on a map.
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of two rooms of one name the earlier one was deleted.
+        let is_in_earlier_room = |known: &Use| known.text == used.text && known.room_name == used.room_name;
+        match keys.now.get(&id).or_else(|| keys.before.get(&id)) {
+            Some(known) if known.used == used => return Ok(false),
+            Some(known) if !is_in_earlier_room(&known.used) => return Err(AcceptError::KeyReused),
+            Some(known) if known.is_recorded => return Err(AcceptError::RoomDeleted),
+            // Nobody knows whether it is recorded there, where nobody can read it any more: it is posted here.
+            Some(_) | None => {}
+        }
+        if keys.now.len() >= GENERATION_KEYS || now.duration_since(keys.began) >= GENERATION_TIME {
+            keys.before = std::mem::take(&mut keys.now);
+            keys.began = now;
+        }
+        let claim = Claim {
+            used,
+            is_recorded: false,
+        };
+        keys.now.insert(id, claim);
+        Ok(true)
+    }
+
+    /// Notes that the message of a claim is recorded.
+    pub(super) fn confirm(&self, id: MessageId) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Generations { now, before, .. } = &mut *keys;
+        if let Some(claim) = now.get_mut(&id).or_else(|| before.get_mut(&id)) {
+            claim.is_recorded = true;
+        }
+    }
+
+    /// Forgets what was claimed and came to nothing.
+    pub(super) fn forget(&self, id: MessageId) {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.now.remove(&id);
+        keys.before.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(room: i64, text: &str) -> Use {
+        Use::of(RoomId(room), "lobby", text)
+    }
+
+    #[test]
+    fn a_key_stands_for_its_message_for_a_while() {
+        let (keys, id, began) = (RecentKeys::new(), MessageId::fresh(), Instant::now());
+        let claim = |used, seconds| keys.claim(id, used, began + Duration::from_secs(seconds));
+        let pass =
+            |seconds| keys.claim(MessageId::fresh(), used(1, "c"), began + Duration::from_secs(seconds)).unwrap();
+        assert!(claim(used(1, "a"), 0).unwrap());
+        assert!(!claim(used(1, "a"), 0).unwrap());
+        assert!(matches!(claim(used(1, "b"), 0), Err(AcceptError::KeyReused)));
+        keys.confirm(id);
+        assert!(matches!(claim(used(2, "a"), 0), Err(AcceptError::RoomDeleted)));
+        assert!(matches!(claim(Use::of(RoomId(2), "other", "a"), 0), Err(AcceptError::KeyReused)));
+        keys.forget(id);
+        assert!(claim(used(1, "b"), 0).unwrap());
+        // Nobody knows whether it is recorded in a room that is gone: then it is posted here.
+        assert!(claim(used(2, "b"), 0).unwrap());
+        assert!(pass(31));
+        assert!(matches!(claim(used(1, "a"), 31), Err(AcceptError::KeyReused)));
+        assert!(pass(62));
+        assert!(claim(used(1, "a"), 62).unwrap());
+    }
+
+    #[test]
+    fn no_more_than_two_generations_are_kept() {
+        let keys = RecentKeys::new();
+        let now = Instant::now();
+        for _ in 0..3 * GENERATION_KEYS {
+            keys.claim(MessageId::fresh(), used(1, "a"), now).unwrap();
+        }
+        let kept = keys.0.lock().unwrap();
+        assert_eq!((kept.now.len(), kept.before.len()), (GENERATION_KEYS, GENERATION_KEYS));
+    }
+}

@@ -1,0 +1,233 @@
+//! Proof that what comes from Redis was written by a process of this installation.
+//!
+//! Redis asks for a password at most, and pub/sub not even that of everybody: whoever reaches it could append entries in
+//! anybody's name, and publish messages that nobody stored. So everything that is read from the accept log or heard on a
+//! channel ends with a message authentication code, whose key stands in SQL and nowhere else. What has none, or another
+//! one, is never believed: an entry goes to the dead letters, and a publication is at most a reason to ask SQL.
+//!
+//! A copy of something genuine that is sent again passes. An entry is stored once all the same, and what is published speaks of
+//! what SQL holds; unless the database was restored in between, so that a copied event tells of what is lost.
+
+use std::fmt;
+use std::str::FromStr;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac::{self, Context};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::telemetry::Event;
+
+/// Bytes of a code: half of what HMAC-SHA-256 makes, the least that is advised (RFC 2104, section 5).
+pub(super) const CODE_BYTES: usize = 16;
+
+/// Bytes that the fields of an ordinary entry take.
+const ORDINARY_BYTES: usize = 512;
+
+/// The key of an installation's authentication codes. It is not shown by `Debug`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct MacKey([u8; 32]);
+
+/// A text that is no [`MacKey`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key of authentication codes has 64 hexadecimal digits")]
+pub struct InvalidMacKey;
+
+impl MacKey {
+    /// A key that nobody knows: 244 random bits.
+    #[must_use]
+    pub fn fresh() -> Self {
+        let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(first.as_bytes());
+        key[16..].copy_from_slice(second.as_bytes());
+        Self(key)
+    }
+
+    /// The key as 64 hexadecimal digits, as it stands in SQL.
+    #[must_use]
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl FromStr for MacKey {
+    type Err = InvalidMacKey;
+
+    fn from_str(raw: &str) -> Result<Self, InvalidMacKey> {
+        let mut key = [0; 32];
+        hex::decode_to_slice(raw, &mut key).map_err(|_| InvalidMacKey)?;
+        Ok(Self(key))
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("MacKey(..)")
+    }
+}
+
+/// What a code is made for: it does not pass for another purpose. The numbers are part of the codes and never change.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose {
+    /// An entry of the accept log.
+    Entry = 0,
+    /// What was stored in a room.
+    Room = 1,
+    /// What a gateway waits for is stored.
+    Receipts = 2,
+    /// What all gateways must hear of.
+    Control = 3,
+    /// A gateway has acted on that.
+    Acknowledgement = 4,
+}
+
+/// Something without the right code at its end.
+#[derive(Debug, thiserror::Error)]
+#[error("it was not written by a process of this installation")]
+pub struct NotAuthentic;
+
+static NOT_AUTHENTIC: Event =
+    Event::refusal("not_authentic", "somebody else writes into the Redis of this installation").warning();
+static UNREADABLE: Event = Event::outage("unreadable", "what a process of this installation publishes cannot be read");
+
+/// A publication that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// Nobody knows who wrote it.
+    #[error(transparent)]
+    NotAuthentic(#[from] NotAuthentic),
+    /// Its form is unknown.
+    #[error("its form is unknown: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl NotAuthentic {
+    /// Writes to the log that this came as `what`.
+    pub fn report(&self, what: &'static str) {
+        NOT_AUTHENTIC.report(what, self);
+    }
+}
+
+impl Unreadable {
+    /// Writes to the log that this came as `what`.
+    pub fn report(&self, what: &'static str) {
+        match self {
+            Self::NotAuthentic(_) => NOT_AUTHENTIC.report(what, self),
+            Self::Malformed(_) => UNREADABLE.report(what, self),
+        }
+    }
+}
+
+/// Makes and checks codes.
+pub(super) struct Mac(hmac::Key);
+
+impl Mac {
+    pub(super) fn new(key: MacKey) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &key.0))
+    }
+
+    /// The code of an entry with these `fields`, in their order.
+    pub(super) fn code_of_entry<'a>(&self, fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> [u8; CODE_BYTES] {
+        let mut bytes = Vec::with_capacity(ORDINARY_BYTES);
+        for part in fields.into_iter().flat_map(|(name, value)| [name, value]) {
+            // With its length, so that no two lists of fields are the same bytes.
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+        self.code_of_payload(Purpose::Entry, &bytes)
+    }
+
+    /// Whether `code` is the one of an entry with these `fields`.
+    pub(super) fn is_code_of_entry<'a>(
+        &self,
+        code: &[u8],
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> bool {
+        verify_slices_are_equal(&self.code_of_entry(fields), code).is_ok()
+    }
+
+    /// `payload` with its code behind it.
+    fn protect(&self, purpose: Purpose, mut payload: Vec<u8>) -> Vec<u8> {
+        let code = self.code_of_payload(purpose, &payload);
+        payload.extend_from_slice(&code);
+        payload
+    }
+
+    /// `message` as JSON, with its code behind it.
+    pub(super) fn encode(&self, purpose: Purpose, message: &impl Serialize) -> Vec<u8> {
+        let json = serde_json::to_vec(message).expect("a message has string keys only and no failing parts");
+        self.protect(purpose, json)
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub(super) fn decode<T: DeserializeOwned>(&self, purpose: Purpose, authentic: &[u8]) -> Result<T, Unreadable> {
+        Ok(serde_json::from_slice(self.verify(purpose, authentic)?)?)
+    }
+
+    /// The payload of `authentic`, which has its code behind it.
+    fn verify<'a>(&self, purpose: Purpose, authentic: &'a [u8]) -> Result<&'a [u8], NotAuthentic> {
+        let (payload, code) = authentic.split_last_chunk::<CODE_BYTES>().ok_or(NotAuthentic)?;
+        verify_slices_are_equal(&self.code_of_payload(purpose, payload), code).map_err(|_| NotAuthentic)?;
+        Ok(payload)
+    }
+
+    fn code_of_payload(&self, purpose: Purpose, payload: &[u8]) -> [u8; CODE_BYTES] {
+        let mut context = Context::with_key(&self.0);
+        context.update(&[purpose as u8]);
+        context.update(payload);
+        *context.sign().as_ref().first_chunk().expect("the code of SHA-256 has 32 bytes")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Mac(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac() -> Mac {
+        Mac::new(MacKey([7; 32]))
+    }
+
+    #[test]
+    fn what_is_authentic_opens_for_its_purpose_and_key_alone() {
+        let authentic = mac().protect(Purpose::Room, b"hello".to_vec());
+        assert_eq!(mac().verify(Purpose::Room, &authentic).unwrap(), b"hello");
+        assert!(mac().verify(Purpose::Control, &authentic).is_err());
+        assert!(Mac::new(MacKey([8; 32])).verify(Purpose::Room, &authentic).is_err());
+        for place in 0..authentic.len() {
+            let mut changed = authentic.clone();
+            changed[place] ^= 1;
+            assert!(mac().verify(Purpose::Room, &changed).is_err(), "{place}");
+            assert!(mac().verify(Purpose::Room, &authentic[..place]).is_err(), "{place}");
+        }
+    }
+
+    #[test]
+    fn the_code_of_fields_depends_on_where_each_ends() {
+        let code = |fields: &[(&str, &str)]| {
+            let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            mac().code_of_entry(fields)
+        };
+        let first = code(&[("ab", "c"), ("d", "e")]);
+        assert_eq!(first, code(&[("ab", "c"), ("d", "e")]));
+        for other in [
+            [("a", "bc"), ("d", "e")],
+            [("ab", "cd"), ("", "e")],
+            [("d", "e"), ("ab", "c")],
+        ] {
+            assert_ne!(first, code(&other));
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        assert_eq!(format!("{:?} {:?}", MacKey([7; 32]), mac()), "MacKey(..) Mac(..)");
+    }
+}
