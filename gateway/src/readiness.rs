@@ -23,6 +23,8 @@ pub enum Reason {
     RedisUnreachable,
     /// Redis has used up its memory: no post is taken.
     RedisFull,
+    /// A server of Redis answers and writes nothing: no post of its rooms is taken.
+    RedisRefusesWrites,
     /// Too many accepted messages of some rooms wait to be stored: their posts are refused.
     BacklogFull,
     /// No worker stores messages.
@@ -38,6 +40,7 @@ impl Reason {
             Self::SqlUnreachable => "sql_unreachable",
             Self::RedisUnreachable => "redis_unreachable",
             Self::RedisFull => "redis_full",
+            Self::RedisRefusesWrites => "redis_refuses_writes",
             Self::BacklogFull => "backlog_full",
             Self::NoWorker => "no_worker",
         }
@@ -47,9 +50,12 @@ impl Reason {
     #[must_use]
     pub fn stops_calls(self, stored_only: bool) -> bool {
         match self {
-            Self::Stopping | Self::SqlUnreachable | Self::RedisUnreachable | Self::RedisFull | Self::BacklogFull => {
-                true
-            }
+            Self::Stopping
+            | Self::SqlUnreachable
+            | Self::RedisUnreachable
+            | Self::RedisFull
+            | Self::RedisRefusesWrites
+            | Self::BacklogFull => true,
             Self::NoWorker => stored_only,
         }
     }
@@ -71,6 +77,7 @@ pub async fn look(app: &App) -> Vec<Reason> {
         (!matches!(sql, Ok(Ok(()))), Reason::SqlUnreachable),
         (is_away, Reason::RedisUnreachable),
         (accept_log.memory_is_full, Reason::RedisFull),
+        (accept_log.is_read_only, Reason::RedisRefusesWrites),
         (accept_log.backlog_is_full, Reason::BacklogFull),
         (matches!(worker, Ok(Ok(false))), Reason::NoWorker),
     ];

@@ -11,11 +11,16 @@ use futures_util::future::join_all;
 use redis::{AsyncCommands as _, FromRedisValue as _, InfoDict, RedisResult, cmd};
 use shared::bus::Link;
 use shared::domain::Partition;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// How often Redis is looked at. Until the next time posts may overshoot the bounds.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a write may take until the server counts as one that takes none. Where another one may take over, the connection
+/// tries for longer.
+const WRITE_TIME: Duration = Duration::from_millis(500);
 
 /// Percent of a Redis server's `maxmemory` above which nothing is accepted. The rest is for limits, places of streams,
 /// and what gateways accept until they look again.
@@ -28,10 +33,13 @@ pub(super) struct Backlog {
     memory: Arc<AtomicBool>,
     /// Partitions whose stream could not be asked for the last time.
     away: Arc<[AtomicBool]>,
+    /// Partitions whose server answered, and would not have written.
+    read_only: Arc<[AtomicBool]>,
 }
 
-/// What is known of the accept log, a quarter of a second old at most while Redis answers.
+/// What is known of the accept log, less than a second old while Redis answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them can be so beside the others")]
 pub struct AcceptLog {
     /// Redis has used up its memory: no partition takes posts.
     pub memory_is_full: bool,
@@ -39,6 +47,8 @@ pub struct AcceptLog {
     pub backlog_is_full: bool,
     /// A partition's stream could not be asked.
     pub is_away: bool,
+    /// A partition's server answers, and writes nothing: it has too few replicas, its disk fails, or it is a replica itself.
+    pub is_read_only: bool,
 }
 
 impl Backlog {
@@ -49,6 +59,7 @@ impl Backlog {
             partitions: none(),
             memory: Arc::default(),
             away: none(),
+            read_only: none(),
         }
     }
 
@@ -59,6 +70,9 @@ impl Backlog {
             memory_is_full: self.memory.load(Ordering::Relaxed),
             backlog_is_full: any(&self.partitions),
             is_away: any(&self.away),
+            is_read_only: self.read_only.iter().zip(self.away.iter()).any(|(is_read_only, is_away)| {
+                is_read_only.load(Ordering::Relaxed) && !is_away.load(Ordering::Relaxed)
+            }),
         }
     }
 
@@ -82,12 +96,19 @@ impl Backlog {
 
     /// One command for each partition: those of a server that is away say nothing about the others.
     async fn look_at_lengths(&self, connection: &Link, bound: u32) {
-        let partitions = self.partitions.iter().zip(self.away.iter()).zip(0..);
-        let looks = partitions.map(|((is_full, is_away), number)| async move {
-            let stream = connection.keys().accept_stream(Partition(number));
-            let length: RedisResult<u64> = connection.clone().xlen(stream).await;
+        let partitions = self.partitions.iter().zip(self.away.iter()).zip(self.read_only.iter()).zip(0..);
+        let looks = partitions.map(|(((is_full, is_away), is_read_only), number)| async move {
+            let partition = Partition(number);
+            let (keys, mut connection) = (connection.keys(), connection.clone());
+            let length: RedisResult<u64> = connection.xlen(keys.accept_stream(partition)).await;
             is_away.store(length.is_err(), Ordering::Relaxed);
             let Ok(length) = length else { return };
+            // A write that changes nothing: there is no such key.
+            let written = timeout(WRITE_TIME, connection.del::<_, u64>(keys.write_probe(partition))).await;
+            let refused = !matches!(written, Ok(Ok(_)));
+            if is_read_only.swap(refused, Ordering::Relaxed) != refused {
+                warn!(partition = number, "the Redis server of partition {number} refuses to write: {refused}");
+            }
             let full = length >= u64::from(bound);
             if is_full.swap(full, Ordering::Relaxed) != full {
                 warn!(partition = number, backlog = length, "accept log of partition {number} full: {full}");

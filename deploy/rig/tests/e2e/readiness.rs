@@ -38,6 +38,10 @@ async fn readiness_names_what_is_wrong_with_redis() -> Result<()> {
     wait_for(&ann, 503, &["redis_full"]).await;
     stack.redis.configure("maxmemory", "0").await?;
     wait_for(&ann, 200, &[]).await;
+    stack.redis.configure("min-replicas-to-write", "1").await?;
+    wait_for(&ann, 503, &["redis_refuses_writes"]).await;
+    stack.redis.configure("min-replicas-to-write", "0").await?;
+    wait_for(&ann, 200, &[]).await;
     stack.redis.service.pause()?;
     wait_for(&ann, 503, &["redis_unreachable"]).await;
     stack.redis.service.resume()?;
