@@ -12,6 +12,7 @@ mod forwarded;
 pub mod messages;
 pub mod models;
 pub mod params;
+pub mod refusals;
 pub mod rooms;
 pub mod service;
 pub mod sessions;
@@ -30,10 +31,12 @@ use shared::domain::MessageText;
 use self::cors::Cors;
 use self::edge::Edge;
 pub use self::forwarded::ForwardedHeader;
+use self::refusals::Refusals;
 use self::slashes::Slashes;
 use crate::app::App;
 use crate::config::PASSWORD_MIN_LENGTH;
 use crate::docs::Docs;
+use crate::server::Refuse;
 
 /// Bytes of a body beside the longest text: names of fields, further fields, white space.
 const BODY_BESIDE_TEXT_BYTES: usize = 8 * 1024;
@@ -100,6 +103,12 @@ pub fn document() -> String {
 /// The OpenAPI document of a gateway that takes passwords from this length on, as served.
 fn document_with(password_min: u16) -> String {
     document::finish(&service().spec(), password_min)
+}
+
+/// What this gateway answers to those who do not get as far as a request.
+#[must_use]
+pub(crate) fn refusals(app: &Arc<App>) -> Arc<dyn Refuse> {
+    Arc::new(Refusals::new(Cors::new(&app.config.cors_origins)))
 }
 
 /// Everything this gateway answers.

@@ -202,7 +202,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         info!(http.address = %address, "serving on http://{address}/");
     }
     let proxies = api::access::proxies(&app.config);
-    server::serve(listener, api::endpoint(&app), limits, proxies, soft.clone(), hard).await;
+    server::serve(listener, (api::endpoint(&app), api::refusals(&app)), limits, proxies, soft.clone(), hard).await;
     fanout.close();
     lifecycle.drain().await;
     store.close().await;

@@ -9,7 +9,7 @@
 //! a route, a user or a room. A handler may have the socket for the rest of its response: `takeover`.
 //!
 //! Bytes in hand have budgets: those of requests that are not through, and those of answers that nobody has taken, for each
-//! connection (`budget`), address and process (`account`). A client behind a trusted proxy counts as its address.
+//! connection (`budget`), address and process (`account`), and those of answers for each caller too, wherever from. A client behind a trusted proxy counts as its address.
 //!
 //! Not bounded here, because only the application can tell: how long a handler runs, how long a request body takes,
 //! how many streams one user holds.
@@ -48,10 +48,10 @@ use tracing::{debug, info, warn};
 
 pub(crate) use account::{Excess, REQUESTS};
 pub(crate) use budget::RequestBudget;
+pub(crate) use refusal::{Refusal, Refuse};
 pub(crate) use takeover::{Offer, Taken};
 
 use account::Account;
-use refusal::Refusal;
 use shared::Shared;
 
 /// What the accept loop bounds.
@@ -119,7 +119,7 @@ impl Proxies {
     }
 }
 
-/// Serves `endpoint` on `listener` until `soft` is cancelled, and returns when every connection is gone.
+/// Serves `endpoint` on `listener`, and lets `refuse` answer those who do not get so far, until `soft` is cancelled, and returns when every connection is gone.
 ///
 /// At `soft` whoever the kernel has accepted already is let in and served once; then the listener closes, so that the kernel
 /// refuses new clients. Idle connections close; a response under way is finished and its connection closed after it, so
@@ -128,7 +128,7 @@ impl Proxies {
 /// A panic in the endpoint ends its connection (HTTP/1.1) or its request (HTTP/2) and nothing else.
 pub(crate) async fn serve<E>(
     listener: TcpListener,
-    endpoint: E,
+    (endpoint, refuse): (E, Arc<dyn Refuse>),
     limits: ServerLimits,
     proxies: Proxies,
     soft: CancellationToken,
@@ -139,7 +139,7 @@ pub(crate) async fn serve<E>(
 {
     let tracker = TaskTracker::new();
     let app = endpoint.map_to_response().boxed();
-    let shared = Shared::new(app, limits, proxies.client_of, soft.clone(), hard, tracker.clone());
+    let shared = Shared::new((app, refuse), limits, proxies.client_of, soft.clone(), hard, tracker.clone());
     let mut door = Door {
         shared: Arc::new(shared),
         are_trusted: proxies.are_trusted,
@@ -225,9 +225,10 @@ impl Door {
         }
         self.turned_away += 1;
         if let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() {
+            let refuse = Arc::clone(&self.shared.refuse);
             self.shared.spawn(async move {
                 let _turn = turn;
-                refusal::answer_first_request(stream, refusal).await;
+                refusal::answer_first_request(stream, refusal, &*refuse).await;
             });
         }
     }

@@ -76,9 +76,16 @@ impl Cors {
         }
     }
 
-    /// The origin that stands in `head`, the beginning of a request that nobody parses, if it is a listed one.
+    /// The same of `head`, the beginning of a request that nobody parses.
     #[must_use]
-    pub fn listed_in(&self, head: &[u8]) -> Option<&HeaderValue> {
+    pub fn asked_in(&self, head: &[u8]) -> Asked {
+        Asked {
+            origin: self.listed_in(head).cloned(),
+            is_preflight: false,
+        }
+    }
+
+    fn listed_in(&self, head: &[u8]) -> Option<&HeaderValue> {
         let lines = head.split(|byte| *byte == b'\n').skip(1);
         let mut named = lines.filter_map(|line| {
             let colon = line.iter().position(|byte| *byte == b':')?;

@@ -50,6 +50,7 @@ const WITH_PATH_PARAMETER: Errors = &[(400, &["invalid_field"])];
 const ANY: Errors = &[
     (400, &["malformed_request"]),
     (429, &["too_many_connections", "too_much_in_flight"]),
+    (431, &["headers_too_large"]),
     (500, &["internal"]),
     (501, &["unknown_transfer_coding"]),
     (503, &["unavailable", "busy"]),
@@ -285,6 +286,9 @@ fn describe_parameter(operation: &str, parameter: &mut Value) {
         ("readHistory", "limit") => range(schema, 1, 100),
         (_, "limit") => range(schema, 1, 1_000),
         (_, "before" | "after") if schema["type"] == "integer" => schema["minimum"] = json!(0),
+        ("listRooms", "after") => position(schema, RoomName::MAX_LEN),
+        ("listMembers", "after") => position(schema, Username::MAX_LEN),
+        ("listUsers", "after") => position(schema, PublicId::MAX_LEN),
         _ => {}
     }
     let example = match (operation, name.as_str()) {
@@ -301,6 +305,12 @@ fn bound(schema: &mut Value, max: usize, pattern: &str) {
     schema["minLength"] = json!(1);
     schema["maxLength"] = json!(max);
     schema["pattern"] = json!(pattern);
+}
+
+/// A place in a list, which begins behind it.
+fn position(schema: &mut Value, max: usize) {
+    schema["maxLength"] = json!(max);
+    schema["pattern"] = json!("^[^\\u0000]*$");
 }
 
 fn range(schema: &mut Value, min: u32, max: u32) {

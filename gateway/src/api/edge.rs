@@ -64,7 +64,7 @@ const REQUESTS_AT_ONCE: usize = 8_192;
 /// Longest request id taken over from a client, in characters.
 const MAX_REQUEST_ID: usize = 64;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The outermost endpoint.
 pub struct Edge<E> {
@@ -291,7 +291,7 @@ async fn next_piece(
 }
 
 /// Headers that every answer has.
-fn finish(headers: &mut HeaderMap, request_id: &str) {
+pub(super) fn finish(headers: &mut HeaderMap, request_id: &str) {
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, id);
     }

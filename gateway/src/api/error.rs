@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use poem::Response;
 use poem::error::ResponseError;
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::http::{self, HeaderValue, StatusCode, header};
 use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::{ApiResponse, error as framework};
 use shared::domain::Invalid;
@@ -132,6 +133,9 @@ pub enum ApiError {
     /// The request is not what HTTP allows.
     #[error("{0}")]
     MalformedRequest(&'static str),
+    /// The request's head is too large.
+    #[error("The request line and the headers together are too large.")]
+    HeadersTooLarge,
     /// The body is coded in a way that we do not know.
     #[error("Send the body as it is, or with Transfer-Encoding: chunked alone.")]
     UnknownTransferCoding,
@@ -186,6 +190,7 @@ impl ApiError {
             Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
             Self::TooMuchInFlight => (StatusCode::TOO_MANY_REQUESTS, "too_much_in_flight"),
             Self::MalformedRequest(_) => (StatusCode::BAD_REQUEST, "malformed_request"),
+            Self::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large"),
             Self::UnknownTransferCoding => (StatusCode::NOT_IMPLEMENTED, "unknown_transfer_coding"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
@@ -229,6 +234,7 @@ impl ApiError {
             Self::TooManyConnections,
             Self::TooMuchInFlight,
             Self::MalformedRequest("Send one header Host."),
+            Self::HeadersTooLarge,
             Self::UnknownTransferCoding,
             Self::Busy,
             Self::Unavailable,
@@ -283,10 +289,19 @@ impl ApiError {
     /// The response to the request named `request_id`.
     #[must_use]
     pub fn response(&self, request_id: &str) -> Response {
+        let (parts, body) = self.answer(request_id).into_parts();
+        let mut response = Response::from((parts.status, body));
+        *response.headers_mut() = parts.headers;
+        response
+    }
+
+    /// The same, whatever is made of it.
+    pub(super) fn answer(&self, request_id: &str) -> http::Response<Bytes> {
         let (status, _) = self.kind();
-        let body = json::to_vec(&self.problem(request_id));
-        let mut response = Response::builder().status(status).content_type(json::CONTENT_TYPE).body(body);
+        let mut response = http::Response::new(json::to_vec(&self.problem(request_id)).into());
+        *response.status_mut() = status;
         let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(json::CONTENT_TYPE));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roomcast\""));
         }

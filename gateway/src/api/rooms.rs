@@ -93,7 +93,7 @@ impl RoomsApi {
         /// How many at most: 1–1,000.
         limit: Query<Option<Integer>>,
     ) -> Result<RoomPage, ApiError> {
-        let page = Page::parse(after.0, limit.0, |after| RoomName::parse(after).map(drop))?;
+        let page = Page::parse(after.0, limit.0, RoomName::MAX_LEN)?;
         let names = app.store.list_rooms(caller.0.session.user.id, &page.after, page.limit).await?;
         let link = page.link("/chat", names.len(), names.last().map(String::as_str));
         let data = names.into_iter().map(|name| RoomEntry { name }).collect();
@@ -221,7 +221,7 @@ impl RoomsApi {
         /// How many at most: 1–1,000.
         limit: Query<Option<Integer>>,
     ) -> Result<MemberPage, ApiError> {
-        let page = Page::parse(after.0, limit.0, |after| Username::parse(after).map(drop))?;
+        let page = Page::parse(after.0, limit.0, Username::MAX_LEN)?;
         let user = caller.0.session.user.id;
         let mut room = visible(&app, &room.0, user).await?;
         let mut names = app.store.list_members(room.id, user, &page.after, page.limit).await?;
@@ -328,23 +328,19 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Reads the two parameters of a list, of which the first must be what is listed, or empty.
-    pub(super) fn parse(
-        after: Option<String>,
-        limit: Option<Integer>,
-        check: impl FnOnce(&str) -> Result<(), Invalid>,
-    ) -> Result<Self, ApiError> {
+    /// Reads the two parameters of a list whose entries have up to `longest` characters. The first one need not be an entry: the
+    /// one that it was may be gone.
+    pub(super) fn parse(after: Option<String>, limit: Option<Integer>, longest: usize) -> Result<Self, ApiError> {
         let limit = parse_count("limit", limit, PAGE_MAX)?.unwrap_or(PAGE_MAX);
-        if let Some(after) = after.as_deref().filter(|after| !after.is_empty()) {
-            check(after).map_err(|invalid| Invalid {
-                field: "after",
-                ..invalid
-            })?;
+        let after = after.unwrap_or_default();
+        if after.chars().count() > longest {
+            let message = format!("Must have at most {longest} characters.");
+            return Err(Invalid::new("after", "too_long", message).into());
         }
-        Ok(Self {
-            after: after.unwrap_or_default(),
-            limit,
-        })
+        if after.contains('\0') {
+            return Err(Invalid::new("after", "bad_characters", "Must not contain the character U+0000.").into());
+        }
+        Ok(Self { after, limit })
     }
 
     /// The header `Link` to the next page, if this one is full.

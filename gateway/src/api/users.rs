@@ -98,7 +98,7 @@ impl UsersApi {
             FORBIDDEN.report(format_args!("user:{}", caller.0.session.user.id.0), "list users");
             return Err(ApiError::Forbidden);
         }
-        let page = Page::parse(after.0, limit.0, |after| PublicId::parse(after).map(drop))?;
+        let page = Page::parse(after.0, limit.0, PublicId::MAX_LEN)?;
         let users = app.store.list_users(&page.after, page.limit).await?;
         let link = page.link("/user", users.len(), users.last().map(|user| user.public_id.as_str()));
         let data = users.into_iter().map(UserRecord::from).collect();

@@ -16,7 +16,7 @@ use crate::limits::network;
 pub(crate) struct Share {
     /// On one connection. What is alone there is always let through.
     pub(crate) connection: usize,
-    /// Of one address.
+    /// Of one address; of answers also of one caller, wherever from.
     pub(crate) address: usize,
     /// In this process.
     pub(crate) process: usize,
@@ -95,10 +95,19 @@ fn add(count: &AtomicUsize, more: usize, most: usize) -> bool {
     added <= most
 }
 
-/// The accounts of all addresses. Only those that have something in hand are kept.
+/// Who is charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Holder {
+    /// An address.
+    Address(IpAddr),
+    /// Whoever a token stands for, by a number that the endpoint gives.
+    Caller(i64),
+}
+
+/// The accounts of all holders. Only those that have something in hand are kept.
 #[derive(Debug)]
 pub(crate) struct Accounts {
-    by_address: Mutex<HashMap<IpAddr, Arc<Counts>>>,
+    by_holder: Mutex<HashMap<Holder, Arc<Counts>>>,
     process: Counts,
     /// Connections of one address; any number if 0.
     connections: usize,
@@ -107,7 +116,7 @@ pub(crate) struct Accounts {
 impl Accounts {
     pub(super) fn new(connections_per_address: usize) -> Arc<Self> {
         Arc::new(Self {
-            by_address: Mutex::default(),
+            by_holder: Mutex::default(),
             process: Counts::default(),
             connections: connections_per_address,
         })
@@ -115,11 +124,19 @@ impl Accounts {
 
     /// The account of `address`, or of the IPv6 network it can choose addresses from.
     pub(super) fn of(self: &Arc<Self>, address: IpAddr) -> Account {
-        let address = network(address);
-        let counts = Arc::clone(self.lock().entry(address).or_default());
+        self.held_by(Holder::Address(network(address)))
+    }
+
+    /// The account of a caller.
+    pub(super) fn of_caller(self: &Arc<Self>, caller: i64) -> Account {
+        self.held_by(Holder::Caller(caller))
+    }
+
+    fn held_by(self: &Arc<Self>, holder: Holder) -> Account {
+        let counts = Arc::clone(self.lock().entry(holder).or_default());
         Account {
             accounts: Arc::clone(self),
-            address,
+            holder,
             counts,
             connected: false,
             multiplexed: false,
@@ -136,17 +153,17 @@ impl Accounts {
         self.process.of(kind).fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Arc<Counts>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Holder, Arc<Counts>>> {
         // Every change is one call on the map.
-        self.by_address.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_holder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The account of one address, kept for as long as somebody holds it.
+/// The account of one holder, kept for as long as somebody holds it.
 #[derive(Debug)]
 pub(crate) struct Account {
     accounts: Arc<Accounts>,
-    address: IpAddr,
+    holder: Holder,
     counts: Arc<Counts>,
     /// It is held for a connection, or for a request that stands for one behind a proxy.
     connected: bool,
@@ -192,7 +209,7 @@ impl Drop for Account {
         let mut accounts = self.accounts.lock();
         // The map and this one: nobody else has it, and under the lock nobody can get it.
         if Arc::strong_count(&self.counts) == 2 {
-            accounts.remove(&self.address);
+            accounts.remove(&self.holder);
         }
     }
 }

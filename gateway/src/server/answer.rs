@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::activity::Running;
 use super::budget::{RequestBudget, Unsent};
-use super::refusal::{self, Refusal};
+use super::refusal::{self, Refusal, Refuse};
 
 /// Bytes handed on at once over HTTP/1.1, and over HTTP/2, where it is the largest frame that clients take unasked.
 const PIECE: usize = 64 * 1024;
@@ -84,6 +84,7 @@ fn longest(bytes: u64) -> Duration {
 pub(super) fn begin(
     response: Response<BoxBody<Bytes, io::Error>>,
     budget: &RequestBudget,
+    refuse: &dyn Refuse,
     running: Running,
     sending: Option<Arc<Sending>>,
 ) -> Response<Answer> {
@@ -94,7 +95,7 @@ pub(super) fn begin(
         match usize::try_from(size) {
             Ok(bytes) if bytes > free => match budget.answer(bytes) {
                 Ok(charged) => unsent = Some(charged),
-                Err(excess) => body = refusal::replace(&mut parts, Refusal::from(excess)),
+                Err(excess) => body = refusal::replace(&mut parts, Refusal::from(excess), refuse),
             },
             _ => {}
         }

@@ -4,7 +4,7 @@
 //! it is sent ([`Unsent`]). Each gives back what it took when it is dropped.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, Uri};
@@ -124,6 +124,8 @@ pub(crate) struct RequestBudget {
     connection: Arc<ConnectionBudget>,
     /// Behind a trusted proxy, the client.
     client: Option<Arc<Account>>,
+    /// Whoever its token stands for.
+    caller: OnceLock<i64>,
     bytes: AtomicUsize,
     refused: Option<Excess>,
 }
@@ -142,6 +144,7 @@ impl RequestBudget {
         let mut budget = Self {
             connection: Arc::clone(connection),
             client: client.map(Arc::new),
+            caller: OnceLock::new(),
             bytes: AtomicUsize::new(0),
             refused: None,
         };
@@ -173,8 +176,9 @@ impl RequestBudget {
         Ok(())
     }
 
-    /// Notes that the client has shown a valid token.
-    pub(crate) fn token_seen(&self) {
+    /// Notes that the client has shown a valid token, which stands for `caller`.
+    pub(crate) fn token_seen(&self, caller: i64) {
+        let _ = self.caller.set(caller);
         let connection = &self.connection;
         if !connection.token_seen.load(Ordering::Relaxed) && !connection.token_seen.swap(true, Ordering::Relaxed) {
             connection.early.close();
@@ -198,25 +202,43 @@ impl RequestBudget {
         } else {
             Err(Excess::Own)
         };
-        charged.inspect_err(|_| {
+        let charged = charged.inspect_err(|_| {
             connection.answers.fetch_sub(bytes, Ordering::Relaxed);
         })?;
         Ok(Unsent {
             connection: Arc::clone(connection),
-            client: self.client.clone(),
+            _charged: charged,
             bytes,
         })
     }
 
-    fn charge_answer(&self, bytes: usize) -> Result<(), Excess> {
-        if let Some(client) = &self.client {
-            client.charge(Kind::Answers, bytes)?;
-        }
-        self.connection.charge(Kind::Answers, bytes).inspect_err(|_| {
-            if let Some(client) = &self.client {
-                client.give_back(Kind::Answers, bytes);
-            }
-        })
+    /// Charges the caller, the client behind a proxy and the connection's own holder; returns the first two.
+    fn charge_answer(&self, bytes: usize) -> Result<[Option<Charged>; 2], Excess> {
+        let caller = self.caller.get().map(|caller| Arc::new(self.connection.accounts.of_caller(*caller)));
+        let caller = caller.map(|account| Charged::charge(account, bytes)).transpose()?;
+        let client = self.client.clone().map(|account| Charged::charge(account, bytes)).transpose()?;
+        self.connection.charge(Kind::Answers, bytes)?;
+        Ok([caller, client])
+    }
+}
+
+/// Bytes of an answer that an account is charged for until this is dropped.
+#[derive(Debug)]
+struct Charged {
+    account: Arc<Account>,
+    bytes: usize,
+}
+
+impl Charged {
+    fn charge(account: Arc<Account>, bytes: usize) -> Result<Self, Excess> {
+        account.charge(Kind::Answers, bytes)?;
+        Ok(Self { account, bytes })
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        self.account.give_back(Kind::Answers, self.bytes);
     }
 }
 
@@ -224,7 +246,7 @@ impl RequestBudget {
 #[derive(Debug)]
 pub(super) struct Unsent {
     connection: Arc<ConnectionBudget>,
-    client: Option<Arc<Account>>,
+    _charged: [Option<Charged>; 2],
     bytes: usize,
 }
 
@@ -232,9 +254,6 @@ impl Drop for Unsent {
     fn drop(&mut self) {
         self.connection.answers.fetch_sub(self.bytes, Ordering::Relaxed);
         self.connection.give_back(Kind::Answers, self.bytes);
-        if let Some(client) = &self.client {
-            client.give_back(Kind::Answers, self.bytes);
-        }
     }
 }
 
@@ -270,7 +289,7 @@ mod tests {
         assert_eq!(first.refused(), None);
         assert_eq!(first.grow(REQUESTS_BEFORE_TOKEN - 2 * REQUEST_OVERHEAD - 2), Ok(()));
         assert_eq!(second.grow(1), Err(Excess::Own));
-        second.token_seen();
+        second.token_seen(1);
         assert_eq!(second.grow(1), Ok(()));
         assert_eq!(second.grow(REQUESTS.connection), Err(Excess::Own));
         drop(first);
@@ -291,6 +310,27 @@ mod tests {
         assert!(request.answer(1).is_ok());
     }
 
+    #[test]
+    fn a_caller_who_comes_from_everywhere_has_one_share() {
+        let accounts = Accounts::new(0);
+        let from = |last: u8| {
+            let account = accounts.of([10, 0, 0, last].into());
+            request(&ConnectionBudget::new(Arc::clone(&accounts), Some(account)))
+        };
+        let requests: Vec<_> = (1..=9).map(from).collect();
+        for request in &requests {
+            request.token_seen(7);
+        }
+        let each = ANSWERS.address / 8;
+        let unsent: Vec<_> = requests[..8].iter().map(|request| request.answer(each).unwrap()).collect();
+        assert_eq!(requests[8].answer(1).err(), Some(Excess::Own));
+        let other = from(10);
+        other.token_seen(8);
+        assert!(other.answer(each).is_ok());
+        drop(unsent);
+        assert!(requests[8].answer(each).is_ok());
+    }
+
     #[tokio::test]
     async fn nobody_waits_for_a_turn_once_a_token_was_seen() {
         let connection = connection();
@@ -300,7 +340,7 @@ mod tests {
             turns.push(request.early_turn().await.unwrap());
         }
         let waiting = request.early_turn();
-        request.token_seen();
+        request.token_seen(1);
         assert!(waiting.await.unwrap().is_none());
     }
 }

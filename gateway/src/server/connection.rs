@@ -67,6 +67,7 @@ pub(super) async fn run(
     let socket = Socket::new(stream, protocol, Arc::clone(&activity), shared.limits.write_stall);
     let exchange = Exchange {
         app: Arc::clone(&shared.app),
+        refuse: Arc::clone(&shared.refuse),
         local,
         peer,
         protocol,
@@ -86,16 +87,19 @@ async fn http1(shared: &Shared, socket: Socket, exchange: Exchange, place: Owned
     let activity = Arc::clone(&exchange.activity);
     let mut connection = shared.http1.serve_connection(TokioIo::new(socket), exchange);
     let end = drive(shared, &mut connection, &activity).await;
-    let socket = connection.into_parts().io.into_inner();
+    let parts = connection.into_parts();
+    let socket = parts.io.into_inner();
     match end {
         End::Complete => refusal::close(socket.into_stream()).await,
-        End::Failed(error) => match (socket.excess(), Refusal::of_head(&error)) {
-            (Some(excess), _) => refusal::answer(socket.into_stream(), excess.into()).await,
-            (None, Some(refusal)) if socket.withheld() => {
-                refusal::answer(socket.into_stream(), refusal).await;
+        End::Failed(error) => {
+            let of_head = || Refusal::of_head(&error).filter(|_| socket.withheld());
+            if let Some(refusal) = socket.excess().map(Refusal::from).or_else(of_head) {
+                let answer = shared.refuse.to_head(refusal, &parts.read_buf);
+                refusal::answer(socket.into_stream(), answer).await;
+            } else {
+                debug!(%error, "connection ended early");
             }
-            _ => debug!(%error, "connection ended early"),
-        },
+        }
         End::Overdue => {
             if activity.is_sending() {
                 socket.give_up();

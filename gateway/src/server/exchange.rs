@@ -15,6 +15,7 @@ use super::{
     activity::{Activity, Running},
     answer::{self, Answer},
     budget::{ConnectionBudget, RequestBudget},
+    refusal::Refuse,
     shared::Forwarded,
     socket::Protocol,
     takeover::Offer,
@@ -26,6 +27,7 @@ pub(super) type App = BoxEndpoint<'static, poem::Response>;
 /// The endpoint as seen from one connection.
 pub(super) struct Exchange {
     pub(super) app: Arc<App>,
+    pub(super) refuse: Arc<dyn Refuse>,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) protocol: Protocol,
@@ -68,7 +70,7 @@ impl Service<Request<Incoming>> for Exchange {
         // The rest of a response is written in chunks, which HTTP/1.0 has not got.
         let offer = (request.version() == Version::HTTP_11).then(|| Offer(Arc::clone(&self.activity)));
         let mut budget = self.budget_of(&request);
-        let protocol = self.protocol;
+        let (protocol, refuse) = (self.protocol, Arc::clone(&self.refuse));
         Box::pin(async move {
             let (sending, turn) = match protocol {
                 Protocol::Http1 => (None, Ok(None)),
@@ -85,7 +87,7 @@ impl Service<Request<Incoming>> for Exchange {
             request.extensions_mut().insert(Arc::clone(&budget));
             let response = app.get_response(request).await;
             drop(turn);
-            Ok(answer::begin(response.into(), &budget, running, sending))
+            Ok(answer::begin(response.into(), &budget, &*refuse, running, sending))
         })
     }
 }

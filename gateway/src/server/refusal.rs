@@ -1,11 +1,13 @@
-//! What clients are told when no endpoint is asked, and the polite way to close a connection.
+//! Turning clients away without the endpoint, and the polite way to close a connection.
+//!
+//! What they are told is made where all answers are: [`Refuse`].
 
-use std::{io, time::Duration};
+use std::{io, io::Write as _, time::Duration};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LINK, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LINK};
 use http::response::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use tokio::{
@@ -13,7 +15,6 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use uuid::Uuid;
 
 use super::account::Excess;
 
@@ -22,12 +23,12 @@ pub(super) const CLOSING_DEADLINE: Duration = Duration::from_secs(1);
 /// Bytes read and thrown away after our last one. What a client sends past them costs it the answer.
 const CLOSING_BYTES: usize = 1024 * 1024;
 
-/// When a client that had too much may come back, in seconds.
-const RETRY_AFTER_S: u64 = 5;
+/// Bytes of a request that are looked at before it is turned away: the head of an ordinary one.
+const PEEKED_HEAD_BYTES: usize = 4 * 1024;
 
 /// Why a client is turned away without the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// As many connections as allowed are open, or as many bytes in hand.
     Busy,
     /// As many connections as one address may have are open.
@@ -49,57 +50,6 @@ impl Refusal {
             _ => None,
         }
     }
-
-    /// Status, stable code, and what a person reads.
-    fn told(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The service is busy: come back in a few seconds."),
-            Self::TooManyConnections => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_connections",
-                "Too many connections are open from this address: close one first.",
-            ),
-            Self::TooMuchInFlight => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_much_in_flight",
-                "Too many bytes of requests and answers are under way: finish some first.",
-            ),
-            Self::MalformedHead => {
-                (StatusCode::BAD_REQUEST, "malformed_request", "The request line or a header is not valid HTTP.")
-            }
-            Self::HeadTooLarge => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "headers_too_large",
-                "The request line and the headers together are too large.",
-            ),
-        }
-    }
-
-    /// When to come back, in seconds, if that is of use.
-    fn retry_after(self) -> Option<u64> {
-        match self {
-            Self::Busy | Self::TooManyConnections | Self::TooMuchInFlight => Some(RETRY_AFTER_S),
-            Self::MalformedHead | Self::HeadTooLarge => None,
-        }
-    }
-
-    /// The body, in the error shape of the API.
-    fn body(self, request_id: &str) -> String {
-        let (_, code, message) = self.told();
-        format!(r#"{{"status":"fail","code":"{code}","message":"{message}","request_id":"{request_id}"}}"#)
-    }
-
-    /// The complete HTTP/1.1 answer.
-    fn response(self, request_id: Uuid) -> String {
-        let (status, ..) = self.told();
-        let body = self.body(&request_id.to_string());
-        let retry_after = self.retry_after().map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
-        format!(
-            "HTTP/1.1 {status}\r\n{retry_after}content-type: application/json\r\ncontent-length: {}\r\n\
-             cache-control: no-store\r\nconnection: close\r\n\r\n{body}",
-            body.len()
-        )
-    }
 }
 
 impl From<Excess> for Refusal {
@@ -111,37 +61,61 @@ impl From<Excess> for Refusal {
     }
 }
 
+/// Makes the answers to those who are turned away. A trait, since nothing here knows what the answers of the API look like.
+pub(crate) trait Refuse: Send + Sync {
+    /// The whole answer to a request that begins with `head`, as far as it was looked at.
+    fn to_head(&self, refusal: Refusal, head: &[u8]) -> Response<Bytes>;
+
+    /// The answer instead of one that has these `headers` already. What it needs of its own stands in the headers of what is
+    /// returned.
+    fn instead_of(&self, refusal: Refusal, headers: &HeaderMap) -> Response<Bytes>;
+}
+
 /// Turns an answer into a refusal: returns its body, and leaves the headers that do not speak of the former one.
-pub(super) fn replace(parts: &mut Parts, refusal: Refusal) -> BoxBody<Bytes, io::Error> {
-    let headers = &mut parts.headers;
+pub(super) fn replace(parts: &mut Parts, refusal: Refusal, refuse: &dyn Refuse) -> BoxBody<Bytes, io::Error> {
     for of_body in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG, LINK] {
-        headers.remove(of_body);
+        parts.headers.remove(of_body);
     }
-    let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let body = refusal.body(request_id);
-    (parts.status, ..) = refusal.told();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(seconds) = refusal.retry_after() {
-        headers.insert(RETRY_AFTER, seconds.into());
+    let (made, body) = refuse.instead_of(refusal, &parts.headers).into_parts();
+    parts.status = made.status;
+    for (name, value) in &made.headers {
+        parts.headers.insert(name, value.clone());
     }
-    Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed()
+    Full::new(body).map_err(|never| match never {}).boxed()
+}
+
+/// The complete HTTP/1.1 answer, after which the connection is closed.
+fn written(answer: &Response<Bytes>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512 + answer.body().len());
+    let (status, body) = (answer.status(), answer.body());
+    let mut put = |part: &[u8]| out.extend_from_slice(part);
+    put(b"HTTP/1.1 ");
+    put(status.to_string().as_bytes());
+    for (name, value) in answer.headers() {
+        put(b"\r\n");
+        put(name.as_str().as_bytes());
+        put(b": ");
+        put(value.as_bytes());
+    }
+    write!(out, "\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len()).expect("memory takes everything");
+    out.extend_from_slice(body);
+    out
 }
 
 /// Waits for the start of a request, answers it and closes. Takes at most two seconds.
 ///
 /// It waits because a client that reads an answer before it has asked takes the connection for broken.
-pub(super) async fn answer_first_request(stream: TcpStream, refusal: Refusal) {
-    if let Ok(Ok(())) = timeout(CLOSING_DEADLINE, stream.readable()).await {
-        answer(stream, refusal).await;
+pub(super) async fn answer_first_request(stream: TcpStream, refusal: Refusal, refuse: &dyn Refuse) {
+    let mut head = vec![0; PEEKED_HEAD_BYTES];
+    if let Ok(Ok(length)) = timeout(CLOSING_DEADLINE, stream.peek(&mut head)).await {
+        answer(stream, refuse.to_head(refusal, &head[..length])).await;
     }
 }
 
 /// Answers and closes. Takes at most a second.
-pub(super) async fn answer(mut stream: TcpStream, refusal: Refusal) {
-    let response = refusal.response(Uuid::new_v4());
+pub(super) async fn answer(mut stream: TcpStream, answer: Response<Bytes>) {
     let closing = async {
-        stream.write_all(response.as_bytes()).await?;
+        stream.write_all(&written(&answer)).await?;
         drain(&mut stream).await
     };
     // Whether the client takes it is the client's affair.

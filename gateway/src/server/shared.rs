@@ -19,6 +19,7 @@ use super::{
     account::{Account, Accounts},
     answer::{SENDING, Sending},
     exchange::App,
+    refusal::Refuse,
 };
 
 /// hyper's lower bound for the buffer of an HTTP/1.1 connection.
@@ -41,6 +42,7 @@ const H2_LEAST: usize = 64;
 /// What all connections share.
 pub(super) struct Shared {
     pub(super) app: Arc<App>,
+    pub(super) refuse: Arc<dyn Refuse>,
     pub(super) limits: ServerLimits,
     pub(super) soft: CancellationToken,
     pub(super) accounts: Arc<Accounts>,
@@ -67,7 +69,7 @@ impl Forwarded {
 
 impl Shared {
     pub(super) fn new(
-        app: App,
+        (app, refuse): (App, Arc<dyn Refuse>),
         limits: ServerLimits,
         client_of: ClientOf,
         soft: CancellationToken,
@@ -101,6 +103,7 @@ impl Shared {
         let multiplexed = (limits.max_connections / H2_SHARE).clamp(H2_LEAST, Semaphore::MAX_PERMITS);
         Self {
             app: Arc::new(app),
+            refuse,
             limits,
             soft,
             forwarded: Forwarded {

@@ -1,6 +1,6 @@
 //! A server on a port of its own, the clients that visit it, and the endpoints they meet.
 
-use std::{error::Error, io, net::SocketAddr, pin::Pin, time::Duration};
+use std::{error::Error, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -18,6 +18,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Proxies, ServerLimits, serve};
+use crate::api::cors::Cors;
+use crate::api::refusals::Refusals;
 
 pub(super) type TestResult<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -27,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) async fn eventually<T>(what: impl Future<Output = T>) -> TestResult<T> {
     Ok(timeout(PATIENCE, what).await?)
 }
+
+/// The origin whose pages may read what the server refuses.
+pub(super) const LISTED_ORIGIN: &str = "https://chat.example.org";
 
 /// A running server with both of its stop signals. Dropping it stops it hard.
 pub(super) struct Server {
@@ -44,8 +49,15 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
-        let task =
-            tokio::spawn(serve(listener, make_sync(endpoint), limits, Proxies::none(), soft.clone(), hard.clone()));
+        let refuse = Arc::new(Refusals::new(Cors::new(&[LISTED_ORIGIN.to_owned()])));
+        let task = tokio::spawn(serve(
+            listener,
+            (make_sync(endpoint), refuse),
+            limits,
+            Proxies::none(),
+            soft.clone(),
+            hard.clone(),
+        ));
         Ok(Self {
             address,
             soft,
@@ -109,7 +121,7 @@ pub(super) struct Answer {
 impl Answer {
     /// Checks that this is a JSON error of the product with `code` and an id.
     pub(super) fn assert_error(&self, code: &str) -> TestResult {
-        assert!(self.head.contains("content-type: application/json\r\n"), "{}", self.head);
+        assert!(self.head.contains("content-type: application/json; charset=utf-8\r\n"), "{}", self.head);
         let error: serde_json::Value = serde_json::from_str(&self.body)?;
         assert_eq!((&error["status"], &error["code"]), (&"fail".into(), &code.into()));
         assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");

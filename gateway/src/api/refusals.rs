@@ -1,0 +1,53 @@
+//! Answers to those who are turned away before there is a request, or instead of an answer that is too much: the same in form
+//! and headers as all others.
+
+use bytes::Bytes;
+use poem::http::{HeaderMap, Response};
+use uuid::Uuid;
+
+use super::cors::Cors;
+use super::edge::{REQUEST_ID, finish};
+use super::error::ApiError;
+use crate::server::{Refusal, Refuse};
+
+/// Makes them.
+pub struct Refusals {
+    cors: Cors,
+}
+
+impl Refusals {
+    /// Also for pages of the origins that `cors` lists.
+    #[must_use]
+    pub fn new(cors: Cors) -> Self {
+        Self { cors }
+    }
+}
+
+impl Refuse for Refusals {
+    fn to_head(&self, refusal: Refusal, head: &[u8]) -> Response<Bytes> {
+        let request_id = Uuid::now_v7().to_string();
+        let mut answer = ApiError::from(refusal).answer(&request_id);
+        finish(answer.headers_mut(), &request_id);
+        self.cors.finish(self.cors.asked_in(head), answer.headers_mut());
+        answer
+    }
+
+    fn instead_of(&self, refusal: Refusal, headers: &HeaderMap) -> Response<Bytes> {
+        let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let mut answer = ApiError::from(refusal).answer(request_id);
+        finish(answer.headers_mut(), request_id);
+        answer
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Busy => Self::Busy,
+            Refusal::TooManyConnections => Self::TooManyConnections,
+            Refusal::TooMuchInFlight => Self::TooMuchInFlight,
+            Refusal::MalformedHead => Self::MalformedRequest("The request line or a header is not valid HTTP."),
+            Refusal::HeadTooLarge => Self::HeadersTooLarge,
+        }
+    }
+}
