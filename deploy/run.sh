@@ -70,7 +70,17 @@ ask() (
   printf '%s' "$answer"
 ) 2>/dev/null
 
-redis_answers() { [[ $(ask 127.0.0.1 "$REDIS_PORT" 'PING\r\nQUIT\r\n') == +PONG* ]]; }
+redis_answers() {
+  [[ $(ask 127.0.0.1 "$REDIS_PORT" "AUTH $redis_password\\r\\nPING\\r\\nQUIT\\r\\n") == *+PONG* ]]
+}
+
+# Our own Redis listens where every user of this machine can reach it: it takes nothing from who cannot read DATA_DIR.
+choose_redis_password() {
+  local file=$DATA_DIR/redis/password
+  [[ -s $file ]] || od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$file"
+  redis_password=$(<"$file")
+  export REDIS_URL=redis://:$redis_password@127.0.0.1:$REDIS_PORT
+}
 
 all_ready() {
   local answer
@@ -178,7 +188,6 @@ done
 own_redis=
 if [[ -z ${REDIS_URL-} ]]; then
   own_redis=1
-  export REDIS_URL=redis://127.0.0.1:$REDIS_PORT
 fi
 export DATABASE_URL=${DATABASE_URL:-sqlite://$DATA_DIR/roomcast.db}
 export CREATE_DATABASE=${CREATE_DATABASE:-true}
@@ -223,6 +232,8 @@ if [[ $own_redis ]]; then
   mkdir -p "$DATA_DIR/redis"
   # A copy: Redis writes into the file it was started with when it is told to (CONFIG REWRITE).
   cp deploy/redis.conf "$DATA_DIR/redis/redis.conf"
+  choose_redis_password
+  printf 'requirepass %s\n' "$redis_password" >>"$DATA_DIR/redis/redis.conf"
   start redis redis-server "$DATA_DIR/redis/redis.conf" --bind 127.0.0.1 --port "$REDIS_PORT" --dir "$DATA_DIR/redis"
   await 'Redis did not answer' redis_answers
 fi

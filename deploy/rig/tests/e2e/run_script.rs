@@ -21,7 +21,7 @@ async fn free_port() -> u16 {
 }
 
 /// Starts the script with an address to listen on and returns what it said until it was ready.
-async fn start(directory: &Path, listen: &str) -> (Child, String) {
+async fn start(directory: &Path, listen: &str, redis_port: u16) -> (Child, String) {
     let binaries = rig::service_binary("gateway").unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../run.sh");
     let mut child = Command::new("bash")
@@ -31,7 +31,7 @@ async fn start(directory: &Path, listen: &str) -> (Child, String) {
         .env("HOME", directory)
         .env("BIN_DIR", binaries.parent().unwrap())
         .env("DATA_DIR", directory)
-        .env("REDIS_PORT", free_port().await.to_string())
+        .env("REDIS_PORT", redis_port.to_string())
         .env("GATEWAY_LISTEN", listen)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -64,8 +64,8 @@ async fn stop(mut child: Child) {
 async fn what_is_made_easy_is_so_for_this_machine_alone() {
     for (host, is_easy) in [("127.0.0.1", true), ("0.0.0.0", false)] {
         let directory = tempfile::tempdir().unwrap();
-        let port = free_port().await;
-        let (child, said) = start(directory.path(), &format!("{host}:{port}")).await;
+        let (port, redis_port) = (free_port().await, free_port().await);
+        let (child, said) = start(directory.path(), &format!("{host}:{port}"), redis_port).await;
         let app = App::at(&format!("http://127.0.0.1:{port}")).unwrap();
         let body = json!({"email": "test1", "username": "test1", "password": "test1", "public_id": "test1"});
         let easy = app.send_json("/user/", &body).await.unwrap();
@@ -78,6 +78,13 @@ async fn what_is_made_easy_is_so_for_this_machine_alone() {
             app.register("stranger").await.unwrap()
         };
         assert_eq!(first.get("/user/").await.unwrap().status(), if is_easy { 200 } else { 403 }, "{host}");
+        // Every user of the machine reaches its Redis.
+        let stranger = redis::Client::open(format!("redis://127.0.0.1:{redis_port}")).unwrap();
+        let mut stranger = stranger.get_multiplexed_async_connection().await.unwrap();
+        let refused = redis::cmd("KEYS").arg("*").query_async::<Vec<String>>(&mut stranger).await.unwrap_err();
+        assert_eq!(refused.code(), Some("NOAUTH"), "{refused}");
+        let secret = std::fs::read_to_string(directory.path().join("redis/password")).unwrap();
+        assert!(secret.len() == 64 && !said.contains(&secret), "{said}");
         stop(child).await;
     }
 }
