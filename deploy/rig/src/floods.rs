@@ -9,9 +9,11 @@ mod answers;
 mod attacker;
 mod connections;
 mod heads;
+mod logins;
 mod ordinary;
 mod reads;
 mod replay;
+mod rooms;
 
 use std::fmt;
 use std::sync::Arc;
@@ -79,10 +81,32 @@ pub const FLOODS: &[Flood] = &[
         settings: &[],
         prepare: |ground| Box::pin(replay::prepare(ground)),
     },
+    Flood {
+        name: "logins",
+        title: "wrong passwords for many accounts",
+        // As if each came from another address.
+        settings: &[("LOGIN_PER_ADDRESS", "0")],
+        prepare: |ground| Box::pin(async { Ok(logins::attack(ground)) }),
+    },
+    Flood {
+        name: "rooms",
+        title: "rooms made, joined, left, listed and deleted",
+        // As if it were many users.
+        settings: &[("CREATE_ROOM_PER_HOUR", "0"), ("JOIN_PER_MIN", "0")],
+        prepare: |ground| Box::pin(async { Ok(rooms::attack(ground)) }),
+    },
 ];
 
 /// Limits of production that are not lifted: what floods run up against.
-const PRODUCTION: [(&str, &str); 2] = [("CONNECTIONS_PER_ADDRESS", "1000"), ("REPLAY_KIB_PER_S", "4096")];
+const PRODUCTION: [(&str, &str); 7] = [
+    ("CONNECTIONS_PER_ADDRESS", "1000"),
+    ("REPLAY_KIB_PER_S", "4096"),
+    ("LOGIN_PER_ACCOUNT", "10"),
+    ("LOGIN_PER_ADDRESS", "30"),
+    ("ROOMS_PER_USER", "100"),
+    ("CREATE_ROOM_PER_HOUR", "60"),
+    ("JOIN_PER_MIN", "60"),
+];
 
 /// How long a flood is weighed, and how strictly.
 #[derive(Debug, Clone, Copy)]

@@ -109,13 +109,14 @@ impl Ordinary {
         Ok((seen, most))
     }
 
-    /// Ends sessions at another gateway until `window` is over; returns the longest a stream of one lived on, in ms.
+    /// Logs in, and ends that session at another gateway, until `window` is over; returns the longest a stream of one lived on, in
+    /// ms.
     async fn revoke(&self, window: Duration) -> Result<f64> {
         let began = Instant::now();
         let mut longest = 0.0_f64;
         while began.elapsed() < window {
-            let elsewhere = self.users[0].moved_to(&self.elsewhere)?.login("user-0").await?;
-            let here = self.users[0].with_token(elsewhere.token());
+            let here = self.users[0].login("user-0").await.explain(|| "logging in".to_owned())?;
+            let elsewhere = self.users[0].moved_to(&self.elsewhere)?.with_token(here.token());
             let mut stream = timeout(WITHIN, here.stream("user-0").open()).await.explain(|| "opening".to_owned())??;
             elsewhere.logout().await?;
             let ended = Instant::now();
