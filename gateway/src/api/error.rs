@@ -1,5 +1,7 @@
 //! What a client reads when a call fails, and what the log says instead.
 
+mod causes;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,23 +11,12 @@ use poem::http::{self, HeaderValue, StatusCode, header};
 use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::{ApiResponse, error as framework};
 use shared::domain::Invalid;
-use shared::storage::{CreateRoomError, CreateUserError, StoreError};
 use shared::telemetry::Event;
 use tracing::error;
 
 use super::models::{FieldProblem, Problem};
-use crate::accept::AcceptError;
-use crate::app::ChangeError;
-use crate::auth::passwords::HashError;
-use crate::auth::sessions::NotAuthenticated;
-use crate::auth::tokens::Refused;
-use crate::history::{Crowded, ReadError};
 use crate::json;
-use crate::limits::Limited;
-use crate::live::{OpenError, QuotaError};
 use crate::readiness::Reason;
-use crate::removals::CannotLook;
-use crate::server::Excess;
 
 /// When to come back after 503.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
@@ -35,10 +26,6 @@ const RETRY_ROOMS: Duration = Duration::from_mins(1);
 
 /// Somebody tries what only others may.
 pub(super) static FORBIDDEN: Event = Event::refusal("forbidden", "somebody tries what they may not do");
-static DATABASE_FAILS: Event = Event::outage("database_fails", "the database fails");
-static COUNTING_FAILS: Event = Event::outage("counting_fails", "limits cannot be counted");
-static ACCEPTING_FAILS: Event = Event::outage("accepting_fails", "messages are not accepted");
-static OUTCOME_UNKNOWN: Event = Event::outage("outcome_unknown", "it is not known whether messages were accepted");
 
 /// Every way a call can fail.
 #[derive(Debug, thiserror::Error)]
@@ -376,155 +363,4 @@ impl ApiResponse for ApiError {
     }
 
     fn register(_registry: &mut Registry) {}
-}
-
-impl From<Invalid> for ApiError {
-    fn from(invalid: Invalid) -> Self {
-        Self::InvalidFields(vec![invalid])
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(cause: StoreError) -> Self {
-        DATABASE_FAILS.report("", &cause);
-        Self::Unavailable
-    }
-}
-
-/// The watch tells the log, once.
-impl From<CannotLook> for ApiError {
-    fn from(_: CannotLook) -> Self {
-        Self::Unavailable
-    }
-}
-
-impl From<ReadError> for ApiError {
-    fn from(cause: ReadError) -> Self {
-        match cause {
-            ReadError::Crowded(Crowded::Own) => return Self::TooManyReads,
-            ReadError::Crowded(Crowded::All) => return Self::Busy,
-            ReadError::Store(_) | ReadError::Panicked => DATABASE_FAILS.report("", &cause),
-        }
-        match cause {
-            ReadError::Store(_) => Self::Unavailable,
-            ReadError::Panicked | ReadError::Crowded(_) => Self::Internal,
-        }
-    }
-}
-
-impl From<CreateUserError> for ApiError {
-    fn from(cause: CreateUserError) -> Self {
-        match cause {
-            CreateUserError::EmailTaken => Self::EmailTaken,
-            CreateUserError::UsernameTaken => Self::UsernameTaken,
-            CreateUserError::PublicIdTaken => Self::PublicIdTaken,
-            CreateUserError::Store(cause) => cause.into(),
-        }
-    }
-}
-
-impl From<CreateRoomError> for ApiError {
-    fn from(cause: CreateRoomError) -> Self {
-        match cause {
-            CreateRoomError::Exists => Self::RoomExists,
-            CreateRoomError::Reserved => Self::RoomNameReserved,
-            CreateRoomError::TooMany => Self::TooManyRooms,
-            CreateRoomError::Store(cause) => cause.into(),
-        }
-    }
-}
-
-impl From<NotAuthenticated> for ApiError {
-    fn from(cause: NotAuthenticated) -> Self {
-        match cause {
-            NotAuthenticated::Token(Refused::Invalid) => Self::Unauthorized,
-            NotAuthenticated::Token(Refused::Expired) => Self::TokenExpired,
-            NotAuthenticated::Revoked => Self::SessionRevoked,
-            NotAuthenticated::Store(cause) => cause.into(),
-        }
-    }
-}
-
-impl From<HashError> for ApiError {
-    fn from(cause: HashError) -> Self {
-        match cause {
-            HashError::Busy => Self::Busy,
-            HashError::Failed => {
-                error!("hashing a password failed");
-                Self::Internal
-            }
-        }
-    }
-}
-
-impl From<Excess> for ApiError {
-    fn from(excess: Excess) -> Self {
-        match excess {
-            Excess::Own => Self::TooMuchInFlight,
-            Excess::Process => Self::Busy,
-        }
-    }
-}
-
-impl From<Limited> for ApiError {
-    fn from(cause: Limited) -> Self {
-        match cause {
-            Limited::TooOften { retry_after } => Self::RateLimited(retry_after),
-            Limited::Redis(cause) => {
-                COUNTING_FAILS.report("", &cause);
-                Self::Unavailable
-            }
-        }
-    }
-}
-
-impl From<AcceptError> for ApiError {
-    fn from(cause: AcceptError) -> Self {
-        match cause {
-            AcceptError::Busy | AcceptError::Backlog => Self::Busy,
-            AcceptError::KeyReused => Self::IdempotencyKeyReused,
-            AcceptError::RoomDeleted => Self::RoomDeleted,
-            AcceptError::Refused(cause) => {
-                ACCEPTING_FAILS.report("", &cause);
-                Self::Unavailable
-            }
-            AcceptError::Unknown(cause) => {
-                OUTCOME_UNKNOWN.report("", &cause);
-                Self::OutcomeUnknown
-            }
-            AcceptError::Store(cause) => {
-                error!(error = %cause, "{cause}");
-                Self::Unavailable
-            }
-        }
-    }
-}
-
-impl From<ChangeError> for ApiError {
-    fn from(cause: ChangeError) -> Self {
-        match cause {
-            ChangeError::Store(cause) => cause.into(),
-            ChangeError::Panicked => Self::Internal,
-        }
-    }
-}
-
-impl From<OpenError> for ApiError {
-    fn from(cause: OpenError) -> Self {
-        match cause {
-            OpenError::Late | OpenError::Stopping => {
-                error!("{cause}");
-                Self::Unavailable
-            }
-            OpenError::Store(cause) => cause.into(),
-        }
-    }
-}
-
-impl From<QuotaError> for ApiError {
-    fn from(cause: QuotaError) -> Self {
-        match cause {
-            QuotaError::TooMany => Self::TooManyStreams,
-        }
-    }
 }

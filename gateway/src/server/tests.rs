@@ -194,10 +194,18 @@ async fn a_head_past_the_limit_is_answered_in_the_error_shape() -> TestResult {
     let server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut client = server.connect().await?;
     client
-        .send(&format!("GET / HTTP/1.1\r\nhost: test\r\nfiller: {}\r\n\r\n", "x".repeat(32 * 1024)))
+        .send(&format!(
+            "GET / HTTP/1.1\r\nhost: test\r\norigin: {LISTED_ORIGIN}\r\nfiller: {}\r\n\r\n",
+            "x".repeat(32 * 1024)
+        ))
         .await?;
     let answer = client.answer().await?;
     assert_eq!(answer.status, 431);
+    assert!(
+        answer.head.contains(&format!("access-control-allow-origin: {LISTED_ORIGIN}\r\n")),
+        "{}",
+        answer.head
+    );
     answer.assert_error("headers_too_large")?;
     client.closed().await
 }

@@ -73,7 +73,9 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &Keys) -> Result<Accept
             let mut code = [0; CODE_BYTES];
             hex::decode_to_slice(digits, &mut code).is_ok() && keys.mac().is_code_of_entry(&code, others)
         }
-        _ => keys.takes_unsigned(fields, Timestamp::now()),
+        // Of a code in another place nobody knows what it covers.
+        _ if field(fields, MAC).is_ok() => false,
+        _ => keys.takes_unsigned(installation_of(fields)?.is_some(), Timestamp::now()),
     };
     if is_authentic {
         Ok(message)
@@ -105,7 +107,7 @@ pub fn read_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &Keys) -> Result<Accepted
 }
 
 /// The installation that an entry names, if it does. Before there were codes it had a field of its own.
-pub(super) fn installation_of(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<&str>, InvalidEntry> {
+fn installation_of(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<&str>, InvalidEntry> {
     let named = match field(fields, MAC) {
         Err(InvalidEntry::Missing(_)) => field(fields, FORMER_INSTALLATION),
         mac => mac.map(|mac| mac.split_once(BEFORE_CODE).map_or(mac, |(installation, _)| installation)),
@@ -114,11 +116,6 @@ pub(super) fn installation_of(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<&s
         Err(InvalidEntry::Missing(_)) => Ok(None),
         named => named.map(Some),
     }
-}
-
-/// Whether an entry has a code, right or wrong.
-pub(super) fn has_code(fields: &[(Vec<u8>, Vec<u8>)]) -> bool {
-    fields.iter().any(|(name, _)| name == MAC.as_bytes())
 }
 
 fn field<'a>(fields: &'a [(Vec<u8>, Vec<u8>)], name: &'static str) -> Result<&'a str, InvalidEntry> {
@@ -142,6 +139,17 @@ mod tests {
 
     fn keys() -> Keys {
         Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap())
+    }
+
+    fn message() -> Accepted {
+        Accepted {
+            id: MessageId::fresh(),
+            room: RoomId(1),
+            sender: UserId(1),
+            text: MessageText::parse("hi").unwrap(),
+            created_on: Timestamp(1),
+            reply_to: None,
+        }
     }
 
     fn raw(fields: &[(&'static str, Cow<'_, str>)]) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -183,14 +191,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_another_installation_is_refused_by_name() {
-        let message = Accepted {
-            id: MessageId::fresh(),
-            room: RoomId(1),
-            sender: UserId(1),
-            text: MessageText::parse("hi").unwrap(),
-            created_on: Timestamp(1),
-            reply_to: None,
-        };
+        let message = message();
         let others = Keys::new("00a1b2c3d4e6".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
         let mut fields = raw(&encode_entry(&message, &others));
         let refused = decode_entry(&fields, &keys()).unwrap_err();
@@ -212,14 +213,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_anybody_could_have_written_is_refused() {
-        let message = Accepted {
-            id: MessageId::fresh(),
-            room: RoomId(1),
-            sender: UserId(1),
-            text: MessageText::parse("hi").unwrap(),
-            created_on: Timestamp(1),
-            reply_to: None,
-        };
+        let message = message();
         let genuine = raw(&encode_entry(&message, &keys()));
         assert_eq!(decode_entry(&genuine, &keys()).unwrap(), message);
         let other_key = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, "08".repeat(32).parse().unwrap());

@@ -19,7 +19,6 @@
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
-use super::entry::{has_code, installation_of};
 use super::mac::{Mac, MacKey};
 use crate::domain::{GatewayId, InstallationId, Partition, RoomId, Timestamp, UserId};
 
@@ -78,14 +77,10 @@ impl Keys {
         }
     }
 
-    /// Whether an entry with these `fields` is taken at `now` although it has no authentication code.
-    pub(super) fn takes_unsigned(&self, fields: &[(Vec<u8>, Vec<u8>)], now: Timestamp) -> bool {
-        let is_ours = match installation_of(fields) {
-            Ok(Some(installation)) => installation == self.installation,
-            Ok(None) => self.takes_unnamed,
-            Err(_) => false,
-        };
-        is_ours && !has_code(fields) && now < self.unsigned_until
+    /// Whether entries without an authentication code are taken at `now`, of gateways that named the installation in them or, if
+    /// `is_named` is false, did not.
+    pub(super) fn takes_unsigned(&self, is_named: bool, now: Timestamp) -> bool {
+        now < self.unsigned_until && (is_named || self.takes_unnamed)
     }
 
     /// Makes and checks authentication codes.

@@ -66,9 +66,7 @@ impl SenderCache {
             found.insert(user, sender);
         }
     }
-}
 
-impl SenderCache {
     /// Forgets everybody.
     pub(super) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -1,0 +1,172 @@
+//! What the parts of the gateway fail with, as clients are told of it, and what the log says of it.
+
+use shared::domain::Invalid;
+use shared::storage::{CreateRoomError, CreateUserError, StoreError};
+use shared::telemetry::Event;
+use tracing::error;
+
+use super::ApiError;
+use crate::accept::AcceptError;
+use crate::app::ChangeError;
+use crate::auth::passwords::HashError;
+use crate::auth::sessions::NotAuthenticated;
+use crate::auth::tokens::Refused;
+use crate::history::{Crowded, ReadError};
+use crate::limits::Limited;
+use crate::live::{OpenError, QuotaError};
+use crate::removals::CannotLook;
+use crate::server::{Excess, Refusal};
+
+static DATABASE_FAILS: Event = Event::outage("database_fails", "the database fails");
+static COUNTING_FAILS: Event = Event::outage("counting_fails", "limits cannot be counted");
+static ACCEPTING_FAILS: Event = Event::outage("accepting_fails", "messages are not accepted");
+static OUTCOME_UNKNOWN: Event = Event::outage("outcome_unknown", "it is not known whether messages were accepted");
+static OPENING_FAILS: Event = Event::outage("opening_fails", "streams cannot be opened");
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        Self::InvalidFields(vec![invalid])
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(cause: StoreError) -> Self {
+        DATABASE_FAILS.report("", &cause);
+        Self::Unavailable
+    }
+}
+
+/// The watch tells the log, once.
+impl From<CannotLook> for ApiError {
+    fn from(_: CannotLook) -> Self {
+        Self::Unavailable
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(cause: ReadError) -> Self {
+        match cause {
+            ReadError::Crowded(Crowded::Own) => return Self::TooManyReads,
+            ReadError::Crowded(Crowded::All) => return Self::Busy,
+            ReadError::Store(_) | ReadError::Panicked => DATABASE_FAILS.report("", &cause),
+        }
+        match cause {
+            ReadError::Store(_) => Self::Unavailable,
+            ReadError::Panicked | ReadError::Crowded(_) => Self::Internal,
+        }
+    }
+}
+
+impl From<CreateUserError> for ApiError {
+    fn from(cause: CreateUserError) -> Self {
+        match cause {
+            CreateUserError::EmailTaken => Self::EmailTaken,
+            CreateUserError::UsernameTaken => Self::UsernameTaken,
+            CreateUserError::PublicIdTaken => Self::PublicIdTaken,
+            CreateUserError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<CreateRoomError> for ApiError {
+    fn from(cause: CreateRoomError) -> Self {
+        match cause {
+            CreateRoomError::Exists => Self::RoomExists,
+            CreateRoomError::Reserved => Self::RoomNameReserved,
+            CreateRoomError::TooMany => Self::TooManyRooms,
+            CreateRoomError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NotAuthenticated> for ApiError {
+    fn from(cause: NotAuthenticated) -> Self {
+        match cause {
+            NotAuthenticated::Token(Refused::Invalid) => Self::Unauthorized,
+            NotAuthenticated::Token(Refused::Expired) => Self::TokenExpired,
+            NotAuthenticated::Revoked => Self::SessionRevoked,
+            NotAuthenticated::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<HashError> for ApiError {
+    fn from(cause: HashError) -> Self {
+        match cause {
+            HashError::Busy => Self::Busy,
+            HashError::Failed => {
+                error!("hashing a password failed");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<Excess> for ApiError {
+    fn from(excess: Excess) -> Self {
+        Refusal::from(excess).into()
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(cause: Limited) -> Self {
+        match cause {
+            Limited::TooOften { retry_after } => Self::RateLimited(retry_after),
+            Limited::Redis(cause) => {
+                COUNTING_FAILS.report("", &cause);
+                Self::Unavailable
+            }
+        }
+    }
+}
+
+impl From<AcceptError> for ApiError {
+    fn from(cause: AcceptError) -> Self {
+        match cause {
+            AcceptError::Busy | AcceptError::Backlog => Self::Busy,
+            AcceptError::KeyReused => Self::IdempotencyKeyReused,
+            AcceptError::RoomDeleted => Self::RoomDeleted,
+            AcceptError::Refused(cause) => {
+                ACCEPTING_FAILS.report("", &cause);
+                Self::Unavailable
+            }
+            AcceptError::Unknown(cause) => {
+                OUTCOME_UNKNOWN.report("", &cause);
+                Self::OutcomeUnknown
+            }
+            AcceptError::Store(cause) => {
+                DATABASE_FAILS.report("", &cause);
+                Self::Unavailable
+            }
+        }
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(cause: ChangeError) -> Self {
+        match cause {
+            ChangeError::Store(cause) => cause.into(),
+            ChangeError::Panicked => Self::Internal,
+        }
+    }
+}
+
+impl From<OpenError> for ApiError {
+    fn from(cause: OpenError) -> Self {
+        match cause {
+            OpenError::Late | OpenError::Stopping => {
+                OPENING_FAILS.report("", &cause);
+                Self::Unavailable
+            }
+            OpenError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<QuotaError> for ApiError {
+    fn from(cause: QuotaError) -> Self {
+        match cause {
+            QuotaError::TooMany => Self::TooManyStreams,
+        }
+    }
+}
