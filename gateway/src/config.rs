@@ -210,7 +210,8 @@ pub struct LimitArgs {
 
     /// Connections one address may have; never more than half of all. Trusted proxies may have any number.
     ///
-    /// A client behind a trusted proxy may have as many requests under way.
+    /// A client behind a trusted proxy may have as many requests under way. Until a token was seen on them, 4 KiB a second are
+    /// read for each connection that the address may have.
     #[arg(long, env = "CONNECTIONS_PER_ADDRESS", default_value_t = 1_000)]
     pub connections_per_address: u32,
 

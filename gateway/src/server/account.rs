@@ -1,13 +1,14 @@
 //! What every address, and this process altogether, has in hand: connections, bytes of requests that are not through, and
-//! bytes of answers that nobody has taken.
+//! bytes of answers that nobody has taken; and how fast an address sends before it has shown a token.
 //!
 //! An address is charged for what its connections hold beyond a small allowance each, so that an ordinary request touches
 //! nothing that connections share. Trusted proxies are not charged; the client behind them is, for each of its requests.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::limits::network;
 
@@ -34,6 +35,16 @@ pub(crate) const REQUESTS: Share = Share {
 
 /// The same while no valid token was seen on the connection.
 pub(crate) const REQUESTS_BEFORE_TOKEN: usize = 128 * 1024;
+
+/// Bytes a second that are read of the connections of one address on which no valid token was seen, for each connection it
+/// may have; as many are read at once before that.
+///
+/// An ordinary head has half a kilobyte, a large one 16 KiB. Decoding one of HTTP/2 takes 10 ns a byte, refused or not: a
+/// thousand connections are 4 MiB a second and a twentieth of a core.
+pub(super) const EARLY_BYTES: u64 = 4 * 1024;
+
+/// For how long an address may be ahead of that.
+const EARLY_BURST: Duration = Duration::from_secs(1);
 
 /// Answers that are not sent yet. Past a share the answer is replaced by a refusal.
 ///
@@ -75,6 +86,7 @@ struct Counts {
     multiplexed: AtomicUsize,
     requests: AtomicUsize,
     answers: AtomicUsize,
+    early: Pace,
 }
 
 impl Counts {
@@ -84,6 +96,33 @@ impl Counts {
             Kind::Answers => &self.answers,
         }
     }
+}
+
+/// The early bytes of an address, by the generic cell rate algorithm (ITU-T I.371).
+#[derive(Debug, Default)]
+struct Pace {
+    /// When everything that was read is paid for, in microseconds after the accounts began.
+    paid_at: AtomicU64,
+}
+
+impl Pace {
+    /// Counts `bytes` at `now`, of which there may be so many `per_s`; returns how long to wait then.
+    fn take(&self, bytes: u64, per_s: u64, now: Duration) -> Duration {
+        let cost = bytes.saturating_mul(1_000_000) / per_s;
+        let now = whole_micros(now);
+        let after = |paid_at: u64| paid_at.max(now).saturating_add(cost);
+        let before = self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid_at| Some(after(paid_at)));
+        let (Ok(before) | Err(before)) = before;
+        Duration::from_micros(after(before).saturating_sub(now)).saturating_sub(EARLY_BURST)
+    }
+
+    fn is_paid(&self, now: Duration) -> bool {
+        self.paid_at.load(Ordering::Relaxed) <= whole_micros(now)
+    }
+}
+
+fn whole_micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Adds `more` unless that exceeds `most`.
@@ -104,36 +143,58 @@ pub(super) enum Holder {
     Caller(i64),
 }
 
-/// The accounts of all holders. Only those that have something in hand are kept.
+/// The accounts of all holders. Only those are kept that have something in hand, or have sent faster than they may.
 #[derive(Debug)]
 pub(crate) struct Accounts {
-    by_holder: Mutex<HashMap<Holder, Arc<Counts>>>,
+    kept: Mutex<Kept>,
     process: Counts,
-    /// Connections of one address; any number if 0.
+    /// Connections of one address; any number if 0, and then it may send as fast as it likes, too.
     connections: usize,
+    began: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    by_holder: HashMap<Holder, Arc<Counts>>,
+    /// How many there may be until those that only had something to pay for are looked through.
+    look_at: usize,
+}
+
+/// The smallest number of accounts that are looked through.
+const FEW_ACCOUNTS: usize = 1024;
+
+impl Kept {
+    fn of(&mut self, holder: Holder, now: Duration) -> Arc<Counts> {
+        if self.by_holder.len() > self.look_at.max(FEW_ACCOUNTS) {
+            self.by_holder.retain(|_, counts| Arc::strong_count(counts) > 1 || !counts.early.is_paid(now));
+            self.look_at = self.by_holder.len() * 2;
+        }
+        Arc::clone(self.by_holder.entry(holder).or_default())
+    }
 }
 
 impl Accounts {
     pub(super) fn new(connections_per_address: usize) -> Arc<Self> {
         Arc::new(Self {
-            by_holder: Mutex::default(),
+            kept: Mutex::default(),
             process: Counts::default(),
             connections: connections_per_address,
+            began: Instant::now(),
         })
     }
 
     /// The account of `address`, or of the IPv6 network it can choose addresses from.
     pub(super) fn of(self: &Arc<Self>, address: IpAddr) -> Account {
-        self.held_by(Holder::Address(network(address)))
+        self.account(Holder::Address(network(address)))
     }
 
     /// The account of a caller.
     pub(super) fn of_caller(self: &Arc<Self>, caller: i64) -> Account {
-        self.held_by(Holder::Caller(caller))
+        self.account(Holder::Caller(caller))
     }
 
-    fn held_by(self: &Arc<Self>, holder: Holder) -> Account {
-        let counts = Arc::clone(self.lock().entry(holder).or_default());
+    fn account(self: &Arc<Self>, holder: Holder) -> Account {
+        let counts = self.lock().of(holder, self.began.elapsed());
         Account {
             accounts: Arc::clone(self),
             holder,
@@ -153,9 +214,9 @@ impl Accounts {
         self.process.of(kind).fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Holder, Arc<Counts>>> {
-        // Every change is one call on the map.
-        self.by_holder.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // It is whole after each statement.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,6 +257,14 @@ impl Account {
     pub(super) fn give_back(&self, kind: Kind, bytes: usize) {
         self.counts.of(kind).fetch_sub(bytes, Ordering::Relaxed);
     }
+
+    /// Counts `bytes` that come from somebody who has shown no token; returns how long to wait before more is read.
+    pub(super) fn early(&self, bytes: usize) -> Duration {
+        match EARLY_BYTES.saturating_mul(self.accounts.connections as u64) {
+            0 => Duration::ZERO,
+            per_s => self.counts.early.take(bytes as u64, per_s, self.accounts.began.elapsed()),
+        }
+    }
 }
 
 impl Drop for Account {
@@ -206,10 +275,10 @@ impl Drop for Account {
         if self.multiplexed {
             self.counts.multiplexed.fetch_sub(1, Ordering::Relaxed);
         }
-        let mut accounts = self.accounts.lock();
+        let mut kept = self.accounts.lock();
         // The map and this one: nobody else has it, and under the lock nobody can get it.
-        if Arc::strong_count(&self.counts) == 2 {
-            accounts.remove(&self.holder);
+        if Arc::strong_count(&self.counts) == 2 && self.counts.early.is_paid(self.accounts.began.elapsed()) {
+            kept.by_holder.remove(&self.holder);
         }
     }
 }
@@ -228,7 +297,7 @@ mod tests {
         let mut second = accounts.of(ONE);
         assert_eq!(second.connect(), Err(Excess::Own));
         drop((first, second));
-        assert!(accounts.lock().is_empty());
+        assert!(accounts.lock().by_holder.is_empty());
         assert_eq!(accounts.of(ONE).connect(), Ok(()));
     }
 
@@ -242,5 +311,39 @@ mod tests {
         account.give_back(Kind::Requests, 1);
         assert_eq!(account.charge(Kind::Requests, 1), Ok(()));
         assert_eq!(accounts.charge(Kind::Requests, REQUESTS.process + 1), Err(Excess::Process));
+    }
+
+    #[test]
+    fn early_bytes_of_an_address_are_read_at_their_rate_whatever_connections_they_come_over() {
+        let accounts = Accounts::new(1_000);
+        let (first, second, other) = (accounts.of(ONE), accounts.of(ONE), accounts.of([10, 0, 0, 2].into()));
+        assert_eq!(first.early(1024), Duration::ZERO);
+        // Ten seconds' worth beyond what is let through at once; the clock goes on meanwhile.
+        let wait = first.early(11 * 1_000 * usize::try_from(EARLY_BYTES).unwrap());
+        assert!((Duration::from_secs(9)..Duration::from_secs(11)).contains(&wait), "{wait:?}");
+        assert!(second.early(1024) > Duration::from_secs(9));
+        assert_eq!(other.early(1024), Duration::ZERO);
+        // Closing all connections makes nobody a stranger.
+        drop((first, second, other));
+        assert!(accounts.of(ONE).early(1024) > Duration::from_secs(9));
+    }
+
+    #[test]
+    fn accounts_that_are_paid_for_do_not_stay() {
+        let accounts = Accounts::new(1_000);
+        for n in 0..2 * u32::try_from(FEW_ACCOUNTS).unwrap() {
+            accounts.of(std::net::Ipv4Addr::from(n).into()).early(1024);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        accounts.lock().look_at = 0;
+        let kept = accounts.of(ONE);
+        assert!(accounts.lock().by_holder.len() <= FEW_ACCOUNTS + 1);
+        drop(kept);
+    }
+
+    #[test]
+    fn addresses_that_are_not_told_apart_are_not_slowed_down() {
+        let accounts = Accounts::new(0);
+        assert_eq!(accounts.of(ONE).early(usize::MAX), Duration::ZERO);
     }
 }

@@ -93,6 +93,11 @@ impl Activity {
         Ok(())
     }
 
+    /// Counts `bytes` that were read, of either version; returns how long to wait before more is read.
+    pub(super) fn pace(&self, bytes: usize) -> Duration {
+        self.budget.pace(bytes)
+    }
+
     /// hyper has written out everything it had.
     pub(super) fn flushed(&self) {
         let mut state = self.state();

@@ -86,6 +86,14 @@ impl ConnectionBudget {
         }
     }
 
+    /// Counts `bytes` that were read of the connection; returns how long to wait before more is read.
+    pub(super) fn pace(&self, bytes: usize) -> Duration {
+        match &self.account {
+            Some(account) if !self.token_seen.load(Ordering::Relaxed) => account.early(bytes),
+            _ => Duration::ZERO,
+        }
+    }
+
     fn most(&self) -> usize {
         if self.token_seen.load(Ordering::Relaxed) {
             Kind::Requests.share().connection

@@ -78,10 +78,16 @@ pub(super) async fn sniff(stream: &TcpStream) -> io::Result<Protocol> {
     }
 }
 
+/// A new connection is paced as if it had sent so many bytes already: what the accept itself costs, and what keeps an address
+/// that sends too fast from going on over new connections.
+const CONNECTING: usize = 512;
+
 /// A TCP stream that gives up on a peer which takes nothing.
 ///
 /// A blocked write, flush or shutdown arms a timer and any progress drops it. When it expires the connection is reset,
 /// so that the kernel frees what it still holds for that peer.
+///
+/// Until a token was seen it reads no faster than its address may send.
 ///
 /// For HTTP/1.1 it also withholds hyper's own answers to malformed heads, which are empty and cannot be configured: what
 /// is written while no response is owed is not sent, and whoever drives the connection answers instead.
@@ -93,21 +99,32 @@ pub(super) struct Socket {
     write_stall: Duration,
     /// There while a write is blocked. Boxed: that is rare, and a timer is larger than all the rest.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// There until more may be read.
+    paced: Option<Pin<Box<Sleep>>>,
     withheld: bool,
     excess: Option<Excess>,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream, protocol: Protocol, activity: Arc<Activity>, write_stall: Duration) -> Self {
-        Self {
+        let mut socket = Self {
             stream,
             protocol,
             activity,
             write_stall,
             stalled: None,
+            paced: None,
             withheld: false,
             excess: None,
-        }
+        };
+        socket.pace(CONNECTING);
+        socket
+    }
+
+    /// Counts bytes that came in, after which the next may have to wait.
+    fn pace(&mut self, bytes: usize) {
+        let wait = self.activity.pace(bytes);
+        self.paced = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
     }
 
     /// Why nothing more of a head was taken.
@@ -154,9 +171,14 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(timer) = &mut self.paced {
+            ready!(timer.as_mut().poll(cx));
+            self.paced = None;
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let count = buf.filled().len() - before;
+        self.pace(count);
         if self.protocol == Protocol::Http1
             && count > 0
             && let Err(excess) = self.activity.received(count)

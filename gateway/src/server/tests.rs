@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::StatusCode;
 use poem::Response;
 
+use super::account::EARLY_BYTES;
 use super::{AcceptFailures, ServerLimits};
 use clients::{LISTED_ORIGIN, Server, TestResult, eventually};
 
@@ -127,6 +128,34 @@ async fn one_address_cannot_have_more_connections_than_its_share() -> TestResult
     answer.assert_error("too_many_connections")?;
     first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
     assert_eq!(first.answer().await?.status, 200);
+    Ok(())
+}
+
+/// Heads cost time even if all of them are refused, and closing the connection is no way out.
+#[tokio::test]
+async fn an_address_without_a_token_is_read_no_faster_than_its_share() -> TestResult {
+    const HEAD: usize = 15_000;
+    const CONNECTIONS: usize = 100;
+    let limits = ServerLimits {
+        connections_per_address: CONNECTIONS,
+        ..ServerLimits::default()
+    };
+    let server = Server::start(limits, clients::greeting).await?;
+    let head = format!("GET / HTTP/1.1\r\nhost: test\r\nfiller: {}\r\n\r\n", "x".repeat(HEAD));
+    let began = std::time::Instant::now();
+    // One second's worth is read at once, and another one is not.
+    let heads = (2 * EARLY_BYTES * CONNECTIONS as u64).div_ceil(HEAD as u64);
+    let mut client = server.connect().await?;
+    for n in 0..heads {
+        if n % 10 == 9 {
+            client = server.connect().await?;
+        }
+        client.send(&head).await?;
+        assert_eq!(client.answer().await?.status, 200);
+    }
+    let took = began.elapsed();
+    // The last head is read before it is paid for.
+    assert!(took > Duration::from_millis(900), "{took:?}");
     Ok(())
 }
 
