@@ -330,15 +330,17 @@ mod tests {
 
     #[test]
     fn accounts_that_are_paid_for_do_not_stay() {
-        let accounts = Accounts::new(1_000);
-        for n in 0..2 * u32::try_from(FEW_ACCOUNTS).unwrap() {
-            accounts.of(std::net::Ipv4Addr::from(n).into()).early(1024);
+        let mut kept = Kept::default();
+        let address = |n: usize| Holder::Address(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
+        for n in 0..2 * FEW_ACCOUNTS {
+            kept.of(address(n), Duration::ZERO).early.take(EARLY_BYTES, EARLY_BYTES, Duration::ZERO);
         }
-        std::thread::sleep(Duration::from_millis(2));
-        accounts.lock().look_at = 0;
-        let kept = accounts.of(ONE);
-        assert!(accounts.lock().by_holder.len() <= FEW_ACCOUNTS + 1);
-        drop(kept);
+        assert_eq!(kept.by_holder.len(), 2 * FEW_ACCOUNTS, "each has a second to pay for");
+        let used = kept.of(address(0), Duration::ZERO);
+        kept.look_at = 0;
+        kept.of(address(1), Duration::from_mins(1));
+        assert_eq!(kept.by_holder.len(), 2);
+        drop(used);
     }
 
     #[test]
