@@ -255,7 +255,7 @@ pub struct LimitArgs {
     #[arg(long, env = "STREAMS_PER_ADDRESS", default_value_t = 1_000)]
     pub streams_per_address: u32,
 
-    /// KiB a second at which a user's streams are sent what they missed, after twice as much at once.
+    /// KiB a second of history that a user is sent, in pages and on streams that missed something, after twice as much at once.
     #[arg(long, env = "REPLAY_KIB_PER_S", default_value_t = 4096)]
     pub replay_kib_per_s: u32,
 

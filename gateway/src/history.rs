@@ -5,11 +5,12 @@
 //! holds. The answer is never older than the question: whoever knows of a message that is stored finds it.
 
 mod fair;
+mod replay;
 mod turns;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -18,6 +19,7 @@ use shared::storage::{HistoryNews, Room, Store, StoreError, Window, make_way};
 
 pub use self::fair::{Crowded, WAITING_OF_ONE};
 use self::fair::{Fair, Turn};
+pub use self::replay::{Replay, Replays};
 use self::turns::Turns;
 use crate::encoding::Packed;
 use crate::message;
@@ -104,12 +106,13 @@ pub struct Histories {
     kept: Cache<Part, Kept>,
     turns: Turns<Question, Answer>,
     reads: Reads,
+    replays: Replays,
 }
 
 impl Histories {
-    /// History as `store` has it.
+    /// History as `store` has it, read in turn with all other `reads`, and for nobody faster than `replays` allows.
     #[must_use]
-    pub fn new(store: Store, reads: Reads) -> Self {
+    pub fn new(store: Store, reads: Reads, replays: Replays) -> Self {
         // The compressed form, if there is one, takes half as much at most.
         let weigh =
             |_: &Part, kept: &Kept| u32::try_from(kept.page.json.len() / 2 * 3 + PAGE_OVERHEAD).unwrap_or(u32::MAX);
@@ -119,6 +122,7 @@ impl Histories {
             kept: kept.build(),
             turns: Turns::default(),
             reads,
+            replays,
         }
     }
 
@@ -137,7 +141,17 @@ impl Histories {
         // What is public all may read together, and the statement looks whether it still is.
         let reader = room.is_private.then_some(user);
         let (this, room) = (self.clone(), Arc::clone(room));
-        let reading = async move { this.read_anew(&room, part, reader).await };
+        let reading = async move |leave: Leave| {
+            let answer = this.read_anew(&room, part, reader).await;
+            // Those who share the answer share what it costs.
+            let bytes = answer.as_ref().ok().and_then(Option::as_ref).map_or(0, |(_, page)| page.json.len());
+            leave.rest(this.replays.of(user).and_then(|replay| {
+                let now = Instant::now();
+                replay.sent(bytes, now);
+                replay.wait(now)
+            }));
+            answer
+        };
         let reads = self.reads.clone();
         let admit =
             async move { reads.turn(Reader::User(user)).await.map_err(|crowded| Err(ReadError::Crowded(crowded))) };

@@ -21,7 +21,6 @@ mod hub;
 mod pages;
 mod peers;
 mod quota;
-mod replay;
 mod rings;
 #[cfg(test)]
 mod scene;
@@ -35,7 +34,6 @@ pub use frame::Framing;
 pub use hub::{Hub, OpenError, OpenFeed};
 pub use peers::Ends;
 pub use quota::{ClientName, Lease, LeaseRequest, QuotaError, StreamQuota};
-pub use replay::{Replay, Replays};
 pub use start::{Bounds, Start};
 pub use stream::{LiveStream, Opened, StreamSettings};
 pub use subscriber::{Commands, Listener, Subscriber, run as run_subscriber};

@@ -129,7 +129,7 @@ impl Scale {
     /// All of it, for a machine that does nothing else.
     pub const LONG: Self = Self {
         window: Duration::from_secs(30),
-        floor: Duration::from_millis(60),
+        floor: Duration::from_millis(15),
         // One second is promised.
         revoked_within: Duration::from_millis(1_500),
     };

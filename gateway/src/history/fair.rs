@@ -1,4 +1,5 @@
-//! Reads of history take turns: few at once, and every reader as often as any other.
+//! Reads of history take turns: few at once, and every reader as often as any other. One that has read too much rests before
+//! its next turn.
 //!
 //! Whoever waits is asked in the order of readers, not of questions: one who asks a thousand things at once lets nobody else
 //! wait for more than the reads that run. What nobody waits for any more loses its turn before it begins.
@@ -6,9 +7,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use shared::storage::HISTORY_CONNECTIONS;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 /// Reads at once: a connection for each.
 const AT_ONCE: usize = HISTORY_CONNECTIONS;
@@ -44,6 +47,7 @@ struct Queue<K: Hash + Eq + Copy> {
 }
 
 struct Reader<K: Hash + Eq + Copy> {
+    /// Those that rest included.
     running: usize,
     waiting: VecDeque<oneshot::Sender<Turn<K>>>,
     is_in_order: bool,
@@ -95,14 +99,24 @@ impl<K: Hash + Eq + Copy> Fair<K> {
         }
     }
 
-    /// Notes the end of a read of `reader`, and gives the free place to whoever is next.
-    fn end(&self, reader: K) {
+    /// Frees a connection, and gives it to whoever is next.
+    fn free_connection(&self) {
         let mut queue = self.lock();
         queue.running -= 1;
+        self.go_on(&mut queue);
+    }
+
+    /// Lets `reader` read once more.
+    fn free_reader(&self, reader: K) {
+        let mut queue = self.lock();
         if let Some(known) = queue.readers.get_mut(&reader) {
             known.running -= 1;
         }
         queue.settle(reader);
+        self.go_on(&mut queue);
+    }
+
+    fn go_on(&self, queue: &mut Queue<K>) {
         while queue.running < AT_ONCE
             && let Some((reader, waiting)) = queue.next()
         {
@@ -197,16 +211,37 @@ impl<K: Hash + Eq + Copy> Queue<K> {
     }
 }
 
+impl<K: Hash + Eq + Copy + Send + 'static> Turn<K> {
+    /// Ends the turn. The connection is free at once, and the reader may use its place among its own after `time`.
+    pub fn rest(mut self, time: Option<Duration>) {
+        let Some(time) = time else {
+            return;
+        };
+        let Some(queue) = self.queue.take() else {
+            return;
+        };
+        queue.free_connection();
+        let reader = self.reader;
+        tokio::spawn(async move {
+            sleep(time).await;
+            queue.free_reader(reader);
+        });
+    }
+}
+
 impl<K: Hash + Eq + Copy> Drop for Turn<K> {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
-            queue.end(self.reader);
+            queue.free_connection();
+            queue.free_reader(self.reader);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use futures_util::FutureExt as _;
 
     use super::*;
@@ -240,6 +275,33 @@ mod tests {
         drop((turn, fourth));
         more.extend(greedy.iter_mut().filter_map(futures_util::FutureExt::now_or_never));
         assert!(!more.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_rests_leaves_the_connection_to_others() {
+        let fair = Fair::<u8>::default();
+        let rest = Duration::from_millis(50);
+        let began = Instant::now();
+        let mut running = Vec::new();
+        for _ in 0..AT_ONCE_OF_ONE {
+            running.push(fair.turn(1).await.unwrap());
+        }
+        for turn in running {
+            turn.rest(Some(rest));
+        }
+        fair.turn(2).await.unwrap().rest(None);
+        let own = asked(&fair, 1);
+        for _ in 0..2 {
+            let others: Vec<_> = (2..).take(AT_ONCE).filter_map(|reader| fair.turn(reader).now_or_never()).collect();
+            assert_eq!(others.len(), AT_ONCE, "each has a connection");
+        }
+        drop(own.await.unwrap());
+        assert!(began.elapsed() >= rest);
+        while !fair.lock().readers.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let queue = fair.lock();
+        assert_eq!((queue.running, queue.waiting, queue.order.len()), (0, 0, 0));
     }
 
     #[tokio::test]

@@ -63,12 +63,15 @@ where
 {
     /// What `read` finds, or another's read of the same that has not begun yet. It begins with the leave that `admit` gives,
     /// or ends with the refusal.
-    pub(super) fn ask<P: Send + 'static>(
+    pub(super) fn ask<P: Send + 'static, R>(
         &self,
         key: K,
         admit: impl Future<Output = Result<P, T>> + Send + 'static,
-        read: impl Future<Output = T> + Send + 'static,
-    ) -> Answer<T> {
+        read: impl FnOnce(P) -> R + Send + 'static,
+    ) -> Answer<T>
+    where
+        R: Future<Output = T> + Send + 'static,
+    {
         let mut turns = lock(&self.0);
         let before = match turns.get(&key) {
             Some(Turn {
@@ -97,13 +100,14 @@ where
     }
 }
 
-async fn take_turn<K, T, P>(
+async fn take_turn<K, T, P, R>(
     before: Option<Answer<T>>,
     admit: impl Future<Output = Result<P, T>>,
     leaving: Leaving<K, T>,
-    read: impl Future<Output = T> + Send + 'static,
+    read: impl FnOnce(P) -> R + Send + 'static,
 ) -> Option<T>
 where
+    R: Future<Output = T> + Send + 'static,
     K: Hash + Eq + Send + Sync + 'static,
     T: Clone + Send + Sync + 'static,
     P: Send + 'static,
@@ -121,8 +125,8 @@ where
         let mut turns = lock(&shared.0);
         let noted = turns.get_mut(&leaving.key).filter(|latest| Arc::ptr_eq(&latest.number, &leaving.number));
         let reading = tokio::spawn(async move {
-            let (_leave, _leaving) = (leave, leaving);
-            read.await
+            let _leaving = leaving;
+            read(leave).await
         });
         let running = reading.map(Result::ok).boxed().shared();
         if let Some(turn) = noted {
@@ -152,7 +156,7 @@ mod tests {
         key: &'static str,
         read: impl Future<Output = T> + Send + 'static,
     ) -> Answer<T> {
-        turns.ask(key, ready(Ok(())), read)
+        turns.ask(key, ready(Ok(())), |()| read)
     }
 
     #[tokio::test]
@@ -193,7 +197,7 @@ mod tests {
         let (begun, has_begun) = oneshot::channel();
         let (leave, left) = oneshot::channel::<()>();
         let admit = async { left.await.map_err(|_| 0) };
-        let waiting = turns.ask("a", admit, async {
+        let waiting = turns.ask("a", admit, async |()| {
             begun.send(()).unwrap();
             pending().await
         });

@@ -17,9 +17,9 @@ use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset, ResetRea
 use super::hub::{Hub, OpenFeed};
 use super::pages::PageError;
 use super::quota::Lease;
-use super::replay::Replay;
 use super::start::{Bounds, End, Start};
 use crate::fanout::{Bell, Next, Piece, Source, Topic};
+use crate::history::Replay;
 use crate::message::rfc3339;
 
 /// Pause after history could not be read.

@@ -1,7 +1,7 @@
-//! How fast streams are brought up to date, for each user.
+//! How fast a user is sent what is in history: on streams that missed something, and in pages.
 //!
-//! Whoever comes back is sent what was missed as fast as it is taken, up to a burst; after that at a rate, shared by all streams
-//! of the user. What is live is never held back, and waits for no replay of others.
+//! Whoever comes back is sent what was missed as fast as it is taken, up to a burst; after that at a rate, shared by all that
+//! the user reads. What is live is never held back, and waits for no replay of others.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,13 +12,14 @@ use shared::domain::UserId;
 /// How much is sent at once, in seconds of the rate: a phone that was away for an hour in a busy room is through with it.
 const BURST_S: f64 = 2.0;
 
-/// How long a user's rate is remembered after its last stream: coming back does not begin a new burst.
+/// How long a user's rate is remembered after it was last used: coming back does not begin a new burst.
 const KEPT_FOR: Duration = Duration::from_mins(1);
 
 /// Users whose rate is remembered; past it the longest unused ones begin anew.
 const KEPT: u64 = 100_000;
 
-/// The rates of all users.
+/// The rates of all users. Clones share them.
+#[derive(Clone)]
 pub struct Replays {
     /// Bytes a second; 0 for any number.
     per_s: f64,
@@ -67,14 +68,14 @@ impl Replay {
     }
 
     /// How long the next piece has to wait; `None` if it need not.
-    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
         let bytes = self.change(now, 0.0);
         (bytes <= 0.0).then(|| Duration::from_secs_f64((1.0 - bytes) / self.per_s))
     }
 
     /// Notes that `bytes` are sent.
-    pub(super) fn sent(&self, bytes: usize, now: Instant) {
-        // A piece has some 64 KiB.
+    pub(crate) fn sent(&self, bytes: usize, now: Instant) {
+        // A piece has some 64 KiB, a page 1 MiB.
         self.change(now, f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)));
     }
 
