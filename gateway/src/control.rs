@@ -98,6 +98,7 @@ impl Control {
     pub fn acknowledge(&self, to: ReplyTo) {
         let acknowledgement = Acknowledgement {
             by: self.me,
+            to: to.gateway,
             number: to.number,
         };
         if to.gateway == self.me {
@@ -123,7 +124,10 @@ impl Control {
         }
     }
 
-    fn on_acknowledgement(&self, Acknowledgement { by, number }: Acknowledgement) {
+    fn on_acknowledgement(&self, Acknowledgement { by, to, number }: Acknowledgement) {
+        if to != self.me {
+            return;
+        }
         if let Some(told) = self.told().get(&number) {
             told.send_modify(|gateways| {
                 gateways.insert(by);
@@ -168,5 +172,32 @@ impl<'a> Pending<'a> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         self.control.told().remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::bus::{Keys, MacKey, Redis};
+    use shared::settings::RedisArgs;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// Numbers begin anew with each process: what was said to another one is no answer.
+    #[tokio::test]
+    async fn an_acknowledgement_counts_for_whom_it_is_meant() {
+        let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
+        let redis = Redis::open(&RedisArgs::at("redis://127.0.0.1:1"), keys, CancellationToken::new()).unwrap();
+        let control = Control::new(redis.pool(), redis.connect());
+        let pending = Pending::new(&control, 7);
+        let said_to = |to| Acknowledgement {
+            by: GatewayId(Uuid::new_v4()),
+            to,
+            number: 7,
+        };
+        for to in [GatewayId(Uuid::new_v4()), control.me] {
+            control.on_acknowledgements(&said_to(to).encode(control.pool.keys()));
+            assert_eq!(pending.gateways.borrow().len(), usize::from(to == control.me));
+        }
     }
 }

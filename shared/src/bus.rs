@@ -20,6 +20,7 @@ mod receipt;
 mod refusal;
 mod sentinel;
 mod slots;
+mod stored;
 
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub use map::Changes;
 pub use pool::Pool;
 pub use receipt::Receipts;
 pub use refusal::is_refusal;
+pub use stored::StoredPosition;
 
 /// How long a command may take before its outcome counts as unknown.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);

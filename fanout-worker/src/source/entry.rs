@@ -22,20 +22,25 @@ pub(super) struct Place<'a> {
     pub(super) partitions: u16,
     /// The one they were in.
     pub(super) partition: Partition,
+    /// In milliseconds of the server's clock, up to where the id of an entry may lie that is no message of ours.
+    pub(super) horizon: i64,
 }
 
-/// Reads `raw`, which was at `place`, up to the first entry whose id is too far; true if there
-/// is one.
-pub(super) fn read_all(raw: Vec<RawEntry>, place: Place<'_>) -> (Vec<Entry>, bool) {
-    let count = raw.len();
-    let entries: Vec<Entry> = raw.into_iter().map_while(|raw| read(raw, place)).collect();
-    let far = entries.len() < count;
-    (entries, far)
+/// Reads `raw`, which was at `place`, up to the first entry whose id is too far; returns that id too, if there is one.
+pub(super) fn read_all(raw: Vec<RawEntry>, place: Place<'_>) -> (Vec<Entry>, Option<String>) {
+    let mut entries = Vec::with_capacity(raw.len());
+    for (id, flat) in raw {
+        match read(&id, flat, place) {
+            Some(entry) => entries.push(entry),
+            None => return (entries, Some(id)),
+        }
+    }
+    (entries, None)
 }
 
 /// Reads one entry; `None` if its id is too far for a position.
-fn read((id, flat): RawEntry, place: Place<'_>) -> Option<Entry> {
-    let stream_id = near(&id)?;
+fn read(id: &str, flat: Vec<Vec<u8>>, place: Place<'_>) -> Option<Entry> {
+    let stream_id = near(id)?;
     let mut flat = flat.into_iter();
     let fields: Vec<Field> = std::iter::from_fn(|| flat.next().zip(flat.next())).collect();
     let dead = |reason| Content::DeadLetter {
@@ -45,6 +50,8 @@ fn read((id, flat): RawEntry, place: Place<'_>) -> Option<Entry> {
     let content = match decode_entry(&fields, place.keys) {
         Ok(message) if Partition::of(message.room, place.partitions) == place.partition => Content::Message(message),
         Ok(_) => dead(ELSEWHERE.to_owned()),
+        // The position would follow it, and every later id too, until none can express what comes next.
+        Err(_) if stream_id.ms > place.horizon => return None,
         Err(error) => {
             if let InvalidEntry::NotAuthentic(error) = &error {
                 error.report("entry of the accept log");
@@ -56,7 +63,7 @@ fn read((id, flat): RawEntry, place: Place<'_>) -> Option<Entry> {
 }
 
 /// The id, unless its time lies past the year 5138 or its counter past 10^18. Redis would go on from there, up to ids that
-/// no position can express; only a stranger gives out such ids. The script in [`super::repair`] has the same bounds.
+/// no position can express; only a stranger gives out such ids.
 fn near(id: &str) -> Option<StreamId> {
     let (ms, counter) = id.split_once('-')?;
     (ms.len() <= 14 && counter.len() <= 18).then(|| id.parse().ok()).flatten()
@@ -68,11 +75,12 @@ mod tests {
 
     use super::*;
 
-    fn read_all(raw: Vec<RawEntry>) -> (Vec<Entry>, bool) {
+    fn read_all(raw: Vec<RawEntry>) -> (Vec<Entry>, Option<String>) {
         let place = Place {
             keys: &Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh()),
             partitions: 1,
             partition: Partition(0),
+            horizon: 1_700_000_000_000,
         };
         super::read_all(raw, place)
     }
@@ -83,12 +91,18 @@ mod tests {
 
     #[test]
     fn reading_ends_at_an_id_that_no_position_can_express() {
-        for far in ["18446744073709551615-1", "100000000000000-0", "5-9223372036854775807"] {
-            let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw(far), raw("99999999999999-0")]);
-            assert_eq!((entries.len(), is_far), (1, true), "{far}");
+        for far in [
+            "18446744073709551615-1",
+            "100000000000000-0",
+            "5-9223372036854775807",
+            // Of a stranger, and past the horizon.
+            "1700000000001-0",
+        ] {
+            let (entries, found) = read_all(vec![raw("1700000000000-3"), raw(far), raw("1700000000000-4")]);
+            assert_eq!((entries.len(), found.as_deref()), (1, Some(far)));
         }
-        let (entries, is_far) = read_all(vec![raw("1700000000000-3"), raw("99999999999999-0")]);
-        assert_eq!((entries.len(), is_far), (2, false));
+        let (entries, found) = read_all(vec![raw("1699999999999-3"), raw("1700000000000-0")]);
+        assert_eq!((entries.len(), found), (2, None));
     }
 
     #[test]

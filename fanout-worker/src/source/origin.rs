@@ -10,11 +10,9 @@ use std::sync::{Arc, LazyLock};
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
-use shared::bus::Keys;
+use shared::bus::{Keys, StoredPosition};
 use shared::domain::{Partition, StreamId};
 use shared::storage::PartitionBatch;
-
-use super::progress::Progress;
 
 /// Removes what lies before `ARGV[1]` from the stream `KEYS[1]`, and writes `ARGV[2]` to `KEYS[2]`. allow-oom: a Redis whose
 /// memory is full gets room by it.
@@ -48,7 +46,7 @@ impl Server {
 
     /// Removes the entries of `partition` up to `upto`, which are stored, and has Redis remember that they were.
     pub async fn remove(&self, partition: Partition, upto: StreamId) -> RedisResult<()> {
-        let progress = Progress {
+        let stored = StoredPosition {
             epoch_number: self.epoch_number,
             upto,
         };
@@ -56,7 +54,7 @@ impl Server {
             .key(self.keys.accept_stream(partition))
             .key(self.keys.stored_position(partition))
             .arg(upto.next().to_string())
-            .arg(progress.encode())
+            .arg(stored.encode(partition, &self.keys))
             .invoke_async(&mut self.connection.clone())
             .await;
         if removed.as_ref().is_err_and(|error| error.is_io_error() || error.is_unrecoverable_error()) {

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, RedisError};
-use shared::bus::Keys;
-use shared::domain::StreamId;
+use shared::bus::{Keys, StoredPosition};
 use shared::storage::{Claim, Store, StoreError};
 use tracing::error;
 use uuid::Uuid;
@@ -28,34 +27,12 @@ pub(super) enum ReadError {
     Store(#[from] StoreError),
 }
 
-/// How far a partition is stored, in which of the epochs by their number; in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Progress {
-    pub(super) epoch_number: i64,
-    pub(super) upto: StreamId,
-}
-
-impl Progress {
-    /// Its form in Redis: `<number> <position>`.
-    pub(super) fn encode(self) -> String {
-        format!("{} {}", self.epoch_number, self.upto)
-    }
-
-    fn decode(raw: &str) -> Option<Self> {
-        let (number, upto) = raw.split_once(' ')?;
-        Some(Self {
-            epoch_number: number.parse().ok()?,
-            upto: upto.parse().ok()?,
-        })
-    }
-
-    /// Whether a database that is at this point has lost something that was there at `remembered`, and nobody was told yet.
-    ///
-    /// In a later epoch a lower position is well: had anything of that epoch been trimmed, it would be remembered by its
-    /// number. So the epoch is that of the restore which took the position back, begun by whoever found it first.
-    fn is_behind(self, remembered: Self) -> bool {
-        self < remembered
-    }
+/// Whether a database that is at `now` has lost something that was there at `remembered`, and nobody was told yet.
+///
+/// In a later epoch a lower position is well: had anything of that epoch been trimmed, it would be remembered by its
+/// number. So the epoch is that of the restore which took the position back, begun by whoever found it first.
+fn is_behind(now: StoredPosition, remembered: StoredPosition) -> bool {
+    now < remembered
 }
 
 /// Begins a new epoch if SQL is behind what Redis remembers of one of `claims`; returns the number of the epoch.
@@ -68,16 +45,17 @@ pub(super) async fn check(
     let (epoch, number) = store.epoch().await?;
     let (mut behind, mut newest) = (0_usize, number);
     for claim in claims.clone() {
-        let remembered: Option<String> = connection.get(keys.stored_position(claim.partition)).await?;
-        // What cannot be read was written by a stranger, or by a newer version.
-        let Some(remembered) = remembered.as_deref().and_then(Progress::decode) else {
+        let raw: Option<Vec<u8>> = connection.get(keys.stored_position(claim.partition)).await?;
+        let remembered = raw.map(|raw| StoredPosition::decode(&raw, claim.partition, keys));
+        // What cannot be read was written by a stranger, or by another version.
+        let Some(Ok(Some(remembered))) = remembered else {
             continue;
         };
-        let now = Progress {
+        let now = StoredPosition {
             epoch_number: number,
             upto: claim.cursor,
         };
-        if now.is_behind(remembered) {
+        if is_behind(now, remembered) {
             behind += 1;
             newest = newest.max(remembered.epoch_number);
         }
@@ -96,24 +74,25 @@ pub(super) async fn check(
     tokio::time::sleep(NOTICED_WITHIN).await;
     let (_, number) = store.epoch().await?;
     for claim in claims {
-        let now = Progress {
+        let now = StoredPosition {
             epoch_number: number,
             upto: claim.cursor,
         };
-        let _ok: () = connection.set(keys.stored_position(claim.partition), now.encode()).await?;
+        let remembered = now.encode(claim.partition, keys);
+        let _ok: () = connection.set(keys.stored_position(claim.partition), remembered).await?;
     }
     Ok(number)
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::Partition;
+    use shared::domain::{Partition, StreamId};
     use shared::storage::Role;
 
     use super::*;
 
-    fn at(epoch_number: i64, ms: i64) -> Progress {
-        Progress {
+    fn at(epoch_number: i64, ms: i64) -> StoredPosition {
+        StoredPosition {
             epoch_number,
             upto: StreamId { ms, counter: 0 },
         }
@@ -121,11 +100,11 @@ mod tests {
 
     #[test]
     fn a_database_is_behind_by_its_position_or_its_epoch() {
-        assert!(!at(1, 5).is_behind(at(1, 5)));
-        assert!(!at(2, 6).is_behind(at(1, 5)));
-        assert!(at(1, 4).is_behind(at(1, 5)));
-        assert!(!at(2, 4).is_behind(at(1, 5)), "the epoch of this restore has begun");
-        assert!(at(1, 6).is_behind(at(2, 5)), "it was restored before, and again to the same backup");
+        assert!(!is_behind(at(1, 5), at(1, 5)));
+        assert!(!is_behind(at(2, 6), at(1, 5)));
+        assert!(is_behind(at(1, 4), at(1, 5)));
+        assert!(!is_behind(at(2, 4), at(1, 5)), "the epoch of this restore has begun");
+        assert!(is_behind(at(1, 6), at(2, 5)), "it was restored before, and again to the same backup");
     }
 
     #[tokio::test]
@@ -138,7 +117,8 @@ mod tests {
         let keys = store.migrate(2, 1).await.unwrap().keys();
         let claims = store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap();
         for claim in &claims {
-            let () = redis.set(keys.stored_position(claim.partition), at(1, 5).encode()).await.unwrap();
+            let remembered = at(1, 5).encode(claim.partition, &keys);
+            let () = redis.set(keys.stored_position(claim.partition), remembered).await.unwrap();
         }
         let mut epochs = vec![store.epoch().await.unwrap()];
         for claim in &claims {
@@ -149,11 +129,27 @@ mod tests {
         assert!(epochs[0] != epochs[1] && epochs[1] == epochs[2], "{epochs:?}");
     }
 
-    #[test]
-    fn what_is_remembered_is_read_back() {
-        assert_eq!(Progress::decode(&at(3, 7).encode()), Some(at(3, 7)));
-        for garbage in ["", "7", "x 1-1", "1 x"] {
-            assert_eq!(Progress::decode(garbage), None, "{garbage}");
+    /// It would be told to all clients, and stay in SQL.
+    #[tokio::test]
+    async fn what_a_stranger_lets_redis_remember_begins_no_epoch() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = rig::RedisServer::start(directory.path()).await.unwrap();
+        let mut redis = server.connect().await.unwrap();
+        let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+        let store = Store::open(&url, Role::Worker).await.unwrap();
+        let keys = store.migrate(2, 1).await.unwrap().keys();
+        let claims = store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap();
+        let before = store.epoch().await.unwrap();
+        let forged = [
+            b"1 99999999999998-0".to_vec(),
+            format!("{} 99999999999998-0", i64::MAX).into_bytes(),
+            // Genuine, and of another partition.
+            at(1, 5).encode(Partition(0), &keys),
+        ];
+        for value in forged {
+            let () = redis.set(keys.stored_position(Partition(1)), value).await.unwrap();
+            let number = check(&store, &mut redis, &keys, claims.iter()).await.unwrap();
+            assert_eq!((store.epoch().await.unwrap(), number), (before, before.1));
         }
     }
 }

@@ -28,6 +28,10 @@ const CARRY_OVER_EVERY: Duration = Duration::from_millis(500);
 /// 64 MB; a reader holds at most the one it waits to hand on.
 const READ_COUNT: usize = 250;
 
+/// How far ahead of the server's clock the id of an entry may lie that is no message of ours: such entries are copied by tools,
+/// and by servers whose clock was put right. Ids of messages may lie anywhere, or a wrong clock would stop an installation.
+const STRANGERS_AHEAD: Duration = Duration::from_hours(24);
+
 /// Pause after a failed read: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -43,6 +47,8 @@ pub(super) struct Reader {
     carried_over: Instant,
     /// The server that is read, once it is found, and the same for those who remove what is stored.
     holder: Option<(Holder, Server)>,
+    /// What its clock said when it was found, in milliseconds, and when that was.
+    clock: Option<(i64, Instant)>,
     places: Vec<Place>,
 }
 
@@ -53,8 +59,8 @@ struct Place {
     claim: Claim,
     /// From where on entries that lie before that position are looked for; `None` when there are no more.
     behind: Option<StreamId>,
-    /// Whether ids that are too far were seen.
-    far: bool,
+    /// The first id that was seen to be too far.
+    far: Option<String>,
 }
 
 impl Reader {
@@ -63,7 +69,7 @@ impl Reader {
             stream: redis.keys().accept_stream(claim.partition).to_owned(),
             claim: *claim,
             behind: None,
-            far: false,
+            far: None,
         };
         Self {
             places: claims.iter().map(place).collect(),
@@ -72,6 +78,7 @@ impl Reader {
             installation,
             carried_over: Instant::now(),
             holder: None,
+            clock: None,
         }
     }
 
@@ -103,7 +110,7 @@ impl Reader {
     async fn read(&mut self) -> Result<Option<Read>, ReadError> {
         self.leave_former_holder();
         self.leave_lost_server();
-        if self.places.iter().any(|place| place.far) {
+        if self.places.iter().any(|place| place.far.is_some()) {
             self.exchange_far_ids().await?;
         }
         self.carry_over().await?;
@@ -162,9 +169,14 @@ impl Reader {
         let positions: Vec<String> = self.places.iter().map(|place| place.claim.cursor.to_string()).collect();
         let reply: Reply = blocking.xread_options(&streams, &positions, &options).await?;
         let (keys, mut batches) = (self.redis.keys(), Vec::new());
+        let horizon = self.clock.map_or(i64::MAX, |(ms, then)| {
+            let since = i64::try_from((then.elapsed() + STRANGERS_AHEAD).as_millis()).unwrap_or(i64::MAX);
+            ms.saturating_add(since)
+        });
         for (stream, entries) in reply.unwrap_or_default() {
             if let Some(place) = self.places.iter_mut().find(|place| place.stream == stream) {
-                let (entries, far) = entry::read_all(entries, at(keys, place.claim.partition, self.installation));
+                let (entries, far) =
+                    entry::read_all(entries, at(keys, place.claim.partition, self.installation, horizon));
                 place.far = far;
                 if let Some(batch) = batch(&place.claim, entries) {
                     place.claim.cursor = batch.upto();
@@ -192,6 +204,8 @@ impl Reader {
         }
         let claims = self.places.iter().map(|place| &place.claim);
         let epoch_number = progress::check(&self.store, &mut holder.side, &keys, claims).await?;
+        let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut holder.side).await?;
+        self.clock = Some((seconds * 1_000 + micros / 1_000, Instant::now()));
         let positions = self.places.iter().map(|place| (place.stream.as_str(), place.claim.cursor));
         let raised = repair::raise_ids(&mut holder.blocking, positions).await?;
         for (place, raised) in self.places.iter_mut().zip(raised) {
@@ -220,7 +234,9 @@ impl Reader {
         let looking = self.places.iter_mut().filter(|place| place.behind.is_some());
         let mut batches = Vec::new();
         for (place, raw) in looking.zip(found) {
-            let (entries, _) = entry::read_all(raw, at(self.redis.keys(), place.claim.partition, self.installation));
+            // What lies before our position cannot move it.
+            let read_at = at(self.redis.keys(), place.claim.partition, self.installation, i64::MAX);
+            let (entries, _) = entry::read_all(raw, read_at);
             place.behind = entries.last().map(|entry| entry.stream_id.next());
             // The cursor stays where it is: it never moves back.
             batches.extend(batch(&place.claim, entries));
@@ -233,21 +249,24 @@ impl Reader {
         let Some((mut holder, _)) = self.holder.take() else {
             return Ok(());
         };
-        for place in self.places.iter_mut().filter(|place| place.far) {
-            let partition = place.claim.partition;
-            let count = repair::exchange_far_ids(&mut holder.blocking, self.redis.keys(), partition).await?;
-            place.far = false;
+        for place in &mut self.places {
+            let (Some(from), partition) = (&place.far, place.claim.partition) else {
+                continue;
+            };
+            let count = repair::exchange_far_ids(&mut holder.blocking, self.redis.keys(), partition, from).await?;
+            place.far = None;
             error!(%partition, entries = count, "partition {partition} held {count} ids that nobody should give out");
         }
         Ok(())
     }
 }
 
-fn at(keys: &Keys, partition: Partition, installation: Installation) -> entry::Place<'_> {
+fn at(keys: &Keys, partition: Partition, installation: Installation, horizon: i64) -> entry::Place<'_> {
     entry::Place {
         keys,
         partitions: installation.partitions,
         partition,
+        horizon,
     }
 }
 

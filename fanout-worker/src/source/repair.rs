@@ -22,7 +22,7 @@ const RAISE_IDS: &str = "#!lua flags=allow-oom
       return added
     end";
 
-/// Gives the entries whose ids are too far new ids, in their order and behind all others; returns how many they were.
+/// Gives the entries from the id `ARGV[1]` on new ids, in their order and behind all others; returns how many they were.
 ///
 /// Redis never lets the newest id of a stream go back; so the stream is written anew, to `KEYS[2]`, which then takes its
 /// place. This is one atomic step: no gateway appends in between, and a failure leaves all as it was. It takes time in
@@ -33,11 +33,11 @@ static EXCHANGE_FAR_IDS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "#!lua flags=allow-oom
          redis.call('DEL', KEYS[2])
-         local exchanged = 0
+         local exchanged, far = 0, false
          for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do
            local id, fields = entry[1], entry[2]
-           local ms, counter = string.match(id, '(%d+)-(%d+)')
-           if #ms > 14 or #counter > 18 then
+           far = far or id == ARGV[1]
+           if far then
              id = '*'
              exchanged = exchanged + 1
            end
@@ -62,12 +62,13 @@ pub(super) async fn raise_ids(
     scripts.query_async(connection).await
 }
 
-/// See [`EXCHANGE_FAR_IDS`].
+/// See [`EXCHANGE_FAR_IDS`]; `from` is the first id that is too far.
 pub(super) async fn exchange_far_ids(
     connection: &mut MultiplexedConnection,
     keys: &Keys,
     partition: Partition,
+    from: &str,
 ) -> RedisResult<u64> {
     let (stream, rewritten) = (keys.accept_stream(partition), keys.rewritten_stream(partition));
-    EXCHANGE_FAR_IDS.key(stream).key(rewritten).invoke_async(connection).await
+    EXCHANGE_FAR_IDS.key(stream).key(rewritten).arg(from).invoke_async(connection).await
 }

@@ -66,6 +66,9 @@ async fn an_id_that_no_position_can_express_stops_nothing() {
         "18446744073709551615-1",
         "9223372036854775807-9223372036854775807",
         "100000000000000-0",
+        // Positions could express these, until they are full.
+        "99999999999999-999999999999999998",
+        "4000000000000-0",
     ] {
         let scene = Scene::with_rooms(1).await;
         let room = scene.rooms[0];

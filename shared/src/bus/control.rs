@@ -93,6 +93,8 @@ impl ControlMessage {
 pub struct Acknowledgement {
     /// Who has acted.
     pub by: GatewayId,
+    /// Who waits for it. Numbers are told apart by nobody else, so that a copy sent to another gateway would pass.
+    pub to: GatewayId,
     /// On what, as the other one calls it.
     pub number: u64,
 }

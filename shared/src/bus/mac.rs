@@ -5,8 +5,9 @@
 //! channel ends with a message authentication code, whose key stands in SQL and nowhere else. What has none, or another
 //! one, is never believed: an entry goes to the dead letters, and a publication is at most a reason to ask SQL.
 //!
-//! A copy of something genuine that is sent again passes. An entry is stored once all the same, and what is published speaks of
-//! what SQL holds; unless the database was restored in between, so that a copied event tells of what is lost.
+//! A copy of something genuine that is sent again passes. An entry is stored once all the same, an acknowledgement is meant for
+//! one process that never calls two messages the same, and what else is published speaks of what SQL holds; unless the database
+//! was restored in between, so that a copied event tells of what is lost.
 
 use std::fmt;
 use std::str::FromStr;
@@ -81,6 +82,8 @@ pub(super) enum Purpose {
     Control = 3,
     /// A gateway has acted on that.
     Acknowledgement = 4,
+    /// What Redis remembers of SQL.
+    StoredPosition = 5,
 }
 
 /// Something without the right code at its end.
