@@ -36,6 +36,7 @@ use std::{
     time::Duration,
 };
 
+use ::shared::telemetry::Event;
 use http::HeaderMap;
 use poem::{EndpointExt, IntoEndpoint};
 use tokio::{
@@ -53,6 +54,8 @@ pub(crate) use takeover::{Offer, Taken};
 
 use account::Account;
 use shared::Shared;
+
+use crate::limits::network;
 
 /// What the accept loop bounds.
 #[derive(Debug, Clone, Copy)]
@@ -140,12 +143,11 @@ pub(crate) async fn serve<E>(
     let tracker = TaskTracker::new();
     let app = endpoint.map_to_response().boxed();
     let shared = Shared::new((app, refuse), limits, proxies.client_of, soft.clone(), hard, tracker.clone());
-    let mut door = Door {
+    let door = Door {
         shared: Arc::new(shared),
         are_trusted: proxies.are_trusted,
         places: semaphore(limits.max_connections),
         refusals: semaphore(MAX_REFUSALS),
-        turned_away: 0,
     };
     let mut failures = AcceptFailures::default();
     loop {
@@ -182,26 +184,31 @@ struct Door {
     are_trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
-    /// Connections turned away since the last one was let in.
-    turned_away: u64,
 }
+
+static CROWDED_ADDRESS: Event = Event::refusal(
+    "too_many_connections",
+    "an address has as many connections as it may have: further ones get 429 until one ends",
+)
+.warning();
+static CROWDED: Event =
+    Event::outage("connection_limit", "the connection limit is reached: new connections get 503 until one ends")
+        .warning();
 
 fn semaphore(permits: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
 }
 
 impl Door {
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let Ok(account) = self.account_of(peer.ip()) else {
+            CROWDED_ADDRESS.report(network(peer.ip()), "");
             return self.turn_away(stream, Refusal::TooManyConnections);
         };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            CROWDED.report("", "");
             return self.turn_away(stream, Refusal::Busy);
         };
-        if self.turned_away > 0 {
-            info!(connections.refused = self.turned_away, "accepting connections again");
-            self.turned_away = 0;
-        }
         self.shared.spawn(connection::run(Arc::clone(&self.shared), stream, peer, account, place));
     }
 
@@ -215,15 +222,7 @@ impl Door {
         Ok(Some(account))
     }
 
-    fn turn_away(&mut self, stream: TcpStream, refusal: Refusal) {
-        if self.turned_away == 0 {
-            if refusal == Refusal::TooManyConnections {
-                warn!("an address has as many connections as it may have: further ones get 429 until one ends");
-            } else {
-                warn!("the connection limit is reached: new connections get 503 until one ends");
-            }
-        }
-        self.turned_away += 1;
+    fn turn_away(&self, stream: TcpStream, refusal: Refusal) {
         if let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() {
             let refuse = Arc::clone(&self.shared.refuse);
             self.shared.spawn(async move {
@@ -234,7 +233,7 @@ impl Door {
     }
 
     /// Lets those in whom the kernel has accepted, and closes the listener.
-    fn admit_waiting(&mut self, listener: TcpListener) -> io::Result<()> {
+    fn admit_waiting(&self, listener: TcpListener) -> io::Result<()> {
         let listener = listener.into_std()?;
         loop {
             match listener.accept() {

@@ -11,11 +11,14 @@ pub use repeats::{Audience, Event, Gravity};
 
 use crate::settings::{LogArgs, LogFormat};
 
+/// What is not written unless the filter names it: h2 warns of each client that resets requests, as often as it does.
+const QUIET: &str = "h2=error";
+
 /// Installs the process-wide subscriber and a panic hook that logs through it.
 ///
 /// Fails if the filter cannot be read. Call it once, first thing in `main`.
 pub fn init(args: &LogArgs) -> Result<(), InvalidFilter> {
-    let filter = EnvFilter::builder().parse(&args.filter)?;
+    let filter = EnvFilter::builder().parse(format!("{QUIET},{}", args.filter))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).init(),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use poem::Request;
-use poem::http::{HeaderMap, Version, header};
+use poem::http::uri::Authority;
+use poem::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 use super::MAX_BODY_BYTES;
 use super::error::ApiError;
@@ -15,38 +16,66 @@ pub(super) fn check(request: &Request) -> Result<(), ApiError> {
         return Err(excess.into());
     }
     let headers = request.headers();
-    // RFC 9112, section 3.2. Over HTTP/2 `:authority` stands for it, and HTTP/1.0 did not know it.
-    let hosts = headers.get_all(header::HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        return Err(ApiError::MalformedRequest("Send one header Host."));
-    }
-    if headers.get_all(header::AUTHORIZATION).iter().nth(1).is_some() {
-        return Err(ApiError::MalformedRequest("Send one header Authorization."));
+    check_host(headers.get_all(header::HOST).iter(), request.version())?;
+    for (name, problem) in &ONCE {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(ApiError::MalformedRequest(problem));
+        }
     }
     check_coding(headers)
 }
 
+/// Headers of which two would leave open which one counts.
+static ONCE: [(HeaderName, &str); 5] = [
+    (header::AUTHORIZATION, "Send one header Authorization."),
+    (header::ORIGIN, "Send one header Origin."),
+    (header::TRANSFER_ENCODING, "Send one header Transfer-Encoding."),
+    (IDEMPOTENCY_KEY, "Send one header Idempotency-Key."),
+    (LAST_EVENT_ID, "Send one header Last-Event-ID."),
+];
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// RFC 9112, section 3.2. Over HTTP/2 `:authority` stands for it, and HTTP/1.0 did not know it.
+fn check_host<'a>(mut hosts: impl Iterator<Item = &'a HeaderValue>, version: Version) -> Result<(), ApiError> {
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version != Version::HTTP_11 => Ok(()),
+        (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
+        (Some(_), None) => Err(ApiError::MalformedRequest("Host is no name or address with an optional port.")),
+        _ => Err(ApiError::MalformedRequest("Send one header Host.")),
+    }
+}
+
+/// Whether `host` can be that of a URI, which names no user. It may be empty.
+fn is_host(host: &[u8]) -> bool {
+    host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+}
+
 /// RFC 9112, section 6.1: whoever does not know a transfer coding answers with 501.
 fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let is_known = codings.all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
-    is_known.then_some(()).ok_or(ApiError::UnknownTransferCoding)
+    let is_known = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    headers
+        .get(header::TRANSFER_ENCODING)
+        .is_none_or(is_known)
+        .then_some(())
+        .ok_or(ApiError::UnknownTransferCoding)
 }
 
 /// What takes the pieces of a request's body in hand.
 pub(super) struct BodyBudget(Option<Arc<RequestBudget>>);
 
 impl BodyBudget {
-    /// The budget of `request`, from which the length that its body is said to have is taken before any of it is read.
-    pub(super) fn of(request: &Request) -> Result<(Self, usize), ApiError> {
+    /// The budget of `request`. Before any of its body is read there must be room for as much as it is said to have.
+    pub(super) fn of(request: &Request) -> Result<Self, ApiError> {
         let budget = Self(request.extensions().get().cloned());
         let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let length: usize = length.unwrap_or(0);
         if length > MAX_BODY_BYTES {
             return Err(ApiError::PayloadTooLarge);
         }
-        budget.grow(length)?;
-        Ok((budget, length))
+        budget.0.as_ref().map_or(Ok(()), |budget| budget.has_room_for(length))?;
+        Ok(budget)
     }
 
     /// Takes `bytes` more in hand.
@@ -72,7 +101,21 @@ mod tests {
         assert_eq!(checked(Request::builder().version(Version::HTTP_2)), Ok(()));
         let twice = |name: &str| request().header(name, "a").header(name, "a");
         assert_eq!(checked(twice("host")), Err("malformed_request"));
-        assert_eq!(checked(twice("authorization")), Err("malformed_request"));
+        for (name, _) in &ONCE {
+            assert_eq!(checked(twice(name.as_str())), Err("malformed_request"), "{name}");
+        }
+        for host in [
+            "chat.example:8080",
+            "[::1]:5000",
+            "10.0.0.1",
+            "xn--mnchen-3ya.example",
+            "",
+        ] {
+            assert_eq!(checked(Request::builder().header("host", host)), Ok(()), "{host}");
+        }
+        for host in ["a b", "chat/@#", "user@chat", "chat?x"] {
+            assert_eq!(checked(Request::builder().header("host", host)), Err("malformed_request"), "{host}");
+        }
         assert_eq!(checked(request().header("transfer-encoding", "Chunked")), Ok(()));
         assert_eq!(checked(request().header("transfer-encoding", "gzip, chunked")), Err("unknown_transfer_coding"));
     }

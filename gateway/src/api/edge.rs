@@ -232,12 +232,12 @@ async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
     if is_encoded(request.headers()) {
         return Err(ApiError::EncodedBody);
     }
-    let (budget, reserved) = BodyBudget::of(request)?;
+    let budget = BodyBudget::of(request)?;
     let body = request.take_body();
     let bytes = if body.is_empty() {
         Bytes::new()
     } else {
-        timeout(BODY_TIME, collect(body, &budget, reserved)).await.unwrap_or(Err(ApiError::BodyTimeout))?
+        timeout(BODY_TIME, collect(body, &budget)).await.unwrap_or(Err(ApiError::BodyTimeout))?
     };
     if bytes.is_empty() {
         // A body without a byte stands for no JSON value, whatever the headers say or leave out.
@@ -253,8 +253,8 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// The bytes of a body. Nearly every one comes in one piece, which is not copied. `budget` has `reserved` of them.
-async fn collect(body: Body, budget: &BodyBudget, reserved: usize) -> Result<Bytes, ApiError> {
+/// The bytes of a body, each taken in hand when it is there. Nearly every body comes in one piece, which is not copied.
+async fn collect(body: Body, budget: &BodyBudget) -> Result<Bytes, ApiError> {
     let mut pieces = body.into_bytes_stream();
     let mut whole = Bytes::new();
     loop {
@@ -262,8 +262,7 @@ async fn collect(body: Body, budget: &BodyBudget, reserved: usize) -> Result<Byt
         if piece.is_empty() {
             return Ok(whole);
         }
-        let surplus = |length: usize| length.saturating_sub(reserved);
-        budget.grow(surplus(whole.len() + piece.len()) - surplus(whole.len()))?;
+        budget.grow(piece.len())?;
         if whole.is_empty() {
             whole = piece;
             continue;

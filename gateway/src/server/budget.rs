@@ -184,6 +184,21 @@ impl RequestBudget {
         Ok(())
     }
 
+    /// Whether there would be room for `bytes` more now. They are not taken in hand: to announce them costs the client nothing.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> Result<(), Excess> {
+        self.grow(bytes)?;
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.give_back(bytes);
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.connection.remove(bytes);
+        if let Some(client) = &self.client {
+            client.give_back(Kind::Requests, bytes);
+        }
+    }
+
     /// Notes that the client has shown a valid token, which stands for `caller`.
     pub(crate) fn token_seen(&self, caller: i64) {
         let _ = self.caller.set(caller);
@@ -268,10 +283,7 @@ impl Drop for Unsent {
 impl Drop for RequestBudget {
     fn drop(&mut self) {
         let bytes = *self.bytes.get_mut();
-        self.connection.remove(bytes);
-        if let Some(client) = &self.client {
-            client.give_back(Kind::Requests, bytes);
-        }
+        self.give_back(bytes);
     }
 }
 
@@ -306,6 +318,19 @@ mod tests {
         assert_eq!(connection.held().charged, 0);
         // Whatever is alone is let through.
         assert_eq!(connection.add(2 * REQUESTS.connection), Ok(()));
+    }
+
+    /// Or a hundred bytes would keep others out as well as 64 KiB do.
+    #[test]
+    fn a_length_that_is_announced_is_not_taken_in_hand() {
+        let connection = connection();
+        let announced: Vec<_> = (0..100).map(|_| request(&connection)).collect();
+        for request in &announced {
+            assert_eq!(request.has_room_for(REQUESTS_BEFORE_TOKEN / 2), Ok(()));
+        }
+        assert_eq!(announced[0].has_room_for(REQUESTS_BEFORE_TOKEN), Err(Excess::Own));
+        drop(announced);
+        assert_eq!(connection.held().bytes, 0);
     }
 
     #[test]

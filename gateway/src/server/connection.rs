@@ -88,12 +88,19 @@ async fn http1(shared: &Shared, socket: Socket, exchange: Exchange, place: Owned
     let mut connection = shared.http1.serve_connection(TokioIo::new(socket), exchange);
     let end = drive(shared, &mut connection, &activity).await;
     let parts = connection.into_parts();
-    let socket = parts.io.into_inner();
+    let mut socket = parts.io.into_inner();
+    // For hyper that is a failure, or an end in order if nothing of the head had come before.
+    if let Some((excess, piece)) = socket.take_refused() {
+        if activity.owes_nothing() {
+            let head = [&parts.read_buf[..], &piece].concat();
+            refusal::answer(socket.into_stream(), shared.refuse.to_head(excess.into(), &head)).await;
+        }
+        return;
+    }
     match end {
         End::Complete => refusal::close(socket.into_stream()).await,
         End::Failed(error) => {
-            let of_head = || Refusal::of_head(&error).filter(|_| socket.withheld());
-            if let Some(refusal) = socket.excess().map(Refusal::from).or_else(of_head) {
+            if let Some(refusal) = Refusal::of_head(&error).filter(|_| socket.withheld()) {
                 let answer = shared.refuse.to_head(refusal, &parts.read_buf);
                 refusal::answer(socket.into_stream(), answer).await;
             } else {

@@ -102,7 +102,7 @@ pub(super) struct Socket {
     /// There until more may be read.
     paced: Option<Pin<Box<Sleep>>>,
     withheld: bool,
-    excess: Option<Excess>,
+    refused: Option<(Excess, Vec<u8>)>,
 }
 
 impl Socket {
@@ -115,7 +115,7 @@ impl Socket {
             stalled: None,
             paced: None,
             withheld: false,
-            excess: None,
+            refused: None,
         };
         socket.pace(CONNECTING);
         socket
@@ -127,9 +127,9 @@ impl Socket {
         self.paced = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
     }
 
-    /// Why nothing more of a head was taken.
-    pub(super) fn excess(&self) -> Option<Excess> {
-        self.excess
+    /// Why nothing more of a head was taken, and what came last of it.
+    pub(super) fn take_refused(&mut self) -> Option<(Excess, Vec<u8>)> {
+        self.refused.take()
     }
 
     /// Has the connection reset when it is dropped, so that the kernel frees at once what it still holds for the client.
@@ -183,7 +183,8 @@ impl AsyncRead for Socket {
             && count > 0
             && let Err(excess) = self.activity.received(count)
         {
-            self.excess = Some(excess);
+            // hyper forgets what comes with an error.
+            self.refused = Some((excess, buf.filled()[before..].to_vec()));
             return Poll::Ready(Err(io::Error::other("no room for the head of a request")));
         }
         Poll::Ready(Ok(()))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::StatusCode;
 use poem::Response;
 
-use super::account::EARLY_BYTES;
+use super::account::{EARLY_BYTES, REQUESTS, REQUESTS_BEFORE_TOKEN};
 use super::{AcceptFailures, ServerLimits};
 use clients::{LISTED_ORIGIN, Server, TestResult, eventually};
 
@@ -157,6 +157,46 @@ async fn an_address_without_a_token_is_read_no_faster_than_its_share() -> TestRe
     // The last head is read before it is paid for.
     assert!(took > Duration::from_millis(900), "{took:?}");
     Ok(())
+}
+
+/// For hyper a head that is refused at its first byte is a connection that ends in order, and its client would be told nothing.
+#[tokio::test]
+async fn a_head_that_comes_at_once_and_for_which_there_is_no_room_is_answered() -> TestResult {
+    let limits = ServerLimits {
+        max_header_bytes: 256 * 1024,
+        ..ServerLimits::default()
+    };
+    let server = Server::start(limits, clients::greeting).await?;
+    let begin = "GET / HTTP/1.1\r\nhost: test\r\nfiller: ";
+    // The large ones fill the share of the address but for less than one of them, the small ones the rest.
+    let large = (REQUESTS.address / (REQUESTS_BEFORE_TOKEN - 4_096) + 4, REQUESTS_BEFORE_TOKEN - 2_048);
+    let small = (REQUESTS_BEFORE_TOKEN / 3_000, 6_000);
+    let mut waiting = Vec::new();
+    for (count, bytes) in [large, small] {
+        for _ in 0..count {
+            let mut client = server.connect().await?;
+            client.send(&format!("{begin}{}", "x".repeat(bytes - begin.len()))).await?;
+            waiting.push(client);
+        }
+    }
+    let whole = format!("{begin}{}\r\norigin: {LISTED_ORIGIN}\r\n\r\n", "x".repeat(6_000));
+    eventually(async {
+        loop {
+            let mut client = server.connect().await?;
+            client.send(&whole).await?;
+            let answer = client.answer().await?;
+            // Not all of what fills the share has been read yet.
+            if answer.status == 200 {
+                continue;
+            }
+            assert_eq!(answer.status, 429);
+            let allowed = format!("access-control-allow-origin: {LISTED_ORIGIN}\r\n");
+            assert!(answer.head.contains(&allowed), "{}", answer.head);
+            answer.assert_error("too_much_in_flight")?;
+            return client.closed().await;
+        }
+    })
+    .await?
 }
 
 #[tokio::test]
