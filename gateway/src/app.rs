@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::fanout::Fanout;
 use crate::freshness::Freshness;
-use crate::history::{Histories, Reads, Replays};
+use crate::history::{Histories, HistoryRates, Reads};
 use crate::limits::Limits;
 use crate::live::{Connections, Hub, LiveStream, StreamQuota, Subscriber};
 use crate::rooms::Rooms;
@@ -56,7 +56,7 @@ pub struct App {
     /// Feeds of rooms.
     pub hub: Hub,
     /// How fast streams may be brought up to date.
-    pub replays: Replays,
+    pub history_rates: HistoryRates,
     /// Open streams.
     pub connections: Connections,
     /// The threads that write to them.
@@ -97,7 +97,7 @@ impl App {
         // Two connections: a burst of posts does not delay the counting of limits, nor the other way round.
         let (hot, counting) = (redis.connect(), redis.connect());
         let args = &config.limits;
-        let (reads, replays) = (Reads::default(), Replays::new(args.replay_kib_per_s));
+        let (reads, history_rates) = (Reads::default(), HistoryRates::new(args.replay_kib_per_s));
         let quota = StreamQuota::new(counting.clone(), args.streams_per_user, args.streams_per_address);
         let limits = Limits::new(args, counting.clone());
         Ok(Arc::new(Self {
@@ -105,11 +105,11 @@ impl App {
             acquaintances: Acquaintances::new(store.clone(), tokens),
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
             rooms: Rooms::new(store.clone(), limits.clone()),
-            histories: Histories::new(store.clone(), reads.clone(), replays.clone()),
+            histories: Histories::new(store.clone(), reads.clone(), history_rates.clone()),
             limits,
             acceptor: Acceptor::new(hot, store.clone(), installation, config.ack),
             hub: Hub::new(store.clone(), installation, subscriber, reads),
-            replays,
+            history_rates,
             connections: Connections::default(),
             fanout,
             quota,

@@ -210,8 +210,8 @@ pub struct LimitArgs {
 
     /// Connections one address may have; never more than half of all. Trusted proxies may have any number.
     ///
-    /// A client behind a trusted proxy may have as many requests under way. Until a token was seen on them, 4 KiB a second are
-    /// read for each connection that the address may have.
+    /// A client behind a trusted proxy may have as many requests under way. Connections of an address on which no token was seen
+    /// are read at 4 KiB a second for each that it may have, all together; those of trusted proxies at any rate.
     #[arg(long, env = "CONNECTIONS_PER_ADDRESS", default_value_t = 1_000)]
     pub connections_per_address: u32,
 
@@ -255,7 +255,8 @@ pub struct LimitArgs {
     #[arg(long, env = "STREAMS_PER_ADDRESS", default_value_t = 1_000)]
     pub streams_per_address: u32,
 
-    /// KiB a second of history that a user is sent, in pages and on streams that missed something, after twice as much at once.
+    /// KiB a second of history that a user reads, in pages (uncompressed) and on streams that missed something, after twice as much at
+    /// once.
     #[arg(long, env = "REPLAY_KIB_PER_S", default_value_t = 4096)]
     pub replay_kib_per_s: u32,
 

@@ -5,7 +5,7 @@
 //! holds. The answer is never older than the question: whoever knows of a message that is stored finds it.
 
 mod fair;
-mod replay;
+mod rate;
 mod turns;
 
 use std::ops::RangeInclusive;
@@ -19,7 +19,7 @@ use shared::storage::{HistoryNews, Room, Store, StoreError, Window, make_way};
 
 pub use self::fair::{Crowded, WAITING_OF_ONE};
 use self::fair::{Fair, Turn};
-pub use self::replay::{Replay, Replays};
+pub use self::rate::{HistoryRate, HistoryRates};
 use self::turns::Turns;
 use crate::encoding::Packed;
 use crate::message;
@@ -41,6 +41,8 @@ pub const PAGE_MAX_BYTES: usize = 1024 * 1024;
 pub enum Reader {
     /// A user.
     User(UserId),
+    /// A user who looks a single message up. Whether a post was taken is found out so, and waits for no pages.
+    LookUp(UserId),
     /// All who follow a room and are behind.
     Followers(RoomId),
 }
@@ -48,7 +50,7 @@ pub enum Reader {
 /// The turns in which history is read, of pages and for those who are behind alike. Clones share them.
 pub type Reads = Fair<Reader>;
 
-/// Leave to read, until it is dropped.
+/// Leave to read, until it is dropped or released.
 pub type Leave = Turn<Reader>;
 
 /// Why a page cannot be read. Those who waited for the same read share it.
@@ -106,13 +108,13 @@ pub struct Histories {
     kept: Cache<Part, Kept>,
     turns: Turns<Question, Answer>,
     reads: Reads,
-    replays: Replays,
+    rates: HistoryRates,
 }
 
 impl Histories {
-    /// History as `store` has it, read in turn with all other `reads`, and for nobody faster than `replays` allows.
+    /// History as `store` has it, read in turn with all other `reads`, and by nobody faster than `rates` allow.
     #[must_use]
-    pub fn new(store: Store, reads: Reads, replays: Replays) -> Self {
+    pub fn new(store: Store, reads: Reads, rates: HistoryRates) -> Self {
         // The compressed form, if there is one, takes half as much at most.
         let weigh =
             |_: &Part, kept: &Kept| u32::try_from(kept.page.json.len() / 2 * 3 + PAGE_OVERHEAD).unwrap_or(u32::MAX);
@@ -122,7 +124,7 @@ impl Histories {
             kept: kept.build(),
             turns: Turns::default(),
             reads,
-            replays,
+            rates,
         }
     }
 
@@ -138,30 +140,36 @@ impl Histories {
             window,
             limit,
         };
-        // What is public all may read together, and the statement looks whether it still is.
-        let reader = room.is_private.then_some(user);
+        let reader = match window {
+            Window::Only(_) => Reader::LookUp(user),
+            Window::Before(_) | Window::After(_) | Window::Between(..) => Reader::User(user),
+        };
+        let member = room.is_private.then_some(user);
+        // What is public all may read together, and the statement looks whether it still is. But nobody waits for somebody else
+        // who has read too much.
+        let asker = (room.is_private || self.reads.is_held_up(reader)).then_some(user);
         let (this, room) = (self.clone(), Arc::clone(room));
         let reading = async move |leave: Leave| {
-            let answer = this.read_anew(&room, part, reader).await;
-            // Those who share the answer share what it costs.
+            let answer = this.read_anew(&room, part, member).await;
             let bytes = answer.as_ref().ok().and_then(Option::as_ref).map_or(0, |(_, page)| page.json.len());
-            leave.rest(this.replays.of(user).and_then(|replay| {
+            // Whoever has asked first pays for all who share the answer.
+            let rate = this.rates.of(user).filter(|_| reader == Reader::User(user));
+            leave.release_after(rate.and_then(|rate| {
                 let now = Instant::now();
-                replay.sent(bytes, now);
-                replay.wait(now)
+                rate.read(bytes, now);
+                rate.wait(now)
             }));
             answer
         };
         let reads = self.reads.clone();
-        let admit =
-            async move { reads.turn(Reader::User(user)).await.map_err(|crowded| Err(ReadError::Crowded(crowded))) };
-        self.turns.ask((part, reader), admit, reading).await.unwrap_or(Err(ReadError::Panicked))
+        let admit = async move { reads.turn(reader).await.map_err(|crowded| Err(ReadError::Crowded(crowded))) };
+        self.turns.ask((part, asker), admit, reading).await.unwrap_or(Err(ReadError::Panicked))
     }
 
-    async fn read_anew(&self, room: &Room, part: Part, reader: Option<UserId>) -> Answer {
+    async fn read_anew(&self, room: &Room, part: Part, member: Option<UserId>) -> Answer {
         let kept = self.kept.get(&part);
         let known = kept.as_ref().map(|kept| kept.heads.clone());
-        let reading = self.store.history_unless_known(part.room, reader, part.window, part.limit, known);
+        let reading = self.store.history_unless_known(part.room, member, part.window, part.limit, known);
         let Some(HistoryNews { head, messages }) = reading.await.map_err(|error| ReadError::Store(Arc::new(error)))?
         else {
             return Ok(None);
@@ -265,7 +273,36 @@ fn heads_of(part: Part, head: Seq, page: &Page) -> Option<RangeInclusive<Seq>> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::live::scene::scene;
+
+    /// Long enough for a read of a few messages, and much shorter than what the reader below has to wait.
+    const SOON: Duration = Duration::from_secs(2);
+
+    #[tokio::test]
+    async fn one_who_has_read_too_much_waits_and_holds_up_nobody_else() {
+        let scene = scene().await;
+        let room = Arc::new(scene.room("lobby").await);
+        scene.store_silently(room.id, 300).await;
+        // 2 KiB at once, and then a page of fifty messages in some seven seconds.
+        let histories = Histories::new(scene.store.clone(), Reads::default(), HistoryRates::new(1));
+        let read = async |user, window| histories.read(&room, UserId(user), window, 50).await;
+        for before in [51, 101, 151] {
+            let page = read(1, Window::Before(Seq(before))).await.unwrap().unwrap().1;
+            assert!(page.json.len() > 7_000, "{}", page.json.len());
+        }
+        let held_up: Vec<_> = (0..8).map(|_| Box::pin(read(1, Window::Before(Seq(201))))).collect();
+        let mut held_up = futures_util::future::join_all(held_up);
+        assert!((&mut held_up).now_or_never().is_none());
+        // The very page that the other one waits for, and a look-up of the other one.
+        assert!(timeout(SOON, read(2, Window::Before(Seq(201)))).await.unwrap().is_ok());
+        let message = Window::Only(shared::domain::MessageId::fresh());
+        assert!(timeout(SOON, read(1, message)).await.unwrap().is_ok());
+        assert!((&mut held_up).now_or_never().is_none(), "it was read meanwhile");
+    }
 
     #[test]
     fn a_page_that_is_too_large_ends_where_its_window_goes_on() {

@@ -23,7 +23,7 @@ mod peers;
 mod quota;
 mod rings;
 #[cfg(test)]
-mod scene;
+pub(crate) mod scene;
 mod start;
 mod stream;
 mod subscriber;

@@ -11,8 +11,8 @@ pub use repeats::{Audience, Event, Gravity};
 
 use crate::settings::{LogArgs, LogFormat};
 
-/// What is not written unless the filter names it: h2 warns of each client that resets requests, as often as it does.
-const QUIET: &str = "h2=error";
+/// Stands in front of the filter, which may say otherwise. h2 warns of each client that resets requests, as often as it does.
+const QUIET: &str = "error,h2=error";
 
 /// Installs the process-wide subscriber and a panic hook that logs through it.
 ///

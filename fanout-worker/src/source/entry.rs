@@ -22,7 +22,7 @@ pub(super) struct Place<'a> {
     pub(super) partitions: u16,
     /// The one they were in.
     pub(super) partition: Partition,
-    /// In milliseconds of the server's clock, up to where the id of an entry may lie that is no message of ours.
+    /// In milliseconds, up to where ids may lie.
     pub(super) horizon: i64,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn read_all(raw: Vec<RawEntry>, place: Place<'_>) -> (Vec<Entry>, Opt
 
 /// Reads one entry; `None` if its id is too far for a position.
 fn read(id: &str, flat: Vec<Vec<u8>>, place: Place<'_>) -> Option<Entry> {
-    let stream_id = near(id)?;
+    let stream_id = near(id, place.horizon)?;
     let mut flat = flat.into_iter();
     let fields: Vec<Field> = std::iter::from_fn(|| flat.next().zip(flat.next())).collect();
     let dead = |reason| Content::DeadLetter {
@@ -50,8 +50,6 @@ fn read(id: &str, flat: Vec<Vec<u8>>, place: Place<'_>) -> Option<Entry> {
     let content = match decode_entry(&fields, place.keys) {
         Ok(message) if Partition::of(message.room, place.partitions) == place.partition => Content::Message(message),
         Ok(_) => dead(ELSEWHERE.to_owned()),
-        // The position would follow it, and every later id too, until none can express what comes next.
-        Err(_) if stream_id.ms > place.horizon => return None,
         Err(error) => {
             if let InvalidEntry::NotAuthentic(error) = &error {
                 error.report("entry of the accept log");
@@ -62,11 +60,12 @@ fn read(id: &str, flat: Vec<Vec<u8>>, place: Place<'_>) -> Option<Entry> {
     Some(Entry { stream_id, content })
 }
 
-/// The id, unless its time lies past the year 5138 or its counter past 10^18. Redis would go on from there, up to ids that
-/// no position can express; only a stranger gives out such ids.
-fn near(id: &str) -> Option<StreamId> {
+/// The id, unless its time lies past `horizon` or its counter past 10^18. Redis would go on from there, our position would
+/// follow, and at the end no position could express what comes next. Only a stranger gives out such ids.
+fn near(id: &str, horizon: i64) -> Option<StreamId> {
     let (ms, counter) = id.split_once('-')?;
-    (ms.len() <= 14 && counter.len() <= 18).then(|| id.parse().ok()).flatten()
+    let id: StreamId = (ms.len() <= 14 && counter.len() <= 18).then(|| id.parse().ok()).flatten()?;
+    (id.ms <= horizon).then_some(id)
 }
 
 #[cfg(test)]
@@ -95,7 +94,7 @@ mod tests {
             "18446744073709551615-1",
             "100000000000000-0",
             "5-9223372036854775807",
-            // Of a stranger, and past the horizon.
+            // Past the horizon.
             "1700000000001-0",
         ] {
             let (entries, found) = read_all(vec![raw("1700000000000-3"), raw(far), raw("1700000000000-4")]);

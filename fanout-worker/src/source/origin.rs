@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
@@ -31,15 +32,19 @@ pub struct Server {
     keys: Arc<Keys>,
     /// The number of the epoch in which it is read.
     epoch_number: i64,
+    /// What its clock said when it was found, in milliseconds, and when that was.
+    clock: (i64, Instant),
     is_lost: Arc<AtomicBool>,
 }
 
 impl Server {
-    pub(super) fn new(connection: MultiplexedConnection, keys: Arc<Keys>, epoch_number: i64) -> Self {
+    /// The server at the other end of `connection`, whose clock says `now_ms`.
+    pub(super) fn new(connection: MultiplexedConnection, keys: Arc<Keys>, epoch_number: i64, now_ms: i64) -> Self {
         Self {
             connection,
             keys,
             epoch_number,
+            clock: (now_ms, Instant::now()),
             is_lost: Arc::default(),
         }
     }
@@ -61,6 +66,12 @@ impl Server {
             self.is_lost.store(true, Ordering::Relaxed);
         }
         removed.map(drop)
+    }
+
+    /// What its clock says, in milliseconds.
+    pub(super) fn now_ms(&self) -> i64 {
+        let (then_ms, then) = self.clock;
+        then_ms.saturating_add(i64::try_from(then.elapsed().as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Whether nothing can be removed there any more. The connection may have ended alone, such as one that was silent for

@@ -46,10 +46,17 @@ pub(super) async fn check(
     let (mut behind, mut newest) = (0_usize, number);
     for claim in claims.clone() {
         let raw: Option<Vec<u8>> = connection.get(keys.stored_position(claim.partition)).await?;
-        let remembered = raw.map(|raw| StoredPosition::decode(&raw, claim.partition, keys));
-        // What cannot be read was written by a stranger, or by another version.
-        let Some(Ok(Some(remembered))) = remembered else {
+        let Some(raw) = raw else {
             continue;
+        };
+        // What cannot be read was written by a stranger, by another version, or under the key of a database that is gone.
+        let remembered = match StoredPosition::decode(&String::from_utf8_lossy(&raw), claim.partition, keys) {
+            Ok(Some(remembered)) => remembered,
+            Ok(None) => continue,
+            Err(error) => {
+                error.report("stored position");
+                continue;
+            }
         };
         let now = StoredPosition {
             epoch_number: number,
@@ -141,8 +148,8 @@ mod tests {
         let claims = store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap();
         let before = store.epoch().await.unwrap();
         let forged = [
-            b"1 99999999999998-0".to_vec(),
-            format!("{} 99999999999998-0", i64::MAX).into_bytes(),
+            "1 99999999999998-0".to_owned(),
+            format!("{} 99999999999998-0", i64::MAX),
             // Genuine, and of another partition.
             at(1, 5).encode(Partition(0), &keys),
         ];

@@ -8,6 +8,7 @@ use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::{Holder, Keys, Redis};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Claim, Entry, Installation, PartitionBatch, Store};
+use shared::telemetry::Event;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -28,9 +29,12 @@ const CARRY_OVER_EVERY: Duration = Duration::from_millis(500);
 /// 64 MB; a reader holds at most the one it waits to hand on.
 const READ_COUNT: usize = 250;
 
-/// How far ahead of the server's clock the id of an entry may lie that is no message of ours: such entries are copied by tools,
-/// and by servers whose clock was put right. Ids of messages may lie anywhere, or a wrong clock would stop an installation.
-const STRANGERS_AHEAD: Duration = Duration::from_hours(24);
+/// How far ahead of the server's clock ids may lie, unless our position lies there already: clocks are put right, and a server
+/// that was replaced may have been ahead. Nobody else gives out such ids but a stranger.
+const IDS_AHEAD: Duration = Duration::from_hours(24);
+
+/// Between two exchanges of ids that are too far.
+const EXCHANGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Pause after a failed read: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -47,8 +51,6 @@ pub(super) struct Reader {
     carried_over: Instant,
     /// The server that is read, once it is found, and the same for those who remove what is stored.
     holder: Option<(Holder, Server)>,
-    /// What its clock said when it was found, in milliseconds, and when that was.
-    clock: Option<(i64, Instant)>,
     places: Vec<Place>,
 }
 
@@ -60,7 +62,7 @@ struct Place {
     /// From where on entries that lie before that position are looked for; `None` when there are no more.
     behind: Option<StreamId>,
     /// The first id that was seen to be too far.
-    far: Option<String>,
+    first_far_id: Option<String>,
 }
 
 impl Reader {
@@ -69,7 +71,7 @@ impl Reader {
             stream: redis.keys().accept_stream(claim.partition).to_owned(),
             claim: *claim,
             behind: None,
-            far: None,
+            first_far_id: None,
         };
         Self {
             places: claims.iter().map(place).collect(),
@@ -78,7 +80,6 @@ impl Reader {
             installation,
             carried_over: Instant::now(),
             holder: None,
-            clock: None,
         }
     }
 
@@ -110,7 +111,7 @@ impl Reader {
     async fn read(&mut self) -> Result<Option<Read>, ReadError> {
         self.leave_former_holder();
         self.leave_lost_server();
-        if self.places.iter().any(|place| place.far.is_some()) {
+        if self.places.iter().any(|place| place.first_far_id.is_some()) {
             self.exchange_far_ids().await?;
         }
         self.carry_over().await?;
@@ -160,7 +161,7 @@ impl Reader {
 
     /// Waits for entries behind our positions.
     async fn read_new(&mut self) -> RedisResult<Vec<PartitionBatch>> {
-        let Some((Holder { blocking, .. }, _)) = &mut self.holder else {
+        let Some((Holder { blocking, .. }, server)) = &mut self.holder else {
             return Ok(Vec::new());
         };
         let block = usize::try_from(BLOCK.as_millis()).expect("a second");
@@ -169,15 +170,13 @@ impl Reader {
         let positions: Vec<String> = self.places.iter().map(|place| place.claim.cursor.to_string()).collect();
         let reply: Reply = blocking.xread_options(&streams, &positions, &options).await?;
         let (keys, mut batches) = (self.redis.keys(), Vec::new());
-        let horizon = self.clock.map_or(i64::MAX, |(ms, then)| {
-            let since = i64::try_from((then.elapsed() + STRANGERS_AHEAD).as_millis()).unwrap_or(i64::MAX);
-            ms.saturating_add(since)
-        });
+        let ahead = server.now_ms().saturating_add(i64::try_from(IDS_AHEAD.as_millis()).unwrap_or(i64::MAX));
         for (stream, entries) in reply.unwrap_or_default() {
             if let Some(place) = self.places.iter_mut().find(|place| place.stream == stream) {
-                let (entries, far) =
-                    entry::read_all(entries, at(keys, place.claim.partition, self.installation, horizon));
-                place.far = far;
+                let horizon = ahead.max(place.claim.cursor.ms);
+                let read_at = at(keys, place.claim.partition, self.installation, horizon);
+                let (entries, far) = entry::read_all(entries, read_at);
+                place.first_far_id = far;
                 if let Some(batch) = batch(&place.claim, entries) {
                     place.claim.cursor = batch.upto();
                     batches.push(batch);
@@ -205,7 +204,6 @@ impl Reader {
         let claims = self.places.iter().map(|place| &place.claim);
         let epoch_number = progress::check(&self.store, &mut holder.side, &keys, claims).await?;
         let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut holder.side).await?;
-        self.clock = Some((seconds * 1_000 + micros / 1_000, Instant::now()));
         let positions = self.places.iter().map(|place| (place.stream.as_str(), place.claim.cursor));
         let raised = repair::raise_ids(&mut holder.blocking, positions).await?;
         for (place, raised) in self.places.iter_mut().zip(raised) {
@@ -215,7 +213,7 @@ impl Reader {
                 error!(%partition, "Redis came back older than what is stored: partition {partition} is read again");
             }
         }
-        let server = Server::new(holder.side.clone(), keys, epoch_number);
+        let server = Server::new(holder.side.clone(), keys, epoch_number, seconds * 1_000 + micros / 1_000);
         self.holder = Some((holder, server));
         Ok(())
     }
@@ -250,16 +248,20 @@ impl Reader {
             return Ok(());
         };
         for place in &mut self.places {
-            let (Some(from), partition) = (&place.far, place.claim.partition) else {
+            let (Some(from), partition) = (&place.first_far_id, place.claim.partition) else {
                 continue;
             };
             let count = repair::exchange_far_ids(&mut holder.blocking, self.redis.keys(), partition, from).await?;
-            place.far = None;
-            error!(%partition, entries = count, "partition {partition} held {count} ids that nobody should give out");
+            place.first_far_id = None;
+            FAR_IDS.report(format_args!("partition {partition}"), format_args!("{count} entries are given new ones"));
         }
+        tokio::time::sleep(EXCHANGE_PAUSE).await;
         Ok(())
     }
 }
+
+static FAR_IDS: Event =
+    Event::outage("far_ids", "somebody else gave out ids in the accept log that lie far in the future");
 
 fn at(keys: &Keys, partition: Partition, installation: Installation, horizon: i64) -> entry::Place<'_> {
     entry::Place {

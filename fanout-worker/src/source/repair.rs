@@ -44,7 +44,7 @@ static EXCHANGE_FAR_IDS: LazyLock<Script> = LazyLock::new(|| {
            if #fields > 7000 then fields = {'fields', #fields / 2} end
            redis.call('XADD', KEYS[2], id, unpack(fields))
          end
-         if exchanged > 0 then redis.call('RENAME', KEYS[2], KEYS[1]) end
+         if exchanged > 0 then redis.call('RENAME', KEYS[2], KEYS[1]) else redis.call('DEL', KEYS[2]) end
          return exchanged",
     )
 });

@@ -1,7 +1,8 @@
 //! What strangers can put into the accept log harms nobody else.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use redis::AsyncCommands as _;
 use rig::{Failure, eventually};
 use shared::domain::Partition;
 use shared::storage::Writers;
@@ -73,7 +74,8 @@ async fn an_id_that_no_position_can_express_stops_nothing() {
         let scene = Scene::with_rooms(1).await;
         let room = scene.rooms[0];
         let mut redis = scene.redis.connect().await.unwrap();
-        let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
+        let partition = Partition::of(room, PARTITIONS);
+        let stream = scene.keys.accept_stream(partition);
         let worker = scene.worker(Writers::One).await;
         scene.append(&mut redis, room, "*", "before").await;
         scene.texts(room, 1).await;
@@ -89,9 +91,39 @@ async fn an_id_that_no_position_can_express_stops_nothing() {
         wait_for_dead_letters(&scene, 1).await;
         let newest: String =
             redis::cmd("XADD").arg(stream).arg("*").arg("x").arg("y").query_async(&mut redis).await.unwrap();
-        assert_eq!(newest.split_once('-').unwrap().0.len(), 13, "{newest} is milliseconds of our time");
+        let newest_ms: u128 = newest.split_once('-').unwrap().0.parse().unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        assert!(newest_ms <= (now + Duration::from_mins(1)).as_millis(), "{newest}");
+        let left_over: bool = redis.exists(scene.keys.rewritten_stream(partition)).await.unwrap();
+        assert!(!left_over, "a copy of the stream was left behind");
         worker.stop().await;
     }
+}
+
+/// Messages of ours get ids then that lie as far, and our position must not follow them.
+#[tokio::test]
+async fn an_id_that_is_set_far_ahead_moves_no_position() {
+    let scene = Scene::with_rooms(1).await;
+    let room = scene.rooms[0];
+    let mut redis = scene.redis.connect().await.unwrap();
+    let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
+    let worker = scene.worker(Writers::One).await;
+    scene.append(&mut redis, room, "*", "before").await;
+    scene.texts(room, 1).await;
+    redis::cmd("XSETID")
+        .arg(stream)
+        .arg("99999999999999-999999999999999000")
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
+    for text in ["1", "2", "3"] {
+        scene.append(&mut redis, room, "*", text).await;
+    }
+    assert_eq!(scene.texts(room, 4).await, ["before", "1", "2", "3"]);
+    let position = scene.number("SELECT max(stream_ms) FROM cursors").await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(u128::try_from(position).unwrap() <= (now + Duration::from_mins(1)).as_millis(), "{position}");
+    worker.stop().await;
 }
 
 #[tokio::test]

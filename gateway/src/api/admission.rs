@@ -47,9 +47,11 @@ fn check_host<'a>(mut hosts: impl Iterator<Item = &'a HeaderValue>, version: Ver
     }
 }
 
-/// Whether `host` can be that of a URI, which names no user. It may be empty.
+/// Whether `host` can be that of a URI, which names no user. It may be empty, and so may its port.
 fn is_host(host: &[u8]) -> bool {
-    host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+    let has_port = |authority: &Authority| authority.port_u16().is_some() || authority.as_str().ends_with(':');
+    let names = |authority: Authority| authority.host() == authority.as_str() || has_port(&authority);
+    host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok_and(names))
 }
 
 /// RFC 9112, section 6.1: whoever does not know a transfer coding answers with 501.
@@ -109,11 +111,12 @@ mod tests {
             "[::1]:5000",
             "10.0.0.1",
             "xn--mnchen-3ya.example",
+            "chat:",
             "",
         ] {
             assert_eq!(checked(Request::builder().header("host", host)), Ok(()), "{host}");
         }
-        for host in ["a b", "chat/@#", "user@chat", "chat?x"] {
+        for host in ["a b", "chat/@#", "user@chat", "chat?x", "chat:abc", "chat:99999"] {
             assert_eq!(checked(Request::builder().header("host", host)), Err("malformed_request"), "{host}");
         }
         assert_eq!(checked(request().header("transfer-encoding", "Chunked")), Ok(()));

@@ -109,7 +109,7 @@ pub enum ApiError {
     #[error("You own as many rooms as one may: delete one first.")]
     TooManyRooms,
     /// Too many reads of one user wait.
-    #[error("Too many reads of history wait: let some of them end first.")]
+    #[error("Too many reads of history wait, or too much was read: go on more slowly.")]
     TooManyReads,
     /// Too many connections of one address. Only the accept loop refuses for it, before there is a request.
     #[error("Too many connections are open from this address: close one first.")]

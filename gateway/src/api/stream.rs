@@ -178,7 +178,7 @@ impl StreamApi {
             start,
             bounds,
             expires_on: caller.session.expires_on,
-            replay: app.replays.of(user),
+            replay: app.history_rates.of(user),
         };
         Ok(begin(&app, opened, offer))
     }

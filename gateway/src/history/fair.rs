@@ -1,8 +1,8 @@
-//! Reads of history take turns: few at once, and every reader as often as any other. One that has read too much rests before
-//! its next turn.
+//! Reads of history take turns: few at once, and every reader as often as any other.
 //!
 //! Whoever waits is asked in the order of readers, not of questions: one who asks a thousand things at once lets nobody else
-//! wait for more than the reads that run. What nobody waits for any more loses its turn before it begins.
+//! wait for more than the reads that run. One that has read too much is kept from its next read for a while. What nobody waits
+//! for any more loses its turn before it begins.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use shared::storage::HISTORY_CONNECTIONS;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Reads at once: a connection for each.
 const AT_ONCE: usize = HISTORY_CONNECTIONS;
@@ -22,15 +22,19 @@ const AT_ONCE_OF_ONE: usize = AT_ONCE - 1;
 /// Reads of one reader that may wait. One more is refused, since it would wait for longer than anybody does.
 pub const WAITING_OF_ONE: usize = 128;
 
-/// Reads that may wait. One more is refused; each holds its request, some 20 KiB.
+/// How long a read waits: half of what a call may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads that may wait; each holds its request, some 20 KiB. One more is refused, unless its reader has none that waits: then so many
+/// more may.
 const WAITING: usize = 2_048;
 
 /// Why a read may not wait for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crowded {
-    /// The reader has as many that wait as it may have.
+    /// The reader has as many that wait as it may have, or has read so much that it would wait for too long.
     Own,
-    /// So many wait.
+    /// So many wait, or have been read for too long.
     All,
 }
 
@@ -40,20 +44,20 @@ pub struct Fair<K: Hash + Eq + Copy>(Arc<Mutex<Queue<K>>>);
 struct Queue<K: Hash + Eq + Copy> {
     running: usize,
     waiting: usize,
-    /// Those with reads that run or wait.
+    /// Those with reads that run or wait, or were released and still count.
     readers: HashMap<K, Reader<K>>,
     /// Those who have reads that wait and may run, the next one first; each once.
     order: VecDeque<K>,
 }
 
 struct Reader<K: Hash + Eq + Copy> {
-    /// Those that rest included.
+    /// Those that were released and still count included.
     running: usize,
     waiting: VecDeque<oneshot::Sender<Turn<K>>>,
     is_in_order: bool,
 }
 
-/// Leave to read, until it is dropped.
+/// Leave to read, until it is dropped or released.
 pub struct Turn<K: Hash + Eq + Copy> {
     /// Nothing if nobody was there to take it.
     queue: Option<Fair<K>>,
@@ -78,7 +82,7 @@ impl<K: Hash + Eq + Copy> Default for Fair<K> {
 }
 
 impl<K: Hash + Eq + Copy> Fair<K> {
-    /// Waits for `reader`'s turn.
+    /// Waits for `reader`'s turn, but not for ever.
     pub async fn turn(&self, reader: K) -> Result<Turn<K>, Crowded> {
         let waiting = {
             let mut queue = self.lock();
@@ -89,7 +93,17 @@ impl<K: Hash + Eq + Copy> Fair<K> {
             queue.wait(reader)?
         };
         // The queue keeps the sender until it sends: whoever waits holds the queue.
-        waiting.await.map_err(|_| Crowded::All)
+        match timeout(PATIENCE, waiting).await {
+            Ok(turn) => turn.map_err(|_| Crowded::All),
+            Err(_) => Err(self.lock().who_crowds(reader)),
+        }
+    }
+
+    /// Whether a question of `reader` would have to wait for its other ones.
+    pub fn is_held_up(&self, reader: K) -> bool {
+        let queue = self.lock();
+        let known = queue.readers.get(&reader);
+        known.is_some_and(|known| known.running >= AT_ONCE_OF_ONE || !known.waiting.is_empty())
     }
 
     fn leave_to(&self, reader: K) -> Turn<K> {
@@ -147,11 +161,22 @@ impl<K: Hash + Eq + Copy> Queue<K> {
         self.reader(reader).running += 1;
     }
 
+    /// Whom `reader` waits for.
+    fn who_crowds(&self, reader: K) -> Crowded {
+        let own = self.readers.get(&reader).is_some_and(|known| known.running >= AT_ONCE_OF_ONE);
+        if own { Crowded::Own } else { Crowded::All }
+    }
+
     fn wait(&mut self, reader: K) -> Result<oneshot::Receiver<Turn<K>>, Crowded> {
         if self.reader(reader).waiting.len() >= WAITING_OF_ONE || self.waiting >= WAITING {
             self.forget_who_left();
         }
-        if self.waiting >= WAITING {
+        let most = if self.reader(reader).waiting.is_empty() {
+            2 * WAITING
+        } else {
+            WAITING
+        };
+        if self.waiting >= most {
             self.settle(reader);
             return Err(Crowded::All);
         }
@@ -212,8 +237,8 @@ impl<K: Hash + Eq + Copy> Queue<K> {
 }
 
 impl<K: Hash + Eq + Copy + Send + 'static> Turn<K> {
-    /// Ends the turn. The connection is free at once, and the reader may use its place among its own after `time`.
-    pub fn rest(mut self, time: Option<Duration>) {
+    /// Ends the turn. The connection is free at once; among the reader's own reads it counts for `time` longer.
+    pub fn release_after(mut self, time: Option<Duration>) {
         let Some(time) = time else {
             return;
         };
@@ -278,30 +303,47 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_rests_leaves_the_connection_to_others() {
+    async fn a_turn_that_still_counts_leaves_its_connection_to_others() {
         let fair = Fair::<u8>::default();
-        let rest = Duration::from_millis(50);
+        let time = Duration::from_millis(50);
         let began = Instant::now();
         let mut running = Vec::new();
         for _ in 0..AT_ONCE_OF_ONE {
             running.push(fair.turn(1).await.unwrap());
         }
         for turn in running {
-            turn.rest(Some(rest));
+            turn.release_after(Some(time));
         }
-        fair.turn(2).await.unwrap().rest(None);
+        fair.turn(2).await.unwrap().release_after(None);
         let own = asked(&fair, 1);
         for _ in 0..2 {
             let others: Vec<_> = (2..).take(AT_ONCE).filter_map(|reader| fair.turn(reader).now_or_never()).collect();
             assert_eq!(others.len(), AT_ONCE, "each has a connection");
         }
         drop(own.await.unwrap());
-        assert!(began.elapsed() >= rest);
+        assert!(began.elapsed() >= time);
         while !fair.lock().readers.is_empty() {
             tokio::task::yield_now().await;
         }
         let queue = fair.lock();
         assert_eq!((queue.running, queue.waiting, queue.order.len()), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_too_long_tells_whose_doing_it_is() {
+        let fair = Fair::<u8>::default();
+        for _ in 0..AT_ONCE_OF_ONE {
+            fair.turn(1).await.unwrap().release_after(Some(PATIENCE * 2));
+        }
+        let mut others = Vec::new();
+        for reader in 2.. {
+            match fair.turn(reader).now_or_never() {
+                Some(turn) => others.push(turn.unwrap()),
+                None => break,
+            }
+        }
+        let (own, of_all) = tokio::join!(fair.turn(1), fair.turn(2));
+        assert_eq!((own.err(), of_all.err()), (Some(Crowded::Own), Some(Crowded::All)));
     }
 
     #[tokio::test]

@@ -11,14 +11,14 @@ use tempfile::TempDir;
 const PARTITIONS: u16 = 4;
 
 /// An installation on SQLite, with the user ann.
-pub(super) struct Scene {
-    pub(super) store: Store,
-    pub(super) installation: Installation,
+pub(crate) struct Scene {
+    pub(crate) store: Store,
+    pub(crate) installation: Installation,
     ann: UserId,
     _directory: TempDir,
 }
 
-pub(super) async fn scene() -> Scene {
+pub(crate) async fn scene() -> Scene {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
     let store = Store::open(&url, Role::Worker).await.unwrap();
@@ -40,7 +40,7 @@ pub(super) async fn scene() -> Scene {
 
 impl Scene {
     /// A new room of ann's.
-    pub(super) async fn room(&self, name: &str) -> Room {
+    pub(crate) async fn room(&self, name: &str) -> Room {
         self.store
             .create_room(CreateRoom::public(RoomName::parse(name).unwrap(), self.ann), Timestamp(0))
             .await
@@ -48,7 +48,7 @@ impl Scene {
     }
 
     /// Stores `count` messages in `room` and tells nobody.
-    pub(super) async fn store_silently(&self, room: RoomId, count: u32) {
+    pub(crate) async fn store_silently(&self, room: RoomId, count: u32) {
         let partition = self.installation.partition_of(room);
         let claim = self.store.claim(&[partition], "worker").await.unwrap()[0];
         let entry = |number| Entry {

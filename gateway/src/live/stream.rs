@@ -19,7 +19,7 @@ use super::pages::PageError;
 use super::quota::Lease;
 use super::start::{Bounds, End, Start};
 use crate::fanout::{Bell, Next, Piece, Source, Topic};
-use crate::history::Replay;
+use crate::history::HistoryRate;
 use crate::message::rfc3339;
 
 /// Pause after history could not be read.
@@ -54,7 +54,7 @@ pub struct Opened {
     /// When its token expires.
     pub expires_on: Timestamp,
     /// How fast it may be brought up to date; `None` without a limit.
-    pub replay: Option<Arc<Replay>>,
+    pub replay: Option<Arc<HistoryRate>>,
 }
 
 /// One client's stream.
@@ -77,7 +77,7 @@ pub struct LiveStream {
     /// History could not be read: not again before.
     not_before: Option<Instant>,
     /// The rate at which it is brought up to date, and up to which seq that is; `None` without a limit.
-    replay: Option<(Arc<Replay>, Seq)>,
+    replay: Option<(Arc<HistoryRate>, Seq)>,
     messages_left: Option<u32>,
     ping_at: Instant,
     end: End,
@@ -197,7 +197,7 @@ impl LiveStream {
             *left = left.saturating_sub(count);
         }
         if let Some(replay) = self.replay() {
-            replay.sent(piece.len(), now);
+            replay.read(piece.len(), now);
         }
         self.not_before = None;
         self.cursor = last;
@@ -206,7 +206,7 @@ impl LiveStream {
     }
 
     /// The rate that holds for what comes next.
-    fn replay(&self) -> Option<&Replay> {
+    fn replay(&self) -> Option<&HistoryRate> {
         let (replay, upto) = self.replay.as_ref()?;
         (self.cursor < *upto).then_some(replay)
     }

@@ -46,6 +46,10 @@ pub(super) const EARLY_BYTES: u64 = 4 * 1024;
 /// For how long an address may be ahead of that.
 const EARLY_BURST: Duration = Duration::from_secs(1);
 
+/// How long one read waits at most, and so also that of a neighbour behind the same address: well within the deadlines of
+/// heads and of signs of life. Past it an address is read faster than it should be.
+const EARLY_WAIT: Duration = Duration::from_secs(3);
+
 /// Answers that are not sent yet. Past a share the answer is replaced by a refusal.
 ///
 /// A page of history has 1 MiB at most, so a connection may wait for two of the largest, and an address for sixteen.
@@ -110,7 +114,8 @@ impl Pace {
     fn take(&self, bytes: u64, per_s: u64, now: Duration) -> Duration {
         let cost = bytes.saturating_mul(1_000_000) / per_s;
         let now = whole_micros(now);
-        let after = |paid_at: u64| paid_at.max(now).saturating_add(cost);
+        let latest = now + whole_micros(EARLY_BURST + EARLY_WAIT);
+        let after = |paid_at: u64| paid_at.max(now).saturating_add(cost).min(latest);
         let before = self.paid_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid_at| Some(after(paid_at)));
         let (Ok(before) | Err(before)) = before;
         Duration::from_micros(after(before).saturating_sub(now)).saturating_sub(EARLY_BURST)
@@ -156,18 +161,18 @@ pub(crate) struct Accounts {
 #[derive(Debug, Default)]
 struct Kept {
     by_holder: HashMap<Holder, Arc<Counts>>,
-    /// How many there may be until those that only had something to pay for are looked through.
-    look_at: usize,
+    /// How many there may be until those that only had something to pay for are swept out.
+    sweep_above: usize,
 }
 
-/// The smallest number of accounts that are looked through.
+/// The smallest number of accounts that are swept.
 const FEW_ACCOUNTS: usize = 1024;
 
 impl Kept {
     fn of(&mut self, holder: Holder, now: Duration) -> Arc<Counts> {
-        if self.by_holder.len() > self.look_at.max(FEW_ACCOUNTS) {
+        if self.by_holder.len() > self.sweep_above.max(FEW_ACCOUNTS) {
             self.by_holder.retain(|_, counts| Arc::strong_count(counts) > 1 || !counts.early.is_paid(now));
-            self.look_at = self.by_holder.len() * 2;
+            self.sweep_above = self.by_holder.len() * 2;
         }
         Arc::clone(self.by_holder.entry(holder).or_default())
     }
@@ -318,14 +323,15 @@ mod tests {
         let accounts = Accounts::new(1_000);
         let (first, second, other) = (accounts.of(ONE), accounts.of(ONE), accounts.of([10, 0, 0, 2].into()));
         assert_eq!(first.early(1024), Duration::ZERO);
-        // Ten seconds' worth beyond what is let through at once; the clock goes on meanwhile.
-        let wait = first.early(11 * 1_000 * usize::try_from(EARLY_BYTES).unwrap());
-        assert!((Duration::from_secs(9)..Duration::from_secs(11)).contains(&wait), "{wait:?}");
-        assert!(second.early(1024) > Duration::from_secs(9));
+        // Two seconds' worth beyond what is let through at once; the clock goes on meanwhile.
+        let wait = first.early(3 * 1_000 * usize::try_from(EARLY_BYTES).unwrap());
+        assert!((Duration::from_secs(1)..Duration::from_secs(3)).contains(&wait), "{wait:?}");
+        assert!(second.early(1024) > Duration::from_secs(1));
+        assert_eq!(second.early(usize::MAX), EARLY_WAIT, "nobody waits for longer");
         assert_eq!(other.early(1024), Duration::ZERO);
         // Closing all connections makes nobody a stranger.
         drop((first, second, other));
-        assert!(accounts.of(ONE).early(1024) > Duration::from_secs(9));
+        assert!(accounts.of(ONE).early(1024) > Duration::from_secs(1));
     }
 
     #[test]
@@ -337,7 +343,7 @@ mod tests {
         }
         assert_eq!(kept.by_holder.len(), 2 * FEW_ACCOUNTS, "each has a second to pay for");
         let used = kept.of(address(0), Duration::ZERO);
-        kept.look_at = 0;
+        kept.sweep_above = 0;
         kept.of(address(1), Duration::from_mins(1));
         assert_eq!(kept.by_holder.len(), 2);
         drop(used);

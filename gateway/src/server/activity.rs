@@ -98,6 +98,11 @@ impl Activity {
         self.budget.pace(bytes)
     }
 
+    /// Whether that is still so.
+    pub(super) fn is_paced(&self) -> bool {
+        self.budget.is_paced()
+    }
+
     /// hyper has written out everything it had.
     pub(super) fn flushed(&self) {
         let mut state = self.state();

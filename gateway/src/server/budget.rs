@@ -89,9 +89,14 @@ impl ConnectionBudget {
     /// Counts `bytes` that were read of the connection; returns how long to wait before more is read.
     pub(super) fn pace(&self, bytes: usize) -> Duration {
         match &self.account {
-            Some(account) if !self.token_seen.load(Ordering::Relaxed) => account.early(bytes),
+            Some(account) if self.is_paced() => account.early(bytes),
             _ => Duration::ZERO,
         }
+    }
+
+    /// Whether its reads have a rate: until a token was seen, and never where nobody is charged.
+    pub(super) fn is_paced(&self) -> bool {
+        self.account.is_some() && !self.token_seen.load(Ordering::Relaxed)
     }
 
     fn most(&self) -> usize {
@@ -318,6 +323,19 @@ mod tests {
         assert_eq!(connection.held().charged, 0);
         // Whatever is alone is let through.
         assert_eq!(connection.add(2 * REQUESTS.connection), Ok(()));
+    }
+
+    #[test]
+    fn reads_have_a_rate_until_a_token_was_seen() {
+        let accounts = Accounts::new(1);
+        let account = accounts.of([10, 0, 0, 1].into());
+        let connection = ConnectionBudget::new(Arc::clone(&accounts), Some(account));
+        assert!(!connection.pace(1 << 20).is_zero());
+        request(&connection).token_seen(1);
+        assert!(!connection.is_paced());
+        assert!(connection.pace(1 << 20).is_zero());
+        let of_proxy = ConnectionBudget::new(accounts, None);
+        assert!(of_proxy.pace(1 << 20).is_zero());
     }
 
     /// Or a hundred bytes would keep others out as well as 64 KiB do.

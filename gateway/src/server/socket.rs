@@ -171,10 +171,11 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(timer) = &mut self.paced {
+        let is_paced = self.activity.is_paced();
+        if let Some(timer) = self.paced.as_mut().filter(|_| is_paced) {
             ready!(timer.as_mut().poll(cx));
-            self.paced = None;
         }
+        self.paced = None;
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let count = buf.filled().len() - before;

@@ -93,7 +93,7 @@ impl ControlMessage {
 pub struct Acknowledgement {
     /// Who has acted.
     pub by: GatewayId,
-    /// Who waits for it. Numbers are told apart by nobody else, so that a copy sent to another gateway would pass.
+    /// Who waits for it. Numbers are unique within one gateway only: without this a copy that is sent to another one would count.
     pub to: GatewayId,
     /// On what, as the other one calls it.
     pub number: u64,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Keys;
-use super::mac::{Purpose, Unreadable};
+use super::mac::{CODE_BYTES, NotAuthentic, Purpose, Unreadable};
 use crate::domain::{Partition, StreamId};
 
 /// How far a partition is stored, in which of the epochs by their number; in this order.
@@ -25,10 +25,10 @@ struct Remembered {
 }
 
 impl StoredPosition {
-    /// Its form in Redis: one JSON object, and its MAC. A stranger who could write it would have the worker take the database
-    /// for one that was restored.
+    /// Its form in Redis: one JSON object, a space, and its MAC in hexadecimal. A stranger who could write it would have the
+    /// worker take the database for one that was restored.
     #[must_use]
-    pub fn encode(self, partition: Partition, keys: &Keys) -> Vec<u8> {
+    pub fn encode(self, partition: Partition, keys: &Keys) -> String {
         let Self { epoch_number, upto } = self;
         let remembered = Remembered {
             partition,
@@ -36,12 +36,17 @@ impl StoredPosition {
             ms: upto.ms,
             counter: upto.counter,
         };
-        keys.mac().encode(Purpose::StoredPosition, &remembered)
+        let authentic = keys.mac().encode(Purpose::StoredPosition, &remembered);
+        let (json, code) = authentic.split_at(authentic.len() - CODE_BYTES);
+        format!("{} {}", String::from_utf8_lossy(json), hex::encode(code))
     }
 
     /// Reads what [`StoredPosition::encode`] wrote of `partition`; `None` if it is that of another one.
-    pub fn decode(raw: &[u8], partition: Partition, keys: &Keys) -> Result<Option<Self>, Unreadable> {
-        let remembered: Remembered = keys.mac().decode(Purpose::StoredPosition, raw)?;
+    pub fn decode(raw: &str, partition: Partition, keys: &Keys) -> Result<Option<Self>, Unreadable> {
+        let (json, code) = raw.rsplit_once(' ').ok_or(NotAuthentic)?;
+        let code = hex::decode(code).map_err(|_| NotAuthentic)?;
+        let authentic = [json.as_bytes(), &code].concat();
+        let remembered: Remembered = keys.mac().decode(Purpose::StoredPosition, &authentic)?;
         let upto = StreamId {
             ms: remembered.ms,
             counter: remembered.counter,
@@ -71,6 +76,6 @@ mod tests {
         assert_eq!(StoredPosition::decode(&raw, Partition(1), &ours).unwrap(), Some(position));
         assert_eq!(StoredPosition::decode(&raw, Partition(0), &ours).unwrap(), None);
         assert!(StoredPosition::decode(&raw, Partition(1), &keys(MacKey::fresh())).is_err());
-        assert!(StoredPosition::decode(b"9223372036854775807 7-1", Partition(1), &ours).is_err());
+        assert!(StoredPosition::decode("9223372036854775807 7-1", Partition(1), &ours).is_err());
     }
 }

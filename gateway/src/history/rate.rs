@@ -1,7 +1,7 @@
-//! How fast a user is sent what is in history: on streams that missed something, and in pages.
+//! How fast a user reads history: in pages, and on streams that missed something.
 //!
 //! Whoever comes back is sent what was missed as fast as it is taken, up to a burst; after that at a rate, shared by all that
-//! the user reads. What is live is never held back, and waits for no replay of others.
+//! the user reads. What is live is never held back, and waits for nobody's history.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ const KEPT: u64 = 100_000;
 
 /// The rates of all users. Clones share them.
 #[derive(Clone)]
-pub struct Replays {
+pub struct HistoryRates {
     /// Bytes a second; 0 for any number.
     per_s: f64,
-    users: Cache<UserId, Arc<Replay>>,
+    users: Cache<UserId, Arc<HistoryRate>>,
 }
 
-impl Replays {
+impl HistoryRates {
     /// `kib_per_s` for each user; 0 for any number.
     #[must_use]
     pub fn new(kib_per_s: u32) -> Self {
@@ -38,14 +38,14 @@ impl Replays {
 
     /// That of `user`; `None` without a limit.
     #[must_use]
-    pub fn of(&self, user: UserId) -> Option<Arc<Replay>> {
-        (self.per_s > 0.0).then(|| self.users.get_with(user, || Arc::new(Replay::new(self.per_s, Instant::now()))))
+    pub fn of(&self, user: UserId) -> Option<Arc<HistoryRate>> {
+        (self.per_s > 0.0).then(|| self.users.get_with(user, || Arc::new(HistoryRate::new(self.per_s, Instant::now()))))
     }
 }
 
 /// The rate of one user: a bucket that fills up with time. What is sent may leave a debt, since nobody knows before how large a
 /// piece is.
-pub struct Replay {
+pub struct HistoryRate {
     per_s: f64,
     level: Mutex<Level>,
 }
@@ -55,7 +55,7 @@ struct Level {
     at: Instant,
 }
 
-impl Replay {
+impl HistoryRate {
     fn new(per_s: f64, now: Instant) -> Self {
         let level = Level {
             bytes: per_s * BURST_S,
@@ -73,8 +73,8 @@ impl Replay {
         (bytes <= 0.0).then(|| Duration::from_secs_f64((1.0 - bytes) / self.per_s))
     }
 
-    /// Notes that `bytes` are sent.
-    pub(crate) fn sent(&self, bytes: usize, now: Instant) {
+    /// Notes that `bytes` are read.
+    pub(crate) fn read(&self, bytes: usize, now: Instant) {
         // A piece has some 64 KiB, a page 1 MiB.
         self.change(now, f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)));
     }
@@ -95,24 +95,24 @@ mod tests {
     #[test]
     fn after_a_burst_pieces_come_at_the_rate() {
         let began = Instant::now();
-        let replay = Replay::new(1_000.0, began);
-        replay.sent(2_500, began);
-        let wait = replay.wait(began).unwrap();
+        let rate = HistoryRate::new(1_000.0, began);
+        rate.read(2_500, began);
+        let wait = rate.wait(began).unwrap();
         assert!((0.5..0.51).contains(&wait.as_secs_f64()), "{wait:?}");
-        assert!(replay.wait(began + wait).is_none());
+        assert!(rate.wait(began + wait).is_none());
         // It fills up to the burst and no further.
         let later = began + Duration::from_hours(1);
-        replay.sent(2_000, later);
-        assert!(replay.wait(later).is_some());
+        rate.read(2_000, later);
+        assert!(rate.wait(later).is_some());
     }
 
     #[test]
-    fn streams_of_a_user_share_the_rate_and_others_have_their_own() {
-        let replays = Replays::new(1);
+    fn what_a_user_reads_shares_the_rate_and_others_have_their_own() {
+        let rates = HistoryRates::new(1);
         let now = Instant::now();
-        replays.of(UserId(1)).unwrap().sent(1 << 20, now);
-        assert!(replays.of(UserId(1)).unwrap().wait(now).is_some());
-        assert!(replays.of(UserId(2)).unwrap().wait(now).is_none());
-        assert!(Replays::new(0).of(UserId(1)).is_none());
+        rates.of(UserId(1)).unwrap().read(1 << 20, now);
+        assert!(rates.of(UserId(1)).unwrap().wait(now).is_some());
+        assert!(rates.of(UserId(2)).unwrap().wait(now).is_none());
+        assert!(HistoryRates::new(0).of(UserId(1)).is_none());
     }
 }
