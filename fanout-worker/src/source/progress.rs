@@ -105,6 +105,31 @@ mod tests {
         }
     }
 
+    /// An installation of two partitions, both claimed, in which nothing was stored.
+    struct Scene {
+        store: Store,
+        keys: Keys,
+        claims: Vec<Claim>,
+        redis: MultiplexedConnection,
+        _server: rig::RedisServer,
+        _directory: tempfile::TempDir,
+    }
+
+    async fn scene() -> Scene {
+        let directory = tempfile::tempdir().unwrap();
+        let server = rig::RedisServer::start(directory.path()).await.unwrap();
+        let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
+        let store = Store::open(&url, Role::Worker).await.unwrap();
+        Scene {
+            keys: store.migrate(2, 1).await.unwrap().keys(),
+            claims: store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap(),
+            redis: server.connect().await.unwrap(),
+            store,
+            _server: server,
+            _directory: directory,
+        }
+    }
+
     #[test]
     fn a_database_is_behind_by_its_position_or_its_epoch() {
         assert!(!is_behind(at(1, 5), at(1, 5)));
@@ -116,20 +141,21 @@ mod tests {
 
     #[tokio::test]
     async fn one_restore_begins_one_epoch_whoever_finds_it_and_when() {
-        let directory = tempfile::tempdir().unwrap();
-        let server = rig::RedisServer::start(directory.path()).await.unwrap();
-        let mut redis = server.connect().await.unwrap();
-        let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
-        let store = Store::open(&url, Role::Worker).await.unwrap();
-        let keys = store.migrate(2, 1).await.unwrap().keys();
-        let claims = store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap();
-        for claim in &claims {
-            let remembered = at(1, 5).encode(claim.partition, &keys);
+        let mut scene = scene().await;
+        let Scene {
+            store,
+            keys,
+            claims,
+            redis,
+            ..
+        } = &mut scene;
+        for claim in &*claims {
+            let remembered = at(1, 5).encode(claim.partition, keys);
             let () = redis.set(keys.stored_position(claim.partition), remembered).await.unwrap();
         }
         let mut epochs = vec![store.epoch().await.unwrap()];
-        for claim in &claims {
-            let number = check(&store, &mut redis, &keys, std::iter::once(claim)).await.unwrap();
+        for claim in &*claims {
+            let number = check(store, redis, keys, std::iter::once(claim)).await.unwrap();
             epochs.push(store.epoch().await.unwrap());
             assert_eq!(number, 2);
         }
@@ -139,23 +165,24 @@ mod tests {
     /// It would be told to all clients, and stay in SQL.
     #[tokio::test]
     async fn what_a_stranger_lets_redis_remember_begins_no_epoch() {
-        let directory = tempfile::tempdir().unwrap();
-        let server = rig::RedisServer::start(directory.path()).await.unwrap();
-        let mut redis = server.connect().await.unwrap();
-        let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
-        let store = Store::open(&url, Role::Worker).await.unwrap();
-        let keys = store.migrate(2, 1).await.unwrap().keys();
-        let claims = store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap();
+        let mut scene = scene().await;
+        let Scene {
+            store,
+            keys,
+            claims,
+            redis,
+            ..
+        } = &mut scene;
         let before = store.epoch().await.unwrap();
         let forged = [
             "1 99999999999998-0".to_owned(),
             format!("{} 99999999999998-0", i64::MAX),
             // Genuine, and of another partition.
-            at(1, 5).encode(Partition(0), &keys),
+            at(1, 5).encode(Partition(0), keys),
         ];
         for value in forged {
             let () = redis.set(keys.stored_position(Partition(1)), value).await.unwrap();
-            let number = check(&store, &mut redis, &keys, claims.iter()).await.unwrap();
+            let number = check(store, redis, keys, claims.iter()).await.unwrap();
             assert_eq!((store.epoch().await.unwrap(), number), (before, before.1));
         }
     }

@@ -253,7 +253,11 @@ impl Reader {
             };
             let count = repair::exchange_far_ids(&mut holder.blocking, self.redis.keys(), partition, from).await?;
             place.first_far_id = None;
-            FAR_IDS.report(format_args!("partition {partition}"), format_args!("{count} entries are given new ones"));
+            // None if whoever put it there has taken it away again.
+            if count > 0 {
+                FAR_IDS
+                    .report(format_args!("partition {partition}"), format_args!("{count} entries are given new ones"));
+            }
         }
         tokio::time::sleep(EXCHANGE_PAUSE).await;
         Ok(())

@@ -113,24 +113,10 @@ impl<K: Hash + Eq + Copy> Fair<K> {
         }
     }
 
-    /// Frees a connection, and gives it to whoever is next.
-    fn free_connection(&self) {
+    /// Frees something by `free`, and gives the connections that are free to whoever is next.
+    fn go_on(&self, free: impl FnOnce(&mut Queue<K>)) {
         let mut queue = self.lock();
-        queue.running -= 1;
-        self.go_on(&mut queue);
-    }
-
-    /// Lets `reader` read once more.
-    fn free_reader(&self, reader: K) {
-        let mut queue = self.lock();
-        if let Some(known) = queue.readers.get_mut(&reader) {
-            known.running -= 1;
-        }
-        queue.settle(reader);
-        self.go_on(&mut queue);
-    }
-
-    fn go_on(&self, queue: &mut Queue<K>) {
+        free(&mut queue);
         while queue.running < AT_ONCE
             && let Some((reader, waiting)) = queue.next()
         {
@@ -159,6 +145,19 @@ impl<K: Hash + Eq + Copy> Queue<K> {
     fn begin(&mut self, reader: K) {
         self.running += 1;
         self.reader(reader).running += 1;
+    }
+
+    /// Notes that a connection is free.
+    fn free_connection(&mut self) {
+        self.running -= 1;
+    }
+
+    /// Notes that `reader` may read once more.
+    fn free_reader(&mut self, reader: K) {
+        if let Some(known) = self.readers.get_mut(&reader) {
+            known.running -= 1;
+        }
+        self.settle(reader);
     }
 
     /// Whom `reader` waits for.
@@ -245,11 +244,11 @@ impl<K: Hash + Eq + Copy + Send + 'static> Turn<K> {
         let Some(queue) = self.queue.take() else {
             return;
         };
-        queue.free_connection();
+        queue.go_on(Queue::free_connection);
         let reader = self.reader;
         tokio::spawn(async move {
             sleep(time).await;
-            queue.free_reader(reader);
+            queue.go_on(|queue| queue.free_reader(reader));
         });
     }
 }
@@ -257,8 +256,10 @@ impl<K: Hash + Eq + Copy + Send + 'static> Turn<K> {
 impl<K: Hash + Eq + Copy> Drop for Turn<K> {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
-            queue.free_connection();
-            queue.free_reader(self.reader);
+            queue.go_on(|queue| {
+                queue.free_connection();
+                queue.free_reader(self.reader);
+            });
         }
     }
 }
@@ -327,6 +328,18 @@ mod tests {
         }
         let queue = fair.lock();
         assert_eq!((queue.running, queue.waiting, queue.order.len()), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_some_have_filled_has_room_for_one_of_each_other() {
+        let fair = Fair::<u8>::default();
+        let running: Vec<_> = (200..).map_while(|reader| fair.turn(reader).now_or_never()).collect();
+        let full = u8::try_from(WAITING / WAITING_OF_ONE).unwrap();
+        let greedy = (0..full).flat_map(|reader| std::iter::repeat_n(reader, WAITING_OF_ONE));
+        let greedy: Vec<_> = greedy.map(|reader| asked(&fair, reader)).collect();
+        let first = asked(&fair, 100);
+        assert_eq!(fair.turn(100).now_or_never().unwrap().err(), Some(Crowded::All));
+        drop((running, greedy, first));
     }
 
     #[tokio::test]
