@@ -27,9 +27,10 @@
 //!   however many workers.
 //!
 //! Being wrong about the first two costs time alone. Two workers that both believe in having a partition take it from each
-//! other; each waits for [`RECLAIM_PAUSE`](holdings::RECLAIM_PAUSE), longer than it takes both to learn the same living,
-//! before it claims what was taken from it. So the argument ends with their views, and each commit in between counts. A
-//! worker that was robbed while it had nothing to commit sees that by its look at the fences ([`fence_check`]).
+//! other; each claims what was taken from it only by a view that is [`RECLAIM_PAUSE`](holdings::RECLAIM_PAUSE) later than the
+//! loss, longer than it takes both to learn the same living. So the argument ends with their views, and each commit in
+//! between counts. A worker that was robbed while it had nothing to commit sees that by its look at the fences
+//! ([`fence_check`]).
 //!
 //! # How it changes hands
 //!

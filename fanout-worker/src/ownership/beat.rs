@@ -135,6 +135,7 @@ impl Beats {
         self.told.send_replace(View {
             me,
             living: living.into_iter().map(WorkerName::read).collect(),
+            asked_at,
             valid_until: asked_at + Duration::from_millis(left_ms).saturating_sub(MARGIN),
         });
         Ok(())
@@ -186,6 +187,7 @@ impl Beats {
         self.told.send_replace(View {
             me,
             living: Arc::new([]),
+            asked_at: Instant::now(),
             valid_until: Instant::now(),
         });
         Ok(())

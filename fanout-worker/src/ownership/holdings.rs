@@ -9,15 +9,16 @@ use shared::domain::{Fence, Partition, StreamId};
 use shared::storage::Claim;
 use tokio::time::Instant;
 
-/// How long a worker waits before it claims what was taken from it and is still its own by its view: longer than two
-/// workers' views differ when both reach Redis, so that they do not take it from each other for ever.
+/// How much later than the loss of a partition its view must be before a worker claims it again: longer than two workers'
+/// views differ when both reach Redis, so that they do not take it from each other for ever. A worker that Redis does not
+/// answer any more has no later view, and takes nothing back.
 pub const RECLAIM_PAUSE: Duration = Duration::from_millis(300);
 
 /// The claims of this worker.
 #[derive(Debug, Default)]
 pub struct Holdings {
     claims: BTreeMap<Partition, Claim>,
-    /// When a partition that was taken from us may be claimed again.
+    /// By views of which time a partition that was taken from us may be claimed again.
     not_before: HashMap<Partition, Instant>,
 }
 
@@ -54,11 +55,11 @@ impl Holdings {
         before - self.claims.len()
     }
 
-    /// What of `wanted` is to be claimed at `now`.
+    /// What is to be claimed of `wanted`, which follows from a view that was asked for at `asked_at`.
     #[must_use]
-    pub fn missing(&self, wanted: &BTreeSet<Partition>, now: Instant) -> Vec<Partition> {
+    pub fn missing(&self, wanted: &BTreeSet<Partition>, asked_at: Instant) -> Vec<Partition> {
         let free = |partition: &&Partition| {
-            !self.claims.contains_key(partition) && self.not_before.get(partition).is_none_or(|time| *time <= now)
+            !self.claims.contains_key(partition) && self.not_before.get(partition).is_none_or(|time| *time <= asked_at)
         };
         wanted.iter().filter(free).copied().collect()
     }
@@ -71,8 +72,8 @@ impl Holdings {
         }
     }
 
-    /// Drops `partitions`, which another worker has taken or which must be read anew; they are claimed again after a pause
-    /// if they are still ours then.
+    /// Drops `partitions`, which another worker has taken or which must be read anew; they are claimed again if they are still
+    /// ours by a view of [`RECLAIM_PAUSE`] after `now`.
     pub fn lose(&mut self, partitions: &[Partition], now: Instant) {
         for partition in partitions {
             self.claims.remove(partition);
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_claimed_again_after_a_pause() {
+    fn what_was_lost_is_claimed_again_only_by_a_later_view() {
         let mut holdings = holding(0..2);
         let (wanted, now) = (partitions(0..2), Instant::now());
         holdings.lose(&[Partition(1)], now);

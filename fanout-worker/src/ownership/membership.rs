@@ -71,6 +71,8 @@ pub struct View {
     pub me: WorkerName,
     /// The living, ourselves included; empty if we have left.
     pub living: Arc<[WorkerName]>,
+    /// When it was asked for, by our own clock.
+    pub asked_at: Instant,
     /// Until when all this counts, by our own clock.
     pub valid_until: Instant,
 }
@@ -99,6 +101,7 @@ impl Membership {
         let nothing = View {
             me: me.clone(),
             living: Arc::new([]),
+            asked_at: Instant::now(),
             valid_until: Instant::now(),
         };
         let (told, view) = watch::channel(nothing);

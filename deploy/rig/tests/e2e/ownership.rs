@@ -226,7 +226,7 @@ async fn a_worker_that_redis_refuses_is_replaced_and_stands_by_when_it_is_served
     command(&mut redis, &rights).await.unwrap();
     let url = stack.redis.url().replace("redis://", "redis://refused:secret@");
     two.service.set("REDIS_URL", url);
-    two.kill().unwrap();
+    assert_eq!(two.service.stop(SOON).await.unwrap(), 0);
     two.start().unwrap();
     wait_for_workers(&stack, 2).await.unwrap();
     assert_eq!(stack.worker.service.stop(SOON).await.unwrap(), 0);
