@@ -1,7 +1,10 @@
 //! Messages before and after they have their place in the room.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::text::is_blank;
 use super::{GatewayId, Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
@@ -72,6 +75,14 @@ impl IdempotencyKey {
         }
         Ok(Self(raw.into()))
     }
+
+    /// When it was made, if it is a UUIDv7 as RFC 9562 writes it; any other key does not tell.
+    fn made_on(&self) -> Option<Timestamp> {
+        let uuid = Uuid::try_parse(&self.0).ok().filter(|_| self.0.len() == Hyphenated::LENGTH)?;
+        let (seconds, nanos) = uuid.get_timestamp().filter(|_| uuid.get_version_num() == 7)?.to_unix();
+        let millis = Duration::new(seconds, nanos).as_millis();
+        Some(Timestamp(i64::try_from(millis).expect("48 bits")))
+    }
 }
 
 /// Namespace of the message ids derived from idempotency keys; a random constant that must never change.
@@ -84,12 +95,23 @@ impl MessageId {
         Self(Uuid::now_v7())
     }
 
-    /// The id of the request that `sender` named `key`: the same for ever and on every gateway (UUIDv5, RFC 9562).
+    /// The id of the request that `sender` named `key`: the same for ever and on every gateway.
+    ///
+    /// It follows from a hash (UUIDv5, RFC 9562) alone, and then lies anywhere in the unique index, so that each message
+    /// writes a page of its own. A key that tells when it was made (UUIDv7) gives its time to the id (UUIDv8: the
+    /// milliseconds, then 74 bits of the hash), which then lies among those of its time. Keys made before `ordered_from` do
+    /// not: gateways of earlier versions gave them other ids.
     #[must_use]
-    pub fn keyed(sender: UserId, key: &IdempotencyKey) -> Self {
+    pub fn keyed(sender: UserId, key: &IdempotencyKey, ordered_from: Timestamp) -> Self {
         let mut name = sender.0.to_be_bytes().to_vec();
         name.extend_from_slice(key.0.as_bytes());
-        Self(Uuid::new_v5(&KEYED_MESSAGES, &name))
+        let hash = Uuid::new_v5(&KEYED_MESSAGES, &name);
+        let Some(made_on) = key.made_on().filter(|made_on| *made_on >= ordered_from) else {
+            return Self(hash);
+        };
+        let mut bytes = hash.into_bytes();
+        bytes[..6].copy_from_slice(&made_on.0.to_be_bytes()[2..]);
+        Self(Uuid::new_v8(bytes))
     }
 
     /// The id under which a message is stored that was accepted under this one although another message has it. It follows from the
@@ -164,11 +186,33 @@ mod tests {
 
     #[test]
     fn a_repeated_request_has_the_same_id_and_no_other_has() {
-        let key = IdempotencyKey::parse("k1").unwrap();
-        let id = MessageId::keyed(UserId(7), &key);
-        assert_eq!(id.to_string(), "95bfdd07-24bc-5af6-b743-1c9693e092bc");
-        assert_ne!(id, MessageId::keyed(UserId(8), &key));
-        assert_ne!(id, MessageId::keyed(UserId(7), &IdempotencyKey::parse("k2").unwrap()));
+        let id = |sender, key| MessageId::keyed(UserId(sender), &IdempotencyKey::parse(key).unwrap(), Timestamp(0));
+        assert_eq!(id(7, "k1").to_string(), "95bfdd07-24bc-5af6-b743-1c9693e092bc");
+        assert_ne!(id(7, "k1"), id(8, "k1"));
+        assert_ne!(id(7, "k1"), id(7, "k2"));
+    }
+
+    #[test]
+    fn a_key_that_tells_its_time_gives_it_to_the_id() {
+        // The example of RFC 9562, appendix A.6.
+        const KEY: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
+        const MADE_ON: i64 = 0x017f_22e2_79b0;
+        let id =
+            |sender, key, from| MessageId::keyed(UserId(sender), &IdempotencyKey::parse(key).unwrap(), Timestamp(from));
+        let ordered = id(7, KEY, MADE_ON).to_string();
+        assert_eq!(ordered, "017f22e2-79b0-8402-b546-623c25858c80");
+        // All of the key counts, and who sent it.
+        assert_ne!(id(7, "017f22e2-79b0-7cc3-98c4-dc0c0c073990", 0), id(7, KEY, 0));
+        assert_ne!(id(8, KEY, 0), id(7, KEY, 0));
+        // Earlier versions knew keys of that time under other ids, and other keys tell no time.
+        assert_eq!(id(7, KEY, MADE_ON + 1), id(7, KEY, i64::MAX));
+        assert_ne!(id(7, KEY, MADE_ON + 1), id(7, KEY, MADE_ON));
+        for other in [
+            "017f22e279b07cc398c4dc0c0c07398f",
+            "919108f7-52d1-4320-9bac-f847db4148a8",
+        ] {
+            assert_eq!(id(7, other, 0), id(7, other, i64::MAX), "{other}");
+        }
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub struct Installation {
     pub carries_over: bool,
     /// By which its processes know what they wrote into Redis.
     pub mac_key: MacKey,
-    /// Until then what its gateways wrote before they knew the key is taken without it.
+    /// Until then gateways of earlier versions may be at work, which know no key: what they write is taken without it, and
+    /// idempotency keys have the message ids that they give them.
     pub unsigned_until: Timestamp,
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use rig::load::{
-    Figures, Fountain, Nchan, Pages, Plan, Preset, Process, Progress, Work, comparison, furnish, raise_descriptors, run,
+    Figures, Fountain, Keys, Nchan, Pages, Plan, Preset, Process, Progress, Work, comparison, furnish,
+    raise_descriptors, run,
 };
 use rig::{Backend, Explain as _, Failure, Result, Stack};
 use serde_json::{Value, json};
@@ -42,13 +43,13 @@ struct Options {
     #[arg(long, conflicts_with = "url")]
     postgres: bool,
 
-    /// Put the same load on another server, or without keys, one after the other, and compare
+    /// Put the same load on another server, or with other keys, one after the other, and compare
     #[arg(long, value_enum)]
     peer: Option<Peer>,
 
-    /// Post without an `Idempotency-Key`; each post has one otherwise
-    #[arg(long)]
-    no_keys: bool,
+    /// The `Idempotency-Key` of each post
+    #[arg(long, value_enum, default_value_t = Keys::Ordered)]
+    keys: Keys,
 
     /// How often to run all of it
     #[arg(long, default_value_t = 1)]
@@ -138,6 +139,19 @@ enum Peer {
     Nchan,
     /// Roomcast again, posts without an `Idempotency-Key`
     NoKeys,
+    /// Roomcast again, posts with keys that tell no time
+    RandomKeys,
+}
+
+impl Peer {
+    /// The keys of Roomcast's posts, if it is Roomcast again.
+    fn keys(self) -> Option<Keys> {
+        match self {
+            Self::Nchan => None,
+            Self::NoKeys => Some(Keys::None),
+            Self::RandomKeys => Some(Keys::Random),
+        }
+    }
 }
 
 #[tokio::main]
@@ -216,7 +230,7 @@ fn plan(options: &Options) -> Result<Plan> {
     plan.missed = options.missed.or(plan.missed);
     plan.lag = options.lag.unwrap_or(plan.lag);
     plan.threads = options.threads.unwrap_or(plan.threads);
-    plan.keys = !options.no_keys;
+    plan.keys = options.keys;
     if options.preset == Preset::SelfTest {
         (plan.rooms, plan.work, plan.missed) = (1, Work::Silence, None);
     }
@@ -224,8 +238,8 @@ fn plan(options: &Options) -> Result<Plan> {
         Some(Peer::Nchan) if !options.preset.suits_peers() => {
             return Err(Failure::new("nchan takes hot, steady, rooms and idle alone"));
         }
-        Some(Peer::NoKeys) if options.no_keys => return Err(Failure::new("both would be without keys")),
-        None | Some(Peer::Nchan | Peer::NoKeys) => {}
+        Some(other) if other.keys() == Some(plan.keys) => return Err(Failure::new("both would have the same keys")),
+        Some(_) | None => {}
     }
     match plan.complaint() {
         Some(complaint) => Err(Failure::new(complaint)),
@@ -283,23 +297,17 @@ async fn roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result
 }
 
 async fn peer(peer: Peer, options: &Options, plan: &Plan, progress: &Progress) -> Result<Figures> {
-    match peer {
-        Peer::Nchan => {
-            let nchan = Nchan::start(plan.streams).await?;
-            run(plan, &nchan.site(plan), progress).await
-        }
-        Peer::NoKeys => {
-            let unkeyed = Plan {
-                keys: false,
-                ..plan.clone()
-            };
-            let figures = roomcast(options, &unkeyed, progress).await?;
-            Ok(Figures {
-                server: format!("{}, no keys", figures.server),
-                ..figures
-            })
-        }
-    }
+    let Some(keys) = peer.keys() else {
+        let nchan = Nchan::start(plan.streams).await?;
+        return run(plan, &nchan.site(plan), progress).await;
+    };
+    let plan = Plan { keys, ..plan.clone() };
+    let figures = roomcast(options, &plan, progress).await?;
+    let kind = if keys == Keys::None { "no" } else { "random" };
+    Ok(Figures {
+        server: format!("{}, {kind} keys", figures.server),
+        ..figures
+    })
 }
 
 fn tell(options: &Options, round: usize, ours: &Figures, theirs: Option<&Figures>) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use uuid::Uuid;
 
 /// Longest time that one connection may wait between two posts before another one is worth it.
 const POSTS_PER_CONNECTION: f64 = 20.0;
@@ -65,10 +66,32 @@ pub struct Plan {
     pub lag: u64,
     /// What a stream takes of the servers' memory is told: that takes long waits until they are still.
     pub weighs_streams: bool,
-    /// Posts carry an idempotency key, as those of phones do.
-    pub keys: bool,
+    /// Which idempotency keys posts have.
+    pub keys: Keys,
     /// Threads that read.
     pub threads: usize,
+}
+
+/// Idempotency keys of posts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Keys {
+    /// UUIDs of version 7, which begin with their time: what apps are told to take
+    Ordered,
+    /// UUIDs of version 4, which tell nothing
+    Random,
+    /// None
+    None,
+}
+
+impl Keys {
+    /// A key that no other request has, if posts have one.
+    pub(super) fn fresh(self) -> Option<Uuid> {
+        match self {
+            Self::Ordered => Some(Uuid::now_v7()),
+            Self::Random => Some(Uuid::new_v4()),
+            Self::None => None,
+        }
+    }
 }
 
 /// What is asked while the streams are open.
@@ -131,7 +154,7 @@ impl Preset {
             missed: (self == Self::Resume).then_some(100),
             weighs_streams: self == Self::Idle,
             lag: if self == Self::Hot { 1_000 } else { 0 },
-            keys: true,
+            keys: Keys::Ordered,
             threads: 1,
         }
     }

@@ -8,6 +8,7 @@ use memchr::memmem;
 use uuid::Uuid;
 
 use super::order::Order;
+use super::plan::Keys;
 use super::scanner::Position;
 use super::stamp::{Stamp, write_decimal};
 use super::wire::Origin;
@@ -97,25 +98,18 @@ enum Part {
 }
 
 /// The idempotency keys of a request: each post has another one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Key {
     at: usize,
-    next: u64,
+    keys: Keys,
 }
 
 impl Key {
-    const DIGITS: usize = 20;
-
-    /// Keys that no other request uses, written at `at`.
-    fn at(at: usize) -> Self {
-        let (random, _) = Uuid::new_v4().as_u64_pair();
-        Self { at, next: random }
-    }
-
     /// Writes the next one.
-    fn write(&mut self, bytes: &mut [u8]) {
-        self.next = self.next.wrapping_add(1);
-        write_decimal(self.next, &mut bytes[self.at..self.at + Self::DIGITS]);
+    fn write(self, bytes: &mut [u8]) {
+        if let Some(key) = self.keys.fresh() {
+            key.hyphenated().encode_lower(&mut bytes[self.at..]);
+        }
     }
 }
 
@@ -192,15 +186,9 @@ impl Site {
             .into()
     }
 
-    /// The request to post a text of `length` bytes to `room`, to Roomcast with an idempotency key if it is `keyed`.
-    pub(super) fn publish(
-        &self,
-        door: SocketAddr,
-        (room, user): (usize, usize),
-        length: usize,
-        keyed: bool,
-    ) -> Request {
-        const KEY: &str = "Idempotency-Key: load-";
+    /// The request to post a text of `length` bytes to `room`, to Roomcast with an idempotency key of these.
+    pub(super) fn publish(&self, door: SocketAddr, (room, user): (usize, usize), length: usize, keys: Keys) -> Request {
+        const KEY: &str = "Idempotency-Key: ";
         let name = &self.rooms[room];
         let text = |length: usize| "x".repeat(length.max(Stamp::LEN));
         let (path, before, text, after) = match self.dialect {
@@ -210,13 +198,16 @@ impl Site {
         let authorization = self.authorization(user);
         let body = before.len() + text.len() + after.len();
         let key = match self.dialect {
-            Dialect::Roomcast if keyed => format!("{KEY}{:0width$}\r\n", 0, width = Key::DIGITS),
+            Dialect::Roomcast if keys != Keys::None => format!("{KEY}{}\r\n", Uuid::nil()),
             Dialect::Roomcast | Dialect::Nchan => String::new(),
         };
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {door}\r\nContent-Type: application/json\r\nContent-Length: {body}\r\n{key}{authorization}\r\n"
         );
-        let key = memmem::find(head.as_bytes(), KEY.as_bytes()).map(|found| Key::at(found + KEY.len()));
+        let key = memmem::find(head.as_bytes(), KEY.as_bytes()).map(|found| Key {
+            at: found + KEY.len(),
+            keys,
+        });
         Request {
             room,
             least: 0,
@@ -346,7 +337,7 @@ mod tests {
     #[test]
     fn a_post_says_how_long_it_is_and_carries_its_stamp() {
         let site = site(1, 1);
-        let mut request = site.publish(site.door(0), (0, 0), 100, true);
+        let mut request = site.publish(site.door(0), (0, 0), 100, Keys::Ordered);
         let stamp = Stamp {
             lane: 1,
             count: 2,
@@ -368,7 +359,7 @@ mod tests {
         let first = key(&request);
         request.renew(stamp);
         assert_ne!(key(&request), first);
-        let unkeyed = site.publish(site.door(0), (0, 0), 100, false);
+        let unkeyed = site.publish(site.door(0), (0, 0), 100, Keys::None);
         assert!(!String::from_utf8(unkeyed.bytes().to_vec()).unwrap().contains("Idempotency-Key"));
     }
 }

@@ -72,7 +72,7 @@ impl Sender {
     /// Posts message `number`, with a key as often as needed, without one once.
     async fn post(&mut self, number: u32) -> Post {
         let text = text_of(self.seed, self.number, number);
-        let key = self.rng.random_bool(self.keyed).then(|| format!("{}-{}-{number}", self.seed, self.number));
+        let key = self.rng.random_bool(self.keyed).then(|| self.key(number));
         let sent = self.book.now();
         let mut post = Post {
             room: self.room,
@@ -102,6 +102,15 @@ impl Sender {
                 return post;
             }
             sleep(self.rng.random_range(AGAIN_AFTER)).await;
+        }
+    }
+
+    /// A key that nobody else has: every other one tells when it was made.
+    fn key(&self, number: u32) -> String {
+        if number.is_multiple_of(2) {
+            Uuid::now_v7().to_string()
+        } else {
+            format!("{}-{}-{number}", self.seed, self.number)
         }
     }
 

@@ -3,8 +3,13 @@
 use futures_util::future::try_join_all;
 use rig::{Method, Stack};
 use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, SqliteConnection};
 
 use crate::scene::{SOON, busy_lobby, furnish};
+
+/// A key that tells when it was made (RFC 9562, appendix A.6).
+const KEY: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
 
 #[tokio::test]
 async fn the_same_key_posts_once_through_every_gateway_at_once() {
@@ -14,21 +19,22 @@ async fn the_same_key_posts_once_through_every_gateway_at_once() {
     let apps = [ann.clone(), ann.moved_to(&stack.gateways[1].url()).unwrap()];
     let mut stream = ann.stream("lobby").open().await.unwrap();
 
-    let tries = (0..TRIES).map(|number| apps[number % 2].try_post("lobby", "only once", Some("key-1")));
+    let tries = (0..TRIES).map(|number| apps[number % 2].try_post("lobby", "only once", Some(KEY)));
     let answers = try_join_all(tries).await.unwrap();
     let mut ids: Vec<&str> = answers.iter().map(|answer| answer.header("message-id").unwrap()).collect();
     assert!(answers.iter().all(|answer| answer.status() == 204));
     ids.dedup();
     assert_eq!(ids.len(), 1);
+    assert!(ids[0].starts_with("017f22e2-79b0-8"), "{ids:?}");
 
     // Again, when it has long been stored.
     assert_eq!(stream.message(SOON).await.unwrap().json().unwrap()["id"], ids[0]);
     for app in &apps {
-        let again = app.try_post("lobby", "only once", Some("key-1")).await.unwrap().expect(204).unwrap();
+        let again = app.try_post("lobby", "only once", Some(KEY)).await.unwrap().expect(204).unwrap();
         assert_eq!(again.header("message-id"), Some(ids[0]));
     }
     // Another key with the same text is another message, and so is no key.
-    let other = ann.try_post("lobby", "only once", Some("key-2")).await.unwrap().expect(204).unwrap();
+    let other = ann.try_post("lobby", "only once", Some("another")).await.unwrap().expect(204).unwrap();
     assert_ne!(other.header("message-id"), Some(ids[0]));
     ann.post("lobby", "only once").await.unwrap();
     let seqs: Vec<i64> = stream.messages(2, SOON).await.unwrap().iter().map(|event| event.seq().unwrap()).collect();
@@ -37,8 +43,21 @@ async fn the_same_key_posts_once_through_every_gateway_at_once() {
 
     // Another user's key is another key.
     let bob = ann.register("bob").await.unwrap();
-    let of_bob = bob.try_post("lobby", "only once", Some("key-1")).await.unwrap().expect(204).unwrap();
+    let of_bob = bob.try_post("lobby", "only once", Some(KEY)).await.unwrap().expect(204).unwrap();
     assert_ne!(of_bob.header("message-id"), Some(ids[0]));
+}
+
+#[tokio::test]
+async fn while_earlier_gateways_may_be_at_work_keys_have_the_ids_that_those_give_them() {
+    let (mut stack, ann) = furnish(Stack::start().await.unwrap()).await;
+    let file = SqliteConnectOptions::new().filename(stack.directory().join("roomcast.db"));
+    let mut database: SqliteConnection = file.connect().await.unwrap();
+    let upgraded = "UPDATE installation SET unsigned_until = (unixepoch() + 86400) * 1000";
+    sqlx::query(upgraded).execute(&mut database).await.unwrap();
+    stack.renew_gateways().await.unwrap();
+    let answer = ann.try_post("lobby", "only once", Some(KEY)).await.unwrap().expect(204).unwrap();
+    let id = answer.header("message-id").unwrap();
+    assert_eq!(&id[14..15], "5", "{id}");
 }
 
 #[tokio::test]
