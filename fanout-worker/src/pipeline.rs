@@ -131,7 +131,7 @@ impl Pipeline {
             self.source.hold(self.holdings.claims());
             self.tell(&view.me, 0, given_up);
         }
-        self.claiming.begin(self.holdings.missing(&wanted, view.asked_at), &view.me);
+        self.claiming.begin(self.holdings.missing(&wanted, &view), &view.me);
         if !self.holdings.is_empty() {
             self.fence_check.begin();
         }

@@ -183,12 +183,13 @@ impl Beats {
 
     async fn leave(&mut self) -> RedisResult<()> {
         let (me, keys) = (self.me.clone(), Arc::clone(self.redis.keys()));
+        let asked_at = Instant::now();
         let _was_there: u64 = self.line().await?.zrem(keys.workers(), me.as_str()).await?;
         self.told.send_replace(View {
             me,
             living: Arc::new([]),
-            asked_at: Instant::now(),
-            valid_until: Instant::now(),
+            asked_at,
+            valid_until: asked_at,
         });
         Ok(())
     }

@@ -234,12 +234,16 @@ async fn a_worker_that_redis_refuses_is_replaced_and_stands_by_when_it_is_served
     wait_for_workers(&stack, 2).await.unwrap();
 
     let silence = under_posting(urls(&stack), &ann, async || {
+        let mut database = stack.database().await?;
+        let refused = database.owners().await?;
         command(&mut redis, &["ACL", "SETUSER", "refused", "-@all"]).await?;
         command(&mut redis, &["CLIENT", "KILL", "USER", "refused"]).await?;
         wait_for_workers(&stack, 1).await?;
         wait_for_progress(&ann).await?;
-        let mut database = stack.database().await?;
+        // Each was claimed once: the one that Redis refuses took nothing back.
         let owners = database.owners().await?;
+        let claims: Vec<i64> = owners.iter().zip(&refused).map(|((_, now), (_, before))| now - before).collect();
+        assert!(claims.iter().all(|claims| *claims == 1), "{refused:?} {owners:?}");
         command(&mut redis, &["ACL", "SETUSER", "refused", "+@all"]).await?;
         wait_for_workers(&stack, 2).await?;
         wait_for_progress(&ann).await?;
