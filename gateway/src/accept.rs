@@ -143,7 +143,7 @@ impl Acceptor {
         if self.backlog.is_full(partition) {
             return Err(AcceptError::Backlog);
         }
-        let ordered_from = self.installation.unsigned_until;
+        let ordered_from = self.installation.ordered_ids_from;
         let message = Accepted {
             id: key.map_or_else(MessageId::fresh, |key| MessageId::keyed(sender.id, key, ordered_from)),
             room: room.id,

@@ -53,7 +53,7 @@ pub use fountain::Fountain;
 pub(crate) use latencies::Latencies;
 pub use latencies::Percentiles;
 pub use nchan::Nchan;
-pub use plan::{Keys, Pages, Plan, Preset, Work};
+pub use plan::{KeyKind, Pages, Plan, Preset, Work};
 pub use progress::Progress;
 pub use queues::Stalled;
 pub use reads::Reads;

@@ -10,13 +10,14 @@ use sqlx::AssertSqlSafe;
 use crate::scene::{PARTITIONS, SOON, Scene};
 
 /// Makes the schema what it was before.
-const BEFORE: [&str; 6] = [
+const BEFORE: [&str; 7] = [
     "ALTER TABLE installation DROP COLUMN identity",
     "ALTER TABLE installation DROP COLUMN epoch_number",
     "ALTER TABLE installation DROP COLUMN carries_over",
     "ALTER TABLE installation DROP COLUMN mac_key",
     "ALTER TABLE installation DROP COLUMN unsigned_until",
-    "DELETE FROM _sqlx_migrations WHERE version IN (6, 10)",
+    "ALTER TABLE installation DROP COLUMN ordered_ids_from",
+    "DELETE FROM _sqlx_migrations WHERE version IN (6, 10, 11)",
 ];
 
 /// Appends a message as earlier gateways did.

@@ -112,7 +112,7 @@ impl MessagesApi {
         caller: Authenticated,
         /// Name of the room.
         room: Path<String>,
-        /// 1–64 visible ASCII characters that name this message among all of yours; best a UUIDv7.
+        /// 1–64 visible ASCII characters that name this message among all of yours. A UUIDv7 is stored with the least work.
         #[oai(name = "Idempotency-Key")]
         key: Header<Option<String>>,
         body: JsonBody<MessageDraft>,

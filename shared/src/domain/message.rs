@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 use uuid::fmt::Hyphenated;
+use uuid::{Uuid, Variant};
 
 use super::text::is_blank;
 use super::{GatewayId, Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
@@ -76,10 +76,11 @@ impl IdempotencyKey {
         Ok(Self(raw.into()))
     }
 
-    /// When it was made, if it is a UUIDv7 as RFC 9562 writes it; any other key does not tell.
-    fn made_on(&self) -> Option<Timestamp> {
+    /// Its timestamp, if it is a UUIDv7 with hyphens (RFC 9562, section 5.7).
+    fn timestamp(&self) -> Option<Timestamp> {
         let uuid = Uuid::try_parse(&self.0).ok().filter(|_| self.0.len() == Hyphenated::LENGTH)?;
-        let (seconds, nanos) = uuid.get_timestamp().filter(|_| uuid.get_version_num() == 7)?.to_unix();
+        let is_ordered = uuid.get_version_num() == 7 && uuid.get_variant() == Variant::RFC4122;
+        let (seconds, nanos) = uuid.get_timestamp().filter(|_| is_ordered)?.to_unix();
         let millis = Duration::new(seconds, nanos).as_millis();
         Some(Timestamp(i64::try_from(millis).expect("48 bits")))
     }
@@ -97,20 +98,20 @@ impl MessageId {
 
     /// The id of the request that `sender` named `key`: the same for ever and on every gateway.
     ///
-    /// It follows from a hash (UUIDv5, RFC 9562) alone, and then lies anywhere in the unique index, so that each message
-    /// writes a page of its own. A key that tells when it was made (UUIDv7) gives its time to the id (UUIDv8: the
-    /// milliseconds, then 74 bits of the hash), which then lies among those of its time. Keys made before `ordered_from` do
-    /// not: gateways of earlier versions gave them other ids.
+    /// The id of a key that is a UUIDv7 begins with the key's timestamp (UUIDv8: 48 bits of milliseconds, then 74 bits of a
+    /// hash), so that the unique index grows at one end. The id of any other key is a hash alone (UUIDv5): it is spread over
+    /// all of the index, and each message writes a page of its own there. So is, for ever, that of a key whose timestamp is
+    /// before `ordered_from`: gateways of earlier versions made it so.
     #[must_use]
     pub fn keyed(sender: UserId, key: &IdempotencyKey, ordered_from: Timestamp) -> Self {
         let mut name = sender.0.to_be_bytes().to_vec();
         name.extend_from_slice(key.0.as_bytes());
         let hash = Uuid::new_v5(&KEYED_MESSAGES, &name);
-        let Some(made_on) = key.made_on().filter(|made_on| *made_on >= ordered_from) else {
+        let Some(timestamp) = key.timestamp().filter(|timestamp| *timestamp >= ordered_from) else {
             return Self(hash);
         };
         let mut bytes = hash.into_bytes();
-        bytes[..6].copy_from_slice(&made_on.0.to_be_bytes()[2..]);
+        bytes[..6].copy_from_slice(&timestamp.0.to_be_bytes()[2..]);
         Self(Uuid::new_v8(bytes))
     }
 
@@ -193,23 +194,22 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_tells_its_time_gives_it_to_the_id() {
+    fn the_id_of_a_time_ordered_key_begins_with_its_timestamp() {
         // The example of RFC 9562, appendix A.6.
         const KEY: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
-        const MADE_ON: i64 = 0x017f_22e2_79b0;
+        const TIMESTAMP: i64 = 0x017f_22e2_79b0;
         let id =
             |sender, key, from| MessageId::keyed(UserId(sender), &IdempotencyKey::parse(key).unwrap(), Timestamp(from));
-        let ordered = id(7, KEY, MADE_ON).to_string();
-        assert_eq!(ordered, "017f22e2-79b0-8402-b546-623c25858c80");
+        assert_eq!(id(7, KEY, TIMESTAMP).to_string(), "017f22e2-79b0-8402-b546-623c25858c80");
+        assert_eq!(id(7, KEY, TIMESTAMP + 1).to_string(), "8f27e27b-1b33-5402-b546-623c25858c80");
         // All of the key counts, and who sent it.
         assert_ne!(id(7, "017f22e2-79b0-7cc3-98c4-dc0c0c073990", 0), id(7, KEY, 0));
         assert_ne!(id(8, KEY, 0), id(7, KEY, 0));
-        // Earlier versions knew keys of that time under other ids, and other keys tell no time.
-        assert_eq!(id(7, KEY, MADE_ON + 1), id(7, KEY, i64::MAX));
-        assert_ne!(id(7, KEY, MADE_ON + 1), id(7, KEY, MADE_ON));
+        // Without hyphens, of another version or of another variant it is no such key.
         for other in [
             "017f22e279b07cc398c4dc0c0c07398f",
             "919108f7-52d1-4320-9bac-f847db4148a8",
+            "017f22e2-79b0-7cc3-f8c4-dc0c0c07398f",
         ] {
             assert_eq!(id(7, other, 0), id(7, other, i64::MAX), "{other}");
         }

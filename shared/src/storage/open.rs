@@ -41,14 +41,14 @@ pub struct Installation {
     pub carries_over: bool,
     /// By which its processes know what they wrote into Redis.
     pub mac_key: MacKey,
-    /// Until then gateways of earlier versions may be at work, which know no key: what they write is taken without it, and
-    /// idempotency keys have the message ids that they give them.
+    /// Until then what its gateways wrote before they knew `mac_key` is taken without a code.
     pub unsigned_until: Timestamp,
+    /// From which timestamp of idempotency keys on message ids begin with it: see [`MessageId::keyed`].
+    pub ordered_ids_from: Timestamp,
 }
 
 /// Reads the row of `installation`.
-pub(super) const READ: &str =
-    "SELECT identity, epoch, partitions, carries_over, mac_key, unsigned_until FROM installation WHERE id = 1";
+pub(super) const READ: &str = "SELECT identity, epoch, partitions, carries_over, mac_key, unsigned_until, ordered_ids_from FROM installation WHERE id = 1";
 
 /// See [`Backend::epoch`](super::Backend::epoch).
 pub(super) const READ_EPOCH: &str = "SELECT epoch, epoch_number FROM installation WHERE id = 1";
@@ -58,12 +58,12 @@ pub(super) const BEGIN_EPOCH: &str =
     "UPDATE installation SET epoch = $1, epoch_number = $2 WHERE id = 1 AND epoch = $3";
 
 /// The row that [`READ`] reads.
-pub(super) type Row = (String, i64, i64, bool, String, i64);
+pub(super) type Row = (String, i64, i64, bool, String, i64, i64);
 
 impl Installation {
     /// Takes the row of `installation`, if it has the number of `partitions` that was asked for.
     pub(super) fn read(
-        (identity, epoch, partitions, carries_over, mac_key, unsigned_until): Row,
+        (identity, epoch, partitions, carries_over, mac_key, unsigned_until, ordered_ids_from): Row,
         wanted: u16,
     ) -> Result<Self, OpenError> {
         let undecodable = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
@@ -78,6 +78,7 @@ impl Installation {
             carries_over,
             mac_key: mac_key.parse().map_err(|error: InvalidMacKey| undecodable(error.into()))?,
             unsigned_until: Timestamp(unsigned_until),
+            ordered_ids_from: Timestamp(ordered_ids_from),
         })
     }
 

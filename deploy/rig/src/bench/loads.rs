@@ -17,7 +17,7 @@ pub struct Load {
 const LONG: &[&str] = &["--rooms", "1", "--messages", "1000000"];
 
 /// All of them, in the order in which they are run and shown.
-pub const LOADS: [Load; 20] = [
+pub const LOADS: [Load; 21] = [
     against_peer("hot-10", "hot", &["--streams", "10"]),
     against_peer("hot-100", "hot", &["--streams", "100"]),
     against_peer("hot-1000", "hot", &["--streams", "1000"]),
@@ -31,6 +31,7 @@ pub const LOADS: [Load; 20] = [
     against_peer("rooms", "rooms", &[]),
     alone("idle", "idle", &[]),
     alone("accept", "accept", &["--peer", "no-keys"]),
+    alone("accept-random", "accept", &["--keys", "random", "--peer", "no-keys"]),
     // A little more than is demanded, at a rate: whether what is accepted is also stored and delivered at once.
     alone("sustained", "accept", &["--posts-per-s", "15500"]),
     alone("latency", "latency", &[]),
@@ -102,7 +103,7 @@ mod tests {
                 meant("loads"),
                 meant("ho")
             ],
-            [1, 5, 2, 20, 0]
+            [1, 5, 3, 21, 0]
         );
     }
 }

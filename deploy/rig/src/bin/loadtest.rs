@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use rig::load::{
-    Figures, Fountain, Keys, Nchan, Pages, Plan, Preset, Process, Progress, Work, comparison, furnish,
+    Figures, Fountain, KeyKind, Nchan, Pages, Plan, Preset, Process, Progress, Work, comparison, furnish,
     raise_descriptors, run,
 };
 use rig::{Backend, Explain as _, Failure, Result, Stack};
@@ -48,8 +48,8 @@ struct Options {
     peer: Option<Peer>,
 
     /// The `Idempotency-Key` of each post
-    #[arg(long, value_enum, default_value_t = Keys::Ordered)]
-    keys: Keys,
+    #[arg(long, value_enum, default_value_t = KeyKind::Ordered)]
+    keys: KeyKind,
 
     /// How often to run all of it
     #[arg(long, default_value_t = 1)]
@@ -139,17 +139,17 @@ enum Peer {
     Nchan,
     /// Roomcast again, posts without an `Idempotency-Key`
     NoKeys,
-    /// Roomcast again, posts with keys that tell no time
+    /// Roomcast again, the `Idempotency-Key` of each post a random one
     RandomKeys,
 }
 
 impl Peer {
     /// The keys of Roomcast's posts, if it is Roomcast again.
-    fn keys(self) -> Option<Keys> {
+    fn keys(self) -> Option<KeyKind> {
         match self {
             Self::Nchan => None,
-            Self::NoKeys => Some(Keys::None),
-            Self::RandomKeys => Some(Keys::Random),
+            Self::NoKeys => Some(KeyKind::None),
+            Self::RandomKeys => Some(KeyKind::Random),
         }
     }
 }
@@ -248,6 +248,14 @@ fn plan(options: &Options) -> Result<Plan> {
 }
 
 async fn roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result<Figures> {
+    let figures = run_roomcast(options, plan, progress).await?;
+    Ok(Figures {
+        server: format!("{}{}", figures.server, plan.keys.label()),
+        ..figures
+    })
+}
+
+async fn run_roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Result<Figures> {
     if options.preset == Preset::SelfTest {
         let fountain = Fountain::start(plan.streams, plan.text, None)?;
         let figures = run(plan, &fountain.site(), progress).await?;
@@ -301,13 +309,7 @@ async fn peer(peer: Peer, options: &Options, plan: &Plan, progress: &Progress) -
         let nchan = Nchan::start(plan.streams).await?;
         return run(plan, &nchan.site(plan), progress).await;
     };
-    let plan = Plan { keys, ..plan.clone() };
-    let figures = roomcast(options, &plan, progress).await?;
-    let kind = if keys == Keys::None { "no" } else { "random" };
-    Ok(Figures {
-        server: format!("{}, {kind} keys", figures.server),
-        ..figures
-    })
+    roomcast(options, &Plan { keys, ..plan.clone() }, progress).await
 }
 
 fn tell(options: &Options, round: usize, ours: &Figures, theirs: Option<&Figures>) -> Result<()> {

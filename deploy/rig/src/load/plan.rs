@@ -67,23 +67,33 @@ pub struct Plan {
     /// What a stream takes of the servers' memory is told: that takes long waits until they are still.
     pub weighs_streams: bool,
     /// Which idempotency keys posts have.
-    pub keys: Keys,
+    pub keys: KeyKind,
     /// Threads that read.
     pub threads: usize,
 }
 
 /// Idempotency keys of posts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Keys {
-    /// UUIDs of version 7, which begin with their time: what apps are told to take
+pub enum KeyKind {
+    /// UUIDs of version 7, which begin with a timestamp: what apps are advised to take
     Ordered,
-    /// UUIDs of version 4, which tell nothing
+    /// UUIDs of version 4
     Random,
-    /// None
+    /// No key
     None,
 }
 
-impl Keys {
+impl KeyKind {
+    /// What figures say of a server whose posts have such keys.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ordered => "",
+            Self::Random => ", random keys",
+            Self::None => ", no keys",
+        }
+    }
+
     /// A key that no other request has, if posts have one.
     pub(super) fn fresh(self) -> Option<Uuid> {
         match self {
@@ -154,7 +164,7 @@ impl Preset {
             missed: (self == Self::Resume).then_some(100),
             weighs_streams: self == Self::Idle,
             lag: if self == Self::Hot { 1_000 } else { 0 },
-            keys: Keys::Ordered,
+            keys: KeyKind::Ordered,
             threads: 1,
         }
     }

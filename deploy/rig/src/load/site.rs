@@ -8,7 +8,7 @@ use memchr::memmem;
 use uuid::Uuid;
 
 use super::order::Order;
-use super::plan::Keys;
+use super::plan::KeyKind;
 use super::scanner::Position;
 use super::stamp::{Stamp, write_decimal};
 use super::wire::Origin;
@@ -88,7 +88,7 @@ enum Part {
     /// Nothing.
     None,
     /// The stamp of a post, here, and its idempotency key, there.
-    Post { stamp: usize, key: Option<Key> },
+    Post { stamp: usize, key: Option<KeySlot> },
     /// The seq of a page, here: one of `seqs`, which so many callers share.
     Before {
         at: usize,
@@ -97,17 +97,17 @@ enum Part {
     },
 }
 
-/// The idempotency keys of a request: each post has another one.
+/// Where in a request its idempotency key is, of which each post has another one.
 #[derive(Debug, Clone, Copy)]
-struct Key {
+struct KeySlot {
     at: usize,
-    keys: Keys,
+    kind: KeyKind,
 }
 
-impl Key {
-    /// Writes the next one.
+impl KeySlot {
+    /// Writes the next key.
     fn write(self, bytes: &mut [u8]) {
-        if let Some(key) = self.keys.fresh() {
+        if let Some(key) = self.kind.fresh() {
             key.hyphenated().encode_lower(&mut bytes[self.at..]);
         }
     }
@@ -186,8 +186,14 @@ impl Site {
             .into()
     }
 
-    /// The request to post a text of `length` bytes to `room`, to Roomcast with an idempotency key of these.
-    pub(super) fn publish(&self, door: SocketAddr, (room, user): (usize, usize), length: usize, keys: Keys) -> Request {
+    /// The request to post a text of `length` bytes to `room`, to Roomcast with such an idempotency key.
+    pub(super) fn publish(
+        &self,
+        door: SocketAddr,
+        (room, user): (usize, usize),
+        length: usize,
+        keys: KeyKind,
+    ) -> Request {
         const KEY: &str = "Idempotency-Key: ";
         let name = &self.rooms[room];
         let text = |length: usize| "x".repeat(length.max(Stamp::LEN));
@@ -198,15 +204,15 @@ impl Site {
         let authorization = self.authorization(user);
         let body = before.len() + text.len() + after.len();
         let key = match self.dialect {
-            Dialect::Roomcast if keys != Keys::None => format!("{KEY}{}\r\n", Uuid::nil()),
+            Dialect::Roomcast if keys != KeyKind::None => format!("{KEY}{}\r\n", Uuid::nil()),
             Dialect::Roomcast | Dialect::Nchan => String::new(),
         };
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {door}\r\nContent-Type: application/json\r\nContent-Length: {body}\r\n{key}{authorization}\r\n"
         );
-        let key = memmem::find(head.as_bytes(), KEY.as_bytes()).map(|found| Key {
+        let key = memmem::find(head.as_bytes(), KEY.as_bytes()).map(|found| KeySlot {
             at: found + KEY.len(),
-            keys,
+            kind: keys,
         });
         Request {
             room,
@@ -337,7 +343,7 @@ mod tests {
     #[test]
     fn a_post_says_how_long_it_is_and_carries_its_stamp() {
         let site = site(1, 1);
-        let mut request = site.publish(site.door(0), (0, 0), 100, Keys::Ordered);
+        let mut request = site.publish(site.door(0), (0, 0), 100, KeyKind::Ordered);
         let stamp = Stamp {
             lane: 1,
             count: 2,
@@ -359,7 +365,11 @@ mod tests {
         let first = key(&request);
         request.renew(stamp);
         assert_ne!(key(&request), first);
-        let unkeyed = site.publish(site.door(0), (0, 0), 100, Keys::None);
+        assert_eq!(Uuid::parse_str(&first).unwrap().get_version_num(), 7);
+        let mut random = site.publish(site.door(0), (0, 0), 100, KeyKind::Random);
+        random.renew(stamp);
+        assert_eq!(Uuid::parse_str(&key(&random)).unwrap().get_version_num(), 4);
+        let unkeyed = site.publish(site.door(0), (0, 0), 100, KeyKind::None);
         assert!(!String::from_utf8(unkeyed.bytes().to_vec()).unwrap().contains("Idempotency-Key"));
     }
 }

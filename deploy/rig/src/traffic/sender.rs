@@ -105,10 +105,11 @@ impl Sender {
         }
     }
 
-    /// A key that nobody else has: every other one tells when it was made.
-    fn key(&self, number: u32) -> String {
+    /// A key that nobody else has: every other one is time-ordered, with the time since the traffic began.
+    fn key(&mut self, number: u32) -> String {
         if number.is_multiple_of(2) {
-            Uuid::now_v7().to_string()
+            let since = u64::try_from(self.book.now().as_millis()).unwrap_or_default();
+            uuid::Builder::from_unix_timestamp_millis(since, &self.rng.random()).into_uuid().to_string()
         } else {
             format!("{}-{}-{number}", self.seed, self.number)
         }
