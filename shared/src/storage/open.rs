@@ -43,12 +43,15 @@ pub struct Installation {
     pub mac_key: MacKey,
     /// Until then what its gateways wrote before they knew `mac_key` is taken without a code.
     pub unsigned_until: Timestamp,
-    /// From which timestamp of idempotency keys on message ids begin with it: see [`MessageId::keyed`].
+    /// From which timestamp of idempotency keys on message ids begin with it: see
+    /// [`MessageId::keyed`](crate::domain::MessageId::keyed).
     pub ordered_ids_from: Timestamp,
 }
 
 /// Reads the row of `installation`.
-pub(super) const READ: &str = "SELECT identity, epoch, partitions, carries_over, mac_key, unsigned_until, ordered_ids_from FROM installation WHERE id = 1";
+pub(super) const READ: &str =
+    "SELECT identity, epoch, partitions, carries_over, mac_key, unsigned_until, ordered_ids_from
+     FROM installation WHERE id = 1";
 
 /// See [`Backend::epoch`](super::Backend::epoch).
 pub(super) const READ_EPOCH: &str = "SELECT epoch, epoch_number FROM installation WHERE id = 1";
