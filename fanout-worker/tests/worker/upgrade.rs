@@ -65,6 +65,9 @@ async fn what_waited_under_old_names_is_stored_on_sqlite() {
     let worker = scene.worker(Writers::One).await;
     let room = scene.rooms[0];
     assert_eq!(scene.texts(room, 2).await, ["first", "second"]);
+    // Keys keep the ids that earlier gateways give them for as long as those may be there.
+    let keeps_ids = "SELECT ordered_ids_from > (unixepoch() + 6 * 86400) * 1000 FROM installation";
+    assert_eq!(scene.number(keeps_ids).await, 1);
     // A gateway of the earlier version is still there for a moment.
     append_as_before(&mut redis, &scene, room, "*", "third").await;
     assert_eq!(scene.texts(room, 3).await, ["first", "second", "third"]);
@@ -82,6 +85,8 @@ async fn what_waited_under_old_names_is_stored_on_postgres() {
         sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.unwrap();
     }
     let worker = scene.worker(Writers::Many).await;
+    let keeps_ids = "SELECT ordered_ids_from > (extract(epoch FROM now()) + 6 * 86400) * 1000 FROM installation";
+    assert!(sqlx::query_scalar::<_, bool>(keeps_ids).fetch_one(&mut database).await.unwrap());
     append_as_before(&mut redis, &scene, scene.rooms[0], "*", "third").await;
     let texts = eventually(SOON, "all three are stored", async || {
         let texts: Vec<String> =

@@ -1,7 +1,5 @@
 //! Messages before and after they have their place in the room.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use uuid::fmt::Hyphenated;
 use uuid::{Uuid, Variant};
@@ -80,9 +78,8 @@ impl IdempotencyKey {
     fn timestamp(&self) -> Option<Timestamp> {
         let uuid = Uuid::try_parse(&self.0).ok().filter(|_| self.0.len() == Hyphenated::LENGTH)?;
         let is_ordered = uuid.get_version_num() == 7 && uuid.get_variant() == Variant::RFC4122;
-        let (seconds, nanos) = uuid.get_timestamp().filter(|_| is_ordered)?.to_unix();
-        let millis = Duration::new(seconds, nanos).as_millis();
-        Some(Timestamp(i64::try_from(millis).expect("48 bits")))
+        let millis = uuid.as_u64_pair().0 >> 16;
+        is_ordered.then(|| Timestamp(i64::try_from(millis).expect("48 bits")))
     }
 }
 
