@@ -8,9 +8,9 @@
 //! yet by `backlog`.
 
 mod backlog;
-mod known;
-mod recent;
-mod waiters;
+mod commit_waiters;
+mod recent_keys;
+mod stored_lookup;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,9 +26,9 @@ use uuid::Uuid;
 use crate::config::Ack;
 pub use backlog::AcceptLog;
 use backlog::Backlog;
-use known::KnownMessages;
-use recent::{RecentKeys, Use};
-use waiters::Waiters;
+use commit_waiters::CommitWaiters;
+use recent_keys::{KeyUse, RecentKeys};
+use stored_lookup::StoredLookup;
 
 /// Posts under way at once, from the first question to SQL or Redis to the answer. One more is told that the service is busy.
 ///
@@ -81,12 +81,12 @@ pub struct Admission(#[expect(dead_code, reason = "held for what its drop gives 
 pub struct Acceptor {
     connection: Link,
     store: Store,
-    known: KnownMessages,
+    stored: StoredLookup,
     recent: RecentKeys,
     installation: Installation,
     posts: Arc<Semaphore>,
     backlog: Backlog,
-    waiters: Waiters,
+    waiters: CommitWaiters,
     /// Where workers send receipts to; `None` if nobody waits for them.
     reply_to: Option<GatewayId>,
 }
@@ -97,12 +97,12 @@ impl Acceptor {
     pub fn new(connection: Link, store: Store, installation: Installation, ack: Ack) -> Self {
         Self {
             connection,
-            known: KnownMessages::new(store.clone()),
+            stored: StoredLookup::new(store.clone()),
             recent: RecentKeys::new(),
             store,
             posts: Arc::new(Semaphore::new(POSTS_AT_ONCE)),
             backlog: Backlog::new(installation.partitions),
-            waiters: Waiters::default(),
+            waiters: CommitWaiters::default(),
             reply_to: match ack {
                 Ack::Logged => None,
                 Ack::Stored => Some(GatewayId(Uuid::new_v4())),
@@ -174,7 +174,7 @@ impl Acceptor {
     async fn stored_as(&self, message: &Accepted) -> Result<Acknowledged, AcceptError> {
         loop {
             for id in [message.id, message.id.derived_for(message.room, &message.text)] {
-                let stored = self.known.find(id).await?;
+                let stored = self.stored.find(id).await?;
                 let is_it = |known: &KnownMessage| known.room == message.room && known.text == message.text.as_str();
                 if let Some(known) = stored.filter(is_it) {
                     let seq = Some(known.seq);
@@ -192,13 +192,13 @@ impl Acceptor {
     }
 
     /// Takes what came on that channel.
-    pub fn hear_receipts(&self, payload: &[u8]) {
-        self.waiters.hear(payload, self.connection.keys());
+    pub fn on_receipts(&self, payload: &[u8]) {
+        self.waiters.on_receipts(payload, self.connection.keys());
     }
 
     /// Looks up what posts wait for and no receipt tells of, until `stop` is cancelled.
     pub fn look_up_overdue(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
-        self.waiters.clone().look_up(self.store.clone(), stop)
+        self.waiters.clone().look_up_overdue(self.store.clone(), stop)
     }
 
     /// Keeps watch over the accept streams until `stop` is cancelled: one that holds `bound` entries or more takes no
@@ -217,7 +217,7 @@ impl Acceptor {
         message: &Accepted,
         room: &Room,
     ) -> Result<Option<Seq>, AcceptError> {
-        match self.known.find(message.id).await? {
+        match self.stored.find(message.id).await? {
             Some(known) if known.text != message.text.as_str() => return Err(AcceptError::KeyReused),
             Some(known) if known.room == message.room => return Ok(Some(known.seq)),
             Some(known) if known.room_is_deleted && known.room_name == room.name => {
@@ -226,7 +226,7 @@ impl Acceptor {
             Some(_) => return Err(AcceptError::KeyReused),
             None => {}
         }
-        let (id, used) = (message.id, Use::of(message.room, &room.name, message.text.as_str()));
+        let (id, used) = (message.id, KeyUse::of(message.room, &room.name, message.text.as_str()));
         let is_new = self.recent.claim(id, used, Instant::now())?;
         let appended = self.append(partition, message).await;
         match &appended {

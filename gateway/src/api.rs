@@ -2,7 +2,7 @@
 
 pub mod access;
 mod admission;
-pub mod allow;
+pub mod allowed_methods;
 pub mod body;
 pub mod cors;
 pub mod document;
@@ -12,13 +12,13 @@ mod forwarded;
 pub mod messages;
 pub mod models;
 pub mod params;
-pub mod refusals;
+pub mod refusal_responses;
 pub mod rooms;
 pub mod service;
 pub mod sessions;
-mod slashes;
 pub mod stream;
 mod text;
+mod trailing_slashes;
 pub mod users;
 
 use std::sync::Arc;
@@ -31,12 +31,12 @@ use shared::domain::MessageText;
 use self::cors::Cors;
 use self::edge::Edge;
 pub use self::forwarded::ForwardedHeader;
-use self::refusals::Refusals;
-use self::slashes::Slashes;
+use self::refusal_responses::RefusalResponses;
+use self::trailing_slashes::TrailingSlashes;
 use crate::app::App;
 use crate::config::PASSWORD_MIN_LENGTH;
 use crate::docs::Docs;
-use crate::server::Refuse;
+use crate::server::RefusalRenderer;
 
 /// Bytes of a body beside the longest text: names of fields, further fields, white space.
 const BODY_BESIDE_TEXT_BYTES: usize = 8 * 1024;
@@ -107,8 +107,8 @@ fn document_with(password_min: u16) -> String {
 
 /// What this gateway answers to those who do not get as far as a request.
 #[must_use]
-pub(crate) fn refusals(app: &Arc<App>) -> Arc<dyn Refuse> {
-    Arc::new(Refusals::new(Cors::new(&app.config.cors_origins)))
+pub(crate) fn refusals(app: &Arc<App>) -> Arc<dyn RefusalRenderer> {
+    Arc::new(RefusalResponses::new(Cors::new(&app.config.cors_origins)))
 }
 
 /// Everything this gateway answers.
@@ -116,5 +116,5 @@ pub(crate) fn refusals(app: &Arc<App>) -> Arc<dyn Refuse> {
 pub fn endpoint(app: &Arc<App>) -> BoxEndpoint<'static> {
     let document = document_with(app.config.accounts.password_min_length);
     let routes = Docs::in_front_of(service(), &document).data(Arc::clone(app));
-    Edge::new(Slashes::around(routes), &document, Cors::new(&app.config.cors_origins)).boxed()
+    Edge::new(TrailingSlashes::around(routes), &document, Cors::new(&app.config.cors_origins)).boxed()
 }

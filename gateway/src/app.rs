@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::StartError;
 use crate::accept::Acceptor;
-use crate::auth::acquaintances::Acquaintances;
+use crate::auth::known_origins::KnownOrigins;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
@@ -42,7 +42,7 @@ pub struct App {
     /// Tokens to callers.
     pub sessions: Sessions,
     /// Who has signed in before from where they are.
-    pub acquaintances: Acquaintances,
+    pub known_origins: KnownOrigins,
     /// Hashing.
     pub passwords: Passwords,
     /// Rooms as callers see them.
@@ -102,7 +102,7 @@ impl App {
         let limits = Limits::new(args, counting.clone());
         Ok(Arc::new(Self {
             sessions: Sessions::new(Arc::clone(&tokens), store.clone()),
-            acquaintances: Acquaintances::new(store.clone(), tokens),
+            known_origins: KnownOrigins::new(store.clone(), tokens),
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
             rooms: Rooms::new(store.clone(), limits.clone()),
             histories: Histories::new(store.clone(), reads.clone(), history_rates.clone()),

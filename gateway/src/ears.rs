@@ -33,7 +33,7 @@ impl Listener for App {
         } else if channel == self.control.acknowledgements_channel() {
             self.control.on_acknowledgements(payload);
         } else {
-            self.acceptor.hear_receipts(payload);
+            self.acceptor.on_receipts(payload);
         }
     }
 

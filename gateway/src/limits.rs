@@ -86,11 +86,11 @@ pub struct Attempt(Vec<(Rate, String)>);
 
 /// Where an attempt to log in comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum LoginOrigin {
     /// A device or network from which the user has signed in before, by a name that tells nothing of it.
     Known(String),
     /// Any other.
-    Stranger,
+    Unknown,
 }
 
 /// Failures of strangers on one account in an hour, from wherever they come.
@@ -154,13 +154,13 @@ impl Limits {
 
     /// Counts an attempt to log in as `email` from `address`, whether or not there is such an account: the answer must not
     /// tell. Strangers cannot use up what is set aside for those who are known, whatever they try.
-    pub async fn log_in(&self, email: &Email, address: IpAddr, standing: &Standing) -> Result<Attempt, Limited> {
+    pub async fn log_in(&self, email: &Email, address: IpAddr, standing: &LoginOrigin) -> Result<Attempt, Limited> {
         let account = short_digest(&[email.key().as_bytes()]);
         let network = network(address);
         let (per_account, per_address) = (self.login_account, self.login_address);
         let buckets = match standing {
-            Standing::Known(by) => vec![(per_account, format!("known:{account}:{by}"))],
-            Standing::Stranger => vec![
+            LoginOrigin::Known(by) => vec![(per_account, format!("known:{account}:{by}"))],
+            LoginOrigin::Unknown => vec![
                 (per_account, format!("account:{account}:{network}")),
                 (per_address, format!("address:{network}")),
                 (

@@ -4,28 +4,28 @@
 //! client that left only after two further writes, and at shutdown waits for open streams for ever or cuts them.
 //!
 //! Owned here: the listener, the number of connections, the reaction to accept errors. What connections have in common
-//! is in `shared`; a single one is `connection`, the loop that watches it `drive`, its deadlines `activity`, its socket
-//! `socket`, its requests `exchange`, their answers `answer`, those given without the endpoint `refusal`. Nothing here knows
-//! a route, a user or a room. A handler may have the socket for the rest of its response: `takeover`.
+//! is in `context`; a single one is `connection`, the loop that watches it `drive`, its deadlines `activity`, its socket
+//! `socket`, its requests `request_service`, their answers `response_body`, those given without the endpoint `refusal`. Nothing here knows
+//! a route, a user or a room. A handler may have the socket for the rest of its response: `hijack`.
 //!
 //! Bytes in hand have budgets: those of requests that are not through, and those of answers that nobody has taken, for each
-//! connection (`budget`), address and process (`account`), and those of answers for each caller too, wherever from. A client behind a trusted proxy counts as its address.
+//! connection (`budget`), address and process (`client_budget`), and those of answers for each caller too, wherever from. A client behind a trusted proxy counts as its address.
 //!
 //! Not bounded here, because only the application can tell: how long a handler runs, how long a request body takes,
 //! how many streams one user holds.
 
-mod account;
 mod activity;
-mod answer;
 mod budget;
+mod client_budget;
 mod connection;
+mod context;
 mod drive;
-mod exchange;
+mod hijack;
 pub mod listen;
 mod refusal;
-mod shared;
+mod request_service;
+mod response_body;
 mod socket;
-mod takeover;
 #[cfg(test)]
 mod tests;
 
@@ -36,9 +36,9 @@ use std::{
     time::Duration,
 };
 
-use ::shared::telemetry::Event;
 use http::HeaderMap;
 use poem::{EndpointExt, IntoEndpoint};
+use shared::telemetry::Event;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -47,13 +47,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-pub(crate) use account::{Excess, REQUESTS};
 pub(crate) use budget::RequestBudget;
-pub(crate) use refusal::{Refusal, Refuse};
-pub(crate) use takeover::{Offer, Taken};
+pub(crate) use client_budget::{OverBudget, REQUESTS};
+pub(crate) use hijack::{HijackOffer, HijackedSocket};
+pub(crate) use refusal::{Refusal, RefusalRenderer};
 
-use account::Account;
-use shared::Shared;
+use client_budget::ClientBudget;
+use context::ServerContext;
 
 use crate::limits::network;
 
@@ -122,7 +122,7 @@ impl Proxies {
     }
 }
 
-/// Serves `endpoint` on `listener`, and lets `refuse` answer those who do not get so far, until `soft` is cancelled, and returns when every connection is gone.
+/// Serves `endpoint` on `listener`, and lets `refusals` answer those who do not get so far, until `soft` is cancelled, and returns when every connection is gone.
 ///
 /// At `soft` whoever the kernel has accepted already is let in and served once; then the listener closes, so that the kernel
 /// refuses new clients. Idle connections close; a response under way is finished and its connection closed after it, so
@@ -131,7 +131,7 @@ impl Proxies {
 /// A panic in the endpoint ends its connection (HTTP/1.1) or its request (HTTP/2) and nothing else.
 pub(crate) async fn serve<E>(
     listener: TcpListener,
-    (endpoint, refuse): (E, Arc<dyn Refuse>),
+    (endpoint, refusals): (E, Arc<dyn RefusalRenderer>),
     limits: ServerLimits,
     proxies: Proxies,
     soft: CancellationToken,
@@ -142,11 +142,11 @@ pub(crate) async fn serve<E>(
 {
     let tracker = TaskTracker::new();
     let app = endpoint.map_to_response().boxed();
-    let shared = Shared::new((app, refuse), limits, proxies.client_of, soft.clone(), hard, tracker.clone());
-    let door = Door {
-        shared: Arc::new(shared),
+    let context = ServerContext::new((app, refusals), limits, proxies.client_of, soft.clone(), hard, tracker.clone());
+    let admission = ConnectionAdmission {
+        context: Arc::new(context),
         are_trusted: proxies.are_trusted,
-        places: semaphore(limits.max_connections),
+        permits: semaphore(limits.max_connections),
         refusals: semaphore(MAX_REFUSALS),
     };
     let mut failures = AcceptFailures::default();
@@ -159,7 +159,7 @@ pub(crate) async fn serve<E>(
         match accepted {
             Ok((stream, peer)) => {
                 failures.over();
-                door.admit(stream, peer);
+                admission.admit(stream, peer);
             }
             Err(error) => {
                 let pause = failures.note(&error);
@@ -170,19 +170,19 @@ pub(crate) async fn serve<E>(
             }
         }
     }
-    if let Err(error) = door.admit_waiting(listener) {
+    if let Err(error) = admission.admit_waiting(listener) {
         debug!(%error, "the queue of new connections could not be emptied");
     }
-    drop(door);
+    drop(admission);
     tracker.close();
     tracker.wait().await;
 }
 
 /// Lets connections in while there is room, and turns the others away.
-struct Door {
-    shared: Arc<Shared>,
+struct ConnectionAdmission {
+    context: Arc<ServerContext>,
     are_trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
 }
 
@@ -199,35 +199,35 @@ fn semaphore(permits: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
 }
 
-impl Door {
+impl ConnectionAdmission {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let Ok(account) = self.account_of(peer.ip()) else {
+        let Ok(client) = self.client_budget(peer.ip()) else {
             CROWDED_ADDRESS.report(network(peer.ip()), "");
             return self.turn_away(stream, Refusal::TooManyConnections);
         };
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             CROWDED.report("", "");
             return self.turn_away(stream, Refusal::Busy);
         };
-        self.shared.spawn(connection::run(Arc::clone(&self.shared), stream, peer, account, place));
+        self.context.spawn(connection::run(Arc::clone(&self.context), stream, peer, client, permit));
     }
 
     /// Whom a connection is counted for; nobody if it is that of a trusted proxy.
-    fn account_of(&self, peer: IpAddr) -> Result<Option<Account>, Excess> {
+    fn client_budget(&self, peer: IpAddr) -> Result<Option<ClientBudget>, OverBudget> {
         if (self.are_trusted)(peer) {
             return Ok(None);
         }
-        let mut account = self.shared.accounts.of(peer);
-        account.connect()?;
-        Ok(Some(account))
+        let mut client = self.context.budgets.of(peer);
+        client.connect()?;
+        Ok(Some(client))
     }
 
     fn turn_away(&self, stream: TcpStream, refusal: Refusal) {
         if let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() {
-            let refuse = Arc::clone(&self.shared.refuse);
-            self.shared.spawn(async move {
+            let refusals = Arc::clone(&self.context.refusals);
+            self.context.spawn(async move {
                 let _turn = turn;
-                refusal::answer_first_request(stream, refusal, &*refuse).await;
+                refusal::answer_first_request(stream, refusal, &*refusals).await;
             });
         }
     }

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::MAX_BODY_BYTES;
 use super::admission::{self, BodyBudget};
-use super::allow::Methods;
+use super::allowed_methods::AllowedMethods;
 use super::cors::Cors;
 use super::error::ApiError;
 use crate::encoding::{accepts_gzip, compress, is_compressible};
@@ -69,7 +69,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The outermost endpoint.
 pub struct Edge<E> {
     inner: E,
-    methods: Methods,
+    methods: AllowedMethods,
     cors: Cors,
     places: Semaphore,
 }
@@ -81,7 +81,7 @@ impl<E> Edge<E> {
         Self {
             inner,
             cors,
-            methods: Methods::of(document),
+            methods: AllowedMethods::of(document),
             places: Semaphore::new(REQUESTS_AT_ONCE),
         }
     }

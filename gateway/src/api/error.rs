@@ -1,6 +1,6 @@
 //! What a client reads when a call fails, and what the log says instead.
 
-mod causes;
+mod mapping;
 
 use std::time::Duration;
 

@@ -16,8 +16,8 @@ use super::body::JsonBody;
 use super::error::ApiError;
 use super::models::{Credentials, Done, SignedIn};
 use crate::app::App;
-use crate::auth::passwords::{self, Share, Verdict};
-use crate::limits::Standing;
+use crate::auth::passwords::{self, HashQueue, Verdict};
+use crate::limits::LoginOrigin;
 
 static REFUSED: Event = Event::refusal("login_refused", "a login is refused");
 
@@ -64,11 +64,11 @@ impl SessionsApi {
         }
         let (account, now) = (app.store.account_by_email(&email).await?, Timestamp::now());
         let (user, hash) = account.map(|account| (account.user, account.password_hash)).unzip();
-        let standing = app.acquaintances.standing(user.as_ref(), address.0, previous.0.as_deref(), now).await?;
+        let standing = app.known_origins.standing(user.as_ref(), address.0, previous.0.as_deref(), now).await?;
         let attempt = app.limits.log_in(&email, address.0, &standing).await?;
         let share = match standing {
-            Standing::Known(_) => Share::Known,
-            Standing::Stranger => Share::Strangers,
+            LoginOrigin::Known(_) => HashQueue::KnownOrigin,
+            LoginOrigin::Unknown => HashQueue::UnknownOrigin,
         };
         let verified = app.passwords.verify(password.clone(), hash, share).await;
         if verified != Ok(Verdict::Wrong) {
@@ -84,7 +84,7 @@ impl SessionsApi {
         if verdict == Verdict::RightButWeak {
             strengthen(&app, user.id, password);
         }
-        app.acquaintances.remember(user.id, address.0, now).await?;
+        app.known_origins.remember(user.id, address.0, now).await?;
         let token = app.sessions.open(&user, now).await?;
         Ok(LoggedIn::Ok(Json(SignedIn::new("Successfully logged in.", token))))
     }
@@ -113,7 +113,7 @@ impl SessionsApi {
 fn strengthen(app: &Arc<App>, user: UserId, password: String) {
     let app = Arc::clone(app);
     app.lifecycle.tracker.clone().spawn(async move {
-        let Ok(hash) = app.passwords.hash(password, Share::Known).await else {
+        let Ok(hash) = app.passwords.hash(password, HashQueue::KnownOrigin).await else {
             return;
         };
         if let Err(error) = app.store.replace_password_hash(user, hash).await {

@@ -28,7 +28,7 @@ use crate::live::{
     Bounds, ClientName, Connection, Ends, Framing, Lease, LeaseRequest, LiveStream, OpenFeed, Opened, QuotaError,
     Start, chunks,
 };
-use crate::server::{Offer, Taken};
+use crate::server::{HijackOffer, HijackedSocket};
 
 static REFUSED: Event = Event::refusal("too_many_streams", "a stream is refused, since as many are open as may be");
 
@@ -241,7 +241,7 @@ fn begin(app: &App, opened: Opened, Offered(offer): Offered) -> EventStream {
     let body = match offer {
         Some(offer) => {
             let fanout = app.fanout.clone();
-            offer.accept(opening, move |Taken { socket, place }| fanout.hand_over(socket, place, stream))
+            offer.accept(opening, move |HijackedSocket { socket, permit }| fanout.hand_over(socket, permit, stream))
         }
         None => Body::from_bytes_stream(chunks(stream, opening)),
     };
@@ -265,7 +265,7 @@ impl<'a> FromRequest<'a> for ConnectionEnds {
 }
 
 /// The socket of the request's connection, if it can be had.
-struct Offered(Option<Offer>);
+struct Offered(Option<HijackOffer>);
 
 impl<'a> FromRequest<'a> for Offered {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {

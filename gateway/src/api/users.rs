@@ -18,8 +18,8 @@ use super::models::{Registration, SignedIn, UserList, UserProfile, UserRecord};
 use super::params::Integer;
 use super::rooms::Page;
 use crate::app::App;
-use crate::auth::passwords::{self, Share};
-use crate::auth::weak;
+use crate::auth::common_passwords;
+use crate::auth::passwords::{self, HashQueue};
 
 /// Answers to registering.
 #[derive(ApiResponse)]
@@ -69,14 +69,14 @@ impl UsersApi {
         let candidate = Candidate::parse(body.0, &app)?;
         app.limits.register(address.0).await?;
         let new = storage::NewUser {
-            password_hash: app.passwords.hash(candidate.password, Share::Strangers).await?,
+            password_hash: app.passwords.hash(candidate.password, HashQueue::UnknownOrigin).await?,
             email: candidate.email,
             username: candidate.username,
             public_id: candidate.public_id,
             admin_if_first: app.config.accounts.first_user_is_admin,
         };
         let user = app.store.create_user(new, now).await?;
-        app.acquaintances.remember(user.id, address.0, now).await?;
+        app.known_origins.remember(user.id, address.0, now).await?;
         let token = app.sessions.open(&user, now).await?;
         Ok(Registered::Created(Json(SignedIn::new("Successfully registered.", token))))
     }
@@ -147,7 +147,7 @@ impl Candidate {
             if accounts.allow_weak_passwords {
                 Ok(())
             } else {
-                weak::check(&body.password, &names)
+                common_passwords::check(&body.password, &names)
             }
         });
         let public_id = body.public_id.map_or_else(|| Uuid::now_v7().to_string(), |given| given.0);

@@ -52,11 +52,11 @@ pub enum Verdict {
 
 /// For whom a password is hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Share {
+pub enum HashQueue {
     /// Somebody who has signed in before from where they are.
-    Known,
+    KnownOrigin,
     /// Anybody else, who registers or logs in.
-    Strangers,
+    UnknownOrigin,
 }
 
 /// Hashes and verifies passwords. Clones share the bounds.
@@ -85,14 +85,14 @@ impl Passwords {
     }
 
     /// The hash of `password` in PHC string format.
-    pub async fn hash(&self, password: String, share: Share) -> Result<String, HashError> {
-        self.on_a_core(share, move || hash_now(&normal_password(&password))).await?
+    pub async fn hash(&self, password: String, queue: HashQueue) -> Result<String, HashError> {
+        self.on_a_core(queue, move || hash_now(&normal_password(&password))).await?
     }
 
     /// Compares `password` with `hash`; without a hash the answer is wrong after the same time.
-    pub async fn verify(&self, password: String, hash: Option<String>, share: Share) -> Result<Verdict, HashError> {
+    pub async fn verify(&self, password: String, hash: Option<String>, queue: HashQueue) -> Result<Verdict, HashError> {
         let dummy = Arc::clone(&self.dummy);
-        self.on_a_core(share, move || {
+        self.on_a_core(queue, move || {
             let verdict = verify_either(&password, hash.as_deref().unwrap_or(&dummy));
             if hash.is_some() { verdict } else { Verdict::Wrong }
         })
@@ -101,15 +101,15 @@ impl Passwords {
 
     async fn on_a_core<T: Send + 'static>(
         &self,
-        share: Share,
+        queue: HashQueue,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HashError> {
-        let queue = match share {
-            Share::Known => &self.known_queue,
-            Share::Strangers => &self.strangers_queue,
+        let waiting = match queue {
+            HashQueue::KnownOrigin => &self.known_queue,
+            HashQueue::UnknownOrigin => &self.strangers_queue,
         };
-        let _place = queue.try_acquire().map_err(|_| HashError::Busy)?;
-        let core = timeout(QUEUE_TIME, self.core(share)).await.map_err(|_| HashError::Busy)?;
+        let _permit = waiting.try_acquire().map_err(|_| HashError::Busy)?;
+        let core = timeout(QUEUE_TIME, self.core(queue)).await.map_err(|_| HashError::Busy)?;
         // The core is given back when the work is done, even if the caller has gone away meanwhile.
         let done = spawn_blocking(move || {
             let _core = core;
@@ -120,13 +120,13 @@ impl Passwords {
 
     /// A core, and for strangers a part of their share before they wait for one: so at most as many of them are in front of
     /// somebody who is known.
-    async fn core(&self, share: Share) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
+    async fn core(&self, queue: HashQueue) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
         // The semaphores are never closed.
-        let of_share = match share {
-            Share::Known => None,
-            Share::Strangers => Arc::clone(&self.strangers).acquire_owned().await.ok(),
+        let of_queue = match queue {
+            HashQueue::KnownOrigin => None,
+            HashQueue::UnknownOrigin => Arc::clone(&self.strangers).acquire_owned().await.ok(),
         };
-        (of_share, Arc::clone(&self.cores).acquire_owned().await.ok())
+        (of_queue, Arc::clone(&self.cores).acquire_owned().await.ok())
     }
 }
 
@@ -170,10 +170,10 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_is_right() {
         let passwords = Passwords::new().unwrap();
-        let hash = passwords.hash("test1".to_owned(), Share::Known).await.unwrap();
+        let hash = passwords.hash("test1".to_owned(), HashQueue::KnownOrigin).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         let verify = |password: &str, hash: Option<&str>| {
-            passwords.verify(password.to_owned(), hash.map(str::to_owned), Share::Known)
+            passwords.verify(password.to_owned(), hash.map(str::to_owned), HashQueue::KnownOrigin)
         };
         assert_eq!(verify("test1", Some(&hash)).await, Ok(Verdict::Right));
         assert_eq!(verify("test2", Some(&hash)).await, Ok(Verdict::Wrong));
@@ -193,10 +193,11 @@ mod tests {
     async fn a_password_is_right_from_every_keyboard_and_as_it_was_hashed_before() {
         let (composed, decomposed) = ("p\u{E4}ssword 1", "pa\u{308}ssword\u{A0}1");
         let passwords = Passwords::new().unwrap();
-        let new = passwords.hash(decomposed.to_owned(), Share::Known).await.unwrap();
+        let new = passwords.hash(decomposed.to_owned(), HashQueue::KnownOrigin).await.unwrap();
         let old = hash_now(decomposed).unwrap();
-        let verify =
-            |password: &str, hash: &str| passwords.verify(password.to_owned(), Some(hash.to_owned()), Share::Known);
+        let verify = |password: &str, hash: &str| {
+            passwords.verify(password.to_owned(), Some(hash.to_owned()), HashQueue::KnownOrigin)
+        };
         assert_eq!(verify(composed, &new).await, Ok(Verdict::Right));
         assert_eq!(verify(decomposed, &new).await, Ok(Verdict::Right));
         assert_eq!(verify(decomposed, &old).await, Ok(Verdict::RightButWeak));
@@ -208,21 +209,25 @@ mod tests {
         let passwords = Passwords::new().unwrap();
         let count = u32::try_from(passwords.strangers_queue.available_permits()).unwrap();
         let _waiting = passwords.strangers_queue.try_acquire_many(count).unwrap();
-        let hash = |share| passwords.hash("test1".to_owned(), share);
-        assert_eq!(hash(Share::Strangers).await, Err(HashError::Busy));
-        assert!(hash(Share::Known).await.is_ok());
+        let hash = |queue| passwords.hash("test1".to_owned(), queue);
+        assert_eq!(hash(HashQueue::UnknownOrigin).await, Err(HashError::Busy));
+        assert!(hash(HashQueue::KnownOrigin).await.is_ok());
     }
 
     #[tokio::test]
     async fn strangers_leave_cores_to_those_who_are_known() {
         let passwords = Passwords::new().unwrap();
         let cores = passwords.cores.available_permits();
-        let strangers = passwords.core(Share::Strangers).await;
+        let strangers = passwords.core(HashQueue::UnknownOrigin).await;
         let mut taken = vec![strangers];
         while passwords.strangers.available_permits() > 0 {
-            taken.push(passwords.core(Share::Strangers).await);
+            taken.push(passwords.core(HashQueue::UnknownOrigin).await);
         }
         assert_eq!(passwords.cores.available_permits(), cores - (cores / 2).max(1));
-        assert!(tokio::time::timeout(Duration::from_millis(50), passwords.core(Share::Strangers)).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), passwords.core(HashQueue::UnknownOrigin))
+                .await
+                .is_err()
+        );
     }
 }

@@ -12,9 +12,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::ServerLimits;
-use super::account::Excess;
 use super::budget::ConnectionBudget;
-use super::takeover::{Takeover, Taker};
+use super::client_budget::OverBudget;
+use super::hijack::{HijackHandler, HijackProgress};
 
 /// How long a client may take, at the stop of the server, for a request it is about to send: it connected before the stop and
 /// cannot know of it.
@@ -43,7 +43,7 @@ struct State {
     head: usize,
     /// Until when the answer must be sent, if its length is known.
     send_by: Option<Instant>,
-    takeover: Takeover,
+    hijack: HijackProgress,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Activity {
             unsent: false,
             head: 0,
             send_by: None,
-            takeover: Takeover::None,
+            hijack: HijackProgress::None,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -81,7 +81,7 @@ impl Activity {
 
     /// `count` bytes came in (HTTP/1.1 only): between requests they begin the next head, and are taken in hand as such until
     /// it is complete. An error if there is no room for them.
-    pub(super) fn received(&self, count: usize) -> Result<(), Excess> {
+    pub(super) fn received(&self, count: usize) -> Result<(), OverBudget> {
         let mut state = self.state();
         if state.phase == Phase::Idle {
             state.enter(Phase::Head);
@@ -109,22 +109,22 @@ impl Activity {
         if state.running == 0 {
             state.unsent = false;
         }
-        state.takeover.flushed();
+        state.hijack.flushed();
     }
 
     /// Notes who wants the socket when the beginning of the response is sent.
-    pub(super) fn promise_to(&self, taker: Taker) {
-        self.state().takeover = Takeover::Promised(taker);
+    pub(super) fn promise_to(&self, handler: HijackHandler) {
+        self.state().hijack = HijackProgress::Promised(handler);
     }
 
     /// Notes that hyper has all of that beginning.
     pub(super) fn begun(&self) {
-        self.state().takeover.begun();
+        self.state().hijack.begun();
     }
 
     /// Who takes the socket over now, if anybody does.
-    pub(super) fn taker(&self) -> Option<Taker> {
-        self.state().takeover.taker()
+    pub(super) fn handler(&self) -> Option<HijackHandler> {
+        self.state().hijack.handler()
     }
 
     /// Whether no request is being answered and nothing of an earlier response is left to send.
@@ -181,9 +181,9 @@ impl State {
 
 /// One request, from the end of its head until its response is handed over or dropped.
 #[derive(Debug)]
-pub(super) struct Running(Arc<Activity>);
+pub(super) struct ActiveRequest(Arc<Activity>);
 
-impl Running {
+impl ActiveRequest {
     pub(super) fn start(activity: &Arc<Activity>) -> Self {
         let mut state = activity.state();
         state.running += 1;
@@ -201,7 +201,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.running -= 1;

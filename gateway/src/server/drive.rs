@@ -12,24 +12,24 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     activity::Activity,
-    exchange::Exchange,
-    shared::{AnswerTasks, Shared},
+    context::{ResponseExecutor, ServerContext},
+    hijack::HijackHandler,
+    request_service::RequestService,
     socket::Socket,
-    takeover::Taker,
 };
 
-pub(super) type Http1 = http1::Connection<TokioIo<Socket>, Exchange>;
-pub(super) type Http2 = http2::Connection<TokioIo<Socket>, Exchange, AnswerTasks>;
+pub(super) type Http1 = http1::Connection<TokioIo<Socket>, RequestService>;
+pub(super) type Http2 = http2::Connection<TokioIo<Socket>, RequestService, ResponseExecutor>;
 
 /// A connection of hyper, of either version.
-pub(super) trait Conversation {
+pub(super) trait HyperConnection {
     /// Asks it to end after what it is doing.
     fn finish(&mut self);
     /// Goes on until it has ended.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
 }
 
-impl Conversation for Http1 {
+impl HyperConnection for Http1 {
     fn finish(&mut self) {
         Pin::new(self).graceful_shutdown();
     }
@@ -39,7 +39,7 @@ impl Conversation for Http1 {
     }
 }
 
-impl Conversation for Http2 {
+impl HyperConnection for Http2 {
     fn finish(&mut self) {
         Pin::new(self).graceful_shutdown();
     }
@@ -57,7 +57,7 @@ pub(super) enum End {
     /// By a deadline of `Activity`, with nothing owed to the client.
     Overdue,
     /// Somebody else goes on with it.
-    TakenOver(Taker),
+    Hijacked(HijackHandler),
 }
 
 /// Runs a connection, asks it to finish at the soft stop and gives it up at its deadline.
@@ -67,11 +67,11 @@ pub(super) enum End {
 ///
 /// One timer, moved only when a deadline comes nearer: while requests run it just fires now and then to look again. The
 /// last response of an HTTP/2 connection ends in another task, so there an idle deadline can be seen up to its own length late.
-pub(super) async fn drive(shared: &Shared, connection: &mut impl Conversation, activity: &Activity) -> End {
-    let mut soft = pin!(shared.soft.cancelled());
+pub(super) async fn drive(context: &ServerContext, connection: &mut impl HyperConnection, activity: &Activity) -> End {
+    let mut soft = pin!(context.soft.cancelled());
     let mut stopping = None;
     let mut finished = false;
-    let mut timer = pin!(sleep_until(Instant::now() + shared.limits.header_deadline));
+    let mut timer = pin!(sleep_until(Instant::now() + context.limits.header_deadline));
     poll_fn(|cx| {
         if stopping.is_none() && soft.as_mut().poll(cx).is_ready() {
             stopping = Some(Instant::now());
@@ -89,12 +89,12 @@ pub(super) async fn drive(shared: &Shared, connection: &mut impl Conversation, a
                 Poll::Pending => break,
             }
         }
-        if let Some(taker) = activity.taker() {
-            return Poll::Ready(End::TakenOver(taker));
+        if let Some(handler) = activity.handler() {
+            return Poll::Ready(End::Hijacked(handler));
         }
         loop {
             let now = Instant::now();
-            let deadline = activity.deadline(&shared.limits, stopping).unwrap_or(now + shared.limits.idle_deadline);
+            let deadline = activity.deadline(&context.limits, stopping).unwrap_or(now + context.limits.idle_deadline);
             if deadline < timer.deadline() {
                 timer.as_mut().reset(deadline);
             }

@@ -1,6 +1,6 @@
 //! Turning clients away without the endpoint, and the polite way to close a connection.
 //!
-//! What they are told is made where all answers are: [`Refuse`].
+//! What they are told is made where all answers are: [`RefusalRenderer`].
 
 use std::{io, io::Write as _, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::account::Excess;
+use super::client_budget::OverBudget;
 
 /// The longest that answering and closing may take, and each of the two waits in it.
 pub(super) const CLOSING_DEADLINE: Duration = Duration::from_secs(1);
@@ -52,19 +52,19 @@ impl Refusal {
     }
 }
 
-impl From<Excess> for Refusal {
-    fn from(excess: Excess) -> Self {
-        match excess {
-            Excess::Own => Self::TooMuchInFlight,
-            Excess::Process => Self::Busy,
+impl From<OverBudget> for Refusal {
+    fn from(over: OverBudget) -> Self {
+        match over {
+            OverBudget::Client => Self::TooMuchInFlight,
+            OverBudget::Process => Self::Busy,
         }
     }
 }
 
 /// Makes the answers to those who are turned away. A trait, since nothing here knows what the answers of the API look like.
-pub(crate) trait Refuse: Send + Sync {
+pub(crate) trait RefusalRenderer: Send + Sync {
     /// The whole answer to a request that begins with `head`, as far as it was looked at.
-    fn to_head(&self, refusal: Refusal, head: &[u8]) -> Response<Bytes>;
+    fn for_head(&self, refusal: Refusal, head: &[u8]) -> Response<Bytes>;
 
     /// The answer instead of one that has these `headers` already. What it needs of its own stands in the headers of what is
     /// returned.
@@ -72,11 +72,15 @@ pub(crate) trait Refuse: Send + Sync {
 }
 
 /// Turns an answer into a refusal: returns its body, and leaves the headers that do not speak of the former one.
-pub(super) fn replace(parts: &mut Parts, refusal: Refusal, refuse: &dyn Refuse) -> BoxBody<Bytes, io::Error> {
+pub(super) fn replace(
+    parts: &mut Parts,
+    refusal: Refusal,
+    refusals: &dyn RefusalRenderer,
+) -> BoxBody<Bytes, io::Error> {
     for of_body in [CONTENT_LENGTH, CONTENT_ENCODING, ETAG, LINK] {
         parts.headers.remove(of_body);
     }
-    let (made, body) = refuse.instead_of(refusal, &parts.headers).into_parts();
+    let (made, body) = refusals.instead_of(refusal, &parts.headers).into_parts();
     parts.status = made.status;
     for (name, value) in &made.headers {
         parts.headers.insert(name, value.clone());
@@ -105,10 +109,10 @@ fn written(answer: &Response<Bytes>) -> Vec<u8> {
 /// Waits for the start of a request, answers it and closes. Takes at most two seconds.
 ///
 /// It waits because a client that reads an answer before it has asked takes the connection for broken.
-pub(super) async fn answer_first_request(stream: TcpStream, refusal: Refusal, refuse: &dyn Refuse) {
+pub(super) async fn answer_first_request(stream: TcpStream, refusal: Refusal, refusals: &dyn RefusalRenderer) {
     let mut head = vec![0; PEEKED_HEAD_BYTES];
     if let Ok(Ok(length)) = timeout(CLOSING_DEADLINE, stream.peek(&mut head)).await {
-        answer(stream, refuse.to_head(refusal, &head[..length])).await;
+        answer(stream, refusals.for_head(refusal, &head[..length])).await;
     }
 }
 

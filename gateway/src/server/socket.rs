@@ -15,8 +15,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::account::Excess;
 use super::activity::Activity;
+use super::client_budget::OverBudget;
 
 /// How an HTTP/2 connection begins when the client knows that we speak it (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -102,7 +102,7 @@ pub(super) struct Socket {
     /// There until more may be read.
     paced: Option<Pin<Box<Sleep>>>,
     withheld: bool,
-    refused: Option<(Excess, Vec<u8>)>,
+    refused: Option<(OverBudget, Vec<u8>)>,
 }
 
 impl Socket {
@@ -128,7 +128,7 @@ impl Socket {
     }
 
     /// Why nothing more of a head was taken, and what came last of it.
-    pub(super) fn take_refused(&mut self) -> Option<(Excess, Vec<u8>)> {
+    pub(super) fn take_refused(&mut self) -> Option<(OverBudget, Vec<u8>)> {
         self.refused.take()
     }
 
@@ -182,10 +182,10 @@ impl AsyncRead for Socket {
         self.pace(count);
         if self.protocol == Protocol::Http1
             && count > 0
-            && let Err(excess) = self.activity.received(count)
+            && let Err(over) = self.activity.received(count)
         {
             // hyper forgets what comes with an error.
-            self.refused = Some((excess, buf.filled()[before..].to_vec()));
+            self.refused = Some((over, buf.filled()[before..].to_vec()));
             return Poll::Ready(Err(io::Error::other("no room for the head of a request")));
         }
         Poll::Ready(Ok(()))

@@ -2,15 +2,15 @@
 
 mod clients;
 mod deadlines;
+mod hijack;
 mod shutdown;
-mod takeover;
 
 use std::time::Duration;
 
 use http::StatusCode;
 use poem::Response;
 
-use super::account::{EARLY_BYTES, REQUESTS, REQUESTS_BEFORE_TOKEN};
+use super::client_budget::{EARLY_BYTES, REQUESTS, REQUESTS_BEFORE_TOKEN};
 use super::{AcceptFailures, ServerLimits};
 use clients::{LISTED_ORIGIN, Server, TestResult, eventually};
 
@@ -97,7 +97,7 @@ async fn one_connection_too_many_is_told_to_come_back() -> TestResult {
     second.closed().await?;
 
     drop(first);
-    // The place is free as soon as the server has noticed.
+    // The permit is free as soon as the server has noticed.
     eventually(async {
         loop {
             let mut third = server.connect().await?;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Proxies, ServerLimits, serve};
 use crate::api::cors::Cors;
-use crate::api::refusals::Refusals;
+use crate::api::refusal_responses::RefusalResponses;
 
 pub(super) type TestResult<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -49,10 +49,10 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
-        let refuse = Arc::new(Refusals::new(Cors::new(&[LISTED_ORIGIN.to_owned()])));
+        let refusals = Arc::new(RefusalResponses::new(Cors::new(&[LISTED_ORIGIN.to_owned()])));
         let task = tokio::spawn(serve(
             listener,
-            (make_sync(endpoint), refuse),
+            (make_sync(endpoint), refusals),
             limits,
             Proxies::none(),
             soft.clone(),

@@ -13,9 +13,9 @@ use tokio::{
 use super::clients::{self, Server, TestResult, eventually};
 use crate::server::{
     ServerLimits,
-    account::Accounts,
-    activity::{Activity, Running},
+    activity::{ActiveRequest, Activity},
     budget::ConnectionBudget,
+    client_budget::ClientBudgets,
     socket::{Protocol, Socket},
 };
 
@@ -155,9 +155,9 @@ async fn a_blocked_write_fails_at_its_deadline() -> TestResult {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let client = TcpStream::connect(listener.local_addr()?).await?;
     let (stream, _) = listener.accept().await?;
-    let budget = ConnectionBudget::new(Accounts::new(0), None);
+    let budget = ConnectionBudget::new(ClientBudgets::new(0), None);
     let activity = Activity::new(budget);
-    let _request = Running::start(&activity);
+    let _request = ActiveRequest::start(&activity);
     let mut socket = Socket::new(stream, Protocol::Http1, activity, SHORT);
     let blocked = eventually(async {
         loop {

@@ -20,37 +20,37 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::activity::Activity;
 
 /// A connection in the middle of a chunked response.
-pub(crate) struct Taken {
+pub(crate) struct HijackedSocket {
     /// It does not block.
     pub(crate) socket: TcpStream,
     /// Its place among the connections of this process.
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 /// Who gets it.
-pub(super) struct Taker(Box<dyn FnOnce(Taken) + Send>);
+pub(super) struct HijackHandler(Box<dyn FnOnce(HijackedSocket) + Send>);
 
-impl Taker {
-    pub(super) fn take(self, taken: Taken) {
+impl HijackHandler {
+    pub(super) fn take(self, taken: HijackedSocket) {
         (self.0)(taken);
     }
 }
 
-impl Debug for Taker {
+impl Debug for HijackHandler {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("Taker")
+        f.write_str("HijackHandler")
     }
 }
 
 /// Lies in the extensions of each request whose socket can be had.
 #[derive(Clone)]
-pub(crate) struct Offer(pub(super) Arc<Activity>);
+pub(crate) struct HijackOffer(pub(super) Arc<Activity>);
 
-impl Offer {
-    /// A body that begins with `first`, whole frames of it; the rest is written by whoever `taker` gives the connection to.
-    /// If it ends before that, `taker` is dropped.
-    pub(crate) fn accept(self, first: Bytes, taker: impl FnOnce(Taken) + Send + 'static) -> Body {
-        self.0.promise_to(Taker(Box::new(taker)));
+impl HijackOffer {
+    /// A body that begins with `first`, whole frames of it; the rest is written by whoever `handler` gives the connection to.
+    /// If it ends before that, `handler` is dropped.
+    pub(crate) fn accept(self, first: Bytes, handler: impl FnOnce(HijackedSocket) + Send + 'static) -> Body {
+        self.0.promise_to(HijackHandler(Box::new(handler)));
         let silence = stream::poll_fn(move |_| {
             self.0.begun();
             Poll::Pending::<Option<io::Result<Bytes>>>
@@ -61,35 +61,35 @@ impl Offer {
 
 /// How far a connection is on its way to somebody else.
 #[derive(Debug)]
-pub(super) enum Takeover {
+pub(super) enum HijackProgress {
     /// Nobody wants it.
     None,
     /// To be handed over.
-    Promised(Taker),
+    Promised(HijackHandler),
     /// hyper has everything it has to send.
-    Begun(Taker),
+    Begun(HijackHandler),
     /// The kernel has it.
-    Flushed(Taker),
+    Flushed(HijackHandler),
 }
 
-impl Takeover {
+impl HijackProgress {
     pub(super) fn begun(&mut self) {
         *self = match mem::replace(self, Self::None) {
-            Self::Promised(taker) => Self::Begun(taker),
+            Self::Promised(handler) => Self::Begun(handler),
             other => other,
         };
     }
 
     pub(super) fn flushed(&mut self) {
         *self = match mem::replace(self, Self::None) {
-            Self::Begun(taker) => Self::Flushed(taker),
+            Self::Begun(handler) => Self::Flushed(handler),
             other => other,
         };
     }
 
-    pub(super) fn taker(&mut self) -> Option<Taker> {
+    pub(super) fn handler(&mut self) -> Option<HijackHandler> {
         match mem::replace(self, Self::None) {
-            Self::Flushed(taker) => Some(taker),
+            Self::Flushed(handler) => Some(handler),
             other => {
                 *self = other;
                 None

@@ -2,7 +2,7 @@
 //!
 //! Over HTTP/1.1 the socket notices a client that takes nothing ([`super::socket`]) and the connection's deadline one that
 //! takes too little ([`super::activity`]). Over HTTP/2 neither can be told from the socket, where many answers meet; there
-//! each answer has a task of its own, which ends it ([`Sending`]).
+//! each answer has a task of its own, which ends it ([`SendProgress`]).
 
 use std::io;
 use std::pin::Pin;
@@ -16,9 +16,9 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::activity::Running;
-use super::budget::{RequestBudget, Unsent};
-use super::refusal::{self, Refusal, Refuse};
+use super::activity::ActiveRequest;
+use super::budget::{RequestBudget, ResponseCharge};
+use super::refusal::{self, Refusal, RefusalRenderer};
 
 /// Bytes handed on at once over HTTP/1.1, and over HTTP/2, where it is the largest frame that clients take unasked.
 const PIECE: usize = 64 * 1024;
@@ -38,17 +38,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 tokio::task_local! {
     /// How the answer gets on that the present task gives over HTTP/2.
-    pub(super) static SENDING: Arc<Sending>;
+    pub(super) static SEND_PROGRESS: Arc<SendProgress>;
 }
 
 /// That of the present task; `None` over HTTP/1.1.
-pub(super) fn sending() -> Option<Arc<Sending>> {
-    SENDING.try_with(Arc::clone).ok()
+pub(super) fn sending() -> Option<Arc<SendProgress>> {
+    SEND_PROGRESS.try_with(Arc::clone).ok()
 }
 
 /// How an answer gets on over HTTP/2.
 #[derive(Debug, Default)]
-pub(super) struct Sending(Mutex<Progress>);
+pub(super) struct SendProgress(Mutex<Progress>);
 
 #[derive(Debug, Default)]
 struct Progress {
@@ -58,7 +58,7 @@ struct Progress {
     by: Option<Instant>,
 }
 
-impl Sending {
+impl SendProgress {
     /// When the answer is given up if nothing happens: a piece may wait for `stall`.
     pub(super) fn deadline(&self, stall: Duration) -> Option<Instant> {
         let progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,10 +84,10 @@ fn longest(bytes: u64) -> Duration {
 pub(super) fn begin(
     response: Response<BoxBody<Bytes, io::Error>>,
     budget: &RequestBudget,
-    refuse: &dyn Refuse,
-    running: Running,
-    sending: Option<Arc<Sending>>,
-) -> Response<Answer> {
+    refusals: &dyn RefusalRenderer,
+    running: ActiveRequest,
+    sending: Option<Arc<SendProgress>>,
+) -> Response<ResponseBody> {
     let (mut parts, mut body) = response.into_parts();
     let mut unsent = None;
     if let Some(size) = body.size_hint().exact() {
@@ -95,7 +95,7 @@ pub(super) fn begin(
         match usize::try_from(size) {
             Ok(bytes) if bytes > free => match budget.answer(bytes) {
                 Ok(charged) => unsent = Some(charged),
-                Err(excess) => body = refusal::replace(&mut parts, Refusal::from(excess), refuse),
+                Err(over) => body = refusal::replace(&mut parts, Refusal::from(over), refusals),
             },
             _ => {}
         }
@@ -105,7 +105,7 @@ pub(super) fn begin(
             None => running.send_by(by),
         }
     }
-    let answer = Answer {
+    let answer = ResponseBody {
         body,
         rest: Bytes::new(),
         sending,
@@ -116,16 +116,16 @@ pub(super) fn begin(
 }
 
 /// A response body that keeps its request counted as running until hyper drops it: at its end, or when the client leaves.
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     body: BoxBody<Bytes, io::Error>,
     /// What is left of the piece that came last.
     rest: Bytes,
-    sending: Option<Arc<Sending>>,
-    _unsent: Option<Unsent>,
-    _running: Running,
+    sending: Option<Arc<SendProgress>>,
+    _unsent: Option<ResponseCharge>,
+    _running: ActiveRequest,
 }
 
-impl Answer {
+impl ResponseBody {
     /// The next piece of what is left.
     ///
     /// Pieces of a long answer share its memory, and the last one would keep all of it when nothing is charged any more: it
@@ -154,7 +154,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -8,15 +8,15 @@ use poem::{Request, Response};
 use tokio::sync::mpsc;
 
 use super::clients::{Server, TestResult, eventually};
-use crate::server::{Offer, ServerLimits, Taken};
+use crate::server::{HijackOffer, HijackedSocket, ServerLimits};
 
 /// Longer than what a socket takes at once.
 const LONG: usize = 8 * 1024 * 1024;
 
 /// A server that begins each answer with `first` and hands the rest over, if the socket is offered; and who gets it.
-async fn handing_over(first: Bytes) -> TestResult<(Server, mpsc::Receiver<Taken>)> {
+async fn handing_over(first: Bytes) -> TestResult<(Server, mpsc::Receiver<HijackedSocket>)> {
     let (sender, taken) = mpsc::channel(1);
-    let endpoint = move |request: Request| match request.extensions().get::<Offer>().cloned() {
+    let endpoint = move |request: Request| match request.extensions().get::<HijackOffer>().cloned() {
         Some(offer) => {
             let sender = sender.clone();
             Response::builder().header("connection", "close").body(offer.accept(first.clone(), move |taken| {
@@ -38,16 +38,16 @@ async fn the_socket_comes_when_the_beginning_is_sent_and_the_rest_follows_it() -
     let mut client = server.connect().await?;
     // What is sent ahead of time is thrown away.
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET /next HTTP/1.1\r\nhost: test\r\n\r\n").await?;
-    let Taken { mut socket, place } = eventually(taken.recv()).await?.ok_or("not handed over")?;
+    let HijackedSocket { mut socket, permit } = eventually(taken.recv()).await?.ok_or("not handed over")?;
     socket.write_all(b"3\r\nend\r\n0\r\n\r\n")?;
     let answer = client.until("0\r\n\r\n").await?;
     assert!(answer.contains("transfer-encoding: chunked\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n5\r\nbegin\r\n3\r\nend\r\n0\r\n\r\n"), "{answer}");
-    // It counts among the connections until its place is given back.
+    // It counts among the connections until its permit is given back.
     let mut other = server.connect().await?;
     other.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
     assert_eq!(other.answer().await?.status, 503);
-    drop((socket, place));
+    drop((socket, permit));
     client.closed().await
 }
 
@@ -67,18 +67,18 @@ async fn a_beginning_that_the_socket_does_not_take_at_once_is_sent_first() -> Te
 
 #[tokio::test]
 async fn a_client_that_leaves_before_takes_its_taker_with_it() -> TestResult {
-    struct Held(mpsc::Sender<()>);
-    impl Drop for Held {
+    struct DropSignal(mpsc::Sender<()>);
+    impl Drop for DropSignal {
         fn drop(&mut self) {
             let _ = self.0.try_send(());
         }
     }
     let (dropped, mut seen) = mpsc::channel(1);
-    let held = Arc::new(Mutex::new(Some(Held(dropped))));
+    let signal = Arc::new(Mutex::new(Some(DropSignal(dropped))));
     let server = Server::start(ServerLimits::default(), move |request: Request| {
-        let held = held.lock().unwrap().take();
-        let offer = request.extensions().get::<Offer>().cloned().unwrap();
-        Response::builder().body(offer.accept(vec![b'x'; LONG].into(), move |_| drop(held)))
+        let signal = signal.lock().unwrap().take();
+        let offer = request.extensions().get::<HijackOffer>().cloned().unwrap();
+        Response::builder().body(offer.accept(vec![b'x'; LONG].into(), move |_| drop(signal)))
     })
     .await?;
     let mut client = server.connect().await?;

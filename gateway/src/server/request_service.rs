@@ -12,35 +12,35 @@ use poem::{
 };
 
 use super::{
-    activity::{Activity, Running},
-    answer::{self, Answer},
+    activity::{ActiveRequest, Activity},
     budget::{ConnectionBudget, RequestBudget},
-    refusal::Refuse,
-    shared::Forwarded,
+    context::ForwardedClients,
+    hijack::HijackOffer,
+    refusal::RefusalRenderer,
+    response_body::{self, ResponseBody},
     socket::Protocol,
-    takeover::Offer,
 };
 
 /// The whole application, as the accept loop sees it.
 pub(super) type App = BoxEndpoint<'static, poem::Response>;
 
 /// The endpoint as seen from one connection.
-pub(super) struct Exchange {
+pub(super) struct RequestService {
     pub(super) app: Arc<App>,
-    pub(super) refuse: Arc<dyn Refuse>,
+    pub(super) refusals: Arc<dyn RefusalRenderer>,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) protocol: Protocol,
     pub(super) activity: Arc<Activity>,
     pub(super) budget: Arc<ConnectionBudget>,
     /// Finds the client behind the peer, if that is a trusted proxy.
-    pub(super) forwarded: Option<Forwarded>,
+    pub(super) forwarded: Option<ForwardedClients>,
 }
 
-impl Exchange {
+impl RequestService {
     /// Takes the head of a request in hand.
     fn budget_of(&self, request: &Request<Incoming>) -> RequestBudget {
-        let client = self.forwarded.as_ref().and_then(|forwarded| forwarded.account(self.peer, request.headers()));
+        let client = self.forwarded.as_ref().and_then(|forwarded| forwarded.client(self.peer, request.headers()));
         let (client, refused) = match client {
             None => (None, false),
             Some(mut client) => {
@@ -56,25 +56,25 @@ impl Exchange {
     }
 }
 
-impl Service<Request<Incoming>> for Exchange {
-    type Response = Response<Answer>;
+impl Service<Request<Incoming>> for RequestService {
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     /// Boxed, because `poll_without_shutdown` of hyper's connection demands `Unpin`.
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let running = Running::start(&self.activity);
+        let running = ActiveRequest::start(&self.activity);
         let app = Arc::clone(&self.app);
         let local = LocalAddr(Addr::SocketAddr(self.local));
         let peer = RemoteAddr(Addr::SocketAddr(self.peer));
         // The rest of a response is written in chunks, which HTTP/1.0 has not got.
-        let offer = (request.version() == Version::HTTP_11).then(|| Offer(Arc::clone(&self.activity)));
+        let offer = (request.version() == Version::HTTP_11).then(|| HijackOffer(Arc::clone(&self.activity)));
         let mut budget = self.budget_of(&request);
-        let (protocol, refuse) = (self.protocol, Arc::clone(&self.refuse));
+        let (protocol, refusals) = (self.protocol, Arc::clone(&self.refusals));
         Box::pin(async move {
             let (sending, turn) = match protocol {
                 Protocol::Http1 => (None, Ok(None)),
-                Protocol::Http2 => (answer::sending(), budget.early_turn().await),
+                Protocol::Http2 => (response_body::sending(), budget.early_turn().await),
             };
             if turn.is_err() {
                 budget.refuse();
@@ -87,7 +87,7 @@ impl Service<Request<Incoming>> for Exchange {
             request.extensions_mut().insert(Arc::clone(&budget));
             let response = app.get_response(request).await;
             drop(turn);
-            Ok(answer::begin(response.into(), &budget, &*refuse, running, sending))
+            Ok(response_body::begin(response.into(), &budget, &*refusals, running, sending))
         })
     }
 }

@@ -12,9 +12,9 @@ const OPTIONS: &str = "OPTIONS";
 const READ_ONLY: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// The methods by path template.
-pub struct Methods(HashMap<Vec<String>, HeaderValue>);
+pub struct AllowedMethods(HashMap<Vec<String>, HeaderValue>);
 
-impl Methods {
+impl AllowedMethods {
     /// Reads the methods of every path of the document.
     #[must_use]
     pub fn of(document: &str) -> Self {
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn allow_names_the_methods_of_the_template() {
-        let methods = Methods::of(include_str!("../../openapi.json"));
+        let methods = AllowedMethods::of(include_str!("../../openapi.json"));
         assert_eq!(methods.allowed_at("/chat/lobby/message/"), "POST, GET, HEAD, DELETE, OPTIONS");
         assert_eq!(methods.allowed_at("/auth/logout"), "POST, OPTIONS");
         assert_eq!(methods.allowed_at("/"), "GET, HEAD, OPTIONS");

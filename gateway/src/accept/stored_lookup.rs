@@ -14,23 +14,23 @@ use shared::storage::{KnownMessage, Store, StoreError};
 const LIMITS: BatchLimits = BatchLimits { batches: 1, calls: 256 };
 
 /// Looks messages up by their ids.
-pub(super) struct KnownMessages(Batcher<MessageId, Answer>);
+pub(super) struct StoredLookup(Batcher<MessageId, LookupResult>);
 
-type Answer = Result<Option<KnownMessage>, Arc<StoreError>>;
+type LookupResult = Result<Option<KnownMessage>, Arc<StoreError>>;
 
-impl KnownMessages {
+impl StoredLookup {
     /// Messages as `store` has them.
     pub(super) fn new(store: Store) -> Self {
         Self(Batcher::new(LIMITS, move |ids| look_up(store.clone(), ids).boxed()))
     }
 
     /// What is stored under `id` at some moment after the call, if anything is.
-    pub(super) async fn find(&self, id: MessageId) -> Answer {
+    pub(super) async fn find(&self, id: MessageId) -> LookupResult {
         self.0.call(id).await.unwrap_or_else(|| Err(Arc::new(StoreError::interrupted())))
     }
 }
 
-async fn look_up(store: Store, ids: Vec<MessageId>) -> Vec<Answer> {
+async fn look_up(store: Store, ids: Vec<MessageId>) -> Vec<LookupResult> {
     match store.known_messages(&ids).await {
         // The same id may be asked for twice at the same time.
         Ok(known) => ids.iter().map(|id| Ok(known.get(id).cloned())).collect(),

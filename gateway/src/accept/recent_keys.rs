@@ -21,13 +21,13 @@ const GENERATION_TIME: Duration = Duration::from_secs(30);
 
 /// What a key stands for. Name and text are only compared: by digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Use {
+pub(super) struct KeyUse {
     room: RoomId,
     room_name: [u8; 8],
     text: [u8; 8],
 }
 
-impl Use {
+impl KeyUse {
     /// A message with this text in this room.
     pub(super) fn of(room: RoomId, room_name: &str, text: &str) -> Self {
         Self {
@@ -45,7 +45,7 @@ fn short_digest(text: &str) -> [u8; 8] {
 /// A key that is claimed.
 #[derive(Debug, Clone, Copy)]
 struct Claim {
-    used: Use,
+    used: KeyUse,
     /// Redis has the message.
     is_recorded: bool,
 }
@@ -69,11 +69,11 @@ impl RecentKeys {
     }
 
     /// Notes that the key of `id` is used at `now`; true if it was not before. An error if it stands for another message.
-    pub(super) fn claim(&self, id: MessageId, used: Use, now: Instant) -> Result<bool, AcceptError> {
+    pub(super) fn claim(&self, id: MessageId, used: KeyUse, now: Instant) -> Result<bool, AcceptError> {
         // Every change is one call on a map.
         let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Of two rooms of one name the earlier one was deleted.
-        let is_in_earlier_room = |known: &Use| known.text == used.text && known.room_name == used.room_name;
+        let is_in_earlier_room = |known: &KeyUse| known.text == used.text && known.room_name == used.room_name;
         match keys.now.get(&id).or_else(|| keys.before.get(&id)) {
             Some(known) if known.used == used => return Ok(false),
             Some(known) if !is_in_earlier_room(&known.used) => return Err(AcceptError::KeyReused),
@@ -114,8 +114,8 @@ impl RecentKeys {
 mod tests {
     use super::*;
 
-    fn used(room: i64, text: &str) -> Use {
-        Use::of(RoomId(room), "lobby", text)
+    fn used(room: i64, text: &str) -> KeyUse {
+        KeyUse::of(RoomId(room), "lobby", text)
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
         assert!(matches!(claim(used(1, "b"), 0), Err(AcceptError::KeyReused)));
         keys.confirm(id);
         assert!(matches!(claim(used(2, "a"), 0), Err(AcceptError::RoomDeleted)));
-        assert!(matches!(claim(Use::of(RoomId(2), "other", "a"), 0), Err(AcceptError::KeyReused)));
+        assert!(matches!(claim(KeyUse::of(RoomId(2), "other", "a"), 0), Err(AcceptError::KeyReused)));
         keys.forget(id);
         assert!(claim(used(1, "b"), 0).unwrap());
         // Nobody knows whether it is recorded in a room that is gone: then it is posted here.

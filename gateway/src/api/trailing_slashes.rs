@@ -9,12 +9,12 @@ use poem::{Endpoint, Middleware as _, Request, Response};
 ///
 /// The framework's own middleware builds every path anew, which costs as much as all routing; here only those go through it
 /// that need it.
-pub(super) struct Slashes<E> {
+pub(super) struct TrailingSlashes<E> {
     plain: Arc<E>,
     tidying: NormalizePathEndpoint<Arc<E>>,
 }
 
-impl<E: Endpoint<Output = Response>> Slashes<E> {
+impl<E: Endpoint<Output = Response>> TrailingSlashes<E> {
     /// Puts itself around `endpoint`, which knows paths without a slash at the end.
     pub(super) fn around(endpoint: E) -> Self {
         let plain = Arc::new(endpoint);
@@ -25,7 +25,7 @@ impl<E: Endpoint<Output = Response>> Slashes<E> {
     }
 }
 
-impl<E: Endpoint<Output = Response>> Endpoint for Slashes<E> {
+impl<E: Endpoint<Output = Response>> Endpoint for TrailingSlashes<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {

@@ -16,10 +16,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ClientOf, ServerLimits,
-    account::{Account, Accounts},
-    answer::{SENDING, Sending},
-    exchange::App,
-    refusal::Refuse,
+    client_budget::{ClientBudget, ClientBudgets},
+    refusal::RefusalRenderer,
+    request_service::App,
+    response_body::{SEND_PROGRESS, SendProgress},
 };
 
 /// hyper's lower bound for the buffer of an HTTP/1.1 connection.
@@ -40,36 +40,36 @@ const H2_SHARE: usize = 8;
 const H2_LEAST: usize = 64;
 
 /// What all connections share.
-pub(super) struct Shared {
+pub(super) struct ServerContext {
     pub(super) app: Arc<App>,
-    pub(super) refuse: Arc<dyn Refuse>,
+    pub(super) refusals: Arc<dyn RefusalRenderer>,
     pub(super) limits: ServerLimits,
     pub(super) soft: CancellationToken,
-    pub(super) accounts: Arc<Accounts>,
-    pub(super) forwarded: Forwarded,
+    pub(super) budgets: Arc<ClientBudgets>,
+    pub(super) forwarded: ForwardedClients,
     http2_places: Arc<Semaphore>,
     http2_per_address: usize,
     spawner: Spawner,
     pub(super) http1: http1::Builder,
-    pub(super) http2: http2::Builder<AnswerTasks>,
+    pub(super) http2: http2::Builder<ResponseExecutor>,
 }
 
 /// Finds the account of the client behind a trusted proxy.
 #[derive(Clone)]
-pub(super) struct Forwarded {
+pub(super) struct ForwardedClients {
     client_of: ClientOf,
-    accounts: Arc<Accounts>,
+    budgets: Arc<ClientBudgets>,
 }
 
-impl Forwarded {
-    pub(super) fn account(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Account> {
-        (self.client_of)(peer.ip(), headers).map(|client| self.accounts.of(client))
+impl ForwardedClients {
+    pub(super) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<ClientBudget> {
+        (self.client_of)(peer.ip(), headers).map(|client| self.budgets.of(client))
     }
 }
 
-impl Shared {
+impl ServerContext {
     pub(super) fn new(
-        (app, refuse): (App, Arc<dyn Refuse>),
+        (app, refusals): (App, Arc<dyn RefusalRenderer>),
         limits: ServerLimits,
         client_of: ClientOf,
         soft: CancellationToken,
@@ -85,7 +85,7 @@ impl Shared {
             .header_read_timeout(None)
             .max_header_size(limits.max_header_bytes)
             .max_buf_size(limits.max_header_bytes.max(SMALLEST_BUFFER));
-        let answers = AnswerTasks {
+        let answers = ResponseExecutor {
             spawner: spawner.clone(),
             stall: limits.write_stall,
         };
@@ -99,18 +99,18 @@ impl Shared {
             .max_send_buf_size(H2_SEND_BUFFER)
             .keep_alive_interval(H2_PING)
             .keep_alive_timeout(H2_PING);
-        let accounts = Accounts::new(limits.connections_per_address);
+        let budgets = ClientBudgets::new(limits.connections_per_address);
         let multiplexed = (limits.max_connections / H2_SHARE).clamp(H2_LEAST, Semaphore::MAX_PERMITS);
         Self {
             app: Arc::new(app),
-            refuse,
+            refusals,
             limits,
             soft,
-            forwarded: Forwarded {
+            forwarded: ForwardedClients {
                 client_of,
-                accounts: Arc::clone(&accounts),
+                budgets: Arc::clone(&budgets),
             },
-            accounts,
+            budgets,
             http2_places: Arc::new(Semaphore::new(multiplexed)),
             http2_per_address: multiplexed / 2,
             spawner,
@@ -120,9 +120,9 @@ impl Shared {
     }
 
     /// A place for a connection of HTTP/2, if there is one; an address may have half of them.
-    pub(super) fn multiplex(&self, account: Option<&mut Account>) -> Option<OwnedSemaphorePermit> {
-        if let Some(account) = account {
-            account.multiplex(self.http2_per_address).ok()?;
+    pub(super) fn multiplex(&self, client: Option<&mut ClientBudget>) -> Option<OwnedSemaphorePermit> {
+        if let Some(client) = client {
+            client.multiplex(self.http2_per_address).ok()?;
         }
         Arc::clone(&self.http2_places).try_acquire_owned().ok()
     }
@@ -158,19 +158,19 @@ impl Spawner {
 /// Runs the tasks in which hyper answers HTTP/2 requests. One whose client does not take its answer is dropped, which resets
 /// that stream and leaves the others of its connection alone.
 #[derive(Debug, Clone)]
-pub(super) struct AnswerTasks {
+pub(super) struct ResponseExecutor {
     spawner: Spawner,
     /// How long a piece of an answer may wait for the client.
     stall: Duration,
 }
 
-impl<F> Executor<F> for AnswerTasks
+impl<F> Executor<F> for ResponseExecutor
 where
     F: Future + Send + 'static,
 {
     fn execute(&self, work: F) {
-        let (sending, stall) = (Arc::<Sending>::default(), self.stall);
-        let mut work = Box::pin(SENDING.scope(Arc::clone(&sending), work));
+        let (sending, stall) = (Arc::<SendProgress>::default(), self.stall);
+        let mut work = Box::pin(SEND_PROGRESS.scope(Arc::clone(&sending), work));
         // There while a piece waits: that is rare, and a timer is large.
         let mut timer: Option<Pin<Box<Sleep>>> = None;
         self.spawner.execute(poll_fn(move |cx| {

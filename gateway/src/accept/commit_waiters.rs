@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Who waits for which message. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Waiters(Arc<Mutex<HashMap<MessageId, Awaited>>>);
+pub(super) struct CommitWaiters(Arc<Mutex<HashMap<MessageId, Awaited>>>);
 
 /// A message that at least one post waits for.
 struct Awaited {
@@ -35,21 +35,21 @@ struct Awaited {
 }
 
 /// One post that waits. Dropping it ends the wait.
-pub(super) struct Waiter {
-    waiters: Waiters,
+pub(super) struct CommitWaiter {
+    waiters: CommitWaiters,
     id: MessageId,
     place: watch::Receiver<Option<Seq>>,
 }
 
-impl Waiters {
+impl CommitWaiters {
     /// Begins to wait for `id`. Call it before the message is sent: the receipt may come sooner than Redis's answer.
-    pub(super) fn wait_for(&self, id: MessageId) -> Waiter {
+    pub(super) fn wait_for(&self, id: MessageId) -> CommitWaiter {
         let mut awaited = self.awaited();
         let entry = awaited.entry(id).or_insert_with(|| Awaited {
             since: Instant::now(),
             place: watch::Sender::new(None),
         });
-        Waiter {
+        CommitWaiter {
             waiters: self.clone(),
             id,
             place: entry.place.subscribe(),
@@ -57,7 +57,7 @@ impl Waiters {
     }
 
     /// Answers those who wait for one of `stored`.
-    pub(super) fn tell(&self, stored: impl IntoIterator<Item = (MessageId, Seq)>) {
+    pub(super) fn resolve(&self, stored: impl IntoIterator<Item = (MessageId, Seq)>) {
         let awaited = self.awaited();
         for (id, seq) in stored {
             if let Some(Awaited { place, .. }) = awaited.get(&id) {
@@ -67,22 +67,22 @@ impl Waiters {
     }
 
     /// Takes what a worker published.
-    pub(super) fn hear(&self, payload: &[u8], keys: &Keys) {
+    pub(super) fn on_receipts(&self, payload: &[u8], keys: &Keys) {
         match Receipts::decode(payload, keys) {
-            Ok(Receipts(stored)) => self.tell(stored),
+            Ok(Receipts(stored)) => self.resolve(stored),
             Err(error) => error.report("receipts"),
         }
     }
 
     /// Looks those up in `store` whose receipt does not come, until `stop` is cancelled.
-    pub(super) async fn look_up(self, store: Store, stop: CancellationToken) {
+    pub(super) async fn look_up_overdue(self, store: Store, stop: CancellationToken) {
         let mut complained = false;
         while !stop.is_cancelled() {
             let overdue = self.overdue(Instant::now());
             if !overdue.is_empty() {
                 match store.stored_seqs(&overdue).await {
                     Ok(stored) => {
-                        self.tell(stored);
+                        self.resolve(stored);
                         complained = false;
                     }
                     Err(error) if !complained => {
@@ -111,7 +111,7 @@ impl Waiters {
     }
 }
 
-impl Waiter {
+impl CommitWaiter {
     /// Waits until the message is stored and returns its place, however long it takes.
     pub(super) async fn stored(mut self) -> Seq {
         let place = self.place.wait_for(Option::is_some).await;
@@ -119,7 +119,7 @@ impl Waiter {
     }
 }
 
-impl Drop for Waiter {
+impl Drop for CommitWaiter {
     fn drop(&mut self) {
         let mut awaited = self.waiters.awaited();
         // Counted under the lock under which others begin to wait; this waiter is still one of them.
@@ -138,20 +138,20 @@ mod tests {
     #[tokio::test]
     async fn everybody_who_waits_for_a_message_hears_its_place() {
         let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
-        let waiters = Waiters::default();
+        let waiters = CommitWaiters::default();
         let (id, other) = (MessageId::fresh(), MessageId::fresh());
         let (first, second, third) = (waiters.wait_for(id), waiters.wait_for(id), waiters.wait_for(other));
-        waiters.hear(&Receipts(vec![(id, Seq(7)), (MessageId::fresh(), Seq(8))]).encode(&keys), &keys);
+        waiters.on_receipts(&Receipts(vec![(id, Seq(7)), (MessageId::fresh(), Seq(8))]).encode(&keys), &keys);
         assert_eq!((first.stored().await, second.stored().await), (Seq(7), Seq(7)));
-        waiters.hear(b"garbage", &keys);
-        waiters.tell([(other, Seq(1))]);
+        waiters.on_receipts(b"garbage", &keys);
+        waiters.resolve([(other, Seq(1))]);
         assert_eq!(third.stored().await, Seq(1));
         assert!(waiters.awaited().is_empty());
     }
 
     #[tokio::test]
     async fn who_goes_away_leaves_nothing_behind() {
-        let waiters = Waiters::default();
+        let waiters = CommitWaiters::default();
         let id = MessageId::fresh();
         let (first, second) = (waiters.wait_for(id), waiters.wait_for(id));
         drop(first);
@@ -166,10 +166,10 @@ mod tests {
 
     #[test]
     fn only_those_are_looked_up_who_have_waited_for_long() {
-        let waiters = Waiters::default();
+        let waiters = CommitWaiters::default();
         let (late, told) = (MessageId::fresh(), MessageId::fresh());
         let _waiting = (waiters.wait_for(late), waiters.wait_for(told));
-        waiters.tell([(told, Seq(1))]);
+        waiters.resolve([(told, Seq(1))]);
         assert!(waiters.overdue(Instant::now()).is_empty());
         assert_eq!(waiters.overdue(Instant::now() + OVERDUE_AFTER), [late]);
     }

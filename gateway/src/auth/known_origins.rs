@@ -11,7 +11,7 @@ use shared::storage::{Store, StoreError, User};
 
 use super::tokens::Tokens;
 use crate::digest::short_digest;
-use crate::limits::{Standing, network};
+use crate::limits::{LoginOrigin, network};
 
 /// How long a network is known after the last sign-in from it.
 const KNOWN_FOR: Duration = Duration::from_hours(90 * 24);
@@ -20,12 +20,12 @@ const KNOWN_FOR: Duration = Duration::from_hours(90 * 24);
 const NOTED_EVERY: Duration = Duration::from_hours(24);
 
 /// Tells who is known.
-pub struct Acquaintances {
+pub struct KnownOrigins {
     store: Store,
     tokens: Arc<Tokens>,
 }
 
-impl Acquaintances {
+impl KnownOrigins {
     /// Those in `store`, and the devices whose tokens are of `tokens`.
     #[must_use]
     pub fn new(store: Store, tokens: Arc<Tokens>) -> Self {
@@ -40,16 +40,16 @@ impl Acquaintances {
         address: IpAddr,
         token: Option<&str>,
         now: Timestamp,
-    ) -> Result<Standing, StoreError> {
+    ) -> Result<LoginOrigin, StoreError> {
         let device = token.and_then(|token| self.tokens.device(token));
         let id = user.map_or(UserId(0), |user| user.id);
         let digest = digest(id, address);
         let known = self.store.known_network(id, &digest, now).await?;
         let of_user = device.filter(|(_, public_id)| user.is_some_and(|user| user.public_id == *public_id));
         Ok(match (of_user, known) {
-            (Some((session, _)), _) => Standing::Known(format!("device:{}", session.0.simple())),
-            (None, Some(_)) => Standing::Known(format!("network:{digest}")),
-            (None, None) => Standing::Stranger,
+            (Some((session, _)), _) => LoginOrigin::Known(format!("device:{}", session.0.simple())),
+            (None, Some(_)) => LoginOrigin::Known(format!("network:{digest}")),
+            (None, None) => LoginOrigin::Unknown,
         })
     }
 

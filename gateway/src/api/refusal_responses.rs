@@ -8,14 +8,14 @@ use uuid::Uuid;
 use super::cors::Cors;
 use super::edge::{REQUEST_ID, finish};
 use super::error::ApiError;
-use crate::server::{Refusal, Refuse};
+use crate::server::{Refusal, RefusalRenderer};
 
 /// Makes them.
-pub struct Refusals {
+pub struct RefusalResponses {
     cors: Cors,
 }
 
-impl Refusals {
+impl RefusalResponses {
     /// Also for pages of the origins that `cors` lists.
     #[must_use]
     pub fn new(cors: Cors) -> Self {
@@ -23,8 +23,8 @@ impl Refusals {
     }
 }
 
-impl Refuse for Refusals {
-    fn to_head(&self, refusal: Refusal, head: &[u8]) -> Response<Bytes> {
+impl RefusalRenderer for RefusalResponses {
+    fn for_head(&self, refusal: Refusal, head: &[u8]) -> Response<Bytes> {
         let request_id = Uuid::now_v7().to_string();
         let mut answer = ApiError::from(refusal).answer(&request_id);
         finish(answer.headers_mut(), &request_id);

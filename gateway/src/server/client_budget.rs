@@ -14,7 +14,7 @@ use crate::limits::network;
 
 /// Bytes that may be in hand at once.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Share {
+pub(crate) struct ByteLimits {
     /// On one connection. What is alone there is always let through.
     pub(crate) connection: usize,
     /// Of one address; of answers also of one caller, wherever from.
@@ -27,7 +27,7 @@ pub(crate) struct Share {
 ///
 /// A connection may hold 64 heads of the size that apps send, or several of the largest heads and bodies; an address, some
 /// hundred phones that send their largest at the same moment. The process's share is what 400 MiB leave beside 20,000 connections.
-pub(crate) const REQUESTS: Share = Share {
+pub(crate) const REQUESTS: ByteLimits = ByteLimits {
     connection: 256 * 1024,
     address: 8 * 1024 * 1024,
     process: 64 * 1024 * 1024,
@@ -53,7 +53,7 @@ const EARLY_WAIT: Duration = Duration::from_secs(3);
 /// Answers that are not sent yet. Past a share the answer is replaced by a refusal.
 ///
 /// A page of history has 1 MiB at most, so a connection may wait for two of the largest, and an address for sixteen.
-pub(crate) const ANSWERS: Share = Share {
+pub(crate) const RESPONSES: ByteLimits = ByteLimits {
     connection: 2 * 1024 * 1024,
     address: 16 * 1024 * 1024,
     process: 96 * 1024 * 1024,
@@ -61,55 +61,55 @@ pub(crate) const ANSWERS: Share = Share {
 
 /// Whose share is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Excess {
+pub(crate) enum OverBudget {
     /// That of the connection or of its address: the client's own doing.
-    Own,
+    Client,
     /// That of the process: everybody's.
     Process,
 }
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Traffic {
     Requests,
-    Answers,
+    Responses,
 }
 
-impl Kind {
-    pub(super) fn share(self) -> Share {
+impl Traffic {
+    pub(super) fn limits(self) -> ByteLimits {
         match self {
             Self::Requests => REQUESTS,
-            Self::Answers => ANSWERS,
+            Self::Responses => RESPONSES,
         }
     }
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct Usage {
     connections: AtomicUsize,
     multiplexed: AtomicUsize,
     requests: AtomicUsize,
     answers: AtomicUsize,
-    early: Pace,
+    early: EarlyRate,
 }
 
-impl Counts {
-    fn of(&self, kind: Kind) -> &AtomicUsize {
+impl Usage {
+    fn of(&self, kind: Traffic) -> &AtomicUsize {
         match kind {
-            Kind::Requests => &self.requests,
-            Kind::Answers => &self.answers,
+            Traffic::Requests => &self.requests,
+            Traffic::Responses => &self.answers,
         }
     }
 }
 
 /// The early bytes of an address, by the generic cell rate algorithm (ITU-T I.371).
 #[derive(Debug, Default)]
-struct Pace {
-    /// When everything that was read is paid for, in microseconds after the accounts began.
+struct EarlyRate {
+    /// When everything that was read is paid for, in microseconds after the budgets began.
     paid_at: AtomicU64,
 }
 
-impl Pace {
+impl EarlyRate {
     /// Counts `bytes` at `now`, of which there may be so many `per_s`; returns how long to wait then.
     fn take(&self, bytes: u64, per_s: u64, now: Duration) -> Duration {
         let cost = bytes.saturating_mul(1_000_000) / per_s;
@@ -141,7 +141,7 @@ fn add(count: &AtomicUsize, more: usize, most: usize) -> bool {
 
 /// Who is charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Holder {
+pub(super) enum BudgetOwner {
     /// An address.
     Address(IpAddr),
     /// Whoever a token stands for, by a number that the endpoint gives.
@@ -150,17 +150,17 @@ pub(super) enum Holder {
 
 /// The accounts of all holders. Only those are kept that have something in hand, or have sent faster than they may.
 #[derive(Debug)]
-pub(crate) struct Accounts {
-    kept: Mutex<Kept>,
-    process: Counts,
+pub(crate) struct ClientBudgets {
+    table: Mutex<ClientTable>,
+    process: Usage,
     /// Connections of one address; any number if 0, and then it may send as fast as it likes, too.
     connections: usize,
     began: Instant,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    by_holder: HashMap<Holder, Arc<Counts>>,
+struct ClientTable {
+    by_owner: HashMap<BudgetOwner, Arc<Usage>>,
     /// How many there may be until those that only had something to pay for are swept out.
     sweep_above: usize,
 }
@@ -168,122 +168,122 @@ struct Kept {
 /// The smallest number of accounts that are swept.
 const FEW_ACCOUNTS: usize = 1024;
 
-impl Kept {
-    fn of(&mut self, holder: Holder, now: Duration) -> Arc<Counts> {
-        if self.by_holder.len() > self.sweep_above.max(FEW_ACCOUNTS) {
-            self.by_holder.retain(|_, counts| Arc::strong_count(counts) > 1 || !counts.early.is_paid(now));
-            self.sweep_above = self.by_holder.len() * 2;
+impl ClientTable {
+    fn of(&mut self, owner: BudgetOwner, now: Duration) -> Arc<Usage> {
+        if self.by_owner.len() > self.sweep_above.max(FEW_ACCOUNTS) {
+            self.by_owner.retain(|_, usage| Arc::strong_count(usage) > 1 || !usage.early.is_paid(now));
+            self.sweep_above = self.by_owner.len() * 2;
         }
-        Arc::clone(self.by_holder.entry(holder).or_default())
+        Arc::clone(self.by_owner.entry(owner).or_default())
     }
 }
 
-impl Accounts {
+impl ClientBudgets {
     pub(super) fn new(connections_per_address: usize) -> Arc<Self> {
         Arc::new(Self {
-            kept: Mutex::default(),
-            process: Counts::default(),
+            table: Mutex::default(),
+            process: Usage::default(),
             connections: connections_per_address,
             began: Instant::now(),
         })
     }
 
-    /// The account of `address`, or of the IPv6 network it can choose addresses from.
-    pub(super) fn of(self: &Arc<Self>, address: IpAddr) -> Account {
-        self.account(Holder::Address(network(address)))
+    /// The client of `address`, or of the IPv6 network it can choose addresses from.
+    pub(super) fn of(self: &Arc<Self>, address: IpAddr) -> ClientBudget {
+        self.client(BudgetOwner::Address(network(address)))
     }
 
-    /// The account of a caller.
-    pub(super) fn of_caller(self: &Arc<Self>, caller: i64) -> Account {
-        self.account(Holder::Caller(caller))
+    /// The client of a caller.
+    pub(super) fn of_caller(self: &Arc<Self>, caller: i64) -> ClientBudget {
+        self.client(BudgetOwner::Caller(caller))
     }
 
-    fn account(self: &Arc<Self>, holder: Holder) -> Account {
-        let counts = self.lock().of(holder, self.began.elapsed());
-        Account {
-            accounts: Arc::clone(self),
-            holder,
-            counts,
+    fn client(self: &Arc<Self>, owner: BudgetOwner) -> ClientBudget {
+        let usage = self.lock().of(owner, self.began.elapsed());
+        ClientBudget {
+            budgets: Arc::clone(self),
+            owner,
+            usage,
             connected: false,
             multiplexed: false,
         }
     }
 
     /// Charges the process.
-    pub(super) fn charge(&self, kind: Kind, bytes: usize) -> Result<(), Excess> {
-        let within = add(self.process.of(kind), bytes, kind.share().process);
-        within.then_some(()).ok_or(Excess::Process)
+    pub(super) fn charge(&self, kind: Traffic, bytes: usize) -> Result<(), OverBudget> {
+        let within = add(self.process.of(kind), bytes, kind.limits().process);
+        within.then_some(()).ok_or(OverBudget::Process)
     }
 
-    pub(super) fn give_back(&self, kind: Kind, bytes: usize) {
+    pub(super) fn give_back(&self, kind: Traffic, bytes: usize) {
         self.process.of(kind).fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, ClientTable> {
         // It is whole after each statement.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The account of one holder, kept for as long as somebody holds it.
 #[derive(Debug)]
-pub(crate) struct Account {
-    accounts: Arc<Accounts>,
-    holder: Holder,
-    counts: Arc<Counts>,
+pub(crate) struct ClientBudget {
+    budgets: Arc<ClientBudgets>,
+    owner: BudgetOwner,
+    usage: Arc<Usage>,
     /// It is held for a connection, or for a request that stands for one behind a proxy.
     connected: bool,
     /// And for one of HTTP/2.
     multiplexed: bool,
 }
 
-impl Account {
+impl ClientBudget {
     /// Counts a connection.
-    pub(super) fn connect(&mut self) -> Result<(), Excess> {
-        let most = match self.accounts.connections {
+    pub(super) fn connect(&mut self) -> Result<(), OverBudget> {
+        let most = match self.budgets.connections {
             0 => usize::MAX,
             most => most,
         };
-        self.connected = add(&self.counts.connections, 1, most);
-        self.connected.then_some(()).ok_or(Excess::Own)
+        self.connected = add(&self.usage.connections, 1, most);
+        self.connected.then_some(()).ok_or(OverBudget::Client)
     }
 
     /// Counts its connection as one of HTTP/2, of which the address may have `most`.
-    pub(super) fn multiplex(&mut self, most: usize) -> Result<(), Excess> {
-        self.multiplexed = add(&self.counts.multiplexed, 1, most);
-        self.multiplexed.then_some(()).ok_or(Excess::Own)
+    pub(super) fn multiplex(&mut self, most: usize) -> Result<(), OverBudget> {
+        self.multiplexed = add(&self.usage.multiplexed, 1, most);
+        self.multiplexed.then_some(()).ok_or(OverBudget::Client)
     }
 
-    pub(super) fn charge(&self, kind: Kind, bytes: usize) -> Result<(), Excess> {
-        let within = add(self.counts.of(kind), bytes, kind.share().address);
-        within.then_some(()).ok_or(Excess::Own)
+    pub(super) fn charge(&self, kind: Traffic, bytes: usize) -> Result<(), OverBudget> {
+        let within = add(self.usage.of(kind), bytes, kind.limits().address);
+        within.then_some(()).ok_or(OverBudget::Client)
     }
 
-    pub(super) fn give_back(&self, kind: Kind, bytes: usize) {
-        self.counts.of(kind).fetch_sub(bytes, Ordering::Relaxed);
+    pub(super) fn give_back(&self, kind: Traffic, bytes: usize) {
+        self.usage.of(kind).fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Counts `bytes` that come from somebody who has shown no token; returns how long to wait before more is read.
     pub(super) fn early(&self, bytes: usize) -> Duration {
-        match EARLY_BYTES.saturating_mul(self.accounts.connections as u64) {
+        match EARLY_BYTES.saturating_mul(self.budgets.connections as u64) {
             0 => Duration::ZERO,
-            per_s => self.counts.early.take(bytes as u64, per_s, self.accounts.began.elapsed()),
+            per_s => self.usage.early.take(bytes as u64, per_s, self.budgets.began.elapsed()),
         }
     }
 }
 
-impl Drop for Account {
+impl Drop for ClientBudget {
     fn drop(&mut self) {
         if self.connected {
-            self.counts.connections.fetch_sub(1, Ordering::Relaxed);
+            self.usage.connections.fetch_sub(1, Ordering::Relaxed);
         }
         if self.multiplexed {
-            self.counts.multiplexed.fetch_sub(1, Ordering::Relaxed);
+            self.usage.multiplexed.fetch_sub(1, Ordering::Relaxed);
         }
-        let mut kept = self.accounts.lock();
+        let mut table = self.budgets.lock();
         // The map and this one: nobody else has it, and under the lock nobody can get it.
-        if Arc::strong_count(&self.counts) == 2 && self.counts.early.is_paid(self.accounts.began.elapsed()) {
-            kept.by_holder.remove(&self.holder);
+        if Arc::strong_count(&self.usage) == 2 && self.usage.early.is_paid(self.budgets.began.elapsed()) {
+            table.by_owner.remove(&self.owner);
         }
     }
 }
@@ -296,32 +296,32 @@ mod tests {
 
     #[test]
     fn an_address_is_forgotten_with_its_last_connection() {
-        let accounts = Accounts::new(1);
-        let mut first = accounts.of(ONE);
+        let budgets = ClientBudgets::new(1);
+        let mut first = budgets.of(ONE);
         assert_eq!(first.connect(), Ok(()));
-        let mut second = accounts.of(ONE);
-        assert_eq!(second.connect(), Err(Excess::Own));
+        let mut second = budgets.of(ONE);
+        assert_eq!(second.connect(), Err(OverBudget::Client));
         drop((first, second));
-        assert!(accounts.lock().by_holder.is_empty());
-        assert_eq!(accounts.of(ONE).connect(), Ok(()));
+        assert!(budgets.lock().by_owner.is_empty());
+        assert_eq!(budgets.of(ONE).connect(), Ok(()));
     }
 
     #[test]
     fn a_share_that_is_used_up_takes_nothing_more_until_some_is_given_back() {
-        let accounts = Accounts::new(0);
-        let account = accounts.of(ONE);
-        assert_eq!(account.charge(Kind::Requests, REQUESTS.address), Ok(()));
-        assert_eq!(account.charge(Kind::Requests, 1), Err(Excess::Own));
-        assert_eq!(account.charge(Kind::Answers, 1), Ok(()));
-        account.give_back(Kind::Requests, 1);
-        assert_eq!(account.charge(Kind::Requests, 1), Ok(()));
-        assert_eq!(accounts.charge(Kind::Requests, REQUESTS.process + 1), Err(Excess::Process));
+        let budgets = ClientBudgets::new(0);
+        let client = budgets.of(ONE);
+        assert_eq!(client.charge(Traffic::Requests, REQUESTS.address), Ok(()));
+        assert_eq!(client.charge(Traffic::Requests, 1), Err(OverBudget::Client));
+        assert_eq!(client.charge(Traffic::Responses, 1), Ok(()));
+        client.give_back(Traffic::Requests, 1);
+        assert_eq!(client.charge(Traffic::Requests, 1), Ok(()));
+        assert_eq!(budgets.charge(Traffic::Requests, REQUESTS.process + 1), Err(OverBudget::Process));
     }
 
     #[test]
     fn early_bytes_of_an_address_are_read_at_their_rate_whatever_connections_they_come_over() {
-        let accounts = Accounts::new(1_000);
-        let (first, second, other) = (accounts.of(ONE), accounts.of(ONE), accounts.of([10, 0, 0, 2].into()));
+        let budgets = ClientBudgets::new(1_000);
+        let (first, second, other) = (budgets.of(ONE), budgets.of(ONE), budgets.of([10, 0, 0, 2].into()));
         assert_eq!(first.early(1024), Duration::ZERO);
         // Two seconds' worth beyond what is let through at once; the clock goes on meanwhile.
         let wait = first.early(3 * 1_000 * usize::try_from(EARLY_BYTES).unwrap());
@@ -331,27 +331,27 @@ mod tests {
         assert_eq!(other.early(1024), Duration::ZERO);
         // Closing all connections makes nobody a stranger.
         drop((first, second, other));
-        assert!(accounts.of(ONE).early(1024) > Duration::from_secs(1));
+        assert!(budgets.of(ONE).early(1024) > Duration::from_secs(1));
     }
 
     #[test]
     fn accounts_that_are_paid_for_do_not_stay() {
-        let mut kept = Kept::default();
-        let address = |n: usize| Holder::Address(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
+        let mut table = ClientTable::default();
+        let address = |n: usize| BudgetOwner::Address(std::net::Ipv4Addr::from(u32::try_from(n).unwrap()).into());
         for n in 0..2 * FEW_ACCOUNTS {
-            kept.of(address(n), Duration::ZERO).early.take(EARLY_BYTES, EARLY_BYTES, Duration::ZERO);
+            table.of(address(n), Duration::ZERO).early.take(EARLY_BYTES, EARLY_BYTES, Duration::ZERO);
         }
-        assert_eq!(kept.by_holder.len(), 2 * FEW_ACCOUNTS, "each has a second to pay for");
-        let used = kept.of(address(0), Duration::ZERO);
-        kept.sweep_above = 0;
-        kept.of(address(1), Duration::from_mins(1));
-        assert_eq!(kept.by_holder.len(), 2);
+        assert_eq!(table.by_owner.len(), 2 * FEW_ACCOUNTS, "each has a second to pay for");
+        let used = table.of(address(0), Duration::ZERO);
+        table.sweep_above = 0;
+        table.of(address(1), Duration::from_mins(1));
+        assert_eq!(table.by_owner.len(), 2);
         drop(used);
     }
 
     #[test]
     fn addresses_that_are_not_told_apart_are_not_slowed_down() {
-        let accounts = Accounts::new(0);
-        assert_eq!(accounts.of(ONE).early(usize::MAX), Duration::ZERO);
+        let budgets = ClientBudgets::new(0);
+        assert_eq!(budgets.of(ONE).early(usize::MAX), Duration::ZERO);
     }
 }

@@ -15,7 +15,7 @@ use crate::history::{Crowded, ReadError};
 use crate::limits::Limited;
 use crate::live::{OpenError, QuotaError};
 use crate::removals::CannotLook;
-use crate::server::{Excess, Refusal};
+use crate::server::{OverBudget, Refusal};
 
 static DATABASE_FAILS: Event = Event::outage("database_fails", "the database fails");
 static COUNTING_FAILS: Event = Event::outage("counting_fails", "limits cannot be counted");
@@ -102,9 +102,9 @@ impl From<HashError> for ApiError {
     }
 }
 
-impl From<Excess> for ApiError {
-    fn from(excess: Excess) -> Self {
-        Refusal::from(excess).into()
+impl From<OverBudget> for ApiError {
+    fn from(over: OverBudget) -> Self {
+        Refusal::from(over).into()
     }
 }
 
