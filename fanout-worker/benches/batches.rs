@@ -6,7 +6,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use fanout_worker::batch::split;
 use fanout_worker::persist::{MAX_BYTES, MAX_ROWS};
 use shared::domain::{Accepted, Fence, MessageId, MessageText, Partition, RoomId, StreamId, Timestamp, UserId};
-use shared::storage::{Claim, Content, Entry, PartitionBatch};
+use shared::storage::{Claim, Entry, EntryContent, PartitionBatch};
 
 /// A full read: so many partitions with so many entries each.
 const PARTITIONS: u16 = 16;
@@ -18,7 +18,7 @@ fn batch(partition: u16) -> PartitionBatch {
             ms: 1,
             counter: counter.into(),
         },
-        content: Content::Message(Accepted {
+        content: EntryContent::Message(Accepted {
             id: MessageId::fresh(),
             room: RoomId(partition.into()),
             sender: UserId(1),

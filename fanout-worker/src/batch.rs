@@ -65,14 +65,14 @@ fn join(mut earlier: Vec<PartitionBatch>, later: Vec<PartitionBatch>) -> Vec<Par
 #[cfg(test)]
 mod tests {
     use shared::domain::{Fence, Partition, StreamId};
-    use shared::storage::Content;
+    use shared::storage::EntryContent;
 
     use super::*;
 
     fn batch(partition: u16, ids: std::ops::RangeInclusive<i64>) -> PartitionBatch {
         let entries = ids.clone().map(|counter| Entry {
             stream_id: StreamId { ms: 1, counter },
-            content: Content::DeadLetter {
+            content: EntryContent::DeadLetter {
                 reason: String::new(),
                 entry: "12345".to_owned(),
             },

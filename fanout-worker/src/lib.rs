@@ -75,7 +75,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::LogFilter(_) | Self::Redis(_) | Self::Unsafe(_) | Self::Copy(CopyError::Direction) => EXIT_USAGE,
-            Self::Open(error) | Self::Copy(CopyError::Open(error)) if error.is_usage() => EXIT_USAGE,
+            Self::Open(error) | Self::Copy(CopyError::Open(error)) if error.is_configuration_error() => EXIT_USAGE,
             Self::Signals(_) | Self::Open(_) | Self::Store(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => {
                 1
             }

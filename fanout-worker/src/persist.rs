@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::{Partition, StreamId, Timestamp};
-use shared::storage::{AppendError, Appended, Content, Entry, PartitionBatch, Store};
+use shared::storage::{CommitError, Committed, Entry, EntryContent, PartitionBatch, Store};
 use shared::telemetry::Event;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ pub enum GaveUp {
 #[derive(Default)]
 pub struct Persisted {
     /// What each transaction stored.
-    pub stored: Vec<Appended>,
+    pub stored: Vec<Committed>,
     /// How far each partition came of which something was stored.
     pub reached: BTreeMap<Partition, Reached>,
     /// Partitions of the batch whose claims do not hold any more. Nothing of them is in `stored`, unless it was before they
@@ -111,7 +111,7 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
 
 impl Persisted {
     /// Notes that all of `batches` is stored.
-    fn note(&mut self, batches: &[PartitionBatch], appended: Appended) {
+    fn note(&mut self, batches: &[PartitionBatch], appended: Committed) {
         let reached = |batch: &PartitionBatch| Reached {
             cursor: batch.upto(),
             last: batch.entries.last().map_or(batch.claim.cursor, |entry| entry.stream_id),
@@ -124,7 +124,7 @@ impl Persisted {
 /// How trying to store a batch ended.
 enum Attempt {
     /// All of it is stored.
-    Stored(Appended),
+    Stored(Committed),
     /// Nothing is, since the claims of these partitions do not hold any more.
     Lost(Vec<Partition>),
     /// Nothing is, since the database refuses some of the data.
@@ -137,7 +137,7 @@ async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &Cancellat
     let deadline = Instant::now() + PATIENCE;
     loop {
         let written = crash_point::reached("before_commit");
-        let appending = store.append(Arc::clone(batches), Timestamp::now(), written);
+        let appending = store.commit(Arc::clone(batches), Timestamp::now(), written);
         // The store brings the transaction to its end even if nobody waits for it any more. The next attempt on these
         // partitions, by whomever, then finds their cursors moved.
         let Ok(appended) = timeout_at(deadline, appending).await else {
@@ -146,16 +146,16 @@ async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &Cancellat
         };
         match appended {
             Ok(appended) => return Ok(Attempt::Stored(appended)),
-            Err(AppendError::Outdated(lost)) => return Ok(Attempt::Lost(lost)),
-            Err(AppendError::Store(error)) if error.is_rejection() => {
+            Err(CommitError::StaleClaims(lost)) => return Ok(Attempt::Lost(lost)),
+            Err(CommitError::Store(error)) if error.is_rejection() => {
                 warn!(error = %error, "a batch was refused, looking for the entry: {error}");
                 return Ok(Attempt::Refused);
             }
-            Err(AppendError::Store(error)) if Instant::now() + pause >= deadline => {
+            Err(CommitError::Store(error)) if Instant::now() + pause >= deadline => {
                 STORAGE_AWAY.report("", &error);
                 return Err(GaveUp::StorageAway);
             }
-            Err(AppendError::Store(error)) => {
+            Err(CommitError::Store(error)) => {
                 STORAGE_FAILS.report("", &error);
                 tokio::select! {
                     () = stop.cancelled() => return Err(GaveUp::Stopped),
@@ -172,15 +172,15 @@ async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &Cancellat
 /// not in order.
 fn set_aside(batches: &[PartitionBatch]) -> Result<Vec<PartitionBatch>, GaveUp> {
     let aside = |entry: &Entry| match &entry.content {
-        Content::Message(_) => Ok(entry.clone().into_dead_letter("the database refuses it")),
-        Content::DeadLetter { reason, entry: stored } if !form::is_abridged(stored) => Ok(Entry {
+        EntryContent::Message(_) => Ok(entry.clone().into_dead_letter("the database refuses it")),
+        EntryContent::DeadLetter { reason, entry: stored } if !form::is_abridged(stored) => Ok(Entry {
             stream_id: entry.stream_id,
-            content: Content::DeadLetter {
+            content: EntryContent::DeadLetter {
                 reason: reason.clone(),
                 entry: form::abridge([stored]),
             },
         }),
-        Content::DeadLetter { .. } => {
+        EntryContent::DeadLetter { .. } => {
             error!(stream_id = %entry.stream_id, "the database takes no dead letter, however small");
             Err(GaveUp::StorageAway)
         }

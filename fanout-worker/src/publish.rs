@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::RedisResult;
 use shared::bus::{ControlEvent, ControlMessage, Link, Receipts, RoomEvent};
 use shared::domain::{Accepted, GatewayId, MessageId, Partition};
-use shared::storage::{Appended, Content, PartitionBatch};
+use shared::storage::{Committed, EntryContent, PartitionBatch};
 use tracing::warn;
 
 /// The gateways that wait to hear of messages. Several wait for one that was posted again at another gateway.
@@ -17,7 +17,7 @@ pub type Waiting = HashMap<MessageId, HashSet<GatewayId>>;
 pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
     let mut waiting = Waiting::new();
     for entry in batches.iter().flat_map(|batch| &batch.entries) {
-        if let Content::Message(Accepted {
+        if let EntryContent::Message(Accepted {
             id,
             reply_to: Some(gateway),
             ..
@@ -33,7 +33,7 @@ pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
 /// round trip. Its size is bounded by that of the commit.
 ///
 /// A failure is logged and nothing more: both are hints. Gateways find what they told by comparing heads and asking SQL.
-pub async fn publish(connection: &mut Link, appended: Appended, waiting: &mut Waiting) {
+pub async fn publish(connection: &mut Link, appended: Committed, waiting: &mut Waiting) {
     let receipts = receipts(&appended, waiting);
     let (mut pipeline, keys) = (redis::pipe(), Arc::clone(connection.keys()));
     for (partition, room, messages) in appended.rooms {
@@ -54,7 +54,7 @@ pub async fn publish(connection: &mut Link, appended: Appended, waiting: &mut Wa
 
 /// What each gateway is told: messages that were stored now, and those that were before. Nobody waits for them any more
 /// then.
-fn receipts(appended: &Appended, waiting: &mut Waiting) -> HashMap<GatewayId, Receipts> {
+fn receipts(appended: &Committed, waiting: &mut Waiting) -> HashMap<GatewayId, Receipts> {
     let new = appended.rooms.iter().flat_map(|(_, _, messages)| messages).map(|message| (message.id, message.seq));
     let mut receipts: HashMap<GatewayId, Receipts> = HashMap::new();
     for (id, seq) in new.chain(appended.duplicates.iter().copied()) {
@@ -92,7 +92,7 @@ mod tests {
         let (id, first, second) = (MessageId::fresh(), GatewayId(Uuid::new_v4()), GatewayId(Uuid::new_v4()));
         let entry = |(ms, gateway)| Entry {
             stream_id: StreamId { ms, counter: 0 },
-            content: Content::Message(Accepted {
+            content: EntryContent::Message(Accepted {
                 id,
                 room: RoomId(1),
                 sender: UserId(1),
@@ -109,9 +109,9 @@ mod tests {
             },
             entries: [(1, first), (2, second)].map(entry).into(),
         };
-        let appended = Appended {
+        let appended = Committed {
             duplicates: vec![(id, Seq(7)), (id, Seq(7))],
-            ..Appended::default()
+            ..Committed::default()
         };
         let told = receipts(&appended, &mut waiting_for(&[batch]));
         for gateway in [first, second] {

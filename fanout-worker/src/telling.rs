@@ -6,7 +6,7 @@
 
 use shared::bus::Link;
 use shared::domain::{Partition, StreamId};
-use shared::storage::Appended;
+use shared::storage::Committed;
 use tokio::task::JoinHandle;
 use tracing::error;
 
@@ -18,7 +18,7 @@ use crate::trimming::Trimming;
 /// What one or several transactions stored, and nobody was told of yet.
 pub(crate) struct Untold {
     /// What each transaction stored.
-    pub(crate) stored: Vec<Appended>,
+    pub(crate) stored: Vec<Committed>,
     /// Which gateways wait to hear of it.
     pub(crate) waiting: Waiting,
     /// How far each partition may be trimmed.

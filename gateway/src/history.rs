@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use moka::sync::Cache;
 use shared::domain::{RoomId, Seq, StoredMessage, UserId};
-use shared::storage::{HistoryNews, Room, Store, StoreError, Window, make_way};
+use shared::storage::{HistoryPage, Room, Store, StoreError, Window, block_in_place_if_large};
 
 pub use self::fair::{Crowded, WAITING_OF_ONE};
 use self::fair::{Fair, Turn};
@@ -169,8 +169,8 @@ impl Histories {
     async fn read_anew(&self, room: &Room, part: Part, member: Option<UserId>) -> Answer {
         let kept = self.kept.get(&part);
         let known = kept.as_ref().map(|kept| kept.heads.clone());
-        let reading = self.store.history_unless_known(part.room, member, part.window, part.limit, known);
-        let Some(HistoryNews { head, messages }) = reading.await.map_err(|error| ReadError::Store(Arc::new(error)))?
+        let reading = self.store.history_page(part.room, member, part.window, part.limit, known);
+        let Some(HistoryPage { head, messages }) = reading.await.map_err(|error| ReadError::Store(Arc::new(error)))?
         else {
             return Ok(None);
         };
@@ -179,7 +179,7 @@ impl Histories {
             (messages, _) => {
                 let messages = messages.unwrap_or_default();
                 let bytes = messages.iter().map(|message| message.text.len()).sum();
-                let page = Arc::new(make_way(bytes, || Page::of(&room.name, &messages, part.window)));
+                let page = Arc::new(block_in_place_if_large(bytes, || Page::of(&room.name, &messages, part.window)));
                 if let Some(heads) = heads_of(part, head, &page) {
                     let page = Arc::clone(&page);
                     self.kept.insert(part, Kept { page, heads });

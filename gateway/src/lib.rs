@@ -114,7 +114,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::LogFilter(_) | Self::Redis(_) | Self::Unsafe(_) | Self::Keys(_) | Self::ForeignKeys => EXIT_USAGE,
-            Self::Open(error) if error.is_usage() => EXIT_USAGE,
+            Self::Open(error) if error.is_configuration_error() => EXIT_USAGE,
             Self::Signals(_)
             | Self::Hashing
             | Self::Threads(_)
@@ -136,7 +136,7 @@ pub fn check_settings(config: &Config) -> Result<(), StartError> {
 /// The keys in the key file, if the installation signs with one of them; with `replace` it does from now on.
 async fn agreed_keys(config: &Config, store: &Store, replace: bool) -> Result<Vec<Vec<u8>>, StartError> {
     let keys = auth::keys::load_or_create(&config.accounts.signing_key_file)?;
-    let agreed = store.agree_on_keys(fingerprints(&keys), replace, Timestamp::now()).await?;
+    let agreed = store.agree_on_signing_keys(fingerprints(&keys), replace, Timestamp::now()).await?;
     if agreed { Ok(keys) } else { Err(StartError::ForeignKeys) }
 }
 

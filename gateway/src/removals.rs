@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shared::bus::ControlEvent;
-use shared::storage::{Removal, StoreError};
+use shared::storage::{Revocation, StoreError};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -122,12 +122,12 @@ impl App {
 
     /// Acts on what was removed if there is more than `known`, and returns the new number.
     async fn catch_up(&self, known: Option<i64>) -> Result<i64, StoreError> {
-        let count = self.store.removals().await?;
+        let count = self.store.revocation_count().await?;
         if known == Some(count) {
             return Ok(count);
         }
         let removed = match known {
-            Some(known) => self.store.removed(known, count).await?,
+            Some(known) => self.store.revocations_between(known, count).await?,
             None => None,
         };
         if let Some(removed) = removed {
@@ -148,7 +148,7 @@ impl App {
         for some in self.connections.all().chunks(STREAMS_AT_ONCE) {
             let sessions: Vec<_> = some.iter().map(|connection| connection.session).collect();
             let members: Vec<_> = some.iter().map(|connection| (connection.room, connection.user)).collect();
-            let open = self.store.open_sessions(&sessions).await?;
+            let open = self.store.unrevoked_sessions(&sessions).await?;
             let memberships = self.store.memberships_among(&members).await?;
             for connection in some {
                 if !open.contains(&connection.session) {
@@ -163,14 +163,14 @@ impl App {
 }
 
 /// What the gateway that did it tells the others.
-fn event(removal: Removal) -> ControlEvent {
-    match removal {
-        Removal::Session { user, session } => ControlEvent::SessionRevoked { user, session },
-        Removal::Member { room, user, membership } => ControlEvent::MemberRemoved {
+fn event(revocation: Revocation) -> ControlEvent {
+    match revocation {
+        Revocation::Session { user, session } => ControlEvent::SessionRevoked { user, session },
+        Revocation::Member { room, user, membership } => ControlEvent::MemberRemoved {
             room,
             user,
             membership: Some(membership),
         },
-        Removal::Room { room, name } => ControlEvent::RoomDeleted { room, name },
+        Revocation::Room { room, name } => ControlEvent::RoomDeleted { room, name },
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
-use shared::storage::{JoinOutcome, Joining, Room, Store, StoreError, User};
+use shared::storage::{JoinMode, JoinOutcome, Room, Store, StoreError, User};
 
 use crate::coherent::CoherentCache;
 use crate::limits::{Limited, Limits};
@@ -74,32 +74,32 @@ impl Rooms {
         &self,
         name: &RoomName,
         user: UserId,
-        joining: Joining,
+        mode: JoinMode,
         now: Timestamp,
     ) -> Result<Joined, NotJoined> {
-        match self.join(name, user, joining, now).await {
+        match self.join(name, user, mode, now).await {
             // What was known of the room may be outdated. SQL says whether there is another one of this name.
             Err(NotJoined::NoRoom) => {
                 self.by_name.forget(name);
-                self.join(name, user, joining, now).await
+                self.join(name, user, mode, now).await
             }
             known => known,
         }
     }
 
-    async fn join(&self, name: &RoomName, user: UserId, joining: Joining, now: Timestamp) -> Result<Joined, NotJoined> {
+    async fn join(&self, name: &RoomName, user: UserId, mode: JoinMode, now: Timestamp) -> Result<Joined, NotJoined> {
         let room = self.by_name(name).await?.ok_or(NotJoined::NoRoom)?;
         let outcome = match self.membership(&room, user).await? {
-            Some(membership) => JoinOutcome::In(membership),
-            None if room.is_private => JoinOutcome::Closed,
+            Some(membership) => JoinOutcome::Member(membership),
+            None if room.is_private => JoinOutcome::NotFound,
             None => {
                 self.limits.join(user).await?;
-                self.store.join_public(room.id, user, joining, now).await?
+                self.store.join_public(room.id, user, mode, now).await?
             }
         };
         match outcome {
-            JoinOutcome::In(membership) => Ok(Joined { room, membership }),
-            JoinOutcome::Closed => Err(NotJoined::NoRoom),
+            JoinOutcome::Member(membership) => Ok(Joined { room, membership }),
+            JoinOutcome::NotFound => Err(NotJoined::NoRoom),
             JoinOutcome::Replaced => Err(NotJoined::Replaced),
         }
     }

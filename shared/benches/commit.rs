@@ -12,7 +12,7 @@ use shared::domain::{
     Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
     Username,
 };
-use shared::storage::{Claim, Content, CreateRoom, Entry, NewUser, PartitionBatch, Role, Store};
+use shared::storage::{Claim, CreateRoom, Entry, EntryContent, NewUser, PartitionBatch, Role, Store};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -65,7 +65,7 @@ impl Target {
         let first = self.claim.cursor.ms + 1;
         let entry = |(ms, room): (i64, &RoomId)| Entry {
             stream_id: StreamId { ms, counter: 0 },
-            content: Content::Message(Accepted {
+            content: EntryContent::Message(Accepted {
                 id: MessageId::fresh(),
                 room: *room,
                 sender: self.sender,
@@ -89,7 +89,7 @@ impl Target {
         for _ in 0..count {
             let batch = self.next(size);
             let began = Instant::now();
-            self.store.append(batch, NOW, async {}).await.expect("the transaction is committed");
+            self.store.commit(batch, NOW, async {}).await.expect("the transaction is committed");
             taken += began.elapsed();
         }
         taken

@@ -18,9 +18,9 @@ pub async fn open_once(args: &StorageArgs, role: Role) -> Result<(Store, Install
     if !args.create_database {
         Store::check_exists(url)?;
     }
-    let store = Store::open(url, role).await.map_err(|error| error.at(&args.database_url))?;
+    let store = Store::open(url, role).await.map_err(|error| error.with_address(&args.database_url))?;
     let migrated = store.migrate(args.partitions, Uuid::new_v4().as_u64_pair().0).await;
-    Ok((store, migrated.map_err(|error| error.at(&args.database_url))?))
+    Ok((store, migrated.map_err(|error| error.with_address(&args.database_url))?))
 }
 
 /// The same, again and again while the database is away, which is said once. `None` when `stop` is cancelled before it is
@@ -34,7 +34,7 @@ pub async fn open_when_there(
     loop {
         match open_once(args, role).await {
             Ok(opened) => return Ok(Some(opened)),
-            Err(error) if error.may_pass() => {
+            Err(error) if error.is_transient() => {
                 if !complained {
                     warn!(error = %error, "waiting for the database: {error}");
                     complained = true;

@@ -11,16 +11,16 @@
 //! and dead letters.
 
 mod accounts;
+mod commit;
+mod commit_plan;
 mod connections;
 mod copy;
 mod dead_letters;
-mod draft;
 mod error;
 mod history;
-mod log;
 mod open;
 mod postgres;
-mod removals;
+mod revocations;
 mod rooms;
 mod schema;
 mod senders;
@@ -35,14 +35,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use accounts::{Account, Accounts, CreateUserError, NewUser, Session, User};
+pub use commit::{Claim, CommitError, Commits, Committed, Entry, EntryContent, PartitionBatch};
 pub use copy::{CopyError, Progress, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::StoreError;
-pub use history::{HISTORY_CONNECTIONS, History, HistoryNews, KnownMessage, Window, make_way};
-pub use log::{AppendError, Appended, Claim, Content, Entry, Log, PartitionBatch};
+pub use history::{HISTORY_CONNECTIONS, History, HistoryPage, KnownMessage, Window, block_in_place_if_large};
 pub use open::{Installation, OpenError, Role, Writers};
-pub use removals::Removal;
-pub use rooms::{CreateRoom, CreateRoomError, JoinOutcome, Joining, Memberships, Room, Rooms};
+pub use revocations::Revocation;
+pub use rooms::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms};
 pub use sign_ins::SignIns;
 
 use crate::domain::{Epoch, Timestamp};
@@ -81,14 +81,14 @@ impl Store {
         }
     }
 
-    /// [`Log::append`] with any future to run before the commit.
-    pub async fn append(
+    /// [`Commits::commit`] with any future to run before the commit.
+    pub async fn commit(
         &self,
         batches: Arc<[PartitionBatch]>,
         now: Timestamp,
         before_commit: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<Appended, AppendError> {
-        self.0.append(batches, now, Box::pin(before_commit)).await
+    ) -> Result<Committed, CommitError> {
+        self.0.commit(batches, now, Box::pin(before_commit)).await
     }
 }
 
@@ -102,7 +102,7 @@ impl Deref for Store {
 
 /// Everything a database does for us.
 #[async_trait]
-pub trait Backend: Accounts + SignIns + Rooms + History + Log + DeadLetters + Debug + Send + Sync {
+pub trait Backend: Accounts + SignIns + Rooms + History + Commits + DeadLetters + Debug + Send + Sync {
     /// Brings the schema up to date and creates the installation with `partitions` if there is none.
     ///
     /// Processes that start together take turns. The epoch of a new installation comes from `random_epoch`.
@@ -120,11 +120,11 @@ pub trait Backend: Accounts + SignIns + Rooms + History + Log + DeadLetters + De
 
     /// How many sessions were revoked, memberships ended and rooms deleted so far. It moves in the transaction that does
     /// it: whoever reads the same number twice knows that everybody who was in is still in.
-    async fn removals(&self) -> Result<i64, StoreError>;
+    async fn revocation_count(&self) -> Result<i64, StoreError>;
 
     /// What was taken away from the removal behind number `after` to number `upto`, in this order; `None` if that is not
     /// known any more, since only the last thousand are.
-    async fn removed(&self, after: i64, upto: i64) -> Result<Option<Vec<Removal>>, StoreError>;
+    async fn revocations_between(&self, after: i64, upto: i64) -> Result<Option<Vec<Revocation>>, StoreError>;
 
     /// Answers if the database can be read.
     async fn ping(&self) -> Result<(), StoreError>;
@@ -138,7 +138,7 @@ pub trait Backend: Accounts + SignIns + Rooms + History + Log + DeadLetters + De
 }
 
 /// Runs a write to its end even if the caller is dropped meanwhile.
-async fn uninterrupted<T, E, F>(write: F) -> Result<T, E>
+async fn run_detached<T, E, F>(write: F) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<sqlx::Error> + Send + 'static,

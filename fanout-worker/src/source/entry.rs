@@ -2,7 +2,7 @@
 
 use shared::bus::{InvalidEntry, Keys, decode_entry};
 use shared::domain::{Partition, StreamId};
-use shared::storage::{Content, Entry};
+use shared::storage::{Entry, EntryContent};
 
 use crate::dead_letters::form::{self, Field};
 
@@ -43,12 +43,14 @@ fn read(id: &str, flat: Vec<Vec<u8>>, place: Place<'_>) -> Option<Entry> {
     let stream_id = near(id, place.horizon)?;
     let mut flat = flat.into_iter();
     let fields: Vec<Field> = std::iter::from_fn(|| flat.next().zip(flat.next())).collect();
-    let dead = |reason| Content::DeadLetter {
+    let dead = |reason| EntryContent::DeadLetter {
         reason,
         entry: form::encode(&fields),
     };
     let content = match decode_entry(&fields, place.keys) {
-        Ok(message) if Partition::of(message.room, place.partitions) == place.partition => Content::Message(message),
+        Ok(message) if Partition::of(message.room, place.partitions) == place.partition => {
+            EntryContent::Message(message)
+        }
         Ok(_) => dead(ELSEWHERE.to_owned()),
         Err(error) => {
             if let InvalidEntry::NotAuthentic(error) = &error {
@@ -108,13 +110,13 @@ mod tests {
     fn what_is_not_text_is_kept_byte_by_byte() {
         let (mut entries, _) = read_all(vec![raw("1-1")]);
         match entries.remove(0).content {
-            Content::DeadLetter { reason, entry } => {
+            EntryContent::DeadLetter { reason, entry } => {
                 assert_eq!(
                     (reason.as_str(), entry.as_str()),
                     ("field 'text' is not valid", r#"[["text",{"hex":"ff00"}]]"#)
                 );
             }
-            Content::Message(_) => panic!("no message"),
+            EntryContent::Message(_) => panic!("no message"),
         }
     }
 }

@@ -1,6 +1,6 @@
 use fanout_worker::persist::{GaveUp, Persisted, persist};
 use shared::domain::{Partition, StreamId};
-use shared::storage::{Content, Entry, PartitionBatch};
+use shared::storage::{Entry, EntryContent, PartitionBatch};
 use tokio_util::sync::CancellationToken;
 
 use crate::scene::Scene;
@@ -87,7 +87,7 @@ async fn of_a_dead_letter_that_the_database_cannot_hold_size_and_hash_are_kept()
         .await;
     let large = Entry {
         stream_id: StreamId { ms: 1, counter: 0 },
-        content: Content::DeadLetter {
+        content: EntryContent::DeadLetter {
             reason: "field 'id' is missing".to_owned(),
             entry: "x".repeat(5_000),
         },

@@ -12,7 +12,7 @@ use shared::domain::{
     Username,
 };
 use shared::settings::RedisArgs;
-use shared::storage::{Content, CreateRoom, Entry, Installation, NewUser, Role, Store, Writers};
+use shared::storage::{CreateRoom, Entry, EntryContent, Installation, NewUser, Role, Store, Writers};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -142,7 +142,7 @@ impl Scene {
     pub(crate) fn entry(&self, ms: i64, room: RoomId, text: &str) -> Entry {
         Entry {
             stream_id: StreamId { ms, counter: 0 },
-            content: Content::Message(self.message(room, text)),
+            content: EntryContent::Message(self.message(room, text)),
         }
     }
 

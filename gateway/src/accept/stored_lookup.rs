@@ -26,7 +26,7 @@ impl StoredLookup {
 
     /// What is stored under `id` at some moment after the call, if anything is.
     pub(super) async fn find(&self, id: MessageId) -> LookupResult {
-        self.0.call(id).await.unwrap_or_else(|| Err(Arc::new(StoreError::interrupted())))
+        self.0.call(id).await.unwrap_or_else(|| Err(Arc::new(StoreError::task_failed())))
     }
 }
 

@@ -10,7 +10,7 @@ use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::domain::{IdempotencyKey, Invalid, MessageId, MessageText, Seq, StreamCursor, Timestamp};
-use shared::storage::{Joining, Room, Window};
+use shared::storage::{JoinMode, Room, Window};
 use tokio::time::timeout_at;
 
 use super::Tag;
@@ -123,7 +123,7 @@ impl MessagesApi {
         let admission = app.acceptor.admit()?;
         let accept = async {
             app.limits.post(sender.id).await?;
-            let room = joined(&app, &room.0, sender.id, Joining::ByName).await?.room;
+            let room = joined(&app, &room.0, sender.id, JoinMode::ByName).await?.room;
             let post = (text, key.as_ref());
             let acknowledged = app.acceptor.accept(&admission, sender, &room, post, Timestamp::now()).await?;
             Ok::<_, ApiError>((acknowledged, room))

@@ -8,7 +8,7 @@ use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::bus::ControlEvent;
 use shared::domain::{Invalid, RoomName, Timestamp, UserId, Username};
-use shared::storage::{CreateRoom, Joining, Room};
+use shared::storage::{CreateRoom, JoinMode, Room};
 
 use super::Tag;
 use super::access::Authenticated;
@@ -252,7 +252,7 @@ impl RoomsApi {
         /// Name of the room.
         room: Path<String>,
     ) -> Result<NoContent, ApiError> {
-        joined(&app, &room.0, caller.0.session.user.id, Joining::Expressly).await?;
+        joined(&app, &room.0, caller.0.session.user.id, JoinMode::Explicit).await?;
         Ok(NoContent::Done)
     }
 
@@ -302,10 +302,10 @@ pub(super) async fn visible_by_sql(app: &App, name: &str, user: UserId) -> Resul
 }
 
 /// The room of this name with `user` as a member.
-pub(super) async fn joined(app: &App, name: &str, user: UserId, joining: Joining) -> Result<Joined, ApiError> {
+pub(super) async fn joined(app: &App, name: &str, user: UserId, mode: JoinMode) -> Result<Joined, ApiError> {
     let parsed = RoomName::parse(name).map_err(|_| ApiError::RoomNotFound(shown(name)))?;
     app.be_current().await?;
-    let joined = app.rooms.joined(&parsed, user, joining, Timestamp::now()).await;
+    let joined = app.rooms.joined(&parsed, user, mode, Timestamp::now()).await;
     joined.map_err(|cause| match cause {
         NotJoined::NoRoom => ApiError::RoomNotFound(shown(name)),
         NotJoined::Replaced => ApiError::RoomReplaced(shown(name)),

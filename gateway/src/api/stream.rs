@@ -12,7 +12,7 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSch
 use poem_openapi::{ApiResponse, OpenApi};
 use shared::bus::ControlEvent;
 use shared::domain::{Epoch, Invalid, StreamCursor, Timestamp};
-use shared::storage::{Joining, Room};
+use shared::storage::{JoinMode, Room};
 use shared::telemetry::Event;
 use tokio::time::sleep;
 
@@ -190,7 +190,7 @@ impl StreamApi {
 async fn enter(app: &App, name: &str, caller: &Caller) -> Result<(Arc<Room>, Arc<Connection>), ApiError> {
     let user = caller.session.user.id;
     for _ in 0..JOINED_AT_MOST {
-        let joined = joined(app, name, user, Joining::ByName).await?;
+        let joined = joined(app, name, user, JoinMode::ByName).await?;
         let connection = app.connections.register(user, caller.session_id, joined.room.id, joined.membership);
         // Whoever was shut out before this line was not found in the register; whoever is from now on, will be.
         app.sessions.check(caller.session_id).await?;

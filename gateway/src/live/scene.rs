@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::domain::{
     Accepted, Email, MessageId, MessageText, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId, Username,
 };
-use shared::storage::{Content, CreateRoom, Entry, Installation, NewUser, PartitionBatch, Role, Room, Store};
+use shared::storage::{CreateRoom, Entry, EntryContent, Installation, NewUser, PartitionBatch, Role, Room, Store};
 use tempfile::TempDir;
 
 const PARTITIONS: u16 = 4;
@@ -56,7 +56,7 @@ impl Scene {
                 ms: claim.cursor.ms + i64::from(number),
                 counter: 0,
             },
-            content: Content::Message(Accepted {
+            content: EntryContent::Message(Accepted {
                 id: MessageId::fresh(),
                 room,
                 sender: self.ann,
@@ -69,6 +69,6 @@ impl Scene {
             claim,
             entries: (1..=count).map(entry).collect(),
         };
-        self.store.append(Arc::new([batch]), Timestamp(0), async {}).await.unwrap();
+        self.store.commit(Arc::new([batch]), Timestamp(0), async {}).await.unwrap();
     }
 }

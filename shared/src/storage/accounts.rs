@@ -168,7 +168,7 @@ pub trait Accounts {
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
     /// Those of `ids` that were not revoked.
-    async fn open_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError>;
+    async fn unrevoked_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError>;
 
     /// Ends a session for good.
     async fn revoke_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError>;

@@ -18,7 +18,7 @@ const REFUSED_BY_SQLITE: [&str; 5] = ["18", "20", "275", "787", "1299"];
 const BUSY_IN_SQLITE: [&str; 5] = ["5", "6", "261", "517", "773"];
 
 /// Whether the database is not there or has no time, so that the same may succeed later.
-pub(super) fn is_away(error: &sqlx::Error) -> bool {
+pub(super) fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         // A proxy takes connections and closes them while the server behind it is away: that reads as a broken protocol.
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
@@ -34,13 +34,13 @@ pub(super) fn is_away(error: &sqlx::Error) -> bool {
 impl StoreError {
     /// True if the database is away or busy, so that the same may succeed later.
     #[must_use]
-    pub fn is_away(&self) -> bool {
-        is_away(&self.0)
+    pub fn is_unavailable(&self) -> bool {
+        is_unavailable(&self.0)
     }
 
     /// The error of a call whose task ended without an answer.
     #[must_use]
-    pub fn interrupted() -> Self {
+    pub fn task_failed() -> Self {
         Self(sqlx::Error::WorkerCrashed)
     }
 

@@ -44,7 +44,7 @@ impl Window {
 }
 
 /// A part of a room's history that the caller may have already.
-pub struct HistoryNews {
+pub struct HistoryPage {
     /// Last seq of the room when it was read.
     pub head: Seq,
     /// The messages, with ascending seqs; `None` if the head shows that the caller has them.
@@ -66,14 +66,14 @@ pub struct KnownMessage {
     pub room_is_deleted: bool,
 }
 
-impl HistoryNews {
+impl HistoryPage {
     /// Reads the head and the messages as both databases hand them over: one row with an array of messages in JSON.
     ///
     /// One row instead of one row a message: with SQLite, handing a row from its thread to ours costs more than reading it.
     pub(super) fn from_row((head, json): (i64, Option<String>)) -> Result<Self, sqlx::Error> {
         Ok(Self {
             head: Seq(head),
-            messages: json.as_deref().map(read_messages).transpose()?,
+            messages: json.as_deref().map(decode_messages).transpose()?,
         })
     }
 }
@@ -82,7 +82,7 @@ impl HistoryNews {
 pub(super) type KnownRow = (Uuid, i64, i64, String, String, bool);
 
 /// Reads such messages.
-pub(super) fn read_known(rows: Vec<KnownRow>) -> HashMap<MessageId, KnownMessage> {
+pub(super) fn decode_known(rows: Vec<KnownRow>) -> HashMap<MessageId, KnownMessage> {
     let read = |(id, seq, room, text, room_name, room_is_deleted): KnownRow| {
         let known = KnownMessage {
             seq: Seq(seq),
@@ -110,7 +110,7 @@ const LARGE: usize = 128 * 1024;
     clippy::disallowed_methods,
     reason = "it is asked only on a runtime of several threads, where it does not panic"
 )]
-pub fn make_way<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+pub fn block_in_place_if_large<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     if bytes > LARGE && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
         block_in_place(work)
@@ -121,9 +121,9 @@ pub fn make_way<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
 
 /// Reads an array of messages, into the order of their seqs. Each is an object, or an array in the order of the fields of
 /// [`StoredMessage`], which is shorter.
-pub(super) fn read_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Error> {
+pub(super) fn decode_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Error> {
     let read = || serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()));
-    let mut messages: Vec<StoredMessage> = make_way(json.len(), read)?;
+    let mut messages: Vec<StoredMessage> = block_in_place_if_large(json.len(), read)?;
     messages.sort_by_key(|message| message.seq);
     Ok(messages)
 }
@@ -134,14 +134,14 @@ pub trait History {
     /// At most `limit` messages of `room` within `window`, as `user` may see them: `None` unless the room exists and is
     /// public, or `user` is in it. Without a `user` it is what anybody may see. The messages are left out if the room's head
     /// is in `known`.
-    async fn history_unless_known(
+    async fn history_page(
         &self,
         room: RoomId,
         user: Option<UserId>,
         window: Window,
         limit: u32,
         known: Option<RangeInclusive<Seq>>,
-    ) -> Result<Option<HistoryNews>, StoreError>;
+    ) -> Result<Option<HistoryPage>, StoreError>;
 
     /// The oldest messages of `room` above `after`, at most `limit`, whoever they are for: for what is handed on to readers
     /// whose membership is watched over elsewhere.

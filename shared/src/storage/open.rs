@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sqlx::migrate::MigrateError;
 
 use super::StoreError;
-use super::error::is_away;
+use super::error::is_unavailable;
 use crate::bus::{InvalidMacKey, Keys, MacKey};
 use crate::domain::{Epoch, InstallationId, InvalidInstallationId, Partition, RoomId, Timestamp};
 use crate::settings::Secret;
@@ -49,7 +49,7 @@ pub struct Installation {
 }
 
 /// Reads the row of `installation`.
-pub(super) const READ: &str =
+pub(super) const READ_INSTALLATION: &str =
     "SELECT identity, epoch, partitions, carries_over, mac_key, unsigned_until, ordered_ids_from
      FROM installation WHERE id = 1";
 
@@ -60,12 +60,12 @@ pub(super) const READ_EPOCH: &str = "SELECT epoch, epoch_number FROM installatio
 pub(super) const BEGIN_EPOCH: &str =
     "UPDATE installation SET epoch = $1, epoch_number = $2 WHERE id = 1 AND epoch = $3";
 
-/// The row that [`READ`] reads.
+/// The row that [`READ_INSTALLATION`] reads.
 pub(super) type Row = (String, i64, i64, bool, String, i64, i64);
 
 impl Installation {
     /// Takes the row of `installation`, if it has the number of `partitions` that was asked for.
-    pub(super) fn read(
+    pub(super) fn from_row(
         (identity, epoch, partitions, carries_over, mac_key, unsigned_until, ordered_ids_from): Row,
         wanted: u16,
     ) -> Result<Self, OpenError> {
@@ -163,7 +163,7 @@ pub enum OpenError {
 impl OpenError {
     /// True if other settings are needed, so that trying again cannot help.
     #[must_use]
-    pub fn is_usage(&self) -> bool {
+    pub fn is_configuration_error(&self) -> bool {
         match self {
             Self::UnknownScheme
             | Self::BadUrl(_)
@@ -183,10 +183,10 @@ impl OpenError {
 
     /// True if the database is away or busy, so that it may be there later.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
-            Self::Store(error) | Self::At(_, error) => error.is_away(),
-            Self::Migrate(MigrateError::Execute(error)) => is_away(error),
+            Self::Store(error) | Self::At(_, error) => error.is_unavailable(),
+            Self::Migrate(MigrateError::Execute(error)) => is_unavailable(error),
             Self::UnknownScheme
             | Self::BadUrl(_)
             | Self::NoFile(_)
@@ -203,7 +203,7 @@ impl OpenError {
 
     /// The same, with the address of the database where the reason does not name it.
     #[must_use]
-    pub fn at(self, url: &Secret) -> Self {
+    pub fn with_address(self, url: &Secret) -> Self {
         match self {
             Self::Store(error) => Self::At(url.without_login(), error),
             other => other,

@@ -5,17 +5,17 @@
 //!   hangs on them (a room belongs to one partition), so workers do not meet anywhere else, and a partition's positions
 //!   grow from commit to commit.
 //! - The server itself ends the transaction of a worker that was stopped or cut off: see [`open`]. Where it does not, whoever
-//!   takes over does: see [`takeover`].
-//! - What is waited for has an end: see [`in_time`].
+//!   takes over does: see [`claim`].
+//! - What is waited for has an end: see [`within_deadline`].
 
 mod accounts;
+mod claim;
+mod commit;
 mod dead_letters;
 mod history;
-mod log;
 pub(super) mod open;
 mod rooms;
 mod sign_ins;
-mod takeover;
 mod transaction;
 mod user_keys;
 
@@ -33,10 +33,10 @@ use tokio::time::timeout;
 
 use super::connections::Connections;
 use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
-use super::removals::read_removals;
+use super::revocations::decode_revocations;
 use super::senders::SenderCache;
 use super::user_keys::fill;
-use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
+use super::{Backend, Installation, OpenError, Revocation, StoreError, Writers};
 use crate::domain::Epoch;
 
 /// How long an answer may take, from the first statement of a call to its last. A server that cannot be reached does not
@@ -67,14 +67,14 @@ impl Backend for Postgres {
     async fn epoch(&self) -> Result<(Epoch, i64), StoreError> {
         let query = sqlx::query_as(READ_EPOCH);
         let (epoch, number): (i64, i64) =
-            in_time(async { Ok::<_, StoreError>(query.fetch_one(&self.pool).await?) }).await?;
+            within_deadline(async { Ok::<_, StoreError>(query.fetch_one(&self.pool).await?) }).await?;
         Ok((Epoch(epoch.cast_unsigned()), number))
     }
 
     async fn begin_epoch(&self, known: Epoch, number: i64, random: u64) -> Result<bool, StoreError> {
         self.senders.clear();
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             let begin = sqlx::query(BEGIN_EPOCH).bind(epoch_of(random)).bind(number).bind(known.0.cast_signed());
             Ok::<_, StoreError>(begin.execute(&pool).await?.rows_affected() > 0)
         })
@@ -85,14 +85,14 @@ impl Backend for Postgres {
         Writers::Many
     }
 
-    async fn removals(&self) -> Result<i64, StoreError> {
+    async fn revocation_count(&self) -> Result<i64, StoreError> {
         let query = sqlx::query_scalar("SELECT count FROM removals");
         let count: Option<i64> =
-            in_time(async { Ok::<_, StoreError>(query.fetch_optional(&self.watch).await?) }).await?;
+            within_deadline(async { Ok::<_, StoreError>(query.fetch_optional(&self.watch).await?) }).await?;
         Ok(count.unwrap_or(0))
     }
 
-    async fn removed(&self, after: i64, upto: i64) -> Result<Option<Vec<Removal>>, StoreError> {
+    async fn revocations_between(&self, after: i64, upto: i64) -> Result<Option<Vec<Revocation>>, StoreError> {
         let query = sqlx::query_as(
             "SELECT l.session_id, l.user_id, l.room_id, l.member_id, r.name
              FROM removal_log l LEFT JOIN rooms r ON r.id = l.room_id
@@ -100,12 +100,12 @@ impl Backend for Postgres {
         )
         .bind(after)
         .bind(upto);
-        let rows = in_time(async { Ok::<_, StoreError>(query.fetch_all(&self.watch).await?) }).await?;
-        Ok(read_removals(rows, upto - after))
+        let rows = within_deadline(async { Ok::<_, StoreError>(query.fetch_all(&self.watch).await?) }).await?;
+        Ok(decode_revocations(rows, upto - after))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        in_time(async {
+        within_deadline(async {
             sqlx::query("SELECT 1 FROM installation").execute(&self.pool).await?;
             Ok(())
         })
@@ -125,7 +125,7 @@ impl Backend for Postgres {
 
 /// Gives a call [`ANSWER_WITHIN`]. Whether a write that got no answer was committed is not known then; its connection is
 /// asked before anybody else gets it.
-async fn in_time<T, E: From<sqlx::Error>>(call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+async fn within_deadline<T, E: From<sqlx::Error>>(call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     timeout(ANSWER_WITHIN, call).await.unwrap_or_else(|_| {
         let silent = io::Error::new(io::ErrorKind::TimedOut, "the database has not answered in time");
         Err(E::from(sqlx::Error::Io(silent)))
@@ -133,11 +133,11 @@ async fn in_time<T, E: From<sqlx::Error>>(call: impl Future<Output = Result<T, E
 }
 
 /// Runs a write to its end or to its deadline, even if the caller is dropped meanwhile.
-async fn finish<T, E, F>(write: F) -> Result<T, E>
+async fn run_detached<T, E, F>(write: F) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<sqlx::Error> + Send + 'static,
     F: Future<Output = Result<T, E>> + Send + 'static,
 {
-    uninterrupted(in_time(write)).await
+    super::run_detached(within_deadline(write)).await
 }

@@ -109,22 +109,22 @@ impl CreateRoom {
 
 /// How somebody comes into a public room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Joining {
+pub enum JoinMode {
     /// By using its name. It is refused to who may mean another room: an earlier one of this name, which they were in, and
     /// which belonged to another owner or was private while this one is public.
     ByName,
     /// By saying so.
-    Expressly,
+    Explicit,
 }
 
 /// What came of joining.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinOutcome {
     /// The user is in the room.
-    In(MembershipId),
+    Member(MembershipId),
     /// There is no such room, or it is private and the user not in it.
-    Closed,
-    /// See [`Joining::ByName`].
+    NotFound,
+    /// See [`JoinMode::ByName`].
     Replaced,
 }
 
@@ -132,7 +132,7 @@ pub enum JoinOutcome {
 pub type Memberships = HashMap<(RoomId, UserId), MembershipId>;
 
 /// Reads rows of `members`: room, user and id.
-pub(super) fn read_memberships(rows: Vec<(i64, i64, i64)>) -> Memberships {
+pub(super) fn decode_memberships(rows: Vec<(i64, i64, i64)>) -> Memberships {
     rows.into_iter().map(|(room, user, id)| ((RoomId(room), UserId(user)), MembershipId(id))).collect()
 }
 
@@ -193,7 +193,7 @@ pub trait Rooms {
         &self,
         room: RoomId,
         user: UserId,
-        joining: Joining,
+        mode: JoinMode,
         now: Timestamp,
     ) -> Result<JoinOutcome, StoreError>;
 

@@ -22,7 +22,7 @@ pub(super) struct Sender {
 pub(super) type SenderRow = (i64, String, String);
 
 /// Reads such users.
-pub(super) fn read_senders(rows: Vec<SenderRow>) -> Vec<(UserId, Sender)> {
+pub(super) fn decode_senders(rows: Vec<SenderRow>) -> Vec<(UserId, Sender)> {
     let read = |(id, username, public_id): SenderRow| (UserId(id), Sender { username, public_id });
     rows.into_iter().map(read).collect()
 }

@@ -26,8 +26,12 @@ pub trait SignIns {
 
     /// Notes that the signing keys are now those with `fingerprints`; false, and nothing is changed, if there are keys and all
     /// of them are others. With `replace` they are replaced whatever they are.
-    async fn agree_on_keys(&self, fingerprints: Vec<String>, replace: bool, now: Timestamp)
-    -> Result<bool, StoreError>;
+    async fn agree_on_signing_keys(
+        &self,
+        fingerprints: Vec<String>,
+        replace: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
 }
 
 /// The fingerprints that are noted.

@@ -5,10 +5,10 @@
 //! and so plans a prepared statement anew for each execution (`sqlite3ExprIsInteger` in its sources).
 
 mod accounts;
+mod commit;
 mod dead_letters;
 mod history;
 mod list;
-mod log;
 pub(super) mod open;
 mod rooms;
 mod sign_ins;
@@ -26,10 +26,10 @@ use async_trait::async_trait;
 
 use super::connections::Connections;
 use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
-use super::removals::read_removals;
+use super::revocations::decode_revocations;
 use super::senders::SenderCache;
 use super::user_keys::fill;
-use super::{Backend, Installation, OpenError, Removal, StoreError, Writers, uninterrupted};
+use super::{Backend, Installation, OpenError, Revocation, StoreError, Writers, run_detached};
 use crate::domain::Epoch;
 
 /// The open file.
@@ -65,7 +65,7 @@ impl Backend for Sqlite {
     async fn begin_epoch(&self, known: Epoch, number: i64, random: u64) -> Result<bool, StoreError> {
         self.senders.clear();
         let write = self.write.clone();
-        uninterrupted(async move {
+        run_detached(async move {
             let begin = sqlx::query(BEGIN_EPOCH).bind(epoch_of(random)).bind(number).bind(known.0.cast_signed());
             Ok(begin.execute(&write).await?.rows_affected() > 0)
         })
@@ -76,12 +76,12 @@ impl Backend for Sqlite {
         Writers::One
     }
 
-    async fn removals(&self) -> Result<i64, StoreError> {
+    async fn revocation_count(&self) -> Result<i64, StoreError> {
         let count = sqlx::query_scalar("SELECT count FROM removals").fetch_optional(&self.watch).await?;
         Ok(count.unwrap_or(0))
     }
 
-    async fn removed(&self, after: i64, upto: i64) -> Result<Option<Vec<Removal>>, StoreError> {
+    async fn revocations_between(&self, after: i64, upto: i64) -> Result<Option<Vec<Revocation>>, StoreError> {
         let rows = sqlx::query_as(
             "SELECT l.session_id, l.user_id, l.room_id, l.member_id, r.name
              FROM removal_log l LEFT JOIN rooms r ON r.id = l.room_id
@@ -91,7 +91,7 @@ impl Backend for Sqlite {
         .bind(upto)
         .fetch_all(&self.watch)
         .await?;
-        Ok(read_removals(rows, upto - after))
+        Ok(decode_revocations(rows, upto - after))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -80,7 +80,7 @@ async fn a_session_stands_until_it_is_revoked(db: Database) {
     assert!(db.store.session(id).await.unwrap().is_none());
     assert!(db.store.session(other).await.unwrap().is_some());
     let unknown = SessionId(Uuid::from_u128(3));
-    assert_eq!(db.store.open_sessions(&[id, other, unknown]).await.unwrap(), [other].into());
+    assert_eq!(db.store.unrevoked_sessions(&[id, other, unknown]).await.unwrap(), [other].into());
 }
 
 async fn expired_sessions_do_not_pile_up(db: Database) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use shared::domain::{Partition, RoomName, Seq, SessionId};
-use shared::storage::{Content, CopyError, Entry, OpenError, Progress, Role, Store, copy};
+use shared::storage::{CopyError, Entry, EntryContent, OpenError, Progress, Role, Store, copy};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
@@ -29,7 +29,7 @@ async fn filled() -> Database {
         .remember_network(ann.id, "network".to_owned(), NOW.plus(Duration::from_mins(1)), NOW)
         .await
         .unwrap();
-    assert!(db.store.agree_on_keys(vec!["key".to_owned()], false, NOW).await.unwrap());
+    assert!(db.store.agree_on_signing_keys(vec!["key".to_owned()], false, NOW).await.unwrap());
     let gone = db.room("lobby", &bob).await;
     db.store.delete_room(gone.id, NOW).await.unwrap();
     let room = db.room("lobby", &ann).await;
@@ -40,20 +40,20 @@ async fn filled() -> Database {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     db.post(&mut claim, room.id, ann.id, &texts).await;
     db.post(&mut claim, gone.id, bob.id, &["late"]).await;
-    let content = Content::DeadLetter {
+    let content = EntryContent::DeadLetter {
         reason: "garbage".to_owned(),
         entry: r#"[["\u0000"]]"#.to_owned(),
     };
     let stream_id = claim.cursor.next();
-    db.append(&mut claim, vec![Entry { stream_id, content }]).await.unwrap();
+    db.commit(&mut claim, vec![Entry { stream_id, content }]).await.unwrap();
     let removed = Entry {
         stream_id: stream_id.next(),
-        content: Content::DeadLetter {
+        content: EntryContent::DeadLetter {
             reason: "garbage".to_owned(),
             entry: "[]".to_owned(),
         },
     };
-    db.append(&mut claim, vec![removed]).await.unwrap();
+    db.commit(&mut claim, vec![removed]).await.unwrap();
     assert!(db.store.drop_dead_letter(2).await.unwrap());
     db.store.close().await;
     db
@@ -148,10 +148,10 @@ async fn everything_is_copied_and_goes_on() {
     let room = db.store.room_by_name(&RoomName::parse("lobby").unwrap()).await.unwrap().unwrap();
     let mut claim = db.store.claim(&[Partition(0)], "new").await.unwrap()[0];
     let next = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "on"));
-    let appended = db.append(&mut claim, vec![next]).await.unwrap();
+    let appended = db.commit(&mut claim, vec![next]).await.unwrap();
     assert_eq!(seqs(&appended, room.id), [Seq(1_201)]);
     let garbage = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "x")).into_dead_letter("garbage");
-    db.append(&mut claim, vec![garbage]).await.unwrap();
+    db.commit(&mut claim, vec![garbage]).await.unwrap();
     assert_eq!(db.store.dead_letters(1, 10).await.unwrap()[0].id, 3, "2 was removed before the move");
     db.user("cid").await;
     assert_eq!(db.positions_grow_with_seqs().await, 1_202);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::domain::Seq;
-use shared::storage::{AppendError, PartitionBatch, Role, Store};
+use shared::storage::{CommitError, PartitionBatch, Role, Store};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
@@ -63,7 +63,7 @@ async fn an_owner_that_is_cut_off_within_a_statement_is_ended() {
     let claim = old.claim(&[FIRST], "old").await.unwrap()[0];
     let entries = vec![entry(1, message(room, ann.id, "x"))];
     let batch: Arc<[PartitionBatch]> = Arc::new([PartitionBatch { claim, entries }]);
-    let hanging = tokio::spawn(async move { old.append(batch, NOW, async {}).await });
+    let hanging = tokio::spawn(async move { old.commit(batch, NOW, async {}).await });
     broken.notified().await;
 
     let began = Instant::now();
@@ -71,7 +71,7 @@ async fn an_owner_that_is_cut_off_within_a_statement_is_ended() {
     assert!(began.elapsed() < TAKEOVER_WITHIN, "{:?}", began.elapsed());
     assert_eq!((taken.cursor, taken.fence.0), (claim.cursor, claim.fence.0 + 1));
     let late = hanging.await.unwrap();
-    assert!(matches!(late, Err(AppendError::Store(error)) if !error.is_rejection()));
+    assert!(matches!(late, Err(CommitError::Store(error)) if !error.is_rejection()));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO, "nothing of the old owner came through");
 }
 

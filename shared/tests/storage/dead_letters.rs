@@ -1,5 +1,5 @@
 use shared::domain::{Partition, StreamId};
-use shared::storage::{Content, Entry};
+use shared::storage::{Entry, EntryContent};
 
 use crate::support::{Database, FIRST, NOW, on_both_back_ends};
 
@@ -12,7 +12,7 @@ on_both_back_ends![
 ];
 
 fn dead(ms: i64, reason: &str, entry: &str) -> Entry {
-    let content = Content::DeadLetter {
+    let content = EntryContent::DeadLetter {
         reason: reason.to_owned(),
         entry: entry.to_owned(),
     };
@@ -25,7 +25,7 @@ fn dead(ms: i64, reason: &str, entry: &str) -> Entry {
 async fn dead_letters_are_listed_shown_and_dropped(db: Database) {
     let mut claim = db.claim().await;
     let entries = (1..=5).map(|ms| dead(ms, "garbage", "[]")).collect();
-    assert_eq!(db.append(&mut claim, entries).await.unwrap().dead_letters, 5);
+    assert_eq!(db.commit(&mut claim, entries).await.unwrap().dead_letters, 5);
     let all = db.store.dead_letters(0, 10).await.unwrap();
     let places: Vec<&str> = all.iter().map(|letter| letter.stream_id.as_str()).collect();
     assert_eq!(places, ["1-7", "2-7", "3-7", "4-7", "5-7"]);
@@ -43,7 +43,7 @@ async fn whatever_was_in_an_entry_can_be_kept(db: Database) {
     let claim = db.store.claim(&[Partition(3)], "worker").await.unwrap();
     let entry = r#"[["a\u0000b","\ud800 🦀 \\"]]"#;
     let mut claim = claim[0];
-    db.append(&mut claim, vec![dead(1, "because of \0 and 🦀", entry)]).await.unwrap();
+    db.commit(&mut claim, vec![dead(1, "because of \0 and 🦀", entry)]).await.unwrap();
     let letter = db.store.dead_letters(0, 1).await.unwrap().remove(0);
     assert_eq!((letter.reason.as_str(), letter.entry.as_str()), ("because of \u{FFFD} and 🦀", entry));
     assert_eq!(letter.partition, Partition(3));
@@ -57,11 +57,11 @@ async fn an_entry_that_is_read_again_is_kept_once(db: Database) {
         dead(2, "garbage", "[2]"),
         dead(2, "garbage", "[2]"),
     ];
-    assert_eq!(db.append(&mut claim, read.clone()).await.unwrap().dead_letters, 2);
+    assert_eq!(db.commit(&mut claim, read.clone()).await.unwrap().dead_letters, 2);
     let kept = db.store.dead_letters(0, 10).await.unwrap();
     let mut claim = db.claim().await;
     let again = [read, vec![dead(3, "garbage", "[3]")]].concat();
-    assert_eq!(db.append(&mut claim, again).await.unwrap().dead_letters, 1);
+    assert_eq!(db.commit(&mut claim, again).await.unwrap().dead_letters, 1);
     let all = db.store.dead_letters(0, 10).await.unwrap();
     assert_eq!((&all[..2], all.len()), (&kept[..], 3));
 }
@@ -69,10 +69,10 @@ async fn an_entry_that_is_read_again_is_kept_once(db: Database) {
 /// As after a Redis that came back older and counts its ids from there; and in another partition, where they are others'.
 async fn another_entry_at_the_same_place_is_kept_too(db: Database) {
     let mut claim = db.claim().await;
-    db.append(&mut claim, vec![dead(1, "garbage", "[1]")]).await.unwrap();
-    let other = db.append(&mut claim, vec![dead(1, "garbage", "[2]")]).await.unwrap();
+    db.commit(&mut claim, vec![dead(1, "garbage", "[1]")]).await.unwrap();
+    let other = db.commit(&mut claim, vec![dead(1, "garbage", "[2]")]).await.unwrap();
     let mut elsewhere = db.store.claim(&[Partition(1)], "worker").await.unwrap()[0];
-    let there = db.append(&mut elsewhere, vec![dead(1, "garbage", "[1]")]).await.unwrap();
+    let there = db.commit(&mut elsewhere, vec![dead(1, "garbage", "[1]")]).await.unwrap();
     assert_eq!((other.dead_letters, there.dead_letters), (1, 1));
     let all = db.store.dead_letters(0, 10).await.unwrap();
     let kept: Vec<_> = all.iter().map(|letter| (letter.partition, letter.entry.as_str())).collect();
@@ -82,9 +82,9 @@ async fn another_entry_at_the_same_place_is_kept_too(db: Database) {
 /// Otherwise an operator who drops the one that was listed could hit another.
 async fn the_id_of_a_removed_one_is_not_used_again(db: Database) {
     let mut claim = db.claim().await;
-    db.append(&mut claim, vec![dead(1, "garbage", "[1]"), dead(2, "garbage", "[2]")]).await.unwrap();
+    db.commit(&mut claim, vec![dead(1, "garbage", "[1]"), dead(2, "garbage", "[2]")]).await.unwrap();
     let newest = db.store.dead_letters(0, 10).await.unwrap()[1].id;
     assert!(db.store.drop_dead_letter(newest).await.unwrap());
-    db.append(&mut claim, vec![dead(3, "garbage", "[3]")]).await.unwrap();
+    db.commit(&mut claim, vec![dead(3, "garbage", "[3]")]).await.unwrap();
     assert!(db.store.dead_letters(0, 10).await.unwrap()[1].id > newest);
 }

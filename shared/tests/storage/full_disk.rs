@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shared::domain::{Partition, RoomName, Seq, SessionId};
-use shared::storage::{AppendError, CreateRoom};
+use shared::storage::{CommitError, CreateRoom};
 use uuid::Uuid;
 
 use crate::support::{BackEnd, Database, NOW, entry, message, new_user};
@@ -53,8 +53,8 @@ async fn run_out_of_room() {
         let entries: Vec<_> = (1..=count).map(|n| entry(claim.cursor.ms + n, message(room, ann.id, &long))).collect();
         limit_files(Some(0));
         for _ in 0..2 {
-            match db.append(&mut claim, entries.clone()).await {
-                Err(AppendError::Store(error)) => assert!(!error.is_rejection(), "{error}"),
+            match db.commit(&mut claim, entries.clone()).await {
+                Err(CommitError::Store(error)) => assert!(!error.is_rejection(), "{error}"),
                 other => panic!("there was room: {:?}", other.err()),
             }
         }
@@ -70,7 +70,7 @@ async fn run_out_of_room() {
         db.store.create_user(new_user(&name), NOW).await.unwrap_err();
         limit_files(None);
         let before = db.store.head(room).await.unwrap();
-        db.append(&mut claim, entries).await.unwrap();
+        db.commit(&mut claim, entries).await.unwrap();
         assert_eq!(db.store.head(room).await.unwrap(), Seq(before.0 + count));
         db.store.create_session(session, ann.id, NOW, NOW).await.unwrap();
         db.user(&name).await;

@@ -54,7 +54,7 @@ async fn what_the_reader_has_is_not_read_again(db: Database) {
     let (db, room, ann, _) = ten(db).await;
     let window = Window::Before(Seq(i64::MAX));
     let read = async |known| {
-        let news = db.store.history_unless_known(room, Some(ann), window, 3, known).await.unwrap().unwrap();
+        let news = db.store.history_page(room, Some(ann), window, 3, known).await.unwrap().unwrap();
         (news.head, news.messages.map(|messages| messages.len()))
     };
     assert_eq!(read(None).await, (Seq(10), Some(3)));
@@ -125,7 +125,7 @@ async fn only_those_read_who_may_see_the_room(db: Database) {
     assert_eq!(read(secret, bob.id).await, None);
     assert_eq!(read(public, bob.id).await, Some(vec![1]));
     for (room, is_shown) in [(public, true), (secret, false)] {
-        let news = db.store.history_unless_known(room, None, Window::After(Seq::ZERO), 10, None).await.unwrap();
+        let news = db.store.history_page(room, None, Window::After(Seq::ZERO), 10, None).await.unwrap();
         assert_eq!(news.is_some(), is_shown, "to anybody");
     }
     assert_eq!(read(RoomId(999), ann.id).await, None);

@@ -63,7 +63,7 @@ async fn a_full_batch_is_stored_in_its_order(db: Database) {
     let mut claim = db.claim().await;
     let room_of = |n: i64| rooms[usize::try_from(n % 3 % 2).unwrap()];
     let entries = (1..=ROWS).map(|n| entry(n, message(room_of(n), ann.id, &n.to_string()))).collect();
-    let appended = db.append(&mut claim, entries).await.unwrap();
+    let appended = db.commit(&mut claim, entries).await.unwrap();
     for room in rooms {
         let expected: Vec<String> = (1..=ROWS).filter(|n| room_of(*n) == room).map(|n| n.to_string()).collect();
         let count = i64::try_from(expected.len()).unwrap();

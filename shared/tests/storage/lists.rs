@@ -1,7 +1,7 @@
 //! A page of a list is one range of an index, whoever asks and whatever others own.
 
 use shared::domain::RoomName;
-use shared::storage::{CreateRoom, CreateRoomError, Joining, list_statements};
+use shared::storage::{CreateRoom, CreateRoomError, JoinMode, list_statements};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqliteConnection};
 
 use crate::support::{BackEnd, Database, NOW, on_both_back_ends};
@@ -45,7 +45,7 @@ async fn lists_are_ranges_of_indexes(db: Database) {
         db.private_room(&format!("secret-{number}"), &bob).await;
         db.room(&format!("open-{number}"), &bob).await;
         let member = db.user(&format!("member-{number}")).await;
-        db.store.join_public(lobby.id, member.id, Joining::ByName, NOW).await.unwrap();
+        db.store.join_public(lobby.id, member.id, JoinMode::ByName, NOW).await.unwrap();
     }
     let rooms = plan(&db, list_statements::sqlite::LIST_ROOMS, list_statements::postgres::LIST_ROOMS).await;
     let members = plan(&db, list_statements::sqlite::LIST_MEMBERS, list_statements::postgres::LIST_MEMBERS).await;

@@ -5,8 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod accounts;
-mod append;
 mod checkpoints;
+mod claim;
+mod commit;
 mod completeness;
 mod connect;
 mod copy;
@@ -17,10 +18,9 @@ mod full_disk;
 mod history;
 mod limits;
 mod lists;
-mod removals;
+mod revocations;
 mod rooms;
 mod round_trips;
 mod sign_ins;
 mod support;
-mod takeover;
 mod user_keys;

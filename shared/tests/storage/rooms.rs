@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use shared::domain::{Epoch, RoomName, Seq, Timestamp, UserId};
-use shared::storage::{CreateRoom, CreateRoomError, JoinOutcome, Joining, Room, User};
+use shared::storage::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Room, User};
 
 use crate::support::{Database, NOW, on_both_back_ends};
 
@@ -134,28 +134,28 @@ async fn the_name_of_a_deleted_room_stays_with_its_owner(db: Database) {
 
 async fn who_knew_another_room_by_the_name_joins_expressly(db: Database) {
     let (ann, bob, carl) = (db.user("ann").await, db.user("bob").await, db.user("carl").await);
-    let outcome = async |room: &Room, user: &User, joining| db.store.join_public(room.id, user.id, joining, NOW).await;
-    let by_name = async |room: &Room, user: &User| outcome(room, user, Joining::ByName).await.unwrap();
+    let outcome = async |room: &Room, user: &User, mode| db.store.join_public(room.id, user.id, mode, NOW).await;
+    let by_name = async |room: &Room, user: &User| outcome(room, user, JoinMode::ByName).await.unwrap();
     let first = db.room("lobby", &ann).await;
     db.join(first.id, &bob).await.unwrap();
     db.store.delete_room(first.id, NOW).await.unwrap();
     // Made again by the same owner it is meant for the same people.
     let again = db.room("lobby", &ann).await;
-    assert!(matches!(by_name(&again, &bob).await, JoinOutcome::In(_)));
+    assert!(matches!(by_name(&again, &bob).await, JoinOutcome::Member(_)));
     db.store.delete_room(again.id, NOW).await.unwrap();
 
     let of_carl = db.room("lobby", &carl).await;
     assert_eq!(by_name(&of_carl, &bob).await, JoinOutcome::Replaced);
     assert_eq!(by_name(&of_carl, &ann).await, JoinOutcome::Replaced);
     let dora = db.user("dora").await;
-    assert!(matches!(by_name(&of_carl, &dora).await, JoinOutcome::In(_)), "she knew no other");
-    assert!(matches!(outcome(&of_carl, &bob, Joining::Expressly).await.unwrap(), JoinOutcome::In(_)));
-    assert!(matches!(by_name(&of_carl, &bob).await, JoinOutcome::In(_)));
+    assert!(matches!(by_name(&of_carl, &dora).await, JoinOutcome::Member(_)), "she knew no other");
+    assert!(matches!(outcome(&of_carl, &bob, JoinMode::Explicit).await.unwrap(), JoinOutcome::Member(_)));
+    assert!(matches!(by_name(&of_carl, &bob).await, JoinOutcome::Member(_)));
 
     let secret = db.private_room("cellar", &ann).await;
     db.store.delete_room(secret.id, NOW).await.unwrap();
     let open = db.room("cellar", &ann).await;
-    assert!(matches!(by_name(&open, &ann).await, JoinOutcome::In(_)), "she made it");
+    assert!(matches!(by_name(&open, &ann).await, JoinOutcome::Member(_)), "she made it");
     db.store.leave(open.id, ann.id).await.unwrap();
     assert_eq!(by_name(&open, &ann).await, JoinOutcome::Replaced, "what was private is public");
 }

@@ -125,7 +125,7 @@ async fn a_connection_whose_caller_left_is_asked_before_it_is_used() {
 async fn one_lost_connection_has_the_others_asked() {
     let (db, _way, store, (room, ann)) = room_by_a_way().await;
     let newest = Window::Before(Seq(i64::MAX));
-    let read = async || store.history_unless_known(room, Some(ann), newest, 100, None).await;
+    let read = async || store.history_page(room, Some(ann), newest, 100, None).await;
     join_all((0..20).map(|_| read())).await.into_iter().for_each(|read| assert!(read.is_ok()));
     let mut operator = PgConnection::connect(&db.url).await.unwrap();
     let ended: i64 = sqlx::query_scalar(

@@ -38,7 +38,7 @@ async fn only_the_latest_networks_are_kept(db: Database) {
 async fn gateways_agree_on_keys_that_they_share(db: Database) {
     let agree = async |keys: &[&str], replace| {
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-        db.store.agree_on_keys(keys, replace, NOW).await.unwrap()
+        db.store.agree_on_signing_keys(keys, replace, NOW).await.unwrap()
     };
     assert!(agree(&["a"], false).await, "the first gateway decides");
     assert!(!agree(&["b"], false).await, "no token of either would be good at the other");

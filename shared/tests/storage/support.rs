@@ -7,8 +7,8 @@ use shared::domain::{
     StreamId, Timestamp, UserId, Username,
 };
 use shared::storage::{
-    AppendError, Appended, Claim, Content, CreateRoom, Entry, JoinOutcome, Joining, NewUser, PartitionBatch, Role,
-    Room, Store, User, Window,
+    Claim, CommitError, Committed, CreateRoom, Entry, EntryContent, JoinMode, JoinOutcome, NewUser, PartitionBatch,
+    Role, Room, Store, User, Window,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
@@ -131,9 +131,9 @@ impl Database {
 
     /// Joins by the name; the membership.
     pub(crate) async fn join(&self, room: RoomId, user: &User) -> Option<MembershipId> {
-        match self.store.join_public(room, user.id, Joining::ByName, NOW).await.unwrap() {
-            JoinOutcome::In(membership) => Some(membership),
-            JoinOutcome::Closed | JoinOutcome::Replaced => None,
+        match self.store.join_public(room, user.id, JoinMode::ByName, NOW).await.unwrap() {
+            JoinOutcome::Member(membership) => Some(membership),
+            JoinOutcome::NotFound | JoinOutcome::Replaced => None,
         }
     }
 
@@ -147,15 +147,15 @@ impl Database {
         let first = claim.cursor.ms + 1;
         let messages: Vec<Accepted> = texts.iter().map(|text| message(room, sender, text)).collect();
         let entries = (first..).zip(&messages).map(|(ms, message)| entry(ms, message.clone())).collect();
-        self.append(claim, entries).await.unwrap();
+        self.commit(claim, entries).await.unwrap();
         messages.iter().map(|message| message.id).collect()
     }
 
     /// Stores `entries` and moves `claim` behind them.
-    pub(crate) async fn append(&self, claim: &mut Claim, entries: Vec<Entry>) -> Result<Appended, AppendError> {
+    pub(crate) async fn commit(&self, claim: &mut Claim, entries: Vec<Entry>) -> Result<Committed, CommitError> {
         let batch = PartitionBatch { claim: *claim, entries };
         let upto = batch.upto();
-        let appended = self.store.append(Arc::new([batch]), NOW, async {}).await?;
+        let appended = self.store.commit(Arc::new([batch]), NOW, async {}).await?;
         claim.cursor = upto;
         Ok(appended)
     }
@@ -202,12 +202,12 @@ pub(crate) fn message(room: RoomId, sender: UserId, text: &str) -> Accepted {
 pub(crate) fn entry(ms: i64, message: Accepted) -> Entry {
     Entry {
         stream_id: StreamId { ms, counter: 0 },
-        content: Content::Message(message),
+        content: EntryContent::Message(message),
     }
 }
 
 /// The seqs of what a commit stored in `room`.
-pub(crate) fn seqs(appended: &Appended, room: RoomId) -> Vec<Seq> {
+pub(crate) fn seqs(appended: &Committed, room: RoomId) -> Vec<Seq> {
     let of_room = appended.rooms.iter().filter(|(_, id, _)| *id == room);
     of_room.flat_map(|(_, _, messages)| messages.iter().map(|message| message.seq)).collect()
 }
@@ -222,7 +222,7 @@ pub(crate) struct Page {
 
 /// At most `limit` messages of `room` within `window`, if `user` may see it.
 pub(crate) async fn page(store: &Store, room: RoomId, user: UserId, window: Window, limit: u32) -> Option<Page> {
-    let news = store.history_unless_known(room, Some(user), window, limit, None).await.unwrap()?;
+    let news = store.history_page(room, Some(user), window, limit, None).await.unwrap()?;
     Some(Page {
         head: news.head,
         messages: news.messages.unwrap(),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Postgres, finish, in_time};
+use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{Email, PublicId, SessionId, Timestamp, UserId, Username};
 use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow, check_crossing};
 use crate::storage::{Account, Accounts, CreateUserError, NewUser, Session, StoreError, User};
@@ -14,7 +14,7 @@ use crate::storage::{Account, Accounts, CreateUserError, NewUser, Session, Store
 impl Accounts for Postgres {
     async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User, CreateUserError> {
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             let mut tx = pool.begin().await?;
             if new.admin_if_first {
                 // Of two users who register at the same time, one is the first.
@@ -56,13 +56,13 @@ impl Accounts for Postgres {
         )
         .bind(email.as_str())
         .bind(email.key());
-        Ok(in_time(query.fetch_optional(&self.pool)).await?)
+        Ok(within_deadline(query.fetch_optional(&self.pool)).await?)
     }
 
     async fn user_by_public_id(&self, public_id: &PublicId) -> Result<Option<User>, StoreError> {
         let query = sqlx::query_as("SELECT id, public_id, email, username, is_admin FROM users WHERE public_id = $1")
             .bind(public_id.as_str());
-        Ok(in_time(query.fetch_optional(&self.pool)).await?)
+        Ok(within_deadline(query.fetch_optional(&self.pool)).await?)
     }
 
     async fn list_users(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError> {
@@ -71,12 +71,12 @@ impl Accounts for Postgres {
         )
         .bind(after)
         .bind(i64::from(limit));
-        Ok(in_time(query.fetch_all(&self.pool)).await?)
+        Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }
 
     async fn replace_password_hash(&self, user: UserId, hash: String) -> Result<(), StoreError> {
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             sqlx::query("UPDATE users SET password_hash = $1 WHERE id = $2")
                 .bind(hash)
                 .bind(user.0)
@@ -89,7 +89,7 @@ impl Accounts for Postgres {
 
     async fn grant_admin(&self, username: &Username) -> Result<bool, StoreError> {
         let (pool, username) = (self.pool.clone(), username.clone());
-        finish(async move {
+        run_detached(async move {
             let done = sqlx::query("UPDATE users SET is_admin = TRUE WHERE username = $1")
                 .bind(username.as_str())
                 .execute(&pool)
@@ -107,7 +107,7 @@ impl Accounts for Postgres {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             let mut tx = pool.begin().await?;
             // SKIP LOCKED: logins at other gateways are removing those.
             sqlx::query(
@@ -137,20 +137,20 @@ impl Accounts for Postgres {
              WHERE s.id = $1 AND s.revoked_on IS NULL",
         )
         .bind(id.0);
-        let row: Option<SessionRow> = in_time(query.fetch_optional(&self.pool)).await?;
+        let row: Option<SessionRow> = within_deadline(query.fetch_optional(&self.pool)).await?;
         Ok(row.map(Session::from))
     }
 
-    async fn open_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
+    async fn unrevoked_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
         let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
         let query = sqlx::query_scalar("SELECT id FROM sessions WHERE id = ANY ($1) AND revoked_on IS NULL").bind(ids);
-        let open: Vec<Uuid> = in_time(query.fetch_all(&self.pool)).await?;
+        let open: Vec<Uuid> = within_deadline(query.fetch_all(&self.pool)).await?;
         Ok(open.into_iter().map(SessionId).collect())
     }
 
     async fn revoke_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             sqlx::query("UPDATE sessions SET revoked_on = $1 WHERE id = $2 AND revoked_on IS NULL")
                 .bind(now.0)
                 .bind(id.0)

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Postgres, finish, in_time};
+use super::{Postgres, run_detached, within_deadline};
 use crate::storage::dead_letters::DeadLetterRow;
 use crate::storage::{DeadLetter, DeadLetters, StoreError};
 
@@ -14,7 +14,7 @@ impl DeadLetters for Postgres {
         )
         .bind(after)
         .bind(i64::from(limit));
-        let rows: Vec<DeadLetterRow> = in_time(query.fetch_all(&self.pool)).await?;
+        let rows: Vec<DeadLetterRow> = within_deadline(query.fetch_all(&self.pool)).await?;
         Ok(rows.into_iter().map(DeadLetter::try_from).collect::<Result<_, _>>()?)
     }
 
@@ -23,13 +23,13 @@ impl DeadLetters for Postgres {
             "SELECT id, partition, stream_id, reason, entry, created_on FROM dead_letters WHERE id = $1",
         )
         .bind(id);
-        let row: Option<DeadLetterRow> = in_time(query.fetch_optional(&self.pool)).await?;
+        let row: Option<DeadLetterRow> = within_deadline(query.fetch_optional(&self.pool)).await?;
         Ok(row.map(DeadLetter::try_from).transpose()?)
     }
 
     async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             let done = sqlx::query("DELETE FROM dead_letters WHERE id = $1").bind(id).execute(&pool).await?;
             Ok(done.rows_affected() > 0)
         })

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Postgres, in_time};
+use super::{Postgres, within_deadline};
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
-use crate::storage::history::{known_heads, read_known, read_messages};
-use crate::storage::{History, HistoryNews, KnownMessage, StoreError, Window};
+use crate::storage::history::{decode_known, decode_messages, known_heads};
+use crate::storage::{History, HistoryPage, KnownMessage, StoreError, Window};
 
 // One statement for head and messages, so that they are of the same moment.
 const NEWEST_FIRST: &str = "
@@ -37,14 +37,14 @@ const OLDEST_FIRST: &str = "
 
 #[async_trait]
 impl History for Postgres {
-    async fn history_unless_known(
+    async fn history_page(
         &self,
         room: RoomId,
         user: Option<UserId>,
         window: Window,
         limit: u32,
         known: Option<RangeInclusive<Seq>>,
-    ) -> Result<Option<HistoryNews>, StoreError> {
+    ) -> Result<Option<HistoryPage>, StoreError> {
         let only = match window {
             Window::Only(id) => self.seq_in(room, id).await?,
             Window::Before(_) | Window::After(_) | Window::Between(..) => None,
@@ -59,8 +59,8 @@ impl History for Postgres {
             .bind(i64::from(limit))
             .bind(first_known.0)
             .bind(last_known.0);
-        let row = in_time(query.fetch_optional(&self.history)).await?;
-        Ok(row.map(HistoryNews::from_row).transpose()?)
+        let row = within_deadline(query.fetch_optional(&self.history)).await?;
+        Ok(row.map(HistoryPage::from_row).transpose()?)
     }
 
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
@@ -73,13 +73,13 @@ impl History for Postgres {
         .bind(room.0)
         .bind(after.0)
         .bind(i64::from(limit));
-        let json: String = in_time(query.fetch_one(&self.history)).await?;
-        Ok(read_messages(&json)?)
+        let json: String = within_deadline(query.fetch_one(&self.history)).await?;
+        Ok(decode_messages(&json)?)
     }
 
     async fn head(&self, room: RoomId) -> Result<Seq, StoreError> {
         let query = sqlx::query_scalar("SELECT seq FROM room_heads WHERE room_id = $1").bind(room.0);
-        let seq: Option<i64> = in_time(query.fetch_optional(&self.pool)).await?;
+        let seq: Option<i64> = within_deadline(query.fetch_optional(&self.pool)).await?;
         Ok(seq.map_or(Seq::ZERO, Seq))
     }
 
@@ -90,11 +90,11 @@ impl History for Postgres {
              FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id = ANY ($1)",
         )
         .bind(ids);
-        Ok(read_known(in_time(query.fetch_all(&self.pool)).await?))
+        Ok(decode_known(within_deadline(query.fetch_all(&self.pool)).await?))
     }
 
     async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError> {
-        in_time(async {
+        within_deadline(async {
             let mut connection = self.pool.acquire().await?;
             let stored = stored_seqs(&mut connection, ids).await?;
             connection.settle();
@@ -109,7 +109,7 @@ impl Postgres {
         let query = sqlx::query_scalar("SELECT seq FROM messages WHERE id = $1 AND room_id = $2")
             .bind(id.0)
             .bind(room.0);
-        let seq: Option<i64> = in_time(query.fetch_optional(&self.history)).await?;
+        let seq: Option<i64> = within_deadline(query.fetch_optional(&self.history)).await?;
         Ok(seq.map(Seq))
     }
 }

@@ -12,7 +12,7 @@ use super::Postgres;
 use crate::bus::MacKey;
 use crate::domain::InstallationId;
 use crate::storage::connections::{Connections, Shared};
-use crate::storage::open::{READ, Row, UNFINISHED_COPY, epoch_of};
+use crate::storage::open::{READ_INSTALLATION, Row, UNFINISHED_COPY, epoch_of};
 use crate::storage::schema::{APPLIED, is_up_to_date};
 use crate::storage::senders::SenderCache;
 use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
@@ -42,7 +42,7 @@ const OLDEST_SERVER: i64 = 14;
 const DEADLINES: [(&str, &str); 7] = [
     // The owner of an open transaction says nothing: it is stopped. A commit sends its statements without a pause.
     ("idle_in_transaction_session_timeout", "1s"),
-    // Longer than that, so that a commit waits for the end of it. Whoever takes over has a shorter one: see `takeover`.
+    // Longer than that, so that a commit waits for the end of it. Whoever takes over has a shorter one: see `claim`.
     ("lock_timeout", "2500ms"),
     // A batch takes milliseconds.
     ("statement_timeout", "5s"),
@@ -116,10 +116,10 @@ impl Postgres {
         )
         .execute(&mut *tx)
         .await?;
-        let row = sqlx::query_as(READ).fetch_one(&mut *tx).await?;
+        let row = sqlx::query_as(READ_INSTALLATION).fetch_one(&mut *tx).await?;
         tx.commit().await?;
         pool.close().await;
-        Installation::read(row, partitions)
+        Installation::from_row(row, partitions)
     }
 }
 
@@ -134,8 +134,8 @@ async fn prepared(pool: &PgPool, partitions: u16) -> Result<Option<Installation>
         return Ok(None);
     }
     let cursors: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM cursors").fetch_one(pool).await?;
-    let row: Option<Row> = sqlx::query_as(READ).fetch_optional(pool).await?;
-    let installation = row.map(|row| Installation::read(row, partitions)).transpose()?;
+    let row: Option<Row> = sqlx::query_as(READ_INSTALLATION).fetch_optional(pool).await?;
+    let installation = row.map(|row| Installation::from_row(row, partitions)).transpose()?;
     Ok(installation.filter(|installation| cursors >= i64::from(installation.partitions)))
 }
 

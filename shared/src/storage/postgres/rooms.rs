@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 
-use super::{Postgres, finish, in_time};
+use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
-use crate::storage::rooms::read_memberships;
-use crate::storage::{CreateRoom, CreateRoomError, JoinOutcome, Joining, Memberships, Room, Rooms, StoreError};
+use crate::storage::rooms::decode_memberships;
+use crate::storage::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms, StoreError};
 
 /// Names of rooms that a user may see: a range of the public ones and a range of their own private ones, merged.
 pub const LIST_ROOMS: &str = "
@@ -31,7 +31,7 @@ pub const LIST_MEMBERS: &str = "
 impl Rooms for Postgres {
     async fn create_room_within(&self, most: u32, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError> {
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             let mut tx = pool.begin().await?;
             // The owner's other creations wait here, so that none of them is missed by the count.
             sqlx::query("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE")
@@ -83,17 +83,17 @@ impl Rooms for Postgres {
             "SELECT id, name, owner_id, is_private, incarnation FROM rooms WHERE name = $1 AND deleted_on IS NULL",
         )
         .bind(name.as_str());
-        Ok(in_time(query.fetch_optional(&self.pool)).await?)
+        Ok(within_deadline(query.fetch_optional(&self.pool)).await?)
     }
 
     async fn list_rooms(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
         let query = sqlx::query_scalar(LIST_ROOMS).bind(after).bind(user.0).bind(i64::from(limit));
-        Ok(in_time(query.fetch_all(&self.pool)).await?)
+        Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }
 
     async fn delete_room(&self, room: RoomId, now: Timestamp) -> Result<bool, StoreError> {
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             let done = sqlx::query("UPDATE rooms SET deleted_on = $1 WHERE id = $2 AND deleted_on IS NULL")
                 .bind(now.0)
                 .bind(room.0)
@@ -111,7 +111,7 @@ impl Rooms for Postgres {
         )
         .bind(room.0)
         .bind(user.0);
-        let id: Option<i64> = in_time(query.fetch_optional(&self.pool)).await?;
+        let id: Option<i64> = within_deadline(query.fetch_optional(&self.pool)).await?;
         Ok(id.map(MembershipId))
     }
 
@@ -126,18 +126,18 @@ impl Rooms for Postgres {
         )
         .bind(rooms)
         .bind(users);
-        Ok(read_memberships(in_time(query.fetch_all(&self.pool)).await?))
+        Ok(decode_memberships(within_deadline(query.fetch_all(&self.pool)).await?))
     }
 
     async fn join_public(
         &self,
         room: RoomId,
         user: UserId,
-        joining: Joining,
+        mode: JoinMode,
         now: Timestamp,
     ) -> Result<JoinOutcome, StoreError> {
         let pool = self.pool.clone();
-        let joined = finish(async move {
+        let joined = run_detached(async move {
             // Who is in it already keeps the membership there is.
             let joined: Vec<i64> = sqlx::query_scalar(
                 "INSERT INTO members (room_id, user_id, joined_on, id)
@@ -153,27 +153,27 @@ impl Rooms for Postgres {
             .bind(now.0)
             .bind(MembershipId::fresh().0)
             .bind(room.0)
-            .bind(joining == Joining::Expressly)
+            .bind(mode == JoinMode::Explicit)
             .fetch_all(&pool)
             .await?;
             Ok::<_, StoreError>(joined)
         });
         if let Some(id) = joined.await?.first() {
-            return Ok(JoinOutcome::In(MembershipId(*id)));
+            return Ok(JoinOutcome::Member(MembershipId(*id)));
         }
         if let Some(membership) = self.membership(room, user).await? {
-            return Ok(JoinOutcome::In(membership));
+            return Ok(JoinOutcome::Member(membership));
         }
         Ok(if self.is_open(room).await? {
             JoinOutcome::Replaced
         } else {
-            JoinOutcome::Closed
+            JoinOutcome::NotFound
         })
     }
 
     async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             let ended: Vec<i64> =
                 sqlx::query_scalar("DELETE FROM members WHERE room_id = $1 AND user_id = $2 RETURNING id")
                     .bind(room.0)
@@ -193,7 +193,7 @@ impl Rooms for Postgres {
         limit: u32,
     ) -> Result<Vec<String>, StoreError> {
         let query = sqlx::query_scalar(LIST_MEMBERS).bind(room.0).bind(user.0).bind(after).bind(i64::from(limit));
-        Ok(in_time(query.fetch_all(&self.pool)).await?)
+        Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }
 
     async fn heads(&self, rooms: &[RoomId]) -> Result<HashMap<RoomId, Seq>, StoreError> {
@@ -203,7 +203,7 @@ impl Rooms for Postgres {
              FROM UNNEST($1::bigint[]) AS asked (id) LEFT JOIN room_heads h ON h.room_id = asked.id",
         )
         .bind(rooms);
-        let rows: Vec<(i64, i64)> = in_time(query.fetch_all(&self.pool)).await?;
+        let rows: Vec<(i64, i64)> = within_deadline(query.fetch_all(&self.pool)).await?;
         Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
     }
 }
@@ -215,6 +215,6 @@ impl Postgres {
             "SELECT EXISTS (SELECT 1 FROM rooms WHERE id = $1 AND deleted_on IS NULL AND NOT is_private)",
         )
         .bind(room.0);
-        Ok(in_time(query.fetch_one(&self.pool)).await?)
+        Ok(within_deadline(query.fetch_one(&self.pool)).await?)
     }
 }

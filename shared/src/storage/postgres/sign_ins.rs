@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Postgres, finish, in_time};
+use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{Timestamp, UserId};
 use crate::storage::sign_ins::{KNOWN_KEYS, NETWORKS_KEPT, are_noted};
 use crate::storage::{SignIns, StoreError};
@@ -21,7 +21,7 @@ impl SignIns for Postgres {
         .bind(user.0)
         .bind(network)
         .bind(now.0);
-        let found: Option<i64> = in_time(query.fetch_optional(&self.pool)).await?;
+        let found: Option<i64> = within_deadline(query.fetch_optional(&self.pool)).await?;
         Ok(found.map(Timestamp))
     }
 
@@ -33,7 +33,7 @@ impl SignIns for Postgres {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             let mut tx = pool.begin().await?;
             sqlx::query(
                 "INSERT INTO known_networks (user_id, network, expires_on) VALUES ($1, $2, $3)
@@ -59,18 +59,18 @@ impl SignIns for Postgres {
         .await
     }
 
-    async fn agree_on_keys(
+    async fn agree_on_signing_keys(
         &self,
         fingerprints: Vec<String>,
         replace: bool,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let known: Vec<String> = in_time(sqlx::query_scalar(KNOWN_KEYS).fetch_all(&self.pool)).await?;
+        let known: Vec<String> = within_deadline(sqlx::query_scalar(KNOWN_KEYS).fetch_all(&self.pool)).await?;
         if are_noted(&known, &fingerprints) {
             return Ok(true);
         }
         let pool = self.pool.clone();
-        finish(async move {
+        run_detached(async move {
             let mut tx = pool.begin().await?;
             // Gateways that start together take turns.
             sqlx::query("SELECT 1 FROM installation FOR UPDATE").execute(&mut *tx).await?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Postgres, finish, in_time};
+use super::{Postgres, run_detached, within_deadline};
 use crate::storage::StoreError;
 use crate::storage::user_keys::{NewKeys, Unkeyed, UserKeys};
 use sqlx::error::DatabaseError;
@@ -17,7 +17,7 @@ impl UserKeys for Postgres {
         )
         .bind(after)
         .bind(i64::from(limit));
-        Ok(in_time(query.fetch_all(&self.pool)).await?)
+        Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }
 
     async fn taken(&self, keys: [Vec<String>; 3]) -> Result<[HashSet<String>; 3], StoreError> {
@@ -29,14 +29,14 @@ impl UserKeys for Postgres {
         let mut taken: [HashSet<String>; 3] = Default::default();
         for ((taken, statement), keys) in taken.iter_mut().zip(statements).zip(keys) {
             let query = sqlx::query_scalar::<_, String>(statement).bind(keys);
-            taken.extend(in_time(query.fetch_all(&self.pool)).await?);
+            taken.extend(within_deadline(query.fetch_all(&self.pool)).await?);
         }
         Ok(taken)
     }
 
     async fn set_keys(&self, keys: &[NewKeys]) -> Result<bool, StoreError> {
         let (pool, keys) = (self.pool.clone(), keys.to_vec());
-        let written = finish(async move {
+        let written = run_detached(async move {
             let ids: Vec<i64> = keys.iter().map(|keys| keys.id).collect();
             let all = |key: fn(&NewKeys) -> &Option<String>| keys.iter().map(|keys| key(keys).clone()).collect();
             let emails: Vec<Option<String>> = all(|keys| &keys.email);

@@ -9,13 +9,13 @@ use uuid::Uuid;
 use super::Sqlite;
 use crate::domain::{Email, PublicId, SessionId, Timestamp, UserId, Username};
 use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow, check_crossing};
-use crate::storage::{Account, Accounts, CreateUserError, NewUser, Session, StoreError, User, uninterrupted};
+use crate::storage::{Account, Accounts, CreateUserError, NewUser, Session, StoreError, User, run_detached};
 
 #[async_trait]
 impl Accounts for Sqlite {
     async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User, CreateUserError> {
         let pool = self.write.clone();
-        uninterrupted(async move {
+        run_detached(async move {
             let (name, id) = (new.username.key(), new.public_id.key());
             let crossing = sqlx::query_as(
                 "SELECT (SELECT COUNT(*) FROM users WHERE public_id_key = ?),
@@ -77,7 +77,7 @@ impl Accounts for Sqlite {
 
     async fn replace_password_hash(&self, user: UserId, hash: String) -> Result<(), StoreError> {
         let pool = self.write.clone();
-        uninterrupted(async move {
+        run_detached(async move {
             sqlx::query("UPDATE users SET password_hash = ? WHERE id = ?")
                 .bind(hash)
                 .bind(user.0)
@@ -90,7 +90,7 @@ impl Accounts for Sqlite {
 
     async fn grant_admin(&self, username: &Username) -> Result<bool, StoreError> {
         let (pool, username) = (self.write.clone(), username.clone());
-        uninterrupted(async move {
+        run_detached(async move {
             let done = sqlx::query("UPDATE users SET is_admin = TRUE WHERE username = ?")
                 .bind(username.as_str())
                 .execute(&pool)
@@ -138,7 +138,7 @@ impl Accounts for Sqlite {
         Ok(row.map(Session::from))
     }
 
-    async fn open_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
+    async fn unrevoked_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
         let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
         let open: Vec<(Uuid,)> = sqlx::query_as(
             "SELECT id FROM sessions
@@ -152,7 +152,7 @@ impl Accounts for Sqlite {
 
     async fn revoke_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
         let pool = self.write.clone();
-        uninterrupted(async move {
+        run_detached(async move {
             sqlx::query("UPDATE sessions SET revoked_on = ? WHERE id = ? AND revoked_on IS NULL")
                 .bind(now.0)
                 .bind(id.0)

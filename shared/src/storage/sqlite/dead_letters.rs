@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Sqlite;
 use crate::storage::dead_letters::DeadLetterRow;
-use crate::storage::{DeadLetter, DeadLetters, StoreError, uninterrupted};
+use crate::storage::{DeadLetter, DeadLetters, StoreError, run_detached};
 
 #[async_trait]
 impl DeadLetters for Sqlite {
@@ -30,7 +30,7 @@ impl DeadLetters for Sqlite {
 
     async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError> {
         let pool = self.write.clone();
-        uninterrupted(async move {
+        run_detached(async move {
             let done = sqlx::query("DELETE FROM dead_letters WHERE id = ?").bind(id).execute(&pool).await?;
             Ok(done.rows_affected() > 0)
         })

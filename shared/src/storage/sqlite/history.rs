@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::Sqlite;
 use super::list::{Hex, list};
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
-use crate::storage::history::{known_heads, read_known, read_messages};
-use crate::storage::{History, HistoryNews, KnownMessage, StoreError, Window};
+use crate::storage::history::{decode_known, decode_messages, known_heads};
+use crate::storage::{History, HistoryPage, KnownMessage, StoreError, Window};
 
 // One statement for head and messages, so that they are of the same moment. Read upwards whichever end is wanted: from one row to
 // the next SQLite takes a step, to the one before it goes through the tree again. Seqs have no holes, so that the newest messages
@@ -30,21 +30,21 @@ const PAGE: &str = "
 
 #[async_trait]
 impl History for Sqlite {
-    async fn history_unless_known(
+    async fn history_page(
         &self,
         room: RoomId,
         user: Option<UserId>,
         window: Window,
         limit: u32,
         known: Option<RangeInclusive<Seq>>,
-    ) -> Result<Option<HistoryNews>, StoreError> {
+    ) -> Result<Option<HistoryPage>, StoreError> {
         let only = match window {
             Window::Only(id) => self.seq_in(room, id).await?,
             Window::Before(_) | Window::After(_) | Window::Between(..) => None,
         };
         let (after, before, oldest_first) = window.bounds(only);
         let page = self.page((room, user), (after, before, oldest_first), limit, known).await?;
-        let Some(HistoryNews {
+        let Some(HistoryPage {
             head,
             messages: Some(messages),
         }) = &page
@@ -59,7 +59,7 @@ impl History for Sqlite {
         // History was damaged: the page begins further down.
         let below = self.below_newest(room, (after, above_page), limit).await?;
         let whole = self.page((room, user), (below, above_page, true), limit, None).await?;
-        Ok(whole.map(|whole| HistoryNews { head: *head, ..whole }))
+        Ok(whole.map(|whole| HistoryPage { head: *head, ..whole }))
     }
 
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
@@ -74,7 +74,7 @@ impl History for Sqlite {
         .bind(limit)
         .fetch_one(&self.history)
         .await?;
-        Ok(read_messages(&json)?)
+        Ok(decode_messages(&json)?)
     }
 
     async fn head(&self, room: RoomId) -> Result<Seq, StoreError> {
@@ -93,7 +93,7 @@ impl History for Sqlite {
         .bind(list(ids.iter().copied().map(Hex))?)
         .fetch_all(&self.read)
         .await?;
-        Ok(read_known(rows))
+        Ok(decode_known(rows))
     }
 
     async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError> {
@@ -112,7 +112,7 @@ impl Sqlite {
         (after, before, oldest_first): (Seq, Seq, bool),
         limit: u32,
         known: Option<RangeInclusive<Seq>>,
-    ) -> Result<Option<HistoryNews>, StoreError> {
+    ) -> Result<Option<HistoryPage>, StoreError> {
         let (first_known, last_known) = known_heads(known);
         let row = sqlx::query_as(PAGE)
             .bind(room.0)
@@ -125,7 +125,7 @@ impl Sqlite {
             .bind(oldest_first)
             .fetch_optional(&self.history)
             .await?;
-        Ok(row.map(HistoryNews::from_row).transpose()?)
+        Ok(row.map(HistoryPage::from_row).transpose()?)
     }
 
     /// The seq below the newest `limit` messages between two seqs, both excluded.

@@ -15,7 +15,7 @@ use super::Sqlite;
 use crate::bus::MacKey;
 use crate::domain::InstallationId;
 use crate::storage::connections::{Connections, Lease, Shared};
-use crate::storage::open::{READ, Row, UNFINISHED_COPY, epoch_of};
+use crate::storage::open::{READ_INSTALLATION, Row, UNFINISHED_COPY, epoch_of};
 use crate::storage::schema::{APPLIED, is_up_to_date};
 use crate::storage::senders::SenderCache;
 use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
@@ -126,7 +126,7 @@ impl Sqlite {
         )
         .execute(&self.write)
         .await?;
-        Installation::read(sqlx::query_as(READ).fetch_one(&self.read).await?, partitions)
+        Installation::from_row(sqlx::query_as(READ_INSTALLATION).fetch_one(&self.read).await?, partitions)
     }
 
     /// The installation if everything is there already; found by reading alone, since a writer may hold the file for long.
@@ -140,8 +140,8 @@ impl Sqlite {
             return Ok(None);
         }
         let cursors: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM cursors").fetch_one(&self.read).await?;
-        let row: Option<Row> = sqlx::query_as(READ).fetch_optional(&self.read).await?;
-        let installation = row.map(|row| Installation::read(row, partitions)).transpose()?;
+        let row: Option<Row> = sqlx::query_as(READ_INSTALLATION).fetch_optional(&self.read).await?;
+        let installation = row.map(|row| Installation::from_row(row, partitions)).transpose()?;
         Ok(installation.filter(|installation| cursors >= i64::from(installation.partitions)))
     }
 }

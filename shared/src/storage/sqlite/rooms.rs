@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::Sqlite;
 use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
-use crate::storage::rooms::read_memberships;
+use crate::storage::rooms::decode_memberships;
 use crate::storage::{
-    CreateRoom, CreateRoomError, JoinOutcome, Joining, Memberships, Room, Rooms, StoreError, uninterrupted,
+    CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms, StoreError, run_detached,
 };
 
 /// Names of rooms that a user may see: a range of the public ones and a range of their own private ones, merged.
@@ -91,7 +91,7 @@ impl Rooms for Sqlite {
 
     async fn delete_room(&self, room: RoomId, now: Timestamp) -> Result<bool, StoreError> {
         let pool = self.write.clone();
-        uninterrupted(async move {
+        run_detached(async move {
             let done = sqlx::query("UPDATE rooms SET deleted_on = ? WHERE id = ? AND deleted_on IS NULL")
                 .bind(now.0)
                 .bind(room.0)
@@ -125,18 +125,18 @@ impl Rooms for Sqlite {
         .bind(json!(pairs).to_string())
         .fetch_all(&self.read)
         .await?;
-        Ok(read_memberships(found))
+        Ok(decode_memberships(found))
     }
 
     async fn join_public(
         &self,
         room: RoomId,
         user: UserId,
-        joining: Joining,
+        mode: JoinMode,
         now: Timestamp,
     ) -> Result<JoinOutcome, StoreError> {
         let pool = self.write.clone();
-        let joined = uninterrupted(async move {
+        let joined = run_detached(async move {
             // Who is in it already keeps the membership there is.
             sqlx::query_scalar(
                 "INSERT INTO members (room_id, user_id, joined_on, id)
@@ -152,27 +152,27 @@ impl Rooms for Sqlite {
             .bind(now.0)
             .bind(MembershipId::fresh().0)
             .bind(room.0)
-            .bind(joining == Joining::Expressly)
+            .bind(mode == JoinMode::Explicit)
             .fetch_all(&pool)
             .await
             .map_err(StoreError)
         });
         if let Some(id) = joined.await?.first() {
-            return Ok(JoinOutcome::In(MembershipId(*id)));
+            return Ok(JoinOutcome::Member(MembershipId(*id)));
         }
         if let Some(membership) = self.membership(room, user).await? {
-            return Ok(JoinOutcome::In(membership));
+            return Ok(JoinOutcome::Member(membership));
         }
         Ok(if self.is_open(room).await? {
             JoinOutcome::Replaced
         } else {
-            JoinOutcome::Closed
+            JoinOutcome::NotFound
         })
     }
 
     async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
         let pool = self.write.clone();
-        let ended: Vec<i64> = uninterrupted(async move {
+        let ended: Vec<i64> = run_detached(async move {
             sqlx::query_scalar("DELETE FROM members WHERE room_id = ? AND user_id = ? RETURNING id")
                 .bind(room.0)
                 .bind(user.0)

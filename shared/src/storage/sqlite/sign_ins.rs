@@ -59,7 +59,7 @@ impl SignIns for Sqlite {
         .await
     }
 
-    async fn agree_on_keys(
+    async fn agree_on_signing_keys(
         &self,
         fingerprints: Vec<String>,
         replace: bool,

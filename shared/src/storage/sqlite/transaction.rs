@@ -5,7 +5,7 @@ use sqlx::{Connection as _, SqliteConnection};
 
 use super::Sqlite;
 use crate::storage::connections::Connections;
-use crate::storage::uninterrupted;
+use crate::storage::run_detached;
 
 impl Sqlite {
     /// Runs `work` in a transaction and commits it, even if nobody waits for that any more; if anything fails, nothing of it
@@ -16,7 +16,7 @@ impl Sqlite {
         E: From<sqlx::Error> + Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        uninterrupted(run(self.write.clone(), work)).await
+        run_detached(run(self.write.clone(), work)).await
     }
 }
 

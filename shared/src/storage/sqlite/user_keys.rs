@@ -7,7 +7,7 @@ use sqlx::error::DatabaseError;
 
 use super::Sqlite;
 use crate::storage::user_keys::{NewKeys, Unkeyed, UserKeys};
-use crate::storage::{StoreError, uninterrupted};
+use crate::storage::{StoreError, run_detached};
 
 impl UserKeys for Sqlite {
     async fn unkeyed(&self, after: i64, limit: u32) -> Result<Vec<Unkeyed>, StoreError> {
@@ -43,7 +43,7 @@ impl UserKeys for Sqlite {
         let pool = self.write.clone();
         let rows: Vec<_> = keys.iter().map(|keys| (keys.id, &keys.email, &keys.username, &keys.public_id)).collect();
         let rows = json!(rows).to_string();
-        let written = uninterrupted(async move {
+        let written = run_detached(async move {
             sqlx::query(
                 "UPDATE users SET email_key = COALESCE(email_key, j.value ->> 1),
                                   username_key = COALESCE(username_key, j.value ->> 2),

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use sqlx::error::DatabaseError;
 
-use super::log::{lock_cursors, numbers};
+use super::commit::{lock_cursors, numbers};
 use super::open::WORKER_NAME;
 use crate::domain::Partition;
 use crate::storage::Claim;
+use crate::storage::commit::{ClaimRow, decode_claims};
 use crate::storage::connections::Connections;
-use crate::storage::log::{ClaimRow, read_claims};
 
 /// How long a claim waits for a lock before it looks at who holds it, and how long a holder may be silent in its
 /// transaction. Some hundred times as long as a commit takes.
@@ -33,7 +33,7 @@ const CLAIM_WITHIN: Duration = Duration::from_secs(2);
 const NO_LOCK: &str = "55P03";
 
 /// Takes over `partitions` for `owner`, and ends what is in the way.
-pub(super) async fn claim(
+pub(super) async fn claim_partitions(
     pool: &Connections<sqlx::Postgres>,
     partitions: &[Partition],
     owner: &str,
@@ -67,7 +67,7 @@ async fn try_claim(
     .fetch_all(&mut *tx)
     .await?;
     tx.commit().await?;
-    read_claims(rows)
+    decode_claims(rows)
 }
 
 fn is_locked(error: &sqlx::Error) -> bool {

@@ -26,12 +26,12 @@ pub struct Entry {
     /// Its place in the stream.
     pub stream_id: StreamId,
     /// What it holds.
-    pub content: Content,
+    pub content: EntryContent,
 }
 
 /// What an entry holds.
 #[derive(Debug, Clone)]
-pub enum Content {
+pub enum EntryContent {
     /// A message to be stored.
     Message(Accepted),
     /// Something that can never be stored: it goes to the dead letters.
@@ -63,7 +63,7 @@ impl PartitionBatch {
 
 /// What a commit stored.
 #[derive(Default)]
-pub struct Appended {
+pub struct Committed {
     /// New messages by room, in the order of their seqs.
     pub rooms: Vec<(Partition, RoomId, Vec<StoredMessage>)>,
     /// Entries that were stored before and are left out, with the place each one has.
@@ -74,17 +74,17 @@ pub struct Appended {
 
 /// Why a batch was not stored. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
-pub enum AppendError {
+pub enum CommitError {
     /// The claims of these partitions of the batch do not hold: another worker has claimed them since, or the cursor has
     /// moved on, by an earlier commit of this worker whose reply was lost.
     #[error("the claims do not hold any more")]
-    Outdated(Vec<Partition>),
+    StaleClaims(Vec<Partition>),
     /// Storage failed, or refused the data ([`StoreError::is_rejection`]).
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for AppendError {
+impl From<sqlx::Error> for CommitError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(StoreError(error))
     }
@@ -92,7 +92,7 @@ impl From<sqlx::Error> for AppendError {
 
 /// What the worker keeps of the accept log.
 #[async_trait]
-pub trait Log {
+pub trait Commits {
     /// Takes over `partitions` for `owner`: whoever had one can no longer commit to it.
     ///
     /// Waits for a commit of the old owner that is under way. If that owner is not there any more, or does not go on, its
@@ -105,22 +105,22 @@ pub trait Log {
     /// Stores `batches` and moves their cursors, all in one transaction or not at all.
     ///
     /// `before_commit` runs inside the transaction when everything is written.
-    async fn append(
+    async fn commit(
         &self,
         batches: Arc<[PartitionBatch]>,
         now: Timestamp,
         before_commit: BoxFuture<'static, ()>,
-    ) -> Result<Appended, AppendError>;
+    ) -> Result<Committed, CommitError>;
 }
 
 /// A row of `cursors`: partition, fence, and the position in two parts.
 pub(super) type ClaimRow = (i64, i64, i64, i64);
 
 /// Reads rows of `cursors`, ascending by partition.
-pub(super) fn read_claims(rows: Vec<ClaimRow>) -> Result<Vec<Claim>, sqlx::Error> {
+pub(super) fn decode_claims(rows: Vec<ClaimRow>) -> Result<Vec<Claim>, sqlx::Error> {
     let read = |(partition, fence, ms, counter): ClaimRow| {
         Ok(Claim {
-            partition: read_partition(partition)?,
+            partition: decode_partition(partition)?,
             fence: Fence(fence),
             cursor: StreamId { ms, counter },
         })
@@ -131,11 +131,13 @@ pub(super) fn read_claims(rows: Vec<ClaimRow>) -> Result<Vec<Claim>, sqlx::Error
 }
 
 /// Reads partitions with their fences.
-pub(super) fn read_fences(rows: Vec<(i64, i64)>) -> Result<Vec<(Partition, Fence)>, sqlx::Error> {
-    rows.into_iter().map(|(partition, fence)| Ok((read_partition(partition)?, Fence(fence)))).collect()
+pub(super) fn decode_fences(rows: Vec<(i64, i64)>) -> Result<Vec<(Partition, Fence)>, sqlx::Error> {
+    rows.into_iter()
+        .map(|(partition, fence)| Ok((decode_partition(partition)?, Fence(fence))))
+        .collect()
 }
 
-fn read_partition(number: i64) -> Result<Partition, sqlx::Error> {
+fn decode_partition(number: i64) -> Result<Partition, sqlx::Error> {
     u16::try_from(number).map(Partition).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
@@ -143,8 +145,8 @@ impl Entry {
     /// The message, if it is one.
     pub(super) fn message(&self) -> Option<&Accepted> {
         match &self.content {
-            Content::Message(message) => Some(message),
-            Content::DeadLetter { .. } => None,
+            EntryContent::Message(message) => Some(message),
+            EntryContent::DeadLetter { .. } => None,
         }
     }
 
@@ -152,8 +154,8 @@ impl Entry {
     #[must_use]
     pub fn size(&self) -> usize {
         match &self.content {
-            Content::Message(message) => message.text.as_str().len(),
-            Content::DeadLetter { entry, .. } => entry.len(),
+            EntryContent::Message(message) => message.text.as_str().len(),
+            EntryContent::DeadLetter { entry, .. } => entry.len(),
         }
     }
 
@@ -161,11 +163,11 @@ impl Entry {
     #[must_use]
     pub fn into_dead_letter(self, reason: &str) -> Self {
         let content = match self.content {
-            Content::Message(message) => Content::DeadLetter {
+            EntryContent::Message(message) => EntryContent::DeadLetter {
                 reason: reason.to_owned(),
                 entry: describe(&message),
             },
-            dead @ Content::DeadLetter { .. } => dead,
+            dead @ EntryContent::DeadLetter { .. } => dead,
         };
         Self { content, ..self }
     }

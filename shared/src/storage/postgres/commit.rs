@@ -7,35 +7,35 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Postgres, finish, in_time, takeover};
+use super::{Postgres, claim, run_detached, within_deadline};
 use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
-use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
-use crate::storage::log::{ClaimRow, read_claims, read_fences};
-use crate::storage::senders::{Sender, SenderRow, read_senders};
-use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError};
+use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
+use crate::storage::commit_plan::{self, CommitStatements, KnownRow, MessageRow, NewDeadLetter};
+use crate::storage::senders::{Sender, SenderRow, decode_senders};
+use crate::storage::{Claim, CommitError, Commits, Committed, PartitionBatch, StoreError};
 
 #[async_trait]
-impl Log for Postgres {
+impl Commits for Postgres {
     async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError> {
         let (pool, partitions, owner) = (self.pool.clone(), partitions.to_vec(), owner.to_owned());
-        finish(async move { Ok(takeover::claim(&pool, &partitions, &owner).await?) }).await
+        run_detached(async move { Ok(claim::claim_partitions(&pool, &partitions, &owner).await?) }).await
     }
 
     async fn fences(&self) -> Result<Vec<(Partition, Fence)>, StoreError> {
         let rows = sqlx::query_as("SELECT partition, fence FROM cursors ORDER BY partition").fetch_all(&self.pool);
-        Ok(read_fences(in_time(rows).await?)?)
+        Ok(decode_fences(within_deadline(rows).await?)?)
     }
 
-    async fn append(
+    async fn commit(
         &self,
         batches: Arc<[PartitionBatch]>,
         now: Timestamp,
         before_commit: BoxFuture<'static, ()>,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<Committed, CommitError> {
         let (pool, senders) = (self.pool.clone(), self.senders.clone());
-        finish(async move {
+        run_detached(async move {
             let mut tx = pool.begin().await?;
-            let appended = draft::write(&mut *tx, &batches, now, &senders).await?;
+            let appended = commit_plan::execute(&mut *tx, &batches, now, &senders).await?;
             before_commit.await;
             tx.commit().await?;
             Ok(appended)
@@ -60,10 +60,10 @@ pub(super) async fn lock_cursors(
     .bind(numbers(partitions))
     .fetch_all(connection)
     .await?;
-    read_claims(rows)
+    decode_claims(rows)
 }
 
-impl Statements for PgConnection {
+impl CommitStatements for PgConnection {
     async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
         lock_cursors(self, partitions).await
     }
@@ -110,7 +110,7 @@ impl Statements for PgConnection {
             .bind(users)
             .fetch_all(&mut *self)
             .await?;
-        Ok(read_senders(rows))
+        Ok(decode_senders(rows))
     }
 
     /// The defaults of an INSERT are computed behind its ORDER BY, so positions grow in the order given.
@@ -153,7 +153,7 @@ impl Statements for PgConnection {
         Ok(())
     }
 
-    async fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> Result<u64, sqlx::Error> {
+    async fn insert_dead_letters(&mut self, rows: &[NewDeadLetter], now: Timestamp) -> Result<u64, sqlx::Error> {
         let partitions: Vec<i64> = rows.iter().map(|row| i64::from(row.partition.0)).collect();
         let stream_ids: Vec<String> = rows.iter().map(|row| row.stream_id.to_string()).collect();
         let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();

@@ -1,6 +1,6 @@
 //! One commit of the worker: which entry gets which place, and in which order it is written.
 //!
-//! All of it is decided here, once; a back end adds its SQL ([`Statements`]) and nothing else.
+//! All of it is decided here, once; a back end adds its SQL ([`CommitStatements`]) and nothing else.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::log::{AppendError, Appended, Claim, Content, Entry, PartitionBatch, describe};
+use super::commit::{Claim, CommitError, Committed, Entry, EntryContent, PartitionBatch, describe};
 use super::senders::{Sender, SenderCache};
 use crate::domain::{
     Accepted, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp, UserId,
 };
 
 /// What a commit asks of an open transaction.
-pub(super) trait Statements: Send {
+pub(super) trait CommitStatements: Send {
     /// Reads the cursors of `partitions` and keeps everybody else from changing them until the transaction ends.
     ///
     /// They are locked in ascending order: of two workers that meet in several partitions, one then waits for the other
@@ -47,7 +47,7 @@ pub(super) trait Statements: Send {
     /// Nobody writes the same row beside us: the cursor of its partition is locked.
     fn insert_dead_letters(
         &mut self,
-        rows: &[DeadRow],
+        rows: &[NewDeadLetter],
         now: Timestamp,
     ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 }
@@ -67,14 +67,14 @@ pub(super) struct MessageRow<'a> {
 pub(super) type KnownRow = (Uuid, i64, i64, String);
 
 /// An entry that goes to the dead letters.
-pub(super) struct DeadRow {
+pub(super) struct NewDeadLetter {
     pub(super) partition: Partition,
     pub(super) stream_id: StreamId,
     pub(super) reason: String,
     pub(super) entry: String,
 }
 
-impl DeadRow {
+impl NewDeadLetter {
     /// As the back ends compare with what they hold: the reason can be worded anew in a later version.
     fn is_same_entry(&self, other: &Self) -> bool {
         (self.partition, self.stream_id, &self.entry) == (other.partition, other.stream_id, &other.entry)
@@ -82,50 +82,50 @@ impl DeadRow {
 }
 
 /// Writes `batches` and moves their cursors. The caller commits, or drops the transaction if this fails.
-pub(super) async fn write<T: Statements>(
+pub(super) async fn execute<T: CommitStatements>(
     tx: &mut T,
     batches: &[PartitionBatch],
     now: Timestamp,
     cache: &SenderCache,
-) -> Result<Appended, AppendError> {
+) -> Result<Committed, CommitError> {
     check_ownership(tx, batches).await?;
     let messages = || batches.iter().flat_map(|batch| &batch.entries).filter_map(Entry::message);
     let rooms: HashSet<RoomId> = messages().map(|message| message.room).collect();
     let ids: Vec<MessageId> = messages().map(|message| message.id).collect();
-    let mut draft = Draft::default();
+    let mut plan = CommitPlan::default();
     if !ids.is_empty() {
-        draft.heads = tx.room_heads(&Vec::from_iter(rooms)).await?.into_iter().collect();
-        draft.known = tx.known_messages(&ids).await?.into_iter().map(Known::stored).collect();
-        let derived = derived_ids(messages(), &draft.known);
+        plan.heads = tx.room_heads(&Vec::from_iter(rooms)).await?.into_iter().collect();
+        plan.known = tx.known_messages(&ids).await?.into_iter().map(Known::stored).collect();
+        let derived = derived_ids(messages(), &plan.known);
         if !derived.is_empty() {
-            draft.known.extend(tx.known_messages(&derived).await?.into_iter().map(Known::stored));
+            plan.known.extend(tx.known_messages(&derived).await?.into_iter().map(Known::stored));
         }
-        let unknown = cache.look_up(messages().map(|message| message.sender), &mut draft.senders);
+        let unknown = cache.look_up(messages().map(|message| message.sender), &mut plan.senders);
         if !unknown.is_empty() {
             let found = tx.senders(&Vec::from_iter(unknown)).await?;
-            cache.learn(found, &mut draft.senders);
+            cache.learn(found, &mut plan.senders);
         }
     }
     for batch in batches {
         for entry in &batch.entries {
-            draft.add(batch.claim.partition, entry);
+            plan.add(batch.claim.partition, entry);
         }
     }
     let positions: Vec<_> = batches.iter().map(|batch| (batch.claim.partition, batch.upto())).collect();
     tx.move_cursors(&positions).await?;
-    if !draft.rows.is_empty() {
-        tx.insert_messages(&draft.rows).await?;
-        tx.set_heads(&draft.changed_heads()).await?;
+    if !plan.rows.is_empty() {
+        tx.insert_messages(&plan.rows).await?;
+        tx.set_heads(&plan.changed_heads()).await?;
     }
-    if !draft.dead.is_empty() {
-        draft.appended.dead_letters = tx.insert_dead_letters(&draft.dead, now).await?;
+    if !plan.dead.is_empty() {
+        plan.appended.dead_letters = tx.insert_dead_letters(&plan.dead, now).await?;
     }
-    Ok(draft.appended)
+    Ok(plan.appended)
 }
 
 /// Fails unless this worker still owns every partition of the batch and nobody moved its cursor meanwhile. From here on
 /// nobody else can, until the transaction ends.
-async fn check_ownership<T: Statements>(tx: &mut T, batches: &[PartitionBatch]) -> Result<(), AppendError> {
+async fn check_ownership<T: CommitStatements>(tx: &mut T, batches: &[PartitionBatch]) -> Result<(), CommitError> {
     let mut partitions: Vec<Partition> = batches.iter().map(|batch| batch.claim.partition).collect();
     partitions.sort_unstable();
     let stored = tx.lock_cursors(&partitions).await?;
@@ -135,7 +135,7 @@ async fn check_ownership<T: Statements>(tx: &mut T, batches: &[PartitionBatch]) 
     if outdated.is_empty() {
         Ok(())
     } else {
-        Err(AppendError::Outdated(outdated))
+        Err(CommitError::StaleClaims(outdated))
     }
 }
 
@@ -189,26 +189,26 @@ impl Known<'_> {
 
 /// The rows of one commit, decided before any of them is written.
 #[derive(Default)]
-struct Draft<'a> {
+struct CommitPlan<'a> {
     rows: Vec<MessageRow<'a>>,
-    dead: Vec<DeadRow>,
+    dead: Vec<NewDeadLetter>,
     /// Last seq of every room that occurs and exists.
     heads: HashMap<RoomId, Seq>,
-    /// The messages that are stored, or in this draft.
+    /// The messages that are stored, or in this plan.
     known: HashMap<MessageId, Known<'a>>,
     /// The senders that exist.
     senders: HashMap<UserId, Arc<Sender>>,
     /// Place in `appended.rooms` of each room that gets messages.
     places: HashMap<RoomId, usize>,
-    appended: Appended,
+    appended: Committed,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> CommitPlan<'a> {
     /// Decides what becomes of an entry.
     fn add(&mut self, partition: Partition, entry: &'a Entry) {
         match &entry.content {
-            Content::Message(message) => self.add_message(partition, entry.stream_id, message),
-            Content::DeadLetter { reason, entry: raw } => self.set_aside(partition, entry.stream_id, reason, raw),
+            EntryContent::Message(message) => self.add_message(partition, entry.stream_id, message),
+            EntryContent::DeadLetter { reason, entry: raw } => self.set_aside(partition, entry.stream_id, reason, raw),
         }
     }
 
@@ -253,7 +253,7 @@ impl<'a> Draft<'a> {
 
     /// What is refused here would be refused for ever: what Postgres cannot hold in a text is replaced.
     fn set_aside(&mut self, partition: Partition, stream_id: StreamId, reason: &str, entry: &str) {
-        let row = DeadRow {
+        let row = NewDeadLetter {
             partition,
             stream_id,
             reason: reason.replace('\0', "\u{FFFD}"),

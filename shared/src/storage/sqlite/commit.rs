@@ -10,16 +10,16 @@ use sqlx::SqliteConnection;
 use super::Sqlite;
 use super::list::{Hex, list};
 use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
-use crate::storage::draft::{self, DeadRow, KnownRow, MessageRow, Statements};
-use crate::storage::log::{ClaimRow, read_claims, read_fences};
-use crate::storage::senders::{Sender, SenderRow, read_senders};
-use crate::storage::{AppendError, Appended, Claim, Log, PartitionBatch, StoreError, uninterrupted};
+use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
+use crate::storage::commit_plan::{self, CommitStatements, KnownRow, MessageRow, NewDeadLetter};
+use crate::storage::senders::{Sender, SenderRow, decode_senders};
+use crate::storage::{Claim, CommitError, Commits, Committed, PartitionBatch, StoreError, run_detached};
 
 #[async_trait]
-impl Log for Sqlite {
+impl Commits for Sqlite {
     async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError> {
         let (pool, partitions, owner) = (self.write.clone(), json!(partitions).to_string(), owner.to_owned());
-        uninterrupted(async move {
+        run_detached(async move {
             let rows: Vec<ClaimRow> = sqlx::query_as(
                 "UPDATE cursors SET fence = fence + 1, owner = ?
                  WHERE partition IN (SELECT j.value FROM json_each(?) j)
@@ -29,7 +29,7 @@ impl Log for Sqlite {
             .bind(partitions)
             .fetch_all(&pool)
             .await?;
-            Ok(read_claims(rows)?)
+            Ok(decode_claims(rows)?)
         })
         .await
     }
@@ -38,19 +38,19 @@ impl Log for Sqlite {
         let rows = sqlx::query_as("SELECT partition, fence FROM cursors ORDER BY partition")
             .fetch_all(&self.read)
             .await?;
-        Ok(read_fences(rows)?)
+        Ok(decode_fences(rows)?)
     }
 
-    async fn append(
+    async fn commit(
         &self,
         batches: Arc<[PartitionBatch]>,
         now: Timestamp,
         before_commit: BoxFuture<'static, ()>,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<Committed, CommitError> {
         let senders = self.senders.clone();
         self.transaction(move |tx| {
             Box::pin(async move {
-                let appended = draft::write(tx, &batches, now, &senders).await?;
+                let appended = commit_plan::execute(tx, &batches, now, &senders).await?;
                 before_commit.await;
                 Ok(appended)
             })
@@ -59,7 +59,7 @@ impl Log for Sqlite {
     }
 }
 
-impl Statements for SqliteConnection {
+impl CommitStatements for SqliteConnection {
     /// The file has one writer: what was read here stays as it is.
     async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
         let rows: Vec<ClaimRow> = sqlx::query_as(
@@ -69,7 +69,7 @@ impl Statements for SqliteConnection {
         .bind(list(partitions)?)
         .fetch_all(&mut *self)
         .await?;
-        read_claims(rows)
+        decode_claims(rows)
     }
 
     async fn move_cursors(&mut self, to: &[(Partition, StreamId)]) -> Result<(), sqlx::Error> {
@@ -111,7 +111,7 @@ impl Statements for SqliteConnection {
         .bind(list(users)?)
         .fetch_all(&mut *self)
         .await?;
-        Ok(read_senders(rows))
+        Ok(decode_senders(rows))
     }
 
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
@@ -142,7 +142,7 @@ impl Statements for SqliteConnection {
         Ok(())
     }
 
-    async fn insert_dead_letters(&mut self, rows: &[DeadRow], now: Timestamp) -> Result<u64, sqlx::Error> {
+    async fn insert_dead_letters(&mut self, rows: &[NewDeadLetter], now: Timestamp) -> Result<u64, sqlx::Error> {
         let mut written = 0;
         for row in rows {
             let done = sqlx::query(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::domain::{RoomName, SessionId};
-use shared::storage::Removal;
+use shared::storage::Revocation;
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ on_both_back_ends![
 ];
 
 async fn every_removal_is_counted_once_and_nothing_else_is(db: Database) {
-    let count = async || db.store.removals().await.unwrap();
+    let count = async || db.store.revocation_count().await.unwrap();
     assert_eq!(count().await, 0);
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let (old, new) = (SessionId(Uuid::from_u128(1)), SessionId(Uuid::from_u128(2)));
@@ -52,18 +52,18 @@ async fn what_was_removed_is_read_from_any_number_on(db: Database) {
     db.store.leave(room, bob.id).await.unwrap();
     db.store.delete_room(room, NOW).await.unwrap();
     let all = [
-        Removal::Session { user: ann.id, session },
-        Removal::Member {
+        Revocation::Session { user: ann.id, session },
+        Revocation::Member {
             room,
             user: bob.id,
             membership,
         },
-        Removal::Room {
+        Revocation::Room {
             room,
             name: RoomName::parse("lobby").unwrap(),
         },
     ];
-    let removed = async |after, upto| db.store.removed(after, upto).await.unwrap();
+    let removed = async |after, upto| db.store.revocations_between(after, upto).await.unwrap();
     assert_eq!(removed(0, 3).await.unwrap(), all);
     assert_eq!(removed(1, 2).await.unwrap(), all[1..2]);
     assert_eq!(removed(3, 3).await.unwrap(), []);
@@ -79,8 +79,8 @@ async fn of_too_many_removals_nothing_is_told(db: Database) {
         db.store.leave(room, ann.id).await.unwrap();
         db.join(room, &ann).await;
     }
-    assert_eq!(db.store.removed(0, 1_001).await.unwrap(), None);
-    assert_eq!(db.store.removed(1, 1_001).await.unwrap().map(|removed| removed.len()), Some(1_000));
+    assert_eq!(db.store.revocations_between(0, 1_001).await.unwrap(), None);
+    assert_eq!(db.store.revocations_between(1, 1_001).await.unwrap().map(|removed| removed.len()), Some(1_000));
 }
 
 async fn a_removal_that_is_rolled_back_is_not_counted(db: Database) {
@@ -105,5 +105,5 @@ async fn a_removal_that_is_rolled_back_is_not_counted(db: Database) {
             inside
         }
     };
-    assert_eq!((inside, db.store.removals().await.unwrap()), (1, 0));
+    assert_eq!((inside, db.store.revocation_count().await.unwrap()), (1, 0));
 }

@@ -6,7 +6,7 @@ use crate::domain::{MembershipId, RoomId, RoomName, SessionId, UserId};
 
 /// Something that somebody may no longer do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removal {
+pub enum Revocation {
     /// A session was revoked.
     Session {
         /// Whose it was.
@@ -33,30 +33,30 @@ pub enum Removal {
 }
 
 /// A row of `removal_log`: session, user, room and membership, with the room's name.
-pub(super) type RemovalRow = (Option<Uuid>, Option<i64>, Option<i64>, Option<i64>, Option<String>);
+pub(super) type RevocationRow = (Option<Uuid>, Option<i64>, Option<i64>, Option<i64>, Option<String>);
 
 /// Reads the rows of as many removals as are `expected`; `None` if some are not there any more, or of a kind that a later
 /// release has brought.
-pub(super) fn read_removals(rows: Vec<RemovalRow>, expected: i64) -> Option<Vec<Removal>> {
+pub(super) fn decode_revocations(rows: Vec<RevocationRow>, expected: i64) -> Option<Vec<Revocation>> {
     if i64::try_from(rows.len()) != Ok(expected) {
         return None;
     }
-    rows.into_iter().map(read).collect()
+    rows.into_iter().map(decode_row).collect()
 }
 
-fn read(row: RemovalRow) -> Option<Removal> {
+fn decode_row(row: RevocationRow) -> Option<Revocation> {
     match row {
-        (Some(session), Some(user), None, _, _) => Some(Removal::Session {
+        (Some(session), Some(user), None, _, _) => Some(Revocation::Session {
             user: UserId(user),
             session: SessionId(session),
         }),
-        (None, Some(user), Some(room), membership, _) => Some(Removal::Member {
+        (None, Some(user), Some(room), membership, _) => Some(Revocation::Member {
             room: RoomId(room),
             user: UserId(user),
             // What a release that knew of no ids has logged ended a membership that had none.
             membership: MembershipId(membership.unwrap_or(0)),
         }),
-        (None, None, Some(room), _, Some(name)) => RoomName::parse(&name).ok().map(|name| Removal::Room {
+        (None, None, Some(room), _, Some(name)) => RoomName::parse(&name).ok().map(|name| Revocation::Room {
             room: RoomId(room),
             name,
         }),

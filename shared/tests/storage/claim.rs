@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::domain::{Partition, Seq};
-use shared::storage::{AppendError, Claim, PartitionBatch, Role, Store, Writers};
+use shared::storage::{Claim, CommitError, PartitionBatch, Role, Store, Writers};
 use tokio::sync::oneshot;
 
 use crate::support::{BackEnd, Database, FIRST, NOW, entry, message, on_both_back_ends};
@@ -71,8 +71,8 @@ async fn a_worker_without_the_fence_is_told_which_partitions_it_lost(db: Databas
     let old = db.store.claim(&ALL, "old").await.unwrap();
     db.store.claim(&[Partition(1), Partition(3)], "new").await.unwrap();
     let batches = old.iter().map(|claim| batch(*claim, message(room, ann.id, "x"))).collect();
-    let refused = db.store.append(batches, NOW, async {}).await;
-    assert!(matches!(refused, Err(AppendError::Outdated(lost)) if lost == [Partition(1), Partition(3)]));
+    let refused = db.store.commit(batches, NOW, async {}).await;
+    assert!(matches!(refused, Err(CommitError::StaleClaims(lost)) if lost == [Partition(1), Partition(3)]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
 }
 
@@ -91,7 +91,7 @@ async fn an_owner_that_hangs_in_a_commit_is_waited_for_or_ended(db: Database) {
             let _ = written.send(());
             let _ = stopped.await;
         };
-        old.append(batches, NOW, hang).await
+        old.commit(batches, NOW, hang).await
     });
     reached.await.unwrap();
     if db.back_end == BackEnd::Sqlite {
@@ -108,7 +108,7 @@ async fn an_owner_that_hangs_in_a_commit_is_waited_for_or_ended(db: Database) {
     assert_eq!((taken.cursor, taken.fence.0), (claim.cursor, claim.fence.0 + 1));
     go_on.send(()).unwrap();
     let late = hanging.await.unwrap();
-    assert!(matches!(late, Err(AppendError::Store(error)) if !error.is_rejection()));
+    assert!(matches!(late, Err(CommitError::Store(error)) if !error.is_rejection()));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO, "nothing of the old owner came through");
 }
 
@@ -125,7 +125,7 @@ async fn workers_commit_side_by_side_without_a_deadlock(db: Database) {
             claims.reverse();
             for _ in 0..ROUNDS {
                 let batches: Vec<_> = claims.iter().map(|claim| batch(*claim, message(room, sender, "x"))).collect();
-                store.append(batches.clone().into(), NOW, async {}).await.unwrap();
+                store.commit(batches.clone().into(), NOW, async {}).await.unwrap();
                 for (claim, batch) in claims.iter_mut().zip(&batches) {
                     claim.cursor = batch.upto();
                 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use shared::domain::{Accepted, Partition, RoomId, Seq, StreamId, UserId};
-use shared::storage::{AppendError, Content, Entry, PartitionBatch, Role, Store, Window};
+use shared::storage::{CommitError, Entry, EntryContent, PartitionBatch, Role, Store, Window};
 
 use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, page, seqs};
 
@@ -21,7 +21,7 @@ on_both_back_ends![
 ];
 
 fn dead(ms: i64) -> Entry {
-    let content = Content::DeadLetter {
+    let content = EntryContent::DeadLetter {
         reason: "garbage".to_owned(),
         entry: "[]".to_owned(),
     };
@@ -41,9 +41,9 @@ async fn seqs_are_dense_in_each_room_across_commits(db: Database) {
     let (a, b) = (db.room("a", &ann).await.id, db.room("b", &ann).await.id);
     let mut claim = db.claim().await;
     let entries = [a, b, a].iter().zip(1..).map(|(room, ms)| entry(ms, message(*room, ann.id, "x"))).collect();
-    let appended = db.append(&mut claim, entries).await.unwrap();
+    let appended = db.commit(&mut claim, entries).await.unwrap();
     assert_eq!((seqs(&appended, a), seqs(&appended, b)), (vec![Seq(1), Seq(2)], vec![Seq(1)]));
-    let appended = db.append(&mut claim, vec![entry(4, message(a, ann.id, "x"))]).await.unwrap();
+    let appended = db.commit(&mut claim, vec![entry(4, message(a, ann.id, "x"))]).await.unwrap();
     assert_eq!(seqs(&appended, a), [Seq(3)]);
     assert_eq!(appended.rooms[0].0, FIRST);
 }
@@ -52,13 +52,13 @@ async fn a_message_carries_the_names_that_sql_has_of_its_sender(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.room("lobby", &bob).await.id;
     let mut claim = db.claim().await;
-    let mut appended = db.append(&mut claim, vec![entry(1, message(room, bob.id, "x"))]).await.unwrap();
+    let mut appended = db.commit(&mut claim, vec![entry(1, message(room, bob.id, "x"))]).await.unwrap();
     let more = vec![
         entry(2, message(room, bob.id, "y")),
         entry(3, message(room, ann.id, "z")),
     ];
     let messages = &mut appended.rooms[0].2;
-    messages.append(&mut db.append(&mut claim, more).await.unwrap().rooms[0].2);
+    messages.append(&mut db.commit(&mut claim, more).await.unwrap().rooms[0].2);
     let stored = page(&db.store, room, bob.id, Window::After(Seq::ZERO), 9).await.unwrap().messages;
     let replayed = db.store.messages_after(room, Seq::ZERO, 9).await.unwrap();
     for messages in [messages, &stored, &replayed] {
@@ -73,9 +73,9 @@ async fn an_entry_that_comes_twice_is_stored_once(db: Database) {
     let mut claim = db.claim().await;
     let twice = message(room, ann.id, "x");
     let id = twice.id;
-    let appended = db.append(&mut claim, vec![entry(1, twice.clone()), entry(2, twice.clone())]).await.unwrap();
+    let appended = db.commit(&mut claim, vec![entry(1, twice.clone()), entry(2, twice.clone())]).await.unwrap();
     assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(1)], vec![(id, Seq(1))]));
-    let appended = db.append(&mut claim, vec![entry(3, twice), entry(4, message(room, ann.id, "y"))]).await.unwrap();
+    let appended = db.commit(&mut claim, vec![entry(3, twice), entry(4, message(room, ann.id, "y"))]).await.unwrap();
     assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
 }
 
@@ -95,13 +95,13 @@ async fn two_messages_under_one_id_are_both_stored_once(db: Database) {
             entry(ms + 1, under_its_id(room, "that")),
             entry(ms + 2, under_its_id(other, "this")),
         ];
-        let appended = db.append(&mut claim, entries).await.unwrap();
+        let appended = db.commit(&mut claim, entries).await.unwrap();
         let (new, again) = if ms == 1 { (2, 0) } else { (0, 3) };
         assert_eq!((seqs(&appended, room).len(), appended.duplicates.len(), appended.dead_letters), (new, again, 0));
         assert_eq!(seqs(&appended, other).len(), new / 2);
     }
     // Each has a later commit of its own.
-    let appended = db.append(&mut claim, vec![entry(7, under_its_id(room, "those"))]).await.unwrap();
+    let appended = db.commit(&mut claim, vec![entry(7, under_its_id(room, "those"))]).await.unwrap();
     assert_eq!(seqs(&appended, room), [Seq(3)]);
     let shown = page(&db.store, room, ann.id, Window::After(Seq::ZERO), 9).await.unwrap().messages;
     let texts: Vec<&str> = shown.iter().map(|message| message.text.as_str()).collect();
@@ -115,10 +115,10 @@ async fn whoever_was_replaced_can_no_longer_commit(db: Database) {
     let mut old = db.claim().await;
     let mut new = db.claim().await;
     assert!(new.fence > old.fence);
-    let refused = db.append(&mut old, vec![entry(1, message(room, ann.id, "x"))]).await;
-    assert!(matches!(refused, Err(AppendError::Outdated(lost)) if lost == [FIRST]));
+    let refused = db.commit(&mut old, vec![entry(1, message(room, ann.id, "x"))]).await;
+    assert!(matches!(refused, Err(CommitError::StaleClaims(lost)) if lost == [FIRST]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
-    db.append(&mut new, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
+    db.commit(&mut new, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
     assert_eq!(db.claim().await.cursor, StreamId { ms: 1, counter: 0 });
 }
 
@@ -127,9 +127,9 @@ async fn a_batch_that_does_not_begin_at_the_cursor_is_refused(db: Database) {
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
     let stale = claim;
-    db.append(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
-    let again = db.append(&mut { stale }, vec![entry(1, message(room, ann.id, "x"))]).await;
-    assert!(matches!(again, Err(AppendError::Outdated(_))));
+    db.commit(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
+    let again = db.commit(&mut { stale }, vec![entry(1, message(room, ann.id, "x"))]).await;
+    assert!(matches!(again, Err(CommitError::StaleClaims(_))));
 }
 
 async fn all_partitions_of_a_batch_are_stored_or_none(db: Database) {
@@ -142,11 +142,11 @@ async fn all_partitions_of_a_batch_are_stored_or_none(db: Database) {
         claim,
         entries: vec![entry(1, message(room, ann.id, text))],
     };
-    let refused = db.store.append(Arc::new([batch(claims[0], "x"), batch(foreign, "y")]), NOW, async {}).await;
-    assert!(matches!(refused, Err(AppendError::Outdated(lost)) if lost == [Partition(1)]));
+    let refused = db.store.commit(Arc::new([batch(claims[0], "x"), batch(foreign, "y")]), NOW, async {}).await;
+    assert!(matches!(refused, Err(CommitError::StaleClaims(lost)) if lost == [Partition(1)]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
     let both: Arc<[PartitionBatch]> = Arc::new([batch(claims[0], "x"), batch(claims[1], "y")]);
-    db.store.append(both, NOW, async {}).await.unwrap();
+    db.store.commit(both, NOW, async {}).await.unwrap();
     assert_eq!(db.store.head(room).await.unwrap(), Seq(2));
 }
 
@@ -159,7 +159,7 @@ async fn what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on(db: Databas
         entry(2, message(RoomId(999), ann.id, "x")),
         entry(3, message(room, ann.id, "y")),
     ];
-    let appended = db.append(&mut claim, entries).await.unwrap();
+    let appended = db.commit(&mut claim, entries).await.unwrap();
     assert_eq!((seqs(&appended, room), appended.dead_letters), (vec![Seq(1)], 2));
     assert_eq!(dead_letters(&db).await, 2);
     assert_eq!(db.claim().await.cursor, StreamId { ms: 3, counter: 0 });
@@ -173,7 +173,7 @@ async fn what_a_sender_who_does_not_exist_has_sent_is_set_aside(db: Database) {
         entry(1, message(room, UserId(999), "x")),
         entry(2, message(room, ann.id, "y")),
     ];
-    let appended = db.append(&mut claim, entries).await.unwrap();
+    let appended = db.commit(&mut claim, entries).await.unwrap();
     assert_eq!((seqs(&appended, room), appended.dead_letters, dead_letters(&db).await), (vec![Seq(1)], 1, 1));
 }
 
@@ -182,7 +182,7 @@ async fn a_deleted_room_still_takes_what_was_accepted_for_it(db: Database) {
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
     db.store.delete_room(room, NOW).await.unwrap();
-    let appended = db.append(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
+    let appended = db.commit(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
     assert_eq!((seqs(&appended, room), appended.dead_letters), (vec![Seq(1)], 0));
 }
 
@@ -200,7 +200,7 @@ async fn nothing_is_seen_before_the_commit(db: Database) {
         claim,
         entries: vec![entry(1, message(room, user, "x"))],
     };
-    db.store.append(Arc::new([batch]), NOW, looked).await.unwrap();
+    db.store.commit(Arc::new([batch]), NOW, looked).await.unwrap();
     assert_eq!(db.store.head(room).await.unwrap(), Seq(1));
 }
 
@@ -210,9 +210,9 @@ async fn what_lies_before_the_cursor_is_stored_without_moving_it_back(db: Databa
     let mut claim = db.claim().await;
     let known = message(room, ann.id, "known");
     let id = known.id;
-    db.append(&mut claim, vec![entry(9, known.clone())]).await.unwrap();
+    db.commit(&mut claim, vec![entry(9, known.clone())]).await.unwrap();
     let older = vec![entry(2, known), entry(3, message(room, ann.id, "never read"))];
-    let appended = db.append(&mut claim, older).await.unwrap();
+    let appended = db.commit(&mut claim, older).await.unwrap();
     assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
     assert_eq!(db.claim().await.cursor, StreamId { ms: 9, counter: 0 });
 }
