@@ -33,7 +33,7 @@ fn messages(seqs: std::ops::RangeInclusive<i64>) -> Vec<StoredMessage> {
 fn feed(head: i64) -> Feed {
     let feed = Feed::new(&Room::for_tests(RoomId(1), "lobby", UserId(1)), EPOCH, Partition(0));
     feed.start(Seq::ZERO);
-    feed.take(&messages(1..=head));
+    feed.append(&messages(1..=head));
     feed
 }
 
@@ -49,7 +49,7 @@ fn taking(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH.unsigned_abs()));
     let next = messages(2_001..=2_000 + BATCH);
     group.bench_function("an event of 100 messages", |bencher| {
-        bencher.iter_batched_ref(|| feed(2_000), |feed| feed.take(black_box(&next)), BatchSize::SmallInput);
+        bencher.iter_batched_ref(|| feed(2_000), |feed| feed.append(black_box(&next)), BatchSize::SmallInput);
     });
     group.finish();
 }

@@ -14,12 +14,12 @@ use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
 use crate::config::Config;
-use crate::control::Control;
+use crate::control_channel::ControlChannel;
 use crate::fanout::Fanout;
 use crate::freshness::Freshness;
-use crate::history::{Histories, HistoryRates, Reads};
+use crate::history::{HistoryPages, HistoryRates, ReadQueue};
 use crate::limits::Limits;
-use crate::live::{Connections, Hub, LiveStream, StreamQuota, Subscriber};
+use crate::live::{Hub, LiveStream, StreamQuota, StreamRegistry, Subscriber};
 use crate::rooms::Rooms;
 
 /// Why a change was not carried through.
@@ -48,7 +48,7 @@ pub struct App {
     /// Rooms as callers see them.
     pub rooms: Rooms,
     /// What was said in them.
-    pub histories: Histories,
+    pub history_pages: HistoryPages,
     /// How often something may be done.
     pub limits: Limits,
     /// The way into the accept log.
@@ -58,13 +58,13 @@ pub struct App {
     /// How fast streams may be brought up to date.
     pub history_rates: HistoryRates,
     /// Open streams.
-    pub connections: Connections,
+    pub stream_registry: StreamRegistry,
     /// The threads that write to them.
     pub fanout: Fanout<LiveStream>,
     /// How many streams a client may have.
     pub quota: StreamQuota,
     /// Telling other gateways.
-    pub control: Control,
+    pub control: ControlChannel,
     /// How current it is what this gateway remembers.
     pub(crate) freshness: Freshness,
     /// Redis, for rare questions.
@@ -97,7 +97,7 @@ impl App {
         // Two connections: a burst of posts does not delay the counting of limits, nor the other way round.
         let (hot, counting) = (redis.connect(), redis.connect());
         let args = &config.limits;
-        let (reads, history_rates) = (Reads::default(), HistoryRates::new(args.replay_kib_per_s));
+        let (read_queue, history_rates) = (ReadQueue::default(), HistoryRates::new(args.replay_kib_per_s));
         let quota = StreamQuota::new(counting.clone(), args.streams_per_user, args.streams_per_address);
         let limits = Limits::new(args, counting.clone());
         Ok(Arc::new(Self {
@@ -105,15 +105,15 @@ impl App {
             known_origins: KnownOrigins::new(store.clone(), tokens),
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
             rooms: Rooms::new(store.clone(), limits.clone()),
-            histories: Histories::new(store.clone(), reads.clone(), history_rates.clone()),
+            history_pages: HistoryPages::new(store.clone(), read_queue.clone(), history_rates.clone()),
             limits,
             acceptor: Acceptor::new(hot, store.clone(), installation, config.ack),
-            hub: Hub::new(store.clone(), installation, subscriber, reads),
+            hub: Hub::new(store.clone(), installation, subscriber, read_queue),
             history_rates,
-            connections: Connections::default(),
+            stream_registry: StreamRegistry::default(),
             fanout,
             quota,
-            control: Control::new(redis.pool(), counting.clone()),
+            control: ControlChannel::new(redis.pool(), counting.clone()),
             freshness: Freshness::new(Instant::now()),
             pool: redis.pool(),
             redis: counting.clone(),
@@ -127,7 +127,7 @@ impl App {
     /// Makes a change in SQL, acts on what it says has ended and tells the other gateways.
     ///
     /// Once begun it is carried through even if the caller goes away: a change that is not acted on would leave streams
-    /// open. A gateway that was not told finds out by itself, and hardly later: see [`crate::removals`]. When this returns,
+    /// open. A gateway that was not told finds out by itself, and hardly later: see [`crate::revocation_watcher`]. When this returns,
     /// what has ended has ended at all of them. False if `write` found nothing to change.
     pub async fn change(
         self: &Arc<Self>,
@@ -139,7 +139,7 @@ impl App {
                 return Ok(false);
             };
             app.act_on(&event);
-            app.control.tell(event).await;
+            app.control.broadcast(event).await;
             Ok(true)
         });
         change.await.unwrap_or(Err(ChangeError::Panicked))
@@ -148,7 +148,7 @@ impl App {
     /// Tells the other gateways in the background. What they are told of is not lost if they do not hear it.
     pub fn tell(self: &Arc<Self>, event: ControlEvent) {
         let app = Arc::clone(self);
-        self.lifecycle.tracker.spawn(async move { app.control.tell(event).await });
+        self.lifecycle.tracker.spawn(async move { app.control.broadcast(event).await });
     }
 
     /// Forgets what is no longer true and ends the streams that are no longer allowed.
@@ -156,17 +156,17 @@ impl App {
         match event {
             ControlEvent::SessionRevoked { user, session } => {
                 self.sessions.forget(*session);
-                self.connections.end_session(*user, *session);
+                self.stream_registry.end_session(*user, *session);
             }
             ControlEvent::MemberRemoved { room, user, membership } => {
                 self.rooms.forget_member(*room, *user);
                 if let Some(membership) = membership {
-                    self.connections.end_membership(*room, *user, *membership);
+                    self.stream_registry.end_membership(*room, *user, *membership);
                 }
             }
             ControlEvent::RoomDeleted { room, name } => {
                 self.rooms.forget_room(name);
-                self.connections.end_room(*room);
+                self.stream_registry.end_room(*room);
             }
             ControlEvent::RoomReplaced { name } => self.rooms.forget_room(name),
             ControlEvent::StreamReplaced { stream } => self.quota.replace(*stream),
@@ -174,7 +174,7 @@ impl App {
                 let (quota, user, heartbeat) = (self.quota.clone(), *user, self.config.streams.settings().heartbeat);
                 self.lifecycle.tracker.spawn(async move { quota.give_up_silent(user, heartbeat).await });
             }
-            ControlEvent::PartitionsTaken { partitions } => self.hub.doubt(partitions),
+            ControlEvent::PartitionsTaken { partitions } => self.hub.mark_stale(partitions),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! do, and every task, lock and wake-up beside it would show.
 //!
 //! ```text
-//!            rings a bell                      asks for the next piece
+//!            rings a waker                      asks for the next segment
 //!   feed ─────────────────► inbox ──► shard ──────────────────────────► source (one client's position)
 //!                          (wakes      │ ▲                                   │
 //!                        the thread)   │ └── what history said ◄── a task ◄──┘ what is behind the feed
@@ -17,19 +17,19 @@
 //!
 //! It sleeps in the kernel, in one call that ends when any of its sockets can be written to again or was closed by the
 //! client, when somebody wakes it, or when it is time to look after everybody (module `shard`). What it is woken for lies in
-//! its inbox: topics that have moved, new connections, pieces of history (module `inbox`).
+//! its inbox: topics that have moved, new connections, segments of history (module `inbox`).
 //!
 //! A topic that has moved begins a pass over those who follow it (module `topics`). At each client's turn, and not before,
 //! its source is asked for all that is new to it. So a message is written as soon as it is there while there is little to
 //! do, and under load one write carries everything that came since the last pass: the more there is, the cheaper each
 //! message gets, and no client waits for a fixed time. Other topics take turns with a long pass.
 //!
-//! A socket that takes no more keeps what is left of the piece in hand, which it shares with others at the same position,
+//! A socket that takes no more keeps what is left of the segment in hand, which it shares with others at the same position,
 //! and its place; the kernel says when it can go on (module `client`). So a slow client costs nothing, falls behind the feed,
 //! and reads on in history.
 //!
 //! Nothing here knows a room, a user or a message. A [`Source`] may follow many topics; what it writes of its own, such as
-//! a position, stands beside the shared bytes of a [`Piece`] and not within.
+//! a position, stands beside the shared bytes of a [`Segment`] and not within.
 
 mod client;
 mod inbox;
@@ -50,7 +50,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-pub use inbox::Bell;
+pub use inbox::TopicWaker;
 
 use inbox::Inbox;
 use shard::Shard;
@@ -60,7 +60,7 @@ pub type Topic = i64;
 
 /// What is sent at once: whole chunks of an HTTP/1.1 body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Piece {
+pub struct Segment {
     /// For this client alone; before the rest.
     own: Bytes,
     /// What all clients at this position get, from the same memory.
@@ -68,15 +68,15 @@ pub struct Piece {
 }
 
 /// What a source wants.
-pub enum Next<F> {
+pub enum NextStep<F> {
     /// To have this written, and to be asked again then.
-    Write(Piece),
+    Write(Segment),
     /// To be given what this ends with. It is asked meanwhile as ever.
     Fetch(BoxFuture<'static, F>),
     /// To be asked again when a topic has moved, or in a while.
     Wait,
     /// To have this written, and to be dropped then.
-    End(Piece),
+    End(Segment),
 }
 
 /// One client's side of what it follows: what comes next for it.
@@ -89,21 +89,21 @@ pub trait Source: Send + 'static {
     /// What it follows; the same for as long as it lives. The first one decides about the thread.
     fn topics(&self) -> Vec<Topic>;
 
-    /// Has `bell` rung from now on whenever `topic` moves, for as long as somebody holds the bell.
-    fn listen(&self, topic: Topic, bell: &Arc<Bell>);
+    /// Has `waker` rung from now on whenever `topic` moves, for as long as somebody holds the waker.
+    fn subscribe(&self, topic: Topic, waker: &Arc<TopicWaker>);
 
     /// Whether it ends now, with what it says next.
     fn must_end(&self, now: Instant) -> bool;
 
     /// What comes next at `now`. Asked after each move, and several times a second anyway.
-    fn next(&mut self, now: Instant) -> Next<Self::Fetched>;
+    fn next_step(&mut self, now: Instant) -> NextStep<Self::Fetched>;
 
     /// Takes what was fetched.
-    fn take(&mut self, fetched: Self::Fetched, now: Instant);
+    fn apply(&mut self, fetched: Self::Fetched, now: Instant);
 }
 
-impl Piece {
-    /// A piece that is the same for everybody at this position.
+impl Segment {
+    /// A segment that is the same for everybody at this position.
     #[must_use]
     pub fn shared(shared: Bytes) -> Self {
         Self {
@@ -146,12 +146,12 @@ impl<S: Source> Clone for Fanout<S> {
 }
 
 /// To wait for their end.
-pub struct Threads(Vec<oneshot::Receiver<()>>);
+pub struct FanoutThreads(Vec<oneshot::Receiver<()>>);
 
 impl<S: Source> Fanout<S> {
     /// Starts `threads` threads, at least one, that reset a connection which takes nothing for `write_stall`. What sources
     /// fetch runs on the present runtime.
-    pub fn start(threads: usize, write_stall: Duration) -> io::Result<(Self, Threads)> {
+    pub fn start(threads: usize, write_stall: Duration) -> io::Result<(Self, FanoutThreads)> {
         let (mut inboxes, mut ends) = (Vec::new(), Vec::new());
         for number in 0..threads.max(1) {
             let (shard, inbox) = Shard::new(Handle::current(), write_stall)?;
@@ -166,17 +166,17 @@ impl<S: Source> Fanout<S> {
         let fanout = Self {
             inboxes: Arc::new(Inboxes(inboxes)),
         };
-        Ok((fanout, Threads(ends)))
+        Ok((fanout, FanoutThreads(ends)))
     }
 
     /// Takes over a connection that has sent the head of a chunked response: from now on it sends what `source` says.
     /// `place` is dropped when it is closed.
-    pub fn hand_over(&self, socket: TcpStream, place: impl Send + 'static, source: S) {
+    pub fn adopt(&self, socket: TcpStream, permit: impl Send + 'static, source: S) {
         let topic = source.topics().first().copied().unwrap_or_default();
         let inboxes = &self.inboxes.0;
         let shard = topic.unsigned_abs() % inboxes.len() as u64;
         if let Some(inbox) = usize::try_from(shard).ok().and_then(|shard| inboxes.get(shard)) {
-            inbox.arrive(socket, Box::new(place), source);
+            inbox.push_connection(socket, Box::new(permit), source);
         }
     }
 
@@ -186,7 +186,7 @@ impl<S: Source> Fanout<S> {
     }
 }
 
-impl Threads {
+impl FanoutThreads {
     /// The end of each of them. Rooms have their thread for good: without one of them the process is of no use.
     pub fn ends(self) -> impl Iterator<Item = impl Future<Output = ()> + Send + 'static> {
         self.0.into_iter().map(|end| end.map(|_| ()))

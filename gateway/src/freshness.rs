@@ -4,7 +4,7 @@
 //! it was last proved that nothing has ended which this gateway does not know: by a look into SQL, or by an answer of Redis
 //! on the connection on which removals are heard, which comes after all that was published before. Both count from the
 //! moment in which the question was asked. Whoever ends something waits as long with their answer unless all gateways say
-//! that they know: see [`crate::control`]. So what an answer said was over is over everywhere, also at a gateway that was
+//! that they know: see [`crate::control_channel`]. So what an answer said was over is over everywhere, also at a gateway that was
 //! paused: by the monotonic clock, which goes on meanwhile, its knowledge is too old when it wakes up.
 //!
 //! While nobody could tell this gateway, since no connection listens, everything is asked of SQL.
@@ -25,7 +25,7 @@ pub(crate) struct Freshness {
     trusted_until: AtomicU64,
     hearing: Mutex<Hearing>,
     /// The looks into SQL, one at a time.
-    pub(crate) looks: tokio::sync::Mutex<Looks>,
+    pub(crate) checks: tokio::sync::Mutex<RevocationChecks>,
     /// Open streams are to be compared with SQL.
     pub(crate) must_compare: AtomicBool,
 }
@@ -40,7 +40,7 @@ struct Hearing {
 
 /// What the looks into SQL have found.
 #[derive(Default)]
-pub(crate) struct Looks {
+pub(crate) struct RevocationChecks {
     /// The number of the last removal that was acted on.
     pub(crate) known: Option<i64>,
     /// When the last look began, and whether SQL answered.
@@ -57,7 +57,7 @@ impl Freshness {
                 connections: 0,
                 changed: now,
             }),
-            looks: tokio::sync::Mutex::default(),
+            checks: tokio::sync::Mutex::default(),
             must_compare: AtomicBool::new(false),
         }
     }
@@ -76,12 +76,12 @@ impl Freshness {
     }
 
     /// From now on removals are heard on one more connection.
-    pub(crate) fn listening(&self, now: Instant) {
+    pub(crate) fn subscription_restored(&self, now: Instant) {
         self.change(now, |connections| connections + 1);
     }
 
     /// From now on removals are heard on one connection less.
-    pub(crate) fn deaf(&self, now: Instant) {
+    pub(crate) fn subscription_lost(&self, now: Instant) {
         self.change(now, |connections| connections.saturating_sub(1));
     }
 
@@ -112,7 +112,7 @@ mod tests {
         let at = |ms| began + Duration::from_millis(ms);
         let freshness = Freshness::new(began);
         assert!(!freshness.is_trusted(at(1)));
-        freshness.listening(at(10));
+        freshness.subscription_restored(at(10));
         freshness.confirm(at(20));
         assert!(freshness.is_trusted(at(1_019)));
         // As after a pause of the process.
@@ -129,12 +129,12 @@ mod tests {
         let freshness = Freshness::new(began);
         freshness.confirm(at(10));
         assert!(!freshness.is_trusted(at(11)), "nobody listens");
-        freshness.listening(at(20));
+        freshness.subscription_restored(at(20));
         freshness.confirm(at(19));
         assert!(!freshness.is_trusted(at(21)), "asked before anybody listened");
         freshness.confirm(at(30));
         assert!(freshness.is_trusted(at(31)));
-        freshness.deaf(at(40));
+        freshness.subscription_lost(at(40));
         freshness.confirm(at(50));
         assert!(!freshness.is_trusted(at(51)), "nobody listens any more");
     }

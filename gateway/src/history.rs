@@ -4,9 +4,9 @@
 //! of SQL is only asked, once for all who ask at the same time, who may see it and whether it still is what history
 //! holds. The answer is never older than the question: whoever knows of a message that is stored finds it.
 
-mod fair;
-mod rate;
-mod turns;
+mod fair_queue;
+mod read_rate;
+mod single_flight;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use moka::sync::Cache;
 use shared::domain::{RoomId, Seq, StoredMessage, UserId};
 use shared::storage::{HistoryPage, Room, Store, StoreError, Window, block_in_place_if_large};
 
-pub use self::fair::{Crowded, WAITING_OF_ONE};
-use self::fair::{Fair, Turn};
-pub use self::rate::{HistoryRate, HistoryRates};
-use self::turns::Turns;
+use self::fair_queue::{FairQueue, Permit};
+pub use self::fair_queue::{MAX_WAITING_PER_READER, ReadRefused};
+pub use self::read_rate::{HistoryRate, HistoryRates};
+use self::single_flight::SingleFlight;
 use crate::encoding::Packed;
 use crate::message;
 
@@ -48,10 +48,10 @@ pub enum Reader {
 }
 
 /// The turns in which history is read, of pages and for those who are behind alike. Clones share them.
-pub type Reads = Fair<Reader>;
+pub type ReadQueue = FairQueue<Reader>;
 
-/// Leave to read, until it is dropped or released.
-pub type Leave = Turn<Reader>;
+/// Permission to read, until it is dropped or released.
+pub type ReadPermit = Permit<Reader>;
 
 /// Why a page cannot be read. Those who waited for the same read share it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -61,7 +61,7 @@ pub enum ReadError {
     Store(Arc<StoreError>),
     /// Too many reads wait.
     #[error("too many reads of history wait")]
-    Crowded(Crowded),
+    Refused(ReadRefused),
     /// A fault of ours.
     #[error("reading history panicked")]
     Panicked,
@@ -79,51 +79,52 @@ pub struct Page {
 }
 
 /// A page, and the last seq of the room when it was read.
-pub type Found = (Seq, Arc<Page>);
+pub type PageAtHead = (Seq, Arc<Page>);
 
 /// What a page is a page of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Part {
+struct PageRange {
     room: RoomId,
     window: Window,
     limit: u32,
 }
 
 /// What is read, and for whom where that makes a difference.
-type Question = (Part, Option<UserId>);
+type ReadKey = (PageRange, Option<UserId>);
 
-type Answer = Result<Option<Found>, ReadError>;
+type PageResult = Result<Option<PageAtHead>, ReadError>;
 
 /// A page that is kept, with the heads at which the room's history has it.
 #[derive(Clone)]
-struct Kept {
+struct CachedPage {
     page: Arc<Page>,
     heads: RangeInclusive<Seq>,
 }
 
 /// Reads history. Clones share what is kept.
 #[derive(Clone)]
-pub struct Histories {
+pub struct HistoryPages {
     store: Store,
-    kept: Cache<Part, Kept>,
-    turns: Turns<Question, Answer>,
-    reads: Reads,
+    kept: Cache<PageRange, CachedPage>,
+    single_flight: SingleFlight<ReadKey, PageResult>,
+    read_queue: ReadQueue,
     rates: HistoryRates,
 }
 
-impl Histories {
+impl HistoryPages {
     /// History as `store` has it, read in turn with all other `reads`, and by nobody faster than `rates` allow.
     #[must_use]
-    pub fn new(store: Store, reads: Reads, rates: HistoryRates) -> Self {
+    pub fn new(store: Store, read_queue: ReadQueue, rates: HistoryRates) -> Self {
         // The compressed form, if there is one, takes half as much at most.
-        let weigh =
-            |_: &Part, kept: &Kept| u32::try_from(kept.page.json.len() / 2 * 3 + PAGE_OVERHEAD).unwrap_or(u32::MAX);
+        let weigh = |_: &PageRange, kept: &CachedPage| {
+            u32::try_from(kept.page.json.len() / 2 * 3 + PAGE_OVERHEAD).unwrap_or(u32::MAX)
+        };
         let kept = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
         Self {
             store,
             kept: kept.build(),
-            turns: Turns::default(),
-            reads,
+            single_flight: SingleFlight::default(),
+            read_queue,
             rates,
         }
     }
@@ -134,8 +135,8 @@ impl Histories {
     }
 
     /// At most `limit` messages of `room` within `window`: `None` if it is gone, or closed to `user`.
-    pub async fn read(&self, room: &Arc<Room>, user: UserId, window: Window, limit: u32) -> Answer {
-        let part = Part {
+    pub async fn page(&self, room: &Arc<Room>, user: UserId, window: Window, limit: u32) -> PageResult {
+        let part = PageRange {
             room: room.id,
             window,
             limit,
@@ -147,26 +148,26 @@ impl Histories {
         let member = room.is_private.then_some(user);
         // What is public all may read together, and the statement looks whether it still is. But nobody waits for somebody else
         // who has read too much.
-        let asker = (room.is_private || self.reads.is_held_up(reader)).then_some(user);
+        let asker = (room.is_private || self.read_queue.must_wait(reader)).then_some(user);
         let (this, room) = (self.clone(), Arc::clone(room));
-        let reading = async move |leave: Leave| {
-            let answer = this.read_anew(&room, part, member).await;
+        let reading = async move |permit: ReadPermit| {
+            let answer = this.load_page(&room, part, member).await;
             let bytes = answer.as_ref().ok().and_then(Option::as_ref).map_or(0, |(_, page)| page.json.len());
             // Whoever has asked first pays for all who share the answer.
             let rate = this.rates.of(user).filter(|_| reader == Reader::User(user));
-            leave.release_after(rate.and_then(|rate| {
+            permit.release_after(rate.and_then(|rate| {
                 let now = Instant::now();
-                rate.read(bytes, now);
-                rate.wait(now)
+                rate.charge(bytes, now);
+                rate.delay(now)
             }));
             answer
         };
-        let reads = self.reads.clone();
-        let admit = async move { reads.turn(reader).await.map_err(|crowded| Err(ReadError::Crowded(crowded))) };
-        self.turns.ask((part, asker), admit, reading).await.unwrap_or(Err(ReadError::Panicked))
+        let queue = self.read_queue.clone();
+        let admit = async move { queue.acquire(reader).await.map_err(|crowded| Err(ReadError::Refused(crowded))) };
+        self.single_flight.run((part, asker), admit, reading).await.unwrap_or(Err(ReadError::Panicked))
     }
 
-    async fn read_anew(&self, room: &Room, part: Part, member: Option<UserId>) -> Answer {
+    async fn load_page(&self, room: &Room, part: PageRange, member: Option<UserId>) -> PageResult {
         let kept = self.kept.get(&part);
         let known = kept.as_ref().map(|kept| kept.heads.clone());
         let reading = self.store.history_page(part.room, member, part.window, part.limit, known);
@@ -182,7 +183,7 @@ impl Histories {
                 let page = Arc::new(block_in_place_if_large(bytes, || Page::of(&room.name, &messages, part.window)));
                 if let Some(heads) = heads_of(part, head, &page) {
                     let page = Arc::clone(&page);
-                    self.kept.insert(part, Kept { page, heads });
+                    self.kept.insert(part, CachedPage { page, heads });
                 }
                 page
             }
@@ -261,7 +262,7 @@ fn cut(json: &[u8], ends: &[usize], window: Window) -> Option<Cut> {
 
 /// The heads at which history has this page of `part`, which was read at `head`: from that one on for ever, once nothing
 /// that comes can be in it. `None` if that cannot be told.
-fn heads_of(part: Part, head: Seq, page: &Page) -> Option<RangeInclusive<Seq>> {
+fn heads_of(part: PageRange, head: Seq, page: &Page) -> Option<RangeInclusive<Seq>> {
     let is_over = match part.window {
         Window::Before(before) | Window::Between(_, before) => before <= head.next(),
         Window::After(after) => page.seqs.is_some_and(|(_, last)| last.0 - after.0 >= i64::from(part.limit)),
@@ -277,19 +278,19 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::live::scene::scene;
+    use crate::live::test_fixture::fixture;
 
     /// Long enough for a read of a few messages, and much shorter than what the reader below has to wait.
     const SOON: Duration = Duration::from_secs(2);
 
     #[tokio::test]
     async fn one_who_has_read_too_much_waits_and_holds_up_nobody_else() {
-        let scene = scene().await;
-        let room = Arc::new(scene.room("lobby").await);
-        scene.store_silently(room.id, 300).await;
+        let fixture = fixture().await;
+        let room = Arc::new(fixture.room("lobby").await);
+        fixture.store_silently(room.id, 300).await;
         // 2 KiB at once, and then a page of fifty messages in some seven seconds.
-        let histories = Histories::new(scene.store.clone(), Reads::default(), HistoryRates::new(1));
-        let read = async |user, window| histories.read(&room, UserId(user), window, 50).await;
+        let history_pages = HistoryPages::new(fixture.store.clone(), ReadQueue::default(), HistoryRates::new(1));
+        let read = async |user, window| history_pages.page(&room, UserId(user), window, 50).await;
         for before in [51, 101, 151] {
             let page = read(1, Window::Before(Seq(before))).await.unwrap().unwrap().1;
             assert!(page.json.len() > 7_000, "{}", page.json.len());
@@ -344,7 +345,7 @@ mod tests {
     #[test]
     fn a_page_stands_for_ever_once_nothing_can_be_added_to_it() {
         let heads = |window, seqs: Option<(i64, i64)>| {
-            let part = Part {
+            let part = PageRange {
                 room: RoomId(1),
                 window,
                 limit: 10,

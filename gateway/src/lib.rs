@@ -5,9 +5,9 @@
 //! - [`accept`] takes messages; from there on they are never lost. The gateway itself stores no message.
 //! - [`history`] reads what is stored, once for many.
 //! - [`live`] sends stored messages to whoever follows a room; [`message`] is the object they become.
-//! - [`control`], [`removals`], `freshness` and [`coherent`] keep what gateways remember true across all of them.
-//! - `workers` says when nobody stores what is posted.
-//! - `epoch` starts over when history was restored from a backup.
+//! - [`control_channel`], [`revocation_watcher`], `freshness` and [`invalidating_cache`] keep what gateways remember true across all of them.
+//! - `worker_watch` says when nobody stores what is posted.
+//! - `epoch_watch` starts over when history was restored from a backup.
 //! - [`server`] is the accept loop around it all.
 //!
 //! A gateway holds nothing that is not in SQL or Redis: add copies of it, and kill them, at will.
@@ -16,27 +16,27 @@ pub mod accept;
 pub mod api;
 pub mod app;
 pub mod auth;
-mod clock;
-pub mod coherent;
+mod clock_check;
 mod config;
-pub mod control;
+pub mod control_channel;
 mod digest;
 pub mod docs;
-pub mod ears;
 mod encoding;
-mod epoch;
+mod epoch_watch;
+pub mod event_dispatch;
 pub mod fanout;
 mod freshness;
 pub mod history;
+pub mod invalidating_cache;
 mod json;
 pub mod limits;
 pub mod live;
 pub mod message;
 pub mod readiness;
-pub mod removals;
+pub mod revocation_watcher;
 pub mod rooms;
 pub mod server;
-mod workers;
+mod worker_watch;
 
 use std::sync::{Arc, OnceLock};
 
@@ -181,21 +181,21 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         App::new(config, &keys, store.clone(), installation, &redis, subscriber, fanout.clone(), lifecycle.clone())?;
     let stop = || soft.clone();
     lifecycle.spawn_essential("the subscriber", run_subscriber(redis.clone(), commands, Arc::clone(&app), stop()));
-    lifecycle.spawn_essential("the keeper of feeds", app.hub.clone().keep(stop()));
-    lifecycle.spawn_essential("the keeper of stream leases", app.quota.clone().keep(stop()));
-    lifecycle.spawn_essential("the watch over removals", Arc::clone(&app).watch_removals(stop()));
+    lifecycle.spawn_essential("the keeper of feeds", app.hub.clone().maintain(stop()));
+    lifecycle.spawn_essential("the keeper of stream leases", app.quota.clone().maintain(stop()));
+    lifecycle.spawn_essential("the watch over removals", Arc::clone(&app).watch_revocations(stop()));
     lifecycle.spawn_essential("the watch over workers", Arc::clone(&app).watch_workers(stop()));
     lifecycle.spawn_essential("the watch over the epoch", Arc::clone(&app).watch_epoch(stop()));
-    lifecycle.spawn_essential("the watch over the clock", clock::watch(app.redis.clone(), stop()));
+    lifecycle.spawn_essential("the watch over the clock", clock_check::watch(app.redis.clone(), stop()));
     lifecycle.spawn_essential("the watch over the backlog", app.acceptor.watch_backlog(backlog, stop()));
     lifecycle.spawn_essential("the look-up of overdue posts", app.acceptor.look_up_overdue(stop()));
     for end in threads.ends() {
         lifecycle.spawn_essential("a thread of the fan-out", end);
     }
-    let (connections, stopped) = (app.connections.clone(), stop());
+    let (streams, stopped) = (app.stream_registry.clone(), stop());
     lifecycle.tracker.spawn(async move {
         stopped.cancelled().await;
-        connections.end_all(ByeReason::Shutdown);
+        streams.end_all(ByeReason::Shutdown);
     });
     let refusal = watch_redis(redis, allow_unsafe, &lifecycle);
     if let Ok(address) = listener.local_addr() {

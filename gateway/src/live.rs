@@ -13,27 +13,27 @@
 
 mod block;
 mod chunks;
-mod connections;
-mod doubts;
 pub mod feed;
 pub mod frame;
 mod hub;
-mod pages;
-mod peers;
-mod quota;
-mod rings;
-#[cfg(test)]
-pub(crate) mod scene;
-mod start;
+mod peer_liveness;
+mod replay_pages;
+mod resync_queue;
+mod ring_budget;
 mod stream;
+mod stream_quota;
+mod stream_registry;
+mod stream_start;
 mod subscriber;
+#[cfg(test)]
+pub(crate) mod test_fixture;
 
 pub use chunks::chunks;
-pub use connections::{ByeReason, Connection, Connections};
 pub use frame::Framing;
 pub use hub::{Hub, OpenError, OpenFeed};
-pub use peers::Ends;
-pub use quota::{ClientName, Lease, LeaseRequest, QuotaError, StreamQuota};
-pub use start::{Bounds, Start};
+pub use peer_liveness::TcpEndpoints;
 pub use stream::{LiveStream, Opened, StreamSettings};
-pub use subscriber::{Commands, Listener, Subscriber, run as run_subscriber};
+pub use stream_quota::{ClientName, LeaseRequest, QuotaError, StreamLease, StreamQuota};
+pub use stream_registry::{ByeReason, RegisteredStream, StreamRegistry};
+pub use stream_start::{StreamBounds, StreamStart};
+pub use subscriber::{Commands, EventHandler, Subscriber, run as run_subscriber};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
 use shared::storage::{JoinMode, JoinOutcome, Room, Store, StoreError, User};
 
-use crate::coherent::CoherentCache;
+use crate::invalidating_cache::InvalidatingCache;
 use crate::limits::{Limited, Limits};
 
 /// Rooms and memberships kept in memory, each.
@@ -45,8 +45,8 @@ pub enum NotJoined {
 pub struct Rooms {
     store: Store,
     limits: Limits,
-    by_name: CoherentCache<RoomName, Arc<Room>>,
-    members: CoherentCache<(RoomId, UserId), MembershipId>,
+    by_name: InvalidatingCache<RoomName, Arc<Room>>,
+    members: InvalidatingCache<(RoomId, UserId), MembershipId>,
 }
 
 impl Rooms {
@@ -56,8 +56,8 @@ impl Rooms {
         Self {
             store,
             limits,
-            by_name: CoherentCache::new(CACHED, CACHED_FOR),
-            members: CoherentCache::new(CACHED, CACHED_FOR),
+            by_name: InvalidatingCache::new(CACHED, CACHED_FOR),
+            members: InvalidatingCache::new(CACHED, CACHED_FOR),
         }
     }
 

@@ -38,7 +38,7 @@ async fn authenticate(request: &Request, header: ApiKey) -> poem::Result<Arc<Cal
     let app: &Arc<App> = Data::from_request_without_body(request).await?.0;
     let Data(arrived) = Data::<&Arrived>::from_request_without_body(request).await?;
     let asking = async {
-        app.be_current().await?;
+        app.ensure_fresh().await?;
         Ok(app.sessions.authenticate(token_of(&header.key), Timestamp::now()).await?)
     };
     // Nothing has been done yet.

@@ -166,11 +166,11 @@ impl MessagesApi {
         let user = caller.0.session.user.id;
         let not_found = || ApiError::RoomNotFound(shown(&room.0));
         let mut found = visible(&app, &room.0, user).await?;
-        let mut read = app.histories.read(&found, user, window, limit).await?;
+        let mut read = app.history_pages.page(&found, user, window, limit).await?;
         if read.is_none() {
             // It was deleted or closed to this user since it was looked up. There may be another one of this name.
             found = visible_by_sql(&app, &room.0, user).await?;
-            read = app.histories.read(&found, user, window, limit).await?;
+            read = app.history_pages.page(&found, user, window, limit).await?;
         }
         let (head, page) = read.ok_or_else(not_found)?;
         let room = found;

@@ -177,7 +177,7 @@ impl RoomsApi {
         let user = &caller.0.session.user;
         let not_found = || ApiError::RoomNotFound(shown(&room.0));
         let name = RoomName::parse(&room.0).map_err(|_| not_found())?;
-        app.be_current().await?;
+        app.ensure_fresh().await?;
         for _ in 0..LOOKED_UP_AT_MOST {
             let room = app.rooms.known_to(&name, user).await?.ok_or_else(not_found)?;
             if room.owner_id != user.id && !user.is_admin {
@@ -289,7 +289,7 @@ impl RoomsApi {
 pub(super) async fn visible(app: &App, name: &str, user: UserId) -> Result<Arc<Room>, ApiError> {
     let not_found = || ApiError::RoomNotFound(shown(name));
     let parsed = RoomName::parse(name).map_err(|_| not_found())?;
-    app.be_current().await?;
+    app.ensure_fresh().await?;
     app.rooms.visible(&parsed, user).await?.ok_or_else(not_found)
 }
 
@@ -304,7 +304,7 @@ pub(super) async fn visible_by_sql(app: &App, name: &str, user: UserId) -> Resul
 /// The room of this name with `user` as a member.
 pub(super) async fn joined(app: &App, name: &str, user: UserId, mode: JoinMode) -> Result<Joined, ApiError> {
     let parsed = RoomName::parse(name).map_err(|_| ApiError::RoomNotFound(shown(name)))?;
-    app.be_current().await?;
+    app.ensure_fresh().await?;
     let joined = app.rooms.joined(&parsed, user, mode, Timestamp::now()).await;
     joined.map_err(|cause| match cause {
         NotJoined::NoRoom => ApiError::RoomNotFound(shown(name)),

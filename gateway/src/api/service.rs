@@ -13,7 +13,7 @@ use super::{MAX_BODY_BYTES, Tag};
 use crate::app::App;
 use crate::auth::passwords;
 use crate::config::Ack;
-use crate::history::{PAGE_MAX_BYTES, WAITING_OF_ONE};
+use crate::history::{MAX_WAITING_PER_READER, PAGE_MAX_BYTES};
 use crate::readiness::{self, Reason};
 use crate::server::REQUESTS;
 
@@ -68,7 +68,7 @@ impl ServiceApi {
                 join_per_min: limits.join_per_min,
                 connections_per_address: limits.connections_of_one(),
                 history_page_max_bytes: count(PAGE_MAX_BYTES),
-                history_reads_waiting: count(WAITING_OF_ONE),
+                history_reads_waiting: count(MAX_WAITING_PER_READER),
                 replay_kib_per_s: limits.replay_kib_per_s,
                 in_flight_max_bytes: count(REQUESTS.connection),
             },

@@ -25,8 +25,8 @@ use super::rooms::{joined, parse_count, shown, visible};
 use crate::app::App;
 use crate::auth::sessions::Caller;
 use crate::live::{
-    Bounds, ClientName, Connection, Ends, Framing, Lease, LeaseRequest, LiveStream, OpenFeed, Opened, QuotaError,
-    Start, chunks,
+    ClientName, Framing, LeaseRequest, LiveStream, OpenFeed, Opened, QuotaError, RegisteredStream, StreamBounds,
+    StreamLease, StreamStart, TcpEndpoints, chunks,
 };
 use crate::server::{HijackOffer, HijackedSocket};
 
@@ -115,7 +115,7 @@ impl StreamApi {
         app: Data<&Arc<App>>,
         caller: Authenticated,
         address: ClientAddress,
-        ends: ConnectionEnds,
+        endpoints: RequestEndpoints,
         offer: Offered,
         head_only: HeadOnly,
         /// Name of the room.
@@ -137,7 +137,7 @@ impl StreamApi {
         /// connection holds which is gone.
         client: Query<Option<String>>,
     ) -> Result<EventStream, ApiError> {
-        let bounds = Bounds {
+        let bounds = StreamBounds {
             messages: parse_count("limit", limit.0, BOUNDED_MESSAGES_MAX)?,
             time: parse_count("wait_s", wait_s.0, BOUNDED_SECONDS_MAX)?.map(|s| Duration::from_secs(s.into())),
         };
@@ -163,7 +163,7 @@ impl StreamApi {
             room: room.id,
             client,
             address: address.0,
-            ends: ends.0,
+            endpoints: endpoints.0,
         };
         let lease = lease(&app, &request, &connection).await?;
         let feed = app.hub.open(&room).await?;
@@ -187,11 +187,11 @@ impl StreamApi {
 /// Joins the room of this name, with an entry in the register of streams that is good by SQL.
 ///
 /// The membership may end while it is entered, on another device or at another gateway: then the room is joined anew.
-async fn enter(app: &App, name: &str, caller: &Caller) -> Result<(Arc<Room>, Arc<Connection>), ApiError> {
+async fn enter(app: &App, name: &str, caller: &Caller) -> Result<(Arc<Room>, Arc<RegisteredStream>), ApiError> {
     let user = caller.session.user.id;
     for _ in 0..JOINED_AT_MOST {
         let joined = joined(app, name, user, JoinMode::ByName).await?;
-        let connection = app.connections.register(user, caller.session_id, joined.room.id, joined.membership);
+        let connection = app.stream_registry.register(user, caller.session_id, joined.room.id, joined.membership);
         // Whoever was shut out before this line was not found in the register; whoever is from now on, will be.
         app.sessions.check(caller.session_id).await?;
         if app.rooms.is_current(&joined, user).await? {
@@ -203,7 +203,11 @@ async fn enter(app: &App, name: &str, caller: &Caller) -> Result<(Arc<Room>, Arc
 
 /// A lease for the stream of `connection`. At the limit it is asked for once more a moment later, when streams that have
 /// just ended are released and those behind which there is nobody any more had to make room.
-async fn lease(app: &Arc<App>, request: &LeaseRequest, connection: &Arc<Connection>) -> Result<Lease, ApiError> {
+async fn lease(
+    app: &Arc<App>,
+    request: &LeaseRequest,
+    connection: &Arc<RegisteredStream>,
+) -> Result<StreamLease, ApiError> {
     let mut granted = app.quota.acquire(request, connection).await;
     if matches!(granted, Err(QuotaError::TooMany)) {
         if app.quota.should_ask(request.user) {
@@ -241,7 +245,7 @@ fn begin(app: &App, opened: Opened, Offered(offer): Offered) -> EventStream {
     let body = match offer {
         Some(offer) => {
             let fanout = app.fanout.clone();
-            offer.accept(opening, move |HijackedSocket { socket, permit }| fanout.hand_over(socket, permit, stream))
+            offer.accept(opening, move |HijackedSocket { socket, permit }| fanout.adopt(socket, permit, stream))
         }
         None => Body::from_bytes_stream(chunks(stream, opening)),
     };
@@ -249,13 +253,13 @@ fn begin(app: &App, opened: Opened, Offered(offer): Offered) -> EventStream {
 }
 
 /// The two ends of the request's connection.
-struct ConnectionEnds(Option<Ends>);
+struct RequestEndpoints(Option<TcpEndpoints>);
 
-impl<'a> FromRequest<'a> for ConnectionEnds {
+impl<'a> FromRequest<'a> for RequestEndpoints {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         let (LocalAddr(local), RemoteAddr(peer)) = (request.local_addr(), request.remote_addr());
         Ok(Self(match (local, peer) {
-            (Addr::SocketAddr(local), Addr::SocketAddr(peer)) => Some(Ends {
+            (Addr::SocketAddr(local), Addr::SocketAddr(peer)) => Some(TcpEndpoints {
                 local: *local,
                 peer: *peer,
             }),
@@ -279,11 +283,11 @@ async fn start(
     feed: &OpenFeed,
     (cursor, epochs): (Option<&str>, [Epoch; 2]),
     max_replay: Option<u32>,
-) -> Result<Start, ApiError> {
+) -> Result<StreamStart, ApiError> {
     let mut head = feed.head();
     let claimed = cursor.and_then(|raw| StreamCursor::parse(raw).ok());
     if claimed.is_some_and(|cursor| cursor.seq > head) {
         head = app.hub.refresh(feed).await?;
     }
-    Ok(Start::decide(cursor, epochs, head, max_replay))
+    Ok(StreamStart::decide(cursor, epochs, head, max_replay))
 }

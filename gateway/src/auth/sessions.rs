@@ -8,7 +8,7 @@ use shared::storage::{Session, Store, StoreError};
 use shared::telemetry::Event;
 
 use super::tokens::{Refused, Tokens};
-use crate::coherent::CoherentCache;
+use crate::invalidating_cache::InvalidatingCache;
 
 static REVOKED: Event = Event::refusal("revoked_token_used", "the token of an ended session is used");
 
@@ -45,7 +45,7 @@ pub enum NotAuthenticated {
 pub struct Sessions {
     tokens: Arc<Tokens>,
     store: Store,
-    cache: CoherentCache<SessionId, Arc<Caller>>,
+    cache: InvalidatingCache<SessionId, Arc<Caller>>,
 }
 
 impl Sessions {
@@ -55,7 +55,7 @@ impl Sessions {
         Self {
             tokens,
             store,
-            cache: CoherentCache::new(CACHED, CACHED_FOR),
+            cache: InvalidatingCache::new(CACHED, CACHED_FOR),
         }
     }
 

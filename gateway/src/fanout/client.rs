@@ -8,10 +8,10 @@ use bytes::{Buf as _, Bytes};
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-use super::Piece;
+use super::Segment;
 
 /// Bytes a client may send during its stream, where nothing is expected of it. One that sends more is not one of ours.
-const UNASKED_BYTES: usize = 64 * 1024;
+const MAX_INPUT_BYTES: usize = 64 * 1024;
 
 /// What a chunked body ends with (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -21,7 +21,7 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 pub(super) enum Phase {
     /// Following.
     Open,
-    /// The last piece is being written; the end of the body is to follow.
+    /// The last segment is being written; the end of the body is to follow.
     Ending,
     /// The end of the body is being written.
     Ended,
@@ -38,31 +38,31 @@ pub(super) struct Client<S> {
     /// The slots of the topics it follows.
     pub(super) slots: Vec<usize>,
     socket: TcpStream,
-    unsent: Piece,
+    unsent: Segment,
     /// The socket has not taken all, and has not said yet that it takes more.
     is_blocked: bool,
     /// Since when it has taken nothing of what is unsent.
     stalled_since: Option<Instant>,
     /// It has more to write than one turn allows, and waits for another one.
     pub(super) is_busy: bool,
-    unasked: usize,
-    _place: Box<dyn Send>,
+    discarded_bytes: usize,
+    _permit: Box<dyn Send>,
 }
 
 impl<S> Client<S> {
-    pub(super) fn new(number: u64, socket: TcpStream, place: Box<dyn Send>, source: S) -> Self {
+    pub(super) fn new(number: u64, socket: TcpStream, permit: Box<dyn Send>, source: S) -> Self {
         Self {
             number,
             source,
             phase: Phase::Open,
             slots: Vec::new(),
             socket,
-            unsent: Piece::default(),
+            unsent: Segment::default(),
             is_blocked: false,
             stalled_since: None,
             is_busy: false,
-            unasked: 0,
-            _place: place,
+            discarded_bytes: 0,
+            _permit: permit,
         }
     }
 
@@ -75,15 +75,15 @@ impl<S> Client<S> {
         self.stalled_since
     }
 
-    /// Has `piece` written next. Everything before must have been.
-    pub(super) fn put(&mut self, piece: Piece) {
-        debug_assert!(self.unsent.is_empty(), "pieces are written one after the other");
-        self.unsent = piece;
+    /// Has `segment` written next. Everything before must have been.
+    pub(super) fn put(&mut self, segment: Segment) {
+        debug_assert!(self.unsent.is_empty(), "segments are written one after the other");
+        self.unsent = segment;
     }
 
     /// The same for the end of the body.
-    pub(super) fn put_end(&mut self) {
-        self.put(Piece::shared(Bytes::from_static(LAST_CHUNK)));
+    pub(super) fn put_final_chunk(&mut self) {
+        self.put(Segment::shared(Bytes::from_static(LAST_CHUNK)));
     }
 
     /// Notes that the socket takes more.
@@ -114,7 +114,7 @@ impl<S> Client<S> {
             }
         }
         // What was shared is given back, also by who has nothing more to write for long.
-        self.unsent = Piece::default();
+        self.unsent = Segment::default();
         Ok(true)
     }
 
@@ -124,30 +124,30 @@ impl<S> Client<S> {
     }
 
     /// Throws away what the client sent; an error if it has left, or sends too much.
-    pub(super) fn read_off(&mut self) -> io::Result<()> {
+    pub(super) fn discard_input(&mut self) -> io::Result<()> {
         let mut waste = [0; 1_024];
         loop {
             match self.socket.read(&mut waste) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.unasked += count,
+                Ok(count) => self.discarded_bytes += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
-            if self.unasked > UNASKED_BYTES {
+            if self.discarded_bytes > MAX_INPUT_BYTES {
                 return Err(ErrorKind::InvalidData.into());
             }
         }
     }
 
     /// Has the connection reset when it is dropped, so that the kernel frees at once what it still holds for the client.
-    pub(super) fn give_up(&self) {
+    pub(super) fn reset_on_drop(&self) {
         // Without it the kernel frees it later.
         let _ = SockRef::from(&self.socket).set_linger(Some(std::time::Duration::ZERO));
     }
 }
 
-impl Piece {
+impl Segment {
     fn is_empty(&self) -> bool {
         self.own.is_empty() && self.shared.is_empty()
     }

@@ -15,13 +15,13 @@ use super::Source;
 /// connections, a client fetches one thing at a time.
 pub(super) struct Inbox<S: Source> {
     mail: Mutex<Mail<S>>,
-    door: Arc<Door>,
+    signal: Arc<WakeSignal>,
 }
 
 /// A connection that was handed over.
-pub(super) struct Arrival<S> {
+pub(super) struct NewConnection<S> {
     pub(super) socket: TcpStream,
-    pub(super) place: Box<dyn Send>,
+    pub(super) permit: Box<dyn Send>,
     pub(super) source: S,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Fetched<F> {
 
 /// What has come since the thread looked last.
 pub(super) struct Mail<S: Source> {
-    pub(super) arrivals: Vec<Arrival<S>>,
+    pub(super) connections: Vec<NewConnection<S>>,
     pub(super) fetched: Vec<Fetched<S::Fetched>>,
     /// Nothing arrives any more.
     pub(super) closed: bool,
@@ -47,68 +47,68 @@ impl<S: Source> Inbox<S> {
     /// An inbox whose thread is woken by `token` from the sleep on `registry`.
     pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let mail = Mail {
-            arrivals: Vec::new(),
+            connections: Vec::new(),
             fetched: Vec::new(),
             closed: false,
         };
         Ok(Self {
             mail: Mutex::new(mail),
-            door: Arc::new(Door::new(Waker::new(registry, token)?)),
+            signal: Arc::new(WakeSignal::new(Waker::new(registry, token)?)),
         })
     }
 
-    /// A bell for the topic that this thread keeps at `slot`.
-    pub(super) fn bell(&self, slot: usize) -> Arc<Bell> {
-        Arc::new(Bell {
+    /// A waker for the topic that this thread keeps at `slot`.
+    pub(super) fn waker(&self, slot: usize) -> Arc<TopicWaker> {
+        Arc::new(TopicWaker {
             slot,
-            rung: AtomicBool::new(false),
-            door: Arc::clone(&self.door),
+            signalled: AtomicBool::new(false),
+            signal: Arc::clone(&self.signal),
         })
     }
 
-    pub(super) fn arrive(&self, socket: TcpStream, place: Box<dyn Send>, source: S) {
+    pub(super) fn push_connection(&self, socket: TcpStream, permit: Box<dyn Send>, source: S) {
         let mut mail = self.mail();
         if !mail.closed {
-            mail.arrivals.push(Arrival { socket, place, source });
+            mail.connections.push(NewConnection { socket, permit, source });
         }
         drop(mail);
-        self.door.knock();
+        self.signal.notify();
     }
 
-    pub(super) fn bring(&self, fetched: Fetched<S::Fetched>) {
+    pub(super) fn push_fetched(&self, fetched: Fetched<S::Fetched>) {
         self.mail().fetched.push(fetched);
-        self.door.knock();
+        self.signal.notify();
     }
 
     pub(super) fn close(&self) {
         self.mail().closed = true;
-        self.door.knock();
+        self.signal.notify();
     }
 
     /// Takes everything out: the mail, and the slots of topics that have moved.
-    pub(super) fn empty(&self) -> (Mail<S>, Vec<usize>) {
+    pub(super) fn drain(&self) -> (Mail<S>, Vec<usize>) {
         let mut mail = self.mail();
         let closed = mail.closed;
         let mail = Mail {
-            arrivals: mem::take(&mut mail.arrivals),
+            connections: mem::take(&mut mail.connections),
             fetched: mem::take(&mut mail.fetched),
             closed,
         };
-        (mail, mem::take(&mut *self.door.moved()))
+        (mail, mem::take(&mut *self.signal.moved()))
     }
 
     /// Says that the thread, which `knows` whether the inbox is closed, is about to sleep; false if something has come that it
     /// must look at first.
     pub(super) fn may_sleep(&self, knows: bool) -> bool {
         // First the sign, then the look: whoever brings something after the look finds the sign and knocks.
-        self.door.awake.store(false, Ordering::SeqCst);
+        self.signal.awake.store(false, Ordering::SeqCst);
         let mail = self.mail();
-        mail.closed == knows && mail.arrivals.is_empty() && mail.fetched.is_empty() && self.door.moved().is_empty()
+        mail.closed == knows && mail.connections.is_empty() && mail.fetched.is_empty() && self.signal.moved().is_empty()
     }
 
     /// Says that the thread is awake and will look before it sleeps.
-    pub(super) fn woke(&self) {
-        self.door.awake.store(true, Ordering::SeqCst);
+    pub(super) fn mark_awake(&self) {
+        self.signal.awake.store(true, Ordering::SeqCst);
     }
 
     fn mail(&self) -> MutexGuard<'_, Mail<S>> {
@@ -118,14 +118,14 @@ impl<S: Source> Inbox<S> {
 }
 
 /// Where everybody knocks, whatever they bring.
-struct Door {
+struct WakeSignal {
     /// Topics that have moved, by their slots.
     moved: Mutex<Vec<usize>>,
     awake: AtomicBool,
     waker: Waker,
 }
 
-impl Door {
+impl WakeSignal {
     fn new(waker: Waker) -> Self {
         Self {
             moved: Mutex::default(),
@@ -135,7 +135,7 @@ impl Door {
     }
 
     /// Wakes the thread if it sleeps: one write to an event descriptor, however many knock.
-    fn knock(&self) {
+    fn notify(&self) {
         if !self.awake.swap(true, Ordering::SeqCst)
             && let Err(error) = self.waker.wake()
         {
@@ -149,24 +149,24 @@ impl Door {
 }
 
 /// Tells one thread that one topic has moved.
-pub struct Bell {
+pub struct TopicWaker {
     slot: usize,
     /// Rung, and not yet heard.
-    rung: AtomicBool,
-    door: Arc<Door>,
+    signalled: AtomicBool,
+    signal: Arc<WakeSignal>,
 }
 
-impl Bell {
+impl TopicWaker {
     /// Says that there is something new. Costs little if it was said and not yet heard.
-    pub fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            self.door.moved().push(self.slot);
-            self.door.knock();
+    pub fn wake(&self) {
+        if !self.signalled.swap(true, Ordering::AcqRel) {
+            self.signal.moved().push(self.slot);
+            self.signal.notify();
         }
     }
 
     /// Says that it was heard: what is new from now on is said again.
-    pub(super) fn heard(&self) {
-        self.rung.store(false, Ordering::Release);
+    pub(super) fn rearm(&self) {
+        self.signalled.store(false, Ordering::Release);
     }
 }

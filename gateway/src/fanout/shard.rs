@@ -14,21 +14,21 @@ use tokio::runtime::Handle;
 use tracing::{debug, error};
 
 use super::client::{Client, Phase};
-use super::inbox::{Arrival, Fetched, Inbox};
+use super::inbox::{Fetched, Inbox, NewConnection};
 use super::topics::Topics;
-use super::{Next, Source};
+use super::{NextStep, Source};
 
 /// Which event means that somebody knocked; the others are keys of clients.
-const KNOCK: Token = Token(usize::MAX);
+const WAKE: Token = Token(usize::MAX);
 
 /// Events taken from the kernel at once. What did not fit comes the next time.
 const EVENTS: usize = 1_024;
 
 /// Turns of topics, and clients with more to write, between two looks at what else there is to do.
-const TURNS: usize = 4;
+const MAX_TURNS: usize = 4;
 
 /// Pieces written to one client in a row; then others are served.
-const PIECES: usize = 4;
+const MAX_SEGMENTS: usize = 4;
 
 /// Everybody is looked after once in `SWEEP_PARTS` sweeps, so a stream that is to end does so within 0.2 s, and a heartbeat
 /// comes as late. One tick for all instead of a timer for each.
@@ -62,7 +62,7 @@ impl<S: Source> Shard<S> {
     /// A thread's work, and where others leave things for it.
     pub(super) fn new(runtime: Handle, write_stall: Duration) -> io::Result<(Self, Arc<Inbox<S>>)> {
         let poll = Poll::new()?;
-        let inbox = Arc::new(Inbox::new(poll.registry(), KNOCK)?);
+        let inbox = Arc::new(Inbox::new(poll.registry(), WAKE)?);
         let shard = Self {
             poll,
             inbox: Arc::clone(&inbox),
@@ -91,14 +91,14 @@ impl<S: Source> Shard<S> {
                 error!(error = %error, "a thread of the fan-out cannot wait for its sockets: {error}");
                 return;
             }
-            self.inbox.woke();
+            self.inbox.mark_awake();
             let now = Instant::now();
-            for event in events.iter().filter(|event| event.token() != KNOCK) {
+            for event in events.iter().filter(|event| event.token() != WAKE) {
                 self.on_event(event, now);
             }
-            self.empty_inbox(now);
-            for _ in 0..TURNS {
-                self.topics.take_turn(&mut turn);
+            self.drain_inbox(now);
+            for _ in 0..MAX_TURNS {
+                self.topics.next_clients(&mut turn);
                 for key in &turn {
                     self.serve(*key, now);
                 }
@@ -110,7 +110,7 @@ impl<S: Source> Shard<S> {
 
     /// How long nothing needs to be done unless somebody says so; `None` for ever.
     fn longest_sleep(&self) -> Option<Duration> {
-        let is_idle = !self.topics.are_passing() && self.busy.is_empty() && self.inbox.may_sleep(self.closed);
+        let is_idle = !self.topics.has_passes() && self.busy.is_empty() && self.inbox.may_sleep(self.closed);
         match (is_idle, self.clients.is_empty()) {
             (false, _) => Some(Duration::ZERO),
             (true, true) => None,
@@ -123,7 +123,7 @@ impl<S: Source> Shard<S> {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        if event.is_error() || event.is_read_closed() || (event.is_readable() && client.read_off().is_err()) {
+        if event.is_error() || event.is_read_closed() || (event.is_readable() && client.discard_input().is_err()) {
             self.remove(key);
         } else if event.is_writable() {
             client.unblock();
@@ -131,21 +131,21 @@ impl<S: Source> Shard<S> {
         }
     }
 
-    fn empty_inbox(&mut self, now: Instant) {
-        let (mail, moved) = self.inbox.empty();
+    fn drain_inbox(&mut self, now: Instant) {
+        let (mail, moved) = self.inbox.drain();
         self.closed = mail.closed;
         for slot in moved {
-            self.topics.moved(slot);
+            self.topics.start_pass(slot);
         }
-        for arrival in mail.arrivals {
-            self.admit(arrival, now);
+        for arrival in mail.connections {
+            self.adopt(arrival, now);
         }
         for Fetched { client, key, what } in mail.fetched {
             // It may have left, and another one may have its key.
             let waiting = self.clients.get_mut(key).filter(|found| found.number == client);
             match (waiting, what) {
                 (Some(waiting), Some(what)) => {
-                    waiting.source.take(what, now);
+                    waiting.source.apply(what, now);
                     self.serve(key, now);
                 }
                 // It would wait for ever; so it comes back and asks again.
@@ -155,9 +155,9 @@ impl<S: Source> Shard<S> {
         }
     }
 
-    fn admit(&mut self, Arrival { socket, place, source }: Arrival<S>, now: Instant) {
+    fn adopt(&mut self, NewConnection { socket, permit, source }: NewConnection<S>, now: Instant) {
         self.count += 1;
-        let mut client = Client::new(self.count, mio::net::TcpStream::from_std(socket), place, source);
+        let mut client = Client::new(self.count, mio::net::TcpStream::from_std(socket), permit, source);
         let entry = self.clients.vacant_entry();
         let key = entry.key();
         // The kernel reports changes: when a socket that was full takes more, and when the client closes. So what was
@@ -168,10 +168,10 @@ impl<S: Source> Shard<S> {
             return;
         }
         for topic in client.source.topics() {
-            let (slot, new) = self.topics.join(topic, key, |slot| self.inbox.bell(slot));
+            let (slot, new) = self.topics.join(topic, key, |slot| self.inbox.waker(slot));
             client.slots.push(slot);
-            if let Some(bell) = new {
-                client.source.listen(topic, &bell);
+            if let Some(waker) = new {
+                client.source.subscribe(topic, &waker);
             }
         }
         entry.insert(client);
@@ -191,7 +191,7 @@ impl<S: Source> Shard<S> {
 
     /// Writes to a client what there is for it, up to a bound.
     fn serve(&mut self, key: usize, now: Instant) {
-        for _ in 0..PIECES {
+        for _ in 0..MAX_SEGMENTS {
             let Some(client) = self.clients.get_mut(key) else {
                 return;
             };
@@ -201,25 +201,25 @@ impl<S: Source> Shard<S> {
                 Err(_) => return self.remove(key),
             }
             match client.phase {
-                Phase::Open => match client.source.next(now) {
-                    Next::Write(piece) => client.put(piece),
-                    Next::End(piece) => {
+                Phase::Open => match client.source.next_step(now) {
+                    NextStep::Write(segment) => client.put(segment),
+                    NextStep::End(segment) => {
                         client.phase = Phase::Ending;
-                        client.put(piece);
+                        client.put(segment);
                     }
-                    Next::Fetch(fetch) => {
+                    NextStep::Fetch(fetch) => {
                         let (inbox, client) = (Arc::clone(&self.inbox), client.number);
                         self.runtime.spawn(async move {
                             let what = AssertUnwindSafe(fetch).catch_unwind().await.ok();
-                            inbox.bring(Fetched { client, key, what });
+                            inbox.push_fetched(Fetched { client, key, what });
                         });
                         return;
                     }
-                    Next::Wait => return,
+                    NextStep::Wait => return,
                 },
                 Phase::Ending => {
                     client.phase = Phase::Ended;
-                    client.put_end();
+                    client.put_final_chunk();
                 }
                 Phase::Ended => {
                     client.phase = Phase::Closing(now);
@@ -249,19 +249,19 @@ impl<S: Source> Shard<S> {
         let most = self.clients.capacity();
         let upto = from + most.div_ceil(SWEEP_PARTS);
         for key in from..upto.min(most) {
-            self.look_after(key, now);
+            self.maintain(key, now);
         }
         self.sweep = (now + SWEEP_EVERY, if upto < most { upto } else { 0 });
     }
 
-    fn look_after(&mut self, key: usize, now: Instant) {
+    fn maintain(&mut self, key: usize, now: Instant) {
         let Some(client) = self.clients.get(key) else {
             return;
         };
         if let Some(since) = client.stalled_since() {
             let stalled = now.duration_since(since);
             if stalled >= self.write_stall || (stalled >= ENDING && client.source.must_end(now)) {
-                client.give_up();
+                client.reset_on_drop();
                 self.remove(key);
             }
             return;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::{Bell, Topic};
+use super::{Topic, TopicWaker};
 
 /// Clients visited in one turn of a topic; then another topic has its turn, and the thread looks what else has come.
-const TURN: usize = 64;
+const CLIENTS_PER_TURN: usize = 64;
 
 /// The topics that clients of one thread follow.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(super) struct Topics {
 
 struct Slot {
     topic: Topic,
-    bell: Arc<Bell>,
+    waker: Arc<TopicWaker>,
     /// Keys of clients, in no order.
     clients: Vec<usize>,
     pass: Option<Pass>,
@@ -37,36 +37,36 @@ struct Pass {
 }
 
 impl Topics {
-    /// Adds a client; returns the topic's slot, and its bell if the client is the first. `bell` makes one for a slot.
+    /// Adds a client; returns the topic's slot, and its waker if the client is the first. `waker` makes one for a slot.
     pub(super) fn join(
         &mut self,
         topic: Topic,
         client: usize,
-        bell: impl FnOnce(usize) -> Arc<Bell>,
-    ) -> (usize, Option<Arc<Bell>>) {
+        waker: impl FnOnce(usize) -> Arc<TopicWaker>,
+    ) -> (usize, Option<Arc<TopicWaker>>) {
         if let Some(slot) = self.by_topic.get(&topic) {
             self.slots[*slot].clients.push(client);
             return (*slot, None);
         }
         let entry = self.slots.vacant_entry();
-        let (slot, bell) = (entry.key(), bell(entry.key()));
+        let (slot, waker) = (entry.key(), waker(entry.key()));
         entry.insert(Slot {
             topic,
-            bell: Arc::clone(&bell),
+            waker: Arc::clone(&waker),
             clients: vec![client],
             pass: None,
         });
         self.by_topic.insert(topic, slot);
-        (slot, Some(bell))
+        (slot, Some(waker))
     }
 
-    /// Removes a client from a slot it joined. A topic that nobody follows is forgotten with its bell.
+    /// Removes a client from a slot it joined. A topic that nobody follows is forgotten with its waker.
     pub(super) fn leave(&mut self, slot: usize, client: usize) {
         let Some(found) = self.slots.get_mut(slot) else {
             return;
         };
-        if let Some(place) = found.clients.iter().position(|key| *key == client) {
-            found.clients.swap_remove(place);
+        if let Some(index) = found.clients.iter().position(|key| *key == client) {
+            found.clients.swap_remove(index);
         }
         let count = found.clients.len();
         if let Some(pass) = &mut found.pass {
@@ -80,13 +80,13 @@ impl Topics {
     }
 
     /// Begins a pass over the clients of a topic that has moved, or another one after the one under way.
-    pub(super) fn moved(&mut self, slot: usize) {
+    pub(super) fn start_pass(&mut self, slot: usize) {
         // It may be another topic by now, or none: then it is visited for nothing.
         let Some(found) = self.slots.get_mut(slot) else {
             return;
         };
         // Before anybody is asked for what is new.
-        found.bell.heard();
+        found.waker.rearm();
         if let Some(pass) = &mut found.pass {
             pass.again = true;
             return;
@@ -99,12 +99,12 @@ impl Topics {
     }
 
     /// Whether somebody waits for a turn.
-    pub(super) fn are_passing(&self) -> bool {
+    pub(super) fn has_passes(&self) -> bool {
         !self.passing.is_empty()
     }
 
     /// Puts those into `clients` whose turn it is now.
-    pub(super) fn take_turn(&mut self, clients: &mut Vec<usize>) {
+    pub(super) fn next_clients(&mut self, clients: &mut Vec<usize>) {
         clients.clear();
         let Some(slot) = self.passing.pop_front() else {
             return;
@@ -113,7 +113,7 @@ impl Topics {
         let Some(pass) = &mut found.pass else {
             return;
         };
-        let from = pass.left.saturating_sub(TURN);
+        let from = pass.left.saturating_sub(CLIENTS_PER_TURN);
         clients.extend(found.clients[from..pass.left].iter().rev());
         pass.left = from;
         if pass.left == 0 && pass.again {

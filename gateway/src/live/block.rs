@@ -5,9 +5,9 @@ use shared::domain::Seq;
 
 use super::frame::{Frame, Framing, payload};
 
-/// Bytes after which a piece is not made longer: what is handed to the kernel at once, and about what a client that reads
+/// Bytes after which a segment is not made longer: what is handed to the kernel at once, and about what a client that reads
 /// nothing holds at most beside what lies there.
-pub(super) const PIECE_BYTES: usize = 64 * 1024;
+pub(super) const SEGMENT_BYTES: usize = 64 * 1024;
 
 /// Frames of successive seqs.
 #[derive(Debug)]
@@ -35,13 +35,13 @@ impl Block {
         }
     }
 
-    /// The frames that follow `after`, in blocks of about the length of a piece: whoever holds on to a piece keeps its
+    /// The frames that follow `after`, in blocks of about the length of a segment: whoever holds on to a segment keeps its
     /// block, and no more.
     pub(super) fn row(mut after: Seq, frames: &[Frame]) -> Vec<Self> {
         let mut bytes = 0;
         let full = |frame: &Frame| {
-            bytes = if bytes >= PIECE_BYTES { 0 } else { bytes } + frame.kept_bytes();
-            bytes >= PIECE_BYTES
+            bytes = if bytes >= SEGMENT_BYTES { 0 } else { bytes } + frame.kept_bytes();
+            bytes >= SEGMENT_BYTES
         };
         let blocks = frames.split_inclusive(full).map(|frames| {
             let block = Self::of(after, frames);
@@ -66,26 +66,26 @@ impl Block {
         self.bytes.len() + size_of_val(&*self.ends)
     }
 
-    /// A piece of what follows `cursor`, of at most `limit` frames, and the last one's seq. The cursor is not before the
+    /// A segment of what follows `cursor`, of at most `limit` frames, and the last one's seq. The cursor is not before the
     /// block; behind it there is nothing.
     pub(super) fn read_after(&self, cursor: Seq, limit: usize, framing: Framing) -> (Bytes, Seq) {
         let passed = cursor.since(self.after).min(self.ends.len());
         let start = self.end_of(passed);
         let behind = &self.ends[passed..];
-        // The frame with which the piece is long enough is its last one.
-        let count = limit.min(behind.partition_point(|end| end - start < PIECE_BYTES) + 1).min(behind.len());
+        // The frame with which the segment is long enough is its last one.
+        let count = limit.min(behind.partition_point(|end| end - start < SEGMENT_BYTES) + 1).min(behind.len());
         let chunks = self.bytes.slice(start..self.end_of(passed + count));
-        let piece = match framing {
+        let segment = match framing {
             Framing::Chunked => chunks,
             Framing::Library => {
-                let mut piece = BytesMut::with_capacity(chunks.len());
+                let mut segment = BytesMut::with_capacity(chunks.len());
                 for number in passed..passed + count {
-                    piece.extend_from_slice(payload(&self.bytes[self.end_of(number)..self.end_of(number + 1)]));
+                    segment.extend_from_slice(payload(&self.bytes[self.end_of(number)..self.end_of(number + 1)]));
                 }
-                piece.freeze()
+                segment.freeze()
             }
         };
-        (piece, cursor.plus(count))
+        (segment, cursor.plus(count))
     }
 
     /// Where the first `count` frames end.
@@ -101,16 +101,16 @@ mod tests {
 
     #[test]
     fn a_row_of_long_frames_is_cut_into_blocks_that_follow_each_other() {
-        let text = "x".repeat(PIECE_BYTES / 3);
+        let text = "x".repeat(SEGMENT_BYTES / 3);
         let frames: Vec<Frame> = (0..10).map(|_| event(Kind::Ping, None, &text)).collect();
         let row = Block::row(Seq(5), &frames);
-        assert!(row.iter().all(|block| block.kept_bytes() < 2 * PIECE_BYTES));
+        assert!(row.iter().all(|block| block.kept_bytes() < 2 * SEGMENT_BYTES));
         let (mut cursor, mut sent) = (Seq(5), Vec::new());
         while cursor < Seq(15) {
             let block = Block::find(&row, cursor).unwrap();
-            let (piece, last) = block.read_after(cursor, 2, Framing::Chunked);
+            let (segment, last) = block.read_after(cursor, 2, Framing::Chunked);
             assert!(last > cursor);
-            sent.extend_from_slice(&piece);
+            sent.extend_from_slice(&segment);
             cursor = last;
         }
         let all: Vec<u8> = frames.iter().flat_map(|frame| frame.as_slice(Framing::Chunked).to_vec()).collect();

@@ -7,14 +7,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::stream::LiveStream;
-use crate::fanout::{Next, Source as _};
+use crate::fanout::{NextStep, Source as _};
 
 /// The chunks of `stream`, after what it says first.
 pub fn chunks(
     stream: LiveStream,
     opening: Bytes,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
-    let moved = stream.feed.follow();
+    let moved = stream.feed.watch_head();
     let sender = Sender {
         stream,
         moved,
@@ -43,17 +43,17 @@ impl Sender {
         while !self.ended {
             // Marked as seen before the feed is read: a message that comes in between wakes the wait below.
             self.moved.mark_unchanged();
-            match self.stream.next(std::time::Instant::now()) {
-                Next::Write(piece) => return Some(piece.into_bytes()),
-                Next::End(piece) => {
+            match self.stream.next_step(std::time::Instant::now()) {
+                NextStep::Write(segment) => return Some(segment.into_bytes()),
+                NextStep::End(segment) => {
                     self.ended = true;
-                    return Some(piece.into_bytes());
+                    return Some(segment.into_bytes());
                 }
-                Next::Fetch(fetch) => tokio::select! {
-                    fetched = fetch => self.stream.take(fetched, std::time::Instant::now()),
+                NextStep::Fetch(fetch) => tokio::select! {
+                    fetched = fetch => self.stream.apply(fetched, std::time::Instant::now()),
                     _ = self.stream.connection.ended() => {}
                 },
-                Next::Wait => self.wait().await,
+                NextStep::Wait => self.wait().await,
             }
         }
         None

@@ -1,6 +1,6 @@
 //! The last events of one room as finished frames, in their order and without a hole.
 
-mod ring;
+mod frame_ring;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -9,9 +9,9 @@ use shared::domain::{Epoch, Partition, RoomId, Seq, StoredMessage};
 use shared::storage::Room;
 use tokio::sync::watch;
 
-use self::ring::Ring;
+use self::frame_ring::FrameRing;
 use super::frame::{self, Framing};
-use crate::fanout::Bell;
+use crate::fanout::TopicWaker;
 
 /// One room as this process follows it.
 pub struct Feed {
@@ -25,16 +25,16 @@ pub struct Feed {
     pub partition: Partition,
     /// The room's head when the feed was started.
     start: OnceLock<Seq>,
-    ring: Mutex<Ring>,
+    ring: Mutex<FrameRing>,
     /// Wakes tasks.
     head: watch::Sender<Seq>,
     /// Wakes threads of the fan-out: those that have readers of this room.
-    bells: Mutex<Vec<Weak<Bell>>>,
+    wakers: Mutex<Vec<Weak<TopicWaker>>>,
 }
 
 /// What lies behind a reader's position.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum FeedRead {
     /// Nothing yet.
     UpToDate,
     /// These frames, up to and with the seq.
@@ -64,7 +64,7 @@ impl Feed {
             start: OnceLock::new(),
             ring: Mutex::default(),
             head: watch::Sender::new(Seq::ZERO),
-            bells: Mutex::default(),
+            wakers: Mutex::default(),
         }
     }
 
@@ -74,7 +74,7 @@ impl Feed {
         if ring.head.is_none() {
             let _ = self.start.set(head);
             ring.head = Some(head);
-            ring.heard = ring.heard.max(head);
+            ring.known_head = ring.known_head.max(head);
             self.head.send_replace(head);
         }
     }
@@ -85,11 +85,11 @@ impl Feed {
         self.start.get().copied().unwrap_or_default()
     }
 
-    /// Rings `bell` from now on whenever the head moves, for as long as somebody holds it.
-    pub fn ring_when_moved(&self, bell: &Arc<Bell>) {
-        let mut bells = self.bells();
-        bells.retain(|bell| bell.strong_count() > 0);
-        bells.push(Arc::downgrade(bell));
+    /// Rings `waker` from now on whenever the head moves, for as long as somebody holds it.
+    pub fn add_waker(&self, waker: &Arc<TopicWaker>) {
+        let mut wakers = self.wakers();
+        wakers.retain(|waker| waker.strong_count() > 0);
+        wakers.push(Arc::downgrade(waker));
     }
 
     /// The last seq a reader can get from the feed.
@@ -99,38 +99,38 @@ impl Feed {
     }
 
     /// Notes that the room has messages up to `seq`. True if some of them are missing here.
-    pub fn hear_of(&self, seq: Seq) -> bool {
+    pub fn note_stored_head(&self, seq: Seq) -> bool {
         let mut ring = self.ring();
-        ring.heard = ring.heard.max(seq);
-        ring.is_missing_some()
+        ring.known_head = ring.known_head.max(seq);
+        ring.has_gap()
     }
 
     /// The largest seq heard of.
     #[must_use]
-    pub fn heard(&self) -> Seq {
-        self.ring().heard
+    pub fn known_head(&self) -> Seq {
+        self.ring().known_head
     }
 
     /// Forgets that `heard` was heard of, unless more was since: history does not have it.
-    pub fn forget(&self, heard: Seq) {
+    pub fn retract_known_head(&self, heard: Seq) {
         let mut ring = self.ring();
-        if ring.heard == heard {
-            ring.heard = ring.head.unwrap_or_default();
+        if ring.known_head == heard {
+            ring.known_head = ring.head.unwrap_or_default();
         }
     }
 
     /// True if some messages that were heard of are missing here.
     #[must_use]
-    pub fn is_missing_some(&self) -> bool {
-        self.ring().is_missing_some()
+    pub fn has_gap(&self) -> bool {
+        self.ring().has_gap()
     }
 
     /// Takes those of `messages` (ascending) that directly follow what is there and wakes the readers.
     /// True if others are missing before them, or after them as far as was heard.
-    pub fn take(&self, messages: &[StoredMessage]) -> bool {
+    pub fn append(&self, messages: &[StoredMessage]) -> bool {
         let mut ring = self.ring();
         if let Some(last) = messages.last() {
-            ring.heard = ring.heard.max(last.seq);
+            ring.known_head = ring.known_head.max(last.seq);
         }
         let Some(before) = ring.head else {
             return false;
@@ -140,7 +140,7 @@ impl Feed {
                 ring.push(frame::message(&self.name, self.epoch, message));
             }
         }
-        let (head, missing) = (ring.head.unwrap_or(before), ring.is_missing_some());
+        let (head, missing) = (ring.head.unwrap_or(before), ring.has_gap());
         drop(ring);
         if head != before {
             self.wake_readers(head);
@@ -157,12 +157,12 @@ impl Feed {
 
     fn wake_readers(&self, head: Seq) {
         self.head.send_replace(head);
-        self.bells().iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
+        self.wakers().iter().filter_map(Weak::upgrade).for_each(|waker| waker.wake());
     }
 
-    /// What follows `cursor`, in one piece of at most `limit` frames.
+    /// What follows `cursor`, in one segment of at most `limit` frames.
     #[must_use]
-    pub fn read_after(&self, cursor: Seq, limit: usize, framing: Framing) -> Read {
+    pub fn read_after(&self, cursor: Seq, limit: usize, framing: Framing) -> FeedRead {
         self.ring().read_after(cursor, limit, framing)
     }
 
@@ -173,21 +173,21 @@ impl Feed {
     }
 
     /// Gives up the oldest frames until `most` bytes are kept at most. A newest frame that stands alone is kept all the same.
-    pub fn keep_bytes(&self, most: usize) {
+    pub fn shrink_to(&self, most: usize) {
         self.ring().shrink(most);
     }
 
     /// Wakes whoever holds it when the head moves.
     #[must_use]
-    pub fn follow(&self) -> watch::Receiver<Seq> {
+    pub fn watch_head(&self) -> watch::Receiver<Seq> {
         self.head.subscribe()
     }
 
-    fn bells(&self) -> MutexGuard<'_, Vec<Weak<Bell>>> {
-        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wakers(&self) -> MutexGuard<'_, Vec<Weak<TopicWaker>>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ring(&self) -> MutexGuard<'_, Ring> {
+    fn ring(&self) -> MutexGuard<'_, FrameRing> {
         // A panic while the lock was held cannot leave the ring half changed in a way that breaks its order.
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,7 +198,7 @@ mod tests {
     use shared::domain::{MessageId, Timestamp, UserId};
 
     use super::*;
-    use crate::live::block::PIECE_BYTES;
+    use crate::live::block::SEGMENT_BYTES;
 
     const LIBRARY: Framing = Framing::Library;
 
@@ -223,15 +223,15 @@ mod tests {
     /// The seqs in what a reader at `cursor` gets.
     fn read(feed: &Feed, cursor: i64) -> Vec<i64> {
         match feed.read_after(Seq(cursor), usize::MAX, LIBRARY) {
-            Read::Frames(frames, last) => {
+            FeedRead::Frames(frames, last) => {
                 let text = String::from_utf8(frames.to_vec()).unwrap();
                 let ids = text.lines().filter_map(|line| line.strip_prefix("id: 9-"));
                 let seqs: Vec<i64> = ids.map(|id| id.parse().unwrap()).collect();
                 assert_eq!(seqs.last(), Some(&last.0));
                 seqs
             }
-            Read::UpToDate => vec![],
-            Read::Behind(_) => vec![-1],
+            FeedRead::UpToDate => vec![],
+            FeedRead::Behind(_) => vec![-1],
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
     fn a_reader_gets_all_after_its_cursor_in_one_piece() {
         let feed = feed();
         feed.start(Seq(5));
-        assert!(!feed.take(&messages(6..=8)));
+        assert!(!feed.append(&messages(6..=8)));
         assert_eq!(read(&feed, 5), [6, 7, 8]);
         assert_eq!(read(&feed, 7), [8]);
         assert!(read(&feed, 8).is_empty());
@@ -247,8 +247,8 @@ mod tests {
             floor: Seq(5),
             head: Seq(8),
         };
-        assert_eq!(feed.read_after(Seq(1), usize::MAX, LIBRARY), Read::Behind(gap));
-        assert!(matches!(feed.read_after(Seq(5), 2, LIBRARY), Read::Frames(_, Seq(7))));
+        assert_eq!(feed.read_after(Seq(1), usize::MAX, LIBRARY), FeedRead::Behind(gap));
+        assert!(matches!(feed.read_after(Seq(5), 2, LIBRARY), FeedRead::Frames(_, Seq(7))));
     }
 
     #[test]
@@ -262,19 +262,19 @@ mod tests {
     fn repetitions_are_dropped_and_gaps_are_told() {
         let feed = feed();
         feed.start(Seq(5));
-        assert!(!feed.take(&messages(4..=6)));
-        assert!(feed.take(&messages(8..=9)));
+        assert!(!feed.append(&messages(4..=6)));
+        assert!(feed.append(&messages(8..=9)));
         assert_eq!(read(&feed, 5), [6]);
-        assert!(!feed.take(&messages(7..=9)));
+        assert!(!feed.append(&messages(7..=9)));
         assert_eq!(read(&feed, 5), [6, 7, 8, 9]);
     }
 
     #[test]
     fn what_is_heard_before_the_start_is_not_forgotten() {
         let feed = feed();
-        assert!(!feed.take(&messages(6..=6)));
+        assert!(!feed.append(&messages(6..=6)));
         feed.start(Seq(5));
-        assert!(feed.hear_of(Seq(0)));
+        assert!(feed.note_stored_head(Seq(0)));
         assert!(read(&feed, 5).is_empty());
     }
 
@@ -282,7 +282,7 @@ mod tests {
     fn the_ring_is_bounded_in_bytes() {
         let feed = feed();
         feed.start(Seq(0));
-        feed.take(&messages(1..=40_000));
+        feed.append(&messages(1..=40_000));
         assert!((3_000_000..5_000_000).contains(&feed.kept_bytes()), "{}", feed.kept_bytes());
         assert_eq!(read(&feed, 30_000)[0], 30_001);
         assert_eq!(read(&feed, 1_000), [-1]);
@@ -290,7 +290,7 @@ mod tests {
         for message in &mut large {
             message.text = "x".repeat(16_000);
         }
-        feed.take(&large);
+        feed.append(&large);
         assert!((3_000_000..5_000_000).contains(&feed.kept_bytes()), "{}", feed.kept_bytes());
         assert_eq!(read(&feed, 40_400)[0], 40_401);
         assert_eq!(read(&feed, 40_000), [-1]);
@@ -300,7 +300,7 @@ mod tests {
     fn from_any_place_the_pieces_lead_to_the_head() {
         let feed = feed();
         feed.start(Seq(0));
-        feed.take(&messages(1..=1_000));
+        feed.append(&messages(1..=1_000));
         for start in [0, 1, 200, 255, 256, 257, 511, 700, 999] {
             let mut seqs = Vec::new();
             let mut cursor = start;
@@ -310,7 +310,7 @@ mod tests {
             }
             assert!(seqs.into_iter().eq(start + 1..=1_000), "from {start}");
         }
-        assert!(matches!(feed.read_after(Seq(100), 3, LIBRARY), Read::Frames(_, Seq(103))));
+        assert!(matches!(feed.read_after(Seq(100), 3, LIBRARY), FeedRead::Frames(_, Seq(103))));
     }
 
     #[test]
@@ -321,18 +321,18 @@ mod tests {
         for message in &mut messages {
             message.text = "x".repeat(1_000);
         }
-        feed.take(&messages);
-        let piece = |cursor| match feed.read_after(Seq(cursor), usize::MAX, Framing::Chunked) {
-            Read::Frames(frames, last) => (frames, last),
+        feed.append(&messages);
+        let segment = |cursor| match feed.read_after(Seq(cursor), usize::MAX, Framing::Chunked) {
+            FeedRead::Frames(frames, last) => (frames, last),
             other => panic!("{other:?}"),
         };
-        let (first, last) = piece(0);
-        assert!((PIECE_BYTES..PIECE_BYTES + 2_000).contains(&first.len()), "{}", first.len());
-        let (later, same) = piece(10);
+        let (first, last) = segment(0);
+        assert!((SEGMENT_BYTES..SEGMENT_BYTES + 2_000).contains(&first.len()), "{}", first.len());
+        let (later, same) = segment(10);
         assert_eq!(last, same);
         assert!(first.as_ptr_range().contains(&later.as_ptr()));
         // The newest frames are not together yet: readers at the same place share what is joined for them.
-        assert_eq!(piece(998).1, Seq(1_000));
-        assert_eq!(piece(998).0.as_ptr(), piece(998).0.as_ptr());
+        assert_eq!(segment(998).1, Seq(1_000));
+        assert_eq!(segment(998).0.as_ptr(), segment(998).0.as_ptr());
     }
 }

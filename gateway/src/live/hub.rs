@@ -1,7 +1,7 @@
 //! The feeds of this process: opened by the first reader of a room, repaired from SQL, closed when nobody reads.
 
+mod feed_entry;
 mod repair;
-mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -18,17 +18,17 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use self::feed_entry::FeedEntry;
+pub use self::feed_entry::OpenFeed;
 use self::repair::repair;
 pub(super) use self::repair::report_damage;
-pub use self::slot::OpenFeed;
-use self::slot::Slot;
-use super::doubts::Doubts;
 use super::feed::{Feed, Gap};
 use super::frame::Framing;
-use super::pages::{PageError, Pages};
-use super::rings::{self, RINGS_BYTES};
+use super::replay_pages::{ReplayError, ReplayPages};
+use super::resync_queue::ResyncQueue;
+use super::ring_budget::{self, RINGS_BYTES};
 use super::subscriber::Subscriber;
-use crate::history::{Reader, Reads};
+use crate::history::{ReadQueue, Reader};
 
 /// How often the heads of the rooms read here are compared with SQL, so that a lost event shows late but shows.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
@@ -73,16 +73,16 @@ struct Shared {
     epoch: AtomicU64,
     keys: Keys,
     subscriber: Subscriber,
-    feeds: Mutex<HashMap<RoomId, Arc<Slot>>>,
-    pages: Pages,
-    reads: Reads,
-    doubts: Doubts,
+    feeds: Mutex<HashMap<RoomId, Arc<FeedEntry>>>,
+    pages: ReplayPages,
+    read_queue: ReadQueue,
+    resync_queue: ResyncQueue,
 }
 
 impl Hub {
     /// A hub without feeds.
     #[must_use]
-    pub fn new(store: Store, installation: Installation, subscriber: Subscriber, reads: Reads) -> Self {
+    pub fn new(store: Store, installation: Installation, subscriber: Subscriber, read_queue: ReadQueue) -> Self {
         let shared = Shared {
             store,
             epoch: AtomicU64::new(installation.epoch.0),
@@ -90,9 +90,9 @@ impl Hub {
             installation,
             subscriber,
             feeds: Mutex::default(),
-            pages: Pages::default(),
-            reads,
-            doubts: Doubts::default(),
+            pages: ReplayPages::default(),
+            read_queue,
+            resync_queue: ResyncQueue::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -103,17 +103,17 @@ impl Hub {
     pub async fn open(&self, room: &Room) -> Result<OpenFeed, OpenError> {
         let open = {
             let mut feeds = lock(&self.shared.feeds);
-            OpenFeed::hold(feeds.entry(room.id).or_insert_with(|| self.slot(room)))
+            OpenFeed::hold(feeds.entry(room.id).or_insert_with(|| self.entry(room)))
         };
         let start = open.0.started.get_or_try_init(|| self.start(&open));
         timeout(OPEN_TIME, start).await.map_err(|_| OpenError::Late)??;
         Ok(open)
     }
 
-    fn slot(&self, room: &Room) -> Arc<Slot> {
+    fn entry(&self, room: &Room) -> Arc<FeedEntry> {
         let epoch = self.epoch();
         let partition = self.shared.installation.partition_of(room.id);
-        Arc::new(Slot::new(Feed::new(room, room.epoch(epoch), partition)))
+        Arc::new(FeedEntry::new(Feed::new(room, room.epoch(epoch), partition)))
     }
 
     /// The epoch of history now.
@@ -126,9 +126,9 @@ impl Hub {
     pub fn begin_epoch(&self, epoch: Epoch) {
         let mut feeds = lock(&self.shared.feeds);
         self.shared.epoch.store(epoch.0, Ordering::Release);
-        for (room, slot) in feeds.drain() {
+        for (room, entry) in feeds.drain() {
             // Said under the lock: whoever opens the room again subscribes after this.
-            self.shared.subscriber.unsubscribe(&self.shared.keys.room_channel(slot.feed.partition, room));
+            self.shared.subscriber.unsubscribe(&self.shared.keys.room_channel(entry.feed.partition, room));
         }
     }
 
@@ -145,14 +145,14 @@ impl Hub {
                 // Ends at the latest when the channel is left.
                 tokio::spawn(async move {
                     if subscription.await {
-                        hub.doubt(&[partition]);
+                        hub.mark_stale(&[partition]);
                     }
                 });
             }
         }
         let head = self.shared.store.head(open.room).await?;
         open.start(head);
-        self.hear_of(&open.0, head);
+        self.note_stored_head(&open.0, head);
         Ok(())
     }
 
@@ -161,14 +161,14 @@ impl Hub {
     /// What a worker published is not compared with SQL: it publishes only what it has committed, and a committed message keeps
     /// its place and its text. So an event that comes late, from a worker that was paused behind its commit and has lost
     /// the partition meanwhile, says what history says too; the feed drops it as a repetition.
-    pub fn hear(&self, room: RoomId, payload: &[u8]) {
-        let Some(slot) = lock(&self.shared.feeds).get(&room).cloned() else {
+    pub fn on_room_event(&self, room: RoomId, payload: &[u8]) {
+        let Some(entry) = lock(&self.shared.feeds).get(&room).cloned() else {
             return;
         };
         match RoomEvent::decode(payload, &self.shared.keys) {
             Ok(event) if event.room == room => {
-                if slot.feed.take(&event.messages) {
-                    repair(&self.shared.store, &slot);
+                if entry.feed.append(&event.messages) {
+                    repair(&self.shared.store, &entry);
                 }
             }
             Ok(_) => warn!(room.id = room.0, "an event of another room came on the channel of room {}", room.0),
@@ -178,30 +178,30 @@ impl Hub {
     }
 
     /// Notes that SQL has messages of a feed up to `head`.
-    fn hear_of(&self, slot: &Arc<Slot>, head: Seq) {
-        if slot.feed.hear_of(head) {
-            repair(&self.shared.store, slot);
+    fn note_stored_head(&self, entry: &Arc<FeedEntry>, head: Seq) {
+        if entry.feed.note_stored_head(head) {
+            repair(&self.shared.store, entry);
         }
     }
 
     /// The room's last seq by SQL, for a reader whose position is ahead of the feed; the feed catches up.
     pub async fn refresh(&self, open: &OpenFeed) -> Result<Seq, StoreError> {
         let head = self.shared.store.head(open.room).await?;
-        self.hear_of(&open.0, head);
+        self.note_stored_head(&open.0, head);
         Ok(head)
     }
 
-    /// What follows `cursor` in the `gap` before what the feed keeps, in one piece of at most `limit` messages; and the
+    /// What follows `cursor` in the `gap` before what the feed keeps, in one segment of at most `limit` messages; and the
     /// last one's seq. Read from SQL once for all who need it.
     pub(super) async fn read_behind(
         &self,
         feed: &Feed,
         (cursor, gap): (Seq, Gap),
         (limit, framing): (usize, Framing),
-    ) -> Result<(Bytes, Seq), Arc<PageError>> {
+    ) -> Result<(Bytes, Seq), Arc<ReplayError>> {
         let (shared, room) = (&self.shared, feed.room);
         let read = |after, count| async move {
-            let _turn = shared.reads.turn(Reader::Followers(room)).await.map_err(PageError::Crowded)?;
+            let _turn = shared.read_queue.acquire(Reader::Followers(room)).await.map_err(ReplayError::Refused)?;
             Ok(shared.store.messages_after(room, after, count).await?)
         };
         self.shared.pages.read_behind(feed, (cursor, gap), (limit, framing), read).await
@@ -209,13 +209,13 @@ impl Hub {
 
     /// Compares heads, every second and where there is doubt at once, closes idle feeds and bounds what all keep, until
     /// `stop` is cancelled.
-    pub async fn keep(self, stop: CancellationToken) {
+    pub async fn maintain(self, stop: CancellationToken) {
         let mut round = interval(COMPARE_EVERY);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                partitions = self.shared.doubts.take() => {
+                partitions = self.shared.resync_queue.next_stale() => {
                     self.compare(|feed| partitions.contains(&feed.partition)).await;
                 }
                 _ = round.tick() => {
@@ -232,14 +232,14 @@ impl Hub {
     ///
     /// Nothing of its can come after the comparison either: the takeover was committed before it was announced, and
     /// from then on the old owner's commits fail.
-    pub fn doubt(&self, partitions: &[Partition]) {
-        self.shared.doubts.raise(partitions);
+    pub fn mark_stale(&self, partitions: &[Partition]) {
+        self.shared.resync_queue.mark_stale(partitions);
     }
 
     /// Has all rooms compared soon: events may have been missed.
-    pub fn doubt_everything(&self) {
+    pub fn mark_all_stale(&self) {
         let partitions: Vec<Partition> = (0..self.shared.installation.partitions).map(Partition).collect();
-        self.doubt(&partitions);
+        self.mark_stale(&partitions);
     }
 
     /// Finds what no event told of.
@@ -248,14 +248,14 @@ impl Hub {
     }
 
     async fn compare(&self, which: impl Fn(&Feed) -> bool) {
-        let is_wanted = |slot: &&Arc<Slot>| slot.started.initialized() && which(&slot.feed);
-        let slots: Vec<Arc<Slot>> = lock(&self.shared.feeds).values().filter(is_wanted).cloned().collect();
-        for some in slots.chunks(ROOMS_AT_ONCE) {
-            let rooms: Vec<RoomId> = some.iter().map(|slot| slot.feed.room).collect();
+        let is_wanted = |entry: &&Arc<FeedEntry>| entry.started.initialized() && which(&entry.feed);
+        let entries: Vec<Arc<FeedEntry>> = lock(&self.shared.feeds).values().filter(is_wanted).cloned().collect();
+        for some in entries.chunks(ROOMS_AT_ONCE) {
+            let rooms: Vec<RoomId> = some.iter().map(|entry| entry.feed.room).collect();
             match self.shared.store.heads(&rooms).await {
                 Ok(heads) => {
-                    for slot in some {
-                        self.hear_of(slot, heads.get(&slot.feed.room).copied().unwrap_or_default());
+                    for entry in some {
+                        self.note_stored_head(entry, heads.get(&entry.feed.room).copied().unwrap_or_default());
                     }
                 }
                 Err(error) => warn!(error = %error, "cannot compare heads: {error}"),
@@ -265,17 +265,17 @@ impl Hub {
 
     fn bound_memory(&self) {
         // Collected first: a feed is never locked while the map is.
-        let slots: Vec<Arc<Slot>> = lock(&self.shared.feeds).values().cloned().collect();
-        rings::bound(slots.iter().map(|slot| &slot.feed), RINGS_BYTES);
+        let entries: Vec<Arc<FeedEntry>> = lock(&self.shared.feeds).values().cloned().collect();
+        ring_budget::enforce(entries.iter().map(|entry| &entry.feed), RINGS_BYTES);
     }
 
     fn close_idle(&self) {
         let Shared { subscriber, keys, .. } = &*self.shared;
-        lock(&self.shared.feeds).retain(|room, slot| {
-            let idle = slot.is_idle_for(IDLE_TIME);
+        lock(&self.shared.feeds).retain(|room, entry| {
+            let idle = entry.is_idle_for(IDLE_TIME);
             // Said under the lock: whoever opens the room again subscribes after this.
             if idle {
-                subscriber.unsubscribe(&keys.room_channel(slot.feed.partition, *room));
+                subscriber.unsubscribe(&keys.room_channel(entry.feed.partition, *room));
                 debug!(room.id = room.0, "nobody reads room {} here any more", room.0);
             }
             !idle

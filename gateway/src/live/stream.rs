@@ -1,6 +1,6 @@
 //! One client's stream: its position, and what moves it or ends it.
 //!
-//! It does no input or output and never waits: whoever sends it asks for the next piece, and how long there is none. Two
+//! It does no input or output and never waits: whoever sends it asks for the next segment, and how long there is none. Two
 //! do so: a thread of [`crate::fanout`], and [`mod@super::chunks`] for what goes out through an HTTP library.
 
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use futures_util::FutureExt as _;
 use rand::RngExt as _;
 use shared::domain::{Seq, StreamCursor, Timestamp};
 
-use super::connections::{ByeReason, Connection};
-use super::feed::{Gap, Read};
+use super::feed::{FeedRead, Gap};
 use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset, ResetReason};
 use super::hub::{Hub, OpenFeed};
-use super::pages::PageError;
-use super::quota::Lease;
-use super::start::{Bounds, End, Start};
-use crate::fanout::{Bell, Next, Piece, Source, Topic};
+use super::replay_pages::ReplayError;
+use super::stream_quota::StreamLease;
+use super::stream_registry::{ByeReason, RegisteredStream};
+use super::stream_start::{StreamBounds, StreamEnd, StreamStart};
+use crate::fanout::{NextStep, Segment, Source, Topic, TopicWaker};
 use crate::history::HistoryRate;
 use crate::message::rfc3339;
 
@@ -44,13 +44,13 @@ pub struct Opened {
     /// What it follows.
     pub feed: OpenFeed,
     /// Its entry in the register.
-    pub connection: Arc<Connection>,
+    pub connection: Arc<RegisteredStream>,
     /// Counts for as long as the stream lives.
-    pub lease: Lease,
+    pub lease: StreamLease,
     /// Where it begins.
-    pub start: Start,
+    pub start: StreamStart,
     /// When it ends by itself.
-    pub bounds: Bounds,
+    pub bounds: StreamBounds,
     /// When its token expires.
     pub expires_on: Timestamp,
     /// How fast it may be brought up to date; `None` without a limit.
@@ -61,9 +61,9 @@ pub struct Opened {
 pub struct LiveStream {
     hub: Hub,
     pub(super) feed: OpenFeed,
-    pub(super) connection: Arc<Connection>,
+    pub(super) connection: Arc<RegisteredStream>,
     /// Released with the last word, so that a client that comes back at once finds its place free.
-    lease: Option<Lease>,
+    lease: Option<StreamLease>,
     heartbeat: Duration,
     framing: Framing,
     /// The last message sent, or the position the stream began at.
@@ -80,25 +80,25 @@ pub struct LiveStream {
     replay: Option<(Arc<HistoryRate>, Seq)>,
     messages_left: Option<u32>,
     ping_at: Instant,
-    end: End,
+    end: StreamEnd,
 }
 
 /// What came of reading history.
 pub enum History {
-    /// A piece of it, with the seq of its last message.
-    Piece(Bytes, Seq),
+    /// A segment of it, with the seq of its last message.
+    Segment(Bytes, Seq),
     /// A message is missing that was there.
     Damaged,
     /// It could not be read now.
     Failed,
 }
 
-fn history(read: Result<(Bytes, Seq), Arc<PageError>>) -> History {
+fn history(read: Result<(Bytes, Seq), Arc<ReplayError>>) -> History {
     match read {
-        Ok((piece, last)) => History::Piece(piece, last),
+        Ok((segment, last)) => History::Segment(segment, last),
         Err(error) => match *error {
-            PageError::Hole(..) => History::Damaged,
-            PageError::Store(_) | PageError::Crowded(_) => History::Failed,
+            ReplayError::Hole(..) => History::Damaged,
+            ReplayError::Store(_) | ReplayError::Refused(_) => History::Failed,
         },
     }
 }
@@ -121,8 +121,8 @@ impl LiveStream {
         let mut random = rand::rng();
         let head = feed.head();
         let cursor = match start {
-            Start::After(seq) => seq,
-            Start::Head | Start::Reset(_) => head,
+            StreamStart::After(seq) => seq,
+            StreamStart::Head | StreamStart::Reset(_) => head,
         };
         let stream = Self {
             hub,
@@ -138,25 +138,25 @@ impl LiveStream {
             replay: replay.map(|replay| (replay, head)),
             messages_left: bounds.messages,
             ping_at: began + settings.heartbeat,
-            end: End::first(began, (settings.max_age, random.random()), (expires_on, now), bounds),
+            end: StreamEnd::first(began, (settings.max_age, random.random()), (expires_on, now), bounds),
             feed,
         };
         let opening = stream.open(start, head.max(cursor), now, random.random_range(RETRY_MS));
         (stream, opening)
     }
 
-    fn open(&self, start: Start, head: Seq, now: Timestamp, retry_ms: u32) -> Bytes {
+    fn open(&self, start: StreamStart, head: Seq, now: Timestamp, retry_ms: u32) -> Bytes {
         let mut out = frame::prelude(retry_ms);
         let ready = Ready {
             room: &self.feed.name,
             head,
-            recovered: matches!(start, Start::After(_)),
+            recovered: matches!(start, StreamStart::After(_)),
             missed: head.0 - self.cursor.0,
             heartbeat_s: self.heartbeat.as_secs(),
             server_time: rfc3339(now),
         };
         frame::push_event(&mut out, Kind::Ready, Some(self.position()), &ready);
-        if let Start::Reset(reason) = start {
+        if let StreamStart::Reset(reason) = start {
             frame::push_event(&mut out, Kind::Reset, Some(self.position()), &Reset { reason, head });
         }
         out.into()
@@ -182,27 +182,27 @@ impl LiveStream {
         self.connection.must_end().or_else(|| (now >= self.end.at).then_some(self.end.reason))
     }
 
-    fn fetch(&mut self, gap: Gap, limit: usize) -> Next<History> {
+    fn fetch(&mut self, gap: Gap, limit: usize) -> NextStep<History> {
         self.is_fetching = true;
         self.not_before = None;
         let (hub, feed) = (self.hub.clone(), self.feed.clone());
         let (from, form) = ((self.cursor, gap), (limit, self.framing));
         // What fails is logged where it is read.
-        Next::Fetch(async move { history(hub.read_behind(&feed, from, form).await) }.boxed())
+        NextStep::Fetch(async move { history(hub.read_behind(&feed, from, form).await) }.boxed())
     }
 
-    fn sent(&mut self, piece: Bytes, last: Seq, now: Instant) -> Next<History> {
+    fn sent(&mut self, segment: Bytes, last: Seq, now: Instant) -> NextStep<History> {
         let count = u32::try_from(last.0 - self.cursor.0).unwrap_or(u32::MAX);
         if let Some(left) = &mut self.messages_left {
             *left = left.saturating_sub(count);
         }
         if let Some(replay) = self.replay() {
-            replay.read(piece.len(), now);
+            replay.charge(segment.len(), now);
         }
         self.not_before = None;
         self.cursor = last;
         self.ping_at = now + self.heartbeat;
-        Next::Write(Piece::shared(piece))
+        NextStep::Write(Segment::shared(segment))
     }
 
     /// The rate that holds for what comes next.
@@ -213,7 +213,7 @@ impl LiveStream {
 
     /// Whether what comes next must wait for its rate. It is asked for again when that is over.
     fn is_held_back(&mut self, now: Instant) -> bool {
-        let Some(wait) = self.replay().map(|replay| replay.wait(now)) else {
+        let Some(wait) = self.replay().map(|replay| replay.delay(now)) else {
             return false;
         };
         if let Some(wait) = wait {
@@ -222,35 +222,35 @@ impl LiveStream {
         wait.is_some()
     }
 
-    fn ping(&mut self, now: Instant) -> Next<History> {
+    fn ping(&mut self, now: Instant) -> NextStep<History> {
         self.ping_at = now + self.heartbeat;
         let data = Ping {
             server_time: rfc3339(Timestamp::now()),
         };
         let ping = frame::event(Kind::Ping, Some(self.position()), &data);
-        Next::Write(self.own(&ping))
+        NextStep::Write(self.own(&ping))
     }
 
-    fn bye(&mut self, reason: ByeReason) -> Next<History> {
+    fn bye(&mut self, reason: ByeReason) -> NextStep<History> {
         self.lease = None;
         let data = Bye {
             reason,
             retry_ms: reason.may_come_back().then(|| rand::rng().random_range(RETRY_MS)),
         };
-        Next::End(self.own(&frame::event(Kind::Bye, Some(self.position()), &data)))
+        NextStep::End(self.own(&frame::event(Kind::Bye, Some(self.position()), &data)))
     }
 
     /// Tells the client that what follows its position is gone, and goes on from the head.
-    fn reset(&mut self, reason: ResetReason, now: Instant) -> Next<History> {
+    fn reset(&mut self, reason: ResetReason, now: Instant) -> NextStep<History> {
         let head = self.feed.head().max(self.cursor);
         self.cursor = head;
         self.ping_at = now + self.heartbeat;
         let reset = frame::event(Kind::Reset, Some(self.position()), &Reset { reason, head });
-        Next::Write(self.own(&reset))
+        NextStep::Write(self.own(&reset))
     }
 
-    fn own(&self, frame: &Frame) -> Piece {
-        Piece::shared(frame.bytes(self.framing))
+    fn own(&self, frame: &Frame) -> Segment {
+        Segment::shared(frame.bytes(self.framing))
     }
 }
 
@@ -261,21 +261,21 @@ impl Source for LiveStream {
         vec![self.feed.room.0]
     }
 
-    fn listen(&self, _topic: Topic, bell: &Arc<Bell>) {
-        self.feed.ring_when_moved(bell);
+    fn subscribe(&self, _topic: Topic, waker: &Arc<TopicWaker>) {
+        self.feed.add_waker(waker);
     }
 
     fn must_end(&self, now: Instant) -> bool {
         self.reason_to_end(now).is_some()
     }
 
-    fn next(&mut self, now: Instant) -> Next<History> {
+    fn next_step(&mut self, now: Instant) -> NextStep<History> {
         if let Some(reason) = self.reason_to_end(now) {
             return self.bye(reason);
         }
         // Whoever was shut out while it was read gets none of it.
-        if let Some((piece, last)) = self.history.take() {
-            return self.sent(piece, last, now);
+        if let Some((segment, last)) = self.history.take() {
+            return self.sent(segment, last, now);
         }
         if std::mem::take(&mut self.is_damaged) {
             return self.reset(ResetReason::HistoryDamaged, now);
@@ -284,27 +284,27 @@ impl Source for LiveStream {
             return if now >= self.ping_at {
                 self.ping(now)
             } else {
-                Next::Wait
+                NextStep::Wait
             };
         }
         let limit = self.messages_left.map_or(usize::MAX, |left| left as usize);
         match self.feed.read_after(self.cursor, limit, self.framing) {
-            Read::Frames(piece, last) => return self.sent(piece, last, now),
-            Read::Behind(gap) if !self.is_fetching && self.not_before.is_none_or(|time| now >= time) => {
+            FeedRead::Frames(segment, last) => return self.sent(segment, last, now),
+            FeedRead::Behind(gap) if !self.is_fetching && self.not_before.is_none_or(|time| now >= time) => {
                 return self.fetch(gap, limit);
             }
-            Read::Behind(_) | Read::UpToDate => {}
+            FeedRead::Behind(_) | FeedRead::UpToDate => {}
         }
         if now >= self.ping_at {
             return self.ping(now);
         }
-        Next::Wait
+        NextStep::Wait
     }
 
-    fn take(&mut self, fetched: History, now: Instant) {
+    fn apply(&mut self, fetched: History, now: Instant) {
         self.is_fetching = false;
         match fetched {
-            History::Piece(piece, last) => self.history = Some((piece, last)),
+            History::Segment(segment, last) => self.history = Some((segment, last)),
             History::Damaged => self.is_damaged = true,
             History::Failed => self.not_before = Some(now + RETRY_PAUSE),
         }

@@ -11,10 +11,10 @@ use crate::app::ChangeError;
 use crate::auth::passwords::HashError;
 use crate::auth::sessions::NotAuthenticated;
 use crate::auth::tokens::Refused;
-use crate::history::{Crowded, ReadError};
+use crate::history::{ReadError, ReadRefused};
 use crate::limits::Limited;
 use crate::live::{OpenError, QuotaError};
-use crate::removals::CannotLook;
+use crate::revocation_watcher::RevocationCheckError;
 use crate::server::{OverBudget, Refusal};
 
 static DATABASE_FAILS: Event = Event::outage("database_fails", "the database fails");
@@ -37,8 +37,8 @@ impl From<StoreError> for ApiError {
 }
 
 /// The watch tells the log, once.
-impl From<CannotLook> for ApiError {
-    fn from(_: CannotLook) -> Self {
+impl From<RevocationCheckError> for ApiError {
+    fn from(_: RevocationCheckError) -> Self {
         Self::Unavailable
     }
 }
@@ -46,13 +46,13 @@ impl From<CannotLook> for ApiError {
 impl From<ReadError> for ApiError {
     fn from(cause: ReadError) -> Self {
         match cause {
-            ReadError::Crowded(Crowded::Own) => return Self::TooManyReads,
-            ReadError::Crowded(Crowded::All) => return Self::Busy,
+            ReadError::Refused(ReadRefused::ReaderLimit) => return Self::TooManyReads,
+            ReadError::Refused(ReadRefused::Overload) => return Self::Busy,
             ReadError::Store(_) | ReadError::Panicked => DATABASE_FAILS.report("", &cause),
         }
         match cause {
             ReadError::Store(_) => Self::Unavailable,
-            ReadError::Panicked | ReadError::Crowded(_) => Self::Internal,
+            ReadError::Panicked | ReadError::Refused(_) => Self::Internal,
         }
     }
 }

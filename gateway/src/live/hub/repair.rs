@@ -7,7 +7,7 @@ use shared::domain::{RoomId, Seq};
 use shared::storage::{Store, StoreError};
 use tracing::error;
 
-use super::slot::Slot;
+use super::feed_entry::FeedEntry;
 use crate::live::feed::Feed;
 
 /// Messages read at once.
@@ -16,37 +16,37 @@ const GAP_PAGE: u32 = 500;
 /// Reads what the feed is missing, unless somebody is at it.
 ///
 /// What fails is tried again when the next comparison of heads finds something missing.
-pub(super) fn repair(store: &Store, slot: &Arc<Slot>) {
-    let Some(turn) = Turn::take(slot) else {
+pub(super) fn repair(store: &Store, entry: &Arc<FeedEntry>) {
+    let Some(guard) = RepairGuard::acquire(entry) else {
         return;
     };
-    let (store, slot) = (store.clone(), Arc::clone(slot));
+    let (store, entry) = (store.clone(), Arc::clone(entry));
     tokio::spawn(async move {
-        let filled = fill(&store, &slot.feed).await;
-        drop(turn);
+        let filled = fill(&store, &entry.feed).await;
+        drop(guard);
         match filled {
             // Something may have been heard of after the last look and before the turn ended.
-            Ok(()) if slot.feed.is_missing_some() => repair(&store, &slot),
+            Ok(()) if entry.feed.has_gap() => repair(&store, &entry),
             Ok(()) => {}
             Err(error) => {
-                error!(room.id = slot.feed.room.0, error = %error, "cannot read missing messages: {error}");
+                error!(room.id = entry.feed.room.0, error = %error, "cannot read missing messages: {error}");
             }
         }
     });
 }
 
 /// The turn to repair a feed. It ends when this is dropped, be it by a panic.
-pub(super) struct Turn(Arc<Slot>);
+pub(super) struct RepairGuard(Arc<FeedEntry>);
 
-impl Turn {
-    /// Takes the turn; `None` if somebody has it.
-    pub(super) fn take(slot: &Arc<Slot>) -> Option<Self> {
-        let is_taken = slot.repairing.swap(true, Ordering::AcqRel);
-        (!is_taken).then(|| Self(Arc::clone(slot)))
+impl RepairGuard {
+    /// Takes the guard; `None` if somebody has it.
+    pub(super) fn acquire(entry: &Arc<FeedEntry>) -> Option<Self> {
+        let is_taken = entry.repairing.swap(true, Ordering::AcqRel);
+        (!is_taken).then(|| Self(Arc::clone(entry)))
     }
 }
 
-impl Drop for Turn {
+impl Drop for RepairGuard {
     fn drop(&mut self) {
         self.0.repairing.store(false, Ordering::Release);
     }
@@ -56,7 +56,7 @@ impl Drop for Turn {
 /// next, something has damaged it, and the feed goes on behind that.
 pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
     loop {
-        let (heard, before) = (feed.heard(), feed.head());
+        let (heard, before) = (feed.known_head(), feed.head());
         let messages = store.messages_after(feed.room, before, GAP_PAGE).await?;
         let next = if let Some(first) = messages.first() {
             first.seq
@@ -64,7 +64,7 @@ pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
             let stored = store.head(feed.room).await?;
             if stored <= before {
                 // Whoever told of more was wrong.
-                feed.forget(heard);
+                feed.retract_known_head(heard);
                 return Ok(());
             }
             // What was stored since the last look is there by now.
@@ -77,7 +77,7 @@ pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
             report_damage(feed.room, before.next());
             feed.skip_to(Seq(next.0 - 1));
         }
-        if !feed.take(&messages) {
+        if !feed.append(&messages) {
             return Ok(());
         }
     }

@@ -13,10 +13,10 @@ use tracing::{info, warn};
 use crate::app::App;
 
 /// How often Redis is asked for workers.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long there may be none: longer than a restart or a takeover takes.
-const TOLERATED: Duration = Duration::from_secs(10);
+const MAX_ABSENCE: Duration = Duration::from_secs(10);
 
 impl App {
     /// Warns while no worker lives, once each time, until `stop` is cancelled.
@@ -26,7 +26,7 @@ impl App {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep(CHECK_EVERY) => {}
             }
             match self.acceptor.sees_workers().await {
                 Ok(true) => {
@@ -35,7 +35,7 @@ impl App {
                     }
                     (last_seen, complained) = (Instant::now(), false);
                 }
-                Ok(false) if !complained && last_seen.elapsed() >= TOLERATED => {
+                Ok(false) if !complained && last_seen.elapsed() >= MAX_ABSENCE => {
                     warn!(
                         installation.id = %installation,
                         "no worker of installation {installation} is on this Redis, what is posted waits: start one with the \

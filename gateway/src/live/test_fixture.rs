@@ -11,14 +11,14 @@ use tempfile::TempDir;
 const PARTITIONS: u16 = 4;
 
 /// An installation on SQLite, with the user ann.
-pub(crate) struct Scene {
+pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) installation: Installation,
     ann: UserId,
     _directory: TempDir,
 }
 
-pub(crate) async fn scene() -> Scene {
+pub(crate) async fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
     let store = Store::open(&url, Role::Worker).await.unwrap();
@@ -30,7 +30,7 @@ pub(crate) async fn scene() -> Scene {
         password_hash: "hash".to_owned(),
         admin_if_first: false,
     };
-    Scene {
+    Fixture {
         ann: store.create_user(ann, Timestamp(0)).await.unwrap().id,
         store,
         installation,
@@ -38,7 +38,7 @@ pub(crate) async fn scene() -> Scene {
     }
 }
 
-impl Scene {
+impl Fixture {
     /// A new room of ann's.
     pub(crate) async fn room(&self, name: &str) -> Room {
         self.store

@@ -20,26 +20,26 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::app::App;
-use crate::freshness::{Looks, TRUSTED_FOR};
+use crate::freshness::{RevocationChecks, TRUSTED_FOR};
 use crate::live::ByeReason;
 
 /// How often the number is looked at: what is remembered is trusted without a break while looks take less than this.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a look may take.
-const LOOK_WITHIN: Duration = TRUSTED_FOR;
+const CHECK_WITHIN: Duration = TRUSTED_FOR;
 
 /// Streams compared by one query.
 const STREAMS_AT_ONCE: usize = 500;
 
 /// Why it is not known whether what is remembered is still true.
 #[derive(Debug, thiserror::Error)]
-pub enum CannotLook {
+pub enum RevocationCheckError {
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Storage has not answered in time.
-    #[error("storage has not answered within {} ms", LOOK_WITHIN.as_millis())]
+    #[error("storage has not answered within {} ms", CHECK_WITHIN.as_millis())]
     Late,
     /// The look of somebody else, which was waited for, has failed.
     #[error("storage cannot be asked")]
@@ -49,18 +49,18 @@ pub enum CannotLook {
 impl App {
     /// Returns when what this gateway remembers is current, which it nearly always is: see [`crate::freshness`]. Else SQL is
     /// asked, once for all who wait for it.
-    pub(crate) async fn be_current(&self) -> Result<(), CannotLook> {
+    pub(crate) async fn ensure_fresh(&self) -> Result<(), RevocationCheckError> {
         let asked = Instant::now();
         if self.freshness.is_trusted(asked) {
             return Ok(());
         }
-        let mut looks = self.freshness.looks.lock().await;
-        match looks.last {
+        let mut checks = self.freshness.checks.lock().await;
+        match checks.last {
             Some((began, true)) if began >= asked => return Ok(()),
-            Some((began, false)) if began >= asked => return Err(CannotLook::Shared),
+            Some((began, false)) if began >= asked => return Err(RevocationCheckError::Shared),
             _ => {}
         }
-        let looked = self.look(&mut looks).await;
+        let looked = self.check_revocations(&mut checks).await;
         // Redis may have told meanwhile.
         if self.freshness.is_trusted(Instant::now()) {
             Ok(())
@@ -70,16 +70,16 @@ impl App {
     }
 
     /// Acts on the removals that nobody told of, until `stop` is cancelled.
-    pub(crate) async fn watch_removals(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn watch_revocations(self: Arc<Self>, stop: CancellationToken) {
         let mut complained = false;
-        let mut ticks = interval(LOOK_EVERY);
+        let mut ticks = interval(CHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            match self.look_and_compare().await {
+            match self.check_and_compare().await {
                 Ok(()) => complained = false,
                 Err(error) if !complained => {
                     warn!(error = %error, "cannot check who may still read, trying on: {error}");
@@ -90,10 +90,10 @@ impl App {
         }
     }
 
-    async fn look_and_compare(&self) -> Result<(), CannotLook> {
-        let mut looks = self.freshness.looks.lock().await;
-        self.look(&mut looks).await?;
-        drop(looks);
+    async fn check_and_compare(&self) -> Result<(), RevocationCheckError> {
+        let mut checks = self.freshness.checks.lock().await;
+        self.check_revocations(&mut checks).await?;
+        drop(checks);
         if self.freshness.must_compare.swap(false, Ordering::AcqRel)
             && let Err(error) = self.end_forbidden_streams().await
         {
@@ -104,19 +104,19 @@ impl App {
     }
 
     /// Asks SQL what has ended, and acts on it.
-    async fn look(&self, looks: &mut Looks) -> Result<(), CannotLook> {
+    async fn check_revocations(&self, checks: &mut RevocationChecks) -> Result<(), RevocationCheckError> {
         let began = Instant::now();
-        let caught_up = timeout(LOOK_WITHIN, self.catch_up(looks.known)).await;
+        let caught_up = timeout(CHECK_WITHIN, self.catch_up(checks.known)).await;
         let outcome = match caught_up {
             Ok(Ok(count)) => {
-                looks.known = Some(count);
+                checks.known = Some(count);
                 self.freshness.confirm(began);
                 Ok(())
             }
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(CannotLook::Late),
+            Err(_) => Err(RevocationCheckError::Late),
         };
-        looks.last = Some((began, outcome.is_ok()));
+        checks.last = Some((began, outcome.is_ok()));
         outcome
     }
 
@@ -145,16 +145,16 @@ impl App {
 
     /// Ends the streams whose session or membership has ended.
     async fn end_forbidden_streams(&self) -> Result<(), StoreError> {
-        for some in self.connections.all().chunks(STREAMS_AT_ONCE) {
-            let sessions: Vec<_> = some.iter().map(|connection| connection.session).collect();
-            let members: Vec<_> = some.iter().map(|connection| (connection.room, connection.user)).collect();
+        for some in self.stream_registry.all().chunks(STREAMS_AT_ONCE) {
+            let sessions: Vec<_> = some.iter().map(|stream| stream.session).collect();
+            let members: Vec<_> = some.iter().map(|stream| (stream.room, stream.user)).collect();
             let open = self.store.unrevoked_sessions(&sessions).await?;
             let memberships = self.store.memberships_among(&members).await?;
-            for connection in some {
-                if !open.contains(&connection.session) {
-                    connection.end(ByeReason::Revoked);
-                } else if memberships.get(&(connection.room, connection.user)) != Some(&connection.membership) {
-                    connection.end(ByeReason::Removed);
+            for stream in some {
+                if !open.contains(&stream.session) {
+                    stream.end(ByeReason::Revoked);
+                } else if memberships.get(&(stream.room, stream.user)) != Some(&stream.membership) {
+                    stream.end(ByeReason::Removed);
                 }
             }
         }

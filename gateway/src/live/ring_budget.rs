@@ -10,11 +10,11 @@ pub(super) const RINGS_BYTES: usize = 256 * 1024 * 1024;
 /// Cuts rings until all of `feeds` keep at most `most` bytes together, the newest frames of quiet rooms aside.
 ///
 /// Every feed may keep an equal share, so that busy rooms do not take the rings of quiet ones away.
-pub(super) fn bound<'a>(feeds: impl ExactSizeIterator<Item = &'a Feed> + Clone, most: usize) {
+pub(super) fn enforce<'a>(feeds: impl ExactSizeIterator<Item = &'a Feed> + Clone, most: usize) {
     let kept: usize = feeds.clone().map(Feed::kept_bytes).sum();
     if kept > most {
         let share = most / feeds.len().max(1);
-        feeds.for_each(|feed| feed.keep_bytes(share));
+        feeds.for_each(|feed| feed.shrink_to(share));
     }
 }
 
@@ -23,7 +23,7 @@ mod tests {
     use shared::domain::{Epoch, MessageId, Partition, RoomId, Seq, StoredMessage, Timestamp, UserId};
     use shared::storage::Room;
 
-    use super::super::feed::Read;
+    use super::super::feed::FeedRead;
     use super::super::frame::Framing;
     use super::*;
 
@@ -40,7 +40,7 @@ mod tests {
             text: "x".repeat(800),
             created_on: Timestamp(0),
         };
-        feed.take(&(1..=count).map(message).collect::<Vec<_>>());
+        feed.append(&(1..=count).map(message).collect::<Vec<_>>());
         feed
     }
 
@@ -48,19 +48,19 @@ mod tests {
     fn the_largest_rings_are_cut_and_a_quiet_room_keeps_its_own() {
         let feeds = [feed(1, 500), feed(2, 300), feed(3, 10)];
         let is_complete =
-            |feed: &Feed| matches!(feed.read_after(Seq::ZERO, usize::MAX, Framing::Library), Read::Frames(..));
+            |feed: &Feed| matches!(feed.read_after(Seq::ZERO, usize::MAX, Framing::Library), FeedRead::Frames(..));
         let kept = |feed: &Feed| feed.kept_bytes();
-        bound(feeds.iter(), feeds.iter().map(kept).sum());
+        enforce(feeds.iter(), feeds.iter().map(kept).sum());
         assert!(feeds.iter().all(is_complete));
 
-        bound(feeds.iter(), 60_000);
+        enforce(feeds.iter(), 60_000);
         assert!(feeds.iter().map(kept).sum::<usize>() <= 60_000);
         assert_eq!(feeds.each_ref().map(is_complete), [false, false, true]);
         // Whoever is up to date notices nothing.
-        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX, Framing::Library), Read::Frames(_, Seq(500))));
-        assert!(matches!(feeds[0].read_after(Seq(100), usize::MAX, Framing::Library), Read::Behind(_)));
+        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX, Framing::Library), FeedRead::Frames(_, Seq(500))));
+        assert!(matches!(feeds[0].read_after(Seq(100), usize::MAX, Framing::Library), FeedRead::Behind(_)));
 
-        bound(feeds.iter(), 0);
-        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX, Framing::Library), Read::Frames(_, Seq(500))));
+        enforce(feeds.iter(), 0);
+        assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX, Framing::Library), FeedRead::Frames(_, Seq(500))));
     }
 }

@@ -15,18 +15,18 @@ use crate::app::App;
 use crate::live::ByeReason;
 
 /// How often the epoch is looked at. A worker that begins one stores nothing for twice as long.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 impl App {
     /// Compares the epoch with SQL until `stop` is cancelled. A worker that begins one stores nothing for longer than it
     /// takes to notice it here.
     pub(crate) async fn watch_epoch(self: Arc<Self>, stop: CancellationToken) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(CHECK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = looks.tick() => {}
+                _ = ticks.tick() => {}
             }
             // That SQL cannot be read is said by the watch over removals.
             if let Ok((epoch, _)) = self.store.epoch().await
@@ -41,11 +41,11 @@ impl App {
         error!("history was restored from a backup or cut: every stream is ended and begins anew");
         // In this order: a stream that is opened from now on is of the new epoch, and all others are registered.
         self.hub.begin_epoch(epoch);
-        self.histories.forget_all();
+        self.history_pages.forget_all();
         self.sessions.forget_all();
         self.rooms.forget_all();
-        for connection in self.connections.all() {
-            connection.end(ByeReason::HistoryChanged);
+        for stream in self.stream_registry.all() {
+            stream.end(ByeReason::HistoryChanged);
         }
     }
 }

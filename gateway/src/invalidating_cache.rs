@@ -1,7 +1,7 @@
 //! Caches that stay true across gateways.
 //!
 //! What one gateway changes, it tells the others on the control channel, and they forget what they knew. What they are not
-//! told of they find out by themselves: see [`crate::removals`]. Whoever uses what is cached asks first whether it is
+//! told of they find out by themselves: see [`crate::revocation_watcher`]. Whoever uses what is cached asks first whether it is
 //! current: see `crate::freshness`.
 
 use std::hash::Hash;
@@ -11,14 +11,14 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 /// A bounded, expiring cache of something that any gateway may change.
-pub struct CoherentCache<K, V> {
+pub struct InvalidatingCache<K, V> {
     cache: Cache<K, V>,
     /// Counts the changes, so that what was read before one and arrives after it is not kept. The lock makes looking
     /// and keeping one step: even for a moment, nobody finds what a change has outdated.
     changes: RwLock<u64>,
 }
 
-impl<K, V> CoherentCache<K, V>
+impl<K, V> InvalidatingCache<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
@@ -79,11 +79,11 @@ mod tests {
 
     use super::*;
 
-    fn cache() -> CoherentCache<u8, u8> {
-        CoherentCache::new(10, Duration::from_mins(1))
+    fn cache() -> InvalidatingCache<u8, u8> {
+        InvalidatingCache::new(10, Duration::from_mins(1))
     }
 
-    async fn load(cache: &CoherentCache<u8, u8>, value: Option<u8>) -> Option<u8> {
+    async fn load(cache: &InvalidatingCache<u8, u8>, value: Option<u8>) -> Option<u8> {
         let loaded: Result<_, Infallible> = cache.get_or_load(&1, ready(Ok(value))).await;
         loaded.unwrap()
     }

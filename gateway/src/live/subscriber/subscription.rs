@@ -2,7 +2,7 @@
 //!
 //! It reads without ever waiting for anything else. A subscription counts when the server has confirmed it by name. The
 //! connection is given up when an answer does not come in time, when the server ends a subscription of its own accord
-//! (a slot has moved away), or when more is heard than is taken; then everything is subscribed to anew, and the listener
+//! (a slot has moved away), or when more is heard than is taken; then everything is subscribed to anew, and the handler
 //! compares what it may have missed.
 
 use std::collections::{HashMap, HashSet};
@@ -17,19 +17,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Listener;
-use super::wanted::Wanted;
+use super::EventHandler;
+use super::desired_channels::DesiredChannels;
 
 /// Channels subscribed to, or left, in one round trip.
 const CHANNELS_AT_ONCE: usize = 512;
 
 /// Messages that may wait to be heard. Hearing takes microseconds; should it not keep up, the connection is replaced and
 /// what was missed is read from SQL.
-const PUSHES: usize = 16_384;
+const MAX_PENDING_PUSHES: usize = 16_384;
 
 /// How often the connection is proved to be alive, several times in the second for which what was heard is trusted. An
 /// answer may take [`shared::bus::COMMAND_TIMEOUT`].
-const PROOF_EVERY: Duration = Duration::from_millis(400);
+const PROBE_EVERY: Duration = Duration::from_millis(400);
 
 /// How often what the server would not let us subscribe to is tried again, because a slot is on its way.
 const ALIGN_EVERY: Duration = Duration::from_secs(2);
@@ -38,27 +38,27 @@ const ALIGN_EVERY: Duration = Duration::from_secs(2);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What listens to one server.
-pub(super) struct Ear<L> {
+pub(super) struct Subscription<L> {
     pub(super) node: Node,
     pub(super) redis: Redis,
-    pub(super) wanted: Arc<Wanted>,
-    pub(super) listener: Arc<L>,
+    pub(super) desired: Arc<DesiredChannels>,
+    pub(super) handler: Arc<L>,
 }
 
 /// A connection and what was subscribed to on it.
-struct Line {
-    connection: MultiplexedConnection,
+struct SubscribedConnection {
+    raw: MultiplexedConnection,
     pushes: mpsc::Receiver<PushInfo>,
     /// Cancelled when a push found no room.
     overrun: CancellationToken,
-    standing: HashSet<String>,
+    confirmed: HashSet<String>,
     /// Ends of subscriptions that we asked for and that are yet to be read among the pushes.
-    leaving: HashMap<String, u32>,
+    unsubscribing: HashMap<String, u32>,
 }
 
-impl<L: Listener> Ear<L> {
+impl<L: EventHandler> Subscription<L> {
     /// Listens until `end` is cancelled.
-    pub(super) async fn live(self, end: CancellationToken) {
+    pub(super) async fn run(self, end: CancellationToken) {
         let mut complained = false;
         while !end.is_cancelled() {
             let outcome = tokio::select! {
@@ -66,13 +66,13 @@ impl<L: Listener> Ear<L> {
                 outcome = self.connect() => outcome,
             };
             match outcome {
-                Ok(line) => {
-                    let channels = line.standing.len();
+                Ok(connection) => {
+                    let channels = connection.confirmed.len();
                     info!(redis.server = %self.node, channels, "listening to {channels} channels of {}", self.node);
                     complained = false;
-                    self.listener.reconnected();
-                    self.serve(line, &end).await;
-                    self.listener.disconnected();
+                    self.handler.on_reconnected();
+                    self.serve(connection, &end).await;
+                    self.handler.on_disconnected();
                     if !end.is_cancelled() {
                         warn!(redis.server = %self.node, "the connection for live events to {} is lost", self.node);
                     }
@@ -93,43 +93,43 @@ impl<L: Listener> Ear<L> {
         }
     }
 
-    async fn connect(&self) -> RedisResult<Line> {
-        let (sender, pushes) = mpsc::channel(PUSHES);
+    async fn connect(&self) -> RedisResult<SubscribedConnection> {
+        let (sender, pushes) = mpsc::channel(MAX_PENDING_PUSHES);
         let overrun = CancellationToken::new();
         let on_overrun = overrun.clone();
         let push = move |push: PushInfo| sender.try_send(push).inspect_err(|_| on_overrun.cancel());
-        let mut line = Line {
-            connection: self.redis.listen(&self.node, push).await?,
+        let mut connection = SubscribedConnection {
+            raw: self.redis.listen(&self.node, push).await?,
             pushes,
             overrun,
-            standing: HashSet::new(),
-            leaving: HashMap::new(),
+            confirmed: HashSet::new(),
+            unsubscribing: HashMap::new(),
         };
-        self.align(&mut line).await?;
-        if line.standing.contains(self.redis.keys().control_channel()) {
-            return Ok(line);
+        self.align(&mut connection).await?;
+        if connection.confirmed.contains(self.redis.keys().control_channel()) {
+            return Ok(connection);
         }
         Err((ErrorKind::Client, "the control channel was not subscribed to").into())
     }
 
     /// Serves one connection until it is lost.
-    async fn serve(&self, mut line: Line, end: &CancellationToken) {
-        let mut changes = self.wanted.changes();
-        let (mut proof, mut alignment) = (interval(PROOF_EVERY), interval(ALIGN_EVERY));
-        proof.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn serve(&self, mut connection: SubscribedConnection, end: &CancellationToken) {
+        let mut changes = self.desired.changes();
+        let (mut probe, mut alignment) = (interval(PROBE_EVERY), interval(ALIGN_EVERY));
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What was wanted between connecting and now.
         changes.mark_changed();
         loop {
             let outcome = tokio::select! {
                 () = end.cancelled() => return,
-                () = line.overrun.cancelled() => return,
-                push = line.pushes.recv() => match push {
-                    Some(push) if self.hear(&push, &mut line) => Ok(()),
+                () = connection.overrun.cancelled() => return,
+                push = connection.pushes.recv() => match push {
+                    Some(push) if self.on_push(&push, &mut connection) => Ok(()),
                     _ => return,
                 },
-                _ = changes.changed() => self.align(&mut line).await,
-                _ = alignment.tick() => self.align(&mut line).await,
-                _ = proof.tick() => match self.prove(&mut line).await {
+                _ = changes.changed() => self.align(&mut connection).await,
+                _ = alignment.tick() => self.align(&mut connection).await,
+                _ = probe.tick() => match self.probe(&mut connection).await {
                     Ok(true) => Ok(()),
                     Ok(false) => return,
                     Err(error) => Err(error),
@@ -143,32 +143,32 @@ impl<L: Listener> Ear<L> {
     }
 
     /// Asks the server for an answer, and takes all that it sent before; false if the connection is of no use any more.
-    async fn prove(&self, line: &mut Line) -> RedisResult<bool> {
+    async fn probe(&self, connection: &mut SubscribedConnection) -> RedisResult<bool> {
         let asked = Instant::now();
-        prove(&mut line.connection).await?;
-        while let Ok(push) = line.pushes.try_recv() {
-            if !self.hear(&push, line) {
+        ping(&mut connection.raw).await?;
+        while let Ok(push) = connection.pushes.try_recv() {
+            if !self.on_push(&push, connection) {
                 return Ok(false);
             }
         }
-        if !line.overrun.is_cancelled() {
-            self.listener.confirmed(asked);
+        if !connection.overrun.is_cancelled() {
+            self.handler.on_confirmed(asked);
         }
         Ok(true)
     }
 
     /// Takes what the server sent; false if the connection is of no use any more.
-    fn hear(&self, push: &PushInfo, line: &mut Line) -> bool {
+    fn on_push(&self, push: &PushInfo, connection: &mut SubscribedConnection) -> bool {
         match (&push.kind, push.data.as_slice()) {
             (PushKind::Message | PushKind::SMessage, [Value::BulkString(channel), Value::BulkString(payload)]) => {
                 if let Ok(channel) = std::str::from_utf8(channel) {
-                    self.listener.hear(channel, payload);
+                    self.handler.on_message(channel, payload);
                 }
                 true
             }
             (PushKind::Disconnection, _) => false,
             (PushKind::SUnsubscribe, [Value::BulkString(channel), ..]) => {
-                let asked_for = std::str::from_utf8(channel).is_ok_and(|channel| line.forget(channel));
+                let asked_for = std::str::from_utf8(channel).is_ok_and(|channel| connection.note_unsubscribed(channel));
                 if !asked_for {
                     self.redis.learn(&(ServerErrorKind::Moved.into(), "a slot has moved").into());
                 }
@@ -178,24 +178,24 @@ impl<L: Listener> Ear<L> {
         }
     }
 
-    /// Subscribes to what is wanted from this server and does not stand, and leaves what is no longer wanted.
-    async fn align(&self, line: &mut Line) -> RedisResult<()> {
-        let ours = self.wanted.some(|channel| self.is_ours(channel));
-        for channel in ours.iter().filter(|channel| line.standing.contains(*channel)) {
-            self.wanted.stands(channel);
+    /// Subscribes to what is wanted from this server and does not stand, and leaves what is no longer desired.
+    async fn align(&self, connection: &mut SubscribedConnection) -> RedisResult<()> {
+        let ours = self.desired.matching(|channel| self.is_ours(channel));
+        for channel in ours.iter().filter(|channel| connection.confirmed.contains(*channel)) {
+            self.desired.confirm(channel);
         }
-        let new: Vec<&String> = ours.iter().filter(|channel| !line.standing.contains(*channel)).collect();
+        let new: Vec<&String> = ours.iter().filter(|channel| !connection.confirmed.contains(*channel)).collect();
         for some in new.chunks(CHANNELS_AT_ONCE) {
-            self.subscribe(line, some).await?;
+            self.subscribe(connection, some).await?;
         }
-        let old: Vec<String> = line
-            .standing
+        let old: Vec<String> = connection
+            .confirmed
             .iter()
-            .filter(|channel| !self.wanted.contains(channel) || !self.is_ours(channel))
+            .filter(|channel| !self.desired.contains(channel) || !self.is_ours(channel))
             .cloned()
             .collect();
         for some in old.chunks(CHANNELS_AT_ONCE) {
-            leave(line, some, self.redis.keys()).await?;
+            unsubscribe(connection, some, self.redis.keys()).await?;
         }
         Ok(())
     }
@@ -205,7 +205,7 @@ impl<L: Listener> Ear<L> {
         !self.redis.keys().is_sharded(channel) || self.redis.node_of_channel(channel).as_ref() == Some(&self.node)
     }
 
-    async fn subscribe(&self, line: &mut Line, channels: &[&String]) -> RedisResult<()> {
+    async fn subscribe(&self, connection: &mut SubscribedConnection, channels: &[&String]) -> RedisResult<()> {
         let mut commands = redis::pipe();
         for channel in channels {
             // One each: channels of different slots must not be named together.
@@ -216,17 +216,17 @@ impl<L: Listener> Ear<L> {
             };
             commands.cmd(subscribe).arg(channel);
         }
-        let answers = line.connection.req_packed_commands(&commands, 0, channels.len()).await?;
+        let answers = connection.raw.req_packed_commands(&commands, 0, channels.len()).await?;
         for (channel, answer) in channels.iter().zip(answers) {
             match answer {
                 Value::Push {
                     kind: PushKind::SSubscribe | PushKind::Subscribe,
                     data,
                 } if names(&data, channel) => {
-                    line.standing.insert((*channel).clone());
-                    self.wanted.stands(channel);
+                    connection.confirmed.insert((*channel).clone());
+                    self.desired.confirm(channel);
                 }
-                // The server has not got this slot, or not yet: said again at the next proof, unless the map changes before.
+                // The server has not got this slot, or not yet: said again at the next probe, unless the map changes before.
                 Value::ServerError(error) if error.kind().is_some_and(is_about_slots) => {
                     self.redis.learn(&error.into());
                 }
@@ -238,37 +238,37 @@ impl<L: Listener> Ear<L> {
     }
 }
 
-impl Line {
+impl SubscribedConnection {
     /// Notes the end of a sharded subscription; false if it was not asked for.
-    fn forget(&mut self, channel: &str) -> bool {
-        let Some(times) = self.leaving.get_mut(channel) else {
+    fn note_unsubscribed(&mut self, channel: &str) -> bool {
+        let Some(times) = self.unsubscribing.get_mut(channel) else {
             return false;
         };
         *times -= 1;
         if *times == 0 {
-            self.leaving.remove(channel);
+            self.unsubscribing.remove(channel);
         }
         true
     }
 }
 
-async fn leave(line: &mut Line, channels: &[String], keys: &Keys) -> RedisResult<()> {
+async fn unsubscribe(connection: &mut SubscribedConnection, channels: &[String], keys: &Keys) -> RedisResult<()> {
     let mut commands = redis::pipe();
     for channel in channels {
-        line.standing.remove(channel);
+        connection.confirmed.remove(channel);
         if keys.is_sharded(channel) {
             commands.cmd("SUNSUBSCRIBE").arg(channel);
             // The server's confirmation must not be taken for a move of the slot.
-            *line.leaving.entry(channel.clone()).or_default() += 1;
+            *connection.unsubscribing.entry(channel.clone()).or_default() += 1;
         } else {
             commands.cmd("UNSUBSCRIBE").arg(channel);
         }
     }
-    let answers = line.connection.req_packed_commands(&commands, 0, channels.len()).await?;
+    let answers = connection.raw.req_packed_commands(&commands, 0, channels.len()).await?;
     answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
 }
 
-async fn prove(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     match cmd("PING").query_async::<Value>(connection).await? {
         Value::SimpleString(_) => Ok(()),
         // An announcement of the server that came while we asked was taken for the answer.

@@ -13,10 +13,10 @@ use shared::domain::UserId;
 const BURST_S: f64 = 2.0;
 
 /// How long a user's rate is remembered after it was last used: coming back does not begin a new burst.
-const KEPT_FOR: Duration = Duration::from_mins(1);
+const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 
 /// Users whose rate is remembered; past it the longest unused ones begin anew.
-const KEPT: u64 = 100_000;
+const REMEMBERED_USERS: u64 = 100_000;
 
 /// The rates of all users. Clones share them.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ impl HistoryRates {
     pub fn new(kib_per_s: u32) -> Self {
         Self {
             per_s: f64::from(kib_per_s) * 1024.0,
-            users: Cache::builder().max_capacity(KEPT).time_to_idle(KEPT_FOR).build(),
+            users: Cache::builder().max_capacity(REMEMBERED_USERS).time_to_idle(REMEMBERED_FOR).build(),
         }
     }
 
@@ -44,7 +44,7 @@ impl HistoryRates {
 }
 
 /// The rate of one user: a bucket that fills up with time. What is sent may leave a debt, since nobody knows before how large a
-/// piece is.
+/// segment is.
 pub struct HistoryRate {
     per_s: f64,
     level: Mutex<Level>,
@@ -67,15 +67,15 @@ impl HistoryRate {
         }
     }
 
-    /// How long the next piece has to wait; `None` if it need not.
-    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
+    /// How long the next segment has to wait; `None` if it need not.
+    pub(crate) fn delay(&self, now: Instant) -> Option<Duration> {
         let bytes = self.change(now, 0.0);
         (bytes <= 0.0).then(|| Duration::from_secs_f64((1.0 - bytes) / self.per_s))
     }
 
     /// Notes that `bytes` are read.
-    pub(crate) fn read(&self, bytes: usize, now: Instant) {
-        // A piece has some 64 KiB, a page 1 MiB.
+    pub(crate) fn charge(&self, bytes: usize, now: Instant) {
+        // A segment has some 64 KiB, a page 1 MiB.
         self.change(now, f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)));
     }
 
@@ -96,23 +96,23 @@ mod tests {
     fn after_a_burst_pieces_come_at_the_rate() {
         let began = Instant::now();
         let rate = HistoryRate::new(1_000.0, began);
-        rate.read(2_500, began);
-        let wait = rate.wait(began).unwrap();
+        rate.charge(2_500, began);
+        let wait = rate.delay(began).unwrap();
         assert!((0.5..0.51).contains(&wait.as_secs_f64()), "{wait:?}");
-        assert!(rate.wait(began + wait).is_none());
+        assert!(rate.delay(began + wait).is_none());
         // It fills up to the burst and no further.
         let later = began + Duration::from_hours(1);
-        rate.read(2_000, later);
-        assert!(rate.wait(later).is_some());
+        rate.charge(2_000, later);
+        assert!(rate.delay(later).is_some());
     }
 
     #[test]
     fn what_a_user_reads_shares_the_rate_and_others_have_their_own() {
         let rates = HistoryRates::new(1);
         let now = Instant::now();
-        rates.of(UserId(1)).unwrap().read(1 << 20, now);
-        assert!(rates.of(UserId(1)).unwrap().wait(now).is_some());
-        assert!(rates.of(UserId(2)).unwrap().wait(now).is_none());
+        rates.of(UserId(1)).unwrap().charge(1 << 20, now);
+        assert!(rates.of(UserId(1)).unwrap().delay(now).is_some());
+        assert!(rates.of(UserId(2)).unwrap().delay(now).is_none());
         assert!(HistoryRates::new(0).of(UserId(1)).is_none());
     }
 }

@@ -4,43 +4,43 @@ use futures_util::future::try_join_all;
 use shared::domain::Epoch;
 
 use super::*;
-use crate::live::scene::{Scene, scene};
+use crate::live::test_fixture::{Fixture, fixture};
 
 const EPOCH: u64 = 9;
 
 /// A room's history, and how often it was read.
 struct History {
-    scene: Scene,
+    fixture: Fixture,
     feed: Feed,
-    pages: Pages,
+    pages: ReplayPages,
     reads: AtomicUsize,
 }
 
 impl History {
     async fn of(messages: u32) -> Self {
-        let scene = scene().await;
-        let room = scene.room("lobby").await;
-        let partition = scene.installation.partition_of(room.id);
-        scene.store_silently(room.id, messages).await;
+        let fixture = fixture().await;
+        let room = fixture.room("lobby").await;
+        let partition = fixture.installation.partition_of(room.id);
+        fixture.store_silently(room.id, messages).await;
         Self {
             feed: Feed::new(&room, Epoch(EPOCH), partition),
-            scene,
-            pages: Pages::default(),
+            fixture,
+            pages: ReplayPages::default(),
             reads: AtomicUsize::new(0),
         }
     }
 
-    /// Reads on from `cursor` to where the feed begins; every piece must begin with the message that is next.
-    async fn catch_up(&self, mut cursor: Seq, gap: Gap) -> Result<(), Arc<PageError>> {
+    /// Reads on from `cursor` to where the feed begins; every segment must begin with the message that is next.
+    async fn catch_up(&self, mut cursor: Seq, gap: Gap) -> Result<(), Arc<ReplayError>> {
         while cursor < gap.floor {
             let read = |after, count| {
                 self.reads.fetch_add(1, Ordering::Relaxed);
-                let reading = self.scene.store.messages_after(self.feed.room, after, count);
+                let reading = self.fixture.store.messages_after(self.feed.room, after, count);
                 async move { Ok(reading.await?) }
             };
-            let (piece, last) =
+            let (segment, last) =
                 self.pages.read_behind(&self.feed, (cursor, gap), (PAGE as usize, Framing::Library), read).await?;
-            let first = std::str::from_utf8(&piece).unwrap().split("\n\n").next().unwrap();
+            let first = std::str::from_utf8(&segment).unwrap().split("\n\n").next().unwrap();
             assert!(first.ends_with(&format!("\nid: {EPOCH}-{}", cursor.next().0)), "{first}");
             cursor = last;
         }
@@ -78,8 +78,8 @@ async fn a_page_that_is_not_whole_is_an_error_and_not_kept() {
         head: Seq(101),
     };
     let failed = history.catch_up(Seq::ZERO, gap).await.unwrap_err();
-    assert!(matches!(*failed, PageError::Hole(_, Seq(101))), "{failed}");
-    history.scene.store_silently(history.feed.room, 1).await;
+    assert!(matches!(*failed, ReplayError::Hole(_, Seq(101))), "{failed}");
+    history.fixture.store_silently(history.feed.room, 1).await;
     history.catch_up(Seq::ZERO, gap).await.unwrap();
 }
 

@@ -12,69 +12,69 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 
 /// The reads under way and the ones that follow them, by what they read: two of each at most. A read that has begun goes on
 /// without those who asked; one that has not is forgotten with the last of them. Clones share them.
-pub(super) struct Turns<K, T>(Arc<Mutex<HashMap<K, Turn<T>>>>);
+pub(super) struct SingleFlight<K, T>(Arc<Mutex<HashMap<K, LatestRead<T>>>>);
 
 /// The latest read of something.
-struct Turn<T> {
+struct LatestRead<T> {
     number: Arc<()>,
     /// For those who come before it begins. Those who asked hold it.
     answer: Option<WeakShared<BoxFuture<'static, Option<T>>>>,
     /// Since it has begun, when it answers nobody who comes.
-    running: Option<Answer<T>>,
+    running: Option<SharedResult<T>>,
 }
 
 /// What a read will find; `None` if it panicked.
-type Answer<T> = Shared<BoxFuture<'static, Option<T>>>;
+type SharedResult<T> = Shared<BoxFuture<'static, Option<T>>>;
 
 /// Forgets a read when it is through, however it ended.
-struct Leaving<K: Hash + Eq, T> {
-    turns: Turns<K, T>,
+struct ReadGuard<K: Hash + Eq, T> {
+    single_flight: SingleFlight<K, T>,
     key: K,
     number: Arc<()>,
 }
 
-impl<K: Hash + Eq, T> Drop for Leaving<K, T> {
+impl<K: Hash + Eq, T> Drop for ReadGuard<K, T> {
     fn drop(&mut self) {
-        let mut turns = lock(&self.turns.0);
+        let mut single_flight = lock(&self.single_flight.0);
         // Another one may follow it already.
-        let latest = turns.get(&self.key).is_some_and(|latest| Arc::ptr_eq(&latest.number, &self.number));
+        let latest = single_flight.get(&self.key).is_some_and(|latest| Arc::ptr_eq(&latest.number, &self.number));
         // Dropped when the lock is not held any more.
-        let _forgotten = if latest { turns.remove(&self.key) } else { None };
-        drop(turns);
+        let _forgotten = if latest { single_flight.remove(&self.key) } else { None };
+        drop(single_flight);
     }
 }
 
-impl<K, T> Default for Turns<K, T> {
+impl<K, T> Default for SingleFlight<K, T> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<K, T> Clone for Turns<K, T> {
+impl<K, T> Clone for SingleFlight<K, T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<K, T> Turns<K, T>
+impl<K, T> SingleFlight<K, T>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     T: Clone + Send + Sync + 'static,
 {
     /// What `read` finds, or another's read of the same that has not begun yet. It begins with the leave that `admit` gives,
     /// or ends with the refusal.
-    pub(super) fn ask<P: Send + 'static, R>(
+    pub(super) fn run<P: Send + 'static, R>(
         &self,
         key: K,
         admit: impl Future<Output = Result<P, T>> + Send + 'static,
         read: impl FnOnce(P) -> R + Send + 'static,
-    ) -> Answer<T>
+    ) -> SharedResult<T>
     where
         R: Future<Output = T> + Send + 'static,
     {
-        let mut turns = lock(&self.0);
-        let before = match turns.get(&key) {
-            Some(Turn {
+        let mut single_flight = lock(&self.0);
+        let before = match single_flight.get(&key) {
+            Some(LatestRead {
                 running: Some(running), ..
             }) => Some(running.clone()),
             Some(turn) => match turn.answer.as_ref().and_then(WeakShared::upgrade) {
@@ -84,26 +84,26 @@ where
             None => None,
         };
         let number = Arc::new(());
-        let leaving = Leaving {
-            turns: self.clone(),
+        let guard = ReadGuard {
+            single_flight: self.clone(),
             key: key.clone(),
             number: Arc::clone(&number),
         };
-        let answer = take_turn(before, admit, leaving, read).boxed().shared();
-        let turn = Turn {
+        let answer = wait_and_read(before, admit, guard, read).boxed().shared();
+        let turn = LatestRead {
             number,
             answer: answer.downgrade(),
             running: None,
         };
-        turns.insert(key, turn);
+        single_flight.insert(key, turn);
         answer
     }
 }
 
-async fn take_turn<K, T, P, R>(
-    before: Option<Answer<T>>,
+async fn wait_and_read<K, T, P, R>(
+    before: Option<SharedResult<T>>,
     admit: impl Future<Output = Result<P, T>>,
-    leaving: Leaving<K, T>,
+    guard: ReadGuard<K, T>,
     read: impl FnOnce(P) -> R + Send + 'static,
 ) -> Option<T>
 where
@@ -115,18 +115,18 @@ where
     if let Some(before) = before {
         before.await;
     }
-    let leave = match admit.await {
-        Ok(leave) => leave,
+    let permit = match admit.await {
+        Ok(permit) => permit,
         Err(refusal) => return Some(refusal),
     };
     let running = {
-        let shared = leaving.turns.clone();
+        let shared = guard.single_flight.clone();
         // Who comes from now on must not share it: it is noted under the lock that it begins.
-        let mut turns = lock(&shared.0);
-        let noted = turns.get_mut(&leaving.key).filter(|latest| Arc::ptr_eq(&latest.number, &leaving.number));
+        let mut single_flight = lock(&shared.0);
+        let noted = single_flight.get_mut(&guard.key).filter(|latest| Arc::ptr_eq(&latest.number, &guard.number));
         let reading = tokio::spawn(async move {
-            let _leaving = leaving;
-            read(leave).await
+            let _guard = guard;
+            read(permit).await
         });
         let running = reading.map(Result::ok).boxed().shared();
         if let Some(turn) = noted {
@@ -151,41 +151,41 @@ mod tests {
 
     use super::*;
 
-    fn ask<T: Clone + Send + Sync + 'static>(
-        turns: &Turns<&'static str, T>,
+    fn run<T: Clone + Send + Sync + 'static>(
+        single_flight: &SingleFlight<&'static str, T>,
         key: &'static str,
         read: impl Future<Output = T> + Send + 'static,
-    ) -> Answer<T> {
-        turns.ask(key, ready(Ok(())), |()| read)
+    ) -> SharedResult<T> {
+        single_flight.run(key, ready(Ok(())), |()| read)
     }
 
     #[tokio::test]
     async fn who_comes_during_a_read_shares_the_next_one() {
-        let turns = Turns::<&str, u8>::default();
+        let single_flight = SingleFlight::<&str, u8>::default();
         let (finish, finished) = oneshot::channel();
-        let first = ask(&turns, "a", async { finished.await.unwrap() });
+        let first = run(&single_flight, "a", async { finished.await.unwrap() });
         assert!(first.clone().now_or_never().is_none());
-        let second = ask(&turns, "a", async { 2 });
-        let third = ask(&turns, "a", async { 3 });
-        let other = ask(&turns, "b", async { 4 });
+        let second = run(&single_flight, "a", async { 2 });
+        let third = run(&single_flight, "a", async { 3 });
+        let other = run(&single_flight, "b", async { 4 });
         assert_eq!(other.await, Some(4));
         assert!(second.clone().now_or_never().is_none());
         finish.send(1).unwrap();
         assert_eq!((third.await, second.await), (Some(2), Some(2)));
         assert_eq!(first.await, Some(1));
-        while !lock(&turns.0).is_empty() {
+        while !lock(&single_flight.0).is_empty() {
             yield_now().await;
         }
     }
 
     #[tokio::test]
     async fn a_read_that_has_begun_goes_on_without_those_who_asked() {
-        let turns = Turns::<&str, u8>::default();
+        let single_flight = SingleFlight::<&str, u8>::default();
         let (finish, finished) = oneshot::channel();
-        let given_up = ask(&turns, "a", async { finished.await.unwrap() });
+        let given_up = run(&single_flight, "a", async { finished.await.unwrap() });
         assert!(given_up.clone().now_or_never().is_none());
         drop(given_up);
-        let next = ask(&turns, "a", async { 2 });
+        let next = run(&single_flight, "a", async { 2 });
         assert!(next.clone().now_or_never().is_none(), "it waits for the one that runs");
         finish.send(1).unwrap();
         assert_eq!(next.await, Some(2));
@@ -193,25 +193,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_waits_for_does_not_begin() {
-        let turns = Turns::<&str, u8>::default();
+        let single_flight = SingleFlight::<&str, u8>::default();
         let (begun, has_begun) = oneshot::channel();
-        let (leave, left) = oneshot::channel::<()>();
-        let admit = async { left.await.map_err(|_| 0) };
-        let waiting = turns.ask("a", admit, async |()| {
+        let (permit, permitted) = oneshot::channel::<()>();
+        let admit = async { permitted.await.map_err(|_| 0) };
+        let waiting = single_flight.run("a", admit, async |()| {
             begun.send(()).unwrap();
             pending().await
         });
         assert!(waiting.clone().now_or_never().is_none());
         drop(waiting);
-        assert!(lock(&turns.0).is_empty());
-        assert!(leave.send(()).is_err());
+        assert!(lock(&single_flight.0).is_empty());
+        assert!(permit.send(()).is_err());
         assert!(has_begun.await.is_err(), "the read was dropped and not begun");
     }
 
     #[tokio::test]
     async fn a_read_that_panics_holds_up_nobody() {
-        let turns = Turns::<&str, u8>::default();
-        assert_eq!(ask(&turns, "a", async { panic!("it fails") }).await, None);
-        assert_eq!(ask(&turns, "a", async { 1 }).await, Some(1));
+        let single_flight = SingleFlight::<&str, u8>::default();
+        assert_eq!(run(&single_flight, "a", async { panic!("it fails") }).await, None);
+        assert_eq!(run(&single_flight, "a", async { 1 }).await, Some(1));
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 /// The channels, and who waits for the subscription to stand.
 #[derive(Default)]
-pub(super) struct Wanted {
+pub(super) struct DesiredChannels {
     channels: Mutex<Channels>,
     changes: watch::Sender<()>,
 }
@@ -21,7 +21,7 @@ struct Channels {
     is_closed: bool,
 }
 
-impl Wanted {
+impl DesiredChannels {
     /// Wants `channel`. What is returned resolves when it is heard, or fails when the process stops.
     pub(super) fn add(&self, channel: String) -> oneshot::Receiver<()> {
         let (stands, waiting) = oneshot::channel();
@@ -32,20 +32,20 @@ impl Wanted {
             waiting.push(stands);
         }
         drop(channels);
-        self.look_again();
+        self.notify_changed();
         waiting
     }
 
     /// Wants `channel` for the life of the process.
-    pub(super) fn add_for_ever(&self, channel: String) {
+    pub(super) fn add_permanent(&self, channel: String) {
         self.lock().waiting.entry(channel).or_default();
-        self.look_again();
+        self.notify_changed();
     }
 
     /// Wants `channel` no longer.
     pub(super) fn remove(&self, channel: &str) {
         self.lock().waiting.remove(channel);
-        self.look_again();
+        self.notify_changed();
     }
 
     pub(super) fn contains(&self, channel: &str) -> bool {
@@ -53,12 +53,12 @@ impl Wanted {
     }
 
     /// The channels for which `is_ours` says yes.
-    pub(super) fn some(&self, is_ours: impl Fn(&str) -> bool) -> Vec<String> {
+    pub(super) fn matching(&self, is_ours: impl Fn(&str) -> bool) -> Vec<String> {
         self.lock().waiting.keys().filter(|channel| is_ours(channel)).cloned().collect()
     }
 
     /// Tells those who wait for `channel` that it is heard.
-    pub(super) fn stands(&self, channel: &str) {
+    pub(super) fn confirm(&self, channel: &str) {
         let waiting = self.lock().waiting.get_mut(channel).map(std::mem::take);
         for someone in waiting.unwrap_or_default() {
             // Whoever asked may have gone away meanwhile; the sweep of idle feeds ends the subscription then.
@@ -67,7 +67,7 @@ impl Wanted {
     }
 
     /// Makes everybody compare again.
-    pub(super) fn look_again(&self) {
+    pub(super) fn notify_changed(&self) {
         self.changes.send_replace(());
     }
 

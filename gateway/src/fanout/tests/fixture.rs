@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::time::sleep;
 
-use crate::fanout::{Bell, Fanout, Next, Piece, Source, Threads, Topic};
+use crate::fanout::{Fanout, FanoutThreads, NextStep, Segment, Source, Topic, TopicWaker};
 
 /// Longest wait for anything; a test that passes never waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,8 +28,8 @@ pub(super) fn chunk(text: &str) -> Vec<u8> {
 /// Something to follow.
 pub(super) struct Room {
     topic: Topic,
-    said: Mutex<Vec<Bytes>>,
-    bells: Mutex<Vec<Weak<Bell>>>,
+    texts: Mutex<Vec<Bytes>>,
+    wakers: Mutex<Vec<Weak<TopicWaker>>>,
     is_closed: AtomicBool,
     reads_of_history: AtomicUsize,
 }
@@ -38,38 +38,38 @@ impl Room {
     pub(super) fn new(topic: Topic) -> Arc<Self> {
         Arc::new(Self {
             topic,
-            said: Mutex::default(),
-            bells: Mutex::default(),
+            texts: Mutex::default(),
+            wakers: Mutex::default(),
             is_closed: AtomicBool::new(false),
             reads_of_history: AtomicUsize::new(0),
         })
     }
 
-    pub(super) fn say(&self, text: &str) {
-        self.said().push(chunk(text).into());
-        self.ring();
+    pub(super) fn post(&self, text: &str) {
+        self.texts().push(chunk(text).into());
+        self.wake_all();
     }
 
     /// Whoever follows it is sent away.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
-        self.ring();
+        self.wake_all();
     }
 
     pub(super) fn reads_of_history(&self) -> usize {
         self.reads_of_history.load(Ordering::SeqCst)
     }
 
-    fn ring(&self) {
-        self.bells.lock().unwrap().iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
+    fn wake_all(&self) {
+        self.wakers.lock().unwrap().iter().filter_map(Weak::upgrade).for_each(|waker| waker.wake());
     }
 
-    fn said(&self) -> MutexGuard<'_, Vec<Bytes>> {
-        self.said.lock().unwrap()
+    fn texts(&self) -> MutexGuard<'_, Vec<Bytes>> {
+        self.texts.lock().unwrap()
     }
 }
 
-/// Follows some rooms; with more than one, each piece begins with the client's position in all of them.
+/// Follows some rooms; with more than one, each segment begins with the client's position in all of them.
 pub(super) struct Reader {
     rooms: Vec<(Arc<Room>, usize)>,
     is_fetching: bool,
@@ -78,14 +78,14 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Sends `texts` of a room.
-    fn send(&mut self, room: usize, texts: &[Bytes]) -> Next<(usize, Vec<Bytes>)> {
+    fn send(&mut self, room: usize, texts: &[Bytes]) -> NextStep<(usize, Vec<Bytes>)> {
         self.rooms[room].1 += texts.len();
-        let mut piece = Piece::shared(texts.concat().into());
+        let mut segment = Segment::shared(texts.concat().into());
         if self.rooms.len() > 1 {
-            let places: Vec<String> = self.rooms.iter().map(|(_, place)| place.to_string()).collect();
-            piece.own = chunk(&format!("at {};", places.join(","))).into();
+            let positions: Vec<String> = self.rooms.iter().map(|(_, position)| position.to_string()).collect();
+            segment.own = chunk(&format!("at {};", positions.join(","))).into();
         }
-        Next::Write(piece)
+        NextStep::Write(segment)
     }
 }
 
@@ -96,64 +96,64 @@ impl Source for Reader {
         self.rooms.iter().map(|(room, _)| room.topic).collect()
     }
 
-    fn listen(&self, topic: Topic, bell: &Arc<Bell>) {
+    fn subscribe(&self, topic: Topic, waker: &Arc<TopicWaker>) {
         let room = self.rooms.iter().find(|(room, _)| room.topic == topic);
-        room.unwrap().0.bells.lock().unwrap().push(Arc::downgrade(bell));
+        room.unwrap().0.wakers.lock().unwrap().push(Arc::downgrade(waker));
     }
 
     fn must_end(&self, _now: Instant) -> bool {
         self.rooms.iter().any(|(room, _)| room.is_closed.load(Ordering::SeqCst))
     }
 
-    fn next(&mut self, now: Instant) -> Next<Self::Fetched> {
+    fn next_step(&mut self, now: Instant) -> NextStep<Self::Fetched> {
         if let Some((room, texts)) = self.history.take() {
             return self.send(room, &texts);
         }
         for number in 0..self.rooms.len() {
-            let (room, place) = self.rooms[number].clone();
-            let new = room.said()[place..].to_vec();
+            let (room, position) = self.rooms[number].clone();
+            let new = room.texts()[position..].to_vec();
             if new.len() > KEPT && self.is_fetching {
-                return Next::Wait;
+                return NextStep::Wait;
             }
             if new.len() > KEPT {
                 self.is_fetching = true;
                 room.reads_of_history.fetch_add(1, Ordering::SeqCst);
-                return Next::Fetch(async move { (number, new[..PAGE].to_vec()) }.boxed());
+                return NextStep::Fetch(async move { (number, new[..PAGE].to_vec()) }.boxed());
             }
             if !new.is_empty() {
                 return self.send(number, &new);
             }
         }
         if self.must_end(now) {
-            return Next::End(Piece::shared(chunk("bye").into()));
+            return NextStep::End(Segment::shared(chunk("bye").into()));
         }
-        Next::Wait
+        NextStep::Wait
     }
 
-    fn take(&mut self, fetched: Self::Fetched, _now: Instant) {
+    fn apply(&mut self, fetched: Self::Fetched, _now: Instant) {
         self.is_fetching = false;
         self.history = Some(fetched);
     }
 }
 
 /// Threads at work, and those who are connected to them.
-pub(super) struct Scene {
+pub(super) struct Fixture {
     pub(super) fanout: Fanout<Reader>,
-    pub(super) threads: Option<Threads>,
+    pub(super) threads: Option<FanoutThreads>,
     listener: TcpListener,
-    places: Arc<AtomicUsize>,
+    permits: Arc<AtomicUsize>,
 }
 
 /// Counts for as long as the connection lives.
-struct Place(Arc<AtomicUsize>);
+struct Permit(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl Scene {
+impl Fixture {
     pub(super) fn new() -> Self {
         Self::with_write_stall(PATIENCE * 2)
     }
@@ -165,51 +165,51 @@ impl Scene {
             fanout,
             threads: Some(threads),
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
-            places: Arc::default(),
+            permits: Arc::default(),
         }
     }
 
     /// A client that follows `rooms` from now on.
-    pub(super) fn follow(&self, rooms: &[&Arc<Room>]) -> Listening {
+    pub(super) fn follow(&self, rooms: &[&Arc<Room>]) -> TestClient {
         let socket = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let (served, _) = self.listener.accept().unwrap();
         served.set_nonblocking(true).unwrap();
         SockRef::from(&served).set_send_buffer_size(KERNEL_BYTES).unwrap();
         SockRef::from(&socket).set_recv_buffer_size(KERNEL_BYTES).unwrap();
-        self.places.fetch_add(1, Ordering::SeqCst);
+        self.permits.fetch_add(1, Ordering::SeqCst);
         let reader = Reader {
             rooms: rooms.iter().map(|room| (Arc::clone(room), 0)).collect(),
             is_fetching: false,
             history: None,
         };
-        self.fanout.hand_over(served, Place(Arc::clone(&self.places)), reader);
-        Listening { socket }
+        self.fanout.adopt(served, Permit(Arc::clone(&self.permits)), reader);
+        TestClient { socket }
     }
 
     /// Connections that are not closed yet.
-    pub(super) fn places(&self) -> usize {
-        self.places.load(Ordering::SeqCst)
+    pub(super) fn permits(&self) -> usize {
+        self.permits.load(Ordering::SeqCst)
     }
 
-    pub(super) async fn wait_for_places(&self, count: usize) {
+    pub(super) async fn wait_for_permits(&self, count: usize) {
         let until = Instant::now() + PATIENCE;
-        while self.places() != count {
-            assert!(Instant::now() < until, "{} connections are still there", self.places());
+        while self.permits() != count {
+            assert!(Instant::now() < until, "{} connections are still there", self.permits());
             sleep(Duration::from_millis(5)).await;
         }
     }
 }
 
 /// A client.
-pub(super) struct Listening {
+pub(super) struct TestClient {
     pub(super) socket: TcpStream,
 }
 
-impl Listening {
+impl TestClient {
     /// Reads exactly these texts.
     #[track_caller]
-    pub(super) fn hears(&mut self, texts: &[&str]) {
+    pub(super) fn receives(&mut self, texts: &[&str]) {
         let expected: Vec<u8> = texts.iter().flat_map(|text| chunk(text)).collect();
         self.reads(&expected);
     }

@@ -40,7 +40,7 @@ impl ByeReason {
 }
 
 /// One open stream; it leaves the register when dropped.
-pub struct Connection {
+pub struct RegisteredStream {
     /// Whose it is.
     pub user: UserId,
     /// By which session.
@@ -51,10 +51,10 @@ pub struct Connection {
     pub membership: MembershipId,
     ended: Notify,
     reason: OnceLock<ByeReason>,
-    register: Connections,
+    registry: StreamRegistry,
 }
 
-impl Connection {
+impl RegisteredStream {
     /// Waits until the stream must end and says why.
     pub async fn ended(&self) -> ByeReason {
         loop {
@@ -82,7 +82,7 @@ impl Connection {
 
 /// The register of open streams. Clones share it.
 #[derive(Clone, Default)]
-pub struct Connections {
+pub struct StreamRegistry {
     open: Arc<Mutex<Open>>,
 }
 
@@ -90,10 +90,10 @@ pub struct Connections {
 struct Open {
     /// Set once all have to end.
     ended: Option<ByeReason>,
-    by_user: HashMap<UserId, Vec<std::sync::Weak<Connection>>>,
+    by_user: HashMap<UserId, Vec<std::sync::Weak<RegisteredStream>>>,
 }
 
-impl Connections {
+impl StreamRegistry {
     /// Registers a stream of `room`.
     #[must_use]
     pub fn register(
@@ -102,15 +102,15 @@ impl Connections {
         session: SessionId,
         room: RoomId,
         membership: MembershipId,
-    ) -> Arc<Connection> {
-        let connection = Arc::new(Connection {
+    ) -> Arc<RegisteredStream> {
+        let connection = Arc::new(RegisteredStream {
             user,
             session,
             room,
             membership,
             ended: Notify::new(),
             reason: OnceLock::new(),
-            register: self.clone(),
+            registry: self.clone(),
         });
         let mut open = self.open();
         if let Some(reason) = open.ended {
@@ -128,7 +128,7 @@ impl Connections {
 
     /// Ends a user's streams of a room that were opened by `membership`.
     pub fn end_membership(&self, room: RoomId, user: UserId, membership: MembershipId) {
-        let by_it = |connection: &Connection| connection.room == room && connection.membership == membership;
+        let by_it = |connection: &RegisteredStream| connection.room == room && connection.membership == membership;
         self.end_where(Some(user), ByeReason::Removed, by_it);
     }
 
@@ -147,12 +147,12 @@ impl Connections {
 
     /// All open streams.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Connection>> {
+    pub fn all(&self) -> Vec<Arc<RegisteredStream>> {
         self.open().by_user.values().flatten().filter_map(std::sync::Weak::upgrade).collect()
     }
 
-    fn end_where(&self, user: Option<UserId>, reason: ByeReason, which: impl Fn(&Connection) -> bool) {
-        let candidates: Vec<Arc<Connection>> = match user {
+    fn end_where(&self, user: Option<UserId>, reason: ByeReason, which: impl Fn(&RegisteredStream) -> bool) {
+        let candidates: Vec<Arc<RegisteredStream>> = match user {
             Some(user) => {
                 let open = self.open();
                 open.by_user.get(&user).into_iter().flatten().filter_map(std::sync::Weak::upgrade).collect()
@@ -172,9 +172,9 @@ impl Connections {
     }
 }
 
-impl Drop for Connection {
+impl Drop for RegisteredStream {
     fn drop(&mut self) {
-        let mut open = self.register.open();
+        let mut open = self.registry.open();
         if let Some(of_user) = open.by_user.get_mut(&self.user) {
             of_user.retain(|connection| connection.strong_count() > 0);
             if of_user.is_empty() {
@@ -190,28 +190,28 @@ mod tests {
 
     use super::*;
 
-    fn open(register: &Connections, user: i64, session: u128, room: i64) -> Arc<Connection> {
+    fn open(registry: &StreamRegistry, user: i64, session: u128, room: i64) -> Arc<RegisteredStream> {
         let session = SessionId(Uuid::from_u128(session));
-        register.register(UserId(user), session, RoomId(room), MembershipId(1))
+        registry.register(UserId(user), session, RoomId(room), MembershipId(1))
     }
 
     #[test]
     fn a_stream_ends_with_its_session_its_membership_or_its_room() {
-        let register = Connections::default();
+        let registry = StreamRegistry::default();
         let streams = [
-            open(&register, 1, 1, 1),
-            open(&register, 1, 2, 1),
-            open(&register, 2, 3, 1),
-            open(&register, 2, 3, 2),
+            open(&registry, 1, 1, 1),
+            open(&registry, 1, 2, 1),
+            open(&registry, 2, 3, 1),
+            open(&registry, 2, 3, 2),
         ];
         let ended = || streams.iter().map(|stream| stream.must_end()).collect::<Vec<_>>();
-        register.end_session(UserId(1), SessionId(Uuid::from_u128(1)));
+        registry.end_session(UserId(1), SessionId(Uuid::from_u128(1)));
         assert_eq!(ended(), [Some(ByeReason::Revoked), None, None, None]);
-        register.end_membership(RoomId(1), UserId(2), MembershipId(2));
+        registry.end_membership(RoomId(1), UserId(2), MembershipId(2));
         assert_eq!(ended(), [Some(ByeReason::Revoked), None, None, None], "another membership has ended");
-        register.end_membership(RoomId(1), UserId(2), MembershipId(1));
+        registry.end_membership(RoomId(1), UserId(2), MembershipId(1));
         assert_eq!(ended(), [Some(ByeReason::Revoked), None, Some(ByeReason::Removed), None]);
-        register.end_room(RoomId(1));
+        registry.end_room(RoomId(1));
         assert_eq!(
             ended(),
             [
@@ -225,19 +225,19 @@ mod tests {
 
     #[test]
     fn when_all_end_so_does_whoever_comes_then() {
-        let register = Connections::default();
-        let before = open(&register, 1, 1, 1);
-        register.end_all(ByeReason::Shutdown);
-        let after = open(&register, 1, 1, 1);
+        let registry = StreamRegistry::default();
+        let before = open(&registry, 1, 1, 1);
+        registry.end_all(ByeReason::Shutdown);
+        let after = open(&registry, 1, 1, 1);
         assert_eq!([before.must_end(), after.must_end()], [Some(ByeReason::Shutdown); 2]);
     }
 
     #[test]
     fn a_closed_stream_leaves_the_register() {
-        let register = Connections::default();
-        let streams = [open(&register, 1, 1, 1), open(&register, 1, 1, 2)];
-        assert_eq!(register.all().len(), 2);
+        let registry = StreamRegistry::default();
+        let streams = [open(&registry, 1, 1, 1), open(&registry, 1, 1, 2)];
+        assert_eq!(registry.all().len(), 2);
         drop(streams);
-        assert!(register.open().by_user.is_empty());
+        assert!(registry.open().by_user.is_empty());
     }
 }

@@ -6,9 +6,9 @@ use shared::bus::ControlMessage;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::live::Listener;
+use crate::live::EventHandler;
 
-impl Listener for App {
+impl EventHandler for App {
     fn channels(&self) -> Vec<String> {
         let receipts = self.acceptor.receipts_channel();
         let acknowledgements = self.control.acknowledgements_channel().to_owned();
@@ -16,7 +16,7 @@ impl Listener for App {
         receipts.into_iter().chain([control, acknowledgements]).collect()
     }
 
-    fn hear(self: &Arc<Self>, channel: &str, payload: &[u8]) {
+    fn on_message(self: &Arc<Self>, channel: &str, payload: &[u8]) {
         let keys = self.redis.keys();
         if channel == keys.control_channel() {
             match ControlMessage::decode(payload, keys) {
@@ -29,7 +29,7 @@ impl Listener for App {
                 Err(error) => error.report("control event"),
             }
         } else if let Some(room) = keys.room_of_channel(channel) {
-            self.hub.hear(room, payload);
+            self.hub.on_room_event(room, payload);
         } else if channel == self.control.acknowledgements_channel() {
             self.control.on_acknowledgements(payload);
         } else {
@@ -38,16 +38,16 @@ impl Listener for App {
     }
 
     /// Any message may have been stored meanwhile, and anything may have ended.
-    fn reconnected(self: &Arc<Self>) {
-        self.freshness.listening(Instant::now());
-        self.hub.doubt_everything();
+    fn on_reconnected(self: &Arc<Self>) {
+        self.freshness.subscription_restored(Instant::now());
+        self.hub.mark_all_stale();
     }
 
-    fn confirmed(self: &Arc<Self>, asked: Instant) {
+    fn on_confirmed(self: &Arc<Self>, asked: Instant) {
         self.freshness.confirm(asked);
     }
 
-    fn disconnected(self: &Arc<Self>) {
-        self.freshness.deaf(Instant::now());
+    fn on_disconnected(self: &Arc<Self>) {
+        self.freshness.subscription_lost(Instant::now());
     }
 }

@@ -14,32 +14,32 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 /// Reads at once: a connection for each.
-const AT_ONCE: usize = HISTORY_CONNECTIONS;
+const MAX_RUNNING: usize = HISTORY_CONNECTIONS;
 
 /// Those of one reader: one connection is left for the others.
-const AT_ONCE_OF_ONE: usize = AT_ONCE - 1;
+const MAX_RUNNING_PER_READER: usize = MAX_RUNNING - 1;
 
 /// Reads of one reader that may wait. One more is refused, since it would wait for longer than anybody does.
-pub const WAITING_OF_ONE: usize = 128;
+pub const MAX_WAITING_PER_READER: usize = 128;
 
 /// How long a read waits: half of what a call may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Reads that may wait; each holds its request, some 20 KiB. One more is refused, unless its reader has none that waits: then so many
 /// more may.
-const WAITING: usize = 2_048;
+const MAX_WAITING: usize = 2_048;
 
 /// Why a read may not wait for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crowded {
+pub enum ReadRefused {
     /// The reader has as many that wait as it may have, or has read so much that it would wait for too long.
-    Own,
+    ReaderLimit,
     /// So many wait, or have been read for too long.
-    All,
+    Overload,
 }
 
 /// The queue of all readers. Clones share it.
-pub struct Fair<K: Hash + Eq + Copy>(Arc<Mutex<Queue<K>>>);
+pub struct FairQueue<K: Hash + Eq + Copy>(Arc<Mutex<Queue<K>>>);
 
 struct Queue<K: Hash + Eq + Copy> {
     running: usize,
@@ -53,24 +53,24 @@ struct Queue<K: Hash + Eq + Copy> {
 struct Reader<K: Hash + Eq + Copy> {
     /// Those that were released and still count included.
     running: usize,
-    waiting: VecDeque<oneshot::Sender<Turn<K>>>,
+    waiting: VecDeque<oneshot::Sender<Permit<K>>>,
     is_in_order: bool,
 }
 
 /// Leave to read, until it is dropped or released.
-pub struct Turn<K: Hash + Eq + Copy> {
+pub struct Permit<K: Hash + Eq + Copy> {
     /// Nothing if nobody was there to take it.
-    queue: Option<Fair<K>>,
+    queue: Option<FairQueue<K>>,
     reader: K,
 }
 
-impl<K: Hash + Eq + Copy> Clone for Fair<K> {
+impl<K: Hash + Eq + Copy> Clone for FairQueue<K> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<K: Hash + Eq + Copy> Default for Fair<K> {
+impl<K: Hash + Eq + Copy> Default for FairQueue<K> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Queue {
             running: 0,
@@ -81,47 +81,47 @@ impl<K: Hash + Eq + Copy> Default for Fair<K> {
     }
 }
 
-impl<K: Hash + Eq + Copy> Fair<K> {
+impl<K: Hash + Eq + Copy> FairQueue<K> {
     /// Waits for `reader`'s turn, but not for ever.
-    pub async fn turn(&self, reader: K) -> Result<Turn<K>, Crowded> {
+    pub async fn acquire(&self, reader: K) -> Result<Permit<K>, ReadRefused> {
         let waiting = {
             let mut queue = self.lock();
-            if queue.may_begin(reader) {
-                queue.begin(reader);
-                return Ok(self.leave_to(reader));
+            if queue.may_start(reader) {
+                queue.start(reader);
+                return Ok(self.permit_for(reader));
             }
             queue.wait(reader)?
         };
         // The queue keeps the sender until it sends: whoever waits holds the queue.
-        match timeout(PATIENCE, waiting).await {
-            Ok(turn) => turn.map_err(|_| Crowded::All),
-            Err(_) => Err(self.lock().who_crowds(reader)),
+        match timeout(MAX_WAIT, waiting).await {
+            Ok(turn) => turn.map_err(|_| ReadRefused::Overload),
+            Err(_) => Err(self.lock().refusal_for(reader)),
         }
     }
 
     /// Whether a question of `reader` would have to wait for its other ones.
-    pub fn is_held_up(&self, reader: K) -> bool {
+    pub fn must_wait(&self, reader: K) -> bool {
         let queue = self.lock();
         let known = queue.readers.get(&reader);
-        known.is_some_and(|known| known.running >= AT_ONCE_OF_ONE || !known.waiting.is_empty())
+        known.is_some_and(|known| known.running >= MAX_RUNNING_PER_READER || !known.waiting.is_empty())
     }
 
-    fn leave_to(&self, reader: K) -> Turn<K> {
-        Turn {
+    fn permit_for(&self, reader: K) -> Permit<K> {
+        Permit {
             queue: Some(self.clone()),
             reader,
         }
     }
 
     /// Frees something by `free`, and gives the connections that are free to whoever is next.
-    fn go_on(&self, free: impl FnOnce(&mut Queue<K>)) {
+    fn release_and_grant(&self, free: impl FnOnce(&mut Queue<K>)) {
         let mut queue = self.lock();
         free(&mut queue);
-        while queue.running < AT_ONCE
+        while queue.running < MAX_RUNNING
             && let Some((reader, waiting)) = queue.next()
         {
-            match waiting.send(self.leave_to(reader)) {
-                Ok(()) => queue.begin(reader),
+            match waiting.send(self.permit_for(reader)) {
+                Ok(()) => queue.start(reader),
                 // Its end would be noted, and the lock is ours.
                 Err(mut turn) => turn.queue = None,
             }
@@ -136,13 +136,13 @@ impl<K: Hash + Eq + Copy> Fair<K> {
 }
 
 impl<K: Hash + Eq + Copy> Queue<K> {
-    fn may_begin(&self, reader: K) -> bool {
+    fn may_start(&self, reader: K) -> bool {
         let known = self.readers.get(&reader);
-        let is_free = known.is_none_or(|known| known.running < AT_ONCE_OF_ONE && known.waiting.is_empty());
-        self.running < AT_ONCE && is_free
+        let is_free = known.is_none_or(|known| known.running < MAX_RUNNING_PER_READER && known.waiting.is_empty());
+        self.running < MAX_RUNNING && is_free
     }
 
-    fn begin(&mut self, reader: K) {
+    fn start(&mut self, reader: K) {
         self.running += 1;
         self.reader(reader).running += 1;
     }
@@ -161,27 +161,31 @@ impl<K: Hash + Eq + Copy> Queue<K> {
     }
 
     /// Whom `reader` waits for.
-    fn who_crowds(&self, reader: K) -> Crowded {
-        let own = self.readers.get(&reader).is_some_and(|known| known.running >= AT_ONCE_OF_ONE);
-        if own { Crowded::Own } else { Crowded::All }
+    fn refusal_for(&self, reader: K) -> ReadRefused {
+        let own = self.readers.get(&reader).is_some_and(|known| known.running >= MAX_RUNNING_PER_READER);
+        if own {
+            ReadRefused::ReaderLimit
+        } else {
+            ReadRefused::Overload
+        }
     }
 
-    fn wait(&mut self, reader: K) -> Result<oneshot::Receiver<Turn<K>>, Crowded> {
-        if self.reader(reader).waiting.len() >= WAITING_OF_ONE || self.waiting >= WAITING {
-            self.forget_who_left();
+    fn wait(&mut self, reader: K) -> Result<oneshot::Receiver<Permit<K>>, ReadRefused> {
+        if self.reader(reader).waiting.len() >= MAX_WAITING_PER_READER || self.waiting >= MAX_WAITING {
+            self.remove_abandoned();
         }
         let most = if self.reader(reader).waiting.is_empty() {
-            2 * WAITING
+            2 * MAX_WAITING
         } else {
-            WAITING
+            MAX_WAITING
         };
         if self.waiting >= most {
             self.settle(reader);
-            return Err(Crowded::All);
+            return Err(ReadRefused::Overload);
         }
         let known = self.reader(reader);
-        if known.waiting.len() >= WAITING_OF_ONE {
-            return Err(Crowded::Own);
+        if known.waiting.len() >= MAX_WAITING_PER_READER {
+            return Err(ReadRefused::ReaderLimit);
         }
         let (sender, receiver) = oneshot::channel();
         known.waiting.push_back(sender);
@@ -191,7 +195,7 @@ impl<K: Hash + Eq + Copy> Queue<K> {
     }
 
     /// The read whose turn it is, of those that somebody still waits for.
-    fn next(&mut self) -> Option<(K, oneshot::Sender<Turn<K>>)> {
+    fn next(&mut self) -> Option<(K, oneshot::Sender<Permit<K>>)> {
         while let Some(reader) = self.order.pop_front() {
             let known = self.reader(reader);
             known.is_in_order = false;
@@ -213,13 +217,13 @@ impl<K: Hash + Eq + Copy> Queue<K> {
         };
         if known.running == 0 && known.waiting.is_empty() && !known.is_in_order {
             self.readers.remove(&reader);
-        } else if !known.is_in_order && !known.waiting.is_empty() && known.running < AT_ONCE_OF_ONE {
+        } else if !known.is_in_order && !known.waiting.is_empty() && known.running < MAX_RUNNING_PER_READER {
             known.is_in_order = true;
             self.order.push_back(reader);
         }
     }
 
-    fn forget_who_left(&mut self) {
+    fn remove_abandoned(&mut self) {
         for known in self.readers.values_mut() {
             known.waiting.retain(|waiting| !waiting.is_closed());
         }
@@ -235,7 +239,7 @@ impl<K: Hash + Eq + Copy> Queue<K> {
     }
 }
 
-impl<K: Hash + Eq + Copy + Send + 'static> Turn<K> {
+impl<K: Hash + Eq + Copy + Send + 'static> Permit<K> {
     /// Ends the turn. The connection is free at once; among the reader's own reads it counts for `time` longer.
     pub fn release_after(mut self, time: Option<Duration>) {
         let Some(time) = time else {
@@ -244,19 +248,19 @@ impl<K: Hash + Eq + Copy + Send + 'static> Turn<K> {
         let Some(queue) = self.queue.take() else {
             return;
         };
-        queue.go_on(Queue::free_connection);
+        queue.release_and_grant(Queue::free_connection);
         let reader = self.reader;
         tokio::spawn(async move {
             sleep(time).await;
-            queue.go_on(|queue| queue.free_reader(reader));
+            queue.release_and_grant(|queue| queue.free_reader(reader));
         });
     }
 }
 
-impl<K: Hash + Eq + Copy> Drop for Turn<K> {
+impl<K: Hash + Eq + Copy> Drop for Permit<K> {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
-            queue.go_on(|queue| {
+            queue.release_and_grant(|queue| {
                 queue.free_connection();
                 queue.free_reader(self.reader);
             });
@@ -272,26 +276,26 @@ mod tests {
 
     use super::*;
 
-    type Waiting<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Turn<u8>, Crowded>> + 'a>>;
+    type Waiting<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Permit<u8>, ReadRefused>> + 'a>>;
 
     /// A question of `reader` that has been asked and waits.
-    fn asked(fair: &Fair<u8>, reader: u8) -> Waiting<'_> {
-        let mut waiting: Waiting<'_> = Box::pin(fair.turn(reader));
+    fn asked(queue: &FairQueue<u8>, reader: u8) -> Waiting<'_> {
+        let mut waiting: Waiting<'_> = Box::pin(queue.acquire(reader));
         assert!((&mut waiting).now_or_never().is_none(), "it should wait");
         waiting
     }
 
     #[tokio::test]
     async fn a_reader_with_many_questions_holds_up_nobody() {
-        let fair = Fair::<u8>::default();
+        let queue = FairQueue::<u8>::default();
         let mut running = Vec::new();
-        for _ in 0..AT_ONCE_OF_ONE {
-            running.push(fair.turn(1).await.unwrap());
+        for _ in 0..MAX_RUNNING_PER_READER {
+            running.push(queue.acquire(1).await.unwrap());
         }
-        let mut greedy: Vec<_> = (0..50).map(|_| asked(&fair, 1)).collect();
+        let mut greedy: Vec<_> = (0..50).map(|_| asked(&queue, 1)).collect();
         // One connection is left for somebody else, and the next one that is free goes on to the others in turn.
-        let second = fair.turn(2).now_or_never().unwrap().unwrap();
-        let (mut third, mut fourth) = (asked(&fair, 3), asked(&fair, 4));
+        let second = queue.acquire(2).now_or_never().unwrap().unwrap();
+        let (mut third, mut fourth) = (asked(&queue, 3), asked(&queue, 4));
         drop(second);
         let turn = (&mut third).now_or_never().unwrap().unwrap();
         running.pop();
@@ -305,75 +309,76 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_that_still_counts_leaves_its_connection_to_others() {
-        let fair = Fair::<u8>::default();
+        let queue = FairQueue::<u8>::default();
         let time = Duration::from_millis(50);
         let began = Instant::now();
         let mut running = Vec::new();
-        for _ in 0..AT_ONCE_OF_ONE {
-            running.push(fair.turn(1).await.unwrap());
+        for _ in 0..MAX_RUNNING_PER_READER {
+            running.push(queue.acquire(1).await.unwrap());
         }
-        for turn in running {
-            turn.release_after(Some(time));
+        for permit in running {
+            permit.release_after(Some(time));
         }
-        fair.turn(2).await.unwrap().release_after(None);
-        let own = asked(&fair, 1);
+        queue.acquire(2).await.unwrap().release_after(None);
+        let own = asked(&queue, 1);
         for _ in 0..2 {
-            let others: Vec<_> = (2..).take(AT_ONCE).filter_map(|reader| fair.turn(reader).now_or_never()).collect();
-            assert_eq!(others.len(), AT_ONCE, "each has a connection");
+            let others: Vec<_> =
+                (2..).take(MAX_RUNNING).filter_map(|reader| queue.acquire(reader).now_or_never()).collect();
+            assert_eq!(others.len(), MAX_RUNNING, "each has a connection");
         }
         drop(own.await.unwrap());
         assert!(began.elapsed() >= time);
-        while !fair.lock().readers.is_empty() {
+        while !queue.lock().readers.is_empty() {
             tokio::task::yield_now().await;
         }
-        let queue = fair.lock();
-        assert_eq!((queue.running, queue.waiting, queue.order.len()), (0, 0, 0));
+        let state = queue.lock();
+        assert_eq!((state.running, state.waiting, state.order.len()), (0, 0, 0));
     }
 
     #[tokio::test]
     async fn a_queue_that_some_have_filled_has_room_for_one_of_each_other() {
-        let fair = Fair::<u8>::default();
-        let running: Vec<_> = (200..).map_while(|reader| fair.turn(reader).now_or_never()).collect();
-        let full = u8::try_from(WAITING / WAITING_OF_ONE).unwrap();
-        let greedy = (0..full).flat_map(|reader| std::iter::repeat_n(reader, WAITING_OF_ONE));
-        let greedy: Vec<_> = greedy.map(|reader| asked(&fair, reader)).collect();
-        let first = asked(&fair, 100);
-        assert_eq!(fair.turn(100).now_or_never().unwrap().err(), Some(Crowded::All));
+        let queue = FairQueue::<u8>::default();
+        let running: Vec<_> = (200..).map_while(|reader| queue.acquire(reader).now_or_never()).collect();
+        let full = u8::try_from(MAX_WAITING / MAX_WAITING_PER_READER).unwrap();
+        let greedy = (0..full).flat_map(|reader| std::iter::repeat_n(reader, MAX_WAITING_PER_READER));
+        let greedy: Vec<_> = greedy.map(|reader| asked(&queue, reader)).collect();
+        let first = asked(&queue, 100);
+        assert_eq!(queue.acquire(100).now_or_never().unwrap().err(), Some(ReadRefused::Overload));
         drop((running, greedy, first));
     }
 
     #[tokio::test]
     async fn a_wait_that_is_too_long_tells_whose_doing_it_is() {
-        let fair = Fair::<u8>::default();
-        for _ in 0..AT_ONCE_OF_ONE {
-            fair.turn(1).await.unwrap().release_after(Some(PATIENCE * 2));
+        let queue = FairQueue::<u8>::default();
+        for _ in 0..MAX_RUNNING_PER_READER {
+            queue.acquire(1).await.unwrap().release_after(Some(MAX_WAIT * 2));
         }
         let mut others = Vec::new();
         for reader in 2.. {
-            match fair.turn(reader).now_or_never() {
+            match queue.acquire(reader).now_or_never() {
                 Some(turn) => others.push(turn.unwrap()),
                 None => break,
             }
         }
-        let (own, of_all) = tokio::join!(fair.turn(1), fair.turn(2));
-        assert_eq!((own.err(), of_all.err()), (Some(Crowded::Own), Some(Crowded::All)));
+        let (own, of_all) = tokio::join!(queue.acquire(1), queue.acquire(2));
+        assert_eq!((own.err(), of_all.err()), (Some(ReadRefused::ReaderLimit), Some(ReadRefused::Overload)));
     }
 
     #[tokio::test]
     async fn what_nobody_waits_for_gets_no_turn() {
-        let fair = Fair::<u8>::default();
+        let queue = FairQueue::<u8>::default();
         let mut running = Vec::new();
-        for reader in 0..u8::try_from(AT_ONCE).unwrap() {
-            running.push(fair.turn(reader).await.unwrap());
+        for reader in 0..u8::try_from(MAX_RUNNING).unwrap() {
+            running.push(queue.acquire(reader).await.unwrap());
         }
-        let abandoned: Vec<_> = (0..WAITING_OF_ONE).map(|_| asked(&fair, 9)).collect();
-        assert_eq!(fair.turn(9).now_or_never().unwrap().err(), Some(Crowded::Own));
+        let abandoned: Vec<_> = (0..MAX_WAITING_PER_READER).map(|_| asked(&queue, 9)).collect();
+        assert_eq!(queue.acquire(9).now_or_never().unwrap().err(), Some(ReadRefused::ReaderLimit));
         drop(abandoned);
-        let mut waiting = asked(&fair, 9);
+        let mut waiting = asked(&queue, 9);
         running.pop();
         assert!((&mut waiting).now_or_never().unwrap().is_ok());
         drop((waiting, running));
-        let queue = fair.lock();
-        assert_eq!((queue.running, queue.waiting, queue.readers.len(), queue.order.len()), (0, 0, 0, 0));
+        let state = queue.lock();
+        assert_eq!((state.running, state.waiting, state.readers.len(), state.order.len()), (0, 0, 0, 0));
     }
 }

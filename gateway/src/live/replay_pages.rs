@@ -22,7 +22,7 @@ use super::block::Block;
 use super::feed::{Feed, Gap};
 use super::frame::{self, Framing};
 use super::hub::report_damage;
-use crate::history::Crowded;
+use crate::history::ReadRefused;
 
 /// Messages of a page. A lone reader reads as many to get its few; a crowd reads each page once.
 const PAGE: u32 = 128;
@@ -38,13 +38,13 @@ const PAGE_OVERHEAD: usize = 256;
 
 /// Why a page cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PageError {
+pub(super) enum ReplayError {
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Too many reads wait.
     #[error("too many reads of history wait")]
-    Crowded(Crowded),
+    Refused(ReadRefused),
     /// History has not got what the room's head says it has.
     #[error("message {} of room {} is missing in history", .1.0, .0.0)]
     Hole(RoomId, Seq),
@@ -52,7 +52,7 @@ pub(super) enum PageError {
 
 /// The messages above one seq, up to and with another. They never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Place {
+struct PageKey {
     /// What was read in an earlier epoch may have been cut from history since.
     epoch: Epoch,
     room: RoomId,
@@ -60,7 +60,7 @@ struct Place {
     upto: Seq,
 }
 
-impl Place {
+impl PageKey {
     /// The page with what follows `cursor`, in the gap between it and what the feed keeps.
     ///
     /// Pages are counted from where the feed was started: those who come back after a restart of the gateway have missed
@@ -84,14 +84,14 @@ const REPORTED: usize = 10_000;
 
 /// The pages kept now. Clones share them.
 #[derive(Clone)]
-pub(super) struct Pages {
-    kept: Cache<Place, Arc<[Block]>>,
+pub(super) struct ReplayPages {
+    kept: Cache<PageKey, Arc<[Block]>>,
     reported: Arc<Mutex<HashSet<(RoomId, Seq)>>>,
 }
 
-impl Default for Pages {
+impl Default for ReplayPages {
     fn default() -> Self {
-        let weigh = |_: &Place, page: &Arc<[Block]>| {
+        let weigh = |_: &PageKey, page: &Arc<[Block]>| {
             let bytes: usize = page.iter().map(Block::kept_bytes).sum();
             u32::try_from(bytes + PAGE_OVERHEAD).unwrap_or(u32::MAX)
         };
@@ -103,8 +103,8 @@ impl Default for Pages {
     }
 }
 
-impl Pages {
-    /// The first piece of what follows `cursor` in the `gap` before what `feed` keeps, of at most `limit` messages, and the
+impl ReplayPages {
+    /// The first segment of what follows `cursor` in the `gap` before what `feed` keeps, of at most `limit` messages, and the
     /// last one's seq. `read` reads the messages of the room above a seq, oldest first and at most so many.
     pub(super) async fn read_behind<R>(
         &self,
@@ -112,11 +112,11 @@ impl Pages {
         (cursor, gap): (Seq, Gap),
         (limit, framing): (usize, Framing),
         read: impl FnOnce(Seq, u32) -> R,
-    ) -> Result<(Bytes, Seq), Arc<PageError>>
+    ) -> Result<(Bytes, Seq), Arc<ReplayError>>
     where
-        R: Future<Output = Result<Vec<StoredMessage>, PageError>>,
+        R: Future<Output = Result<Vec<StoredMessage>, ReplayError>>,
     {
-        let place = Place::behind(cursor, gap, feed);
+        let place = PageKey::behind(cursor, gap, feed);
         let load = async {
             let count = u32::try_from(place.upto.0 - place.after.0).unwrap_or(PAGE);
             let loaded = read(place.after, count).await;
@@ -129,11 +129,11 @@ impl Pages {
         Ok(block.map_or_else(|| (Bytes::new(), cursor), |block| block.read_after(cursor, limit, framing)))
     }
 
-    fn report(&self, room: RoomId, error: &PageError) {
+    fn report(&self, room: RoomId, error: &ReplayError) {
         match error {
-            PageError::Store(error) => warn!(room.id = room.0, error = %error, "cannot read history: {error}"),
-            PageError::Crowded(_) => warn!(room.id = room.0, "cannot read history: too many reads wait"),
-            PageError::Hole(room, seq) => {
+            ReplayError::Store(error) => warn!(room.id = room.0, error = %error, "cannot read history: {error}"),
+            ReplayError::Refused(_) => warn!(room.id = room.0, "cannot read history: too many reads wait"),
+            ReplayError::Hole(room, seq) => {
                 let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
                 if reported.len() >= REPORTED {
                     reported.clear();
@@ -147,7 +147,7 @@ impl Pages {
 }
 
 /// The frames of a page, if it is whole.
-fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<[Block]>, PageError> {
+fn encode(feed: &Feed, place: PageKey, messages: &[StoredMessage]) -> Result<Arc<[Block]>, ReplayError> {
     let mut last = place.after;
     for message in messages {
         if message.seq != last.next() {
@@ -156,7 +156,7 @@ fn encode(feed: &Feed, place: Place, messages: &[StoredMessage]) -> Result<Arc<[
         last = message.seq;
     }
     if last != place.upto {
-        return Err(PageError::Hole(place.room, last.next()));
+        return Err(ReplayError::Hole(place.room, last.next()));
     }
     let frames: Vec<_> = messages.iter().map(|message| frame::message(&feed.name, feed.epoch, message)).collect();
     Ok(Block::row(place.after, &frames).into())

@@ -8,7 +8,7 @@
 //! A client that names itself has one stream of a room: its newer one takes the lease of the older one, which is ended
 //! wherever it is served.
 
-mod register;
+mod lease_table;
 mod scripts;
 
 use std::collections::HashSet;
@@ -25,10 +25,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use self::register::{Holder, Register};
+use self::lease_table::{LeaseHolder, LeaseTable};
 use self::scripts::Keys;
-use super::connections::{ByeReason, Connection};
-use super::peers::{self, Ends};
+use super::peer_liveness::{self, TcpEndpoints};
+use super::stream_registry::{ByeReason, RegisteredStream};
 use crate::digest::short_digest;
 
 /// How long a lease counts after the gateway that held it has vanished.
@@ -72,7 +72,7 @@ pub struct LeaseRequest {
     /// The address it is counted for.
     pub address: IpAddr,
     /// The two ends of its connection, if known.
-    pub ends: Option<Ends>,
+    pub endpoints: Option<TcpEndpoints>,
 }
 
 /// A name by which an app tells its installations or tabs apart: 1–64 of letters, digits, `-` and `_`.
@@ -93,14 +93,14 @@ impl ClientName {
 }
 
 /// A stream's lease, released when dropped.
-pub struct Lease {
+pub struct StreamLease {
     stream: StreamKey,
-    register: Arc<Register>,
+    leases: Arc<LeaseTable>,
 }
 
-impl Drop for Lease {
+impl Drop for StreamLease {
     fn drop(&mut self) {
-        self.register.end(self.stream);
+        self.leases.end(self.stream);
     }
 }
 
@@ -112,7 +112,7 @@ pub struct StreamQuota {
     per_address: u32,
     /// This process among the gateways; a part of each lease's name.
     gateway: u64,
-    register: Arc<Register>,
+    leases: Arc<LeaseTable>,
     /// Whether this gateway has said that it lives: leases of one that has not count as abandoned.
     has_signed: Arc<AtomicBool>,
     /// For whom the gateways were asked to make room lately.
@@ -128,7 +128,7 @@ impl StreamQuota {
             per_user,
             per_address,
             gateway: rand::random(),
-            register: Arc::default(),
+            leases: Arc::default(),
             has_signed: Arc::default(),
             asked: Cache::builder().max_capacity(ASKED).time_to_live(ASK_EVERY).build(),
         }
@@ -138,21 +138,21 @@ impl StreamQuota {
     pub async fn acquire(
         &self,
         request: &LeaseRequest,
-        connection: &Arc<Connection>,
-    ) -> Result<(Lease, Option<StreamKey>), QuotaError> {
+        connection: &Arc<RegisteredStream>,
+    ) -> Result<(StreamLease, Option<StreamKey>), QuotaError> {
         let stream = StreamKey {
             gateway: self.gateway,
-            number: self.register.next_number(),
+            number: self.leases.next_number(),
         };
         let client = request.client.as_ref().map(|client| {
             let (session, room) = (request.session.0.as_bytes(), request.room.0.to_be_bytes());
             short_digest(&[session, &room, client.0.as_bytes()])
         });
-        let holder = Holder {
+        let holder = LeaseHolder {
             user: request.user,
             address: request.address,
             client,
-            ends: request.ends,
+            endpoints: request.endpoints,
             connection: Arc::clone(connection),
         };
         if !self.has_signed.load(Ordering::Acquire) {
@@ -161,10 +161,10 @@ impl StreamQuota {
         }
         let counted: Vec<(Keys, u32)> = self.counted(&holder).collect();
         // Noted before it is counted, so that it is released whatever happens in between.
-        self.register.begin(stream, holder);
-        let lease = Lease {
+        self.leases.begin(stream, holder);
+        let lease = StreamLease {
             stream,
-            register: Arc::clone(&self.register),
+            leases: Arc::clone(&self.leases),
         };
         let mut replaced = None;
         for (keys, limit) in counted {
@@ -215,7 +215,7 @@ impl StreamQuota {
 
     /// The sets a stream is counted in, and how many may be in each. A client's name is kept beside its user's streams,
     /// also where any number of them may be open.
-    fn counted(&self, holder: &Holder) -> impl Iterator<Item = (Keys, u32)> + use<> {
+    fn counted(&self, holder: &LeaseHolder) -> impl Iterator<Item = (Keys, u32)> + use<> {
         let names = self.connection.keys();
         let by_user = self.per_user > 0 || holder.client.is_some();
         let user = by_user.then(|| (Keys::of_user(names, holder.user, holder.client.clone()), self.per_user));
@@ -232,7 +232,7 @@ impl StreamQuota {
 
     /// Ends a stream of this gateway whose lease was taken by a newer one, if it is there.
     pub fn replace(&self, stream: StreamKey) {
-        if let Some(connection) = self.register.connection(stream) {
+        if let Some(connection) = self.leases.connection(stream) {
             connection.end(ByeReason::Replaced);
         }
     }
@@ -240,10 +240,11 @@ impl StreamQuota {
     /// Ends that stream of `user` at this gateway whose client has acknowledged nothing for longest, if that is for longer
     /// than `heartbeat`: there is nobody behind it, though the network has not said so yet.
     pub async fn give_up_silent(&self, user: UserId, heartbeat: Duration) {
-        let streams = self.register.streams_of(user);
+        let streams = self.leases.streams_of(user);
         let silent = tokio::task::spawn_blocking(move || {
-            let silences =
-                streams.into_iter().filter_map(|(ends, connection)| Some((peers::silence(ends?)?, connection)));
+            let silences = streams
+                .into_iter()
+                .filter_map(|(ends, connection)| Some((peer_liveness::silence(ends?)?, connection)));
             silences.filter(|(silence, _)| *silence > heartbeat).max_by_key(|(silence, _)| *silence)
         });
         if let Ok(Some((_, connection))) = silent.await {
@@ -253,14 +254,14 @@ impl StreamQuota {
 
     /// Renews the leases of open streams and releases those of ended ones, until `stop` is cancelled and the last stream
     /// has ended.
-    pub async fn keep(mut self, stop: CancellationToken) {
+    pub async fn maintain(mut self, stop: CancellationToken) {
         let (mut renewal, mut sign) = (interval(RENEW_EVERY), interval(SIGN_EVERY));
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         sign.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !(stop.is_cancelled() && self.register.is_empty()) {
+        while !(stop.is_cancelled() && self.leases.is_empty()) {
             tokio::select! {
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
-                () = self.register.ended() => self.release().await,
+                () = self.leases.ended() => self.release().await,
                 // Without Redis nobody can look.
                 _ = sign.tick() => drop(self.sign().await),
                 _ = renewal.tick() => self.renew().await,
@@ -286,7 +287,7 @@ impl StreamQuota {
     }
 
     async fn release(&mut self) {
-        for some in self.register.take_ended().chunks(BATCH) {
+        for some in self.leases.drain_ended().chunks(BATCH) {
             let mut pipeline = redis::pipe();
             pipeline.load_script(&scripts::RELEASE).ignore();
             for (stream, holder) in some {
@@ -300,7 +301,7 @@ impl StreamQuota {
     }
 
     async fn renew(&mut self) {
-        for some in self.register.open().chunks(BATCH) {
+        for some in self.leases.open().chunks(BATCH) {
             let mut pipeline = redis::pipe();
             pipeline.load_script(&scripts::RENEW).ignore();
             let mut renewed = Vec::new();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::live::feed::Feed;
 
 /// A feed and who uses it.
-pub(super) struct Slot {
+pub(super) struct FeedEntry {
     pub(super) feed: Feed,
     /// Set once the subscription stands and the head was read.
     pub(super) started: OnceCell<()>,
@@ -21,7 +21,7 @@ pub(super) struct Slot {
     idle_since: Mutex<Instant>,
 }
 
-impl Slot {
+impl FeedEntry {
     /// A place for a feed that nobody reads yet.
     pub(super) fn new(feed: Feed) -> Self {
         Self {
@@ -41,13 +41,13 @@ impl Slot {
 }
 
 /// A feed that stays open for as long as this is held.
-pub struct OpenFeed(pub(super) Arc<Slot>);
+pub struct OpenFeed(pub(super) Arc<FeedEntry>);
 
 impl OpenFeed {
     /// Adds a reader.
-    pub(super) fn hold(slot: &Arc<Slot>) -> Self {
-        slot.readers.fetch_add(1, Ordering::Acquire);
-        Self(Arc::clone(slot))
+    pub(super) fn hold(entry: &Arc<FeedEntry>) -> Self {
+        entry.readers.fetch_add(1, Ordering::Acquire);
+        Self(Arc::clone(entry))
     }
 }
 

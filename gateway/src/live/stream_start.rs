@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use shared::domain::{Epoch, Seq, StreamCursor, Timestamp};
 
-use super::connections::ByeReason;
 use super::frame::ResetReason;
+use super::stream_registry::ByeReason;
 
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum StreamStart {
     /// Without a past.
     Head,
     /// After what the client has.
@@ -18,7 +18,7 @@ pub enum Start {
     Reset(ResetReason),
 }
 
-impl Start {
+impl StreamStart {
     /// Decides from the cursor a client sent, the room's epochs and head, and how much it wants to have replayed. Beside the
     /// epoch of the cursors that are given out now, that of earlier releases counts: apps still come back with those.
     #[must_use]
@@ -40,7 +40,7 @@ impl Start {
 
 /// What the client asked for at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Bounds {
+pub struct StreamBounds {
     /// End after this many messages.
     pub messages: Option<u32>,
     /// End after this time.
@@ -49,19 +49,19 @@ pub struct Bounds {
 
 /// When a stream ends by itself, and why.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct End {
+pub(super) struct StreamEnd {
     pub(super) at: Instant,
     pub(super) reason: ByeReason,
 }
 
-impl End {
+impl StreamEnd {
     /// The first of three: its age, between 80 and 100 % of `max_age` as `jitter` says, the expiry of its token, and what
     /// the client asked for. `began` and `now` are the same moment by two clocks.
     pub(super) fn first(
         began: Instant,
         (max_age, jitter): (Duration, f64),
         (expires_on, now): (Timestamp, Timestamp),
-        bounds: Bounds,
+        bounds: StreamBounds,
     ) -> Self {
         let age = (max_age.mul_f64(0.8 + 0.2 * jitter), ByeReason::MaxAge);
         let token = (expires_on.until(now), ByeReason::TokenExpired);
@@ -81,17 +81,17 @@ mod tests {
 
     #[test]
     fn a_cursor_is_followed_or_its_fault_is_named() {
-        let decide = |cursor, max_replay| Start::decide(cursor, [Epoch(9), Epoch(7)], Seq(100), max_replay);
-        assert_eq!(decide(None, None), Start::Head);
-        assert_eq!(decide(Some("9-100"), None), Start::After(Seq(100)));
-        assert_eq!(decide(Some("9-0"), None), Start::After(Seq(0)));
-        assert_eq!(decide(Some("9-0"), Some(100)), Start::After(Seq(0)));
-        assert_eq!(decide(Some("9-0"), Some(99)), Start::Reset(ResetReason::TooMany));
-        assert_eq!(decide(Some("9-101"), None), Start::Reset(ResetReason::Ahead));
-        assert_eq!(decide(Some("8-100"), None), Start::Reset(ResetReason::Foreign));
-        assert_eq!(decide(Some("7-99"), None), Start::After(Seq(99)), "an id of an earlier release");
+        let decide = |cursor, max_replay| StreamStart::decide(cursor, [Epoch(9), Epoch(7)], Seq(100), max_replay);
+        assert_eq!(decide(None, None), StreamStart::Head);
+        assert_eq!(decide(Some("9-100"), None), StreamStart::After(Seq(100)));
+        assert_eq!(decide(Some("9-0"), None), StreamStart::After(Seq(0)));
+        assert_eq!(decide(Some("9-0"), Some(100)), StreamStart::After(Seq(0)));
+        assert_eq!(decide(Some("9-0"), Some(99)), StreamStart::Reset(ResetReason::TooMany));
+        assert_eq!(decide(Some("9-101"), None), StreamStart::Reset(ResetReason::Ahead));
+        assert_eq!(decide(Some("8-100"), None), StreamStart::Reset(ResetReason::Foreign));
+        assert_eq!(decide(Some("7-99"), None), StreamStart::After(Seq(99)), "an id of an earlier release");
         for bad in ["", "100", "9-", "9-x", "9--1", "09-1", "9-01"] {
-            assert_eq!(decide(Some(bad), None), Start::Reset(ResetReason::Malformed), "{bad:?}");
+            assert_eq!(decide(Some(bad), None), StreamStart::Reset(ResetReason::Malformed), "{bad:?}");
         }
     }
 
@@ -99,12 +99,12 @@ mod tests {
     fn a_stream_ends_by_what_comes_first() {
         let began = Instant::now();
         let first = |expires_s: i64, asked: Option<u64>| {
-            let bounds = Bounds {
+            let bounds = StreamBounds {
                 messages: None,
                 time: asked.map(Duration::from_secs),
             };
             let token = (Timestamp(expires_s * 1_000), Timestamp(0));
-            let end = End::first(began, (Duration::from_secs(100), 0.5), token, bounds);
+            let end = StreamEnd::first(began, (Duration::from_secs(100), 0.5), token, bounds);
             ((end.at - began).as_secs(), end.reason)
         };
         assert_eq!(first(1_000, None), (90, ByeReason::MaxAge));

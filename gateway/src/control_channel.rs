@@ -21,7 +21,7 @@ use crate::freshness::TRUSTED_FOR;
 
 /// Why the other gateways could not be told.
 #[derive(Debug, thiserror::Error)]
-enum TellError {
+enum BroadcastError {
     /// No connection to Redis.
     #[error("no connection to Redis: {0}")]
     Pool(#[from] PoolError),
@@ -34,7 +34,7 @@ enum TellError {
 }
 
 /// Tells the gateways what has ended.
-pub struct Control {
+pub struct ControlChannel {
     me: GatewayId,
     /// On which other gateways acknowledge.
     channel: String,
@@ -42,13 +42,13 @@ pub struct Control {
     connection: Link,
     last: AtomicU64,
     /// Who has acted on what was told, by its number. As many as there are changes under way.
-    told: Mutex<HashMap<u64, Told>>,
+    pending: Mutex<HashMap<u64, Acknowledgers>>,
 }
 
 /// Those who have acted on something.
-type Told = watch::Sender<HashSet<GatewayId>>;
+type Acknowledgers = watch::Sender<HashSet<GatewayId>>;
 
-impl Control {
+impl ControlChannel {
     /// Events go through `pool`, acknowledgements through `connection`.
     #[must_use]
     pub fn new(pool: Pool, connection: Link) -> Self {
@@ -59,7 +59,7 @@ impl Control {
             pool,
             connection,
             last: AtomicU64::new(0),
-            told: Mutex::default(),
+            pending: Mutex::default(),
         }
     }
 
@@ -70,17 +70,17 @@ impl Control {
     }
 
     /// Tells all gateways, this one included, and returns when they have acted on it, or trust nothing any more that is older.
-    pub async fn tell(&self, event: ControlEvent) {
+    pub async fn broadcast(&self, event: ControlEvent) {
         let began = Instant::now();
         let number = self.last.fetch_add(1, Ordering::Relaxed);
-        let pending = Pending::new(self, number);
+        let pending = PendingBroadcast::new(self, number);
         let reply_to = Some(ReplyTo {
             gateway: self.me,
             number,
         });
         let message = ControlMessage { event, reply_to };
         let published = timeout_at(began + TRUSTED_FOR, self.publish(&message.encode(self.pool.keys()))).await;
-        match published.unwrap_or(Err(TellError::Late)) {
+        match published.unwrap_or(Err(BroadcastError::Late)) {
             Ok(receivers) => pending.wait_for(receivers, Instant::now() + TRUSTED_FOR).await,
             Err(error) => {
                 warn!(error = %error, "the other gateways were not told of a change: {error}");
@@ -89,7 +89,7 @@ impl Control {
         }
     }
 
-    async fn publish(&self, raw: &[u8]) -> Result<usize, TellError> {
+    async fn publish(&self, raw: &[u8]) -> Result<usize, BroadcastError> {
         let mut connection = self.pool.get().await?;
         Ok(connection.publish(self.pool.keys().control_channel(), raw).await?)
     }
@@ -128,30 +128,30 @@ impl Control {
         if to != self.me {
             return;
         }
-        if let Some(told) = self.told().get(&number) {
-            told.send_modify(|gateways| {
+        if let Some(acknowledgers) = self.pending().get(&number) {
+            acknowledgers.send_modify(|gateways| {
                 gateways.insert(by);
             });
         }
     }
 
-    fn told(&self) -> MutexGuard<'_, HashMap<u64, Told>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, Acknowledgers>> {
         // A panic cannot leave it half changed.
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Something that was told and is not known to all yet.
-struct Pending<'a> {
-    control: &'a Control,
+struct PendingBroadcast<'a> {
+    control: &'a ControlChannel,
     number: u64,
     gateways: watch::Receiver<HashSet<GatewayId>>,
 }
 
-impl<'a> Pending<'a> {
-    fn new(control: &'a Control, number: u64) -> Self {
-        let (told, gateways) = watch::channel(HashSet::new());
-        control.told().insert(number, told);
+impl<'a> PendingBroadcast<'a> {
+    fn new(control: &'a ControlChannel, number: u64) -> Self {
+        let (acknowledgers, gateways) = watch::channel(HashSet::new());
+        control.pending().insert(number, acknowledgers);
         Self {
             control,
             number,
@@ -169,9 +169,9 @@ impl<'a> Pending<'a> {
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingBroadcast<'_> {
     fn drop(&mut self) {
-        self.control.told().remove(&self.number);
+        self.control.pending().remove(&self.number);
     }
 }
 
@@ -188,8 +188,8 @@ mod tests {
     async fn an_acknowledgement_counts_for_whom_it_is_meant() {
         let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
         let redis = Redis::open(&RedisArgs::at("redis://127.0.0.1:1"), keys, CancellationToken::new()).unwrap();
-        let control = Control::new(redis.pool(), redis.connect());
-        let pending = Pending::new(&control, 7);
+        let control = ControlChannel::new(redis.pool(), redis.connect());
+        let pending = PendingBroadcast::new(&control, 7);
         let said_to = |to| Acknowledgement {
             by: GatewayId(Uuid::new_v4()),
             to,

@@ -6,23 +6,23 @@ use std::sync::{Mutex, PoisonError};
 use shared::domain::Partition;
 use tokio::sync::Notify;
 
-/// Partitions in doubt. It holds each at most once, however often it is raised.
+/// Partitions in doubt. It holds each at most once, however often it is stale.
 #[derive(Default)]
-pub(super) struct Doubts {
-    raised: Mutex<BTreeSet<Partition>>,
+pub(super) struct ResyncQueue {
+    stale: Mutex<BTreeSet<Partition>>,
     news: Notify,
 }
 
-impl Doubts {
+impl ResyncQueue {
     /// Puts `partitions` in doubt.
-    pub(super) fn raise(&self, partitions: &[Partition]) {
-        self.raised.lock().unwrap_or_else(PoisonError::into_inner).extend(partitions);
+    pub(super) fn mark_stale(&self, partitions: &[Partition]) {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner).extend(partitions);
         self.news.notify_one();
     }
 
     /// Waits until there is some doubt, and takes all of it. Nothing is lost if the wait is given up.
-    pub(super) async fn take(&self) -> BTreeSet<Partition> {
+    pub(super) async fn next_stale(&self) -> BTreeSet<Partition> {
         self.news.notified().await;
-        std::mem::take(&mut self.raised.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.stale.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

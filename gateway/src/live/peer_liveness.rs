@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ends {
+pub struct TcpEndpoints {
     /// Ours.
     pub local: SocketAddr,
     /// The client's, or its proxy's.
@@ -24,7 +24,7 @@ const REPETITIONS: u8 = 4;
 /// For how long the peer has sent no acknowledgement while some was owed; `None` if none is owed, or if that is not known.
 #[cfg(target_os = "linux")]
 #[must_use]
-pub(super) fn silence(ends: Ends) -> Option<Duration> {
+pub(super) fn silence(ends: TcpEndpoints) -> Option<Duration> {
     let info = linux::ask(ends).inspect_err(|error| tracing::debug!(error = %error, "cannot ask for a peer: {error}"));
     let info = info.ok().flatten()?;
     let owes = info.unacked > 0 && info.retransmits >= REPETITIONS;
@@ -34,7 +34,7 @@ pub(super) fn silence(ends: Ends) -> Option<Duration> {
 /// Elsewhere the kernel is not asked.
 #[cfg(not(target_os = "linux"))]
 #[must_use]
-pub(super) fn silence(_ends: Ends) -> Option<Duration> {
+pub(super) fn silence(_ends: TcpEndpoints) -> Option<Duration> {
     None
 }
 
@@ -50,14 +50,14 @@ mod linux {
     use netlink_sys::protocols::NETLINK_SOCK_DIAG;
     use netlink_sys::{Socket, SocketAddr};
 
-    use super::Ends;
+    use super::TcpEndpoints;
 
     /// "Any cookie": the socket is named by its addresses alone.
     const NO_COOKIE: [u8; 8] = [0xff; 8];
 
     /// What the kernel says of the connection; `None` if there is none. The kernel answers before it takes the next request,
     /// so nothing is waited for.
-    pub(super) fn ask(ends: Ends) -> io::Result<Option<Box<TcpInfo>>> {
+    pub(super) fn ask(ends: TcpEndpoints) -> io::Result<Option<Box<TcpInfo>>> {
         let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -73,7 +73,7 @@ mod linux {
         }))
     }
 
-    fn request(ends: Ends) -> Vec<u8> {
+    fn request(ends: TcpEndpoints) -> Vec<u8> {
         let socket = InetRequest {
             family: if ends.local.is_ipv4() { AF_INET } else { AF_INET6 },
             protocol: IPPROTO_TCP,
@@ -123,7 +123,7 @@ mod tests {
             };
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (mut served, peer) = listener.accept().unwrap();
-            let ends = Ends {
+            let ends = TcpEndpoints {
                 local: served.local_addr().unwrap(),
                 peer,
             };

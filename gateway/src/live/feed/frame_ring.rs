@@ -1,15 +1,15 @@
 //! The frames a feed keeps, and what it knows of those it does not.
 //!
 //! The newest frames stand alone. As soon as they make a block they are put together, so that readers that are behind, each
-//! at a place of its own, get large pieces that nobody copies.
+//! at a place of its own, get large segments that nobody copies.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use shared::domain::Seq;
 
-use super::{Gap, Read};
-use crate::live::block::{Block, PIECE_BYTES};
+use super::{FeedRead, Gap};
+use crate::live::block::{Block, SEGMENT_BYTES};
 use crate::live::frame::{Frame, Framing};
 
 /// Bytes a feed keeps, its newest frames aside: some ten thousand ordinary messages, or several seconds of the busiest room.
@@ -21,7 +21,7 @@ const BLOCK_FRAMES: usize = 256;
 
 /// The last frames of a room.
 #[derive(Default)]
-pub(super) struct Ring {
+pub(super) struct FrameRing {
     blocks: VecDeque<Block>,
     /// The frames behind them.
     newest: Vec<Frame>,
@@ -31,26 +31,26 @@ pub(super) struct Ring {
     /// The last seq taken, kept or not; `None` until the feed was started.
     pub(super) head: Option<Seq>,
     /// The largest seq heard of, taken or not.
-    pub(super) heard: Seq,
-    /// The piece of the newest frames joined last, by its framing: readers at the same place share it.
+    pub(super) known_head: Seq,
+    /// The segment of the newest frames joined last, by its framing: readers at the same place share it.
     joined: [Option<Joined>; Framing::COUNT],
 }
 
-/// A piece, and what it is for.
+/// A segment, and what it is for.
 struct Joined {
     cursor: Seq,
     last: Seq,
-    piece: Bytes,
+    segment: Bytes,
 }
 
-impl Ring {
+impl FrameRing {
     /// Adds the frame behind the newest one, which becomes the head.
     pub(super) fn push(&mut self, frame: Frame) {
         self.bytes += frame.kept_bytes();
         self.newest_bytes += frame.kept_bytes();
         self.newest.push(frame);
         self.head = self.head.map(Seq::next);
-        if self.newest_bytes >= PIECE_BYTES || self.newest.len() >= BLOCK_FRAMES {
+        if self.newest_bytes >= SEGMENT_BYTES || self.newest.len() >= BLOCK_FRAMES {
             self.put_together();
             self.cut(RING_BYTES);
         }
@@ -61,7 +61,7 @@ impl Ring {
         if self.head.is_some_and(|before| before < head) {
             *self = Self {
                 head: Some(head),
-                heard: self.heard.max(head),
+                known_head: self.known_head.max(head),
                 ..Self::default()
             };
         }
@@ -103,14 +103,14 @@ impl Ring {
 
     /// Bytes kept.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.bytes + self.joined.iter().flatten().map(|joined| joined.piece.len()).sum::<usize>()
+        self.bytes + self.joined.iter().flatten().map(|joined| joined.segment.len()).sum::<usize>()
     }
 
-    /// What follows `cursor`, in one piece of at most `limit` frames.
-    pub(super) fn read_after(&mut self, cursor: Seq, limit: usize, framing: Framing) -> Read {
+    /// What follows `cursor`, in one segment of at most `limit` frames.
+    pub(super) fn read_after(&mut self, cursor: Seq, limit: usize, framing: Framing) -> FeedRead {
         let head = self.head.unwrap_or_default();
         if cursor >= head || limit == 0 {
-            return Read::UpToDate;
+            return FeedRead::UpToDate;
         }
         let before_newest = self.before_newest();
         if cursor >= before_newest {
@@ -118,33 +118,33 @@ impl Ring {
         }
         let floor = self.blocks.front().map_or(before_newest, Block::after);
         if cursor < floor {
-            return Read::Behind(Gap { floor, head });
+            return FeedRead::Behind(Gap { floor, head });
         }
         let place = self.blocks.partition_point(|block| block.after() <= cursor).saturating_sub(1);
-        let (piece, last) = self.blocks[place].read_after(cursor, limit, framing);
-        Read::Frames(piece, last)
+        let (segment, last) = self.blocks[place].read_after(cursor, limit, framing);
+        FeedRead::Frames(segment, last)
     }
 
     /// What follows `cursor` among the newest frames, the first at `from`.
-    fn read_newest(&mut self, cursor: Seq, from: usize, limit: usize, framing: Framing) -> Read {
+    fn read_newest(&mut self, cursor: Seq, from: usize, limit: usize, framing: Framing) -> FeedRead {
         let frames = &self.newest[from..];
         let frames = &frames[..limit.min(frames.len())];
         let last = cursor.plus(frames.len());
         if let [frame] = frames {
-            return Read::Frames(frame.bytes(framing), last);
+            return FeedRead::Frames(frame.bytes(framing), last);
         }
         let joined = &mut self.joined[framing as usize];
         let known = joined.as_ref().filter(|known| (known.cursor, known.last) == (cursor, last));
-        if let Some(Joined { piece, .. }) = known {
-            return Read::Frames(piece.clone(), last);
+        if let Some(Joined { segment, .. }) = known {
+            return FeedRead::Frames(segment.clone(), last);
         }
-        let (piece, _) = Block::of(cursor, frames).read_after(cursor, frames.len(), framing);
+        let (segment, _) = Block::of(cursor, frames).read_after(cursor, frames.len(), framing);
         *joined = Some(Joined {
             cursor,
             last,
-            piece: piece.clone(),
+            segment: segment.clone(),
         });
-        Read::Frames(piece, last)
+        FeedRead::Frames(segment, last)
     }
 
     /// The seq before the newest frames.
@@ -155,7 +155,7 @@ impl Ring {
     }
 
     /// True if some messages that were heard of were not taken.
-    pub(super) fn is_missing_some(&self) -> bool {
-        self.head.is_some_and(|head| head < self.heard)
+    pub(super) fn has_gap(&self) -> bool {
+        self.head.is_some_and(|head| head < self.known_head)
     }
 }
