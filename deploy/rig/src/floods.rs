@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 
 pub use self::attacker::Ground;
 use self::ordinary::{Ordinary, Seen};
-use crate::load::Percentiles;
+use crate::latencies::Percentiles;
 use crate::{Backend, Explain as _, Failure, Result, Stack};
 
 /// What a gateway may take under any flood.

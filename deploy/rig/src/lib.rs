@@ -12,9 +12,7 @@
 //!   └───── evidence ──► oracle ──► report  what everybody saw, which promises that breaks, and the row of the table
 //!
 //! floods                                   what one attacker can do, and what others notice of it
-//! load                                     how much it carries, and what that costs
 //! conformance ── Proxy, App                clients, generators and linters that are not ours
-//! bench                                    all loads and all parts, beside what is demanded of them
 //! ```
 //!
 //! It knows the contract with apps, the command lines and the signals; it must not know how the services work inside,
@@ -25,7 +23,6 @@ mod accept_log;
 mod answer;
 mod app;
 mod auditor;
-pub mod bench;
 mod browser;
 pub mod conformance;
 mod database;
@@ -37,13 +34,14 @@ pub mod faults;
 pub mod field;
 pub mod floods;
 mod gateway;
+mod latencies;
 mod ledger;
-pub mod load;
 mod memory;
 pub mod oracle;
 mod ports;
 mod postgres_server;
-mod programs;
+mod process;
+pub mod programs;
 mod proxy;
 mod redis_cluster;
 mod redis_node;
@@ -55,7 +53,7 @@ mod service;
 mod sockets;
 mod sse;
 mod stack;
-mod statements;
+pub mod statements;
 mod stream_request;
 mod traffic;
 mod worker;
@@ -68,9 +66,12 @@ pub use disk::{Disk, Health};
 pub use eventually::eventually;
 pub use failure::{Explain, Failure, Result};
 pub use gateway::Gateway;
+pub use latencies::{Latencies, Percentiles};
 pub use ledger::{Ledger, check_dense};
 pub use memory::resident_kib;
+pub use ports::free_port;
 pub use postgres_server::PostgresServer;
+pub use process::Process;
 pub use programs::service_binary;
 pub use proxy::{Proxy, Weather};
 pub use redis_cluster::RedisCluster;

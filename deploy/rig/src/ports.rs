@@ -18,7 +18,7 @@ const STRIDE: u32 = 97;
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A port of the loopback address on which nobody listens.
-pub(crate) fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     let start = std::process::id().wrapping_mul(STRIDE);
     for _ in 0..COUNT {
         let turn = NEXT.fetch_add(1, Ordering::Relaxed);

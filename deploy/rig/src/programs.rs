@@ -30,7 +30,7 @@ pub fn service_binary(name: &str) -> Result<PathBuf> {
 }
 
 /// A program of the system, looked up in `PATH`.
-pub(crate) fn system_program(name: &str, package: &str) -> Result<PathBuf> {
+pub fn system_program(name: &str, package: &str) -> Result<PathBuf> {
     find_in_path(name).ok_or_else(|| Failure::new(format!("there is no {name} in PATH: install the package {package}")))
 }
 
@@ -38,12 +38,14 @@ pub(crate) fn system_program(name: &str, package: &str) -> Result<PathBuf> {
 ///
 /// `setpriv` (util-linux) sets the parent-death signal and then becomes the program, under the same pid. Without it,
 /// `Drop` alone ends the processes, which a killed test run does not reach.
-pub(crate) fn command(program: &Path) -> Command {
+#[must_use]
+pub fn command(program: &Path) -> Command {
     command_ended_by("KILL", program)
 }
 
 /// The same with another signal for that moment.
-pub(crate) fn command_ended_by(signal: &str, program: &Path) -> Command {
+#[must_use]
+pub fn command_ended_by(signal: &str, program: &Path) -> Command {
     match find_in_path("setpriv") {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);

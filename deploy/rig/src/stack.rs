@@ -17,9 +17,8 @@ pub use self::links::{Ends, Link};
 pub use self::spread::{Spread, Topology};
 use crate::accept_log::AcceptLog;
 use crate::disk::cut_power;
-use crate::load::Process;
 use crate::{
-    App, Database, Disk, Explain as _, Gateway, Health, PostgresServer, RedisServer, Result, Service, Worker,
+    App, Database, Disk, Explain as _, Gateway, Health, PostgresServer, Process, RedisServer, Result, Service, Worker,
     eventually,
 };
 

@@ -12,12 +12,14 @@ const STATEMENT: &str = "db.statement=";
 const OF_ONE_ROOM: &str = "ORDER BY m.seq";
 
 /// How many statements a log tells of; 0 where the gateway was not asked to.
-pub(crate) fn count(log: &str) -> usize {
+#[must_use]
+pub fn count(log: &str) -> usize {
     log.lines().filter(|line| line.contains(STATEMENT)).count()
 }
 
 /// How often messages of a room were read in each second of the clock, by a log.
-pub(crate) fn reads_a_second(log: &str) -> BTreeMap<&str, usize> {
+#[must_use]
+pub fn reads_a_second(log: &str) -> BTreeMap<&str, usize> {
     let mut reads = BTreeMap::new();
     for line in log.lines().filter(|line| line.contains(STATEMENT) && line.contains(OF_ONE_ROOM)) {
         *reads.entry(line.get(..SECOND).unwrap_or_default()).or_default() += 1;

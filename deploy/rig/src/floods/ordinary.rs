@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::load::{Latencies, Percentiles};
+use crate::latencies::{Latencies, Percentiles};
 use crate::service::ProcessCell;
 use crate::{App, EventStream, Explain as _, Failure, Result, Stack};
 

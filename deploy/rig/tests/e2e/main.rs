@@ -10,7 +10,6 @@
 mod accept;
 mod ack_stored;
 mod back_pressure;
-mod bench;
 mod bounds;
 mod browsers;
 mod bye;
@@ -32,7 +31,6 @@ mod hostile_tokens;
 mod installations;
 mod keys;
 mod limits;
-mod load;
 mod logs;
 mod membership;
 mod messages;

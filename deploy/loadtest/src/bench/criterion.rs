@@ -1,0 +1,235 @@
+//! Runs the benches of the workspace, and reads what criterion has written about them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rig::programs::command;
+use rig::{Explain as _, Failure, Result};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// The benches, whichever crate they belong to.
+pub const BENCHES: [&str; 5] = ["requests", "stream", "entries", "batches", "commit"];
+
+/// The groups of the bench `commit`; each needs its database.
+const COMMITS: [&str; 2] = ["commit to SQLite", "commit to Postgres"];
+
+/// Longest time of a bench that is built already; what takes longer is broken off.
+const BENCH_WITHIN: Duration = Duration::from_mins(10);
+
+/// What one part takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The bench it is in.
+    pub bench: String,
+    /// What is measured; with several cases, what they have in common.
+    pub group: String,
+    /// The case; empty where there is but one.
+    pub case: String,
+    /// Nanoseconds of one run.
+    pub nanos: f64,
+    /// Between these it lies with a confidence of 95 %.
+    pub nanos_between: (f64, f64),
+    /// What one run goes through, such as messages; `None` where there is nothing to count.
+    pub elements: Option<u64>,
+}
+
+impl Timing {
+    /// Elements a second.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a batch is small against 2^52")]
+    pub fn elements_per_s(&self) -> Option<f64> {
+        Some(self.elements? as f64 * 1e9 / self.nanos)
+    }
+}
+
+/// Runs `bench`, each part for so many seconds if that is said. It is built by cargo, in the workspace that is the current directory;
+/// its results go to a directory of their own, so that none of an earlier run is among them.
+pub async fn measure(bench: &str, seconds: Option<u64>) -> Result<Vec<Timing>> {
+    let directory = TempDir::with_prefix("criterion-")?;
+    let mut cargo = Command::from(command(Path::new(&cargo_program())));
+    cargo.args(["bench", "--quiet", "--bench", bench, "--", "--noplot"]);
+    if let Some(seconds) = seconds {
+        cargo.args(["--measurement-time", &seconds.to_string(), "--warm-up-time", "1"]);
+    }
+    cargo.env("CRITERION_HOME", directory.path()).kill_on_drop(true);
+    let output = timeout(BENCH_WITHIN, cargo.output()).await;
+    let output = output.map_err(|_| Failure::new(format!("not done within {} s", BENCH_WITHIN.as_secs())))??;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::new(format!("cargo bench: {}: {}", output.status, said.trim_end())));
+    }
+    let timings = read(bench, directory.path())?;
+    match wanting(bench, &timings) {
+        Some(group) => Err(Failure::new(format!("{bench} measured nothing of {group}"))),
+        None => Ok(timings),
+    }
+}
+
+/// A group that `bench` should have measured and has not.
+fn wanting(bench: &str, timings: &[Timing]) -> Option<&'static str> {
+    let groups: &[&'static str] = if bench == "commit" { &COMMITS } else { &[""] };
+    let is_there = |group: &str| timings.iter().any(|timing| timing.group.starts_with(group));
+    groups
+        .iter()
+        .copied()
+        .find(|group| !is_there(group))
+        .map(|group| if group.is_empty() { "anything" } else { group })
+}
+
+/// cargo tells its own children where it is.
+fn cargo_program() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// criterion's description of a part.
+#[derive(Deserialize)]
+struct Benchmark {
+    group_id: String,
+    function_id: Option<String>,
+    value_str: Option<String>,
+    throughput: Option<Throughput>,
+}
+
+#[derive(Deserialize)]
+enum Throughput {
+    Elements(u64),
+    #[serde(untagged)]
+    Other(serde::de::IgnoredAny),
+}
+
+/// criterion's findings about it, in nanoseconds.
+#[derive(Deserialize)]
+struct Estimates {
+    mean: Estimate,
+    /// Where runs were repeated more and more often; then it is what criterion itself shows.
+    slope: Option<Estimate>,
+}
+
+#[derive(Deserialize)]
+struct Estimate {
+    point_estimate: f64,
+    confidence_interval: Interval,
+}
+
+#[derive(Deserialize)]
+struct Interval {
+    lower_bound: f64,
+    upper_bound: f64,
+}
+
+/// All parts of `bench` that criterion tells of under `home`, those of a group by their numbers.
+fn read(bench: &str, home: &Path) -> Result<Vec<Timing>> {
+    let mut found = Vec::new();
+    for directory in measured_in(home)? {
+        let benchmark: Benchmark = parse(&directory.join("benchmark.json"))?;
+        let Estimates { mean, slope } = parse(&directory.join("estimates.json"))?;
+        let estimate = slope.unwrap_or(mean);
+        let case = benchmark.function_id.into_iter().chain(benchmark.value_str).collect::<Vec<_>>().join(" ");
+        let Interval {
+            lower_bound,
+            upper_bound,
+        } = estimate.confidence_interval;
+        found.push(Timing {
+            bench: bench.to_owned(),
+            group: benchmark.group_id,
+            case,
+            nanos: estimate.point_estimate,
+            nanos_between: (lower_bound, upper_bound),
+            elements: match benchmark.throughput {
+                Some(Throughput::Elements(elements)) => Some(elements),
+                Some(Throughput::Other(_)) | None => None,
+            },
+        });
+    }
+    let order = |timing: &Timing| (timing.group.clone(), timing.case.parse().unwrap_or(0_u64), timing.case.clone());
+    found.sort_by_key(order);
+    Ok(found)
+}
+
+/// The directories called `new` at any depth, which hold the latest results.
+fn measured_in(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).explain(|| format!("cannot read {}", directory.display()))? {
+        let path = entry?.path();
+        if path.is_dir() && path.ends_with("new") {
+            found.push(path);
+        } else if path.is_dir() {
+            found.extend(measured_in(&path)?);
+        }
+    }
+    Ok(found)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(file: &Path) -> Result<T> {
+    let text = fs::read_to_string(file).explain(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text).explain(|| format!("{} is not as criterion writes it", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(home: &Path, directory: &str, benchmark: &str, estimates: &str) {
+        let directory = home.join(directory);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("benchmark.json"), benchmark).unwrap();
+        fs::write(directory.join("estimates.json"), estimates).unwrap();
+    }
+
+    fn estimate(nanos: f64) -> String {
+        format!(
+            r#"{{"confidence_interval":{{"confidence_level":0.95,"lower_bound":{},"upper_bound":{}}},
+                "point_estimate":{nanos},"standard_error":1.0}}"#,
+            nanos - 1.0,
+            nanos + 1.0
+        )
+    }
+
+    #[test]
+    fn the_latest_results_are_read_by_number() {
+        let home = tempfile::tempdir().unwrap();
+        for (size, nanos) in [(100, 1e6), (1, 1e5), (50, 5e5)] {
+            let benchmark = format!(
+                r#"{{"group_id":"commit to SQLite","function_id":null,"value_str":"{size}","throughput":{{"Elements":{size}}},
+                    "full_id":"commit to SQLite/{size}","directory_name":"commit to SQLite/{size}","title":""}}"#
+            );
+            let estimates = format!(r#"{{"mean":{},"slope":null}}"#, estimate(nanos));
+            write(home.path(), &format!("commit to SQLite/{size}/new"), &benchmark, &estimates);
+            write(home.path(), &format!("commit to SQLite/{size}/base"), "old", "old");
+        }
+        let timings = read("commit", home.path()).unwrap();
+        let cases: Vec<(&str, Option<f64>)> =
+            timings.iter().map(|timing| (timing.case.as_str(), timing.elements_per_s())).collect();
+        assert_eq!(cases, [("1", Some(10_000.0)), ("50", Some(100_000.0)), ("100", Some(100_000.0))]);
+        assert_eq!(wanting("commit", &timings), Some("commit to Postgres"));
+        assert_eq!((wanting("stream", &timings), wanting("stream", &[])), (None, Some("anything")));
+        assert_eq!((timings[0].bench.as_str(), timings[0].group.as_str()), ("commit", "commit to SQLite"));
+    }
+
+    #[test]
+    fn the_slope_counts_where_there_is_one() {
+        let home = tempfile::tempdir().unwrap();
+        let estimates = format!(r#"{{"mean":{},"slope":{}}}"#, estimate(30.0), estimate(20.0));
+        for (name, throughput) in [("of bytes", r#"{"Bytes":7}"#), ("of nothing", "null")] {
+            let benchmark =
+                format!(r#"{{"group_id":"{name}","function_id":null,"value_str":null,"throughput":{throughput}}}"#);
+            write(home.path(), &format!("{name}/new"), &benchmark, &estimates);
+        }
+        for timing in read("stream", home.path()).unwrap() {
+            assert_eq!((timing.nanos, timing.nanos_between), (20.0, (19.0, 21.0)));
+            assert_eq!((timing.case.as_str(), timing.elements), ("", None));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        write(home.path(), "a part/new", "{}", "{}");
+        let failure = read("stream", home.path()).unwrap_err().to_string();
+        assert!(failure.contains("benchmark.json is not as criterion writes it"), "{failure}");
+    }
+}

@@ -1,0 +1,34 @@
+//! The one clock of a run.
+
+use std::time::Instant;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Counts from the beginning of the run; what is posted carries its time, so that readers can tell how long it took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    began: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { began: Instant::now() }
+    }
+
+    /// Microseconds since the beginning.
+    pub(crate) fn micros(self) -> u64 {
+        self.at(Instant::now())
+    }
+
+    /// Microseconds from the beginning to `moment`; 0 for one before it.
+    pub(crate) fn at(self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.began).as_micros();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+}
+
+/// Processor time that the calling thread has taken, in microseconds.
+pub(crate) fn thread_micros() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec * 1_000_000 + time.tv_nsec / 1_000).unwrap_or(0)
+}

@@ -1,0 +1,10 @@
+//! Names a running server process, for whoever measures its processor time and memory.
+
+/// A process, with all that descend from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// The name that figures give it.
+    pub name: String,
+    /// Its id.
+    pub pid: u32,
+}
