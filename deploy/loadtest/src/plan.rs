@@ -21,7 +21,7 @@ pub enum Preset {
     Steady,
     /// 1,000 rooms with 10 streams each, 20,000 deliveries a second: the same without large rooms
     Rooms,
-    /// 10,000 streams and silence: what a stream costs
+    /// 10,000 streams, 2,500 opened a second, and silence: what a stream costs
     Idle,
     /// 64 connections post to 20 rooms as fast as they are answered: how much is accepted, and stored
     Accept,
@@ -159,7 +159,8 @@ impl Preset {
             text: if self == Self::Stalled { 4_000 } else { 100 },
             warm_up: Duration::from_secs(2),
             window: Duration::from_secs(10),
-            ramp: None,
+            // All at once, what is weighed is mostly the peak of 10,000 requests that are answered at the same time.
+            ramp: (self == Self::Idle).then_some(2_500),
             stalled_percent: if self == Self::Stalled { 10 } else { 0 },
             missed: (self == Self::Resume).then_some(100),
             weighs_streams: self == Self::Idle,
