@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{AsyncCommands as _, RedisError};
-use shared::bus::{Link, Redis, encode_entry, read_entry};
+use shared::bus::{RedisClient, RedisConnector, decode_unverified_entry, encode_entry};
 use shared::start::open_once;
 use shared::storage::{DeadLetter, Installation, Role, Store, StoreError};
 use tokio::time::timeout;
@@ -76,14 +76,14 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
 }
 
 /// A connection to Redis, which is as usable as Redis is within [`REDIS_WITHIN`].
-async fn connect(config: &Config, installation: Installation) -> Result<Link, StartError> {
+async fn connect(config: &Config, installation: Installation) -> Result<RedisClient, StartError> {
     let stop = CancellationToken::new();
-    let redis = Redis::open(&config.redis, installation.keys(), stop.clone())?;
+    let redis = RedisConnector::open(&config.redis, installation.key_space(), stop.clone())?;
     // If Redis is away, each replay says so.
     if let Ok(looked) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
         looked?;
     }
-    Ok(redis.connect())
+    Ok(redis.client())
 }
 
 /// Writes what was done; keeps what was not.
@@ -113,13 +113,12 @@ async fn find(store: &Store, id: i64) -> Result<DeadLetter, Undone> {
     store.dead_letter(id).await?.ok_or(Undone::Unknown(id))
 }
 
-async fn replay(store: &Store, redis: &mut Link, installation: Installation, id: i64) -> Result<String, Undone> {
+async fn replay(store: &Store, redis: &mut RedisClient, installation: Installation, id: i64) -> Result<String, Undone> {
     let letter = find(store, id).await?;
     let no_message = |reason: String| Undone::NoMessage(id, reason);
     let fields = form::decode(&letter.entry).ok_or_else(|| no_message("it is not in a known form".to_owned()))?;
-    // Named in full: Redis has a command of the same name.
-    let keys = Arc::clone(Link::keys(redis));
-    let message = read_entry(&fields, &keys).map_err(|error| no_message(error.to_string()))?;
+    let keys = Arc::clone(redis.key_space());
+    let message = decode_unverified_entry(&fields, &keys).map_err(|error| no_message(error.to_string()))?;
     let partition = installation.partition_of(message.room);
     let appended: Result<String, RedisError> =
         redis.xadd(keys.accept_stream(partition), "*", &encode_entry(&message, &keys)).await;

@@ -27,7 +27,7 @@ pub mod trimming;
 
 pub use config::{Command, Config, DeadLetters};
 pub use copy::copy_database;
-use shared::bus::{InvalidRedis, Redis, Unsafe};
+use shared::bus::{InvalidRedisSettings, PreflightError, RedisConnector};
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
 use shared::start::{open_once, open_when_there, say_what_starts};
@@ -48,10 +48,10 @@ pub enum StartError {
     Signals(std::io::Error),
     /// The settings lead to no Redis.
     #[error(transparent)]
-    Redis(#[from] InvalidRedis),
+    Redis(#[from] InvalidRedisSettings),
     /// Redis does not keep what it accepts, or lets nobody in.
     #[error(transparent)]
-    Unsafe(#[from] Unsafe),
+    Preflight(#[from] PreflightError),
     /// The database cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -74,7 +74,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::LogFilter(_) | Self::Redis(_) | Self::Unsafe(_) | Self::Copy(CopyError::Direction) => EXIT_USAGE,
+            Self::LogFilter(_) | Self::Redis(_) | Self::Preflight(_) | Self::Copy(CopyError::Direction) => EXIT_USAGE,
             Self::Open(error) | Self::Copy(CopyError::Open(error)) if error.is_configuration_error() => EXIT_USAGE,
             Self::Signals(_) | Self::Open(_) | Self::Store(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => {
                 1
@@ -104,11 +104,11 @@ pub async fn new_epoch(config: &Config) -> Result<i64, StartError> {
 
 /// Runs the worker until `lifecycle` stops it: on its share of the partitions, which may be none.
 pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartError> {
-    Redis::check_settings(&config.redis)?;
+    RedisConnector::check_settings(&config.redis)?;
     let Some((store, installation)) = open_when_there(&config.storage, Role::Worker, &lifecycle.soft).await? else {
         return Ok(());
     };
-    let redis = Redis::open(&config.redis, installation.keys(), lifecycle.soft.clone())?;
+    let redis = RedisConnector::open(&config.redis, installation.key_space(), lifecycle.soft.clone())?;
     let settings = (&config.storage, &config.redis);
     say_what_starts("fanout-worker", env!("ROOMCAST_VERSION"), settings, &installation);
     lifecycle.tracker.spawn(checkpoints::keep(store.clone(), lifecycle.soft.clone()));

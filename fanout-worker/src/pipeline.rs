@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use shared::bus::{Link, Redis};
+use shared::bus::{RedisClient, RedisConnector};
 use shared::domain::Partition;
 use shared::storage::{Installation, PartitionBatch, Store, Writers};
 use tokio::time::{Instant, sleep, timeout};
@@ -40,7 +40,7 @@ const STORAGE_CHECK: Duration = Duration::from_secs(1);
 /// What the loop works with.
 pub struct Pipeline {
     store: Store,
-    connection: Link,
+    redis: RedisClient,
     writers: Writers,
     partitions: u16,
     membership: Membership,
@@ -55,16 +55,15 @@ impl Pipeline {
     /// A worker on `store` that joins the others: of the partitions of `installation` it takes its share, which is all or
     /// nothing with one of `writers`.
     #[must_use]
-    pub fn new(redis: Redis, store: Store, writers: Writers, installation: Installation) -> Self {
-        let connection = redis.connect();
+    pub fn new(redis: RedisConnector, store: Store, writers: Writers, installation: Installation) -> Self {
         Self {
             claiming: Claiming::new(store.clone()),
             fence_check: FenceCheck::new(store.clone()),
             source: Source::new(redis.clone(), store.clone(), installation),
             store,
             writers,
-            membership: Membership::join(redis),
-            connection,
+            membership: Membership::join(redis.clone()),
+            redis: redis.client(),
             partitions: installation.partitions,
             holdings: Holdings::default(),
             telling: Telling::default(),
@@ -166,7 +165,7 @@ impl Pipeline {
         self.holdings.take(claims);
         self.source.hold(self.holdings.claims());
         self.tell(&view.me, taken.len(), 0);
-        announce(&mut self.connection, taken).await;
+        announce(&mut self.redis, taken).await;
     }
 
     fn tell(&self, me: &WorkerName, taken: usize, given_up: usize) {
@@ -238,7 +237,7 @@ impl Pipeline {
             waiting,
             trimmable,
         };
-        self.telling.begin(self.connection.clone(), origins.clone(), untold).await;
+        self.telling.begin(self.redis.clone(), origins.clone(), untold).await;
         match persisted.gave_up {
             Some(gave_up) => Err(gave_up),
             None => Ok(!persisted.lost.is_empty()),

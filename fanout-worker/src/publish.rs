@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use redis::RedisResult;
-use shared::bus::{ControlEvent, ControlMessage, Link, Receipts, RoomEvent};
+use shared::bus::{ControlEvent, ControlMessage, Receipts, RedisClient, RoomEvent};
 use shared::domain::{Accepted, GatewayId, MessageId, Partition};
 use shared::storage::{Committed, EntryContent, PartitionBatch};
 use tracing::warn;
@@ -33,9 +33,9 @@ pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
 /// round trip. Its size is bounded by that of the commit.
 ///
 /// A failure is logged and nothing more: both are hints. Gateways find what they told by comparing heads and asking SQL.
-pub async fn publish(connection: &mut Link, appended: Committed, waiting: &mut Waiting) {
+pub async fn publish(redis: &mut RedisClient, appended: Committed, waiting: &mut Waiting) {
     let receipts = receipts(&appended, waiting);
-    let (mut pipeline, keys) = (redis::pipe(), Arc::clone(connection.keys()));
+    let (mut pipeline, keys) = (redis::pipe(), Arc::clone(redis.key_space()));
     for (partition, room, messages) in appended.rooms {
         let event = RoomEvent { room, messages };
         pipeline.cmd("SPUBLISH").arg(keys.room_channel(partition, room)).arg(event.encode(&keys)).ignore();
@@ -46,7 +46,7 @@ pub async fn publish(connection: &mut Link, appended: Committed, waiting: &mut W
     if pipeline.is_empty() {
         return;
     }
-    let published: RedisResult<()> = pipeline.query_async(connection).await;
+    let published: RedisResult<()> = pipeline.query_async(redis).await;
     if let Err(error) = published {
         warn!(error = %error, "stored messages were not announced: {error}");
     }
@@ -66,14 +66,14 @@ fn receipts(appended: &Committed, waiting: &mut Waiting) -> HashMap<GatewayId, R
 }
 
 /// Tells the gateways that `partitions` have a new owner, so that they look for what the former one did not announce.
-pub async fn announce(connection: &mut Link, partitions: Vec<Partition>) {
-    let keys = Arc::clone(connection.keys());
+pub async fn announce(redis: &mut RedisClient, partitions: Vec<Partition>) {
+    let keys = Arc::clone(redis.key_space());
     let message = ControlMessage {
         event: ControlEvent::PartitionsTaken { partitions },
         reply_to: None,
     };
     let told: RedisResult<()> =
-        redis::AsyncCommands::publish(connection, keys.control_channel(), message.encode(&keys)).await;
+        redis::AsyncCommands::publish(redis, keys.control_channel(), message.encode(&keys)).await;
     if let Err(error) = told {
         warn!(error = %error, "taking over partitions was not announced: {error}");
     }

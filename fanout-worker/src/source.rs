@@ -18,7 +18,7 @@ mod repair;
 use std::future::poll_fn;
 use std::task::Poll;
 
-use shared::bus::Redis;
+use shared::bus::RedisConnector;
 use shared::domain::{Fence, Partition};
 use shared::storage::{Claim, Installation, Store};
 use tokio::sync::mpsc;
@@ -32,7 +32,7 @@ const READ_AHEAD: usize = 1;
 
 /// Readers of all partitions that are held.
 pub struct Source {
-    redis: Redis,
+    redis: RedisConnector,
     store: Store,
     installation: Installation,
     groups: Vec<Group>,
@@ -50,7 +50,7 @@ struct Group {
 impl Source {
     /// A source that holds nothing yet. What it reads is compared with how far `store` has come.
     #[must_use]
-    pub fn new(redis: Redis, store: Store, installation: Installation) -> Self {
+    pub fn new(redis: RedisConnector, store: Store, installation: Installation) -> Self {
         Self {
             redis,
             store,
@@ -62,7 +62,11 @@ impl Source {
     /// Reads `claims` from now on, each from its cursor, and nothing else. Groups that stay as they are go on.
     pub fn hold<'a>(&mut self, claims: impl Iterator<Item = &'a Claim>) {
         let claims: Vec<Claim> = claims.copied().collect();
-        let share = if self.redis.same_node() { claims.len().max(1) } else { 1 };
+        let share = if self.redis.has_one_node() {
+            claims.len().max(1)
+        } else {
+            1
+        };
         let mut former = std::mem::take(&mut self.groups);
         for together in claims.chunks(share) {
             let held: Vec<_> = together.iter().map(|claim| (claim.partition, claim.fence)).collect();

@@ -4,7 +4,7 @@
 //! one is under way: the pipeline hands the next over when the one before is through, which bounds what waits here by one
 //! transaction.
 
-use shared::bus::Link;
+use shared::bus::RedisClient;
 use shared::domain::{Partition, StreamId};
 use shared::storage::Committed;
 use tokio::task::JoinHandle;
@@ -33,9 +33,9 @@ pub(crate) struct Telling {
 }
 
 impl Telling {
-    /// Begins to tell of `untold` through `connection`, and lets what was read from `origins` be trimmed then, once what is
+    /// Begins to tell of `untold` through `redis`, and lets what was read from `origins` be trimmed then, once what is
     /// being told of is through.
-    pub(crate) async fn begin(&mut self, mut connection: Link, origins: Origins, untold: Untold) {
+    pub(crate) async fn begin(&mut self, mut redis: RedisClient, origins: Origins, untold: Untold) {
         self.catch_up().await;
         let Untold {
             stored,
@@ -45,7 +45,7 @@ impl Telling {
         let trimming = self.trimming.clone();
         self.under_way = Some(tokio::spawn(async move {
             for appended in stored {
-                publish(&mut connection, appended, &mut waiting).await;
+                publish(&mut redis, appended, &mut waiting).await;
             }
             crash_point::reached("after_publish").await;
             trimming.add(&origins, trimmable);

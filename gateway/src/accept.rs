@@ -1,7 +1,7 @@
 //! Accepting a message: from here on it is never lost.
 //!
 //! A message is accepted when it is in its partition's stream in Redis, which is on disk by then. All requests share
-//! one [`Link`], which makes one write of what many of them append at the same time. Whether that is already the
+//! one [`RedisClient`], which makes one write of what many of them append at the same time. Whether that is already the
 //! answer or the commit is waited for is decided by [`Ack`].
 //!
 //! What may pile up here is bounded twice: requests under way by `POSTS_AT_ONCE`, messages that no worker has stored
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{AsyncCommands as _, RedisError, RedisResult};
-use shared::bus::{Link, encode_entry, is_refusal};
+use shared::bus::{RedisClient, encode_entry, is_refusal};
 use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, Seq, Timestamp};
 use shared::storage::{Installation, KnownMessage, Room, Store, StoreError, User};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -79,7 +79,7 @@ pub struct Admission(#[expect(dead_code, reason = "held for what its drop gives 
 
 /// The way into the accept log.
 pub struct Acceptor {
-    connection: Link,
+    redis: RedisClient,
     store: Store,
     stored: StoredLookup,
     recent: RecentKeys,
@@ -92,11 +92,11 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// An acceptor that sends everything through `connection` and acknowledges as `ack` says.
+    /// An acceptor that sends everything through `redis` and acknowledges as `ack` says.
     #[must_use]
-    pub fn new(connection: Link, store: Store, installation: Installation, ack: Ack) -> Self {
+    pub fn new(redis: RedisClient, store: Store, installation: Installation, ack: Ack) -> Self {
         Self {
-            connection,
+            redis,
             stored: StoredLookup::new(store.clone()),
             recent: RecentKeys::new(),
             store,
@@ -116,9 +116,9 @@ impl Acceptor {
         Arc::clone(&self.posts).try_acquire_owned().map(Admission).map_err(|_| AcceptError::Busy)
     }
 
-    /// Whether a worker lives, asked over the connection by which messages are appended: an error if it cannot be used.
+    /// Whether a worker lives, asked over the client by which messages are appended: an error if it cannot be used.
     pub async fn sees_workers(&self) -> RedisResult<bool> {
-        self.connection.clone().exists(self.connection.keys().workers()).await
+        self.redis.clone().exists(self.redis.key_space().workers()).await
     }
 
     /// What is known of the accept log, without asking.
@@ -188,12 +188,12 @@ impl Acceptor {
     /// The channel on which this gateway hears that messages are stored, if it waits for that.
     #[must_use]
     pub fn receipts_channel(&self) -> Option<String> {
-        self.reply_to.map(|gateway| self.connection.keys().receipts_channel(gateway))
+        self.reply_to.map(|gateway| self.redis.key_space().receipts_channel(gateway))
     }
 
     /// Takes what came on that channel.
     pub fn on_receipts(&self, payload: &[u8]) {
-        self.waiters.on_receipts(payload, self.connection.keys());
+        self.waiters.on_receipts(payload, self.redis.key_space());
     }
 
     /// Looks up what posts wait for and no receipt tells of, until `stop` is cancelled.
@@ -204,7 +204,7 @@ impl Acceptor {
     /// Keeps watch over the accept streams until `stop` is cancelled: one that holds `bound` entries or more takes no
     /// posts until it is shorter again.
     pub fn watch_backlog(&self, bound: u32, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
-        self.backlog.clone().watch(self.connection.clone(), bound, stop)
+        self.backlog.clone().watch(self.redis.clone(), bound, stop)
     }
 
     /// Appends a keyed message, unless the very same one is stored already, whose place is returned then; an error if the key
@@ -238,9 +238,9 @@ impl Acceptor {
     }
 
     async fn append(&self, partition: Partition, message: &Accepted) -> Result<(), AcceptError> {
-        let keys = self.connection.keys();
+        let keys = self.redis.key_space();
         let appended: RedisResult<String> =
-            self.connection.clone().xadd(keys.accept_stream(partition), "*", &encode_entry(message, keys)).await;
+            self.redis.clone().xadd(keys.accept_stream(partition), "*", &encode_entry(message, keys)).await;
         appended.map(drop).map_err(unanswered)
     }
 }
@@ -256,7 +256,7 @@ fn unanswered(error: RedisError) -> AcceptError {
 
 #[cfg(test)]
 mod tests {
-    use shared::bus::Redis;
+    use shared::bus::RedisConnector;
     use shared::settings::RedisArgs;
     use shared::storage::Role;
 
@@ -270,8 +270,8 @@ mod tests {
         let installation = store.migrate(4, 1).await.unwrap();
         // Nobody listens there: what is asked here needs no Redis.
         let nowhere = RedisArgs::at("redis://127.0.0.1:1");
-        let nowhere = Redis::open(&nowhere, installation.keys(), CancellationToken::new()).unwrap();
-        let acceptor = Acceptor::new(nowhere.connect(), store, installation, Ack::Logged);
+        let nowhere = RedisConnector::open(&nowhere, installation.key_space(), CancellationToken::new()).unwrap();
+        let acceptor = Acceptor::new(nowhere.client(), store, installation, Ack::Logged);
         let mut admitted: Vec<_> = (0..POSTS_AT_ONCE).map(|_| acceptor.admit().unwrap()).collect();
         assert!(matches!(acceptor.admit(), Err(AcceptError::Busy)));
         admitted.pop();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::bus::{ControlEvent, Link, Pool, Redis};
+use shared::bus::{ControlEvent, Pool, RedisClient, RedisConnector};
 use shared::lifecycle::Lifecycle;
 use shared::storage::{Installation, Store, StoreError};
 use tokio::time::Instant;
@@ -70,7 +70,7 @@ pub struct App {
     /// Redis, for rare questions.
     pub pool: Pool,
     /// Redis, for everything that need not wait behind posts.
-    pub redis: Link,
+    pub redis: RedisClient,
     /// What is fixed for this installation.
     pub installation: Installation,
     /// How the process stops.
@@ -88,14 +88,14 @@ impl App {
         keys: &[Vec<u8>],
         store: Store,
         installation: Installation,
-        redis: &Redis,
+        redis: &RedisConnector,
         subscriber: Subscriber,
         fanout: Fanout<LiveStream>,
         lifecycle: Lifecycle,
     ) -> Result<Arc<Self>, StartError> {
         let tokens = Arc::new(Tokens::new(keys, config.accounts.token_ttl()));
         // Two connections: a burst of posts does not delay the counting of limits, nor the other way round.
-        let (hot, counting) = (redis.connect(), redis.connect());
+        let (hot, counting) = (redis.client(), redis.client());
         let args = &config.limits;
         let (read_queue, history_rates) = (ReadQueue::default(), HistoryRates::new(args.replay_kib_per_s));
         let quota = StreamQuota::new(counting.clone(), args.streams_per_user, args.streams_per_address);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redis::RedisResult;
-use shared::bus::Link;
+use shared::bus::RedisClient;
 use shared::domain::Timestamp;
 use shared::telemetry::Event;
 use tokio::time::{MissedTickBehavior, interval};
@@ -22,7 +22,7 @@ static OFF: Event = Event::outage(
 .warning();
 
 /// Compares this machine's clock with Redis's until `stop` is cancelled.
-pub(crate) async fn watch(mut redis: Link, stop: CancellationToken) {
+pub(crate) async fn watch(mut redis: RedisClient, stop: CancellationToken) {
     let mut ticks = interval(COMPARE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_redis::PoolError;
 use redis::{AsyncCommands as _, RedisResult};
-use shared::bus::{Acknowledgement, ControlEvent, ControlMessage, Link, Pool, ReplyTo};
+use shared::bus::{Acknowledgement, ControlEvent, ControlMessage, Pool, RedisClient, ReplyTo};
 use shared::domain::GatewayId;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -39,7 +39,7 @@ pub struct ControlChannel {
     /// On which other gateways acknowledge.
     channel: String,
     pool: Pool,
-    connection: Link,
+    redis: RedisClient,
     last: AtomicU64,
     /// Who has acted on what was told, by its number. As many as there are changes under way.
     pending: Mutex<HashMap<u64, Acknowledgers>>,
@@ -49,15 +49,15 @@ pub struct ControlChannel {
 type Acknowledgers = watch::Sender<HashSet<GatewayId>>;
 
 impl ControlChannel {
-    /// Events go through `pool`, acknowledgements through `connection`.
+    /// Events go through `pool`, acknowledgements through `redis`.
     #[must_use]
-    pub fn new(pool: Pool, connection: Link) -> Self {
+    pub fn new(pool: Pool, redis: RedisClient) -> Self {
         let me = GatewayId(Uuid::new_v4());
         Self {
             me,
-            channel: connection.keys().acknowledgements_channel(me),
+            channel: redis.key_space().acknowledgements_channel(me),
             pool,
-            connection,
+            redis,
             last: AtomicU64::new(0),
             pending: Mutex::default(),
         }
@@ -79,7 +79,7 @@ impl ControlChannel {
             number,
         });
         let message = ControlMessage { event, reply_to };
-        let published = timeout_at(began + TRUSTED_FOR, self.publish(&message.encode(self.pool.keys()))).await;
+        let published = timeout_at(began + TRUSTED_FOR, self.publish(&message.encode(self.pool.key_space()))).await;
         match published.unwrap_or(Err(BroadcastError::Late)) {
             Ok(receivers) => pending.wait_for(receivers, Instant::now() + TRUSTED_FOR).await,
             Err(error) => {
@@ -91,7 +91,7 @@ impl ControlChannel {
 
     async fn publish(&self, raw: &[u8]) -> Result<usize, BroadcastError> {
         let mut connection = self.pool.get().await?;
-        Ok(connection.publish(self.pool.keys().control_channel(), raw).await?)
+        Ok(connection.publish(self.pool.key_space().control_channel(), raw).await?)
     }
 
     /// Tells `to` that this gateway has acted.
@@ -104,11 +104,11 @@ impl ControlChannel {
         if to.gateway == self.me {
             return self.on_acknowledgement(acknowledgement);
         }
-        let mut connection = self.connection.clone();
+        let mut redis = self.redis.clone();
         tokio::spawn(async move {
-            let keys = Arc::clone(Link::keys(&connection));
+            let keys = Arc::clone(redis.key_space());
             let (channel, message) = (keys.acknowledgements_channel(to.gateway), acknowledgement.encode(&keys));
-            let told: RedisResult<()> = connection.publish(channel, message).await;
+            let told: RedisResult<()> = redis.publish(channel, message).await;
             if let Err(error) = told {
                 // The other one waits its time then.
                 debug!(error = %error, "a change was not acknowledged: {error}");
@@ -118,7 +118,7 @@ impl ControlChannel {
 
     /// Takes what came on [`Self::acknowledgements_channel`].
     pub fn on_acknowledgements(&self, payload: &[u8]) {
-        match Acknowledgement::decode(payload, self.pool.keys()) {
+        match Acknowledgement::decode(payload, self.pool.key_space()) {
             Ok(acknowledgement) => self.on_acknowledgement(acknowledgement),
             Err(error) => error.report("acknowledgement"),
         }
@@ -177,7 +177,7 @@ impl Drop for PendingBroadcast<'_> {
 
 #[cfg(test)]
 mod tests {
-    use shared::bus::{Keys, MacKey, Redis};
+    use shared::bus::{KeySpace, MacKey, RedisConnector};
     use shared::settings::RedisArgs;
     use tokio_util::sync::CancellationToken;
 
@@ -186,9 +186,9 @@ mod tests {
     /// Numbers begin anew with each process: what was said to another one is no answer.
     #[tokio::test]
     async fn an_acknowledgement_counts_for_whom_it_is_meant() {
-        let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
-        let redis = Redis::open(&RedisArgs::at("redis://127.0.0.1:1"), keys, CancellationToken::new()).unwrap();
-        let control = ControlChannel::new(redis.pool(), redis.connect());
+        let keys = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
+        let redis = RedisConnector::open(&RedisArgs::at("redis://127.0.0.1:1"), keys, CancellationToken::new()).unwrap();
+        let control = ControlChannel::new(redis.pool(), redis.client());
         let pending = PendingBroadcast::new(&control, 7);
         let said_to = |to| Acknowledgement {
             by: GatewayId(Uuid::new_v4()),
@@ -196,7 +196,7 @@ mod tests {
             number: 7,
         };
         for to in [GatewayId(Uuid::new_v4()), control.me] {
-            control.on_acknowledgements(&said_to(to).encode(control.pool.keys()));
+            control.on_acknowledgements(&said_to(to).encode(control.pool.key_space()));
             assert_eq!(pending.gateways.borrow().len(), usize::from(to == control.me));
         }
     }

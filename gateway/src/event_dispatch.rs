@@ -12,12 +12,12 @@ impl EventHandler for App {
     fn channels(&self) -> Vec<String> {
         let receipts = self.acceptor.receipts_channel();
         let acknowledgements = self.control.acknowledgements_channel().to_owned();
-        let control = self.redis.keys().control_channel().to_owned();
+        let control = self.redis.key_space().control_channel().to_owned();
         receipts.into_iter().chain([control, acknowledgements]).collect()
     }
 
     fn on_message(self: &Arc<Self>, channel: &str, payload: &[u8]) {
-        let keys = self.redis.keys();
+        let keys = self.redis.key_space();
         if channel == keys.control_channel() {
             match ControlMessage::decode(payload, keys) {
                 Ok(ControlMessage { event, reply_to }) => {

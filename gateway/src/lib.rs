@@ -41,7 +41,7 @@ mod worker_watch;
 use std::sync::{Arc, OnceLock};
 
 pub use config::{Ack, Command, Config};
-use shared::bus::{InvalidRedis, Redis, Unsafe};
+use shared::bus::{InvalidRedisSettings, PreflightError, RedisConnector};
 use shared::domain::{Timestamp, Username};
 use shared::lifecycle::Lifecycle;
 use shared::settings::EXIT_USAGE;
@@ -68,10 +68,10 @@ pub enum StartError {
     Signals(std::io::Error),
     /// The settings lead to no Redis.
     #[error(transparent)]
-    Redis(#[from] InvalidRedis),
+    Redis(#[from] InvalidRedisSettings),
     /// Redis does not keep what it accepts, or lets nobody in.
     #[error(transparent)]
-    Unsafe(#[from] Unsafe),
+    Preflight(#[from] PreflightError),
     /// There are no keys for access tokens.
     #[error("SIGNING_KEY_FILE: {0}")]
     Keys(#[from] auth::keys::KeyError),
@@ -113,7 +113,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::LogFilter(_) | Self::Redis(_) | Self::Unsafe(_) | Self::Keys(_) | Self::ForeignKeys => EXIT_USAGE,
+            Self::LogFilter(_) | Self::Redis(_) | Self::Preflight(_) | Self::Keys(_) | Self::ForeignKeys => EXIT_USAGE,
             Self::Open(error) if error.is_configuration_error() => EXIT_USAGE,
             Self::Signals(_)
             | Self::Hashing
@@ -130,7 +130,7 @@ impl StartError {
 
 /// Fails if settings cannot work that are not looked at before the socket is bound.
 pub fn check_settings(config: &Config) -> Result<(), StartError> {
-    Ok(Redis::check_settings(&config.redis)?)
+    Ok(RedisConnector::check_settings(&config.redis)?)
 }
 
 /// The keys in the key file, if the installation signs with one of them; with `replace` it does from now on.
@@ -165,7 +165,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     let Some((store, installation)) = open_when_there(&config.storage, Role::Gateway, &lifecycle.soft).await? else {
         return Ok(());
     };
-    let redis = Redis::open(&config.redis, installation.keys(), lifecycle.soft.clone())?;
+    let redis = RedisConnector::open(&config.redis, installation.key_space(), lifecycle.soft.clone())?;
     say_what_starts("gateway", env!("ROOMCAST_VERSION"), (&config.storage, &config.redis), &installation);
     let keys = agreed_keys(&config, &store, false).await?;
     let (subscriber, commands) = Subscriber::new();
@@ -217,7 +217,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
 
 /// Lets posts through once Redis is found to keep them; stops the gateway if it does not, for the reason that is returned
 /// then. Until Redis answers, what needs only SQL is served.
-fn watch_redis(redis: Redis, allow_unsafe: bool, lifecycle: &Lifecycle) -> Arc<OnceLock<Unsafe>> {
+fn watch_redis(redis: RedisConnector, allow_unsafe: bool, lifecycle: &Lifecycle) -> Arc<OnceLock<PreflightError>> {
     let refusal = Arc::new(OnceLock::new());
     let (found, soft) = (Arc::clone(&refusal), lifecycle.soft.clone());
     lifecycle.tracker.spawn(async move {

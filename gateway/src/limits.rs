@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::Script;
-use shared::bus::Link;
+use shared::bus::RedisClient;
 use shared::domain::{Email, UserId};
 use shared::telemetry::Event;
 use tracing::debug;
@@ -104,7 +104,7 @@ static REFUSED: Event = Event::refusal("rate_limited", "somebody does something 
 /// The limits of this installation. Clones share the counts, which are in Redis.
 #[derive(Clone)]
 pub struct Limits {
-    connection: Link,
+    redis: RedisClient,
     post: Option<Rate>,
     login_account: Option<Rate>,
     login_address: Option<Rate>,
@@ -114,12 +114,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of `args`, counted through `connection`.
+    /// The limits of `args`, counted through `redis`.
     #[must_use]
-    pub fn new(args: &LimitArgs, connection: Link) -> Self {
+    pub fn new(args: &LimitArgs, redis: RedisClient) -> Self {
         let post = Rate::per(Duration::from_secs(1), args.post_per_s);
         Self {
-            connection,
+            redis,
             post: post.map(|rate| Rate {
                 burst: args.post_burst.max(1),
                 ..rate
@@ -179,7 +179,7 @@ impl Limits {
                 self.give_back(attempt).await;
                 return Err(limited);
             }
-            attempt.0.push((rate, self.connection.keys().rate("login", &who)));
+            attempt.0.push((rate, self.redis.key_space().rate("login", &who)));
         }
         Ok(attempt)
     }
@@ -188,7 +188,7 @@ impl Limits {
     pub async fn give_back(&self, attempt: Attempt) {
         for (rate, bucket) in attempt.0 {
             let given: Result<(), _> =
-                GIVE_BACK.key(bucket).arg(rate.micros()).invoke_async(&mut self.connection.clone()).await;
+                GIVE_BACK.key(bucket).arg(rate.micros()).invoke_async(&mut self.redis.clone()).await;
             if let Err(error) = given {
                 // It comes back by itself, a little later.
                 debug!(error = %error, "cannot give back an attempt: {error}");
@@ -201,10 +201,10 @@ impl Limits {
             return Ok(());
         };
         let wait: u64 = TAKE
-            .key(self.connection.keys().rate(what, &who))
+            .key(self.redis.key_space().rate(what, &who))
             .arg(rate.micros())
             .arg(rate.burst)
-            .invoke_async(&mut self.connection.clone())
+            .invoke_async(&mut self.redis.clone())
             .await?;
         match wait {
             0 => Ok(()),

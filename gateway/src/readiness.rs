@@ -67,7 +67,7 @@ pub async fn look(app: &App) -> Vec<Reason> {
     let mut counting = app.redis.clone();
     let (sql, counted, worker) = tokio::join!(
         timeout(PROBE_TIME, app.store.ping()),
-        timeout(PROBE_TIME, counting.exists::<_, bool>(app.redis.keys().workers())),
+        timeout(PROBE_TIME, counting.exists::<_, bool>(app.redis.key_space().workers())),
         timeout(PROBE_TIME, app.acceptor.sees_workers()),
     );
     let accept_log = app.acceptor.accept_log();

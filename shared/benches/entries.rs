@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use shared::bus::{Keys, MacKey, decode_entry, encode_entry};
+use shared::bus::{KeySpace, MacKey, decode_entry, encode_entry};
 use shared::domain::{Accepted, MessageId, MessageText, RoomId, Timestamp, UserId};
 
 /// As long as people write.
@@ -22,7 +22,7 @@ fn message() -> Accepted {
 
 fn entries(criterion: &mut Criterion) {
     let message = message();
-    let keys = Keys::new("00a1b2c3d4e5".parse().expect("twelve digits"), 16, MacKey::fresh());
+    let keys = KeySpace::new("00a1b2c3d4e5".parse().expect("twelve digits"), 16, MacKey::fresh());
     criterion.bench_function("encode an entry", |bencher| {
         bencher.iter(|| encode_entry(black_box(&message), &keys).len());
     });

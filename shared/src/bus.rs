@@ -1,43 +1,43 @@
 //! Redis as the two processes share it: key names, the form of entries and events, and how to connect.
 //!
-//! [`Keys`] makes every name, [`Link`] carries commands to the server of their keys.
+//! [`KeySpace`] makes every name, [`RedisClient`] carries commands to the server of their keys.
 
-mod access;
 mod address;
-mod check;
+mod client;
+mod connection_factory;
+mod connector;
 mod control;
+mod diagnostics;
 mod entry;
+mod errors;
 mod event;
-mod findings;
-mod handle;
-mod keys;
-mod lane;
-mod link;
+mod key_space;
 mod mac;
-mod map;
+mod pipeline;
 mod pool;
+mod preflight;
 mod receipt;
-mod refusal;
 mod sentinel;
 mod slots;
-mod stored;
+mod topology;
+mod watermark;
 
 use std::time::Duration;
 
 pub use address::{InvalidAddress, Node};
-pub use check::{Looked, Unsafe};
+pub use client::RedisClient;
+pub use connector::{InvalidRedisSettings, PartitionConnections, RedisConnector};
 pub use control::{Acknowledgement, ControlEvent, ControlMessage, ReplyTo};
-pub use entry::{InvalidEntry, decode_entry, encode_entry, read_entry};
+pub use entry::{InvalidEntry, decode_entry, decode_unverified_entry, encode_entry};
+pub use errors::is_refusal;
 pub use event::RoomEvent;
-pub use handle::{Holder, InvalidRedis, Redis};
-pub use keys::Keys;
-pub use link::Link;
-pub use mac::{InvalidMacKey, MacKey, NotAuthentic, Unreadable};
-pub use map::Changes;
+pub use key_space::KeySpace;
+pub use mac::{InvalidMacKey, InvalidPublication, MacKey, NotAuthentic};
 pub use pool::Pool;
+pub use preflight::{PreflightError, PreflightReport};
 pub use receipt::Receipts;
-pub use refusal::is_refusal;
-pub use stored::StoredPosition;
+pub use topology::TopologyWatch;
+pub use watermark::StoredWatermark;
 
 /// How long a command may take before its outcome counts as unknown.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);

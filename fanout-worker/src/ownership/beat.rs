@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Script, Value, cmd};
-use shared::bus::{Node, Redis};
+use shared::bus::{Node, RedisConnector};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -61,7 +61,7 @@ static BEAT: LazyLock<Script> = LazyLock::new(|| {
 
 /// The task that looks and renews.
 pub(super) struct Beats {
-    redis: Redis,
+    redis: RedisConnector,
     /// None until connected, and after any error.
     line: Option<Line>,
     /// The name of the next look; that of the last view unless the place was lost since.
@@ -80,7 +80,7 @@ struct Line {
 
 impl Beats {
     /// A task that takes a place for `me` and reports to `told`.
-    pub(super) fn new(redis: Redis, me: WorkerName, told: watch::Sender<View>) -> Self {
+    pub(super) fn new(redis: RedisConnector, me: WorkerName, told: watch::Sender<View>) -> Self {
         Self {
             redis,
             line: None,
@@ -109,7 +109,7 @@ impl Beats {
             let done = done.unwrap_or_else(|_| Err(no_answer()));
             if let Err(error) = &done {
                 self.line = None;
-                self.redis.learn(error);
+                self.redis.note_error(error);
             }
             self.complain_once(done);
         }
@@ -122,7 +122,7 @@ impl Beats {
         if self.has_lapsed(asked_at) {
             self.me = WorkerName::fresh();
         }
-        let (me, keys) = (self.me.clone(), Arc::clone(self.redis.keys()));
+        let (me, keys) = (self.me.clone(), Arc::clone(self.redis.key_space()));
         let (left_ms, living): (u64, Vec<String>) = BEAT
             .key(keys.workers())
             .arg(me.as_str())
@@ -145,7 +145,7 @@ impl Beats {
     async fn line(&mut self) -> RedisResult<&mut MultiplexedConnection> {
         let unknown =
             || RedisError::from((ErrorKind::ClusterConnectionNotFound, "it is not known which Redis has the workers"));
-        let node = self.redis.node_of_channel(&self.redis.keys().presence_channel("")).ok_or_else(unknown)?;
+        let node = self.redis.node_of_channel(&self.redis.key_space().presence_channel("")).ok_or_else(unknown)?;
         let line = match self.line.take() {
             Some(line) if line.node == node && line.shown == self.me => line,
             _ => self.connect(node).await?,
@@ -156,8 +156,8 @@ impl Beats {
     async fn connect(&self, node: Node) -> RedisResult<Line> {
         // Nobody says anything on our channel; that the connection is lost shows at the next look.
         let unheard = |_: PushInfo| Ok::<(), RedisError>(());
-        let mut connection = self.redis.listen(&node, unheard).await?;
-        let channel = self.redis.keys().presence_channel(self.me.as_str());
+        let mut connection = self.redis.connect_for_pushes(&node, unheard).await?;
+        let channel = self.redis.key_space().presence_channel(self.me.as_str());
         let subscribed: Value = cmd("SSUBSCRIBE").arg(channel).query_async(&mut connection).await?;
         if !matches!(
             subscribed,
@@ -182,7 +182,7 @@ impl Beats {
     }
 
     async fn leave(&mut self) -> RedisResult<()> {
-        let (me, keys) = (self.me.clone(), Arc::clone(self.redis.keys()));
+        let (me, keys) = (self.me.clone(), Arc::clone(self.redis.key_space()));
         let asked_at = Instant::now();
         let _was_there: u64 = self.line().await?.zrem(keys.workers(), me.as_str()).await?;
         self.told.send_replace(View {

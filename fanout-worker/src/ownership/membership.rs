@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::bus::Redis;
+use shared::bus::RedisConnector;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -95,7 +95,7 @@ pub struct Membership {
 impl Membership {
     /// Joins, and keeps the place from now on. It need not have succeeded yet when this returns.
     #[must_use]
-    pub fn join(redis: Redis) -> Self {
+    pub fn join(redis: RedisConnector) -> Self {
         let (wish, wished) = watch::channel(true);
         let me = WorkerName::fresh();
         let nothing = View {

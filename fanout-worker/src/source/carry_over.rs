@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
-use shared::bus::Keys;
+use shared::bus::KeySpace;
 use shared::domain::Partition;
 use tracing::info;
 
@@ -37,11 +37,11 @@ static CARRY_OVER: LazyLock<Script> = LazyLock::new(|| {
 /// Takes over what waits for each of `partitions`.
 pub(super) async fn carry_over(
     connection: &mut MultiplexedConnection,
-    keys: &Keys,
+    keys: &KeySpace,
     partitions: impl Iterator<Item = Partition>,
 ) -> RedisResult<()> {
     for partition in partitions {
-        let (old, new) = (Keys::former_accept_stream(partition), keys.accept_stream(partition));
+        let (old, new) = (KeySpace::former_accept_stream(partition), keys.accept_stream(partition));
         let count: u64 = CARRY_OVER.key(old).key(new).invoke_async(connection).await?;
         if count > 0 {
             info!(%partition, entries = count, "{count} entries of an earlier version are carried over to {new}");

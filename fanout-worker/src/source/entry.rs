@@ -1,6 +1,6 @@
 //! What an entry of the accept log holds. It is not trusted: anybody with access to Redis could have written it.
 
-use shared::bus::{InvalidEntry, Keys, decode_entry};
+use shared::bus::{InvalidEntry, KeySpace, decode_entry};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Entry, EntryContent};
 
@@ -17,7 +17,7 @@ const ELSEWHERE: &str = "its room belongs to another partition";
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     /// The installation.
-    pub(super) keys: &'a Keys,
+    pub(super) keys: &'a KeySpace,
     /// How many partitions it has.
     pub(super) partitions: u16,
     /// The one they were in.
@@ -78,7 +78,7 @@ mod tests {
 
     fn read_all(raw: Vec<RawEntry>) -> (Vec<Entry>, Option<String>) {
         let place = Place {
-            keys: &Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh()),
+            keys: &KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh()),
             partitions: 1,
             partition: Partition(0),
             horizon: 1_700_000_000_000,

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
-use shared::bus::{Keys, StoredPosition};
+use shared::bus::{KeySpace, StoredWatermark};
 use shared::domain::{Partition, StreamId};
 use shared::storage::PartitionBatch;
 
@@ -29,7 +29,7 @@ static REMOVE: LazyLock<Script> = LazyLock::new(|| {
 #[derive(Clone)]
 pub struct Server {
     connection: MultiplexedConnection,
-    keys: Arc<Keys>,
+    keys: Arc<KeySpace>,
     /// The number of the epoch in which it is read.
     epoch_number: i64,
     /// What its clock said when it was found, in milliseconds, and when that was.
@@ -39,7 +39,7 @@ pub struct Server {
 
 impl Server {
     /// The server at the other end of `connection`, whose clock says `now_ms`.
-    pub(super) fn new(connection: MultiplexedConnection, keys: Arc<Keys>, epoch_number: i64, now_ms: i64) -> Self {
+    pub(super) fn new(connection: MultiplexedConnection, keys: Arc<KeySpace>, epoch_number: i64, now_ms: i64) -> Self {
         Self {
             connection,
             keys,
@@ -51,13 +51,13 @@ impl Server {
 
     /// Removes the entries of `partition` up to `upto`, which are stored, and has Redis remember that they were.
     pub async fn remove(&self, partition: Partition, upto: StreamId) -> RedisResult<()> {
-        let stored = StoredPosition {
+        let stored = StoredWatermark {
             epoch_number: self.epoch_number,
             upto,
         };
         let removed: RedisResult<i64> = REMOVE
             .key(self.keys.accept_stream(partition))
-            .key(self.keys.stored_position(partition))
+            .key(self.keys.stored_watermark(partition))
             .arg(upto.next().to_string())
             .arg(stored.encode(partition, &self.keys))
             .invoke_async(&mut self.connection.clone())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, RedisError};
-use shared::bus::{Keys, StoredPosition};
+use shared::bus::{KeySpace, StoredWatermark};
 use shared::storage::{Claim, Store, StoreError};
 use tracing::error;
 use uuid::Uuid;
@@ -31,7 +31,7 @@ pub(super) enum ReadError {
 ///
 /// In a later epoch a lower position is well: had anything of that epoch been trimmed, it would be remembered by its
 /// number. So the epoch is that of the restore which took the position back, begun by whoever found it first.
-fn is_behind(now: StoredPosition, remembered: StoredPosition) -> bool {
+fn is_behind(now: StoredWatermark, remembered: StoredWatermark) -> bool {
     now < remembered
 }
 
@@ -39,18 +39,18 @@ fn is_behind(now: StoredPosition, remembered: StoredPosition) -> bool {
 pub(super) async fn check(
     store: &Store,
     connection: &mut MultiplexedConnection,
-    keys: &Keys,
+    keys: &KeySpace,
     claims: impl Iterator<Item = &Claim> + Clone,
 ) -> Result<i64, ReadError> {
     let (epoch, number) = store.epoch().await?;
     let (mut behind, mut newest) = (0_usize, number);
     for claim in claims.clone() {
-        let raw: Option<Vec<u8>> = connection.get(keys.stored_position(claim.partition)).await?;
+        let raw: Option<Vec<u8>> = connection.get(keys.stored_watermark(claim.partition)).await?;
         let Some(raw) = raw else {
             continue;
         };
         // What cannot be read was written by a stranger, by another version, or under the key of a database that is gone.
-        let remembered = match StoredPosition::decode(&String::from_utf8_lossy(&raw), claim.partition, keys) {
+        let remembered = match StoredWatermark::decode(&String::from_utf8_lossy(&raw), claim.partition, keys) {
             Ok(Some(remembered)) => remembered,
             Ok(None) => continue,
             Err(error) => {
@@ -58,7 +58,7 @@ pub(super) async fn check(
                 continue;
             }
         };
-        let now = StoredPosition {
+        let now = StoredWatermark {
             epoch_number: number,
             upto: claim.cursor,
         };
@@ -81,12 +81,12 @@ pub(super) async fn check(
     tokio::time::sleep(NOTICED_WITHIN).await;
     let (_, number) = store.epoch().await?;
     for claim in claims {
-        let now = StoredPosition {
+        let now = StoredWatermark {
             epoch_number: number,
             upto: claim.cursor,
         };
         let remembered = now.encode(claim.partition, keys);
-        let _ok: () = connection.set(keys.stored_position(claim.partition), remembered).await?;
+        let _ok: () = connection.set(keys.stored_watermark(claim.partition), remembered).await?;
     }
     Ok(number)
 }
@@ -98,8 +98,8 @@ mod tests {
 
     use super::*;
 
-    fn at(epoch_number: i64, ms: i64) -> StoredPosition {
-        StoredPosition {
+    fn at(epoch_number: i64, ms: i64) -> StoredWatermark {
+        StoredWatermark {
             epoch_number,
             upto: StreamId { ms, counter: 0 },
         }
@@ -108,7 +108,7 @@ mod tests {
     /// An installation of two partitions, both claimed, in which nothing was stored.
     struct Scene {
         store: Store,
-        keys: Keys,
+        keys: KeySpace,
         claims: Vec<Claim>,
         redis: MultiplexedConnection,
         _server: rig::RedisServer,
@@ -121,7 +121,7 @@ mod tests {
         let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
         let store = Store::open(&url, Role::Worker).await.unwrap();
         Scene {
-            keys: store.migrate(2, 1).await.unwrap().keys(),
+            keys: store.migrate(2, 1).await.unwrap().key_space(),
             claims: store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap(),
             redis: server.connect().await.unwrap(),
             store,
@@ -151,7 +151,7 @@ mod tests {
         } = &mut scene;
         for claim in &*claims {
             let remembered = at(1, 5).encode(claim.partition, keys);
-            let () = redis.set(keys.stored_position(claim.partition), remembered).await.unwrap();
+            let () = redis.set(keys.stored_watermark(claim.partition), remembered).await.unwrap();
         }
         let mut epochs = vec![store.epoch().await.unwrap()];
         for claim in &*claims {
@@ -181,7 +181,7 @@ mod tests {
             at(1, 5).encode(Partition(0), keys),
         ];
         for value in forged {
-            let () = redis.set(keys.stored_position(Partition(1)), value).await.unwrap();
+            let () = redis.set(keys.stored_watermark(Partition(1)), value).await.unwrap();
             let number = check(store, redis, keys, claims.iter()).await.unwrap();
             assert_eq!((store.epoch().await.unwrap(), number), (before, before.1));
         }

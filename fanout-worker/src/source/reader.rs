@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::streams::StreamReadOptions;
 use redis::{AsyncCommands as _, RedisResult};
-use shared::bus::{Holder, Keys, Redis};
+use shared::bus::{KeySpace, PartitionConnections, RedisConnector};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Claim, Entry, Installation, PartitionBatch, Store};
 use shared::telemetry::Event;
@@ -44,13 +44,13 @@ type Reply = Option<Vec<(String, Vec<RawEntry>)>>;
 
 /// Reads some partitions and remembers how far it has read.
 pub(super) struct Reader {
-    redis: Redis,
+    redis: RedisConnector,
     store: Store,
     installation: Installation,
     /// When what gateways of an earlier version appended was last carried over.
     carried_over: Instant,
     /// The server that is read, once it is found, and the same for those who remove what is stored.
-    holder: Option<(Holder, Server)>,
+    holder: Option<(PartitionConnections, Server)>,
     places: Vec<Place>,
 }
 
@@ -66,9 +66,9 @@ struct Place {
 }
 
 impl Reader {
-    pub(super) fn new(redis: Redis, store: Store, claims: &[Claim], installation: Installation) -> Self {
+    pub(super) fn new(redis: RedisConnector, store: Store, claims: &[Claim], installation: Installation) -> Self {
         let place = |claim: &Claim| Place {
-            stream: redis.keys().accept_stream(claim.partition).to_owned(),
+            stream: redis.key_space().accept_stream(claim.partition).to_owned(),
             claim: *claim,
             behind: None,
             first_far_id: None,
@@ -136,7 +136,8 @@ impl Reader {
             return Ok(());
         }
         self.carried_over = Instant::now();
-        carry_over(&mut holder.side, self.redis.keys(), self.places.iter().map(|place| place.claim.partition)).await
+        carry_over(&mut holder.side, self.redis.key_space(), self.places.iter().map(|place| place.claim.partition))
+            .await
     }
 
     /// Connects anew to a server where what is stored cannot be removed any more: what was left there is found then.
@@ -153,7 +154,7 @@ impl Reader {
             return;
         };
         let partition = first.claim.partition;
-        if !self.redis.is_held_by(partition, holder) {
+        if !self.redis.still_serves(partition, holder) {
             info!(%partition, "another Redis takes what partition {partition} accepts");
             self.holder = None;
         }
@@ -161,7 +162,7 @@ impl Reader {
 
     /// Waits for entries behind our positions.
     async fn read_new(&mut self) -> RedisResult<Vec<PartitionBatch>> {
-        let Some((Holder { blocking, .. }, server)) = &mut self.holder else {
+        let Some((PartitionConnections { blocking, .. }, server)) = &mut self.holder else {
             return Ok(Vec::new());
         };
         let block = usize::try_from(BLOCK.as_millis()).expect("a second");
@@ -169,7 +170,7 @@ impl Reader {
         let streams: Vec<&str> = self.places.iter().map(|place| place.stream.as_str()).collect();
         let positions: Vec<String> = self.places.iter().map(|place| place.claim.cursor.to_string()).collect();
         let reply: Reply = blocking.xread_options(&streams, &positions, &options).await?;
-        let (keys, mut batches) = (self.redis.keys(), Vec::new());
+        let (keys, mut batches) = (self.redis.key_space(), Vec::new());
         let ahead = server.now_ms().saturating_add(i64::try_from(IDS_AHEAD.as_millis()).unwrap_or(i64::MAX));
         for (stream, entries) in reply.unwrap_or_default() {
             if let Some(place) = self.places.iter_mut().find(|place| place.stream == stream) {
@@ -196,8 +197,8 @@ impl Reader {
         let Some(first) = self.places.first() else {
             return std::future::pending().await;
         };
-        let mut holder = self.redis.holder(first.claim.partition, BLOCK).await?;
-        let keys = Arc::clone(self.redis.keys());
+        let mut holder = self.redis.connect_to_partition(first.claim.partition, BLOCK).await?;
+        let keys = Arc::clone(self.redis.key_space());
         if self.installation.carries_over {
             carry_over(&mut holder.side, &keys, self.places.iter().map(|place| place.claim.partition)).await?;
         }
@@ -220,7 +221,7 @@ impl Reader {
 
     /// Reads the next of what lies before our positions, of all partitions at once.
     async fn read_behind(&mut self) -> RedisResult<Vec<PartitionBatch>> {
-        let Some((Holder { blocking, .. }, _)) = &mut self.holder else {
+        let Some((PartitionConnections { blocking, .. }, _)) = &mut self.holder else {
             return Ok(Vec::new());
         };
         let mut ranges = redis::pipe();
@@ -233,7 +234,7 @@ impl Reader {
         let mut batches = Vec::new();
         for (place, raw) in looking.zip(found) {
             // What lies before our position cannot move it.
-            let read_at = at(self.redis.keys(), place.claim.partition, self.installation, i64::MAX);
+            let read_at = at(self.redis.key_space(), place.claim.partition, self.installation, i64::MAX);
             let (entries, _) = entry::read_all(raw, read_at);
             place.behind = entries.last().map(|entry| entry.stream_id.next());
             // The cursor stays where it is: it never moves back.
@@ -251,7 +252,7 @@ impl Reader {
             let (Some(from), partition) = (&place.first_far_id, place.claim.partition) else {
                 continue;
             };
-            let count = repair::exchange_far_ids(&mut holder.blocking, self.redis.keys(), partition, from).await?;
+            let count = repair::exchange_far_ids(&mut holder.blocking, self.redis.key_space(), partition, from).await?;
             place.first_far_id = None;
             // None if whoever put it there has taken it away again.
             if count > 0 {
@@ -267,7 +268,7 @@ impl Reader {
 static FAR_IDS: Event =
     Event::outage("far_ids", "somebody else gave out ids in the accept log that lie far in the future");
 
-fn at(keys: &Keys, partition: Partition, installation: Installation, horizon: i64) -> entry::Place<'_> {
+fn at(keys: &KeySpace, partition: Partition, installation: Installation, horizon: i64) -> entry::Place<'_> {
     entry::Place {
         keys,
         partitions: installation.partitions,

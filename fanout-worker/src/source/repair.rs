@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
-use shared::bus::Keys;
+use shared::bus::KeySpace;
 use shared::domain::{Partition, StreamId};
 
 /// Makes the next ids of the stream lie behind `ARGV[1]`; returns 1 if they would not have. An entry with that very id does
@@ -65,7 +65,7 @@ pub(super) async fn raise_ids(
 /// See [`EXCHANGE_FAR_IDS`]; `from` is the first id that is too far.
 pub(super) async fn exchange_far_ids(
     connection: &mut MultiplexedConnection,
-    keys: &Keys,
+    keys: &KeySpace,
     partition: Partition,
     from: &str,
 ) -> RedisResult<u64> {

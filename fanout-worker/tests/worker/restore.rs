@@ -15,7 +15,7 @@ async fn remembered(redis: &mut MultiplexedConnection, scene: &Scene) {
     let partition = Partition::of(scene.rooms[0], PARTITIONS);
     let all = eventually(SOON, "the log is trimmed and Redis remembers it", async || {
         let waiting: u64 = redis.xlen(scene.keys.accept_stream(partition)).await?;
-        let stored: Option<String> = redis.get(scene.keys.stored_position(partition)).await?;
+        let stored: Option<String> = redis.get(scene.keys.stored_watermark(partition)).await?;
         match (waiting, stored) {
             (0, Some(_)) => Ok(()),
             other => Err(Failure::new(format!("{other:?}"))),

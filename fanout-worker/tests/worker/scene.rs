@@ -6,7 +6,7 @@ use fanout_worker::pipeline::Pipeline;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use rig::{Failure, PostgresServer, RedisServer, eventually};
-use shared::bus::{Keys, Redis, encode_entry};
+use shared::bus::{KeySpace, RedisConnector, encode_entry};
 use shared::domain::{
     Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
     Username,
@@ -32,7 +32,7 @@ pub(crate) struct Scene {
     pub(crate) rooms: Vec<RoomId>,
     pub(crate) installation: Installation,
     /// Its names in Redis.
-    pub(crate) keys: Keys,
+    pub(crate) keys: KeySpace,
     sender: UserId,
     url: String,
     _directory: TempDir,
@@ -59,8 +59,8 @@ impl Drop for Worker {
 }
 
 /// The Redis at `url`, ready for use until `stop`.
-pub(crate) async fn open_redis(url: &str, installation: Installation, stop: &CancellationToken) -> Redis {
-    let redis = Redis::open(&RedisArgs::at(url), installation.keys(), stop.clone()).unwrap();
+pub(crate) async fn open_redis(url: &str, installation: Installation, stop: &CancellationToken) -> RedisConnector {
+    let redis = RedisConnector::open(&RedisArgs::at(url), installation.key_space(), stop.clone()).unwrap();
     redis.wait_until_safe(false, stop).await.unwrap();
     redis
 }
@@ -102,7 +102,7 @@ impl Scene {
             redis,
             store,
             rooms,
-            keys: installation.keys(),
+            keys: installation.key_space(),
             installation,
             sender,
             url,

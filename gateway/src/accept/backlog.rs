@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redis::{AsyncCommands as _, FromRedisValue as _, InfoDict, RedisResult, cmd};
-use shared::bus::Link;
+use shared::bus::RedisClient;
 use shared::domain::Partition;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -84,9 +84,9 @@ impl Backlog {
     /// Keeps watch until `stop` is cancelled: a stream of `bound` entries or more takes no posts until it is shorter.
     ///
     /// What Redis does not tell stays as it was: while a server is away nothing is accepted there anyway.
-    pub(super) async fn watch(self, connection: Link, bound: u32, stop: CancellationToken) {
+    pub(super) async fn watch(self, redis: RedisClient, bound: u32, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            tokio::join!(self.look_at_lengths(&connection, bound), self.look_at_memory(&connection));
+            tokio::join!(self.look_at_lengths(&redis, bound), self.look_at_memory(&redis));
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -95,16 +95,16 @@ impl Backlog {
     }
 
     /// One command for each partition: those of a server that is away say nothing about the others.
-    async fn look_at_lengths(&self, connection: &Link, bound: u32) {
+    async fn look_at_lengths(&self, redis: &RedisClient, bound: u32) {
         let partitions = self.partitions.iter().zip(self.away.iter()).zip(self.read_only.iter()).zip(0..);
         let looks = partitions.map(|(((is_full, is_away), is_read_only), number)| async move {
             let partition = Partition(number);
-            let (keys, mut connection) = (connection.keys(), connection.clone());
-            let length: RedisResult<u64> = connection.xlen(keys.accept_stream(partition)).await;
+            let (keys, mut redis) = (redis.key_space(), redis.clone());
+            let length: RedisResult<u64> = redis.xlen(keys.accept_stream(partition)).await;
             is_away.store(length.is_err(), Ordering::Relaxed);
             let Ok(length) = length else { return };
             // A write that changes nothing: there is no such key.
-            let written = timeout(WRITE_TIME, connection.del::<_, u64>(keys.write_probe(partition))).await;
+            let written = timeout(WRITE_TIME, redis.del::<_, u64>(keys.write_probe(partition))).await;
             let refused = !matches!(written, Ok(Ok(_)));
             if is_read_only.swap(refused, Ordering::Relaxed) != refused {
                 warn!(partition = number, "the Redis server of partition {number} refuses to write: {refused}");
@@ -117,8 +117,8 @@ impl Backlog {
         join_all(looks).await;
     }
 
-    async fn look_at_memory(&self, connection: &Link) {
-        let servers = connection.run_on_each(cmd("INFO").arg("memory")).await;
+    async fn look_at_memory(&self, redis: &RedisClient) {
+        let servers = redis.run_on_each(cmd("INFO").arg("memory")).await;
         let told: Vec<InfoDict> =
             servers.into_iter().flatten().filter_map(|answer| InfoDict::from_redis_value(answer).ok()).collect();
         if told.is_empty() {

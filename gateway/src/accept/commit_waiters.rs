@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shared::bus::{Keys, Receipts};
+use shared::bus::{KeySpace, Receipts};
 use shared::domain::{MessageId, Seq};
 use shared::storage::Store;
 use tokio::sync::watch;
@@ -67,7 +67,7 @@ impl CommitWaiters {
     }
 
     /// Takes what a worker published.
-    pub(super) fn on_receipts(&self, payload: &[u8], keys: &Keys) {
+    pub(super) fn on_receipts(&self, payload: &[u8], keys: &KeySpace) {
         match Receipts::decode(payload, keys) {
             Ok(Receipts(stored)) => self.resolve(stored),
             Err(error) => error.report("receipts"),
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_who_waits_for_a_message_hears_its_place() {
-        let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
+        let keys = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
         let waiters = CommitWaiters::default();
         let (id, other) = (MessageId::fresh(), MessageId::fresh());
         let (first, second, third) = (waiters.wait_for(id), waiters.wait_for(id), waiters.wait_for(other));

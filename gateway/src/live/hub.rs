@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::bus::{Keys, RoomEvent};
+use shared::bus::{KeySpace, RoomEvent};
 use shared::domain::{Epoch, Partition, RoomId, Seq};
 use shared::storage::{Installation, Room, Store, StoreError};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -71,7 +71,7 @@ struct Shared {
     installation: Installation,
     /// The epoch of history, which the installation began with and may have changed since.
     epoch: AtomicU64,
-    keys: Keys,
+    keys: KeySpace,
     subscriber: Subscriber,
     feeds: Mutex<HashMap<RoomId, Arc<FeedEntry>>>,
     pages: ReplayPages,
@@ -86,7 +86,7 @@ impl Hub {
         let shared = Shared {
             store,
             epoch: AtomicU64::new(installation.epoch.0),
-            keys: installation.keys(),
+            keys: installation.key_space(),
             installation,
             subscriber,
             feeds: Mutex::default(),

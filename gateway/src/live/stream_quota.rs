@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use redis::{AsyncCommands as _, RedisResult};
-use shared::bus::Link;
+use shared::bus::RedisClient;
 use shared::domain::{RoomId, SessionId, StreamKey, UserId};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -107,7 +107,7 @@ impl Drop for StreamLease {
 /// Grants leases and keeps them. Clones share the count.
 #[derive(Clone)]
 pub struct StreamQuota {
-    connection: Link,
+    redis: RedisClient,
     per_user: u32,
     per_address: u32,
     /// This process among the gateways; a part of each lease's name.
@@ -120,11 +120,11 @@ pub struct StreamQuota {
 }
 
 impl StreamQuota {
-    /// Leases for `per_user` and `per_address` streams (0: any number), counted through `connection`.
+    /// Leases for `per_user` and `per_address` streams (0: any number), counted through `redis`.
     #[must_use]
-    pub fn new(connection: Link, per_user: u32, per_address: u32) -> Self {
+    pub fn new(redis: RedisClient, per_user: u32, per_address: u32) -> Self {
         Self {
-            connection,
+            redis,
             per_user,
             per_address,
             gateway: rand::random(),
@@ -180,26 +180,26 @@ impl StreamQuota {
 
     /// Counts one more, if need be in the place of what a gateway left behind that is gone.
     async fn try_acquire(&self, keys: &Keys, stream: StreamKey, limit: u32) -> RedisResult<(bool, Option<StreamKey>)> {
-        let mut connection = self.connection.clone();
-        let first = scripts::acquire(keys, stream, limit).invoke_async(&mut connection).await;
+        let mut redis = self.redis.clone();
+        let first = scripts::acquire(keys, stream, limit).invoke_async(&mut redis).await;
         let (granted, older): (bool, Option<String>) = first?;
         if granted || !self.remove_abandoned(keys).await? {
             return Ok((granted, older.and_then(|raw| StreamKey::parse(&raw))));
         }
         let (granted, older): (bool, Option<String>) =
-            scripts::acquire(keys, stream, limit).invoke_async(&mut connection).await?;
+            scripts::acquire(keys, stream, limit).invoke_async(&mut redis).await?;
         Ok((granted, older.and_then(|raw| StreamKey::parse(&raw))))
     }
 
     /// Removes the leases of gateways that no longer say that they live; true if there were any.
     async fn remove_abandoned(&self, keys: &Keys) -> RedisResult<bool> {
-        let mut connection = self.connection.clone();
-        let members: Vec<String> = connection.zrange(&keys.set, 0, -1).await?;
+        let mut redis = self.redis.clone();
+        let members: Vec<String> = redis.zrange(&keys.set, 0, -1).await?;
         let gateway_of = |member: &str| StreamKey::parse(member).map(|stream| stream.gateway);
         let gateways: HashSet<u64> = members.iter().filter_map(|member| gateway_of(member)).collect();
         let mut gone = HashSet::new();
         for gateway in gateways.into_iter().filter(|gateway| *gateway != self.gateway) {
-            let lives: bool = connection.exists(self.sign_of(gateway)).await?;
+            let lives: bool = redis.exists(self.sign_of(gateway)).await?;
             if !lives {
                 gone.insert(gateway);
             }
@@ -209,14 +209,14 @@ impl StreamQuota {
         if abandoned.is_empty() {
             return Ok(false);
         }
-        let _removed: u64 = connection.zrem(&keys.set, abandoned).await?;
+        let _removed: u64 = redis.zrem(&keys.set, abandoned).await?;
         Ok(true)
     }
 
     /// The sets a stream is counted in, and how many may be in each. A client's name is kept beside its user's streams,
     /// also where any number of them may be open.
     fn counted(&self, holder: &LeaseHolder) -> impl Iterator<Item = (Keys, u32)> + use<> {
-        let names = self.connection.keys();
+        let names = self.redis.key_space();
         let by_user = self.per_user > 0 || holder.client.is_some();
         let user = by_user.then(|| (Keys::of_user(names, holder.user, holder.client.clone()), self.per_user));
         let address = (self.per_address > 0).then(|| (Keys::of_address(names, holder.address), self.per_address));
@@ -270,18 +270,18 @@ impl StreamQuota {
         self.release().await;
         // What could not be released is abandoned by now.
         let sign = self.sign_of(self.gateway);
-        let _: RedisResult<()> = self.connection.del(sign).await;
+        let _: RedisResult<()> = self.redis.del(sign).await;
     }
 
     /// The key that is there while a gateway lives.
     fn sign_of(&self, gateway: u64) -> String {
-        self.connection.keys().living_gateway(gateway)
+        self.redis.key_space().living_gateway(gateway)
     }
 
     /// Says that this gateway lives.
     async fn sign(&self) -> RedisResult<()> {
         let millis = u64::try_from(SIGNED_FOR.as_millis()).unwrap_or(u64::MAX);
-        let _: () = self.connection.clone().pset_ex(self.sign_of(self.gateway), 1, millis).await?;
+        let _: () = self.redis.clone().pset_ex(self.sign_of(self.gateway), 1, millis).await?;
         self.has_signed.store(true, Ordering::Release);
         Ok(())
     }
@@ -296,7 +296,7 @@ impl StreamQuota {
                 }
             }
             // What could not be released is no longer renewed and expires.
-            let _: RedisResult<()> = pipeline.query_async(&mut self.connection).await;
+            let _: RedisResult<()> = pipeline.query_async(&mut self.redis).await;
         }
     }
 
@@ -311,7 +311,7 @@ impl StreamQuota {
                     renewed.push(*stream);
                 }
             }
-            let outcome: RedisResult<Vec<bool>> = pipeline.query_async(&mut self.connection).await;
+            let outcome: RedisResult<Vec<bool>> = pipeline.query_async(&mut self.redis).await;
             match outcome {
                 // Nobody may have been able to tell this gateway that a newer stream has taken over.
                 Ok(held) => {

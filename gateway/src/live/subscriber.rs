@@ -11,7 +11,7 @@ mod subscription;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use shared::bus::{Node, Redis};
+use shared::bus::{Node, RedisConnector};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -74,11 +74,11 @@ impl Subscriber {
 }
 
 /// Keeps the subscriptions until `stop` is cancelled.
-pub async fn run<L: EventHandler>(redis: Redis, Commands(desired): Commands, handler: Arc<L>, stop: CancellationToken) {
+pub async fn run<L: EventHandler>(redis: RedisConnector, Commands(desired): Commands, handler: Arc<L>, stop: CancellationToken) {
     handler.channels().into_iter().for_each(|channel| desired.add_permanent(channel));
     let mut subscriptions: HashMap<Node, DropGuard> = HashMap::new();
     let mut tasks = JoinSet::new();
-    let mut changes = redis.changes();
+    let mut changes = redis.watch_topology();
     while !stop.is_cancelled() {
         let nodes = redis.nodes();
         // Dropped: a server that takes no writes any more has nothing to tell.
@@ -98,7 +98,7 @@ pub async fn run<L: EventHandler>(redis: Redis, Commands(desired): Commands, han
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = changes.next() => desired.notify_changed(),
+            () = changes.changed() => desired.notify_changed(),
             // A subscription that panics must not leave its rooms without events: the panic is passed on to whoever watches this task.
             Some(Err(failed)) = tasks.join_next() => std::panic::resume_unwind(failed.into_panic()),
         }

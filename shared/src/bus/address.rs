@@ -39,7 +39,7 @@ impl fmt::Display for Node {
 
 /// What stands at the address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Topology {
+pub(super) enum Deployment {
     /// One server.
     Single(Node),
     /// A master with replicas, and sentinels that know which of them is the master.
@@ -57,7 +57,7 @@ pub(super) enum Topology {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     /// What stands there.
-    pub(super) topology: Topology,
+    pub(super) topology: Deployment,
     /// Whether connections are encrypted.
     pub(super) tls: bool,
     /// User of the servers' access control list.
@@ -106,8 +106,8 @@ impl Address {
         let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
         let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
         let (topology, db) = match kind {
-            "" => (Topology::Single(one(nodes(hosts, PORT)?)?), path),
-            "cluster" if path.is_empty() => (Topology::Cluster(nodes(hosts, PORT)?), path),
+            "" => (Deployment::Single(one(nodes(hosts, PORT)?)?), path),
+            "cluster" if path.is_empty() => (Deployment::Cluster(nodes(hosts, PORT)?), path),
             "cluster" => return Err(InvalidAddress::Database),
             "sentinel" => {
                 let (master, db) = path.split_once('/').unwrap_or((path, ""));
@@ -115,7 +115,7 @@ impl Address {
                     return Err(InvalidAddress::NoMaster);
                 }
                 let (sentinels, master) = (nodes(hosts, SENTINEL_PORT)?, decode(master)?);
-                (Topology::Sentinel { sentinels, master }, db)
+                (Deployment::Sentinel { sentinels, master }, db)
             }
             _ => return Err(InvalidAddress::Scheme),
         };
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_single_server_is_read_with_all_its_parts() {
         let address = Address::parse("rediss://ann:p%40ss@redis.example.org:6380/3").unwrap();
-        assert_eq!(address.topology, Topology::Single(node("redis.example.org", 6380)));
+        assert_eq!(address.topology, Deployment::Single(node("redis.example.org", 6380)));
         assert!(address.tls);
         assert_eq!(address.user.as_deref(), Some("ann"));
         assert_eq!(address.password.as_ref().map(Secret::expose), Some("p@ss"));
@@ -192,7 +192,7 @@ mod tests {
         assert!(!format!("{address:?}").contains("p@ss"));
 
         let address = Address::parse("redis://:only@[::1]").unwrap();
-        assert_eq!(address.topology, Topology::Single(node("::1", 6379)));
+        assert_eq!(address.topology, Deployment::Single(node("::1", 6379)));
         assert_eq!((address.user, address.db), (None, 0));
         assert_eq!(address.password.as_ref().map(Secret::expose), Some("only"));
     }
@@ -203,14 +203,14 @@ mod tests {
         let sentinels = vec![node("a", 1), node("b", 26379), node("::1", 3)];
         assert_eq!(
             address.topology,
-            Topology::Sentinel {
+            Deployment::Sentinel {
                 sentinels,
                 master: "chat".to_owned()
             }
         );
         assert_eq!(address.db, 2);
         let address = Address::parse("rediss+cluster://a:1,b:2").unwrap();
-        assert_eq!(address.topology, Topology::Cluster(vec![node("a", 1), node("b", 2)]));
+        assert_eq!(address.topology, Deployment::Cluster(vec![node("a", 1), node("b", 2)]));
         assert!(address.tls);
     }
 

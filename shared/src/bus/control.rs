@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Keys;
-use super::mac::{Purpose, Unreadable};
+use super::KeySpace;
+use super::mac::{InvalidPublication, Purpose};
 use crate::domain::{GatewayId, MembershipId, Partition, RoomId, RoomName, SessionId, StreamKey, UserId};
 
 /// Something that all gateways must act on at once.
@@ -78,12 +78,12 @@ pub struct ReplyTo {
 impl ControlMessage {
     /// The message's form on the channel: one JSON object, and its MAC.
     #[must_use]
-    pub fn encode(&self, keys: &Keys) -> Vec<u8> {
+    pub fn encode(&self, keys: &KeySpace) -> Vec<u8> {
         keys.mac().encode(Purpose::Control, self)
     }
 
     /// Reads what [`ControlMessage::encode`] wrote.
-    pub fn decode(raw: &[u8], keys: &Keys) -> Result<Self, Unreadable> {
+    pub fn decode(raw: &[u8], keys: &KeySpace) -> Result<Self, InvalidPublication> {
         keys.mac().decode(Purpose::Control, raw)
     }
 }
@@ -102,12 +102,12 @@ pub struct Acknowledgement {
 impl Acknowledgement {
     /// Its form on the channel: one JSON object, and its MAC.
     #[must_use]
-    pub fn encode(&self, keys: &Keys) -> Vec<u8> {
+    pub fn encode(&self, keys: &KeySpace) -> Vec<u8> {
         keys.mac().encode(Purpose::Acknowledgement, self)
     }
 
     /// Reads what [`Acknowledgement::encode`] wrote.
-    pub fn decode(raw: &[u8], keys: &Keys) -> Result<Self, Unreadable> {
+    pub fn decode(raw: &[u8], keys: &KeySpace) -> Result<Self, InvalidPublication> {
         keys.mac().decode(Purpose::Acknowledgement, raw)
     }
 }
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn events_are_readable_on_the_channel() {
-        let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
+        let keys = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
         let event = ControlEvent::MemberRemoved {
             room: RoomId(1),
             user: UserId(2),

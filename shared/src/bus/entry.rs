@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use super::Keys;
+use super::KeySpace;
 use super::mac::{CODE_BYTES, NotAuthentic};
 use crate::domain::{Accepted, GatewayId, Invalid, MessageId, MessageText, RoomId, Timestamp, UserId};
 
@@ -41,7 +41,7 @@ pub enum InvalidEntry {
 
 /// The fields of `message` in the installation of `keys`, in the order in which they are appended.
 #[must_use]
-pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a Keys) -> Vec<(&'static str, Cow<'a, str>)> {
+pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a KeySpace) -> Vec<(&'static str, Cow<'a, str>)> {
     let mut fields: Vec<(&'static str, Cow<'a, str>)> = Vec::with_capacity(7);
     fields.extend([
         ("id", message.id.to_string().into()),
@@ -64,8 +64,8 @@ pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a Keys) -> Vec<(&'static 
 
 /// Reads the fields of an entry that a gateway of the installation of `keys` wrote; unknown ones are ignored, so that a newer
 /// gateway may add some.
-pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &Keys) -> Result<Accepted, InvalidEntry> {
-    let message = read_entry(fields, keys)?;
+pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Accepted, InvalidEntry> {
+    let message = decode_unverified_entry(fields, keys)?;
     let is_authentic = match fields.split_last() {
         Some(((name, mac), others)) if name == MAC.as_bytes() => {
             let others = others.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
@@ -85,7 +85,7 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &Keys) -> Result<Accept
 }
 
 /// The same for what an operator has judged: whoever wrote it, but not for another installation.
-pub fn read_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &Keys) -> Result<Accepted, InvalidEntry> {
+pub fn decode_unverified_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Accepted, InvalidEntry> {
     match installation_of(fields)? {
         Some(installation) if installation != keys.installation() => {
             return Err(InvalidEntry::Foreign(installation.to_owned()));
@@ -137,8 +137,8 @@ mod tests {
 
     use super::*;
 
-    fn keys() -> Keys {
-        Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap())
+    fn keys() -> KeySpace {
+        KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap())
     }
 
     fn message() -> Accepted {
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn an_entry_of_another_installation_is_refused_by_name() {
         let message = message();
-        let others = Keys::new("00a1b2c3d4e6".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
+        let others = KeySpace::new("00a1b2c3d4e6".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
         let mut fields = raw(&encode_entry(&message, &others));
         let refused = decode_entry(&fields, &keys()).unwrap_err();
         assert_eq!(refused.to_string(), "it belongs to installation '00a1b2c3d4e6'");
@@ -216,7 +216,7 @@ mod tests {
         let message = message();
         let genuine = raw(&encode_entry(&message, &keys()));
         assert_eq!(decode_entry(&genuine, &keys()).unwrap(), message);
-        let other_key = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, "08".repeat(32).parse().unwrap());
+        let other_key = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, "08".repeat(32).parse().unwrap());
         assert!(decode_entry(&genuine, &other_key).is_err());
         for place in 0..genuine.len() {
             let mut without = genuine.clone();

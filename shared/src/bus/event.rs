@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Keys;
-use super::mac::{Purpose, Unreadable};
+use super::KeySpace;
+use super::mac::{InvalidPublication, Purpose};
 use crate::domain::{RoomId, StoredMessage};
 
 /// Messages that were stored in one room by one commit, with ascending seqs.
@@ -20,12 +20,12 @@ pub struct RoomEvent {
 impl RoomEvent {
     /// The event's form on the channel: one JSON object, and its MAC.
     #[must_use]
-    pub fn encode(&self, keys: &Keys) -> Vec<u8> {
+    pub fn encode(&self, keys: &KeySpace) -> Vec<u8> {
         keys.mac().encode(Purpose::Room, self)
     }
 
     /// Reads what [`RoomEvent::encode`] wrote.
-    pub fn decode(raw: &[u8], keys: &Keys) -> Result<Self, Unreadable> {
+    pub fn decode(raw: &[u8], keys: &KeySpace) -> Result<Self, InvalidPublication> {
         keys.mac().decode(Purpose::Room, raw)
     }
 }

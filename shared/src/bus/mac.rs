@@ -83,7 +83,7 @@ pub(super) enum Purpose {
     /// A gateway has acted on that.
     Acknowledgement = 4,
     /// What Redis remembers of SQL.
-    StoredPosition = 5,
+    StoredWatermark = 5,
 }
 
 /// Something without the right code at its end.
@@ -97,7 +97,7 @@ static UNREADABLE: Event = Event::outage("unreadable", "what a process of this i
 
 /// A publication that cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub enum InvalidPublication {
     /// Nobody knows who wrote it.
     #[error(transparent)]
     NotAuthentic(#[from] NotAuthentic),
@@ -113,7 +113,7 @@ impl NotAuthentic {
     }
 }
 
-impl Unreadable {
+impl InvalidPublication {
     /// Writes to the log that this came as `what`.
     pub fn report(&self, what: &'static str) {
         match self {
@@ -165,7 +165,11 @@ impl Mac {
     }
 
     /// Reads what [`Self::encode`] wrote.
-    pub(super) fn decode<T: DeserializeOwned>(&self, purpose: Purpose, authentic: &[u8]) -> Result<T, Unreadable> {
+    pub(super) fn decode<T: DeserializeOwned>(
+        &self,
+        purpose: Purpose,
+        authentic: &[u8],
+    ) -> Result<T, InvalidPublication> {
         Ok(serde_json::from_slice(self.verify(purpose, authentic)?)?)
     }
 

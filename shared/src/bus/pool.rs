@@ -9,10 +9,10 @@ use futures_util::future::select_ok;
 use redis::ErrorKind;
 
 use super::COMMAND_TIMEOUT;
-use super::access::config;
 use super::address::Node;
-use super::keys::Keys;
-use super::map::Map;
+use super::connection_factory::config;
+use super::key_space::KeySpace;
+use super::topology::Topology;
 
 /// Connections to one server at most. Their users are the rare calls; the frequent ones share a connection.
 const POOL_SIZE: usize = 8;
@@ -22,13 +22,13 @@ const POOL_SIZE: usize = 8;
 /// One pool for each server, because a connection belongs to a server and masters change.
 #[derive(Clone)]
 pub struct Pool {
-    map: Arc<Map>,
-    keys: Arc<Keys>,
+    map: Arc<Topology>,
+    keys: Arc<KeySpace>,
     pools: Arc<Mutex<HashMap<Node, deadpool_redis::Pool>>>,
 }
 
 impl Pool {
-    pub(super) fn new(map: Arc<Map>, keys: Arc<Keys>) -> Self {
+    pub(super) fn new(map: Arc<Topology>, keys: Arc<KeySpace>) -> Self {
         Self {
             map,
             keys,
@@ -38,7 +38,7 @@ impl Pool {
 
     /// The names of the installation.
     #[must_use]
-    pub fn keys(&self) -> &Keys {
+    pub fn key_space(&self) -> &KeySpace {
         &self.keys
     }
 
@@ -52,7 +52,7 @@ impl Pool {
         let attempts = nodes.iter().map(|node| async { self.pool_of(node)?.get().await }.boxed());
         let first = select_ok(attempts).await.inspect_err(|failure| {
             if let PoolError::Backend(error) = failure {
-                self.map.learn(error);
+                self.map.note_error(error);
             }
         });
         first.map(|(connection, _)| connection)

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Keys;
-use super::mac::{Purpose, Unreadable};
+use super::KeySpace;
+use super::mac::{InvalidPublication, Purpose};
 use crate::domain::{MessageId, Seq};
 
 /// Messages that are stored now, or were before, with their places in their rooms.
@@ -16,12 +16,12 @@ pub struct Receipts(pub Vec<(MessageId, Seq)>);
 impl Receipts {
     /// Their form on the channel: a JSON array of pairs, and its MAC.
     #[must_use]
-    pub fn encode(&self, keys: &Keys) -> Vec<u8> {
+    pub fn encode(&self, keys: &KeySpace) -> Vec<u8> {
         keys.mac().encode(Purpose::Receipts, self)
     }
 
     /// Reads what [`Receipts::encode`] wrote.
-    pub fn decode(raw: &[u8], keys: &Keys) -> Result<Self, Unreadable> {
+    pub fn decode(raw: &[u8], keys: &KeySpace) -> Result<Self, InvalidPublication> {
         keys.mac().decode(Purpose::Receipts, raw)
     }
 }
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn receipts_are_readable_on_the_channel() {
-        let keys = Keys::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
+        let keys = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
         let receipts = Receipts(vec![(MessageId::fresh(), Seq(7))]);
         assert_eq!(Receipts::decode(&receipts.encode(&keys), &keys).unwrap(), receipts);
     }

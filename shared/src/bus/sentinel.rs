@@ -6,13 +6,13 @@ use futures_util::future::join_all;
 use redis::{ErrorKind, RedisResult, Value, cmd, from_redis_value};
 
 use super::COMMAND_TIMEOUT;
-use super::access::Access;
 use super::address::Node;
+use super::connection_factory::ConnectionFactory;
 
 /// The master called `name`, which must itself agree that it is one.
 ///
 /// All sentinels are asked and most voices win: during a failover one that was cut off still names the old master.
-pub(super) async fn find_master(access: &Access, sentinels: &[Node], name: &str) -> RedisResult<Node> {
+pub(super) async fn find_master(access: &ConnectionFactory, sentinels: &[Node], name: &str) -> RedisResult<Node> {
     let answers = join_all(sentinels.iter().map(|sentinel| ask(access, sentinel, name))).await;
     let mut voices: HashMap<Node, usize> = HashMap::new();
     let mut failure = None;
@@ -29,7 +29,7 @@ pub(super) async fn find_master(access: &Access, sentinels: &[Node], name: &str)
     }
 }
 
-async fn ask(access: &Access, sentinel: &Node, name: &str) -> RedisResult<Node> {
+async fn ask(access: &ConnectionFactory, sentinel: &Node, name: &str) -> RedisResult<Node> {
     let to_sentinels = access.to_sentinels();
     let connection = match to_sentinels.own(sentinel, COMMAND_TIMEOUT).await {
         // The password may be the servers' alone.
@@ -50,7 +50,7 @@ async fn ask(access: &Access, sentinel: &Node, name: &str) -> RedisResult<Node> 
 }
 
 /// Fails unless the server takes writes.
-pub(super) async fn is_master(access: &Access, node: &Node) -> RedisResult<()> {
+pub(super) async fn is_master(access: &ConnectionFactory, node: &Node) -> RedisResult<()> {
     let role: Vec<Value> = cmd("ROLE").query_async(&mut access.own(node, COMMAND_TIMEOUT).await?).await?;
     let role: Option<String> = role.into_iter().next().and_then(|role| from_redis_value(role).ok());
     match role.as_deref() {

@@ -26,7 +26,7 @@ pub(super) fn slot_of(key: &[u8]) -> u16 {
 
 /// The first key of a command, by which it finds its node; `None` if any node will do.
 ///
-/// Knows the commands that are sent through a [`Link`](super::Link), all keys of one being in one slot. Any other is refused:
+/// Knows the commands that are sent through a [`RedisClient`](super::RedisClient), all keys of one being in one slot. Any other is refused:
 /// where its key stands cannot be guessed, and on a cluster it would go to a wrong server.
 pub(super) fn key_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
     let mut words = command.args_iter().map(|word| match word {

@@ -6,7 +6,7 @@ use sqlx::migrate::MigrateError;
 
 use super::StoreError;
 use super::error::is_unavailable;
-use crate::bus::{InvalidMacKey, Keys, MacKey};
+use crate::bus::{InvalidMacKey, KeySpace, MacKey};
 use crate::domain::{Epoch, InstallationId, InvalidInstallationId, Partition, RoomId, Timestamp};
 use crate::settings::Secret;
 
@@ -87,8 +87,8 @@ impl Installation {
 
     /// Its names in Redis.
     #[must_use]
-    pub fn keys(&self) -> Keys {
-        Keys::new(self.id, self.partitions, self.mac_key).accepting_unsigned(self.unsigned_until, self.carries_over)
+    pub fn key_space(&self) -> KeySpace {
+        KeySpace::new(self.id, self.partitions, self.mac_key).accepting_unsigned(self.unsigned_until, self.carries_over)
     }
 
     /// The partition through which `room`'s messages travel.

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use redis::{Script, ScriptInvocation};
-use shared::bus::Keys as Names;
+use shared::bus::KeySpace as Names;
 use shared::domain::{StreamKey, UserId};
 
 use super::COUNTS_FOR;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value, cmd};
-use shared::bus::{Keys, Node, Redis};
+use shared::bus::{KeySpace, Node, RedisConnector};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// What listens to one server.
 pub(super) struct Subscription<L> {
     pub(super) node: Node,
-    pub(super) redis: Redis,
+    pub(super) redis: RedisConnector,
     pub(super) desired: Arc<DesiredChannels>,
     pub(super) handler: Arc<L>,
 }
@@ -99,14 +99,14 @@ impl<L: EventHandler> Subscription<L> {
         let on_overrun = overrun.clone();
         let push = move |push: PushInfo| sender.try_send(push).inspect_err(|_| on_overrun.cancel());
         let mut connection = SubscribedConnection {
-            raw: self.redis.listen(&self.node, push).await?,
+            raw: self.redis.connect_for_pushes(&self.node, push).await?,
             pushes,
             overrun,
             confirmed: HashSet::new(),
             unsubscribing: HashMap::new(),
         };
         self.align(&mut connection).await?;
-        if connection.confirmed.contains(self.redis.keys().control_channel()) {
+        if connection.confirmed.contains(self.redis.key_space().control_channel()) {
             return Ok(connection);
         }
         Err((ErrorKind::Client, "the control channel was not subscribed to").into())
@@ -136,7 +136,7 @@ impl<L: EventHandler> Subscription<L> {
                 },
             };
             if let Err(error) = outcome {
-                self.redis.learn(&error);
+                self.redis.note_error(&error);
                 return;
             }
         }
@@ -170,7 +170,7 @@ impl<L: EventHandler> Subscription<L> {
             (PushKind::SUnsubscribe, [Value::BulkString(channel), ..]) => {
                 let asked_for = std::str::from_utf8(channel).is_ok_and(|channel| connection.note_unsubscribed(channel));
                 if !asked_for {
-                    self.redis.learn(&(ServerErrorKind::Moved.into(), "a slot has moved").into());
+                    self.redis.note_error(&(ServerErrorKind::Moved.into(), "a slot has moved").into());
                 }
                 asked_for
             }
@@ -195,21 +195,21 @@ impl<L: EventHandler> Subscription<L> {
             .cloned()
             .collect();
         for some in old.chunks(CHANNELS_AT_ONCE) {
-            unsubscribe(connection, some, self.redis.keys()).await?;
+            unsubscribe(connection, some, self.redis.key_space()).await?;
         }
         Ok(())
     }
 
     /// On a cluster a room belongs to one server, and what is said to all is heard from each of them.
     fn is_ours(&self, channel: &str) -> bool {
-        !self.redis.keys().is_sharded(channel) || self.redis.node_of_channel(channel).as_ref() == Some(&self.node)
+        !self.redis.key_space().is_sharded(channel) || self.redis.node_of_channel(channel).as_ref() == Some(&self.node)
     }
 
     async fn subscribe(&self, connection: &mut SubscribedConnection, channels: &[&String]) -> RedisResult<()> {
         let mut commands = redis::pipe();
         for channel in channels {
             // One each: channels of different slots must not be named together.
-            let subscribe = if self.redis.keys().is_sharded(channel) {
+            let subscribe = if self.redis.key_space().is_sharded(channel) {
                 "SSUBSCRIBE"
             } else {
                 "SUBSCRIBE"
@@ -228,7 +228,7 @@ impl<L: EventHandler> Subscription<L> {
                 }
                 // The server has not got this slot, or not yet: said again at the next probe, unless the map changes before.
                 Value::ServerError(error) if error.kind().is_some_and(is_about_slots) => {
-                    self.redis.learn(&error.into());
+                    self.redis.note_error(&error.into());
                 }
                 Value::ServerError(error) => return Err(error.into()),
                 _ => return Err((ErrorKind::UnexpectedReturnType, "a subscription was not confirmed").into()),
@@ -252,7 +252,7 @@ impl SubscribedConnection {
     }
 }
 
-async fn unsubscribe(connection: &mut SubscribedConnection, channels: &[String], keys: &Keys) -> RedisResult<()> {
+async fn unsubscribe(connection: &mut SubscribedConnection, channels: &[String], keys: &KeySpace) -> RedisResult<()> {
     let mut commands = redis::pipe();
     for channel in channels {
         connection.confirmed.remove(channel);

@@ -21,14 +21,14 @@ const PIPELINE_COMMANDS: usize = 4_096;
 
 /// The keys to every server. Clones share them.
 #[derive(Clone)]
-pub(super) struct Access {
+pub(super) struct ConnectionFactory {
     login: RedisConnectionInfo,
     tls: bool,
     /// Whom to believe, in PEM; Mozilla's list of authorities if there is none.
     authorities: Option<Arc<Vec<u8>>>,
 }
 
-impl Access {
+impl ConnectionFactory {
     /// The access that `address` describes. `authorities`, in PEM, are believed instead of the public ones.
     pub(super) fn new(address: &Address, authorities: Option<Vec<u8>>) -> Self {
         if address.tls {

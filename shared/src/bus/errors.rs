@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use super::address::Node;
 
 /// Whether the error proves that the command was not run, and is one that a takeover or a move of slots ends.
-pub(super) fn is_passing(error: &RedisError) -> bool {
+pub(super) fn is_retryable(error: &RedisError) -> bool {
     let by_server = match error.kind() {
         ErrorKind::Server(kind) => matches!(
             kind,
@@ -24,7 +24,7 @@ pub(super) fn is_passing(error: &RedisError) -> bool {
 }
 
 /// The server that an error of this kind names.
-pub(super) fn named_node(error: &RedisError, kind: ServerErrorKind) -> Option<Node> {
+pub(super) fn redirect_target(error: &RedisError, kind: ServerErrorKind) -> Option<Node> {
     if error.kind() != ErrorKind::Server(kind) {
         return None;
     }
@@ -89,7 +89,7 @@ mod tests {
             std::io::ErrorKind::ConnectionReset,
         ] {
             assert!(!is_refusal(&io(kind)), "{kind}");
-            assert!(!is_passing(&io(kind)), "{kind}");
+            assert!(!is_retryable(&io(kind)), "{kind}");
         }
     }
 
@@ -101,9 +101,9 @@ mod tests {
                 port,
             })
         };
-        assert_eq!(named_node(&answer("MOVED 1 10.0.0.1:6381"), ServerErrorKind::Moved), node("10.0.0.1", 6381));
-        assert_eq!(named_node(&answer("ASK 1 ::1:6381"), ServerErrorKind::Ask), node("::1", 6381));
-        assert_eq!(named_node(&answer("MOVED 1 :6381"), ServerErrorKind::Moved), None);
-        assert_eq!(named_node(&answer("ASK 1 10.0.0.1:6381"), ServerErrorKind::Moved), None);
+        assert_eq!(redirect_target(&answer("MOVED 1 10.0.0.1:6381"), ServerErrorKind::Moved), node("10.0.0.1", 6381));
+        assert_eq!(redirect_target(&answer("ASK 1 ::1:6381"), ServerErrorKind::Ask), node("::1", 6381));
+        assert_eq!(redirect_target(&answer("MOVED 1 :6381"), ServerErrorKind::Moved), None);
+        assert_eq!(redirect_target(&answer("ASK 1 10.0.0.1:6381"), ServerErrorKind::Moved), None);
     }
 }

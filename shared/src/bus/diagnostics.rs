@@ -11,20 +11,20 @@ const OLDEST: Version = (7, 0, 0);
 const EVICTION_CRASHES: (Version, Version) = ((7, 2, 0), (8, 6, 3));
 
 /// What must be set, to what, what breaks otherwise, and the field of INFO that tells it where CONFIG is denied.
-pub(super) const NEEDED: [Need; 3] = [
-    Need {
+pub(super) const REQUIRED: [RequiredSetting; 3] = [
+    RequiredSetting {
         setting: "appendonly",
         value: "yes",
         otherwise: "acknowledged messages are lost when Redis restarts",
         info: Some("aof_enabled"),
     },
-    Need {
+    RequiredSetting {
         setting: "appendfsync",
         value: "always",
         otherwise: "acknowledged messages can be lost when Redis is killed",
         info: None,
     },
-    Need {
+    RequiredSetting {
         setting: "maxmemory-policy",
         value: "noeviction",
         otherwise: "Redis may throw accepted messages away when memory is short",
@@ -34,7 +34,7 @@ pub(super) const NEEDED: [Need; 3] = [
 
 type Version = (u32, u32, u32);
 
-pub(super) struct Need {
+pub(super) struct RequiredSetting {
     pub(super) setting: &'static str,
     value: &'static str,
     otherwise: &'static str,
@@ -43,7 +43,7 @@ pub(super) struct Need {
 
 /// What is wrong with a server, in sentences.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Findings {
+pub(super) struct Diagnostics {
     /// What breaks a promise.
     pub(super) broken: Vec<String>,
     /// What the operator should know.
@@ -52,7 +52,7 @@ pub(super) struct Findings {
     pub(super) wrong_kind: Option<&'static str>,
 }
 
-impl Findings {
+impl Diagnostics {
     /// Adds those of another server.
     pub(super) fn add(&mut self, other: Self) {
         self.broken.extend(other.broken);
@@ -62,16 +62,16 @@ impl Findings {
 }
 
 /// Judges the server `who` by its INFO and those settings that may be read.
-pub(super) fn judge(who: &str, info: &InfoDict, settings: &HashMap<String, String>) -> Findings {
-    let mut findings = Findings::default();
+pub(super) fn judge(who: &str, info: &InfoDict, settings: &HashMap<String, String>) -> Diagnostics {
+    let mut findings = Diagnostics::default();
     let text: String = info.get("redis_version").unwrap_or_default();
     let version = read_version(&text);
     if version < OLDEST {
         let (major, minor, _) = OLDEST;
         findings.broken.push(format!("{who} is version {text}, and {major}.{minor} or newer is needed"));
     }
-    for need in NEEDED {
-        let Need {
+    for need in REQUIRED {
+        let RequiredSetting {
             setting,
             value,
             otherwise,
@@ -96,7 +96,7 @@ pub(super) fn judge(who: &str, info: &InfoDict, settings: &HashMap<String, Strin
 }
 
 /// What INFO says of a setting, in the words of CONFIG.
-fn by_info(info: &InfoDict, need: &Need) -> Option<String> {
+fn by_info(info: &InfoDict, need: &RequiredSetting) -> Option<String> {
     let raw: String = info.get(need.info?)?;
     Some(match raw.as_str() {
         "1" => "yes".to_owned(),
@@ -115,7 +115,7 @@ fn read_version(text: &str) -> Version {
 mod tests {
     use super::*;
 
-    fn findings(info: &str, settings: &[(&str, &str)]) -> Findings {
+    fn findings(info: &str, settings: &[(&str, &str)]) -> Diagnostics {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         judge("Redis", &InfoDict::new(info), &settings.collect())
     }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn each_setting_that_breaks_a_promise_is_named() {
-        assert_eq!(findings("redis_version:7.0.15\r\n", &GOOD), Findings::default());
+        assert_eq!(findings("redis_version:7.0.15\r\n", &GOOD), Diagnostics::default());
         for (place, value) in [(0, "no"), (1, "everysec"), (2, "allkeys-lru")] {
             let mut settings = GOOD;
             settings[place].1 = value;

@@ -11,8 +11,8 @@ use tracing::{error, warn};
 
 use super::COMMAND_TIMEOUT;
 use super::address::Node;
-use super::findings::{Findings, NEEDED, judge};
-use super::handle::Redis;
+use super::connector::RedisConnector;
+use super::diagnostics::{Diagnostics, REQUIRED, judge};
 
 /// Pause before Redis is tried again at start.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -25,11 +25,11 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// The servers that were looked at, and what was found there.
 #[derive(Debug, Default)]
-pub struct Looked(HashMap<Node, Findings>);
+pub struct PreflightReport(HashMap<Node, Diagnostics>);
 
 /// Why Redis is not used.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Unsafe {
+pub enum PreflightError {
     /// It may lose what it accepted.
     #[error("{0}. Change it, or start all the same with --allow-unsafe-redis (ALLOW_UNSAFE_REDIS=true)")]
     Settings(String),
@@ -44,17 +44,21 @@ pub enum Unsafe {
     Kind(&'static str),
 }
 
-impl Redis {
+impl RedisConnector {
     /// Waits for Redis, and looks whether every server that takes writes keeps what it accepts. From then on connections
     /// work. With `allow_unsafe` what is wrong is logged and nothing more.
     ///
-    /// Returns the servers that were looked at; those that were away are left to [`Redis::watch_settings`]. Returns at once
+    /// Returns the servers that were looked at; those that were away are left to [`RedisConnector::watch_settings`]. Returns at once
     /// when `stop` is cancelled.
-    pub async fn wait_until_safe(&self, allow_unsafe: bool, stop: &CancellationToken) -> Result<Looked, Unsafe> {
+    pub async fn wait_until_safe(
+        &self,
+        allow_unsafe: bool,
+        stop: &CancellationToken,
+    ) -> Result<PreflightReport, PreflightError> {
         let mut complained = false;
         loop {
             let found = tokio::select! {
-                () = stop.cancelled() => return Ok(Looked::default()),
+                () = stop.cancelled() => return Ok(PreflightReport::default()),
                 found = self.findings() => found,
             };
             match found {
@@ -76,19 +80,19 @@ impl Redis {
         }
     }
 
-    fn approve(&self, looked: &Looked, allow_unsafe: bool) -> Result<(), Unsafe> {
-        let mut findings = Findings::default();
+    fn approve(&self, looked: &PreflightReport, allow_unsafe: bool) -> Result<(), PreflightError> {
+        let mut findings = Diagnostics::default();
         for found in looked.0.values() {
             findings.add(found.clone());
         }
         if let Some(kind) = findings.wrong_kind {
-            return Err(Unsafe::Kind(kind));
+            return Err(PreflightError::Kind(kind));
         }
         report(&findings.doubtful);
         if allow_unsafe {
             report(&findings.broken);
         } else if !findings.broken.is_empty() {
-            return Err(Unsafe::Settings(findings.broken.join("; ")));
+            return Err(PreflightError::Settings(findings.broken.join("; ")));
         }
         self.approved.store(true, Ordering::Release);
         Ok(())
@@ -96,17 +100,17 @@ impl Redis {
 
     /// Looks at each server that takes writes when it becomes one, and again every minute, and logs what is newly wrong
     /// with it, until `stop` is cancelled. It does not stop a service that runs.
-    pub async fn watch_settings(&self, mut looked: Looked, stop: &CancellationToken) {
-        let mut changes = self.changes();
+    pub async fn watch_settings(&self, mut looked: PreflightReport, stop: &CancellationToken) {
+        let mut topology = self.watch_topology();
         while !stop.is_cancelled() {
-            for finding in self.look_again(&mut looked).await {
+            for finding in self.recheck(&mut looked).await {
                 error!("{finding}");
             }
             let all_answered = self.nodes().iter().all(|node| looked.0.contains_key(node));
             let pause = if all_answered { LOOK_AGAIN } else { RETRY };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = changes.next() => {}
+                () = topology.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -115,7 +119,7 @@ impl Redis {
     /// Looks at every server that takes writes; returns what breaks a promise there and did not when it was `looked` at.
     ///
     /// One that cannot be asked now is forgotten: it may come back as another.
-    pub async fn look_again(&self, looked: &mut Looked) -> Vec<String> {
+    pub async fn recheck(&self, looked: &mut PreflightReport) -> Vec<String> {
         let mut news = Vec::new();
         for node in self.nodes() {
             let before = looked.0.remove(&node);
@@ -132,8 +136,8 @@ impl Redis {
     }
 
     /// The findings at all masters that can be reached; an error if none can.
-    async fn findings(&self) -> RedisResult<Looked> {
-        let (mut looked, mut failure) = (Looked::default(), None);
+    async fn findings(&self) -> RedisResult<PreflightReport> {
+        let (mut looked, mut failure) = (PreflightReport::default(), None);
         for node in self.map.find_nodes().await? {
             match self.findings_at(&node).await {
                 Ok(findings) => {
@@ -149,7 +153,7 @@ impl Redis {
         }
     }
 
-    async fn findings_at(&self, node: &Node) -> RedisResult<Findings> {
+    async fn findings_at(&self, node: &Node) -> RedisResult<Diagnostics> {
         let mut connection = self.map.access.own(node, COMMAND_TIMEOUT).await?;
         let info: InfoDict = cmd("INFO").query_async(&mut connection).await?;
         let findings = judge(&format!("Redis at {node}"), &info, &settings(&mut connection).await);
@@ -162,23 +166,25 @@ impl Redis {
         } else {
             None
         };
-        Ok(Findings { wrong_kind, ..findings })
+        Ok(Diagnostics { wrong_kind, ..findings })
     }
 }
 
 /// The refusal behind an error that waiting does not end.
-fn hopeless(error: &RedisError) -> Option<Unsafe> {
+fn hopeless(error: &RedisError) -> Option<PreflightError> {
     let says = |text: &str| error.detail().is_some_and(|detail| detail.contains(text));
     match error.kind() {
-        ErrorKind::AuthenticationFailed => Some(Unsafe::Login(error.clone())),
+        ErrorKind::AuthenticationFailed => Some(PreflightError::Login(error.clone())),
         // NOAUTH and WRONGPASS are not among those the driver knows.
-        _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => Some(Unsafe::Login(error.clone())),
-        ErrorKind::Io if error.to_string().contains("certificate") => Some(Unsafe::Certificate(error.clone())),
+        _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+            Some(PreflightError::Login(error.clone()))
+        }
+        ErrorKind::Io if error.to_string().contains("certificate") => Some(PreflightError::Certificate(error.clone())),
         ErrorKind::Server(_) if says("cluster support disabled") => {
-            Some(Unsafe::Kind("the server is not part of a cluster, which redis+cluster:// is for"))
+            Some(PreflightError::Kind("the server is not part of a cluster, which redis+cluster:// is for"))
         }
         ErrorKind::Server(_) if says("unknown command 'SENTINEL'") => {
-            Some(Unsafe::Kind("the server is no sentinel, which redis+sentinel:// is for"))
+            Some(PreflightError::Kind("the server is no sentinel, which redis+sentinel:// is for"))
         }
         _ => None,
     }
@@ -188,7 +194,7 @@ fn hopeless(error: &RedisError) -> Option<Unsafe> {
 async fn settings(connection: &mut MultiplexedConnection) -> HashMap<String, String> {
     let mut config = cmd("CONFIG");
     config.arg("GET").arg("maxmemory-clients");
-    for need in NEEDED {
+    for need in REQUIRED {
         config.arg(need.setting);
     }
     config.query_async(connection).await.unwrap_or_default()

@@ -10,11 +10,11 @@
 //! ```
 //!
 //! Pub/sub knows no database numbers, and room ids are small integers: without the installation in every name, two
-//! installations on one server would hear each other. [`Link`](super::Link) refuses a command that names anything else.
+//! installations on one server would hear each other. [`RedisClient`](super::RedisClient) refuses a command that names anything else.
 //!
 //! The braces are a hash tag: on a Redis Cluster everything of one partition lives on one server, and what is said on a
 //! room's channel reaches that server alone. So rooms use sharded publishing (`SPUBLISH`) everywhere, also on a single
-//! server, where it is the same. Every command names keys of one slot only; `Link` splits pipelines.
+//! server, where it is the same. Every command names keys of one slot only; `RedisClient` splits pipelines.
 
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use crate::domain::{GatewayId, InstallationId, Partition, RoomId, Timestamp, Use
 
 /// The names of one installation. What the frequent commands need is made once.
 #[derive(Debug)]
-pub struct Keys {
+pub struct KeySpace {
     /// The installation as it stands in names.
     installation: String,
     /// What all names begin with.
@@ -43,7 +43,7 @@ pub struct Keys {
     takes_unnamed: bool,
 }
 
-impl Keys {
+impl KeySpace {
     /// The names of `installation`, which has so many `partitions` and authenticates with `key`.
     #[must_use]
     pub fn new(installation: InstallationId, partitions: u16, key: MacKey) -> Self {
@@ -124,7 +124,7 @@ impl Keys {
 
     /// How far SQL has come with a partition, as whoever trims its accept log remembers it.
     #[must_use]
-    pub fn stored_position(&self, partition: Partition) -> String {
+    pub fn stored_watermark(&self, partition: Partition) -> String {
         self.of_partition(partition, "stored")
     }
 
@@ -238,8 +238,8 @@ impl Keys {
 mod tests {
     use super::*;
 
-    fn keys(installation: &str) -> Keys {
-        Keys::new(installation.parse().unwrap(), 8, "07".repeat(32).parse().unwrap())
+    fn keys(installation: &str) -> KeySpace {
+        KeySpace::new(installation.parse().unwrap(), 8, "07".repeat(32).parse().unwrap())
     }
 
     #[test]
@@ -263,13 +263,13 @@ mod tests {
     #[test]
     fn no_two_installations_share_a_name() {
         let (ours, theirs) = (keys("00a1b2c3d4e5"), keys("00a1b2c3d4e6"));
-        let names = |keys: &Keys| {
+        let names = |keys: &KeySpace| {
             let gateway = GatewayId(uuid::Uuid::nil());
             let address = IpAddr::from([127, 0, 0, 1]);
             vec![
                 keys.accept_stream(Partition(0)).to_owned(),
                 keys.rewritten_stream(Partition(0)),
-                keys.stored_position(Partition(0)),
+                keys.stored_watermark(Partition(0)),
                 keys.room_channel(Partition(0), RoomId(1)),
                 keys.control_channel().to_owned(),
                 keys.workers().to_owned(),

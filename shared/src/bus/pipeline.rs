@@ -17,12 +17,12 @@ const LIMITS: BatchLimits = BatchLimits { batches: 8, calls: 512 };
 
 /// The connection to one server. Clones share it.
 #[derive(Clone)]
-pub(super) struct Lane {
+pub(super) struct PipelineBatcher {
     pub(super) connection: ConnectionManager,
     pipelines: Batcher<Cmd, RedisResult<Value>>,
 }
 
-impl Lane {
+impl PipelineBatcher {
     pub(super) fn new(connection: ConnectionManager) -> Self {
         let shared = connection.clone();
         Self {

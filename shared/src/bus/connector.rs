@@ -9,20 +9,20 @@ use redis::{RedisResult, cmd};
 use tokio_util::sync::CancellationToken;
 
 use super::COMMAND_TIMEOUT;
-use super::access::Access;
 use super::address::{Address, InvalidAddress, Node};
-use super::keys::Keys;
-use super::link::Link;
-use super::map::{Changes, Map};
+use super::client::RedisClient;
+use super::connection_factory::ConnectionFactory;
+use super::key_space::KeySpace;
 use super::pool::Pool;
 use super::sentinel::is_master;
 use super::slots::slot_of;
+use super::topology::{Topology, TopologyWatch};
 use crate::domain::Partition;
 use crate::settings::RedisArgs;
 
 /// Why the settings lead to no Redis.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidRedis {
+pub enum InvalidRedisSettings {
     /// The URL cannot be read.
     #[error(
         "REDIS_URL must be of the form redis://[user:password@]host:port[/db], or as README.md says for TLS, Sentinel and Cluster: {0}"
@@ -38,15 +38,15 @@ pub enum InvalidRedis {
 
 /// The Redis of an installation, whatever its topology. Clones share what is known of it.
 #[derive(Clone)]
-pub struct Redis {
-    pub(super) map: Arc<Map>,
-    keys: Arc<Keys>,
+pub struct RedisConnector {
+    pub(super) map: Arc<Topology>,
+    keys: Arc<KeySpace>,
     pub(super) approved: Arc<AtomicBool>,
 }
 
 /// The server that holds a partition, as it was found. Its connections do not repair themselves, so that none of them
 /// ever leads to another server.
-pub struct Holder {
+pub struct PartitionConnections {
     node: Node,
     /// For commands that block.
     pub blocking: MultiplexedConnection,
@@ -54,46 +54,50 @@ pub struct Holder {
     pub side: MultiplexedConnection,
 }
 
-impl Redis {
+impl RedisConnector {
     /// The Redis that `args` describe, for the installation of `keys`; it is watched until `stop` is cancelled. Nothing is
     /// connected yet.
-    pub fn open(args: &RedisArgs, keys: Keys, stop: CancellationToken) -> Result<Self, InvalidRedis> {
+    pub fn open(args: &RedisArgs, keys: KeySpace, stop: CancellationToken) -> Result<Self, InvalidRedisSettings> {
         let (address, authorities) = read(args)?;
-        let access = Access::new(&address, authorities);
+        let access = ConnectionFactory::new(&address, authorities);
         Ok(Self {
-            map: Map::follow(&address, access, stop),
+            map: Topology::follow(&address, access, stop),
             keys: Arc::new(keys),
             approved: Arc::default(),
         })
     }
 
     /// Fails if nothing can be reached by `args`, whatever runs there.
-    pub fn check_settings(args: &RedisArgs) -> Result<(), InvalidRedis> {
+    pub fn check_settings(args: &RedisArgs) -> Result<(), InvalidRedisSettings> {
         read(args).map(drop)
     }
 
     /// The names of the installation.
     #[must_use]
-    pub fn keys(&self) -> &Arc<Keys> {
+    pub fn key_space(&self) -> &Arc<KeySpace> {
         &self.keys
     }
 
     /// A connection that many tasks share and that finds, and finds again, the server of each command.
     ///
-    /// It refuses everything until [`Redis::wait_until_safe`] has found that the servers keep what they accept.
+    /// It refuses everything until [`RedisConnector::wait_until_safe`] has found that the servers keep what they accept.
     #[must_use]
-    pub fn connect(&self) -> Link {
-        Link::new(Arc::clone(&self.map), Arc::clone(&self.keys), Arc::clone(&self.approved))
+    pub fn client(&self) -> RedisClient {
+        RedisClient::new(Arc::clone(&self.map), Arc::clone(&self.keys), Arc::clone(&self.approved))
     }
 
     /// Opens connections to the server that holds `partition` now, for one reader that blocks in a command for up to
-    /// `longest_wait`. After any error, and when it no longer [holds](Self::is_held_by) the partition, open others.
-    pub async fn holder(&self, partition: Partition, longest_wait: Duration) -> RedisResult<Holder> {
-        let opened = self.open_holder(self.keys.accept_stream(partition), longest_wait).await;
-        opened.inspect_err(|error| self.map.learn(error))
+    /// `longest_wait`. After any error, and when it no longer [holds](Self::still_serves) the partition, open others.
+    pub async fn connect_to_partition(
+        &self,
+        partition: Partition,
+        longest_wait: Duration,
+    ) -> RedisResult<PartitionConnections> {
+        let opened = self.open_partition(self.keys.accept_stream(partition), longest_wait).await;
+        opened.inspect_err(|error| self.map.note_error(error))
     }
 
-    async fn open_holder(&self, stream: &str, longest_wait: Duration) -> RedisResult<Holder> {
+    async fn open_partition(&self, stream: &str, longest_wait: Duration) -> RedisResult<PartitionConnections> {
         let node = self.map.node_of(slot_of(stream.as_bytes()))?;
         // First: should another server take the address in between, what is read from it is not removed elsewhere.
         let side = self.map.access.own(&node, COMMAND_TIMEOUT).await?;
@@ -105,20 +109,20 @@ impl Redis {
             // A replica would let us read, and nothing new would come.
             is_master(&self.map.access, &node).await?;
         }
-        Ok(Holder { node, blocking, side })
+        Ok(PartitionConnections { node, blocking, side })
     }
 
     /// False once another server holds `partition`, as far as is known: then nothing new comes to `holder`, which need not
     /// know it itself.
     #[must_use]
-    pub fn is_held_by(&self, partition: Partition, holder: &Holder) -> bool {
+    pub fn still_serves(&self, partition: Partition, holder: &PartitionConnections) -> bool {
         let now = self.map.node_of(slot_of(self.keys.accept_stream(partition).as_bytes()));
         now.map_or(true, |node| node == holder.node)
     }
 
     /// Whether all partitions are on one server, so that one command may name several of them.
     #[must_use]
-    pub fn same_node(&self) -> bool {
+    pub fn has_one_node(&self) -> bool {
         !self.map.is_cluster()
     }
 
@@ -142,33 +146,37 @@ impl Redis {
 
     /// Tells when another server takes writes, or some of them.
     #[must_use]
-    pub fn changes(&self) -> Changes {
-        self.map.changes()
+    pub fn watch_topology(&self) -> TopologyWatch {
+        self.map.subscribe()
     }
 
     /// Says that an error was met on a connection to one of the servers.
-    pub fn learn(&self, error: &redis::RedisError) {
-        self.map.learn(error);
+    pub fn note_error(&self, error: &redis::RedisError) {
+        self.map.note_error(error);
     }
 
     /// Opens a connection for subscriptions at `node`. What the server says unasked goes to `pushes`, which must not block.
-    pub async fn listen(&self, node: &Node, pushes: impl AsyncPushSender) -> RedisResult<MultiplexedConnection> {
+    pub async fn connect_for_pushes(
+        &self,
+        node: &Node,
+        pushes: impl AsyncPushSender,
+    ) -> RedisResult<MultiplexedConnection> {
         let opened = self.map.access.listening(node, COMMAND_TIMEOUT, pushes).await;
-        opened.inspect_err(|error| self.map.learn(error))
+        opened.inspect_err(|error| self.map.note_error(error))
     }
 }
 
-fn read(args: &RedisArgs) -> Result<(Address, Option<Vec<u8>>), InvalidRedis> {
+fn read(args: &RedisArgs) -> Result<(Address, Option<Vec<u8>>), InvalidRedisSettings> {
     let address = Address::parse(args.redis_url.expose())?;
     let Some(file) = &args.redis_ca_file else {
         return Ok((address, None));
     };
-    let authorities = std::fs::read(file).map_err(InvalidRedis::Authorities)?;
+    let authorities = std::fs::read(file).map_err(InvalidRedisSettings::Authorities)?;
     if !address.tls {
-        return Err(InvalidRedis::NoAuthorities("is of no use without rediss:// in REDIS_URL"));
+        return Err(InvalidRedisSettings::NoAuthorities("is of no use without rediss:// in REDIS_URL"));
     }
     let certificates = authorities.windows(CERTIFICATE.len()).filter(|part| *part == CERTIFICATE).count();
-    let access = Access::new(&address, Some(authorities.clone()));
+    let access = ConnectionFactory::new(&address, Some(authorities.clone()));
     let usable = access
         .client(&Node {
             host: "localhost".into(),
@@ -176,7 +184,7 @@ fn read(args: &RedisArgs) -> Result<(Address, Option<Vec<u8>>), InvalidRedis> {
         })
         .is_ok();
     if certificates == 0 || !usable {
-        return Err(InvalidRedis::NoAuthorities("holds no certificates in PEM"));
+        return Err(InvalidRedisSettings::NoAuthorities("holds no certificates in PEM"));
     }
     Ok((address, Some(authorities)))
 }

@@ -1,6 +1,6 @@
 //! A connection that many tasks share, whatever the topology.
 //!
-//! It keeps one self-healing connection per server, a [`Lane`], and sends each command to the one that serves its key now. A
+//! It keeps one self-healing connection per server, a [`PipelineBatcher`], and sends each command to the one that serves its key now. A
 //! command is sent again only when the server itself said that it did not run it. When a reply is lost, nobody knows, and the
 //! caller is told so: were a message appended a second time behind our back, it could come after one that its sender
 //! posted later.
@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep};
 
 use super::COMMAND_TIMEOUT;
 use super::address::Node;
-use super::keys::Keys;
-use super::lane::Lane;
-use super::map::Map;
-use super::refusal::{is_passing, named_node};
+use super::errors::{is_retryable, redirect_target};
+use super::key_space::KeySpace;
+use super::pipeline::PipelineBatcher;
 use super::slots::{key_of, name_of, slot_of};
+use super::topology::Topology;
 
 /// Pause before a command is sent again that was refused while another server takes over.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -32,16 +32,16 @@ const ANY_SLOT: u16 = 0;
 
 /// A shared connection. Clones share it.
 #[derive(Clone)]
-pub struct Link {
-    map: Arc<Map>,
-    keys: Arc<Keys>,
+pub struct RedisClient {
+    map: Arc<Topology>,
+    keys: Arc<KeySpace>,
     /// Set once the servers were found to keep what they accept.
     approved: Arc<AtomicBool>,
-    lanes: Arc<Mutex<HashMap<Node, Lane>>>,
+    lanes: Arc<Mutex<HashMap<Node, PipelineBatcher>>>,
 }
 
-impl Link {
-    pub(super) fn new(map: Arc<Map>, keys: Arc<Keys>, approved: Arc<AtomicBool>) -> Self {
+impl RedisClient {
+    pub(super) fn new(map: Arc<Topology>, keys: Arc<KeySpace>, approved: Arc<AtomicBool>) -> Self {
         Self {
             map,
             keys,
@@ -52,7 +52,7 @@ impl Link {
 
     /// The names of the installation.
     #[must_use]
-    pub fn keys(&self) -> &Arc<Keys> {
+    pub fn key_space(&self) -> &Arc<KeySpace> {
         &self.keys
     }
 
@@ -83,11 +83,11 @@ impl Link {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            self.map.learn(&error);
-            if !self.map.has_failover() || !is_passing(&error) || Instant::now() >= until {
+            self.map.note_error(&error);
+            if !self.map.has_failover() || !is_retryable(&error) || Instant::now() >= until {
                 return Err(error);
             }
-            redirected = named_node(&error, ServerErrorKind::Moved);
+            redirected = redirect_target(&error, ServerErrorKind::Moved);
             if redirected.is_none() {
                 sleep(PAUSE).await;
             }
@@ -96,7 +96,7 @@ impl Link {
 
     async fn run_at(&self, node: &Node, command: &Cmd) -> RedisResult<Value> {
         let outcome = self.send(node, command).await;
-        match outcome.as_ref().err().and_then(|error| named_node(error, ServerErrorKind::Ask)) {
+        match outcome.as_ref().err().and_then(|error| redirect_target(error, ServerErrorKind::Ask)) {
             Some(importing) => self.run_while_importing(&importing, command).await,
             None => outcome,
         }
@@ -122,7 +122,7 @@ impl Link {
         let nodes = self.map.nodes();
         join_all(nodes.iter().map(|node| async {
             self.check_approved()?;
-            self.send(node, command).await.inspect_err(|error| self.map.learn(error))
+            self.send(node, command).await.inspect_err(|error| self.map.note_error(error))
         }))
         .await
     }
@@ -157,12 +157,12 @@ impl Link {
             match outcome {
                 Ok(part) => part.into_iter().zip(places).for_each(|(value, place)| {
                     if let Value::ServerError(error) = &value {
-                        self.map.learn(&error.clone().into());
+                        self.map.note_error(&error.clone().into());
                     }
                     values[*place] = value;
                 }),
                 Err(error) => {
-                    self.map.learn(&error);
+                    self.map.note_error(&error);
                     failure = Some(error);
                 }
             }
@@ -171,20 +171,20 @@ impl Link {
     }
 
     /// The connection to `node`, made if there is none. Those to servers that have left are closed.
-    fn lane(&self, node: &Node) -> RedisResult<Lane> {
+    fn lane(&self, node: &Node) -> RedisResult<PipelineBatcher> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lane) = lanes.get(node) {
             return Ok(lane.clone());
         }
         let nodes = self.map.nodes();
         lanes.retain(|node, _| nodes.contains(node));
-        let lane = Lane::new(self.map.access.shared(node)?);
+        let lane = PipelineBatcher::new(self.map.access.shared(node)?);
         lanes.insert(node.clone(), lane.clone());
         Ok(lane)
     }
 
     /// Gives a connection up that could not be set up, as with a wrong password: the driver repairs those only that break.
-    fn forget_unusable(&self, node: &Node, lane: &Lane, error: Option<&RedisError>) {
+    fn forget_unusable(&self, node: &Node, lane: &PipelineBatcher, error: Option<&RedisError>) {
         if error.is_none_or(RedisError::is_io_error) {
             return;
         }
@@ -203,7 +203,7 @@ impl Link {
     }
 }
 
-impl ConnectionLike for Link {
+impl ConnectionLike for RedisClient {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         let script = command.args_iter().next() == Some(redis::Arg::Simple(b"SCRIPT"));
         if script {
@@ -229,7 +229,7 @@ impl ConnectionLike for Link {
             let mut lane = self.lane(&node)?;
             let outcome = lane.connection.req_packed_commands(pipeline, offset, count).await;
             self.forget_unusable(&node, &lane, outcome.as_ref().err());
-            outcome.inspect_err(|error| self.map.learn(error))
+            outcome.inspect_err(|error| self.map.note_error(error))
         }
         .boxed()
     }

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::COMMAND_TIMEOUT;
-use super::access::Access;
-use super::address::{Address, Node, Topology};
+use super::address::{Address, Deployment, Node};
+use super::connection_factory::ConnectionFactory;
 use super::sentinel::find_master;
 use super::slots::SlotTable;
 
@@ -40,20 +40,20 @@ enum Table {
 }
 
 /// The map of one installation.
-pub(super) struct Map {
-    topology: Topology,
-    pub(super) access: Access,
+pub(super) struct Topology {
+    topology: Deployment,
+    pub(super) access: ConnectionFactory,
     table: watch::Sender<Arc<Table>>,
     /// Asks for a look at once.
     look: Notify,
 }
 
-impl Map {
+impl Topology {
     /// A map that is kept up to date until `stop` is cancelled or nobody uses it any more.
-    pub(super) fn follow(address: &Address, access: Access, stop: CancellationToken) -> Arc<Self> {
+    pub(super) fn follow(address: &Address, access: ConnectionFactory, stop: CancellationToken) -> Arc<Self> {
         let table = match &address.topology {
-            Topology::Single(node) => Table::One(node.clone()),
-            Topology::Sentinel { .. } | Topology::Cluster(_) => Table::Unknown,
+            Deployment::Single(node) => Table::One(node.clone()),
+            Deployment::Sentinel { .. } | Deployment::Cluster(_) => Table::Unknown,
         };
         let map = Arc::new(Self {
             topology: address.topology.clone(),
@@ -61,7 +61,7 @@ impl Map {
             table: watch::Sender::new(Arc::new(table)),
             look: Notify::new(),
         });
-        if !matches!(map.topology, Topology::Single(_)) {
+        if !matches!(map.topology, Deployment::Single(_)) {
             tokio::spawn(keep(Arc::downgrade(&map), stop));
         }
         map
@@ -69,12 +69,12 @@ impl Map {
 
     /// Whether the keys are spread over several servers.
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.topology, Topology::Cluster(_))
+        matches!(self.topology, Deployment::Cluster(_))
     }
 
     /// Whether another server can take over.
     pub(super) fn has_failover(&self) -> bool {
-        !matches!(self.topology, Topology::Single(_))
+        !matches!(self.topology, Deployment::Single(_))
     }
 
     /// The server that takes writes to `slot`; any slot will do where one server has everything.
@@ -110,12 +110,12 @@ impl Map {
     }
 
     /// Tells of every change of the map.
-    pub(super) fn changes(&self) -> Changes {
-        Changes(self.table.subscribe())
+    pub(super) fn subscribe(&self) -> TopologyWatch {
+        TopologyWatch(self.table.subscribe())
     }
 
     /// Makes the map anew if `error` shows that it may be out of date.
-    pub(super) fn learn(&self, error: &RedisError) {
+    pub(super) fn note_error(&self, error: &RedisError) {
         let outdated = match error.kind() {
             ErrorKind::Server(kind) => matches!(
                 kind,
@@ -135,11 +135,11 @@ impl Map {
 
     async fn look(&self) -> RedisResult<Table> {
         match &self.topology {
-            Topology::Single(node) => Ok(Table::One(node.clone())),
-            Topology::Sentinel { sentinels, master } => {
+            Deployment::Single(node) => Ok(Table::One(node.clone())),
+            Deployment::Sentinel { sentinels, master } => {
                 find_master(&self.access, sentinels, master).await.map(Table::One)
             }
-            Topology::Cluster(seeds) => {
+            Deployment::Cluster(seeds) => {
                 let mut nodes = self.nodes();
                 nodes.extend(seeds.iter().cloned());
                 nodes.sort();
@@ -168,18 +168,18 @@ impl Map {
 }
 
 /// Waits for changes of a map.
-pub struct Changes(watch::Receiver<Arc<Table>>);
+pub struct TopologyWatch(watch::Receiver<Arc<Table>>);
 
-impl Changes {
+impl TopologyWatch {
     /// Returns at the next change that was not yet waited for; never, once the map is gone.
-    pub async fn next(&mut self) {
+    pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-async fn keep(map: Weak<Map>, stop: CancellationToken) {
+async fn keep(map: Weak<Topology>, stop: CancellationToken) {
     let mut complained = false;
     while !stop.is_cancelled() {
         let Some(map) = map.upgrade() else {

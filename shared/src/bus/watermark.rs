@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Keys;
-use super::mac::{CODE_BYTES, NotAuthentic, Purpose, Unreadable};
+use super::KeySpace;
+use super::mac::{CODE_BYTES, InvalidPublication, NotAuthentic, Purpose};
 use crate::domain::{Partition, StreamId};
 
 /// How far a partition is stored, in which of the epochs by their number; in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StoredPosition {
+pub struct StoredWatermark {
     /// The number of the epoch.
     pub epoch_number: i64,
     /// The last entry that is stored.
@@ -24,11 +24,11 @@ struct Remembered {
     counter: i64,
 }
 
-impl StoredPosition {
+impl StoredWatermark {
     /// Its form in Redis: one JSON object, a space, and its MAC in hexadecimal. A stranger who could write it would have the
     /// worker take the database for one that was restored.
     #[must_use]
-    pub fn encode(self, partition: Partition, keys: &Keys) -> String {
+    pub fn encode(self, partition: Partition, keys: &KeySpace) -> String {
         let Self { epoch_number, upto } = self;
         let remembered = Remembered {
             partition,
@@ -36,17 +36,17 @@ impl StoredPosition {
             ms: upto.ms,
             counter: upto.counter,
         };
-        let authentic = keys.mac().encode(Purpose::StoredPosition, &remembered);
+        let authentic = keys.mac().encode(Purpose::StoredWatermark, &remembered);
         let (json, code) = authentic.split_at(authentic.len() - CODE_BYTES);
         format!("{} {}", String::from_utf8_lossy(json), hex::encode(code))
     }
 
-    /// Reads what [`StoredPosition::encode`] wrote of `partition`; `None` if it is that of another one.
-    pub fn decode(raw: &str, partition: Partition, keys: &Keys) -> Result<Option<Self>, Unreadable> {
+    /// Reads what [`StoredWatermark::encode`] wrote of `partition`; `None` if it is that of another one.
+    pub fn decode(raw: &str, partition: Partition, keys: &KeySpace) -> Result<Option<Self>, InvalidPublication> {
         let (json, code) = raw.rsplit_once(' ').ok_or(NotAuthentic)?;
         let code = hex::decode(code).map_err(|_| NotAuthentic)?;
         let authentic = [json.as_bytes(), &code].concat();
-        let remembered: Remembered = keys.mac().decode(Purpose::StoredPosition, &authentic)?;
+        let remembered: Remembered = keys.mac().decode(Purpose::StoredWatermark, &authentic)?;
         let upto = StreamId {
             ms: remembered.ms,
             counter: remembered.counter,
@@ -66,16 +66,16 @@ mod tests {
 
     #[test]
     fn a_position_is_read_back_for_its_partition_and_of_this_installation_alone() {
-        let keys = |key| Keys::new("00a1b2c3d4e5".parse().unwrap(), 2, key);
+        let keys = |key| KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 2, key);
         let ours = keys(MacKey::fresh());
-        let position = StoredPosition {
+        let position = StoredWatermark {
             epoch_number: 3,
             upto: StreamId { ms: 7, counter: 1 },
         };
         let raw = position.encode(Partition(1), &ours);
-        assert_eq!(StoredPosition::decode(&raw, Partition(1), &ours).unwrap(), Some(position));
-        assert_eq!(StoredPosition::decode(&raw, Partition(0), &ours).unwrap(), None);
-        assert!(StoredPosition::decode(&raw, Partition(1), &keys(MacKey::fresh())).is_err());
-        assert!(StoredPosition::decode("9223372036854775807 7-1", Partition(1), &ours).is_err());
+        assert_eq!(StoredWatermark::decode(&raw, Partition(1), &ours).unwrap(), Some(position));
+        assert_eq!(StoredWatermark::decode(&raw, Partition(0), &ours).unwrap(), None);
+        assert!(StoredWatermark::decode(&raw, Partition(1), &keys(MacKey::fresh())).is_err());
+        assert!(StoredWatermark::decode("9223372036854775807 7-1", Partition(1), &ours).is_err());
     }
 }
