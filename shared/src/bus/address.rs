@@ -1,4 +1,4 @@
-//! Where Redis is, as one URL says it.
+//! Parses the URL of a Redis installation.
 //!
 //! ```text
 //! redis://[user:password@]host:port[/db]
@@ -6,8 +6,8 @@
 //! redis+cluster://[user:password@]host:port,host:port
 //! ```
 //!
-//! With `rediss` in place of `redis` everything goes through TLS. The URL crates know neither several hosts nor these
-//! schemes, so it is taken apart here. No error repeats a part of the URL: any of it could be the password.
+//! With `rediss` in place of `redis` every connection uses TLS. The URL crates know neither several hosts nor these schemes, so
+//! this module parses the URL itself. No error repeats a part of the URL: any part could be the password.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const SENTINEL_PORT: u16 = 26379;
 /// One server: a host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node {
-    /// Name or address. Shared, since each command names its server.
+    /// Name or address. It is shared, since each command names its server.
     pub host: Arc<str>,
     /// TCP port.
     pub port: u16,
@@ -37,7 +37,7 @@ impl fmt::Display for Node {
     }
 }
 
-/// What stands at the address.
+/// How the servers at the address are deployed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Deployment {
     /// One server.
@@ -46,18 +46,18 @@ pub(super) enum Deployment {
     Sentinel {
         /// The sentinels.
         sentinels: Vec<Node>,
-        /// What they call the master.
+        /// The sentinels' name of the master.
         master: String,
     },
     /// Masters that share the keys, each with or without replicas.
     Cluster(Vec<Node>),
 }
 
-/// A Redis installation and how to log in to each of its servers.
+/// A Redis installation, and the login of each of its servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
-    /// What stands there.
-    pub(super) topology: Deployment,
+    /// How its servers are deployed.
+    pub(super) deployment: Deployment,
     /// Whether connections are encrypted.
     pub(super) tls: bool,
     /// User of the servers' access control list.
@@ -71,21 +71,21 @@ pub(super) struct Address {
 /// A URL that names no Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// It begins with something else.
+    /// It begins with another scheme.
     #[error(
         "it begins with none of redis://, rediss://, redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://"
     )]
     Scheme,
-    /// A host or port cannot be read.
+    /// A host or port is malformed.
     #[error("'host:port' cannot be read")]
     Host,
     /// Several hosts where one is needed.
     #[error("several hosts are for redis+sentinel:// and redis+cluster://")]
     ManyHosts,
-    /// The sentinels are not told which master is meant.
+    /// The name of the master is missing after the sentinels.
     #[error("the name of the master is missing after the sentinels, as in redis+sentinel://host:port/mymaster")]
     NoMaster,
-    /// What follows the hosts is no database.
+    /// The text after the hosts is not the number of a database.
     #[error("what follows the hosts is not the number of a database")]
     Database,
     /// User or password are not UTF-8 after decoding.
@@ -94,7 +94,7 @@ pub enum InvalidAddress {
 }
 
 impl Address {
-    /// Reads a URL.
+    /// Parses a URL.
     pub(super) fn parse(url: &str) -> Result<Self, InvalidAddress> {
         let (scheme, rest) = url.split_once("://").ok_or(InvalidAddress::Scheme)?;
         let (base, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
@@ -103,9 +103,9 @@ impl Address {
             "rediss" => true,
             _ => return Err(InvalidAddress::Scheme),
         };
-        let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
-        let (hosts, path) = place.split_once('/').unwrap_or((place, ""));
-        let (topology, db) = match kind {
+        let (login, location) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (hosts, path) = location.split_once('/').unwrap_or((location, ""));
+        let (deployment, db) = match kind {
             "" => (Deployment::Single(one(nodes(hosts, PORT)?)?), path),
             "cluster" if path.is_empty() => (Deployment::Cluster(nodes(hosts, PORT)?), path),
             "cluster" => return Err(InvalidAddress::Database),
@@ -121,7 +121,7 @@ impl Address {
         };
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
         Ok(Self {
-            topology,
+            deployment,
             tls,
             user: Some(decode(user)?).filter(|user| !user.is_empty()),
             password: Some(decode(password)?).filter(|password| !password.is_empty()).map(|raw| raw.as_str().into()),
@@ -139,7 +139,7 @@ fn nodes(hosts: &str, default_port: u16) -> Result<Vec<Node>, InvalidAddress> {
 }
 
 fn node(raw: &str, default_port: u16) -> Result<Node, InvalidAddress> {
-    // An IPv6 address stands in brackets, so that its colons are not taken for that of the port.
+    // An IPv6 address stands in brackets, so that its colons do not look like that of the port.
     let (host, port) = match raw.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
         Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or(InvalidAddress::Host)?)),
@@ -182,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn a_single_server_is_read_with_all_its_parts() {
+    fn single_server_is_parsed_with_all_its_parts() {
         let address = Address::parse("rediss://ann:p%40ss@redis.example.org:6380/3").unwrap();
-        assert_eq!(address.topology, Deployment::Single(node("redis.example.org", 6380)));
+        assert_eq!(address.deployment, Deployment::Single(node("redis.example.org", 6380)));
         assert!(address.tls);
         assert_eq!(address.user.as_deref(), Some("ann"));
         assert_eq!(address.password.as_ref().map(Secret::expose), Some("p@ss"));
@@ -192,7 +192,7 @@ mod tests {
         assert!(!format!("{address:?}").contains("p@ss"));
 
         let address = Address::parse("redis://:only@[::1]").unwrap();
-        assert_eq!(address.topology, Deployment::Single(node("::1", 6379)));
+        assert_eq!(address.deployment, Deployment::Single(node("::1", 6379)));
         assert_eq!((address.user, address.db), (None, 0));
         assert_eq!(address.password.as_ref().map(Secret::expose), Some("only"));
     }
@@ -202,7 +202,7 @@ mod tests {
         let address = Address::parse("redis+sentinel://u:p@a:1,b,[::1]:3/chat/2").unwrap();
         let sentinels = vec![node("a", 1), node("b", 26379), node("::1", 3)];
         assert_eq!(
-            address.topology,
+            address.deployment,
             Deployment::Sentinel {
                 sentinels,
                 master: "chat".to_owned()
@@ -210,12 +210,12 @@ mod tests {
         );
         assert_eq!(address.db, 2);
         let address = Address::parse("rediss+cluster://a:1,b:2").unwrap();
-        assert_eq!(address.topology, Deployment::Cluster(vec![node("a", 1), node("b", 2)]));
+        assert_eq!(address.deployment, Deployment::Cluster(vec![node("a", 1), node("b", 2)]));
         assert!(address.tls);
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_repeating_it() {
+    fn error_never_repeats_the_url() {
         for (url, error) in [
             ("", InvalidAddress::Scheme),
             ("http://host", InvalidAddress::Scheme),

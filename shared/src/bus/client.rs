@@ -1,17 +1,18 @@
-//! A connection that many tasks share, whatever the topology.
+//! A Redis client that many tasks share and that routes each command to the server of its key, whatever the topology.
 //!
-//! It keeps one self-healing connection per server, a [`PipelineBatcher`], and sends each command to the one that serves its key now. A
-//! command is sent again only when the server itself said that it did not run it. When a reply is lost, nobody knows, and the
-//! caller is told so: were a message appended a second time behind our back, it could come after one that its sender
-//! posted later.
+//! It keeps one self-healing connection per server, a [`PipelineBatcher`], and sends each command to the server that owns the
+//! command's key at that moment. It sends a command a second time only when the server itself said that it did not run it. When
+//! a reply is lost, nobody knows whether the command ran, and the caller gets that error: a message that the client appended a
+//! second time on its own could come after one that its sender posted later.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
 use tokio::time::{Instant, sleep};
@@ -24,29 +25,29 @@ use super::pipeline::PipelineBatcher;
 use super::slots::{key_of, name_of, slot_of};
 use super::topology::Topology;
 
-/// Pause before a command is sent again that was refused while another server takes over.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Pause before the client sends a command again that a server refused while another one takes over.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The slot of commands without a key.
 const ANY_SLOT: u16 = 0;
 
-/// A shared connection. Clones share it.
+/// A shared, self-routing client of the installation's Redis. Clones share its connections.
 #[derive(Clone)]
 pub struct RedisClient {
-    map: Arc<Topology>,
+    topology: Arc<Topology>,
     keys: Arc<KeySpace>,
-    /// Set once the servers were found to keep what they accept.
+    /// Set once the preflight check has found that the servers keep what they accept.
     approved: Arc<AtomicBool>,
-    lanes: Arc<Mutex<HashMap<Node, PipelineBatcher>>>,
+    batchers: Arc<Mutex<HashMap<Node, PipelineBatcher>>>,
 }
 
 impl RedisClient {
-    pub(super) fn new(map: Arc<Topology>, keys: Arc<KeySpace>, approved: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(topology: Arc<Topology>, keys: Arc<KeySpace>, approved: Arc<AtomicBool>) -> Self {
         Self {
-            map,
+            topology,
             keys,
             approved,
-            lanes: Arc::default(),
+            batchers: Arc::default(),
         }
     }
 
@@ -67,14 +68,14 @@ impl RedisClient {
         }
     }
 
-    /// Runs a command where its key is; again, for up to [`COMMAND_TIMEOUT`], while a takeover refuses it.
+    /// Runs a command at the server of its key, and again, for up to [`COMMAND_TIMEOUT`], while a failover refuses it.
     async fn run(&self, command: &Cmd) -> RedisResult<Value> {
         self.check_approved()?;
         self.check_name(command)?;
         let (slot, until) = (slot_for(command)?, Instant::now() + COMMAND_TIMEOUT);
         let mut redirected = None;
         loop {
-            let node = redirected.take().map_or_else(|| self.map.node_of(slot), Ok);
+            let node = redirected.take().map_or_else(|| self.topology.node_of(slot), Ok);
             let outcome = match node {
                 Ok(node) => self.run_at(&node, command).await,
                 Err(error) => Err(error),
@@ -83,13 +84,13 @@ impl RedisClient {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            self.map.note_error(&error);
-            if !self.map.has_failover() || !is_retryable(&error) || Instant::now() >= until {
+            self.topology.note_error(&error);
+            if !self.topology.has_failover() || !is_retryable(&error) || Instant::now() >= until {
                 return Err(error);
             }
             redirected = redirect_target(&error, ServerErrorKind::Moved);
             if redirected.is_none() {
-                sleep(PAUSE).await;
+                sleep(RETRY_PAUSE).await;
             }
         }
     }
@@ -103,66 +104,66 @@ impl RedisClient {
     }
 
     async fn send(&self, node: &Node, command: &Cmd) -> RedisResult<Value> {
-        let lane = self.lane(node)?;
-        let outcome = lane.run(command.clone()).await;
-        self.forget_unusable(node, &lane, outcome.as_ref().err());
+        let batcher = self.batcher_of(node)?;
+        let outcome = batcher.run(command.clone()).await;
+        self.drop_unusable(node, &batcher, outcome.as_ref().err());
         outcome?.extract_error()
     }
 
-    /// Runs a command whose key has gone ahead of its slot to the server that the slot is being moved to.
+    /// Runs a command whose key has already moved to the server that imports its slot.
     async fn run_while_importing(&self, node: &Node, command: &Cmd) -> RedisResult<Value> {
         let mut both = redis::pipe();
         both.cmd("ASKING").add_command(command.clone());
-        let values = self.lane(node)?.connection.req_packed_commands(&both, 0, 2).await?;
+        let values = self.batcher_of(node)?.connection.req_packed_commands(&both, 0, 2).await?;
         values.into_iter().next_back().unwrap_or(Value::Nil).extract_error()
     }
 
     /// Runs a command on every server that takes writes, and returns what each of them answered.
     pub async fn run_on_each(&self, command: &Cmd) -> Vec<RedisResult<Value>> {
-        let nodes = self.map.nodes();
+        let nodes = self.topology.nodes();
         join_all(nodes.iter().map(|node| async {
             self.check_approved()?;
-            self.send(node, command).await.inspect_err(|error| self.map.note_error(error))
+            self.send(node, command).await.inspect_err(|error| self.topology.note_error(error))
         }))
         .await
     }
 
-    /// Runs a command on every server; succeeds if one of them did, since the others may be away.
+    /// Runs a command on every server. It succeeds if one of them ran it, since the others may be away.
     async fn run_everywhere(&self, command: &Cmd) -> RedisResult<Value> {
         let outcomes = self.run_on_each(command).await.into_iter();
         let unknown = (ErrorKind::ClusterConnectionNotFound, "no server is known that takes writes");
         outcomes.reduce(Result::or).unwrap_or_else(|| Err(unknown.into()))
     }
 
-    /// Runs a pipeline that may name keys of several servers; its parts go out side by side. None is sent again.
+    /// Runs a pipeline that may name keys of several servers. Its parts are sent concurrently, and none is sent again.
     async fn run_parts(&self, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
         self.check_approved()?;
         pipeline.cmd_iter().try_for_each(|command| self.check_name(command))?;
         let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
         let (parts, commands) = (split(pipeline)?, commands.as_slice());
-        let sent = parts.iter().map(|(slot, places)| async move {
+        let sent = parts.iter().map(|(slot, indices)| async move {
             let mut part = redis::pipe();
-            for place in places {
-                part.add_command(commands[*place].clone());
+            for index in indices {
+                part.add_command(commands[*index].clone());
             }
-            let node = self.map.node_of(*slot)?;
-            let mut lane = self.lane(&node)?;
-            let outcome = lane.connection.req_packed_commands(&part, 0, places.len()).await;
-            self.forget_unusable(&node, &lane, outcome.as_ref().err());
+            let node = self.topology.node_of(*slot)?;
+            let mut batcher = self.batcher_of(&node)?;
+            let outcome = batcher.connection.req_packed_commands(&part, 0, indices.len()).await;
+            self.drop_unusable(&node, &batcher, outcome.as_ref().err());
             outcome
         });
         let mut values = vec![Value::Nil; commands.len()];
         let mut failure = None;
-        for (outcome, places) in join_all(sent).await.into_iter().zip(parts.values()) {
+        for (outcome, indices) in join_all(sent).await.into_iter().zip(parts.values()) {
             match outcome {
-                Ok(part) => part.into_iter().zip(places).for_each(|(value, place)| {
+                Ok(part) => part.into_iter().zip(indices).for_each(|(value, index)| {
                     if let Value::ServerError(error) = &value {
-                        self.map.note_error(&error.clone().into());
+                        self.topology.note_error(&error.clone().into());
                     }
-                    values[*place] = value;
+                    values[*index] = value;
                 }),
                 Err(error) => {
-                    self.map.note_error(&error);
+                    self.topology.note_error(&error);
                     failure = Some(error);
                 }
             }
@@ -170,28 +171,28 @@ impl RedisClient {
         failure.map_or(Ok(values), Err)
     }
 
-    /// The connection to `node`, made if there is none. Those to servers that have left are closed.
-    fn lane(&self, node: &Node) -> RedisResult<PipelineBatcher> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get(node) {
-            return Ok(lane.clone());
+    /// The batcher of `node`, created if there is none. Connections to servers that have left the installation are closed.
+    fn batcher_of(&self, node: &Node) -> RedisResult<PipelineBatcher> {
+        let mut batchers = self.batchers.lock();
+        if let Some(batcher) = batchers.get(node) {
+            return Ok(batcher.clone());
         }
-        let nodes = self.map.nodes();
-        lanes.retain(|node, _| nodes.contains(node));
-        let lane = PipelineBatcher::new(self.map.access.shared(node)?);
-        lanes.insert(node.clone(), lane.clone());
-        Ok(lane)
+        let nodes = self.topology.nodes();
+        batchers.retain(|node, _| nodes.contains(node));
+        let batcher = PipelineBatcher::new(self.topology.connections.managed(node)?);
+        batchers.insert(node.clone(), batcher.clone());
+        Ok(batcher)
     }
 
-    /// Gives a connection up that could not be set up, as with a wrong password: the driver repairs those only that break.
-    fn forget_unusable(&self, node: &Node, lane: &PipelineBatcher, error: Option<&RedisError>) {
+    /// Drops a connection that could not be set up, as with a wrong password: the driver repairs only connections that break.
+    fn drop_unusable(&self, node: &Node, batcher: &PipelineBatcher, error: Option<&RedisError>) {
         if error.is_none_or(RedisError::is_io_error) {
             return;
         }
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another one of those who failed with it may have given it up already.
-        if lanes.get(node).is_some_and(|known| known.is(lane)) {
-            lanes.remove(node);
+        let mut batchers = self.batchers.lock();
+        // Another task whose command failed on it may have dropped it already.
+        if batchers.get(node).is_some_and(|known| known.is(batcher)) {
+            batchers.remove(node);
         }
     }
 
@@ -219,22 +220,22 @@ impl ConnectionLike for RedisClient {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        if self.map.is_cluster() {
+        if self.topology.is_cluster() {
             return self.run_parts(pipeline).boxed();
         }
         async move {
             self.check_approved()?;
             pipeline.cmd_iter().try_for_each(|command| self.check_name(command))?;
-            let node = self.map.node_of(ANY_SLOT)?;
-            let mut lane = self.lane(&node)?;
-            let outcome = lane.connection.req_packed_commands(pipeline, offset, count).await;
-            self.forget_unusable(&node, &lane, outcome.as_ref().err());
-            outcome.inspect_err(|error| self.map.note_error(error))
+            let node = self.topology.node_of(ANY_SLOT)?;
+            let mut batcher = self.batcher_of(&node)?;
+            let outcome = batcher.connection.req_packed_commands(pipeline, offset, count).await;
+            self.drop_unusable(&node, &batcher, outcome.as_ref().err());
+            outcome.inspect_err(|error| self.topology.note_error(error))
         }
         .boxed()
     }
 
-    /// Not known here and not asked for by the driver's commands.
+    /// This client does not know its database, and the driver's commands do not ask for it.
     fn get_db(&self) -> i64 {
         0
     }
@@ -245,19 +246,19 @@ fn slot_for(command: &Cmd) -> RedisResult<u16> {
     Ok(key_of(command)?.map_or(ANY_SLOT, slot_of))
 }
 
-/// The places of a pipeline's commands by slot. Scripts are loaded wherever a part goes.
+/// The indices of a pipeline's commands by slot. Every part loads the scripts, since each goes to another server.
 fn split(pipeline: &Pipeline) -> RedisResult<BTreeMap<u16, Vec<usize>>> {
     let mut parts: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
     let mut everywhere = Vec::new();
-    for (place, command) in pipeline.cmd_iter().enumerate() {
+    for (index, command) in pipeline.cmd_iter().enumerate() {
         if command.args_iter().next() == Some(redis::Arg::Simple(b"SCRIPT")) {
-            everywhere.push(place);
+            everywhere.push(index);
         } else {
-            parts.entry(slot_for(command)?).or_default().push(place);
+            parts.entry(slot_for(command)?).or_default().push(index);
         }
     }
-    for places in parts.values_mut() {
-        places.splice(0..0, everywhere.iter().copied());
+    for indices in parts.values_mut() {
+        indices.splice(0..0, everywhere.iter().copied());
     }
     Ok(parts)
 }
@@ -269,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipeline_is_split_by_slot_and_takes_its_scripts_along() {
+    fn pipeline_is_split_by_slot_and_keeps_its_scripts() {
         let mut pipeline = pipe();
         pipeline.cmd("SCRIPT").arg("LOAD").arg("return 1");
         for key in ["{a}1", "{b}1", "{a}2"] {

@@ -1,4 +1,4 @@
-//! How one server of the installation is connected to: credentials, TLS and the behaviour of the socket.
+//! Creates connections to one server of the installation: credentials, TLS and socket options.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +13,26 @@ use redis::{
 use super::address::{Address, Node};
 use super::{COMMAND_TIMEOUT, CONNECT_TIMEOUT, MAX_RECONNECT_PAUSE};
 
-/// How long a connection may be silent before the kernel asks whether the other side is still there.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long a connection may be silent before the kernel probes whether the other side is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(2);
 
-/// Commands that may wait in the pipeline of one shared connection; further callers wait to enqueue theirs.
+/// Commands that may wait in the pipeline of one shared connection. Further callers wait to enqueue theirs.
 const PIPELINE_COMMANDS: usize = 4_096;
 
-/// The keys to every server. Clones share them.
+/// Creates connections to every server of the installation. Clones share the certificates.
 #[derive(Clone)]
 pub(super) struct ConnectionFactory {
     login: RedisConnectionInfo,
     tls: bool,
-    /// Whom to believe, in PEM; Mozilla's list of authorities if there is none.
+    /// The certificate authorities to trust, in PEM; without them Mozilla's list.
     authorities: Option<Arc<Vec<u8>>>,
 }
 
 impl ConnectionFactory {
-    /// The access that `address` describes. `authorities`, in PEM, are believed instead of the public ones.
+    /// The factory for the installation at `address`. It trusts `authorities`, in PEM, instead of the public ones.
     pub(super) fn new(address: &Address, authorities: Option<Vec<u8>>) -> Self {
         if address.tls {
-            // The driver takes the process's choice and panics where none was made. A second call changes nothing.
+            // The driver uses the process's default provider and panics where there is none. A second call changes nothing.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
         let mut login = RedisConnectionInfo::default().set_db(address.db);
@@ -49,8 +49,8 @@ impl ConnectionFactory {
         }
     }
 
-    /// The access to a sentinel: the same, but it has no databases.
-    pub(super) fn to_sentinels(&self) -> Self {
+    /// The same for a sentinel, which has no databases.
+    pub(super) fn for_sentinels(&self) -> Self {
         Self {
             login: self.login.clone().set_db(0),
             ..self.clone()
@@ -67,12 +67,16 @@ impl ConnectionFactory {
 
     /// A client of `node`, which connects to nothing yet.
     ///
-    /// Every connection made from it has TCP_NODELAY: the driver leaves it off, and small commands would wait for the
-    /// other side's delayed acknowledgement. And it is given up by the kernel when Redis acknowledges nothing for some
-    /// seconds: the driver keeps a connection whose answers stay out.
+    /// Its connections set TCP_NODELAY: the driver leaves it off, and small commands would wait for the other side's delayed
+    /// acknowledgement. The kernel closes them when Redis acknowledges nothing for some seconds: the driver keeps a connection
+    /// whose answers stay out.
     pub(super) fn client(&self, node: &Node) -> RedisResult<Client> {
-        let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(Duration::from_secs(1)).with_retries(3);
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(SILENCE * 2);
+        let keepalive =
+            TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(Duration::from_secs(1)).with_retries(3);
+        let tcp = TcpSettings::default()
+            .set_nodelay(true)
+            .set_keepalive(keepalive)
+            .set_user_timeout(KEEPALIVE_AFTER * 2);
         let (host, port) = (node.host.to_string(), node.port);
         let address = if self.tls {
             ConnectionAddr::TcpTls {
@@ -102,8 +106,8 @@ impl ConnectionFactory {
 
     /// A connection that many tasks share and that connects, and reconnects, by itself.
     ///
-    /// An outage shows as an error of each command given meanwhile; none is sent a second time.
-    pub(super) fn shared(&self, node: &Node) -> RedisResult<ConnectionManager> {
+    /// An outage becomes an error of each command that is sent meanwhile; none is sent a second time.
+    pub(super) fn managed(&self, node: &Node) -> RedisResult<ConnectionManager> {
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(COMMAND_TIMEOUT))
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -113,14 +117,14 @@ impl ConnectionFactory {
         ConnectionManager::new_lazy_with_config(self.client(node)?, config)
     }
 
-    /// A connection of one's own, whose commands are answered within `answers_within`.
-    pub(super) async fn own(&self, node: &Node, answers_within: Duration) -> RedisResult<MultiplexedConnection> {
+    /// A connection for one caller, which does not reconnect. Its commands are answered within `answers_within`.
+    pub(super) async fn dedicated(&self, node: &Node, answers_within: Duration) -> RedisResult<MultiplexedConnection> {
         let client = self.client(node)?;
-        client.get_multiplexed_async_connection_with_config(&config(answers_within)).await
+        client.get_multiplexed_async_connection_with_config(&connection_config(answers_within)).await
     }
 
-    /// A connection for subscriptions. What the server says unasked goes to `pushes`, which must not block.
-    pub(super) async fn listening(
+    /// A connection for subscriptions. Messages that the server pushes go to `pushes`, which must not block.
+    pub(super) async fn subscribing(
         &self,
         node: &Node,
         answers_within: Duration,
@@ -129,14 +133,13 @@ impl ConnectionFactory {
         // Only in the third version of the protocol do commands and messages share a connection.
         let login = self.login.clone().set_protocol(ProtocolVersion::RESP3);
         let client = Self { login, ..self.clone() }.client(node)?;
-        client
-            .get_multiplexed_async_connection_with_config(&config(answers_within).set_push_sender(pushes))
-            .await
+        let config = connection_config(answers_within).set_push_sender(pushes);
+        client.get_multiplexed_async_connection_with_config(&config).await
     }
 }
 
-/// The settings of connections that do not repair themselves.
-pub(super) fn config(answers_within: Duration) -> AsyncConnectionConfig {
+/// The settings of connections that do not reconnect.
+pub(super) fn connection_config(answers_within: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(answers_within))

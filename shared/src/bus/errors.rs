@@ -1,10 +1,10 @@
-//! What an error tells of the command that met it: whether Redis took it, and whether it is worth another try.
+//! Classifies Redis errors: was the command executed, and may it be retried?
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::address::Node;
 
-/// Whether the error proves that the command was not run, and is one that a takeover or a move of slots ends.
+/// Whether the error proves that the command did not run, and is one that a failover or a move of slots ends.
 pub(super) fn is_retryable(error: &RedisError) -> bool {
     let by_server = match error.kind() {
         ErrorKind::Server(kind) => matches!(
@@ -23,13 +23,13 @@ pub(super) fn is_retryable(error: &RedisError) -> bool {
     by_server || error.is_connection_refusal()
 }
 
-/// The server that an error of this kind names.
+/// The server that an error of this kind redirects to.
 pub(super) fn redirect_target(error: &RedisError, kind: ServerErrorKind) -> Option<Node> {
     if error.kind() != ErrorKind::Server(kind) {
         return None;
     }
     let (host, port) = error.redirect_node()?.0.rsplit_once(':')?;
-    // Without a host it means the one that was asked, which the next look at the slots finds.
+    // Without a host it means the server that was asked, which the next refresh of the topology finds.
     let host = Some(host).filter(|host| !host.is_empty() && *host != "?")?;
     Some(Node {
         host: host.trim_matches(['[', ']']).into(),
@@ -37,10 +37,10 @@ pub(super) fn redirect_target(error: &RedisError, kind: ServerErrorKind) -> Opti
     })
 }
 
-/// True if the error proves that Redis did not take the command: it said so itself, or it was never reached.
+/// True if the error proves that Redis did not execute the command: it said so itself, or it was never reached.
 ///
 /// Refusals are among others READONLY, MOVED, CLUSTERDOWN, TRYAGAIN, LOADING, MISCONF, NOREPLICAS and OOM. A connection
-/// that broke, or an answer that did not come in time, is none.
+/// that broke, and a reply that did not come in time, prove nothing.
 #[must_use]
 pub fn is_refusal(error: &RedisError) -> bool {
     let kinds = matches!(
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_refused_was_not_taken() {
+    fn refused_command_was_not_executed() {
         for raw in [
             "READONLY You can't write against a read only replica.",
             "MOVED 3999 127.0.0.1:6381",
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirection_names_its_server() {
+    fn redirection_names_its_server() {
         let node = |host: &str, port| {
             Some(Node {
                 host: host.into(),

@@ -1,7 +1,7 @@
-//! The shared connection to one server, on which commands of many tasks travel together as pipelines.
+//! Batches the commands of many tasks into pipelines on the shared connection to one server.
 //!
-//! A command that is run after another one was answered comes after it at the server. Between those under way at the same time
-//! there is no order. Nothing is sent twice: what became of a command whose pipeline failed is its caller's to judge.
+//! A command that runs after another one was answered comes after it at the server. Commands that are in flight at the same
+//! time have no order. Nothing is sent twice: the caller of a command judges what became of it when its pipeline failed.
 
 use std::io;
 
@@ -11,11 +11,11 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use crate::batcher::{BatchLimits, Batcher};
 
-/// Several pipelines at once, since Redis reads the next ones while it brings one to disk. With ordinary messages one has 200 KB,
-/// with the longest 8 MB.
+/// Several pipelines are in flight at once, since Redis reads the next ones while it writes one to disk. A full pipeline holds
+/// 200 KB with ordinary messages and 8 MB with the longest.
 const LIMITS: BatchLimits = BatchLimits { batches: 8, calls: 512 };
 
-/// The connection to one server. Clones share it.
+/// The pipelines on the connection to one server. Clones share it.
 #[derive(Clone)]
 pub(super) struct PipelineBatcher {
     pub(super) connection: ConnectionManager,
@@ -31,14 +31,14 @@ impl PipelineBatcher {
         }
     }
 
-    /// Whether both are the same.
+    /// Whether both use the same connection.
     pub(super) fn is(&self, other: &Self) -> bool {
         self.pipelines.is(&other.pipelines)
     }
 
-    /// Runs a command. One whose caller stops waiting before it was sent is not sent.
+    /// Runs a command. A command whose caller stops waiting before its pipeline is sent is not sent.
     pub(super) async fn run(&self, command: Cmd) -> RedisResult<Value> {
-        self.pipelines.call(command).await.unwrap_or_else(|| Err(unknown()))
+        self.pipelines.call(command).await.unwrap_or_else(|| Err(outcome_unknown()))
     }
 }
 
@@ -51,14 +51,14 @@ async fn send(mut connection: ConnectionManager, commands: Vec<Cmd>) -> Vec<Redi
     match connection.req_packed_commands(&pipeline, 0, count).await {
         Ok(values) => {
             let mut answers: Vec<_> = values.into_iter().map(Ok).collect();
-            answers.resize_with(count, || Err(unknown()));
+            answers.resize_with(count, || Err(outcome_unknown()));
             answers
         }
         Err(error) => vec![Err(error); count],
     }
 }
 
-/// The error of a command of which nobody knows what became of it.
-fn unknown() -> RedisError {
+/// The error of a command of which nobody knows whether it ran.
+fn outcome_unknown() -> RedisError {
     io::Error::from(io::ErrorKind::BrokenPipe).into()
 }

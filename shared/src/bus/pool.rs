@@ -1,36 +1,38 @@
-//! A pool of connections for the rare commands, each verified by a PING when it is taken out.
+//! Pooled connections for the rare commands, each verified by a PING when it leaves the pool.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use deadpool_redis::{Connection, Manager, PoolError, Runtime};
 use futures_util::FutureExt as _;
 use futures_util::future::select_ok;
+use parking_lot::Mutex;
 use redis::ErrorKind;
 
 use super::COMMAND_TIMEOUT;
 use super::address::Node;
-use super::connection_factory::config;
+use super::connection_factory::connection_config;
 use super::key_space::KeySpace;
 use super::topology::Topology;
 
-/// Connections to one server at most. Their users are the rare calls; the frequent ones share a connection.
+/// Connections to one server at most. Only the rare calls use them; the frequent ones share a connection.
 const POOL_SIZE: usize = 8;
 
-/// Connections to any server that takes writes: for what has no key, such as publishing to everybody. Clones share them.
+/// Connections to any server that takes writes, for commands without a key, such as publishing to every gateway. Clones share
+/// them.
 ///
-/// One pool for each server, because a connection belongs to a server and masters change.
+/// Each server has a pool of its own, because a connection belongs to a server and masters change.
 #[derive(Clone)]
 pub struct Pool {
-    map: Arc<Topology>,
+    topology: Arc<Topology>,
     keys: Arc<KeySpace>,
     pools: Arc<Mutex<HashMap<Node, deadpool_redis::Pool>>>,
 }
 
 impl Pool {
-    pub(super) fn new(map: Arc<Topology>, keys: Arc<KeySpace>) -> Self {
+    pub(super) fn new(topology: Arc<Topology>, keys: Arc<KeySpace>) -> Self {
         Self {
-            map,
+            topology,
             keys,
             pools: Arc::default(),
         }
@@ -42,9 +44,9 @@ impl Pool {
         &self.keys
     }
 
-    /// A connection that answers now: of all servers that take writes, to the one that is first to.
+    /// A connection that answers at this moment: of all servers that take writes, to the one that answers first.
     pub async fn get(&self) -> Result<Connection, PoolError> {
-        let nodes = self.map.nodes();
+        let nodes = self.topology.nodes();
         if nodes.is_empty() {
             let unknown = (ErrorKind::ClusterConnectionNotFound, "no server is known that takes writes");
             return Err(PoolError::Backend(unknown.into()));
@@ -52,21 +54,22 @@ impl Pool {
         let attempts = nodes.iter().map(|node| async { self.pool_of(node)?.get().await }.boxed());
         let first = select_ok(attempts).await.inspect_err(|failure| {
             if let PoolError::Backend(error) = failure {
-                self.map.note_error(error);
+                self.topology.note_error(error);
             }
         });
         first.map(|(connection, _)| connection)
     }
 
     fn pool_of(&self, node: &Node) -> Result<deadpool_redis::Pool, PoolError> {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = self.pools.lock();
         if let Some(pool) = pools.get(node) {
             return Ok(pool.clone());
         }
-        let nodes = self.map.nodes();
+        let nodes = self.topology.nodes();
         pools.retain(|node, _| nodes.contains(node));
-        let client = self.map.access.client(node)?;
-        let manager = Manager::new_with_config(client.get_connection_info().clone(), config(COMMAND_TIMEOUT))?;
+        let client = self.topology.connections.client(node)?;
+        let manager =
+            Manager::new_with_config(client.get_connection_info().clone(), connection_config(COMMAND_TIMEOUT))?;
         let pool = deadpool_redis::Pool::builder(manager)
             .max_size(POOL_SIZE)
             .wait_timeout(Some(COMMAND_TIMEOUT))
@@ -74,7 +77,7 @@ impl Pool {
             .recycle_timeout(Some(COMMAND_TIMEOUT))
             .runtime(Runtime::Tokio1)
             .build()
-            .expect("time-outs are set together with a runtime");
+            .expect("timeouts are set together with a runtime");
         pools.insert(node.clone(), pool.clone());
         Ok(pool)
     }

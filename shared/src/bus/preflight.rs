@@ -1,4 +1,4 @@
-//! Looks whether Redis keeps what our promises rest on, before it is trusted with anything.
+//! Checks that Redis keeps what our promises rest on, before anything is entrusted to it.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -12,18 +12,18 @@ use tracing::{error, warn};
 use super::COMMAND_TIMEOUT;
 use super::address::Node;
 use super::connector::RedisConnector;
-use super::diagnostics::{Diagnostics, REQUIRED, judge};
+use super::diagnostics::{Diagnostics, REQUIRED, diagnose};
 
-/// Pause before Redis is tried again at start.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Pause before the check is tried again at start.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// How often every server is looked at again: its settings can be changed while it runs, and by a restart.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// How often every server is checked again: its settings can change while it runs, and with a restart.
+const RECHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The same while one of them could not be asked.
-const RETRY: Duration = Duration::from_secs(2);
+const RECHECK_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
-/// The servers that were looked at, and what was found there.
+/// The servers that were checked, and the diagnostics of each.
 #[derive(Debug, Default)]
 pub struct PreflightReport(HashMap<Node, Diagnostics>);
 
@@ -36,7 +36,7 @@ pub enum PreflightError {
     /// It wants another user or password.
     #[error("REDIS_URL: Redis refuses the user or the password, or the user may not do what is needed: {0}")]
     Login(RedisError),
-    /// It is not who it should be.
+    /// Its certificate is not one of a trusted authority.
     #[error("REDIS_URL, REDIS_CA_FILE: the certificate of Redis is not accepted: {0}")]
     Certificate(RedisError),
     /// It is of another kind than the URL says.
@@ -45,69 +45,73 @@ pub enum PreflightError {
 }
 
 impl RedisConnector {
-    /// Waits for Redis, and looks whether every server that takes writes keeps what it accepts. From then on connections
-    /// work. With `allow_unsafe` what is wrong is logged and nothing more.
+    /// Waits for Redis, and checks that every server that takes writes keeps what it accepts. From then on clients work. With
+    /// `allow_unsafe` a violation is logged and nothing more.
     ///
-    /// Returns the servers that were looked at; those that were away are left to [`RedisConnector::watch_settings`]. Returns at once
+    /// Returns the servers that were checked; [`RedisConnector::watch_settings`] checks those that were away. Returns at once
     /// when `stop` is cancelled.
     pub async fn wait_until_safe(
         &self,
         allow_unsafe: bool,
         stop: &CancellationToken,
     ) -> Result<PreflightReport, PreflightError> {
-        let mut complained = false;
+        let mut is_reported = false;
         loop {
-            let found = tokio::select! {
+            let checked = tokio::select! {
                 () = stop.cancelled() => return Ok(PreflightReport::default()),
-                found = self.findings() => found,
+                checked = self.check_all() => checked,
             };
-            match found {
-                Ok(looked) => {
-                    self.approve(&looked, allow_unsafe)?;
-                    return Ok(looked);
+            match checked {
+                Ok(report) => {
+                    self.approve(&report, allow_unsafe)?;
+                    return Ok(report);
                 }
                 Err(error) => {
-                    if let Some(refusal) = hopeless(&error) {
-                        return Err(refusal);
+                    if let Some(permanent) = permanent_error(&error) {
+                        return Err(permanent);
                     }
-                    if !complained {
+                    if !is_reported {
                         warn!(error = %error, "waiting for Redis: {error}");
-                        complained = true;
+                        is_reported = true;
                     }
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
-    fn approve(&self, looked: &PreflightReport, allow_unsafe: bool) -> Result<(), PreflightError> {
-        let mut findings = Diagnostics::default();
-        for found in looked.0.values() {
-            findings.add(found.clone());
+    fn approve(&self, report: &PreflightReport, allow_unsafe: bool) -> Result<(), PreflightError> {
+        let mut diagnostics = Diagnostics::default();
+        for server in report.0.values() {
+            diagnostics.merge(server.clone());
         }
-        if let Some(kind) = findings.wrong_kind {
+        if let Some(kind) = diagnostics.wrong_kind {
             return Err(PreflightError::Kind(kind));
         }
-        report(&findings.doubtful);
+        warn_of(&diagnostics.warnings);
         if allow_unsafe {
-            report(&findings.broken);
-        } else if !findings.broken.is_empty() {
-            return Err(PreflightError::Settings(findings.broken.join("; ")));
+            warn_of(&diagnostics.violations);
+        } else if !diagnostics.violations.is_empty() {
+            return Err(PreflightError::Settings(diagnostics.violations.join("; ")));
         }
         self.approved.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Looks at each server that takes writes when it becomes one, and again every minute, and logs what is newly wrong
-    /// with it, until `stop` is cancelled. It does not stop a service that runs.
-    pub async fn watch_settings(&self, mut looked: PreflightReport, stop: &CancellationToken) {
+    /// Checks each server that takes writes when it becomes one, and again every minute, and logs new violations, until `stop`
+    /// is cancelled. It does not stop a service that runs.
+    pub async fn watch_settings(&self, mut report: PreflightReport, stop: &CancellationToken) {
         let mut topology = self.watch_topology();
         while !stop.is_cancelled() {
-            for finding in self.recheck(&mut looked).await {
-                error!("{finding}");
+            for violation in self.recheck(&mut report).await {
+                error!("{violation}");
             }
-            let all_answered = self.nodes().iter().all(|node| looked.0.contains_key(node));
-            let pause = if all_answered { LOOK_AGAIN } else { RETRY };
+            let all_answered = self.nodes().iter().all(|node| report.0.contains_key(node));
+            let pause = if all_answered {
+                RECHECK_INTERVAL
+            } else {
+                RECHECK_AFTER_FAILURE
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = topology.changed() => {}
@@ -116,66 +120,69 @@ impl RedisConnector {
         }
     }
 
-    /// Looks at every server that takes writes; returns what breaks a promise there and did not when it was `looked` at.
+    /// Checks every server that takes writes, and returns the violations that are not in `report` yet.
     ///
-    /// One that cannot be asked now is forgotten: it may come back as another.
-    pub async fn recheck(&self, looked: &mut PreflightReport) -> Vec<String> {
-        let mut news = Vec::new();
+    /// A server that cannot be asked is removed from `report`: it may come back as another one.
+    pub async fn recheck(&self, report: &mut PreflightReport) -> Vec<String> {
+        let mut violations = Vec::new();
         for node in self.nodes() {
-            let before = looked.0.remove(&node);
-            let Ok(findings) = self.findings_at(&node).await else {
+            let before = report.0.remove(&node);
+            let Ok(diagnostics) = self.check(&node).await else {
                 continue;
             };
-            if before.as_ref() != Some(&findings) {
-                report(&findings.doubtful);
-                news.extend(findings.broken.iter().cloned());
+            if before.as_ref() != Some(&diagnostics) {
+                warn_of(&diagnostics.warnings);
+                violations.extend(diagnostics.violations.iter().cloned());
             }
-            looked.0.insert(node, findings);
+            report.0.insert(node, diagnostics);
         }
-        news
+        violations
     }
 
-    /// The findings at all masters that can be reached; an error if none can.
-    async fn findings(&self) -> RedisResult<PreflightReport> {
-        let (mut looked, mut failure) = (PreflightReport::default(), None);
-        for node in self.map.find_nodes().await? {
-            match self.findings_at(&node).await {
-                Ok(findings) => {
-                    looked.0.insert(node, findings);
+    /// The diagnostics of all masters that can be reached; an error if none can.
+    async fn check_all(&self) -> RedisResult<PreflightReport> {
+        let (mut report, mut failure) = (PreflightReport::default(), None);
+        for node in self.topology.find_nodes().await? {
+            match self.check(&node).await {
+                Ok(diagnostics) => {
+                    report.0.insert(node, diagnostics);
                 }
-                Err(error) if hopeless(&error).is_some() => return Err(error),
+                Err(error) if permanent_error(&error).is_some() => return Err(error),
                 Err(error) => failure = Some(error),
             }
         }
         match failure {
-            Some(error) if looked.0.is_empty() => Err(error),
-            _ => Ok(looked),
+            Some(error) if report.0.is_empty() => Err(error),
+            _ => Ok(report),
         }
     }
 
-    async fn findings_at(&self, node: &Node) -> RedisResult<Diagnostics> {
-        let mut connection = self.map.access.own(node, COMMAND_TIMEOUT).await?;
+    async fn check(&self, node: &Node) -> RedisResult<Diagnostics> {
+        let mut connection = self.topology.connections.dedicated(node, COMMAND_TIMEOUT).await?;
         let info: InfoDict = cmd("INFO").query_async(&mut connection).await?;
-        let findings = judge(&format!("Redis at {node}"), &info, &settings(&mut connection).await);
+        let diagnostics = diagnose(&format!("Redis at {node}"), &info, &read_settings(&mut connection).await);
         let is_cluster = info.get::<String>("redis_mode").is_some_and(|mode| mode == "cluster");
         let is_replica = info.get::<String>("role").is_some_and(|role| role == "slave");
-        let wrong_kind = if is_cluster && !self.map.is_cluster() {
+        let wrong_kind = if is_cluster && !self.topology.is_cluster() {
             Some("the server is part of a cluster: name it with redis+cluster://")
-        } else if is_replica && !self.map.has_failover() {
+        } else if is_replica && !self.topology.has_failover() {
             Some("the server is a replica: name its master, or sentinels with redis+sentinel://")
         } else {
             None
         };
-        Ok(Diagnostics { wrong_kind, ..findings })
+        Ok(Diagnostics {
+            wrong_kind,
+            ..diagnostics
+        })
     }
 }
 
-/// The refusal behind an error that waiting does not end.
-fn hopeless(error: &RedisError) -> Option<PreflightError> {
+/// The reason to give up, if waiting does not end `error`.
+fn permanent_error(error: &RedisError) -> Option<PreflightError> {
     let says = |text: &str| error.detail().is_some_and(|detail| detail.contains(text));
     match error.kind() {
         ErrorKind::AuthenticationFailed => Some(PreflightError::Login(error.clone())),
-        // NOAUTH and WRONGPASS are not among those the driver knows.
+        // The driver does not know NOAUTH and WRONGPASS.
         _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
             Some(PreflightError::Login(error.clone()))
         }
@@ -190,18 +197,18 @@ fn hopeless(error: &RedisError) -> Option<PreflightError> {
     }
 }
 
-/// The settings that are needed, by name; empty if they may not be read.
-async fn settings(connection: &mut MultiplexedConnection) -> HashMap<String, String> {
+/// The required settings, by name; empty if the user may not read them.
+async fn read_settings(connection: &mut MultiplexedConnection) -> HashMap<String, String> {
     let mut config = cmd("CONFIG");
     config.arg("GET").arg("maxmemory-clients");
-    for need in REQUIRED {
-        config.arg(need.setting);
+    for required in REQUIRED {
+        config.arg(required.setting);
     }
     config.query_async(connection).await.unwrap_or_default()
 }
 
-fn report(findings: &[String]) {
-    for finding in findings {
-        warn!("{finding}");
+fn warn_of(sentences: &[String]) {
+    for sentence in sentences {
+        warn!("{sentence}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which server the sentinels hold for the master.
+//! Asks the sentinels which server is the master.
 
 use std::collections::HashMap;
 
@@ -11,30 +11,30 @@ use super::connection_factory::ConnectionFactory;
 
 /// The master called `name`, which must itself agree that it is one.
 ///
-/// All sentinels are asked and most voices win: during a failover one that was cut off still names the old master.
-pub(super) async fn find_master(access: &ConnectionFactory, sentinels: &[Node], name: &str) -> RedisResult<Node> {
-    let answers = join_all(sentinels.iter().map(|sentinel| ask(access, sentinel, name))).await;
-    let mut voices: HashMap<Node, usize> = HashMap::new();
+/// Every sentinel is asked and the majority wins: during a failover one that was cut off still names the old master.
+pub(super) async fn find_master(connections: &ConnectionFactory, sentinels: &[Node], name: &str) -> RedisResult<Node> {
+    let answers = join_all(sentinels.iter().map(|sentinel| ask(connections, sentinel, name))).await;
+    let mut votes: HashMap<Node, usize> = HashMap::new();
     let mut failure = None;
     for answer in answers {
         match answer {
-            Ok(node) => *voices.entry(node).or_default() += 1,
+            Ok(node) => *votes.entry(node).or_default() += 1,
             Err(error) => failure = Some(error),
         }
     }
-    match voices.into_iter().max_by_key(|(_, count)| *count) {
-        Some((node, _)) => is_master(access, &node).await.map(|()| node),
+    match votes.into_iter().max_by_key(|(_, count)| *count) {
+        Some((node, _)) => is_master(connections, &node).await.map(|()| node),
         None => Err(failure
             .unwrap_or_else(|| (ErrorKind::MasterNameNotFoundBySentinel, "there are no sentinels to ask").into())),
     }
 }
 
-async fn ask(access: &ConnectionFactory, sentinel: &Node, name: &str) -> RedisResult<Node> {
-    let to_sentinels = access.to_sentinels();
-    let connection = match to_sentinels.own(sentinel, COMMAND_TIMEOUT).await {
-        // The password may be the servers' alone.
+async fn ask(connections: &ConnectionFactory, sentinel: &Node, name: &str) -> RedisResult<Node> {
+    let for_sentinels = connections.for_sentinels();
+    let connection = match for_sentinels.dedicated(sentinel, COMMAND_TIMEOUT).await {
+        // The password may be for the servers alone.
         Err(error) if error.kind() == ErrorKind::AuthenticationFailed => {
-            to_sentinels.without_login().own(sentinel, COMMAND_TIMEOUT).await
+            for_sentinels.without_login().dedicated(sentinel, COMMAND_TIMEOUT).await
         }
         outcome => outcome,
     };
@@ -49,9 +49,9 @@ async fn ask(access: &ConnectionFactory, sentinel: &Node, name: &str) -> RedisRe
         .ok_or_else(|| unknown.into())
 }
 
-/// Fails unless the server takes writes.
-pub(super) async fn is_master(access: &ConnectionFactory, node: &Node) -> RedisResult<()> {
-    let role: Vec<Value> = cmd("ROLE").query_async(&mut access.own(node, COMMAND_TIMEOUT).await?).await?;
+/// Fails unless the server is a master, which takes writes.
+pub(super) async fn is_master(connections: &ConnectionFactory, node: &Node) -> RedisResult<()> {
+    let role: Vec<Value> = cmd("ROLE").query_async(&mut connections.dedicated(node, COMMAND_TIMEOUT).await?).await?;
     let role: Option<String> = role.into_iter().next().and_then(|role| from_redis_value(role).ok());
     match role.as_deref() {
         Some("master") => Ok(()),

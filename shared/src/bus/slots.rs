@@ -1,4 +1,4 @@
-//! The slots of a Redis Cluster: which one a key is in, and which master serves it.
+//! The slots of a Redis Cluster: which slot a key is in, and which master serves it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::address::Node;
 /// Slots of every cluster (Redis Cluster specification).
 const SLOTS: u16 = 16_384;
 
-/// A range of slots as `CLUSTER SLOTS` tells it: first, last, the master, its replicas.
+/// A range of slots in the reply of `CLUSTER SLOTS`: first, last, the master, its replicas.
 type Range = Vec<Value>;
 
-/// The slot of a key: of what stands between its first pair of braces, if anything does, else of all of it.
+/// The slot of a key: of the text between its first pair of braces, if there is any, else of the whole key.
 pub(super) fn slot_of(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')? + 1;
@@ -26,8 +26,8 @@ pub(super) fn slot_of(key: &[u8]) -> u16 {
 
 /// The first key of a command, by which it finds its node; `None` if any node will do.
 ///
-/// Knows the commands that are sent through a [`RedisClient`](super::RedisClient), all keys of one being in one slot. Any other is refused:
-/// where its key stands cannot be guessed, and on a cluster it would go to a wrong server.
+/// It knows the commands that are sent through a [`RedisClient`](super::RedisClient); all keys of one command are in one slot.
+/// Any other command is refused: nobody can guess where its key stands, and on a cluster it would go to a wrong server.
 pub(super) fn key_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
     let mut words = command.args_iter().map(|word| match word {
         Arg::Simple(word) => word,
@@ -58,7 +58,7 @@ pub(super) fn key_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
     }
 }
 
-/// What a command names: its first key, or the channel it publishes on; `None` if it names nothing.
+/// The name in a command: its first key, or the channel it publishes on; `None` if it names nothing.
 pub(super) fn name_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
     let mut words = command.args_iter().map(|word| match word {
         Arg::Simple(word) => word,
@@ -73,15 +73,15 @@ pub(super) fn name_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
 /// Which master serves which slots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SlotTable {
-    /// By the first slot of a range: the last one, and the master.
+    /// By the first slot of a range: its last slot, and the master.
     ranges: BTreeMap<u16, (u16, Node)>,
 }
 
 impl SlotTable {
-    /// Asks the server behind `connection`, which is at `asked`.
-    pub(super) async fn ask(connection: &mut MultiplexedConnection, asked: &Node) -> RedisResult<Self> {
+    /// Asks the server of `connection`, which is at `asked`.
+    pub(super) async fn query(connection: &mut MultiplexedConnection, asked: &Node) -> RedisResult<Self> {
         let ranges: Vec<Range> = cmd("CLUSTER").arg("SLOTS").query_async(connection).await?;
-        let ranges = ranges.into_iter().map(|range| read_range(range, asked)).collect::<Option<BTreeMap<_, _>>>();
+        let ranges = ranges.into_iter().map(|range| parse_range(range, asked)).collect::<Option<BTreeMap<_, _>>>();
         match ranges {
             Some(ranges) if !ranges.is_empty() => Ok(Self { ranges }),
             _ => Err((ErrorKind::ClusterConnectionNotFound, "the cluster's slots are not distributed").into()),
@@ -103,12 +103,12 @@ impl SlotTable {
     }
 }
 
-fn read_range(range: Range, asked: &Node) -> Option<(u16, (u16, Node))> {
+fn parse_range(range: Range, asked: &Node) -> Option<(u16, (u16, Node))> {
     let mut parts = range.into_iter();
     let first: u16 = from_redis_value(parts.next()?).ok()?;
     let last: u16 = from_redis_value(parts.next()?).ok()?;
     let mut master = from_redis_value::<Vec<Value>>(parts.next()?).ok()?.into_iter();
-    // A server that does not know its own name leaves it out: it is where it was asked.
+    // A server that does not know its own name leaves it out: its name is the address that was asked.
     let host: Option<String> = from_redis_value(master.next()?).ok()?;
     let host = host.filter(|host| !host.is_empty() && host != "?");
     let host = host.map_or_else(|| Arc::clone(&asked.host), Arc::from);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_each_kind_of_command_is_found() {
+    fn key_of_each_kind_of_command_is_found() {
         let key = |line: &str| {
             let mut words = line.split(' ');
             let mut command = cmd(words.next().unwrap());
@@ -158,7 +158,6 @@ mod tests {
         ] {
             assert_eq!(key(line).unwrap().as_deref(), expected, "{line}");
         }
-        // Wherever its key is: it is not known here.
         for line in ["GET k", "XREAD STREAMS k 0", "WAIT 1 0"] {
             assert!(is_refusal(&key(line).unwrap_err()), "{line}");
         }

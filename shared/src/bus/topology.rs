@@ -1,9 +1,9 @@
-//! Which server serves what, now.
+//! The topology of Redis: which server owns which slot at this moment.
 //!
-//! One mechanism for all three topologies: everybody who needs a server asks the map for it, and tells the map of errors
-//! that show it to be out of date. The driver's own Sentinel and Cluster clients are not used. They keep such a map out
-//! of sight, while reading with XREAD and sharded subscriptions need it as well; and its cluster client sends a command
-//! again whose reply was lost, and holds up every slot while it looks for the master of one.
+//! One mechanism covers all three deployments (single server, Sentinel, Cluster): whoever needs a server asks the topology for
+//! it, and reports errors that show the topology to be out of date. The driver's own Sentinel and Cluster clients are not used.
+//! They hide such a table, while XREAD and sharded subscriptions need it as well; and its cluster client sends a command again
+//! whose reply was lost, and blocks every slot while it looks for the master of one.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,63 +21,63 @@ use super::connection_factory::ConnectionFactory;
 use super::sentinel::find_master;
 use super::slots::SlotTable;
 
-/// How often the map is made anew although nothing failed. It finds what fails silently, such as a master that was cut
-/// off from the others and still answers us.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the topology is refreshed although nothing failed. This finds silent failures, such as a master that was cut off
+/// from the others and still answers this process.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Shortest time between two looks, however many errors ask for one.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// Shortest time between two refreshes, however many errors ask for one.
+const MIN_REFRESH_PAUSE: Duration = Duration::from_millis(50);
 
-/// Who serves what.
+/// Which server owns what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Table {
     /// Not known yet.
     Unknown,
-    /// One server has everything.
+    /// One server owns everything.
     One(Node),
     /// By slot.
     Slots(SlotTable),
 }
 
-/// The map of one installation.
+/// The topology of one installation.
 pub(super) struct Topology {
-    topology: Deployment,
-    pub(super) access: ConnectionFactory,
+    deployment: Deployment,
+    pub(super) connections: ConnectionFactory,
     table: watch::Sender<Arc<Table>>,
-    /// Asks for a look at once.
-    look: Notify,
+    /// Asks for a refresh at once.
+    refresh: Notify,
 }
 
 impl Topology {
-    /// A map that is kept up to date until `stop` is cancelled or nobody uses it any more.
-    pub(super) fn follow(address: &Address, access: ConnectionFactory, stop: CancellationToken) -> Arc<Self> {
-        let table = match &address.topology {
+    /// A topology that a task refreshes until `stop` is cancelled or nobody uses it any more.
+    pub(super) fn spawn(address: &Address, connections: ConnectionFactory, stop: CancellationToken) -> Arc<Self> {
+        let table = match &address.deployment {
             Deployment::Single(node) => Table::One(node.clone()),
             Deployment::Sentinel { .. } | Deployment::Cluster(_) => Table::Unknown,
         };
-        let map = Arc::new(Self {
-            topology: address.topology.clone(),
-            access,
+        let topology = Arc::new(Self {
+            deployment: address.deployment.clone(),
+            connections,
             table: watch::Sender::new(Arc::new(table)),
-            look: Notify::new(),
+            refresh: Notify::new(),
         });
-        if !matches!(map.topology, Deployment::Single(_)) {
-            tokio::spawn(keep(Arc::downgrade(&map), stop));
+        if !matches!(topology.deployment, Deployment::Single(_)) {
+            tokio::spawn(keep_fresh(Arc::downgrade(&topology), stop));
         }
-        map
+        topology
     }
 
     /// Whether the keys are spread over several servers.
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.topology, Deployment::Cluster(_))
+        matches!(self.deployment, Deployment::Cluster(_))
     }
 
     /// Whether another server can take over.
     pub(super) fn has_failover(&self) -> bool {
-        !matches!(self.topology, Deployment::Single(_))
+        !matches!(self.deployment, Deployment::Single(_))
     }
 
-    /// The server that takes writes to `slot`; any slot will do where one server has everything.
+    /// The server that takes writes to `slot`. Any slot will do where one server owns everything.
     pub(super) fn node_of(&self, slot: u16) -> RedisResult<Node> {
         let table = Arc::clone(&self.table.borrow());
         let node = match &*table {
@@ -86,7 +86,7 @@ impl Topology {
             Table::Slots(slots) => slots.master_of(slot),
         };
         node.cloned().ok_or_else(|| {
-            self.look.notify_one();
+            self.refresh.notify_one();
             (ErrorKind::ClusterConnectionNotFound, "no server is known that takes writes").into()
         })
     }
@@ -100,21 +100,21 @@ impl Topology {
         }
     }
 
-    /// The same, looked for first if none is known: the error then says why.
+    /// The same, discovered first if none is known. The error then gives the reason.
     pub(super) async fn find_nodes(&self) -> RedisResult<Vec<Node>> {
         if matches!(**self.table.borrow(), Table::Unknown) {
-            let table = self.look().await?;
-            self.take(table);
+            let table = self.discover().await?;
+            self.replace(table);
         }
         Ok(self.nodes())
     }
 
-    /// Tells of every change of the map.
+    /// Watches for changes of the topology.
     pub(super) fn subscribe(&self) -> TopologyWatch {
         TopologyWatch(self.table.subscribe())
     }
 
-    /// Makes the map anew if `error` shows that it may be out of date.
+    /// Refreshes the topology if `error` shows that it may be out of date.
     pub(super) fn note_error(&self, error: &RedisError) {
         let outdated = match error.kind() {
             ErrorKind::Server(kind) => matches!(
@@ -129,34 +129,34 @@ impl Topology {
             _ => false,
         };
         if outdated {
-            self.look.notify_one();
+            self.refresh.notify_one();
         }
     }
 
-    async fn look(&self) -> RedisResult<Table> {
-        match &self.topology {
+    async fn discover(&self) -> RedisResult<Table> {
+        match &self.deployment {
             Deployment::Single(node) => Ok(Table::One(node.clone())),
             Deployment::Sentinel { sentinels, master } => {
-                find_master(&self.access, sentinels, master).await.map(Table::One)
+                find_master(&self.connections, sentinels, master).await.map(Table::One)
             }
             Deployment::Cluster(seeds) => {
                 let mut nodes = self.nodes();
                 nodes.extend(seeds.iter().cloned());
                 nodes.sort();
                 nodes.dedup();
-                let (slots, _) = select_ok(nodes.into_iter().map(|node| self.ask(node).boxed())).await?;
+                let (slots, _) = select_ok(nodes.into_iter().map(|node| self.query_slots(node).boxed())).await?;
                 Ok(Table::Slots(slots))
             }
         }
     }
 
-    async fn ask(&self, node: Node) -> RedisResult<SlotTable> {
-        let mut connection = self.access.own(&node, COMMAND_TIMEOUT).await?;
-        SlotTable::ask(&mut connection, &node).await
+    async fn query_slots(&self, node: Node) -> RedisResult<SlotTable> {
+        let mut connection = self.connections.dedicated(&node, COMMAND_TIMEOUT).await?;
+        SlotTable::query(&mut connection, &node).await
     }
 
-    /// Takes a new table over; true if it differs.
-    fn take(&self, table: Table) -> bool {
+    /// Replaces the table; true if the new one differs.
+    fn replace(&self, table: Table) -> bool {
         self.table.send_if_modified(|current| {
             let differs = **current != table;
             if differs {
@@ -167,11 +167,11 @@ impl Topology {
     }
 }
 
-/// Waits for changes of a map.
+/// Waits for changes of the topology.
 pub struct TopologyWatch(watch::Receiver<Arc<Table>>);
 
 impl TopologyWatch {
-    /// Returns at the next change that was not yet waited for; never, once the map is gone.
+    /// Returns at the next change that was not waited for yet. Once the topology is gone, it never returns.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -179,35 +179,35 @@ impl TopologyWatch {
     }
 }
 
-async fn keep(map: Weak<Topology>, stop: CancellationToken) {
-    let mut complained = false;
+async fn keep_fresh(topology: Weak<Topology>, stop: CancellationToken) {
+    let mut is_reported = false;
     while !stop.is_cancelled() {
-        let Some(map) = map.upgrade() else {
+        let Some(topology) = topology.upgrade() else {
             return;
         };
-        let before = map.nodes();
-        match map.look().await {
+        let before = topology.nodes();
+        match topology.discover().await {
             Ok(table) => {
-                complained = false;
-                if map.take(table) {
-                    tell(&before, &map.nodes());
+                is_reported = false;
+                if topology.replace(table) {
+                    log_change(&before, &topology.nodes());
                 }
             }
-            Err(error) if !complained => {
-                complained = true;
+            Err(error) if !is_reported => {
+                is_reported = true;
                 warn!(error = %error, "cannot find out which Redis takes writes, trying on: {error}");
             }
             Err(_) => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = map.look.notified() => tokio::time::sleep(LOOK_PAUSE).await,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = topology.refresh.notified() => tokio::time::sleep(MIN_REFRESH_PAUSE).await,
+            () = tokio::time::sleep(REFRESH_INTERVAL) => {}
         }
     }
 }
 
-fn tell(before: &[Node], masters: &[Node]) {
+fn log_change(before: &[Node], masters: &[Node]) {
     if before == masters {
         info!("slots of Redis have moved from one server to another");
         return;

@@ -1,4 +1,4 @@
-//! What Redis remembers of SQL: how far a partition was stored when its accept log was last trimmed.
+//! The stored watermark: how far SQL had stored a partition when its accept log was last trimmed, as Redis remembers it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::KeySpace;
 use super::mac::{CODE_BYTES, InvalidPublication, NotAuthentic, Purpose};
 use crate::domain::{Partition, StreamId};
 
-/// How far a partition is stored, in which of the epochs by their number; in this order.
+/// How far a partition is stored, and in which epoch. Watermarks order by epoch first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredWatermark {
     /// The number of the epoch.
@@ -15,9 +15,9 @@ pub struct StoredWatermark {
     pub upto: StreamId,
 }
 
-/// Its form in Redis. It names the partition, so that the position of one is none of another.
+/// Its form in Redis. It names the partition, so that a watermark cannot pass for that of another partition.
 #[derive(Serialize, Deserialize)]
-struct Remembered {
+struct Payload {
     partition: Partition,
     epoch_number: i64,
     ms: i64,
@@ -25,37 +25,37 @@ struct Remembered {
 }
 
 impl StoredWatermark {
-    /// Its form in Redis: one JSON object, a space, and its MAC in hexadecimal. A stranger who could write it would have the
-    /// worker take the database for one that was restored.
+    /// Its form in Redis: one JSON object, a space, and its MAC in hexadecimal. Without the MAC a stranger could make the
+    /// worker believe that the database was restored from a backup.
     #[must_use]
     pub fn encode(self, partition: Partition, keys: &KeySpace) -> String {
         let Self { epoch_number, upto } = self;
-        let remembered = Remembered {
+        let payload = Payload {
             partition,
             epoch_number,
             ms: upto.ms,
             counter: upto.counter,
         };
-        let authentic = keys.mac().encode(Purpose::StoredWatermark, &remembered);
+        let authentic = keys.mac().encode(Purpose::StoredWatermark, &payload);
         let (json, code) = authentic.split_at(authentic.len() - CODE_BYTES);
         format!("{} {}", String::from_utf8_lossy(json), hex::encode(code))
     }
 
-    /// Reads what [`StoredWatermark::encode`] wrote of `partition`; `None` if it is that of another one.
+    /// Parses what [`StoredWatermark::encode`] wrote of `partition`; `None` if it belongs to another partition.
     pub fn decode(raw: &str, partition: Partition, keys: &KeySpace) -> Result<Option<Self>, InvalidPublication> {
         let (json, code) = raw.rsplit_once(' ').ok_or(NotAuthentic)?;
         let code = hex::decode(code).map_err(|_| NotAuthentic)?;
         let authentic = [json.as_bytes(), &code].concat();
-        let remembered: Remembered = keys.mac().decode(Purpose::StoredWatermark, &authentic)?;
+        let payload: Payload = keys.mac().decode(Purpose::StoredWatermark, &authentic)?;
         let upto = StreamId {
-            ms: remembered.ms,
-            counter: remembered.counter,
+            ms: payload.ms,
+            counter: payload.counter,
         };
-        let position = Self {
-            epoch_number: remembered.epoch_number,
+        let watermark = Self {
+            epoch_number: payload.epoch_number,
             upto,
         };
-        Ok((remembered.partition == partition).then_some(position))
+        Ok((payload.partition == partition).then_some(watermark))
     }
 }
 
@@ -65,15 +65,15 @@ mod tests {
     use crate::bus::MacKey;
 
     #[test]
-    fn a_position_is_read_back_for_its_partition_and_of_this_installation_alone() {
+    fn watermark_opens_for_its_partition_and_installation_alone() {
         let keys = |key| KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 2, key);
         let ours = keys(MacKey::fresh());
-        let position = StoredWatermark {
+        let watermark = StoredWatermark {
             epoch_number: 3,
             upto: StreamId { ms: 7, counter: 1 },
         };
-        let raw = position.encode(Partition(1), &ours);
-        assert_eq!(StoredWatermark::decode(&raw, Partition(1), &ours).unwrap(), Some(position));
+        let raw = watermark.encode(Partition(1), &ours);
+        assert_eq!(StoredWatermark::decode(&raw, Partition(1), &ours).unwrap(), Some(watermark));
         assert_eq!(StoredWatermark::decode(&raw, Partition(0), &ours).unwrap(), None);
         assert!(StoredWatermark::decode(&raw, Partition(1), &keys(MacKey::fresh())).is_err());
         assert!(StoredWatermark::decode("9223372036854775807 7-1", Partition(1), &ours).is_err());
