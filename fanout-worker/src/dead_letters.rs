@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{AsyncCommands as _, RedisError};
+use shared::bootstrap::{BootstrapError, open_store};
 use shared::bus::{RedisClient, RedisConnector, decode_unverified_entry, encode_entry};
-use shared::start::open_once;
-use shared::storage::{DeadLetter, Installation, Role, Store, StoreError};
+use shared::storage::{DeadLetter, Installation, Store, StoreError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::StartError;
 use crate::config::{Config, DeadLetters};
+use crate::{SERVICE, StartError};
 
 /// How long a replay waits for Redis.
 const REDIS_WITHIN: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub enum Undone {
 
 /// Does what `action` says and tells it on `out`.
 pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) -> Result<(), StartError> {
-    let (store, installation) = open_once(&config.storage, Role::Worker).await?;
+    let (store, installation) = open_store(&config.storage, SERVICE.role).await?;
     let undone = match action {
         DeadLetters::List { after, limit, json } => {
             let shown = list(&store, *after, *limit, *json).await;
@@ -78,10 +78,11 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
 /// A connection to Redis, which is as usable as Redis is within [`REDIS_WITHIN`].
 async fn connect(config: &Config, installation: Installation) -> Result<RedisClient, StartError> {
     let stop = CancellationToken::new();
-    let redis = RedisConnector::open(&config.redis, installation.key_space(), stop.clone())?;
+    let redis =
+        RedisConnector::open(&config.redis, installation.key_space(), stop.clone()).map_err(BootstrapError::from)?;
     // If Redis is away, each replay says so.
     if let Ok(looked) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
-        looked?;
+        looked.map_err(BootstrapError::from)?;
     }
     Ok(redis.client())
 }

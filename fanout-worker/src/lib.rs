@@ -27,34 +27,46 @@ pub mod trimming;
 
 pub use config::{Command, Config, DeadLetters};
 pub use copy::copy_database;
-use shared::bus::{InvalidRedisSettings, PreflightError, RedisConnector};
+use shared::bootstrap::{self, BootstrapError, Context, Fatal, Service, ServiceSettings};
 use shared::lifecycle::Lifecycle;
-use shared::settings::EXIT_USAGE;
-use shared::start::{open_once, open_when_there, say_what_starts};
-use shared::storage::{CopyError, OpenError, Role, StoreError};
+use shared::settings::{EXIT_USAGE, LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+use shared::storage::{CopyError, Role, StoreError};
 use tracing::info;
 use uuid::Uuid;
 
 use crate::pipeline::Pipeline;
 
-/// Why the worker could not start.
+/// This binary.
+pub const SERVICE: Service = Service {
+    name: "fanout-worker",
+    version: env!("ROOMCAST_VERSION"),
+    role: Role::Worker,
+};
+
+impl ServiceSettings for Config {
+    fn storage(&self) -> &StorageArgs {
+        &self.storage
+    }
+
+    fn redis(&self) -> &RedisArgs {
+        &self.redis
+    }
+
+    fn shutdown(&self) -> &ShutdownArgs {
+        &self.shutdown
+    }
+
+    fn log(&self) -> &LogArgs {
+        &self.log
+    }
+}
+
+/// Why the worker could not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The log filter cannot be read.
-    #[error("ROOMCAST_LOG is not a filter: {0}")]
-    LogFilter(#[from] shared::telemetry::InvalidFilter),
-    /// Signals cannot be received.
-    #[error("cannot receive signals: {0}")]
-    Signals(std::io::Error),
-    /// The settings lead to no Redis.
+    /// A step of the start that every service has failed.
     #[error(transparent)]
-    Redis(#[from] InvalidRedisSettings),
-    /// Redis does not keep what it accepts, or lets nobody in.
-    #[error(transparent)]
-    Preflight(#[from] PreflightError),
-    /// The database cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
+    Bootstrap(#[from] BootstrapError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -69,23 +81,20 @@ pub enum StartError {
     CutOff,
 }
 
-impl StartError {
-    /// 64 for settings that cannot work, 1 for what may work the next time.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
+impl Fatal for StartError {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::LogFilter(_) | Self::Redis(_) | Self::Preflight(_) | Self::Copy(CopyError::Direction) => EXIT_USAGE,
-            Self::Open(error) | Self::Copy(CopyError::Open(error)) if error.is_configuration_error() => EXIT_USAGE,
-            Self::Signals(_) | Self::Open(_) | Self::Store(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => {
-                1
-            }
+            Self::Bootstrap(error) => error.exit_code(),
+            Self::Copy(CopyError::Direction) => EXIT_USAGE,
+            Self::Copy(CopyError::Open(error)) if error.is_configuration_error() => EXIT_USAGE,
+            Self::Store(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => 1,
         }
     }
 }
 
 /// Applies the migrations and returns.
 pub async fn migrate(config: &Config) -> Result<(), StartError> {
-    let (store, _) = open_once(&config.storage, Role::Worker).await?;
+    let (store, _) = bootstrap::open_store(&config.storage, SERVICE.role).await?;
     store.close().await;
     info!("migrations applied");
     Ok(())
@@ -93,7 +102,7 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
 
 /// Begins a new epoch and returns its number.
 pub async fn new_epoch(config: &Config) -> Result<i64, StartError> {
-    let (store, _) = open_once(&config.storage, Role::Worker).await?;
+    let (store, _) = bootstrap::open_store(&config.storage, SERVICE.role).await?;
     let (epoch, number) = store.epoch().await?;
     // Should another one have begun in between, that one will do.
     let _begun = store.begin_epoch(epoch, number + 1, Uuid::new_v4().as_u64_pair().0).await?;
@@ -104,19 +113,13 @@ pub async fn new_epoch(config: &Config) -> Result<i64, StartError> {
 
 /// Runs the worker until `lifecycle` stops it: on its share of the partitions, which may be none.
 pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartError> {
-    RedisConnector::check_settings(&config.redis)?;
-    let Some((store, installation)) = open_when_there(&config.storage, Role::Worker, &lifecycle.soft).await? else {
+    let Some(context) = Context::open(&SERVICE, config, lifecycle).await? else {
         return Ok(());
     };
-    let redis = RedisConnector::open(&config.redis, installation.key_space(), lifecycle.soft.clone())?;
-    let settings = (&config.storage, &config.redis);
-    say_what_starts("fanout-worker", env!("ROOMCAST_VERSION"), settings, &installation);
+    let store = context.store.clone();
     lifecycle.tracker.spawn(checkpoints::keep(store.clone(), lifecycle.soft.clone()));
-    let writers = store.writers();
-    let looked = redis.wait_until_safe(config.redis.allow_unsafe_redis, &lifecycle.soft).await?;
-    let (watched, soft) = (redis.clone(), lifecycle.soft.clone());
-    lifecycle.tracker.spawn(async move { watched.watch_settings(looked, &soft).await });
-    let pipeline = Pipeline::new(redis, store.clone(), writers, installation);
+    context.preflight().await.map_err(BootstrapError::from)?;
+    let pipeline = Pipeline::new(context.redis, store.clone(), store.writers(), context.installation);
     pipeline.run(&lifecycle.soft).await;
     store.close().await;
     info!("the worker has stopped");

@@ -38,15 +38,14 @@ pub mod rooms;
 pub mod server;
 mod worker_watch;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub use config::{Ack, Command, Config};
-use shared::bus::{InvalidRedisSettings, PreflightError, RedisConnector};
+use shared::bootstrap::{self, BootstrapError, Context, Fatal, Service, ServiceSettings};
 use shared::domain::{Timestamp, Username};
 use shared::lifecycle::Lifecycle;
-use shared::settings::EXIT_USAGE;
-use shared::start::{open_once, open_when_there, say_what_starts};
-use shared::storage::{OpenError, Role, Store, StoreError};
+use shared::settings::{EXIT_USAGE, LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+use shared::storage::{Role, Store, StoreError};
 use tokio::net::TcpListener;
 use tracing::info;
 
@@ -57,21 +56,41 @@ use crate::live::{ByeReason, Subscriber, run_subscriber};
 use crate::server::ServerLimits;
 use crate::server::listen::ListenAddress;
 
+/// This binary.
+pub const SERVICE: Service = Service {
+    name: "gateway",
+    version: env!("ROOMCAST_VERSION"),
+    role: Role::Gateway,
+};
+
+impl ServiceSettings for Config {
+    fn storage(&self) -> &StorageArgs {
+        &self.storage
+    }
+
+    fn redis(&self) -> &RedisArgs {
+        &self.redis
+    }
+
+    fn shutdown(&self) -> &ShutdownArgs {
+        &self.shutdown
+    }
+
+    fn log(&self) -> &LogArgs {
+        &self.log
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.streams.request_threads())
+    }
+}
+
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The log filter cannot be read.
-    #[error("ROOMCAST_LOG is not a filter: {0}")]
-    LogFilter(#[from] shared::telemetry::InvalidFilter),
-    /// Signals cannot be received.
-    #[error("cannot receive signals: {0}")]
-    Signals(std::io::Error),
-    /// The settings lead to no Redis.
+    /// A step of the start that every service has failed.
     #[error(transparent)]
-    Redis(#[from] InvalidRedisSettings),
-    /// Redis does not keep what it accepts, or lets nobody in.
-    #[error(transparent)]
-    Preflight(#[from] PreflightError),
+    Bootstrap(#[from] BootstrapError),
     /// There are no keys for access tokens.
     #[error("SIGNING_KEY_FILE: {0}")]
     Keys(#[from] auth::keys::KeyError),
@@ -91,9 +110,6 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error("cannot listen on {0} (GATEWAY_LISTEN): {1}")]
     Listen(ListenAddress, std::io::Error),
-    /// The database cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -108,29 +124,20 @@ pub enum StartError {
     NoSuchUser(String),
 }
 
-impl StartError {
-    /// 64 for settings that cannot work, 1 for what may work the next time.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
+impl Fatal for StartError {
+    fn exit_code(&self) -> u8 {
         match self {
-            Self::LogFilter(_) | Self::Redis(_) | Self::Preflight(_) | Self::Keys(_) | Self::ForeignKeys => EXIT_USAGE,
-            Self::Open(error) if error.is_configuration_error() => EXIT_USAGE,
-            Self::Signals(_)
-            | Self::Hashing
+            Self::Bootstrap(error) => error.exit_code(),
+            Self::Keys(_) | Self::ForeignKeys => EXIT_USAGE,
+            Self::Hashing
             | Self::Threads(_)
             | Self::Listen(..)
-            | Self::Open(_)
             | Self::Store(_)
             | Self::Failed
             | Self::Forced
             | Self::NoSuchUser(_) => 1,
         }
     }
-}
-
-/// Fails if settings cannot work that are not looked at before the socket is bound.
-pub fn check_settings(config: &Config) -> Result<(), StartError> {
-    Ok(RedisConnector::check_settings(&config.redis)?)
 }
 
 /// The keys in the key file, if the installation signs with one of them; with `replace` it does from now on.
@@ -142,7 +149,7 @@ async fn agreed_keys(config: &Config, store: &Store, replace: bool) -> Result<Ve
 
 /// Makes the keys in the key file those of the installation, whatever they were.
 pub async fn replace_keys(config: &Config) -> Result<(), StartError> {
-    let (store, _) = open_once(&config.storage, Role::Gateway).await?;
+    let (store, _) = bootstrap::open_store(&config.storage, SERVICE.role).await?;
     agreed_keys(config, &store, true).await?;
     store.close().await;
     Ok(())
@@ -150,7 +157,7 @@ pub async fn replace_keys(config: &Config) -> Result<(), StartError> {
 
 /// Makes the user named `username` an admin.
 pub async fn grant_admin(config: &Config, username: &str) -> Result<(), StartError> {
-    let (store, _) = open_once(&config.storage, Role::Gateway).await?;
+    let (store, _) = bootstrap::open_store(&config.storage, SERVICE.role).await?;
     let no_such_user = || StartError::NoSuchUser(username.to_owned());
     let name = Username::parse(username).map_err(|_| no_such_user())?;
     // As it was registered in an earlier release, or in the form that names have today.
@@ -161,12 +168,15 @@ pub async fn grant_admin(config: &Config, username: &str) -> Result<(), StartErr
 
 /// Serves on `listener` until `lifecycle` stops it.
 pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) -> Result<(), StartError> {
-    let allow_unsafe = config.redis.allow_unsafe_redis;
-    let Some((store, installation)) = open_when_there(&config.storage, Role::Gateway, &lifecycle.soft).await? else {
+    let Some(context) = Context::open(&SERVICE, &config, &lifecycle).await? else {
         return Ok(());
     };
-    let redis = RedisConnector::open(&config.redis, installation.key_space(), lifecycle.soft.clone())?;
-    say_what_starts("gateway", env!("ROOMCAST_VERSION"), (&config.storage, &config.redis), &installation);
+    let Context {
+        store,
+        installation,
+        redis,
+        ..
+    } = context.clone();
     let keys = agreed_keys(&config, &store, false).await?;
     let (subscriber, commands) = Subscriber::new();
     let backlog = config.limits.backlog_per_partition;
@@ -197,7 +207,8 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
         stopped.cancelled().await;
         streams.end_all(ByeReason::Shutdown);
     });
-    let refusal = watch_redis(redis, allow_unsafe, &lifecycle);
+    // Posts are refused until Redis is found to keep them; what needs only SQL is served meanwhile.
+    let unsafe_redis = context.preflight_in_background();
     if let Ok(address) = listener.local_addr() {
         info!(http.address = %address, "serving on http://{address}/");
     }
@@ -207,27 +218,10 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     lifecycle.drain().await;
     store.close().await;
     info!("the gateway has stopped");
-    match refusal.get() {
-        Some(refusal) => Err(refusal.clone().into()),
+    match unsafe_redis.get() {
+        Some(reason) => Err(BootstrapError::from(reason.clone()).into()),
         None if lifecycle.was_forced() => Err(StartError::Forced),
         None if lifecycle.has_failed() => Err(StartError::Failed),
         None => Ok(()),
     }
-}
-
-/// Lets posts through once Redis is found to keep them; stops the gateway if it does not, for the reason that is returned
-/// then. Until Redis answers, what needs only SQL is served.
-fn watch_redis(redis: RedisConnector, allow_unsafe: bool, lifecycle: &Lifecycle) -> Arc<OnceLock<PreflightError>> {
-    let refusal = Arc::new(OnceLock::new());
-    let (found, soft) = (Arc::clone(&refusal), lifecycle.soft.clone());
-    lifecycle.tracker.spawn(async move {
-        match redis.wait_until_safe(allow_unsafe, &soft).await {
-            Ok(looked) => redis.watch_settings(looked, &soft).await,
-            Err(reason) => {
-                found.get_or_init(|| reason);
-                soft.cancel();
-            }
-        }
-    });
-    refusal
 }

@@ -1,13 +1,11 @@
-//! Starts the gateway: settings, socket, run, exit code.
+//! The gateway's binary: commands, socket, run.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use gateway::server::listen;
-use gateway::{Command, Config, StartError};
-use shared::lifecycle::Lifecycle;
-use shared::{settings, telemetry};
-use tokio::runtime::Builder;
+use gateway::{Command, Config, SERVICE, StartError};
+use shared::bootstrap;
 use tracing::warn;
 
 /// Gives the large blocks of password hashing back to the system, which glibc's allocator does not.
@@ -15,23 +13,10 @@ use tracing::warn;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let config = match settings::parse::<Config>() {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let threads = config.streams.request_threads();
-    let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
-    match runtime.map_err(StartError::Threads).and_then(|runtime| runtime.block_on(start(config))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            settings::complain("gateway", &error);
-            ExitCode::from(error.exit_code())
-        }
-    }
+    bootstrap::main(&SERVICE, start)
 }
 
 async fn start(config: Config) -> Result<(), StartError> {
-    telemetry::init(&config.log)?;
     match &config.command {
         Some(Command::Openapi) => {
             // Nobody is left to tell if standard output is closed.
@@ -52,7 +37,7 @@ async fn start(config: Config) -> Result<(), StartError> {
             Ok(())
         }
         None => {
-            gateway::check_settings(&config)?;
+            let lifecycle = bootstrap::begin(&config)?;
             // One stream is one descriptor; where the limit cannot be raised, the accept loop lives with it.
             let open_files = rlimit::increase_nofile_limit(u64::MAX);
             let wanted = config.limits.max_connections;
@@ -62,8 +47,6 @@ async fn start(config: Config) -> Result<(), StartError> {
                     "this process may open files for {possible} connections, fewer than GATEWAY_MAX_CONNECTIONS ({wanted})"
                 );
             }
-            let lifecycle = Lifecycle::new();
-            lifecycle.watch_signals(config.shutdown.deadline()).map_err(StartError::Signals)?;
             let address = config.listen.clone();
             let listener = address.listen().await.map_err(|error| StartError::Listen(address, error))?;
             gateway::run(config, listener, lifecycle).await

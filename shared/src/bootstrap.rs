@@ -1,0 +1,259 @@
+//! The start of a service: settings, log, signals, database, Redis, exit code.
+//!
+//! Both binaries start by the same steps, in this order:
+//!
+//! 1. [`main`] parses the settings, sets up the log and runs the service in a runtime.
+//! 2. [`begin`] checks the Redis settings and has the signals of the process stop a [`Lifecycle`].
+//! 3. [`Context::open`] opens the database, waiting for it if it is away, and logs what starts.
+//! 4. [`Context::preflight`], or [`Context::preflight_in_background`], waits until Redis keeps what it accepts.
+//!
+//! Nothing else reads the environment, installs a signal handler or decides about the exit code.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::runtime::Builder;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::bus::{InvalidRedisSettings, PreflightError, RedisConnector};
+use crate::lifecycle::Lifecycle;
+use crate::settings::{self, EXIT_USAGE, LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+use crate::storage::{Installation, OpenError, Role, Store};
+use crate::telemetry::{self, InvalidFilter};
+
+/// Pause before a database that is away is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// A service, as it appears in its log lines and to the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Service {
+    /// The name of its binary.
+    pub name: &'static str,
+    /// The version of its binary.
+    pub version: &'static str,
+    /// How it uses the database.
+    pub role: Role,
+}
+
+/// The settings that every service has.
+pub trait ServiceSettings: Parser {
+    /// Where messages, users and rooms are kept.
+    fn storage(&self) -> &StorageArgs;
+    /// Where accepted messages wait and travel.
+    fn redis(&self) -> &RedisArgs;
+    /// How the process stops.
+    fn shutdown(&self) -> &ShutdownArgs;
+    /// What is logged and how.
+    fn log(&self) -> &LogArgs;
+    /// Threads that run tasks; `None` for as many as there are cores.
+    fn threads(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// An error that ends the process.
+pub trait Fatal: Display + From<BootstrapError> {
+    /// [`EXIT_USAGE`] for settings that cannot work, 1 for what may work the next time.
+    fn exit_code(&self) -> u8;
+}
+
+/// Why no service could start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The log filter cannot be parsed.
+    #[error("ROOMCAST_LOG is not a filter: {0}")]
+    LogFilter(#[from] InvalidFilter),
+    /// The threads that run tasks cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Runtime(std::io::Error),
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(std::io::Error),
+    /// The settings lead to no Redis.
+    #[error(transparent)]
+    Redis(#[from] InvalidRedisSettings),
+    /// Redis does not keep what it accepts, or refuses the login.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl BootstrapError {
+    /// [`EXIT_USAGE`] for settings that cannot work, 1 for what may work the next time.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::LogFilter(_) | Self::Redis(_) | Self::Preflight(_) => EXIT_USAGE,
+            Self::Open(error) if error.is_configuration_error() => EXIT_USAGE,
+            Self::Runtime(_) | Self::Signals(_) | Self::Open(_) => 1,
+        }
+    }
+}
+
+/// Runs `service` with the settings of its command line and environment, and returns the exit code of the process. An error is
+/// one line on standard error.
+pub fn main<C, E, F>(service: &Service, start: impl FnOnce(C) -> F) -> ExitCode
+where
+    C: ServiceSettings,
+    E: Fatal,
+    F: Future<Output = Result<(), E>>,
+{
+    let config = match settings::parse::<C>() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    match run(config, start) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            settings::complain(service.name, &error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run<C, E, F>(config: C, start: impl FnOnce(C) -> F) -> Result<(), E>
+where
+    C: ServiceSettings,
+    E: Fatal,
+    F: Future<Output = Result<(), E>>,
+{
+    let mut runtime = Builder::new_multi_thread();
+    if let Some(threads) = config.threads() {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build().map_err(BootstrapError::Runtime)?;
+    telemetry::init(config.log()).map_err(BootstrapError::LogFilter)?;
+    runtime.block_on(start(config))
+}
+
+/// Checks the settings that nothing checks before the service works, and returns a lifecycle that the signals of the process
+/// stop.
+pub fn begin(config: &impl ServiceSettings) -> Result<Lifecycle, BootstrapError> {
+    RedisConnector::check_settings(config.redis())?;
+    let lifecycle = Lifecycle::new();
+    lifecycle.watch_signals(config.shutdown().deadline()).map_err(BootstrapError::Signals)?;
+    Ok(lifecycle)
+}
+
+/// What a service works with once it has started. Clones share all of it.
+#[derive(Clone)]
+pub struct Context {
+    /// The database, with an up-to-date schema.
+    pub store: Store,
+    /// The installation that the database holds.
+    pub installation: Installation,
+    /// The Redis of the installation. Its clients work once the preflight check has succeeded.
+    pub redis: RedisConnector,
+    /// What stops the service.
+    pub lifecycle: Lifecycle,
+    allow_unsafe_redis: bool,
+}
+
+impl Context {
+    /// Opens the database, waiting for it if it is away, and logs what starts. `None` when `lifecycle` stops before the
+    /// database is there.
+    pub async fn open(
+        service: &Service,
+        config: &impl ServiceSettings,
+        lifecycle: &Lifecycle,
+    ) -> Result<Option<Self>, BootstrapError> {
+        let (storage, redis) = (config.storage(), config.redis());
+        let Some((store, installation)) = open_store_when_available(storage, service.role, &lifecycle.soft).await?
+        else {
+            return Ok(None);
+        };
+        let connector = RedisConnector::open(redis, installation.key_space(), lifecycle.soft.clone())?;
+        log_start(service, storage, redis, &installation);
+        Ok(Some(Self {
+            store,
+            installation,
+            redis: connector,
+            lifecycle: lifecycle.clone(),
+            allow_unsafe_redis: redis.allow_unsafe_redis,
+        }))
+    }
+
+    /// Waits until Redis keeps what it accepts, or until the service stops. From then on a task watches its settings.
+    pub async fn preflight(&self) -> Result<(), PreflightError> {
+        let Self { redis, lifecycle, .. } = self.clone();
+        let report = redis.wait_until_safe(self.allow_unsafe_redis, &lifecycle.soft).await?;
+        let soft = lifecycle.soft;
+        lifecycle.tracker.spawn(async move { redis.watch_settings(report, &soft).await });
+        Ok(())
+    }
+
+    /// The same in the background, for a service that works without Redis meanwhile. If Redis may not be used, the service
+    /// stops, and the returned cell holds the reason.
+    #[must_use]
+    pub fn preflight_in_background(&self) -> Arc<OnceLock<PreflightError>> {
+        let reason = Arc::new(OnceLock::new());
+        let (this, found) = (self.clone(), Arc::clone(&reason));
+        self.lifecycle.tracker.spawn(async move {
+            if let Err(error) = this.preflight().await {
+                found.get_or_init(|| error);
+                this.lifecycle.soft.cancel();
+            }
+        });
+        reason
+    }
+}
+
+/// Opens the database with an up-to-date schema, at the first attempt. Commands use it, which run once and exit.
+pub async fn open_store(args: &StorageArgs, role: Role) -> Result<(Store, Installation), BootstrapError> {
+    Ok(try_open(args, role).await?)
+}
+
+/// The same, again and again while the database is away, which is logged once. `None` when `stop` is cancelled before the
+/// database is there.
+async fn open_store_when_available(
+    args: &StorageArgs,
+    role: Role,
+    stop: &CancellationToken,
+) -> Result<Option<(Store, Installation)>, OpenError> {
+    let mut is_reported = false;
+    loop {
+        match try_open(args, role).await {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(error) if error.is_transient() => {
+                if !is_reported {
+                    warn!(error = %error, "waiting for the database: {error}");
+                    is_reported = true;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(RETRY_PAUSE) => {}
+        }
+    }
+}
+
+async fn try_open(args: &StorageArgs, role: Role) -> Result<(Store, Installation), OpenError> {
+    let url = args.database_url.expose();
+    if !args.create_database {
+        Store::check_exists(url)?;
+    }
+    let store = Store::open(url, role).await.map_err(|error| error.with_address(&args.database_url))?;
+    let migrated = store.migrate(args.partitions, Uuid::new_v4().as_u64_pair().0).await;
+    Ok((store, migrated.map_err(|error| error.with_address(&args.database_url))?))
+}
+
+/// Logs what starts, and on what: these lines show why two services do not meet.
+fn log_start(service: &Service, storage: &StorageArgs, redis: &RedisArgs, installation: &Installation) {
+    let Service { name, version, .. } = service;
+    let (database, redis) = (storage.database_url.without_login(), redis.redis_url.without_login());
+    let (id, partitions) = (installation.id, installation.partitions);
+    info!(
+        service.name = name, service.version = version, installation.id = %id, installation.partitions = partitions,
+        database.url = database, redis.url = redis,
+        "{name} {version} starts for installation {id} with {partitions} partitions on {database} and {redis}"
+    );
+}
