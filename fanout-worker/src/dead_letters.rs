@@ -5,8 +5,8 @@
 //! something fails in between, both are there, and the message id makes one message of whatever comes twice. An entry that
 //! is no message (a field is missing or not valid) would come straight back and is therefore not replayed.
 
-pub mod form;
-mod print;
+pub mod encoding;
+mod output;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const REDIS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why nothing was done about a dead letter.
 #[derive(Debug, thiserror::Error)]
-pub enum Undone {
+pub enum DeadLetterError {
     /// No dead letter has this id.
     #[error("there is no dead letter {0}")]
     Unknown(i64),
@@ -50,7 +50,7 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
             let shown = list(&store, *after, *limit, *json).await;
             tell(out, shown)
         }
-        DeadLetters::Show { id } => tell(out, find(&store, *id).await.map(|letter| print::whole(&letter))),
+        DeadLetters::Show { id } => tell(out, find(&store, *id).await.map(|letter| output::whole(&letter))),
         DeadLetters::Replay { ids } => {
             let mut redis = connect(config, installation).await?;
             let mut undone = Vec::new();
@@ -88,7 +88,7 @@ async fn connect(config: &Config, installation: Installation) -> Result<RedisCli
 }
 
 /// Writes what was done; keeps what was not.
-fn tell(out: &mut impl Write, done: Result<String, Undone>) -> Vec<Undone> {
+fn tell(out: &mut impl Write, done: Result<String, DeadLetterError>) -> Vec<DeadLetterError> {
     match done {
         Ok(text) => {
             // Nobody is left to tell if standard output is closed.
@@ -99,39 +99,44 @@ fn tell(out: &mut impl Write, done: Result<String, Undone>) -> Vec<Undone> {
     }
 }
 
-async fn list(store: &Store, after: i64, limit: u32, json: bool) -> Result<String, Undone> {
+async fn list(store: &Store, after: i64, limit: u32, json: bool) -> Result<String, DeadLetterError> {
     let letters = store.dead_letters(after, limit).await?;
     Ok(if json {
-        print::json_lines(&letters)
+        output::json_lines(&letters)
     } else if letters.is_empty() {
         "no dead letters\n".to_owned()
     } else {
-        print::table(&letters)
+        output::table(&letters)
     })
 }
 
-async fn find(store: &Store, id: i64) -> Result<DeadLetter, Undone> {
-    store.dead_letter(id).await?.ok_or(Undone::Unknown(id))
+async fn find(store: &Store, id: i64) -> Result<DeadLetter, DeadLetterError> {
+    store.dead_letter(id).await?.ok_or(DeadLetterError::Unknown(id))
 }
 
-async fn replay(store: &Store, redis: &mut RedisClient, installation: Installation, id: i64) -> Result<String, Undone> {
+async fn replay(
+    store: &Store,
+    redis: &mut RedisClient,
+    installation: Installation,
+    id: i64,
+) -> Result<String, DeadLetterError> {
     let letter = find(store, id).await?;
-    let no_message = |reason: String| Undone::NoMessage(id, reason);
-    let fields = form::decode(&letter.entry).ok_or_else(|| no_message("it is not in a known form".to_owned()))?;
+    let no_message = |reason: String| DeadLetterError::NoMessage(id, reason);
+    let fields = encoding::decode(&letter.entry).ok_or_else(|| no_message("it is not in a known form".to_owned()))?;
     let keys = Arc::clone(redis.key_space());
     let message = decode_unverified_entry(&fields, &keys).map_err(|error| no_message(error.to_string()))?;
     let partition = installation.partition_of(message.room);
     let appended: Result<String, RedisError> =
         redis.xadd(keys.accept_stream(partition), "*", &encode_entry(&message, &keys)).await;
-    let stream_id = appended.map_err(|error| Undone::NotAppended(id, error))?;
+    let stream_id = appended.map_err(|error| DeadLetterError::NotAppended(id, error))?;
     store.drop_dead_letter(id).await?;
     Ok(format!("{id} replayed: appended to partition {partition} as {stream_id}\n"))
 }
 
-async fn drop_one(store: &Store, id: i64) -> Result<String, Undone> {
+async fn drop_one(store: &Store, id: i64) -> Result<String, DeadLetterError> {
     if store.drop_dead_letter(id).await? {
         Ok(format!("{id} dropped\n"))
     } else {
-        Err(Undone::Unknown(id))
+        Err(DeadLetterError::Unknown(id))
     }
 }

@@ -17,13 +17,13 @@ mod config;
 mod copy;
 mod crash_point;
 pub mod dead_letters;
+pub mod events;
+pub mod log_reader;
 pub mod ownership;
 pub mod persist;
 pub mod pipeline;
-pub mod publish;
-pub mod source;
-mod telling;
-pub mod trimming;
+mod publisher;
+pub mod trimmer;
 
 pub use config::{Command, Config, DeadLetters};
 pub use copy::copy_database;
@@ -75,7 +75,7 @@ pub enum StartError {
     Copy(#[from] CopyError),
     /// Nothing was done about some dead letters; the others were dealt with.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    DeadLetters(Vec<dead_letters::Undone>),
+    DeadLetters(Vec<dead_letters::DeadLetterError>),
     /// The stop took too long and was cut off. What was not finished is done by the next worker.
     #[error("stopped before the work in hand was finished")]
     CutOff,

@@ -3,12 +3,12 @@
 //! A room keeps its order because one worker at a time commits what comes through the room's partition. Who that is
 //! follows from three facts, each kept where it can be kept:
 //!
-//! 1. **Who is alive** ([`membership`]): every worker renews its place in one sorted set in Redis, that of the workers, and
-//!    reads who else is in it. A place that is not renewed for [`TTL`](membership::TTL) is gone; that of a worker which is no
-//!    longer connected to Redis is gone after [`GRACE`](membership::GRACE).
+//! 1. **Who is alive** ([`worker_registry`]): every worker renews its place in one sorted set in Redis, that of the workers, and
+//!    reads who else is in it. A place that is not renewed for [`TTL`](worker_registry::TTL) is gone; that of a worker which is no
+//!    longer connected to Redis is gone after [`GRACE`](worker_registry::GRACE).
 //! 2. **Who should have what** ([`assignment`]): a pure function of the living and the partition. Whoever knows the same
 //!    living comes to the same answer; nobody is asked, nobody decides for others.
-//! 3. **Who has it** ([`holdings`], and the table `cursors` in SQL): a worker that should have a partition claims it. The
+//! 3. **Who has it** ([`owned_partitions`], and the table `cursors` in SQL): a worker that should have a partition claims it. The
 //!    claim raises the partition's fence number in SQL and returns the cursor, the place up to which everything is
 //!    stored. From that moment on nobody else can commit to the partition.
 //!
@@ -27,10 +27,10 @@
 //!   however many workers.
 //!
 //! Being wrong about the first two costs time alone. Two workers that both believe in having a partition take it from each
-//! other; each claims what was taken from it only by a view that is [`RECLAIM_PAUSE`](holdings::RECLAIM_PAUSE) later than the
+//! other; each claims what was taken from it only by a view that is [`RECLAIM_PAUSE`](owned_partitions::RECLAIM_PAUSE) later than the
 //! loss, longer than it takes both to learn the same living. So the argument ends with their views, and each commit in
 //! between counts. A worker that was robbed while it had nothing to commit sees that by its look at the fences
-//! ([`fence_check`]).
+//! ([`fence_poller`]).
 //!
 //! # How it changes hands
 //!
@@ -49,14 +49,14 @@
 //! that lost its place comes back as the youngest, so that nothing changes hands without need.
 
 pub mod assignment;
-mod beat;
-pub mod claiming;
-pub mod fence_check;
-pub mod holdings;
-pub mod membership;
+pub mod claimer;
+pub mod fence_poller;
+mod heartbeat;
+pub mod owned_partitions;
+pub mod worker_registry;
 
 pub use assignment::assigned;
-pub use claiming::Claiming;
-pub use fence_check::FenceCheck;
-pub use holdings::Holdings;
-pub use membership::{Membership, View, WorkerName};
+pub use claimer::Claimer;
+pub use fence_poller::FencePoller;
+pub use owned_partitions::OwnedPartitions;
+pub use worker_registry::{View, WorkerName, WorkerRegistry};

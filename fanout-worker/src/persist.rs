@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::batch::halves;
 use crate::crash_point;
-use crate::dead_letters::form;
+use crate::dead_letters::encoding;
 
 /// Rows of one transaction at most.
 pub const MAX_ROWS: usize = 500;
@@ -23,7 +23,7 @@ pub const MAX_ROWS: usize = 500;
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// How long storing may fail or hang until this worker leaves its partitions to others, who may reach the database.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 
 /// Pause after a transient failure: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
@@ -36,8 +36,8 @@ static STORAGE_AWAY: Event = Event::outage("nothing_is_stored", "nothing is stor
 
 /// Why something was not stored, or is not known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GaveUp {
-    /// Storage failed or hung for [`PATIENCE`]. A commit that hung may still come to its end.
+pub enum StopReason {
+    /// Storage failed or hung for [`GIVE_UP_AFTER`]. A commit that hung may still come to its end.
     StorageAway,
     /// The stop signal came while storage was failing.
     Stopped,
@@ -49,17 +49,17 @@ pub struct Persisted {
     /// What each transaction stored.
     pub stored: Vec<Committed>,
     /// How far each partition came of which something was stored.
-    pub reached: BTreeMap<Partition, Reached>,
+    pub reached: BTreeMap<Partition, PartitionProgress>,
     /// Partitions of the batch whose claims do not hold any more. Nothing of them is in `stored`, unless it was before they
     /// were lost.
     pub lost: Vec<Partition>,
     /// Why the rest is not stored, if there is a rest.
-    pub gave_up: Option<GaveUp>,
+    pub stopped_by: Option<StopReason>,
 }
 
 /// How far a partition is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reached {
+pub struct PartitionProgress {
     /// Where its cursor stands.
     pub cursor: StreamId,
     /// The last entry that was stored: below the cursor if Redis came back older.
@@ -91,7 +91,7 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
                 waiting.push(batches.to_vec());
                 Ok(())
             }
-            Ok(Attempt::Refused) if stop.is_cancelled() => Err(GaveUp::Stopped),
+            Ok(Attempt::Refused) if stop.is_cancelled() => Err(StopReason::Stopped),
             Ok(Attempt::Refused) => match halves(&batches) {
                 Some((first, second)) => {
                     waiting.extend([second, first]);
@@ -99,10 +99,10 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
                 }
                 None => set_aside(&batches).map(|batches| waiting.push(batches)),
             },
-            Err(gave_up) => Err(gave_up),
+            Err(stopped_by) => Err(stopped_by),
         };
-        if let Err(gave_up) = outcome {
-            persisted.gave_up = Some(gave_up);
+        if let Err(stopped_by) = outcome {
+            persisted.stopped_by = Some(stopped_by);
             break;
         }
     }
@@ -112,7 +112,7 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
 impl Persisted {
     /// Notes that all of `batches` is stored.
     fn note(&mut self, batches: &[PartitionBatch], appended: Committed) {
-        let reached = |batch: &PartitionBatch| Reached {
+        let reached = |batch: &PartitionBatch| PartitionProgress {
             cursor: batch.upto(),
             last: batch.entries.last().map_or(batch.claim.cursor, |entry| entry.stream_id),
         };
@@ -132,9 +132,13 @@ enum Attempt {
 }
 
 /// Tries to store `batches` until the outcome is known.
-async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &CancellationToken) -> Result<Attempt, GaveUp> {
+async fn append(
+    store: &Store,
+    batches: &Arc<[PartitionBatch]>,
+    stop: &CancellationToken,
+) -> Result<Attempt, StopReason> {
     let mut pause = PAUSE.0;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + GIVE_UP_AFTER;
     loop {
         let written = crash_point::reached("before_commit");
         let appending = store.commit(Arc::clone(batches), Timestamp::now(), written);
@@ -142,7 +146,7 @@ async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &Cancellat
         // partitions, by whomever, then finds their cursors moved.
         let Ok(appended) = timeout_at(deadline, appending).await else {
             STORAGE_AWAY.report("", "storing messages hangs");
-            return Err(GaveUp::StorageAway);
+            return Err(StopReason::StorageAway);
         };
         match appended {
             Ok(appended) => return Ok(Attempt::Stored(appended)),
@@ -153,12 +157,12 @@ async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &Cancellat
             }
             Err(CommitError::Store(error)) if Instant::now() + pause >= deadline => {
                 STORAGE_AWAY.report("", &error);
-                return Err(GaveUp::StorageAway);
+                return Err(StopReason::StorageAway);
             }
             Err(CommitError::Store(error)) => {
                 STORAGE_FAILS.report("", &error);
                 tokio::select! {
-                    () = stop.cancelled() => return Err(GaveUp::Stopped),
+                    () = stop.cancelled() => return Err(StopReason::Stopped),
                     () = sleep(pause) => {}
                 }
                 pause = (pause * 2).min(PAUSE.1);
@@ -170,19 +174,19 @@ async fn append(store: &Store, batches: &Arc<[PartitionBatch]>, stop: &Cancellat
 /// The single entry of `batches` in a form that is easier to store: a message as a dead letter, and a dead letter, which is
 /// refused if it is beyond what the database can hold, by its size and its hash alone. A database that refuses even that is
 /// not in order.
-fn set_aside(batches: &[PartitionBatch]) -> Result<Vec<PartitionBatch>, GaveUp> {
+fn set_aside(batches: &[PartitionBatch]) -> Result<Vec<PartitionBatch>, StopReason> {
     let aside = |entry: &Entry| match &entry.content {
         EntryContent::Message(_) => Ok(entry.clone().into_dead_letter("the database refuses it")),
-        EntryContent::DeadLetter { reason, entry: stored } if !form::is_abridged(stored) => Ok(Entry {
+        EntryContent::DeadLetter { reason, entry: stored } if !encoding::is_abridged(stored) => Ok(Entry {
             stream_id: entry.stream_id,
             content: EntryContent::DeadLetter {
                 reason: reason.clone(),
-                entry: form::abridge([stored]),
+                entry: encoding::abridge([stored]),
             },
         }),
         EntryContent::DeadLetter { .. } => {
             error!(stream_id = %entry.stream_id, "the database takes no dead letter, however small");
-            Err(GaveUp::StorageAway)
+            Err(StopReason::StorageAway)
         }
     };
     let batch = |batch: &PartitionBatch| {

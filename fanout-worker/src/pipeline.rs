@@ -20,14 +20,14 @@ use tracing::{debug, error, info, warn};
 
 use crate::batch::split;
 use crate::crash_point;
-use crate::ownership::claiming::{Claimed, StorageAway};
-use crate::ownership::fence_check::Fences;
-use crate::ownership::membership::HEARTBEAT;
-use crate::ownership::{Claiming, FenceCheck, Holdings, Membership, View, WorkerName, assigned};
-use crate::persist::{GaveUp, MAX_BYTES, MAX_ROWS, persist};
-use crate::publish::{announce, waiting_for};
-use crate::source::{Origins, Read, Source};
-use crate::telling::{Telling, Untold};
+use crate::events::{announce, waiting_for};
+use crate::log_reader::{BatchOrigins, LogReader, ReadBatch};
+use crate::ownership::claimer::{Claimed, StorageAway};
+use crate::ownership::fence_poller::Fences;
+use crate::ownership::worker_registry::HEARTBEAT;
+use crate::ownership::{Claimer, FencePoller, OwnedPartitions, View, WorkerName, WorkerRegistry, assigned};
+use crate::persist::{MAX_BYTES, MAX_ROWS, StopReason, persist};
+use crate::publisher::{PendingPublication, Publisher};
 
 /// Pause after a full batch, in which the gateways' rare writes (register, join) find SQLite unlocked. Its waiters look
 /// again at intervals of up to 100 ms and would be unlucky for long beside a writer that never rests.
@@ -43,12 +43,12 @@ pub struct Pipeline {
     redis: RedisClient,
     writers: Writers,
     partitions: u16,
-    membership: Membership,
-    claiming: Claiming,
-    fence_check: FenceCheck,
-    holdings: Holdings,
-    source: Source,
-    telling: Telling,
+    membership: WorkerRegistry,
+    claiming: Claimer,
+    fence_poller: FencePoller,
+    owned: OwnedPartitions,
+    source: LogReader,
+    telling: Publisher,
 }
 
 impl Pipeline {
@@ -57,22 +57,22 @@ impl Pipeline {
     #[must_use]
     pub fn new(redis: RedisConnector, store: Store, writers: Writers, installation: Installation) -> Self {
         Self {
-            claiming: Claiming::new(store.clone()),
-            fence_check: FenceCheck::new(store.clone()),
-            source: Source::new(redis.clone(), store.clone(), installation),
+            claiming: Claimer::new(store.clone()),
+            fence_poller: FencePoller::new(store.clone()),
+            source: LogReader::new(redis.clone(), store.clone(), installation),
             store,
             writers,
-            membership: Membership::join(redis.clone()),
             redis: redis.client(),
+            membership: WorkerRegistry::join(redis),
             partitions: installation.partitions,
-            holdings: Holdings::default(),
-            telling: Telling::default(),
+            owned: OwnedPartitions::default(),
+            telling: Publisher::default(),
         }
     }
 
     /// Works until `stop` is cancelled, finishes the transaction in hand and hands over.
     pub async fn run(mut self, stop: &CancellationToken) {
-        while self.work(stop).await == GaveUp::StorageAway {
+        while self.work(stop).await == StopReason::StorageAway {
             error!("leaving the partitions to others until storage answers");
             self.telling.finish().await;
             self.drop_everything();
@@ -87,20 +87,20 @@ impl Pipeline {
         self.membership.leave().await;
     }
 
-    async fn work(&mut self, stop: &CancellationToken) -> GaveUp {
+    async fn work(&mut self, stop: &CancellationToken) -> StopReason {
         loop {
             self.follow();
             let read = tokio::select! {
                 biased;
-                () = stop.cancelled() => return GaveUp::Stopped,
+                () = stop.cancelled() => return StopReason::Stopped,
                 claimed = self.claiming.done() => match claimed {
                     Ok(claimed) => {
                         self.take(claimed).await;
                         continue;
                     }
-                    Err(StorageAway) => return GaveUp::StorageAway,
+                    Err(StorageAway) => return StopReason::StorageAway,
                 },
-                seen = self.fence_check.done() => {
+                seen = self.fence_poller.done() => {
                     self.compare(&seen.unwrap_or_default());
                     continue;
                 }
@@ -111,12 +111,12 @@ impl Pipeline {
             };
             let Some(reads) = read else {
                 error!("a reader broke down, claiming everything anew");
-                self.holdings.lose_all(Instant::now());
-                self.source.hold(self.holdings.claims());
+                self.owned.lose_all(Instant::now());
+                self.source.hold(self.owned.claims());
                 continue;
             };
-            if let Err(gave_up) = self.store_all(reads, stop).await {
-                return gave_up;
+            if let Err(stopped_by) = self.store_all(reads, stop).await {
+                return stopped_by;
             }
         }
     }
@@ -125,25 +125,25 @@ impl Pipeline {
     fn follow(&mut self) {
         let view = self.membership.view();
         let wanted = self.wanted(&view);
-        let given_up = self.holdings.keep(&wanted);
+        let given_up = self.owned.keep(&wanted);
         if given_up > 0 {
-            self.source.hold(self.holdings.claims());
+            self.source.hold(self.owned.claims());
             self.tell(&view.me, 0, given_up);
         }
-        self.claiming.begin(self.holdings.missing(&wanted, &view), &view.me);
-        if !self.holdings.is_empty() {
-            self.fence_check.begin();
+        self.claiming.begin(self.owned.missing(&wanted, &view), &view.me);
+        if !self.owned.is_empty() {
+            self.fence_poller.begin();
         }
     }
 
     /// Drops what another worker has claimed by the fences in SQL.
     fn compare(&mut self, fences: &Fences) {
-        let outdated = self.holdings.outdated(fences);
+        let outdated = self.owned.outdated(fences);
         if !outdated.is_empty() {
             let count = outdated.len();
             info!(partitions = count, "another worker has claimed {count} partitions");
-            self.holdings.lose(&outdated, Instant::now());
-            self.source.hold(self.holdings.claims());
+            self.owned.lose(&outdated, Instant::now());
+            self.source.hold(self.owned.claims());
         }
     }
 
@@ -162,32 +162,32 @@ impl Pipeline {
             return;
         }
         let taken: Vec<Partition> = claims.iter().map(|claim| claim.partition).collect();
-        self.holdings.take(claims);
-        self.source.hold(self.holdings.claims());
+        self.owned.take(claims);
+        self.source.hold(self.owned.claims());
         self.tell(&view.me, taken.len(), 0);
         announce(&mut self.redis, taken).await;
     }
 
     fn tell(&self, me: &WorkerName, taken: usize, given_up: usize) {
-        let held = self.holdings.len();
+        let held = self.owned.len();
         info!(worker.name = %me, partitions = held, taken, given_up, "worker {me} has {held} partitions");
     }
 
     /// Stores what was read, as one transaction after another. If our place is lost or a stop comes meanwhile, the rest is
     /// left to whoever reads it next.
-    async fn store_all(&mut self, reads: Vec<Read>, stop: &CancellationToken) -> Result<(), GaveUp> {
+    async fn store_all(&mut self, reads: Vec<ReadBatch>, stop: &CancellationToken) -> Result<(), StopReason> {
         crash_point::reached("after_read").await;
-        let (origins, batches) = Origins::of(reads);
+        let (origins, batches) = BatchOrigins::of(reads);
         let mut lost_some = false;
         for mut part in split(batches, MAX_ROWS, MAX_BYTES) {
             if stop.is_cancelled() {
-                return Err(GaveUp::Stopped);
+                return Err(StopReason::Stopped);
             }
             if self.membership.view().living_at(Instant::now()).is_empty() {
                 self.drop_everything();
                 return Ok(());
             }
-            part.retain(|batch| self.holdings.get(batch.claim.partition).is_some());
+            part.retain(|batch| self.owned.get(batch.claim.partition).is_some());
             let was_full = part.iter().map(|batch| batch.entries.len()).sum::<usize>() >= MAX_ROWS;
             lost_some |= self.finish(part, &origins, stop).await?;
             if was_full && self.writers == Writers::One {
@@ -195,7 +195,7 @@ impl Pipeline {
             }
         }
         if lost_some {
-            self.source.hold(self.holdings.claims());
+            self.source.hold(self.owned.claims());
         }
         Ok(())
     }
@@ -205,20 +205,20 @@ impl Pipeline {
     async fn finish(
         &mut self,
         part: Vec<PartitionBatch>,
-        origins: &Origins,
+        origins: &BatchOrigins,
         stop: &CancellationToken,
-    ) -> Result<bool, GaveUp> {
+    ) -> Result<bool, StopReason> {
         let waiting = waiting_for(&part);
         let persisted = persist(&self.store, part, stop).await;
         crash_point::reached("after_commit").await;
         let mut trimmable = Vec::new();
         for (partition, reached) in persisted.reached {
             if !persisted.lost.contains(&partition) {
-                self.holdings.advance(partition, reached.cursor);
+                self.owned.advance(partition, reached.cursor);
                 trimmable.push((partition, reached.last));
             }
         }
-        self.holdings.lose(&persisted.lost, Instant::now());
+        self.owned.lose(&persisted.lost, Instant::now());
         for appended in &persisted.stored {
             let messages: usize = appended.rooms.iter().map(|(_, _, messages)| messages.len()).sum();
             debug!(
@@ -232,21 +232,21 @@ impl Pipeline {
                 warn!(dead_letters = count, "{count} entries were set aside as dead letters");
             }
         }
-        let untold = Untold {
+        let untold = PendingPublication {
             stored: persisted.stored,
             waiting,
             trimmable,
         };
         self.telling.begin(self.redis.clone(), origins.clone(), untold).await;
-        match persisted.gave_up {
-            Some(gave_up) => Err(gave_up),
+        match persisted.stopped_by {
+            Some(stopped_by) => Err(stopped_by),
             None => Ok(!persisted.lost.is_empty()),
         }
     }
 
     fn drop_everything(&mut self) {
         self.claiming.forget();
-        self.holdings.clear();
+        self.owned.clear();
         self.source.hold(std::iter::empty());
     }
 

@@ -187,7 +187,8 @@ mod tests {
     #[tokio::test]
     async fn an_acknowledgement_counts_for_whom_it_is_meant() {
         let keys = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
-        let redis = RedisConnector::open(&RedisArgs::at("redis://127.0.0.1:1"), keys, CancellationToken::new()).unwrap();
+        let redis =
+            RedisConnector::open(&RedisArgs::at("redis://127.0.0.1:1"), keys, CancellationToken::new()).unwrap();
         let control = ControlChannel::new(redis.pool(), redis.client());
         let pending = PendingBroadcast::new(&control, 7);
         let said_to = |to| Acknowledgement {

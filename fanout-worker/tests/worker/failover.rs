@@ -1,7 +1,7 @@
 //! Another Redis takes over while the former one still answers: to the worker it looks well, and nothing new comes there.
 
-use fanout_worker::source::{Origins, Source};
-use fanout_worker::trimming::Trimming;
+use fanout_worker::log_reader::{BatchOrigins, LogReader};
+use fanout_worker::trimmer::Trimmer;
 use redis::cmd;
 use rig::{Failure, RedisNode, RedisSentinels, eventually};
 use shared::bus::encode_entry;
@@ -11,21 +11,21 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::scene::{PARTITIONS, SOON, Scene, open_redis};
+use crate::fixture::{Fixture, PARTITIONS, SOON, open_redis};
 
 /// Appends a message to the only room at one server, as a gateway does that holds it for the master.
-async fn append(scene: &Scene, server: &RedisNode, id: &str, text: &str) {
-    let room = scene.rooms[0];
+async fn append(fixture: &Fixture, server: &RedisNode, id: &str, text: &str) {
+    let room = fixture.rooms[0];
     let mut command = cmd("XADD");
-    command.arg(stream_of(scene)).arg(id);
-    for (name, value) in encode_entry(&scene.message(room, text), &scene.keys) {
+    command.arg(stream_of(fixture)).arg(id);
+    for (name, value) in encode_entry(&fixture.message(room, text), &fixture.keys) {
         command.arg(name).arg(value);
     }
     let _id: String = server.run(&command).await.unwrap();
 }
 
-fn stream_of(scene: &Scene) -> String {
-    scene.keys.accept_stream(Partition::of(scene.rooms[0], PARTITIONS)).to_owned()
+fn stream_of(fixture: &Fixture) -> String {
+    fixture.keys.accept_stream(Partition::of(fixture.rooms[0], PARTITIONS)).to_owned()
 }
 
 async fn length_at(server: &RedisNode, stream: &str) -> u64 {
@@ -36,14 +36,14 @@ async fn length_at(server: &RedisNode, stream: &str) -> u64 {
 async fn a_worker_follows_to_the_new_master_although_the_old_one_still_answers() {
     let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
     let redis = RedisSentinels::start(directory.path()).await.unwrap();
-    let scene = Scene::with_rooms(1).await;
-    let worker = scene.worker_on(&redis.url(), Writers::One).await;
-    append(&scene, &redis.servers[0], "*", "before").await;
-    scene.texts(scene.rooms[0], 1).await;
+    let fixture = Fixture::with_rooms(1).await;
+    let worker = fixture.worker_on(&redis.url(), Writers::One).await;
+    append(&fixture, &redis.servers[0], "*", "before").await;
+    fixture.texts(fixture.rooms[0], 1).await;
     redis.detach(1).await.unwrap();
     redis.name_master(1).await.unwrap();
-    append(&scene, &redis.servers[1], "*", "after").await;
-    assert_eq!(scene.texts(scene.rooms[0], 2).await, ["before", "after"]);
+    append(&fixture, &redis.servers[1], "*", "after").await;
+    assert_eq!(fixture.texts(fixture.rooms[0], 2).await, ["before", "after"]);
     worker.stop().await;
 }
 
@@ -51,32 +51,32 @@ async fn a_worker_follows_to_the_new_master_although_the_old_one_still_answers()
 async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master() {
     let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
     let redis = RedisSentinels::start(directory.path()).await.unwrap();
-    let scene = Scene::with_rooms(1).await;
-    let (stream, stop) = (stream_of(&scene), CancellationToken::new());
+    let fixture = Fixture::with_rooms(1).await;
+    let (stream, stop) = (stream_of(&fixture), CancellationToken::new());
     let claim = Claim {
-        partition: Partition::of(scene.rooms[0], PARTITIONS),
+        partition: Partition::of(fixture.rooms[0], PARTITIONS),
         fence: Fence(1),
         cursor: StreamId::ZERO,
     };
-    let client = open_redis(&redis.url(), scene.installation, &stop).await;
-    let mut source = Source::new(client.clone(), scene.store.clone(), scene.installation);
+    let client = open_redis(&redis.url(), fixture.installation, &stop).await;
+    let mut source = LogReader::new(client.clone(), fixture.store.clone(), fixture.installation);
     source.hold([&claim].into_iter());
-    append(&scene, &redis.servers[0], "9000-0", "read and stored").await;
-    let (origins, batches) = Origins::of(timeout(SOON, source.next()).await.unwrap().unwrap());
+    append(&fixture, &redis.servers[0], "9000-0", "read and stored").await;
+    let (origins, batches) = BatchOrigins::of(timeout(SOON, source.next()).await.unwrap().unwrap());
 
     // Before it is removed another server takes over whose clock is behind.
     redis.detach(1).await.unwrap();
     let _existed: u64 = redis.servers[1].run(cmd("DEL").arg(&stream)).await.unwrap();
-    append(&scene, &redis.servers[1], "5000-0", "not read yet").await;
+    append(&fixture, &redis.servers[1], "5000-0", "not read yet").await;
     redis.name_master(1).await.unwrap();
     let taken_over = eventually(SOON, "the new master is known", async || match client.nodes().as_slice() {
         [node] if node.port == redis.servers[1].port() => Ok(()),
         others => Err(Failure::new(format!("{others:?}"))),
     });
     taken_over.await.unwrap();
-    let trimming = Trimming::default();
-    trimming.add(&origins, vec![(claim.partition, batches[0].upto())]);
-    trimming.trim().await;
+    let trimmer = Trimmer::default();
+    trimmer.add(&origins, vec![(claim.partition, batches[0].upto())]);
+    trimmer.trim().await;
     assert_eq!(length_at(&redis.servers[0], &stream).await, 0);
     assert_eq!(length_at(&redis.servers[1], &stream).await, 1);
     stop.cancel();
@@ -84,11 +84,11 @@ async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master
 
 #[tokio::test]
 async fn a_worker_whose_connection_for_removing_was_closed_makes_another() {
-    let scene = Scene::with_rooms(1).await;
-    let worker = scene.worker(Writers::One).await;
-    let mut redis = scene.redis.connect().await.unwrap();
-    scene.append(&mut redis, scene.rooms[0], "*", "first").await;
-    let nothing_waits = async || match scene.redis.waiting_entries().await? {
+    let fixture = Fixture::with_rooms(1).await;
+    let worker = fixture.worker(Writers::One).await;
+    let mut redis = fixture.redis.connect().await.unwrap();
+    fixture.append(&mut redis, fixture.rooms[0], "*", "first").await;
+    let nothing_waits = async || match fixture.redis.waiting_entries().await? {
         0 => Ok(()),
         left => Err(Failure::new(format!("{left} entries are left"))),
     };
@@ -102,8 +102,8 @@ async fn a_worker_whose_connection_for_removing_was_closed_makes_another() {
     let id = removing.split([' ', '=']).nth(1).unwrap();
     let _killed: u64 = cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut redis).await.unwrap();
 
-    scene.append(&mut redis, scene.rooms[0], "*", "second").await;
-    assert_eq!(scene.texts(scene.rooms[0], 2).await, ["first", "second"]);
+    fixture.append(&mut redis, fixture.rooms[0], "*", "second").await;
+    assert_eq!(fixture.texts(fixture.rooms[0], 2).await, ["first", "second"]);
     eventually(SOON, "what is stored is removed again", nothing_waits).await.unwrap();
     worker.stop().await;
 }

@@ -6,11 +6,11 @@ use shared::bus::encode_entry;
 use shared::domain::Partition;
 use shared::storage::Writers;
 
-use crate::scene::{PARTITIONS, SOON, Scene};
+use crate::fixture::{Fixture, PARTITIONS, SOON};
 
 #[tokio::test]
 async fn two_installations_on_one_redis_store_only_their_own() {
-    let (ours, theirs) = (Scene::with_rooms(1).await, Scene::with_rooms(1).await);
+    let (ours, theirs) = (Fixture::with_rooms(1).await, Fixture::with_rooms(1).await);
     let mut redis = ours.redis.connect().await.unwrap();
     let workers = (ours.worker(Writers::One).await, theirs.worker_on(&ours.redis.url(), Writers::One).await);
     // Rooms are numbered from 1 in both.
@@ -32,7 +32,7 @@ async fn two_installations_on_one_redis_store_only_their_own() {
 
 #[tokio::test]
 async fn an_entry_of_another_installation_is_set_aside() {
-    let (ours, theirs) = (Scene::with_rooms(1).await, Scene::with_rooms(1).await);
+    let (ours, theirs) = (Fixture::with_rooms(1).await, Fixture::with_rooms(1).await);
     let room = ours.rooms[0];
     let mut redis = ours.redis.connect().await.unwrap();
     let worker = ours.worker(Writers::One).await;

@@ -7,11 +7,11 @@
 
 mod checkpoints;
 mod failover;
+mod fixture;
 mod identity;
 mod persist;
 mod poison;
 mod restore;
-mod scene;
 mod settings;
 mod sharing;
 mod upgrade;

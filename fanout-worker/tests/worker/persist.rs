@@ -1,85 +1,85 @@
-use fanout_worker::persist::{GaveUp, Persisted, persist};
+use fanout_worker::persist::{Persisted, StopReason, persist};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Entry, EntryContent, PartitionBatch};
 use tokio_util::sync::CancellationToken;
 
-use crate::scene::Scene;
+use crate::fixture::Fixture;
 
 #[tokio::test]
 async fn what_another_worker_has_taken_is_left_to_it_and_the_rest_is_stored_at_once() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let claims = scene.store.claim(&[Partition(0), Partition(1)], "we").await.unwrap();
-    scene.store.claim(&[Partition(1)], "another").await.unwrap();
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let claims = fixture.store.claim(&[Partition(0), Partition(1)], "we").await.unwrap();
+    fixture.store.claim(&[Partition(1)], "another").await.unwrap();
     let batch = |place: usize, text| PartitionBatch {
         claim: claims[place],
-        entries: vec![scene.entry(1, room, text)],
+        entries: vec![fixture.entry(1, room, text)],
     };
     let batches = vec![batch(0, "ours"), batch(1, "theirs")];
-    let persisted = persist(&scene.store, batches, &CancellationToken::new()).await;
+    let persisted = persist(&fixture.store, batches, &CancellationToken::new()).await;
     assert_eq!(persisted.lost, [Partition(1)]);
-    assert_eq!(scene.texts(room, 1).await, ["ours"]);
+    assert_eq!(fixture.texts(room, 1).await, ["ours"]);
 }
 
 #[tokio::test]
 async fn a_batch_whose_commit_was_not_confirmed_is_stored_once() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let claim = scene.store.claim(&[Partition(0)], "we").await.unwrap()[0];
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let claim = fixture.store.claim(&[Partition(0)], "we").await.unwrap()[0];
     let batch = PartitionBatch {
         claim,
-        entries: vec![scene.entry(1, room, "once")],
+        entries: vec![fixture.entry(1, room, "once")],
     };
     for lost in [vec![], vec![Partition(0)]] {
-        let persisted = persist(&scene.store, vec![batch.clone()], &CancellationToken::new()).await;
+        let persisted = persist(&fixture.store, vec![batch.clone()], &CancellationToken::new()).await;
         assert_eq!(persisted.lost, lost);
     }
-    assert_eq!(scene.texts(room, 1).await, ["once"]);
+    assert_eq!(fixture.texts(room, 1).await, ["once"]);
     // And whoever claims next goes on behind it.
-    assert_eq!(scene.store.claim(&[Partition(0)], "we").await.unwrap()[0].cursor, batch.upto());
+    assert_eq!(fixture.store.claim(&[Partition(0)], "we").await.unwrap()[0].cursor, batch.upto());
 }
 
 /// Stores `entries` of partition 0.
-async fn store(scene: &Scene, entries: Vec<Entry>) -> Persisted {
-    let claim = scene.store.claim(&[Partition(0)], "we").await.unwrap()[0];
-    persist(&scene.store, vec![PartitionBatch { claim, entries }], &CancellationToken::new()).await
+async fn store(fixture: &Fixture, entries: Vec<Entry>) -> Persisted {
+    let claim = fixture.store.claim(&[Partition(0)], "we").await.unwrap()[0];
+    persist(&fixture.store, vec![PartitionBatch { claim, entries }], &CancellationToken::new()).await
 }
 
 /// A message that the database refuses.
-async fn refused(scene: &Scene, ms: i64) -> Entry {
+async fn refused(fixture: &Fixture, ms: i64) -> Entry {
     // NULL is refused as data that does not fit.
-    scene
+    fixture
         .run(
             "CREATE TRIGGER refusal BEFORE INSERT ON messages WHEN NEW.text = 'refused'
              BEGIN UPDATE cursors SET owner = NULL; END",
         )
         .await;
-    scene.entry(ms, scene.rooms[0], "refused")
+    fixture.entry(ms, fixture.rooms[0], "refused")
 }
 
 #[tokio::test]
 async fn what_was_stored_before_storage_went_away_is_told_with_the_reason() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
     // While the refused one is looked for, the others are stored; then nothing more is.
-    scene
+    fixture
         .run("CREATE TRIGGER away BEFORE INSERT ON dead_letters BEGIN SELECT RAISE(ABORT, 'away'); END")
         .await;
-    let persisted = store(&scene, vec![scene.entry(1, room, "stored"), refused(&scene, 2).await]).await;
-    assert_eq!(persisted.gave_up, Some(GaveUp::StorageAway));
+    let persisted = store(&fixture, vec![fixture.entry(1, room, "stored"), refused(&fixture, 2).await]).await;
+    assert_eq!(persisted.stopped_by, Some(StopReason::StorageAway));
     let stored: Vec<usize> = persisted.stored.iter().map(|appended| appended.rooms.len()).collect();
     assert_eq!(stored, [1]);
     let first = StreamId { ms: 1, counter: 0 };
     let reached = persisted.reached[&Partition(0)];
     assert_eq!((reached.cursor, reached.last), (first, first));
-    assert_eq!(scene.texts(room, 1).await, ["stored"]);
+    assert_eq!(fixture.texts(room, 1).await, ["stored"]);
 }
 
 #[tokio::test]
 async fn of_a_dead_letter_that_the_database_cannot_hold_size_and_hash_are_kept() {
-    let scene = Scene::with_rooms(1).await;
+    let fixture = Fixture::with_rooms(1).await;
     // NULL is refused as data that does not fit.
-    scene
+    fixture
         .run(
             "CREATE TRIGGER small BEFORE INSERT ON dead_letters WHEN length(NEW.entry) > 1000
              BEGIN UPDATE cursors SET owner = NULL; END",
@@ -92,19 +92,19 @@ async fn of_a_dead_letter_that_the_database_cannot_hold_size_and_hash_are_kept()
             entry: "x".repeat(5_000),
         },
     };
-    let persisted = store(&scene, vec![large]).await;
-    assert_eq!((persisted.gave_up, persisted.stored.len()), (None, 1));
-    let letter = scene.store.dead_letters(0, 2).await.unwrap().remove(0);
+    let persisted = store(&fixture, vec![large]).await;
+    assert_eq!((persisted.stopped_by, persisted.stored.len()), (None, 1));
+    let letter = fixture.store.dead_letters(0, 2).await.unwrap().remove(0);
     assert_eq!(letter.reason, "field 'id' is missing");
     assert!(letter.entry.starts_with(r#"{"bytes":5000,"sha256":""#), "{}", letter.entry);
 }
 
 #[tokio::test]
 async fn a_database_that_takes_no_dead_letter_at_all_counts_as_away() {
-    let scene = Scene::with_rooms(1).await;
-    scene
+    let fixture = Fixture::with_rooms(1).await;
+    fixture
         .run("CREATE TRIGGER none BEFORE INSERT ON dead_letters BEGIN UPDATE cursors SET owner = NULL; END")
         .await;
-    let persisted = store(&scene, vec![refused(&scene, 1).await]).await;
-    assert_eq!((persisted.gave_up, persisted.stored.len()), (Some(GaveUp::StorageAway), 0));
+    let persisted = store(&fixture, vec![refused(&fixture, 1).await]).await;
+    assert_eq!((persisted.stopped_by, persisted.stored.len()), (Some(StopReason::StorageAway), 0));
 }

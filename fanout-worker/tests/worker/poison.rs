@@ -7,14 +7,14 @@ use rig::{Failure, eventually};
 use shared::domain::Partition;
 use shared::storage::Writers;
 
-use crate::scene::{PARTITIONS, SOON, Scene};
+use crate::fixture::{Fixture, PARTITIONS, SOON};
 
 /// No poison may stop a partition for longer.
 const STOPPED_AT_MOST: Duration = Duration::from_secs(1);
 
-async fn wait_for_dead_letters(scene: &Scene, count: i64) {
+async fn wait_for_dead_letters(fixture: &Fixture, count: i64) {
     let set_aside = eventually(SOON, "what is bad is set aside", async || {
-        match scene.number("SELECT count(*) FROM dead_letters").await {
+        match fixture.number("SELECT count(*) FROM dead_letters").await {
             found if found == count => Ok(()),
             found => Err(Failure::new(format!("{found} dead letters"))),
         }
@@ -24,12 +24,12 @@ async fn wait_for_dead_letters(scene: &Scene, count: i64) {
 
 #[tokio::test]
 async fn bad_entries_are_set_aside_and_only_they() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let mut redis = scene.redis.connect().await.unwrap();
-    let worker = scene.worker(Writers::One).await;
-    scene.append(&mut redis, room, "*", "0").await;
-    scene.texts(room, 1).await;
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let worker = fixture.worker(Writers::One).await;
+    fixture.append(&mut redis, room, "*", "0").await;
+    fixture.texts(room, 1).await;
 
     let large = vec![b'x'; 1024 * 1024];
     let poison: [(&str, &[u8]); 6] = [
@@ -40,10 +40,10 @@ async fn bad_entries_are_set_aside_and_only_they() {
         ("id", b""),
         ("at", b"99999999999999999999"),
     ];
-    let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
+    let stream = fixture.keys.accept_stream(Partition::of(room, PARTITIONS));
     for (number, (field, value)) in (1..).zip(&poison) {
-        let message = scene.message(room, "bad");
-        let good = shared::bus::encode_entry(&message, &scene.keys);
+        let message = fixture.message(room, "bad");
+        let good = shared::bus::encode_entry(&message, &fixture.keys);
         let mut command = redis::cmd("XADD");
         command.arg(stream).arg("*");
         for (name, content) in &good {
@@ -53,11 +53,11 @@ async fn bad_entries_are_set_aside_and_only_they() {
         command.exec_async(&mut redis).await.unwrap();
         // What any client may send stays as it is, line breaks included.
         let began = Instant::now();
-        scene.append(&mut redis, room, "*", &format!("{number}\r\ndata: x")).await;
-        scene.texts(room, number + 1).await;
+        fixture.append(&mut redis, room, "*", &format!("{number}\r\ndata: x")).await;
+        fixture.texts(room, number + 1).await;
         assert!(began.elapsed() < STOPPED_AT_MOST, "stopped for {:?} by {field}", began.elapsed());
     }
-    wait_for_dead_letters(&scene, 6).await;
+    wait_for_dead_letters(&fixture, 6).await;
     worker.stop().await;
 }
 
@@ -71,30 +71,30 @@ async fn an_id_that_no_position_can_express_stops_nothing() {
         "99999999999999-999999999999999998",
         "4000000000000-0",
     ] {
-        let scene = Scene::with_rooms(1).await;
-        let room = scene.rooms[0];
-        let mut redis = scene.redis.connect().await.unwrap();
+        let fixture = Fixture::with_rooms(1).await;
+        let room = fixture.rooms[0];
+        let mut redis = fixture.redis.connect().await.unwrap();
         let partition = Partition::of(room, PARTITIONS);
-        let stream = scene.keys.accept_stream(partition);
-        let worker = scene.worker(Writers::One).await;
-        scene.append(&mut redis, room, "*", "before").await;
-        scene.texts(room, 1).await;
+        let stream = fixture.keys.accept_stream(partition);
+        let worker = fixture.worker(Writers::One).await;
+        fixture.append(&mut redis, room, "*", "before").await;
+        fixture.texts(room, 1).await;
 
         let began = Instant::now();
         redis::cmd("XADD").arg(stream).arg(far).arg("x").arg("y").exec_async(&mut redis).await.unwrap();
         // Redis goes on from there until the ids are exchanged; what gateways append meanwhile is not to blame.
         for text in ["1", "2", "3"] {
-            scene.append(&mut redis, room, "*", text).await;
+            fixture.append(&mut redis, room, "*", text).await;
         }
-        assert_eq!(scene.texts(room, 4).await, ["before", "1", "2", "3"]);
+        assert_eq!(fixture.texts(room, 4).await, ["before", "1", "2", "3"]);
         assert!(began.elapsed() < STOPPED_AT_MOST, "stopped for {:?} by {far}", began.elapsed());
-        wait_for_dead_letters(&scene, 1).await;
+        wait_for_dead_letters(&fixture, 1).await;
         let newest: String =
             redis::cmd("XADD").arg(stream).arg("*").arg("x").arg("y").query_async(&mut redis).await.unwrap();
         let newest_ms: u128 = newest.split_once('-').unwrap().0.parse().unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         assert!(newest_ms <= (now + Duration::from_mins(1)).as_millis(), "{newest}");
-        let left_over: bool = redis.exists(scene.keys.rewritten_stream(partition)).await.unwrap();
+        let left_over: bool = redis.exists(fixture.keys.rewritten_stream(partition)).await.unwrap();
         assert!(!left_over, "a copy of the stream was left behind");
         worker.stop().await;
     }
@@ -103,13 +103,13 @@ async fn an_id_that_no_position_can_express_stops_nothing() {
 /// Messages of ours get ids then that lie as far, and our position must not follow them.
 #[tokio::test]
 async fn an_id_that_is_set_far_ahead_moves_no_position() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let mut redis = scene.redis.connect().await.unwrap();
-    let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
-    let worker = scene.worker(Writers::One).await;
-    scene.append(&mut redis, room, "*", "before").await;
-    scene.texts(room, 1).await;
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let stream = fixture.keys.accept_stream(Partition::of(room, PARTITIONS));
+    let worker = fixture.worker(Writers::One).await;
+    fixture.append(&mut redis, room, "*", "before").await;
+    fixture.texts(room, 1).await;
     redis::cmd("XSETID")
         .arg(stream)
         .arg("99999999999999-999999999999999000")
@@ -117,10 +117,10 @@ async fn an_id_that_is_set_far_ahead_moves_no_position() {
         .await
         .unwrap();
     for text in ["1", "2", "3"] {
-        scene.append(&mut redis, room, "*", text).await;
+        fixture.append(&mut redis, room, "*", text).await;
     }
-    assert_eq!(scene.texts(room, 4).await, ["before", "1", "2", "3"]);
-    let position = scene.number("SELECT max(stream_ms) FROM cursors").await;
+    assert_eq!(fixture.texts(room, 4).await, ["before", "1", "2", "3"]);
+    let position = fixture.number("SELECT max(stream_ms) FROM cursors").await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     assert!(u128::try_from(position).unwrap() <= (now + Duration::from_mins(1)).as_millis(), "{position}");
     worker.stop().await;
@@ -128,87 +128,87 @@ async fn an_id_that_is_set_far_ahead_moves_no_position() {
 
 #[tokio::test]
 async fn the_last_of_all_ids_and_an_entry_with_too_many_fields_stop_nothing() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let mut redis = scene.redis.connect().await.unwrap();
-    let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
-    scene.append(&mut redis, room, "*", "before").await;
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let stream = fixture.keys.accept_stream(Partition::of(room, PARTITIONS));
+    fixture.append(&mut redis, room, "*", "before").await;
     let mut command = redis::cmd("XADD");
     command.arg(stream).arg("18446744073709551615-18446744073709551615");
     for number in 0..5_000 {
         command.arg(number).arg(number);
     }
     command.exec_async(&mut redis).await.unwrap();
-    let worker = scene.worker(Writers::One).await;
-    wait_for_dead_letters(&scene, 1).await;
-    scene.append(&mut redis, room, "*", "after").await;
-    assert_eq!(scene.texts(room, 2).await, ["before", "after"]);
+    let worker = fixture.worker(Writers::One).await;
+    wait_for_dead_letters(&fixture, 1).await;
+    fixture.append(&mut redis, room, "*", "after").await;
+    assert_eq!(fixture.texts(room, 2).await, ["before", "after"]);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn a_redis_whose_memory_is_full_is_emptied_by_a_worker_that_starts() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let mut redis = scene.redis.connect().await.unwrap();
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let mut redis = fixture.redis.connect().await.unwrap();
     for text in ["1", "2"] {
-        scene.append(&mut redis, room, "*", text).await;
+        fixture.append(&mut redis, room, "*", text).await;
     }
-    scene.redis.configure("maxmemory", "1").await.unwrap();
-    let worker = scene.worker(Writers::One).await;
-    assert_eq!(scene.texts(room, 2).await, ["1", "2"]);
+    fixture.redis.configure("maxmemory", "1").await.unwrap();
+    let worker = fixture.worker(Writers::One).await;
+    assert_eq!(fixture.texts(room, 2).await, ["1", "2"]);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn entries_that_were_given_ids_below_the_position_are_read_although_newer_ones_came() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let mut redis = scene.redis.connect().await.unwrap();
-    let worker = scene.worker(Writers::One).await;
-    scene.append(&mut redis, room, "5000-0", "stored before").await;
-    scene.texts(room, 1).await;
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let worker = fixture.worker(Writers::One).await;
+    fixture.append(&mut redis, room, "5000-0", "stored before").await;
+    fixture.texts(room, 1).await;
     worker.stop().await;
     // A server takes over whose clock is behind. Until the worker is there its ids have passed the position.
     redis::cmd("DEL")
-        .arg(scene.keys.accept_stream(Partition::of(room, PARTITIONS)))
+        .arg(fixture.keys.accept_stream(Partition::of(room, PARTITIONS)))
         .exec_async(&mut redis)
         .await
         .unwrap();
     for (id, text) in [("4000-0", "below"), ("6000-0", "above")] {
-        scene.append(&mut redis, room, id, text).await;
+        fixture.append(&mut redis, room, id, text).await;
     }
-    let worker = scene.worker(Writers::One).await;
-    assert_eq!(scene.texts(room, 3).await, ["stored before", "below", "above"]);
+    let worker = fixture.worker(Writers::One).await;
+    assert_eq!(fixture.texts(room, 3).await, ["stored before", "below", "above"]);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn what_comes_through_another_partition_than_its_rooms_is_set_aside() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let mut redis = scene.redis.connect().await.unwrap();
-    let worker = scene.worker(Writers::One).await;
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let worker = fixture.worker(Writers::One).await;
     let Partition(home) = Partition::of(room, PARTITIONS);
-    let elsewhere = scene.keys.accept_stream(Partition((home + 1) % PARTITIONS));
-    let message = scene.message(room, "misplaced");
-    let fields = shared::bus::encode_entry(&message, &scene.keys);
+    let elsewhere = fixture.keys.accept_stream(Partition((home + 1) % PARTITIONS));
+    let message = fixture.message(room, "misplaced");
+    let fields = shared::bus::encode_entry(&message, &fixture.keys);
     let _id: String = redis::AsyncCommands::xadd(&mut redis, elsewhere, "*", &fields).await.unwrap();
-    wait_for_dead_letters(&scene, 1).await;
-    scene.append(&mut redis, room, "*", "at home").await;
-    assert_eq!(scene.texts(room, 1).await, ["at home"]);
+    wait_for_dead_letters(&fixture, 1).await;
+    fixture.append(&mut redis, room, "*", "at home").await;
+    assert_eq!(fixture.texts(room, 1).await, ["at home"]);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn what_no_gateway_wrote_is_not_stored_in_anybodys_name() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let mut redis = scene.redis.connect().await.unwrap();
-    let worker = scene.worker(Writers::One).await;
-    let stream = scene.keys.accept_stream(Partition::of(room, PARTITIONS));
-    let message = scene.message(room, "hello");
-    let genuine = shared::bus::encode_entry(&message, &scene.keys);
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let worker = fixture.worker(Writers::One).await;
+    let stream = fixture.keys.accept_stream(Partition::of(room, PARTITIONS));
+    let message = fixture.message(room, "hello");
+    let genuine = shared::bus::encode_entry(&message, &fixture.keys);
     let (_, others) = genuine.split_last().unwrap();
     let mut changed = genuine.clone();
     changed.iter_mut().find(|(name, _)| *name == "text").unwrap().1 = "hellp".into();
@@ -216,10 +216,10 @@ async fn what_no_gateway_wrote_is_not_stored_in_anybodys_name() {
     for forged in [others, &changed] {
         let _id: String = redis::AsyncCommands::xadd(&mut redis, stream, "*", forged).await.unwrap();
     }
-    scene.append(&mut redis, room, "*", "genuine").await;
-    assert_eq!(scene.texts(room, 1).await, ["genuine"]);
-    wait_for_dead_letters(&scene, 2).await;
+    fixture.append(&mut redis, room, "*", "genuine").await;
+    assert_eq!(fixture.texts(room, 1).await, ["genuine"]);
+    wait_for_dead_letters(&fixture, 2).await;
     let reasons = "SELECT count(*) FROM dead_letters WHERE reason LIKE 'it was not written by a process %'";
-    assert_eq!(scene.number(reasons).await, 2);
+    assert_eq!(fixture.number(reasons).await, 2);
     worker.stop().await;
 }

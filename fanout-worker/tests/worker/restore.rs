@@ -6,16 +6,16 @@ use rig::{Failure, eventually};
 use shared::domain::Partition;
 use shared::storage::Writers;
 
-use crate::scene::{PARTITIONS, SOON, Scene};
+use crate::fixture::{Fixture, PARTITIONS, SOON};
 
 const EPOCH_NUMBER: &str = "SELECT epoch_number FROM installation";
 
 /// Waits until Redis remembers that everything of the only room is stored.
-async fn remembered(redis: &mut MultiplexedConnection, scene: &Scene) {
-    let partition = Partition::of(scene.rooms[0], PARTITIONS);
+async fn remembered(redis: &mut MultiplexedConnection, fixture: &Fixture) {
+    let partition = Partition::of(fixture.rooms[0], PARTITIONS);
     let all = eventually(SOON, "the log is trimmed and Redis remembers it", async || {
-        let waiting: u64 = redis.xlen(scene.keys.accept_stream(partition)).await?;
-        let stored: Option<String> = redis.get(scene.keys.stored_watermark(partition)).await?;
+        let waiting: u64 = redis.xlen(fixture.keys.accept_stream(partition)).await?;
+        let stored: Option<String> = redis.get(fixture.keys.stored_watermark(partition)).await?;
         match (waiting, stored) {
             (0, Some(_)) => Ok(()),
             other => Err(Failure::new(format!("{other:?}"))),
@@ -25,30 +25,30 @@ async fn remembered(redis: &mut MultiplexedConnection, scene: &Scene) {
 }
 
 /// A room of three messages, all of them trimmed; the database as it was after the first one is in tables beside it.
-async fn with_a_backup() -> (Scene, MultiplexedConnection) {
-    let scene = Scene::with_rooms(1).await;
-    let mut redis = scene.redis.connect().await.unwrap();
-    let worker = scene.worker(Writers::One).await;
-    scene.append(&mut redis, scene.rooms[0], "*", "kept").await;
-    scene.texts(scene.rooms[0], 1).await;
+async fn with_a_backup() -> (Fixture, MultiplexedConnection) {
+    let fixture = Fixture::with_rooms(1).await;
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let worker = fixture.worker(Writers::One).await;
+    fixture.append(&mut redis, fixture.rooms[0], "*", "kept").await;
+    fixture.texts(fixture.rooms[0], 1).await;
     for statement in [
         "CREATE TABLE old_messages AS SELECT * FROM messages",
         "CREATE TABLE old_heads AS SELECT * FROM room_heads",
         "CREATE TABLE old_cursors AS SELECT * FROM cursors",
         "CREATE TABLE old_installation AS SELECT * FROM installation",
     ] {
-        scene.run(statement).await;
+        fixture.run(statement).await;
     }
     for text in ["lost", "lost too"] {
-        scene.append(&mut redis, scene.rooms[0], "*", text).await;
+        fixture.append(&mut redis, fixture.rooms[0], "*", text).await;
     }
-    scene.texts(scene.rooms[0], 3).await;
-    remembered(&mut redis, &scene).await;
+    fixture.texts(fixture.rooms[0], 3).await;
+    remembered(&mut redis, &fixture).await;
     worker.stop().await;
-    (scene, redis)
+    (fixture, redis)
 }
 
-async fn restore(scene: &Scene) {
+async fn restore(fixture: &Fixture) {
     for statement in [
         "DELETE FROM messages",
         "INSERT INTO messages SELECT * FROM old_messages",
@@ -56,23 +56,23 @@ async fn restore(scene: &Scene) {
         "REPLACE INTO cursors SELECT * FROM old_cursors",
         "REPLACE INTO installation SELECT * FROM old_installation",
     ] {
-        scene.run(statement).await;
+        fixture.run(statement).await;
     }
 }
 
 #[tokio::test]
 async fn a_restored_database_begins_a_new_epoch_each_time() {
-    let (scene, mut redis) = with_a_backup().await;
-    let first = scene.number("SELECT epoch FROM installation").await;
+    let (fixture, mut redis) = with_a_backup().await;
+    let first = fixture.number("SELECT epoch FROM installation").await;
     let mut epochs = vec![first];
     for round in 1..=2 {
-        restore(&scene).await;
-        let worker = scene.worker(Writers::One).await;
-        scene.append(&mut redis, scene.rooms[0], "*", "after").await;
-        assert_eq!(scene.texts(scene.rooms[0], 2).await, ["kept", "after"]);
-        assert_eq!(scene.number(EPOCH_NUMBER).await, 1 + round, "higher than any before");
-        epochs.push(scene.number("SELECT epoch FROM installation").await);
-        remembered(&mut redis, &scene).await;
+        restore(&fixture).await;
+        let worker = fixture.worker(Writers::One).await;
+        fixture.append(&mut redis, fixture.rooms[0], "*", "after").await;
+        assert_eq!(fixture.texts(fixture.rooms[0], 2).await, ["kept", "after"]);
+        assert_eq!(fixture.number(EPOCH_NUMBER).await, 1 + round, "higher than any before");
+        epochs.push(fixture.number("SELECT epoch FROM installation").await);
+        remembered(&mut redis, &fixture).await;
         worker.stop().await;
     }
     assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2] && epochs[0] != epochs[2], "{epochs:?}");
@@ -80,17 +80,17 @@ async fn a_restored_database_begins_a_new_epoch_each_time() {
 
 #[tokio::test]
 async fn a_restart_and_an_empty_redis_are_no_restored_database() {
-    let (scene, mut redis) = with_a_backup().await;
+    let (fixture, mut redis) = with_a_backup().await;
     for is_emptied in [false, true, false] {
         if is_emptied {
             let () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
         }
-        let before = scene.number("SELECT count(*) FROM messages").await;
-        let worker = scene.worker(Writers::One).await;
-        scene.append(&mut redis, scene.rooms[0], "*", "on").await;
-        scene.texts(scene.rooms[0], usize::try_from(before).unwrap() + 1).await;
-        remembered(&mut redis, &scene).await;
+        let before = fixture.number("SELECT count(*) FROM messages").await;
+        let worker = fixture.worker(Writers::One).await;
+        fixture.append(&mut redis, fixture.rooms[0], "*", "on").await;
+        fixture.texts(fixture.rooms[0], usize::try_from(before).unwrap() + 1).await;
+        remembered(&mut redis, &fixture).await;
         worker.stop().await;
     }
-    assert_eq!(scene.number(EPOCH_NUMBER).await, 1);
+    assert_eq!(fixture.number(EPOCH_NUMBER).await, 1);
 }

@@ -6,7 +6,7 @@ use shared::storage::Writers;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{Instant, interval};
 
-use crate::scene::{PARTITIONS, SOON, Scene};
+use crate::fixture::{Fixture, PARTITIONS, SOON};
 
 const ROOMS: usize = 12;
 const ROUNDS: usize = 700;
@@ -15,21 +15,21 @@ const ROUNDS: usize = 700;
 const A_CLAIM_WAITS: Duration = Duration::from_secs(1);
 
 /// Appends a message to every room, round after round.
-async fn post(scene: &Scene) {
-    let mut redis = scene.redis.connect().await.unwrap();
+async fn post(fixture: &Fixture) {
+    let mut redis = fixture.redis.connect().await.unwrap();
     let mut pace = interval(Duration::from_millis(8));
     for round in 0..ROUNDS {
         pace.tick().await;
-        for room in &scene.rooms {
-            scene.append(&mut redis, *room, "*", &round.to_string()).await;
+        for room in &fixture.rooms {
+            fixture.append(&mut redis, *room, "*", &round.to_string()).await;
         }
     }
 }
 
 /// Waits until `count` workers are owners of something.
-async fn wait_for_owners(scene: &Scene, count: i64) {
+async fn wait_for_owners(fixture: &Fixture, count: i64) {
     let shared = eventually(SOON, "the workers share the partitions", async || {
-        match scene.number("SELECT count(DISTINCT owner) FROM cursors WHERE owner <> ''").await {
+        match fixture.number("SELECT count(DISTINCT owner) FROM cursors WHERE owner <> ''").await {
             owners if owners == count => Ok(()),
             owners => Err(Failure::new(format!("{owners} owners"))),
         }
@@ -40,11 +40,11 @@ async fn wait_for_owners(scene: &Scene, count: i64) {
 /// One worker, then four; one stops, one dies, and two new ones come, all under posting.
 #[tokio::test]
 async fn workers_that_share_come_and_go_without_a_lost_doubled_or_reordered_message() {
-    let scene = Scene::with_rooms(ROOMS).await;
+    let fixture = Fixture::with_rooms(ROOMS).await;
     let changing = async {
-        let worker = || scene.worker(Writers::Many);
+        let worker = || fixture.worker(Writers::Many);
         let first = worker().await;
-        wait_for_owners(&scene, 1).await;
+        wait_for_owners(&fixture, 1).await;
         let (second, third, fourth) = tokio::join!(worker(), worker(), worker());
         first.stop().await;
         drop(second);
@@ -52,48 +52,48 @@ async fn workers_that_share_come_and_go_without_a_lost_doubled_or_reordered_mess
         third.stop().await;
         (fourth, others)
     };
-    let (workers, ()) = tokio::join!(changing, post(&scene));
+    let (workers, ()) = tokio::join!(changing, post(&fixture));
     let expected: Vec<String> = (0..ROUNDS).map(|round| round.to_string()).collect();
-    for room in &scene.rooms {
-        assert_eq!(scene.texts(*room, ROUNDS).await, expected);
+    for room in &fixture.rooms {
+        assert_eq!(fixture.texts(*room, ROUNDS).await, expected);
     }
     // Nobody argues: six workers came and three went, and each moved a part of the partitions once or twice.
-    let claims = scene.number("SELECT sum(fence) FROM cursors").await;
+    let claims = fixture.number("SELECT sum(fence) FROM cursors").await;
     assert!(claims < i64::from(PARTITIONS) * 9 * 2, "{claims} claims");
     drop(workers);
 }
 
 #[tokio::test]
 async fn workers_that_come_at_once_each_have_a_part_and_one_that_is_left_has_all() {
-    let scene = Scene::with_rooms(1).await;
-    let worker = || scene.worker(Writers::Many);
+    let fixture = Fixture::with_rooms(1).await;
+    let worker = || fixture.worker(Writers::Many);
     let (first, second, third) = tokio::join!(worker(), worker(), worker());
-    wait_for_owners(&scene, 3).await;
+    wait_for_owners(&fixture, 3).await;
     tokio::join!(first.stop(), second.stop());
-    wait_for_owners(&scene, 1).await;
+    wait_for_owners(&fixture, 1).await;
     drop(third);
 }
 
 #[tokio::test]
 async fn what_was_claimed_behind_the_back_of_a_worker_that_has_nothing_to_store_is_claimed_again() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let mut redis = scene.redis.connect().await.unwrap();
-    let worker = scene.worker(Writers::Many).await;
-    scene.append(&mut redis, room, "*", "before").await;
-    scene.texts(room, 1).await;
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let worker = fixture.worker(Writers::Many).await;
+    fixture.append(&mut redis, room, "*", "before").await;
+    fixture.texts(room, 1).await;
     // A worker that saw nobody else for a moment claims everything, and gives it up when it sees more.
     let all: Vec<Partition> = (0..PARTITIONS).map(Partition).collect();
-    scene.store.claim(&all, "mistaken").await.unwrap();
+    fixture.store.claim(&all, "mistaken").await.unwrap();
     let regained = eventually(SOON, "the owner notices", async || {
-        match scene.number("SELECT count(*) FROM cursors WHERE owner = 'mistaken'").await {
+        match fixture.number("SELECT count(*) FROM cursors WHERE owner = 'mistaken'").await {
             0 => Ok(()),
             count => Err(Failure::new(format!("{count} partitions"))),
         }
     });
     regained.await.unwrap();
-    scene.append(&mut redis, room, "*", "after").await;
-    assert_eq!(scene.texts(room, 2).await, ["before", "after"]);
+    fixture.append(&mut redis, room, "*", "after").await;
+    assert_eq!(fixture.texts(room, 2).await, ["before", "after"]);
     worker.stop().await;
 }
 
@@ -110,12 +110,12 @@ async fn wait_for_number(postgres: &mut PgConnection, sql: &'static str, expecte
 #[tokio::test]
 async fn what_is_held_is_stored_while_a_claim_waits_for_a_worker_that_was_paused_in_a_commit() {
     // Some of the rooms are in partitions of each worker: one run in a million fails.
-    let (scene, mut postgres, server) = Scene::with_rooms_on_postgres(40).await;
-    let mut redis = scene.redis.connect().await.unwrap();
-    let _first = scene.worker(Writers::Many).await;
+    let (fixture, mut postgres, server) = Fixture::with_rooms_on_postgres(40).await;
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let _first = fixture.worker(Writers::Many).await;
     wait_for_number(&mut postgres, "SELECT count(DISTINCT owner) FROM cursors WHERE owner <> ''", 1).await;
     let me: String = sqlx::query_scalar("SELECT max(owner) FROM cursors").fetch_one(&mut postgres).await.unwrap();
-    let second = scene.worker(Writers::Many).await;
+    let second = fixture.worker(Writers::Many).await;
     wait_for_number(&mut postgres, "SELECT count(DISTINCT owner) FROM cursors", 2).await;
     drop(second);
 
@@ -132,14 +132,14 @@ async fn what_is_held_is_stored_while_a_claim_waits_for_a_worker_that_was_paused
         .await
         .unwrap();
     let is_ours = |room: &&RoomId| ours.contains(&i64::from(Partition::of(**room, PARTITIONS).0));
-    let held = *scene.rooms.iter().find(is_ours).unwrap();
+    let held = *fixture.rooms.iter().find(is_ours).unwrap();
     let mut looking = server.connect("roomcast").await.unwrap();
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = 'roomcast'";
     wait_for_number(&mut looking, waits, 1).await;
 
     let began = Instant::now();
-    scene.append(&mut redis, held, "*", "stored meanwhile").await;
-    let stored = eventually(SOON, "what is held is stored", async || match scene.store.head(held).await? {
+    fixture.append(&mut redis, held, "*", "stored meanwhile").await;
+    let stored = eventually(SOON, "what is held is stored", async || match fixture.store.head(held).await? {
         Seq::ZERO => Err(Failure::new("not yet")),
         _ => Ok(()),
     });
@@ -149,19 +149,19 @@ async fn what_is_held_is_stored_while_a_claim_waits_for_a_worker_that_was_paused
 
 #[tokio::test]
 async fn with_one_writer_the_others_stand_by() {
-    let scene = Scene::with_rooms(1).await;
-    let room = scene.rooms[0];
-    let mut redis = scene.redis.connect().await.unwrap();
-    let first = scene.worker(Writers::One).await;
-    scene.append(&mut redis, room, "*", "of the first").await;
-    scene.texts(room, 1).await;
-    let second = scene.worker(Writers::One).await;
-    scene.append(&mut redis, room, "*", "of the first again").await;
-    scene.texts(room, 2).await;
-    let claims = scene.number("SELECT sum(fence) FROM cursors").await;
+    let fixture = Fixture::with_rooms(1).await;
+    let room = fixture.rooms[0];
+    let mut redis = fixture.redis.connect().await.unwrap();
+    let first = fixture.worker(Writers::One).await;
+    fixture.append(&mut redis, room, "*", "of the first").await;
+    fixture.texts(room, 1).await;
+    let second = fixture.worker(Writers::One).await;
+    fixture.append(&mut redis, room, "*", "of the first again").await;
+    fixture.texts(room, 2).await;
+    let claims = fixture.number("SELECT sum(fence) FROM cursors").await;
     assert_eq!(claims, i64::from(PARTITIONS), "the second has taken nothing");
     first.stop().await;
-    scene.append(&mut redis, room, "*", "of the second").await;
-    assert_eq!(scene.texts(room, 3).await, ["of the first", "of the first again", "of the second"]);
+    fixture.append(&mut redis, room, "*", "of the second").await;
+    assert_eq!(fixture.texts(room, 3).await, ["of the first", "of the first again", "of the second"]);
     second.stop().await;
 }

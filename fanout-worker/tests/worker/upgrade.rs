@@ -7,7 +7,7 @@ use shared::domain::{Partition, RoomId};
 use shared::storage::Writers;
 use sqlx::AssertSqlSafe;
 
-use crate::scene::{PARTITIONS, SOON, Scene};
+use crate::fixture::{Fixture, PARTITIONS, SOON};
 
 /// Makes the schema what it was before.
 const BEFORE: [&str; 7] = [
@@ -21,9 +21,9 @@ const BEFORE: [&str; 7] = [
 ];
 
 /// Appends a message as earlier gateways did.
-async fn append_as_before(redis: &mut MultiplexedConnection, scene: &Scene, room: RoomId, id: &str, text: &str) {
+async fn append_as_before(redis: &mut MultiplexedConnection, fixture: &Fixture, room: RoomId, id: &str, text: &str) {
     let stream = format!("chat:{{{}}}:in", Partition::of(room, PARTITIONS));
-    let message = scene.message(room, text);
+    let message = fixture.message(room, text);
     let fields = [
         ("id", message.id.to_string()),
         ("room", message.room.0.to_string()),
@@ -36,11 +36,11 @@ async fn append_as_before(redis: &mut MultiplexedConnection, scene: &Scene, room
 }
 
 /// A log of which ids up to 5000-0 are stored and trimmed, and two entries wait.
-async fn fill_old_log(redis: &mut MultiplexedConnection, scene: &Scene) {
+async fn fill_old_log(redis: &mut MultiplexedConnection, fixture: &Fixture) {
     for (id, text) in [("4000-0", "stored"), ("6000-0", "first"), ("7000-0", "second")] {
-        append_as_before(redis, scene, scene.rooms[0], id, text).await;
+        append_as_before(redis, fixture, fixture.rooms[0], id, text).await;
     }
-    let stream = format!("chat:{{{}}}:in", Partition::of(scene.rooms[0], PARTITIONS));
+    let stream = format!("chat:{{{}}}:in", Partition::of(fixture.rooms[0], PARTITIONS));
     let _removed: u64 = redis.xdel(stream, &["4000-0"]).await.unwrap();
 }
 
@@ -55,39 +55,39 @@ async fn nothing_is_left(redis: &mut MultiplexedConnection) {
 
 #[tokio::test]
 async fn what_waited_under_old_names_is_stored_on_sqlite() {
-    let scene = Scene::with_rooms(1).await;
-    let mut redis = scene.redis.connect().await.unwrap();
-    fill_old_log(&mut redis, &scene).await;
-    scene.run("UPDATE cursors SET stream_ms = 5000").await;
+    let fixture = Fixture::with_rooms(1).await;
+    let mut redis = fixture.redis.connect().await.unwrap();
+    fill_old_log(&mut redis, &fixture).await;
+    fixture.run("UPDATE cursors SET stream_ms = 5000").await;
     for statement in BEFORE {
-        scene.run(statement).await;
+        fixture.run(statement).await;
     }
-    let worker = scene.worker(Writers::One).await;
-    let room = scene.rooms[0];
-    assert_eq!(scene.texts(room, 2).await, ["first", "second"]);
+    let worker = fixture.worker(Writers::One).await;
+    let room = fixture.rooms[0];
+    assert_eq!(fixture.texts(room, 2).await, ["first", "second"]);
     // Keys keep the ids that earlier gateways give them for as long as those may be there.
     let keeps_ids = "SELECT ordered_ids_from > (unixepoch() + 6 * 86400) * 1000 FROM installation";
-    assert_eq!(scene.number(keeps_ids).await, 1);
+    assert_eq!(fixture.number(keeps_ids).await, 1);
     // A gateway of the earlier version is still there for a moment.
-    append_as_before(&mut redis, &scene, room, "*", "third").await;
-    assert_eq!(scene.texts(room, 3).await, ["first", "second", "third"]);
+    append_as_before(&mut redis, &fixture, room, "*", "third").await;
+    assert_eq!(fixture.texts(room, 3).await, ["first", "second", "third"]);
     nothing_is_left(&mut redis).await;
-    assert_eq!(scene.number("SELECT count(*) FROM dead_letters").await, 0);
+    assert_eq!(fixture.number("SELECT count(*) FROM dead_letters").await, 0);
     worker.stop().await;
 }
 
 #[tokio::test]
 async fn what_waited_under_old_names_is_stored_on_postgres() {
-    let (scene, mut database, _server) = Scene::with_rooms_on_postgres(1).await;
-    let mut redis = scene.redis.connect().await.unwrap();
-    fill_old_log(&mut redis, &scene).await;
+    let (fixture, mut database, _server) = Fixture::with_rooms_on_postgres(1).await;
+    let mut redis = fixture.redis.connect().await.unwrap();
+    fill_old_log(&mut redis, &fixture).await;
     for statement in BEFORE.into_iter().chain(["UPDATE cursors SET stream_ms = 5000"]) {
         sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.unwrap();
     }
-    let worker = scene.worker(Writers::Many).await;
+    let worker = fixture.worker(Writers::Many).await;
     let keeps_ids = "SELECT ordered_ids_from > (extract(epoch FROM now()) + 6 * 86400) * 1000 FROM installation";
     assert!(sqlx::query_scalar::<_, bool>(keeps_ids).fetch_one(&mut database).await.unwrap());
-    append_as_before(&mut redis, &scene, scene.rooms[0], "*", "third").await;
+    append_as_before(&mut redis, &fixture, fixture.rooms[0], "*", "third").await;
     let texts = eventually(SOON, "all three are stored", async || {
         let texts: Vec<String> =
             sqlx::query_scalar("SELECT text FROM messages ORDER BY seq").fetch_all(&mut database).await?;
@@ -104,12 +104,12 @@ async fn what_waited_under_old_names_is_stored_on_postgres() {
 
 #[tokio::test]
 async fn a_new_installation_leaves_old_names_alone() {
-    let scene = Scene::with_rooms(1).await;
-    let mut redis = scene.redis.connect().await.unwrap();
-    append_as_before(&mut redis, &scene, scene.rooms[0], "*", "of somebody else").await;
-    let worker = scene.worker(Writers::One).await;
-    scene.append(&mut redis, scene.rooms[0], "*", "ours").await;
-    assert_eq!(scene.texts(scene.rooms[0], 1).await, ["ours"]);
+    let fixture = Fixture::with_rooms(1).await;
+    let mut redis = fixture.redis.connect().await.unwrap();
+    append_as_before(&mut redis, &fixture, fixture.rooms[0], "*", "of somebody else").await;
+    let worker = fixture.worker(Writers::One).await;
+    fixture.append(&mut redis, fixture.rooms[0], "*", "ours").await;
+    assert_eq!(fixture.texts(fixture.rooms[0], 1).await, ["ours"]);
     worker.stop().await;
     assert_eq!(redis.keys::<_, Vec<String>>("chat:*").await.unwrap().len(), 1);
 }

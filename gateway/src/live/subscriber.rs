@@ -74,7 +74,12 @@ impl Subscriber {
 }
 
 /// Keeps the subscriptions until `stop` is cancelled.
-pub async fn run<L: EventHandler>(redis: RedisConnector, Commands(desired): Commands, handler: Arc<L>, stop: CancellationToken) {
+pub async fn run<L: EventHandler>(
+    redis: RedisConnector,
+    Commands(desired): Commands,
+    handler: Arc<L>,
+    stop: CancellationToken,
+) {
     handler.channels().into_iter().for_each(|channel| desired.add_permanent(channel));
     let mut subscriptions: HashMap<Node, DropGuard> = HashMap::new();
     let mut tasks = JoinSet::new();

@@ -84,7 +84,7 @@ pub(super) fn diagnose(who: &str, info: &InfoDict, settings: &HashMap<String, St
         match settings.get(setting).cloned().or_else(|| from_info(info, &required)) {
             Some(is) if is == value => {}
             Some(is) => {
-                diagnostics.violations.push(format!("{who} has {setting} {is}, and {value} is needed: {otherwise}"))
+                diagnostics.violations.push(format!("{who} has {setting} {is}, and {value} is needed: {otherwise}"));
             }
             None => diagnostics.warnings.push(format!(
                 "{who} does not tell its {setting}: make sure that it is {value}, otherwise {otherwise}"

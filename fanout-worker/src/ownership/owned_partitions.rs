@@ -19,13 +19,13 @@ pub const RECLAIM_PAUSE: Duration = Duration::from_millis(300);
 
 /// The claims of this worker.
 #[derive(Debug, Default)]
-pub struct Holdings {
+pub struct OwnedPartitions {
     claims: BTreeMap<Partition, Claim>,
     /// By views of which time a partition that was taken from us may be claimed again.
     not_before: HashMap<Partition, Instant>,
 }
 
-impl Holdings {
+impl OwnedPartitions {
     /// The claims, ascending by partition.
     pub fn claims(&self) -> impl Iterator<Item = &Claim> {
         self.claims.values()
@@ -123,14 +123,14 @@ mod tests {
         numbers.into_iter().map(Partition).collect()
     }
 
-    fn holding(numbers: impl IntoIterator<Item = u16>) -> Holdings {
-        let mut holdings = Holdings::default();
-        holdings.take(numbers.into_iter().map(|number| Claim {
+    fn holding(numbers: impl IntoIterator<Item = u16>) -> OwnedPartitions {
+        let mut owned = OwnedPartitions::default();
+        owned.take(numbers.into_iter().map(|number| Claim {
             partition: Partition(number),
             fence: Fence(1),
             cursor: StreamId::ZERO,
         }));
-        holdings
+        owned
     }
 
     /// What a look told that was begun at `asked_at`, and is believed for long.
@@ -145,44 +145,44 @@ mod tests {
 
     #[test]
     fn what_is_not_wanted_is_given_up_and_what_is_missing_is_claimed() {
-        let mut holdings = holding(0..4);
-        assert_eq!(holdings.keep(&partitions(2..6)), 2);
-        let missing = holdings.missing(&partitions(2..6), &view(Instant::now()));
-        assert_eq!((missing, holdings.len()), (vec![Partition(4), Partition(5)], 2));
+        let mut owned = holding(0..4);
+        assert_eq!(owned.keep(&partitions(2..6)), 2);
+        let missing = owned.missing(&partitions(2..6), &view(Instant::now()));
+        assert_eq!((missing, owned.len()), (vec![Partition(4), Partition(5)], 2));
     }
 
     #[test]
     fn what_was_lost_is_claimed_again_only_by_a_later_view() {
-        let mut holdings = holding(0..2);
+        let mut owned = holding(0..2);
         let (wanted, now) = (partitions(0..2), Instant::now());
-        holdings.lose(&[Partition(1)], now);
-        assert!(holdings.missing(&wanted, &view(now)).is_empty());
-        assert_eq!(holdings.missing(&wanted, &view(now + RECLAIM_PAUSE)), [Partition(1)]);
+        owned.lose(&[Partition(1)], now);
+        assert!(owned.missing(&wanted, &view(now)).is_empty());
+        assert_eq!(owned.missing(&wanted, &view(now + RECLAIM_PAUSE)), [Partition(1)]);
     }
 
     #[test]
     fn what_was_dropped_to_be_read_anew_is_claimed_by_a_later_view() {
-        let mut holdings = holding(0..3);
+        let mut owned = holding(0..3);
         let (wanted, now) = (partitions(0..3), Instant::now());
-        holdings.lose_all(now);
-        assert!(holdings.is_empty() && holdings.missing(&wanted, &view(now)).is_empty());
-        assert_eq!(holdings.missing(&wanted, &view(now + RECLAIM_PAUSE)).len(), 3);
+        owned.lose_all(now);
+        assert!(owned.is_empty() && owned.missing(&wanted, &view(now)).is_empty());
+        assert_eq!(owned.missing(&wanted, &view(now + RECLAIM_PAUSE)).len(), 3);
     }
 
     #[test]
     fn what_has_a_higher_fence_in_sql_is_ours_no_longer() {
-        let holdings = holding(0..3);
+        let owned = holding(0..3);
         // An answer may be older than a claim of ours, and speaks of all partitions.
         let seen = [(0, 0), (1, 2), (2, 1), (3, 7)].map(|(partition, fence)| (Partition(partition), Fence(fence)));
-        assert_eq!(holdings.outdated(&seen), [Partition(1)]);
+        assert_eq!(owned.outdated(&seen), [Partition(1)]);
     }
 
     #[test]
     fn what_went_to_another_worker_meanwhile_and_comes_back_is_claimed_at_once() {
-        let mut holdings = holding(0..2);
+        let mut owned = holding(0..2);
         let now = Instant::now();
-        holdings.lose(&[Partition(1)], now);
-        holdings.keep(&partitions(0..1));
-        assert_eq!(holdings.missing(&partitions(0..2), &view(now)), [Partition(1)]);
+        owned.lose(&[Partition(1)], now);
+        owned.keep(&partitions(0..1));
+        assert_eq!(owned.missing(&partitions(0..2), &view(now)), [Partition(1)]);
     }
 }

@@ -15,14 +15,14 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::crash_point;
-use crate::source::{Origins, Server};
+use crate::log_reader::{BatchOrigins, Server};
 
 /// How long what is stored may lie there. It counts as waiting until then, which is little beside what may wait.
 const TRIM_AFTER: Duration = Duration::from_millis(100);
 
 /// What is to be removed. Clones share it.
 #[derive(Clone, Default)]
-pub struct Trimming(Arc<Mutex<Due>>);
+pub struct Trimmer(Arc<Mutex<Due>>);
 
 /// One position for each partition at most.
 #[derive(Default)]
@@ -32,9 +32,9 @@ struct Due {
     is_timed: bool,
 }
 
-impl Trimming {
+impl Trimmer {
     /// Has what lies up to `positions` removed from the servers it was read from, within 0.1 s.
-    pub fn add(&self, origins: &Origins, positions: Vec<(Partition, StreamId)>) {
+    pub fn add(&self, origins: &BatchOrigins, positions: Vec<(Partition, StreamId)>) {
         let mut due = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, upto) in positions {
             if let Some(server) = origins.server_of(partition) {

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::beat::Beats;
+use super::heartbeat::Heartbeat;
 
 /// How long a worker keeps its place of which nothing is heard.
 pub const TTL: Duration = Duration::from_millis(1_500);
@@ -86,13 +86,13 @@ impl View {
 }
 
 /// Our place among the workers. Dropping it stops the renewal, and the place runs out.
-pub struct Membership {
+pub struct WorkerRegistry {
     wish: watch::Sender<bool>,
     view: watch::Receiver<View>,
     _beats: AbortOnDropHandle<()>,
 }
 
-impl Membership {
+impl WorkerRegistry {
     /// Joins, and keeps the place from now on. It need not have succeeded yet when this returns.
     #[must_use]
     pub fn join(redis: RedisConnector) -> Self {
@@ -105,7 +105,7 @@ impl Membership {
             valid_until: Instant::now(),
         };
         let (told, view) = watch::channel(nothing);
-        let beats = Beats::new(redis, me, told);
+        let beats = Heartbeat::new(redis, me, told);
         Self {
             wish,
             view,
@@ -136,7 +136,7 @@ impl Membership {
         }
     }
 
-    /// Takes a new place after [`Membership::leave`].
+    /// Takes a new place after [`WorkerRegistry::leave`].
     pub fn rejoin(&mut self) {
         self.wish.send_replace(true);
     }

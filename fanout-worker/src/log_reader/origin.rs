@@ -82,7 +82,7 @@ impl Server {
 }
 
 /// What was read at once from one server.
-pub struct Read {
+pub struct ReadBatch {
     /// The entries, each partition once.
     pub batches: Vec<PartitionBatch>,
     pub(super) server: Server,
@@ -90,14 +90,14 @@ pub struct Read {
 
 /// The servers that entries were read from.
 #[derive(Clone)]
-pub struct Origins(Vec<(Vec<Partition>, Server)>);
+pub struct BatchOrigins(Vec<(Vec<Partition>, Server)>);
 
-impl Origins {
+impl BatchOrigins {
     /// Takes `reads` apart: where the entries come from, and the entries.
     #[must_use]
-    pub fn of(reads: Vec<Read>) -> (Self, Vec<PartitionBatch>) {
+    pub fn of(reads: Vec<ReadBatch>) -> (Self, Vec<PartitionBatch>) {
         let (mut origins, mut all) = (Vec::new(), Vec::new());
-        for Read { batches, server } in reads {
+        for ReadBatch { batches, server } in reads {
             origins.push((batches.iter().map(|batch| batch.claim.partition).collect(), server));
             all.extend(batches);
         }

@@ -10,10 +10,10 @@
 
 mod carry_over;
 mod entry;
+mod id_repair;
 mod origin;
-mod progress;
-mod reader;
-mod repair;
+mod partition_reader;
+mod restore_check;
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -24,14 +24,14 @@ use shared::storage::{Claim, Installation, Store};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::origin::{Origins, Read, Server};
-use self::reader::Reader;
+pub use self::origin::{BatchOrigins, ReadBatch, Server};
+use self::partition_reader::PartitionReader;
 
 /// Batches that may be read ahead of the one that is being stored. A full channel stops the reader.
 const READ_AHEAD: usize = 1;
 
 /// Readers of all partitions that are held.
-pub struct Source {
+pub struct LogReader {
     redis: RedisConnector,
     store: Store,
     installation: Installation,
@@ -42,12 +42,12 @@ pub struct Source {
 struct Group {
     /// What it reads, and under which ownership.
     held: Vec<(Partition, Fence)>,
-    batches: mpsc::Receiver<Read>,
+    batches: mpsc::Receiver<ReadBatch>,
     /// Its connections are its own, so it may be cut off in the middle of a read.
     _reader: AbortOnDropHandle<()>,
 }
 
-impl Source {
+impl LogReader {
     /// A source that holds nothing yet. What it reads is compared with how far `store` has come.
     #[must_use]
     pub fn new(redis: RedisConnector, store: Store, installation: Installation) -> Self {
@@ -73,7 +73,7 @@ impl Source {
             let place = former.iter().position(|group| group.held == held);
             let group = place.map(|place| former.swap_remove(place));
             self.groups.push(group.unwrap_or_else(|| {
-                let reader = Reader::new(self.redis.clone(), self.store.clone(), together, self.installation);
+                let reader = PartitionReader::new(self.redis.clone(), self.store.clone(), together, self.installation);
                 Group::start(reader, held)
             }));
         }
@@ -82,7 +82,7 @@ impl Source {
     /// Waits for entries, and takes what every group has ready; waits for ever while nothing is held.
     ///
     /// `None` if a reader broke down: what is held must be held anew. Nothing is lost if the caller stops waiting.
-    pub async fn next(&mut self) -> Option<Vec<Read>> {
+    pub async fn next(&mut self) -> Option<Vec<ReadBatch>> {
         poll_fn(|context| {
             let mut ready = Vec::new();
             for group in &mut self.groups {
@@ -103,7 +103,7 @@ impl Source {
 }
 
 impl Group {
-    fn start(reader: Reader, held: Vec<(Partition, Fence)>) -> Self {
+    fn start(reader: PartitionReader, held: Vec<(Partition, Fence)>) -> Self {
         let (sender, batches) = mpsc::channel(READ_AHEAD);
         Self {
             held,

@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// The look that is under way, if any.
-pub struct FenceCheck {
+pub struct FencePoller {
     store: Store,
     under_way: Option<AbortOnDropHandle<Option<Fences>>>,
     due: Instant,
@@ -29,7 +29,7 @@ pub struct FenceCheck {
 /// The fence of every partition, as SQL knew it at some time since the look began.
 pub type Fences = Vec<(Partition, Fence)>;
 
-impl FenceCheck {
+impl FencePoller {
     /// The first look is due after the usual pause.
     #[must_use]
     pub fn new(store: Store) -> Self {
@@ -62,6 +62,6 @@ impl FenceCheck {
 }
 
 async fn look(store: Store) -> Option<Fences> {
-    let told = |error: &StoreError| debug!(error = %error, "cannot compare fences: {error}");
-    timeout(LOOK_WITHIN, store.fences()).await.ok()?.inspect_err(told).ok()
+    let log = |error: &StoreError| debug!(error = %error, "cannot compare fences: {error}");
+    timeout(LOOK_WITHIN, store.fences()).await.ok()?.inspect_err(log).ok()
 }

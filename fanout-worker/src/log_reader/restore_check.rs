@@ -18,7 +18,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why it is not known whether SQL has come as far as Redis remembers.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
+pub(super) enum CheckError {
     /// Redis failed.
     #[error(transparent)]
     Redis(#[from] RedisError),
@@ -41,7 +41,7 @@ pub(super) async fn check(
     connection: &mut MultiplexedConnection,
     keys: &KeySpace,
     claims: impl Iterator<Item = &Claim> + Clone,
-) -> Result<i64, ReadError> {
+) -> Result<i64, CheckError> {
     let (epoch, number) = store.epoch().await?;
     let (mut behind, mut newest) = (0_usize, number);
     for claim in claims.clone() {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     /// An installation of two partitions, both claimed, in which nothing was stored.
-    struct Scene {
+    struct Fixture {
         store: Store,
         keys: KeySpace,
         claims: Vec<Claim>,
@@ -115,12 +115,12 @@ mod tests {
         _directory: tempfile::TempDir,
     }
 
-    async fn scene() -> Scene {
+    async fn fixture() -> Fixture {
         let directory = tempfile::tempdir().unwrap();
         let server = rig::RedisServer::start(directory.path()).await.unwrap();
         let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
         let store = Store::open(&url, Role::Worker).await.unwrap();
-        Scene {
+        Fixture {
             keys: store.migrate(2, 1).await.unwrap().key_space(),
             claims: store.claim(&[Partition(0), Partition(1)], "worker").await.unwrap(),
             redis: server.connect().await.unwrap(),
@@ -141,14 +141,14 @@ mod tests {
 
     #[tokio::test]
     async fn one_restore_begins_one_epoch_whoever_finds_it_and_when() {
-        let mut scene = scene().await;
-        let Scene {
+        let mut fixture = fixture().await;
+        let Fixture {
             store,
             keys,
             claims,
             redis,
             ..
-        } = &mut scene;
+        } = &mut fixture;
         for claim in &*claims {
             let remembered = at(1, 5).encode(claim.partition, keys);
             let () = redis.set(keys.stored_watermark(claim.partition), remembered).await.unwrap();
@@ -165,14 +165,14 @@ mod tests {
     /// It would be told to all clients, and stay in SQL.
     #[tokio::test]
     async fn what_a_stranger_lets_redis_remember_begins_no_epoch() {
-        let mut scene = scene().await;
-        let Scene {
+        let mut fixture = fixture().await;
+        let Fixture {
             store,
             keys,
             claims,
             redis,
             ..
-        } = &mut scene;
+        } = &mut fixture;
         let before = store.epoch().await.unwrap();
         let forged = [
             "1 99999999999998-0".to_owned(),

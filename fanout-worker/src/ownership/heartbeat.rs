@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use super::membership::{GRACE, HEARTBEAT, TTL, View, WorkerName};
+use super::worker_registry::{GRACE, HEARTBEAT, TTL, View, WorkerName};
 
 /// How much earlier than Redis a worker gives itself up for lost: what two clocks may differ in over [`TTL`], and more.
 const MARGIN: Duration = Duration::from_millis(200);
@@ -60,7 +60,7 @@ static BEAT: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// The task that looks and renews.
-pub(super) struct Beats {
+pub(super) struct Heartbeat {
     redis: RedisConnector,
     /// None until connected, and after any error.
     line: Option<Line>,
@@ -78,7 +78,7 @@ struct Line {
     shown: WorkerName,
 }
 
-impl Beats {
+impl Heartbeat {
     /// A task that takes a place for `me` and reports to `told`.
     pub(super) fn new(redis: RedisConnector, me: WorkerName, told: watch::Sender<View>) -> Self {
         Self {

@@ -26,7 +26,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(15);
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 /// A Redis, a database, a user and some rooms.
-pub(crate) struct Scene {
+pub(crate) struct Fixture {
     pub(crate) redis: RedisServer,
     pub(crate) store: Store,
     pub(crate) rooms: Vec<RoomId>,
@@ -65,14 +65,14 @@ pub(crate) async fn open_redis(url: &str, installation: Installation, stop: &Can
     redis
 }
 
-impl Scene {
+impl Fixture {
     pub(crate) async fn with_rooms(count: usize) -> Self {
         let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
         let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
         Self::furnish(directory, url, count).await
     }
 
-    /// The same on a Postgres of its own. [`Scene::texts`], [`Scene::run`] and [`Scene::number`] are for SQLite.
+    /// The same on a Postgres of its own. [`Fixture::texts`], [`Fixture::run`] and [`Fixture::number`] are for SQLite.
     pub(crate) async fn with_rooms_on_postgres(count: usize) -> (Self, PgConnection, PostgresServer) {
         let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
         let server = PostgresServer::start(directory.path()).await.unwrap();

@@ -11,12 +11,12 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use crate::crash_point;
-use crate::publish::{Waiting, publish};
-use crate::source::Origins;
-use crate::trimming::Trimming;
+use crate::events::{Waiting, publish};
+use crate::log_reader::BatchOrigins;
+use crate::trimmer::Trimmer;
 
 /// What one or several transactions stored, and nobody was told of yet.
-pub(crate) struct Untold {
+pub(crate) struct PendingPublication {
     /// What each transaction stored.
     pub(crate) stored: Vec<Committed>,
     /// Which gateways wait to hear of it.
@@ -27,35 +27,35 @@ pub(crate) struct Untold {
 
 /// Tells of one commit at a time.
 #[derive(Default)]
-pub(crate) struct Telling {
+pub(crate) struct Publisher {
     under_way: Option<JoinHandle<()>>,
-    trimming: Trimming,
+    trimmer: Trimmer,
 }
 
-impl Telling {
+impl Publisher {
     /// Begins to tell of `untold` through `redis`, and lets what was read from `origins` be trimmed then, once what is
     /// being told of is through.
-    pub(crate) async fn begin(&mut self, mut redis: RedisClient, origins: Origins, untold: Untold) {
+    pub(crate) async fn begin(&mut self, mut redis: RedisClient, origins: BatchOrigins, untold: PendingPublication) {
         self.catch_up().await;
-        let Untold {
+        let PendingPublication {
             stored,
             mut waiting,
             trimmable,
         } = untold;
-        let trimming = self.trimming.clone();
+        let trimmer = self.trimmer.clone();
         self.under_way = Some(tokio::spawn(async move {
             for appended in stored {
                 publish(&mut redis, appended, &mut waiting).await;
             }
             crash_point::reached("after_publish").await;
-            trimming.add(&origins, trimmable);
+            trimmer.add(&origins, trimmable);
         }));
     }
 
     /// Waits until all is told, and trims what nobody is at yet.
     pub(crate) async fn finish(&mut self) {
         self.catch_up().await;
-        self.trimming.trim().await;
+        self.trimmer.trim().await;
     }
 
     async fn catch_up(&mut self) {

@@ -4,7 +4,7 @@ use shared::bus::{InvalidEntry, KeySpace, decode_entry};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Entry, EntryContent};
 
-use crate::dead_letters::form::{self, Field};
+use crate::dead_letters::encoding::{self, Field};
 
 /// An entry as Redis sends it: its id, and a flat list of fields and values.
 pub(super) type RawEntry = (String, Vec<Vec<u8>>);
@@ -45,7 +45,7 @@ fn read(id: &str, flat: Vec<Vec<u8>>, place: Place<'_>) -> Option<Entry> {
     let fields: Vec<Field> = std::iter::from_fn(|| flat.next().zip(flat.next())).collect();
     let dead = |reason| EntryContent::DeadLetter {
         reason,
-        entry: form::encode(&fields),
+        entry: encoding::encode(&fields),
     };
     let content = match decode_entry(&fields, place.keys) {
         Ok(message) if Partition::of(message.room, place.partitions) == place.partition => {

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use super::form;
+use super::encoding;
 
 /// RFC 3339 in UTC with milliseconds, as in the API.
 const RFC3339_MS: &[BorrowedFormatItem<'_>] =
@@ -71,7 +71,7 @@ pub(super) fn whole(letter: &DeadLetter) -> String {
 
 /// A field that holds a number; whatever else a stranger put there stays out of tables.
 fn number(letter: &DeadLetter, name: &str) -> Option<i64> {
-    let fields = form::decode(&letter.entry)?;
+    let fields = encoding::decode(&letter.entry)?;
     let (_, value) = fields.into_iter().find(|(field, _)| field == name.as_bytes())?;
     std::str::from_utf8(&value).ok()?.parse().ok()
 }

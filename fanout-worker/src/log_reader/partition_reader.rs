@@ -15,9 +15,9 @@ use tracing::{error, info, warn};
 
 use super::carry_over::carry_over;
 use super::entry::{self, RawEntry};
-use super::origin::{Read, Server};
-use super::progress::{self, ReadError};
-use super::repair;
+use super::id_repair;
+use super::origin::{ReadBatch, Server};
+use super::restore_check::{self, CheckError};
 
 /// How long a read waits for entries. Nothing else waits for it: a reader that is not needed is cut off.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 type Reply = Option<Vec<(String, Vec<RawEntry>)>>;
 
 /// Reads some partitions and remembers how far it has read.
-pub(super) struct Reader {
+pub(super) struct PartitionReader {
     redis: RedisConnector,
     store: Store,
     installation: Installation,
@@ -65,7 +65,7 @@ struct Place {
     first_far_id: Option<String>,
 }
 
-impl Reader {
+impl PartitionReader {
     pub(super) fn new(redis: RedisConnector, store: Store, claims: &[Claim], installation: Installation) -> Self {
         let place = |claim: &Claim| Place {
             stream: redis.key_space().accept_stream(claim.partition).to_owned(),
@@ -84,7 +84,7 @@ impl Reader {
     }
 
     /// Hands on what it reads, in the order of each partition, until nobody takes it. Failures are retried until then.
-    pub(super) async fn run(mut self, reads: mpsc::Sender<Read>) {
+    pub(super) async fn run(mut self, reads: mpsc::Sender<ReadBatch>) {
         let mut pause = PAUSE.0;
         // Reads only when there is room for what is read.
         while let Ok(room) = reads.reserve().await {
@@ -108,7 +108,7 @@ impl Reader {
     }
 
     /// Takes the next step; `None` if it brought no entries.
-    async fn read(&mut self) -> Result<Option<Read>, ReadError> {
+    async fn read(&mut self) -> Result<Option<ReadBatch>, CheckError> {
         self.leave_former_holder();
         self.leave_lost_server();
         if self.places.iter().any(|place| place.first_far_id.is_some()) {
@@ -124,7 +124,7 @@ impl Reader {
             self.read_new().await?
         };
         let server = self.holder.as_ref().map(|(_, server)| server.clone());
-        Ok(server.filter(|_| !batches.is_empty()).map(|server| Read { batches, server }))
+        Ok(server.filter(|_| !batches.is_empty()).map(|server| ReadBatch { batches, server }))
     }
 
     /// Takes what gateways of an earlier version still append, while an upgrade is under way.
@@ -193,7 +193,7 @@ impl Reader {
     /// is read first, always: a server that took over with a clock that is behind gives its first entries ids below our
     /// positions, and a moment later its newest id looks as it should. What was stored before is recognised by its
     /// message id, and normally there is nothing at all, since what is stored is removed.
-    async fn connect(&mut self) -> Result<(), ReadError> {
+    async fn connect(&mut self) -> Result<(), CheckError> {
         let Some(first) = self.places.first() else {
             return std::future::pending().await;
         };
@@ -203,10 +203,10 @@ impl Reader {
             carry_over(&mut holder.side, &keys, self.places.iter().map(|place| place.claim.partition)).await?;
         }
         let claims = self.places.iter().map(|place| &place.claim);
-        let epoch_number = progress::check(&self.store, &mut holder.side, &keys, claims).await?;
+        let epoch_number = restore_check::check(&self.store, &mut holder.side, &keys, claims).await?;
         let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut holder.side).await?;
         let positions = self.places.iter().map(|place| (place.stream.as_str(), place.claim.cursor));
-        let raised = repair::raise_ids(&mut holder.blocking, positions).await?;
+        let raised = id_repair::raise_ids(&mut holder.blocking, positions).await?;
         for (place, raised) in self.places.iter_mut().zip(raised) {
             place.behind = Some(StreamId::ZERO);
             if raised {
@@ -252,7 +252,8 @@ impl Reader {
             let (Some(from), partition) = (&place.first_far_id, place.claim.partition) else {
                 continue;
             };
-            let count = repair::exchange_far_ids(&mut holder.blocking, self.redis.key_space(), partition, from).await?;
+            let count =
+                id_repair::exchange_far_ids(&mut holder.blocking, self.redis.key_space(), partition, from).await?;
             place.first_far_id = None;
             // None if whoever put it there has taken it away again.
             if count > 0 {

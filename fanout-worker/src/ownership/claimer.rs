@@ -13,15 +13,15 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::WorkerName;
-use super::membership::HEARTBEAT;
-use crate::persist::PATIENCE;
+use super::worker_registry::HEARTBEAT;
+use crate::persist::GIVE_UP_AFTER;
 
 /// How long a claim may take: longer than a database lets a transaction stay open whose owner was paused in its middle.
-/// After that it is tried again, until [`PATIENCE`] is over. Whether it came through does not matter: the next claim raises
+/// After that it is tried again, until [`GIVE_UP_AFTER`] is over. Whether it came through does not matter: the next claim raises
 /// the fence again.
 const CLAIM_WITHIN: Duration = Duration::from_millis(1_500);
 
-/// Claims have been failing for [`PATIENCE`].
+/// Claims have been failing for [`GIVE_UP_AFTER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StorageAway;
 
@@ -35,7 +35,7 @@ pub struct Claimed {
 }
 
 /// The claim that is under way, if any: one at a time.
-pub struct Claiming {
+pub struct Claimer {
     store: Store,
     under_way: Option<UnderWay>,
     /// Since when claims have been failing.
@@ -50,7 +50,7 @@ struct UnderWay {
     task: AbortOnDropHandle<Result<Vec<Claim>, String>>,
 }
 
-impl Claiming {
+impl Claimer {
     /// Nothing is claimed yet.
     #[must_use]
     pub fn new(store: Store) -> Self {
@@ -115,7 +115,7 @@ impl Claiming {
             warn!(error = reason, "cannot claim partitions, trying on: {reason}");
         }
         let since = *self.failing_since.get_or_insert(began);
-        if since.elapsed() >= PATIENCE {
+        if since.elapsed() >= GIVE_UP_AFTER {
             self.failing_since = None;
             return Err(StorageAway);
         }
