@@ -1,69 +1,70 @@
-//! The accept loop around the poem endpoint: what one connection may cost, and how all of them end.
+//! HTTP server around the poem endpoint: accepts connections, bounds what each client and the process hold, and stops softly
+//! or hard.
+//!
+//! ```text
+//! listener ──► admission ──► connection ──► drive (hyper) ──► request_service ──► endpoint
+//!                  │              │             │                    │
+//!               refusal        socket   connection_state       response_body
+//! ```
 //!
 //! poem's own server is not used: it never times out a half-sent head, spins when file descriptors run out, notices a
 //! client that left only after two further writes, and at shutdown waits for open streams for ever or cuts them.
 //!
-//! Owned here: the listener, the number of connections, the reaction to accept errors. What connections have in common
-//! is in `context`; a single one is `connection`, the loop that watches it `drive`, its deadlines `activity`, its socket
-//! `socket`, its requests `request_service`, their answers `response_body`, those given without the endpoint `refusal`. Nothing here knows
-//! a route, a user or a room. A handler may have the socket for the rest of its response: `hijack`.
+//! Bytes have budgets: those of unfinished requests and those of unsent responses, for each connection
+//! (`connection_budget`), address and process (`client_budget`), and those of responses for each caller too, from whatever
+//! address. A client behind a trusted proxy counts as its address. A handler may take the socket for the rest of its
+//! response: `hijack`.
 //!
-//! Bytes in hand have budgets: those of requests that are not through, and those of answers that nobody has taken, for each
-//! connection (`budget`), address and process (`client_budget`), and those of answers for each caller too, wherever from. A client behind a trusted proxy counts as its address.
-//!
-//! Not bounded here, because only the application can tell: how long a handler runs, how long a request body takes,
-//! how many streams one user holds.
+//! The server knows no route, no user and no room. It does not bound how long a handler runs, how long a request body takes
+//! and how many streams one user holds, because only the application can tell.
 
-mod activity;
-mod budget;
+mod accept_failures;
+mod admission;
 mod client_budget;
 mod connection;
+mod connection_budget;
+mod connection_state;
 mod context;
 mod drive;
 mod hijack;
 pub mod listen;
 mod refusal;
+mod request_budget;
 mod request_service;
 mod response_body;
 mod socket;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use poem::{EndpointExt, IntoEndpoint};
-use shared::telemetry::Event;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::sleep,
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info, warn};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
 
-pub(crate) use budget::RequestBudget;
 pub(crate) use client_budget::{OverBudget, REQUESTS};
 pub(crate) use hijack::{HijackOffer, HijackedSocket};
 pub(crate) use refusal::{Refusal, RefusalRenderer};
+pub(crate) use request_budget::RequestBudget;
 
-use client_budget::ClientBudget;
+use accept_failures::AcceptFailures;
+use admission::Admission;
 use context::ServerContext;
 
-use crate::limits::network;
-
-/// What the accept loop bounds.
+/// What the server bounds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServerLimits {
     /// Connections served at once, each one file descriptor. One more is answered with 503 `busy` and closed.
     pub(crate) max_connections: usize,
-    /// Those of one address, trusted proxies aside; any number if 0. One more is answered with 429 `too_many_connections`. A
-    /// client behind a trusted proxy may have as many requests under way.
+    /// Connections of one address, trusted proxies aside; any number if 0. One more is answered with 429
+    /// `too_many_connections`. A client behind a trusted proxy may have as many requests under way.
     pub(crate) connections_per_address: usize,
     /// From the first byte of an HTTP/1.1 request head to its last. Then the connection is closed without an answer.
     pub(crate) header_deadline: Duration,
@@ -95,19 +96,16 @@ impl Default for ServerLimits {
     }
 }
 
-/// Refusals under way at once. Past it a connection too many is closed without a word, so that refusing cannot itself
-/// use up the file descriptors.
-const MAX_REFUSALS: usize = 64;
+/// Tells whether a peer is a trusted proxy.
+pub(crate) type TrustedPeers = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
 
 /// Finds the client that a request comes from, if its peer is a trusted proxy.
 pub(crate) type ClientOf = Arc<dyn Fn(IpAddr, &HeaderMap) -> Option<IpAddr> + Send + Sync>;
 
-/// Which peers are trusted proxies, and whom they forward for.
+/// Which peers are trusted proxies, and for whom they forward.
 #[derive(Clone)]
 pub(crate) struct Proxies {
-    /// Whether a peer is one.
-    pub(crate) are_trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
-    /// The client behind it.
+    pub(crate) are_trusted: TrustedPeers,
     pub(crate) client_of: ClientOf,
 }
 
@@ -122,11 +120,12 @@ impl Proxies {
     }
 }
 
-/// Serves `endpoint` on `listener`, and lets `refusals` answer those who do not get so far, until `soft` is cancelled, and returns when every connection is gone.
+/// Serves `endpoint` on `listener` until `soft` is cancelled, and returns when every connection has ended. `refusals` renders
+/// the answers to clients whose requests do not reach the endpoint.
 ///
-/// At `soft` whoever the kernel has accepted already is let in and served once; then the listener closes, so that the kernel
-/// refuses new clients. Idle connections close; a response under way is finished and its connection closed after it, so
-/// endless streams must watch `soft` themselves. At `hard` what is left is dropped in the middle.
+/// At `soft` the connections that the kernel has accepted already are admitted and served once; then the listener closes, so
+/// that the kernel refuses new clients. Idle connections close; a response under way is finished and its connection closed
+/// after it, so endless streams must watch `soft` themselves. At `hard` what is left is dropped in the middle.
 ///
 /// A panic in the endpoint ends its connection (HTTP/1.1) or its request (HTTP/2) and nothing else.
 pub(crate) async fn serve<E>(
@@ -143,12 +142,7 @@ pub(crate) async fn serve<E>(
     let tracker = TaskTracker::new();
     let app = endpoint.map_to_response().boxed();
     let context = ServerContext::new((app, refusals), limits, proxies.client_of, soft.clone(), hard, tracker.clone());
-    let admission = ConnectionAdmission {
-        context: Arc::new(context),
-        are_trusted: proxies.are_trusted,
-        permits: semaphore(limits.max_connections),
-        refusals: semaphore(MAX_REFUSALS),
-    };
+    let admission = Admission::new(context, proxies.are_trusted);
     let mut failures = AcceptFailures::default();
     loop {
         let accepted = tokio::select! {
@@ -158,11 +152,11 @@ pub(crate) async fn serve<E>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                failures.over();
+                failures.on_success();
                 admission.admit(stream, peer);
             }
             Err(error) => {
-                let pause = failures.note(&error);
+                let pause = failures.on_failure(&error);
                 tokio::select! {
                     () = soft.cancelled() => break,
                     () = sleep(pause) => {}
@@ -170,122 +164,10 @@ pub(crate) async fn serve<E>(
             }
         }
     }
-    if let Err(error) = admission.admit_waiting(listener) {
+    if let Err(error) = admission.admit_queued(listener) {
         debug!(%error, "the queue of new connections could not be emptied");
     }
     drop(admission);
     tracker.close();
     tracker.wait().await;
-}
-
-/// Lets connections in while there is room, and turns the others away.
-struct ConnectionAdmission {
-    context: Arc<ServerContext>,
-    are_trusted: Arc<dyn Fn(IpAddr) -> bool + Send + Sync>,
-    permits: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
-}
-
-static CROWDED_ADDRESS: Event = Event::refusal(
-    "too_many_connections",
-    "an address has as many connections as it may have: further ones get 429 until one ends",
-)
-.warning();
-static CROWDED: Event =
-    Event::outage("connection_limit", "the connection limit is reached: new connections get 503 until one ends")
-        .warning();
-
-fn semaphore(permits: usize) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
-}
-
-impl ConnectionAdmission {
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let Ok(client) = self.client_budget(peer.ip()) else {
-            CROWDED_ADDRESS.report(network(peer.ip()), "");
-            return self.turn_away(stream, Refusal::TooManyConnections);
-        };
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            CROWDED.report("", "");
-            return self.turn_away(stream, Refusal::Busy);
-        };
-        self.context.spawn(connection::run(Arc::clone(&self.context), stream, peer, client, permit));
-    }
-
-    /// Whom a connection is counted for; nobody if it is that of a trusted proxy.
-    fn client_budget(&self, peer: IpAddr) -> Result<Option<ClientBudget>, OverBudget> {
-        if (self.are_trusted)(peer) {
-            return Ok(None);
-        }
-        let mut client = self.context.budgets.of(peer);
-        client.connect()?;
-        Ok(Some(client))
-    }
-
-    fn turn_away(&self, stream: TcpStream, refusal: Refusal) {
-        if let Ok(turn) = Arc::clone(&self.refusals).try_acquire_owned() {
-            let refusals = Arc::clone(&self.context.refusals);
-            self.context.spawn(async move {
-                let _turn = turn;
-                refusal::answer_first_request(stream, refusal, &*refusals).await;
-            });
-        }
-    }
-
-    /// Lets those in whom the kernel has accepted, and closes the listener.
-    fn admit_waiting(&self, listener: TcpListener) -> io::Result<()> {
-        let listener = listener.into_std()?;
-        loop {
-            match listener.accept() {
-                Ok((stream, peer)) => {
-                    stream.set_nonblocking(true)?;
-                    self.admit(TcpStream::from_std(stream)?, peer);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// A run of failed accepts: logged at its start and its end, slower with every failure.
-///
-/// Running out of file descriptors (EMFILE, ENFILE) is the one that matters: the waiting connection stays in the
-/// kernel's queue, so accept fails again at once and a loop without a pause takes a whole core.
-#[derive(Debug, Default)]
-struct AcceptFailures {
-    /// Failures since the last accept that worked.
-    count: u64,
-    /// The pause after the last failure.
-    pause: Duration,
-}
-
-impl AcceptFailures {
-    const SHORTEST: Duration = Duration::from_millis(5);
-    /// The longest a new client waits after descriptors have become free again.
-    const LONGEST: Duration = Duration::from_secs(1);
-
-    /// Counts a failure and returns how long to wait before the next accept.
-    ///
-    /// The failure of a single connection that ended while it was in the queue is no reason to wait.
-    fn note(&mut self, error: &io::Error) -> Duration {
-        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-        if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-            return Duration::ZERO;
-        }
-        if self.count == 0 {
-            warn!(%error, "accepting connections fails");
-        }
-        self.count += 1;
-        self.pause = (self.pause * 2).clamp(Self::SHORTEST, Self::LONGEST);
-        self.pause
-    }
-
-    /// Ends the run: an accept worked.
-    fn over(&mut self) {
-        if self.count > 0 {
-            info!(accept.failures = self.count, "accepting connections works again");
-            *self = Self::default();
-        }
-    }
 }

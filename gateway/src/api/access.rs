@@ -49,7 +49,7 @@ async fn authenticate(request: &Request, header: ApiKey) -> poem::Result<Arc<Cal
     }
     let caller = caller?;
     if let Some(budget) = request.extensions().get::<Arc<RequestBudget>>() {
-        budget.token_seen(caller.session.user.id.0);
+        budget.on_token(caller.session.user.id.0);
     }
     Ok(caller)
 }

@@ -76,13 +76,13 @@ impl BodyBudget {
         if length > MAX_BODY_BYTES {
             return Err(ApiError::PayloadTooLarge);
         }
-        budget.0.as_ref().map_or(Ok(()), |budget| budget.has_room_for(length))?;
+        budget.0.as_ref().map_or(Ok(()), |budget| budget.check_room(length))?;
         Ok(budget)
     }
 
     /// Takes `bytes` more in hand.
     pub(super) fn grow(&self, bytes: usize) -> Result<(), ApiError> {
-        self.0.as_ref().map_or(Ok(()), |budget| budget.grow(bytes)).map_err(ApiError::from)
+        self.0.as_ref().map_or(Ok(()), |budget| budget.charge(bytes)).map_err(ApiError::from)
     }
 }
 

@@ -1,36 +1,33 @@
-//! The loop that runs a connection and watches over it, the same for both versions of HTTP.
+//! The loop that drives a hyper connection and keeps its deadlines, the same for both versions of HTTP.
 
-use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
-    task::{Context, Poll, ready},
-};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    activity::Activity,
-    context::{ResponseExecutor, ServerContext},
-    hijack::HijackHandler,
-    request_service::RequestService,
-    socket::Socket,
-};
+use super::connection_state::ConnectionState;
+use super::context::ServerContext;
+use super::hijack::HijackHandler;
+use super::request_service::RequestService;
+use super::socket::Socket;
+use super::tasks::ResponseExecutor;
 
 pub(super) type Http1 = http1::Connection<TokioIo<Socket>, RequestService>;
 pub(super) type Http2 = http2::Connection<TokioIo<Socket>, RequestService, ResponseExecutor>;
 
 /// A connection of hyper, of either version.
 pub(super) trait HyperConnection {
-    /// Asks it to end after what it is doing.
-    fn finish(&mut self);
-    /// Goes on until it has ended.
+    /// Asks it to end after the requests that it has.
+    fn begin_shutdown(&mut self);
+    /// Runs it until it has ended.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
 }
 
 impl HyperConnection for Http1 {
-    fn finish(&mut self) {
+    fn begin_shutdown(&mut self) {
         Pin::new(self).graceful_shutdown();
     }
 
@@ -40,7 +37,7 @@ impl HyperConnection for Http1 {
 }
 
 impl HyperConnection for Http2 {
-    fn finish(&mut self) {
+    fn begin_shutdown(&mut self) {
         Pin::new(self).graceful_shutdown();
     }
 
@@ -51,12 +48,13 @@ impl HyperConnection for Http2 {
 
 /// How a connection came to its end.
 pub(super) enum End {
-    /// In order, with everything sent.
+    /// It ended in order, with everything sent.
     Complete,
+    /// hyper gave it up.
     Failed(hyper::Error),
-    /// By a deadline of `Activity`, with nothing owed to the client.
+    /// A deadline of [`ConnectionState`] passed.
     Overdue,
-    /// Somebody else goes on with it.
+    /// Its socket goes to this handler.
     Hijacked(HijackHandler),
 }
 
@@ -65,12 +63,17 @@ pub(super) enum End {
 /// A connection that has not asked for anything yet when the server stops is served once: the kernel had accepted it, and its
 /// client may have sent its request already.
 ///
-/// One timer, moved only when a deadline comes nearer: while requests run it just fires now and then to look again. The
-/// last response of an HTTP/2 connection ends in another task, so there an idle deadline can be seen up to its own length late.
-pub(super) async fn drive(context: &ServerContext, connection: &mut impl HyperConnection, activity: &Activity) -> End {
+/// There is one timer, and it is moved only when a deadline comes nearer: while requests run it fires now and then and the
+/// deadline is looked up again. The last response of an HTTP/2 connection ends in another task, so an idle deadline can be
+/// noticed up to its own length late there.
+pub(super) async fn drive(
+    context: &ServerContext,
+    connection: &mut impl HyperConnection,
+    state: &ConnectionState,
+) -> End {
     let mut soft = pin!(context.soft.cancelled());
     let mut stopping = None;
-    let mut finished = false;
+    let mut shutting_down = false;
     let mut timer = pin!(sleep_until(Instant::now() + context.limits.header_deadline));
     poll_fn(|cx| {
         if stopping.is_none() && soft.as_mut().poll(cx).is_ready() {
@@ -78,23 +81,23 @@ pub(super) async fn drive(context: &ServerContext, connection: &mut impl HyperCo
         }
         loop {
             // hyper would close a connection at once on which nothing has come yet.
-            if stopping.is_some() && !finished && !activity.is_about_to_ask() {
-                finished = true;
-                connection.finish();
+            if stopping.is_some() && !shutting_down && !state.is_reading_head() {
+                shutting_down = true;
+                connection.begin_shutdown();
             }
             match connection.poll_end(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(End::Complete),
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Failed(error)),
-                Poll::Pending if stopping.is_some() && !finished && !activity.is_about_to_ask() => {}
+                Poll::Pending if stopping.is_some() && !shutting_down && !state.is_reading_head() => {}
                 Poll::Pending => break,
             }
         }
-        if let Some(handler) = activity.handler() {
-            return Poll::Ready(End::Hijacked(handler));
+        if let Some(hijacker) = state.take_hijacker() {
+            return Poll::Ready(End::Hijacked(hijacker));
         }
         loop {
             let now = Instant::now();
-            let deadline = activity.deadline(&context.limits, stopping).unwrap_or(now + context.limits.idle_deadline);
+            let deadline = state.deadline(&context.limits, stopping).unwrap_or(now + context.limits.idle_deadline);
             if deadline < timer.deadline() {
                 timer.as_mut().reset(deadline);
             }

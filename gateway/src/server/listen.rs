@@ -1,4 +1,4 @@
-//! The socket that clients knock at, and whether the process may have as many as it is set to have.
+//! The listening socket, and how many connections the limit of open files allows.
 
 use std::fmt;
 use std::io;
@@ -8,8 +8,8 @@ use std::str::FromStr;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, lookup_host};
 
-/// Connections that the kernel keeps ready to be accepted, as far as it allows (`net.core.somaxconn`, 4,096 on Linux). With
-/// the 128 of the standard library, clients that come back together after a restart are turned away.
+/// Connections that the kernel queues until they are accepted, as far as it allows (`net.core.somaxconn`, 4,096 on Linux).
+/// With the 128 of the standard library, clients that reconnect together after a restart are refused.
 const BACKLOG: i32 = 4_096;
 
 /// Descriptors that are not clients: Redis, SQL, files.
@@ -58,8 +58,8 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
-    /// Listens on it; it must be called within the runtime that accepts. Of the addresses of a name the first that this
-    /// machine has is taken, those of IPv4 before those of IPv6: clients try both.
+    /// Listens on this address; the caller is within the runtime that accepts. Of the addresses of a name the first that this
+    /// machine has is used, those of IPv4 before those of IPv6: clients try both.
     pub async fn listen(&self) -> io::Result<TcpListener> {
         let addresses: Vec<SocketAddr> = match &self.host {
             None => vec![
@@ -77,7 +77,7 @@ impl ListenAddress {
             outcome = bind(address);
             match &outcome {
                 // A kernel without IPv6, or an address of another machine.
-                Err(error) if is_not_here(error) => {}
+                Err(error) if is_foreign(error) => {}
                 Ok(_) | Err(_) => break,
             }
         }
@@ -85,8 +85,8 @@ impl ListenAddress {
     }
 }
 
-/// True if the machine has no such address, so that another one of the same name may do.
-fn is_not_here(error: &io::Error) -> bool {
+/// Whether the machine has no such address, so that another one of the same name may do.
+fn is_foreign(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
     let unknown_family = Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
     matches!(error.kind(), AddrNotAvailable | Unsupported) || error.raw_os_error() == unknown_family
@@ -95,10 +95,10 @@ fn is_not_here(error: &io::Error) -> bool {
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // Every address is every address, whatever the system's own choice is (`net.ipv6.bindv6only`).
+        // The socket takes IPv4 as well, whatever the system's own default is (`net.ipv6.bindv6only`).
         socket.set_only_v6(false)?;
     }
-    // Otherwise nobody could listen again for a minute after a process that had connections.
+    // Otherwise nobody can listen again for a minute after a process that had connections.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_way_to_write_an_address_is_listened_on() {
+    async fn each_spelling_of_an_address_is_listened_on() {
         let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
         for (address, is_open, is_closed) in [
             ("127.0.0.1:0", "127.0.0.1", Some("127.0.0.2")),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_leads_nowhere_and_a_taken_port_are_told() {
+    async fn unknown_names_and_used_ports_are_errors() {
         assert!(at("nowhere.invalid:0").await.is_err());
         let taken = at("127.0.0.1:0").await.unwrap();
         let again = at(&taken.local_addr().unwrap().to_string()).await;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn text_that_is_no_address_is_refused() {
         for bad in [
             "",
             "5000",
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_open_files_are_noticed() {
+    fn open_files_bound_the_connections() {
         assert_eq!(fewer_connections(1_024, 20_000), Some(924));
         assert_eq!(fewer_connections(20_100, 20_000), None);
         assert_eq!(fewer_connections(10, 1), Some(0));
@@ -201,7 +201,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn as_many_may_wait_as_the_kernel_allows() {
+    async fn the_accept_queue_is_as_long_as_the_kernel_allows() {
         let listener = at("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();

@@ -1,8 +1,9 @@
-//! Turning clients away without the endpoint, and the polite way to close a connection.
+//! Refusals that are sent without the endpoint, and how a connection is closed so that its last response arrives.
 //!
-//! What they are told is made where all answers are: [`RefusalRenderer`].
+//! The API renders the text of refusals, as it does with all answers: [`RefusalRenderer`].
 
-use std::{io, io::Write as _, time::Duration};
+use std::io::{self, Write as _};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LINK};
@@ -10,30 +11,28 @@ use http::response::Parts;
 use http::{HeaderMap, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::client_budget::OverBudget;
 
 /// The longest that answering and closing may take, and each of the two waits in it.
 pub(super) const CLOSING_DEADLINE: Duration = Duration::from_secs(1);
-/// Bytes read and thrown away after our last one. What a client sends past them costs it the answer.
+/// Bytes read and discarded after our last one. A client that sends more loses the answer.
 const CLOSING_BYTES: usize = 1024 * 1024;
 
-/// Bytes of a request that are looked at before it is turned away: the head of an ordinary one.
+/// Bytes of a request that are read before it is refused: the head of an ordinary one.
 const PEEKED_HEAD_BYTES: usize = 4 * 1024;
 
-/// Why a client is turned away without the endpoint.
+/// Why a client is refused without the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// As many connections as allowed are open, or as many bytes in hand.
+    /// As many connections as allowed are open, or this process holds as many bytes as it may.
     Busy,
     /// As many connections as one address may have are open.
     TooManyConnections,
-    /// As many bytes as one client may have are in hand.
+    /// The client has as many bytes under way as one client may have.
     TooMuchInFlight,
     /// The request head is not HTTP.
     MalformedHead,
@@ -61,17 +60,16 @@ impl From<OverBudget> for Refusal {
     }
 }
 
-/// Makes the answers to those who are turned away. A trait, since nothing here knows what the answers of the API look like.
+/// Renders refusals. It is a trait, because nothing here knows what the answers of the API look like.
 pub(crate) trait RefusalRenderer: Send + Sync {
-    /// The whole answer to a request that begins with `head`, as far as it was looked at.
+    /// The whole answer to a request that begins with `head`, as far as it was read.
     fn for_head(&self, refusal: Refusal, head: &[u8]) -> Response<Bytes>;
 
-    /// The answer instead of one that has these `headers` already. What it needs of its own stands in the headers of what is
-    /// returned.
+    /// The answer that replaces one with these `headers`. Headers that it needs of its own are in what is returned.
     fn instead_of(&self, refusal: Refusal, headers: &HeaderMap) -> Response<Bytes>;
 }
 
-/// Turns an answer into a refusal: returns its body, and leaves the headers that do not speak of the former one.
+/// Turns an answer into a refusal: returns the new body, and removes the headers that describe the former one.
 pub(super) fn replace(
     parts: &mut Parts,
     refusal: Refusal,
@@ -88,8 +86,8 @@ pub(super) fn replace(
     Full::new(body).map_err(|never| match never {}).boxed()
 }
 
-/// The complete HTTP/1.1 answer, after which the connection is closed.
-fn written(answer: &Response<Bytes>) -> Vec<u8> {
+/// The bytes of a complete HTTP/1.1 answer, after which the connection is closed.
+fn encode(answer: &Response<Bytes>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + answer.body().len());
     let (status, body) = (answer.status(), answer.body());
     let mut put = |part: &[u8]| out.extend_from_slice(part);
@@ -119,18 +117,18 @@ pub(super) async fn answer_first_request(stream: TcpStream, refusal: Refusal, re
 /// Answers and closes. Takes at most a second.
 pub(super) async fn answer(mut stream: TcpStream, answer: Response<Bytes>) {
     let closing = async {
-        stream.write_all(&written(&answer)).await?;
+        stream.write_all(&encode(&answer)).await?;
         drain(&mut stream).await
     };
-    // Whether the client takes it is the client's affair.
+    // The connection is closed whether the client has taken the answer or not.
     let _ = timeout(CLOSING_DEADLINE, closing).await;
 }
 
 /// Closes after the last response. Takes at most a second.
 ///
 /// Closing with unread bytes makes the kernel reset the connection, and a reset takes the response from the client that
-/// is still sending: a body that was too large, a request after the last one. So our half closes first and what
-/// still comes is thrown away until the client closes its own.
+/// is still sending: a body that was too large, a request after the last one. So our half closes first, and what
+/// still comes is discarded until the client closes its own.
 pub(super) async fn close(mut stream: TcpStream) {
     let _ = timeout(CLOSING_DEADLINE, drain(&mut stream)).await;
 }

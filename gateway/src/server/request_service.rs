@@ -1,25 +1,26 @@
-//! From hyper's request to poem's and back: one call of the endpoint.
+//! The hyper service of a connection: turns hyper's request into poem's, calls the endpoint once, and turns the response back.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use http::{Request, Response, Version, uri::Scheme};
-use hyper::{body::Incoming, service::Service};
-use poem::{
-    Addr, Endpoint,
-    endpoint::BoxEndpoint,
-    web::{LocalAddr, RemoteAddr},
-};
+use http::uri::Scheme;
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use poem::endpoint::BoxEndpoint;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Addr, Endpoint};
 
-use super::{
-    activity::{ActiveRequest, Activity},
-    budget::{ConnectionBudget, RequestBudget},
-    context::ForwardedClients,
-    hijack::HijackOffer,
-    refusal::RefusalRenderer,
-    response_body::{self, ResponseBody},
-    socket::Protocol,
-};
+use super::connection_budget::ConnectionBudget;
+use super::connection_state::{ActiveRequest, ConnectionState};
+use super::context::ForwardedClients;
+use super::hijack::HijackOffer;
+use super::refusal::RefusalRenderer;
+use super::request_budget::RequestBudget;
+use super::response_body::{self, ResponseBody};
+use super::socket::Protocol;
 
 /// The whole application, as the accept loop sees it.
 pub(super) type App = BoxEndpoint<'static, poem::Response>;
@@ -31,14 +32,14 @@ pub(super) struct RequestService {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) protocol: Protocol,
-    pub(super) activity: Arc<Activity>,
+    pub(super) state: Arc<ConnectionState>,
     pub(super) budget: Arc<ConnectionBudget>,
     /// Finds the client behind the peer, if that is a trusted proxy.
     pub(super) forwarded: Option<ForwardedClients>,
 }
 
 impl RequestService {
-    /// Takes the head of a request in hand.
+    /// Charges the head of a request. A client behind a proxy that has too many requests under way is refused.
     fn budget_of(&self, request: &Request<Incoming>) -> RequestBudget {
         let client = self.forwarded.as_ref().and_then(|forwarded| forwarded.client(self.peer, request.headers()));
         let (client, refused) = match client {
@@ -63,20 +64,20 @@ impl Service<Request<Incoming>> for RequestService {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let running = ActiveRequest::start(&self.activity);
+        let active = ActiveRequest::start(&self.state);
         let app = Arc::clone(&self.app);
         let local = LocalAddr(Addr::SocketAddr(self.local));
         let peer = RemoteAddr(Addr::SocketAddr(self.peer));
-        // The rest of a response is written in chunks, which HTTP/1.0 has not got.
-        let offer = (request.version() == Version::HTTP_11).then(|| HijackOffer(Arc::clone(&self.activity)));
+        // Whoever takes the socket writes the rest of the response in chunks, which HTTP/1.0 has not got.
+        let offer = (request.version() == Version::HTTP_11).then(|| HijackOffer(Arc::clone(&self.state)));
         let mut budget = self.budget_of(&request);
         let (protocol, refusals) = (self.protocol, Arc::clone(&self.refusals));
         Box::pin(async move {
-            let (sending, turn) = match protocol {
+            let (progress, permit) = match protocol {
                 Protocol::Http1 => (None, Ok(None)),
-                Protocol::Http2 => (response_body::sending(), budget.early_turn().await),
+                Protocol::Http2 => (response_body::send_progress(), budget.early_permit().await),
             };
-            if turn.is_err() {
+            if permit.is_err() {
                 budget.refuse();
             }
             let budget = Arc::new(budget);
@@ -86,8 +87,8 @@ impl Service<Request<Incoming>> for RequestService {
             }
             request.extensions_mut().insert(Arc::clone(&budget));
             let response = app.get_response(request).await;
-            drop(turn);
-            Ok(response_body::begin(response.into(), &budget, &*refusals, running, sending))
+            drop(permit);
+            Ok(response_body::begin(response.into(), &budget, &*refusals, active, progress))
         })
     }
 }

@@ -1,31 +1,27 @@
 //! The socket of one connection: its TCP options, the protocol spoken over it, and the deadline of a stalled writer.
 
-use std::{
-    io::{self, IoSlice},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::{Sleep, sleep},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
-use super::activity::Activity;
 use super::client_budget::OverBudget;
+use super::connection_state::ConnectionState;
 
 /// How an HTTP/2 connection begins when the client knows that we speak it (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Between two looks at a preface that comes in pieces, which no client in use sends.
+/// The pause before a preface is peeked at again that comes in pieces, which no client in use sends.
 const PIECEMEAL_PAUSE: Duration = Duration::from_millis(20);
 /// A connection without traffic is probed after this, which also keeps address translators from forgetting it.
 const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
-/// Between two probes.
+/// The time between two probes.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 /// Bytes that the kernel takes from us before it has sent them. By default Linux lets them grow with `tcp_wmem`: a
 /// reader that had stopped held 3.5 MB of a stream, and with this 48 KiB, hyper's own buffer included.
@@ -57,10 +53,10 @@ pub(super) fn configure(stream: &TcpStream, patience: Duration) -> io::Result<()
     Ok(())
 }
 
-/// Tells which protocol the client speaks, without taking anything from the socket.
+/// Detects which protocol the client speaks, without reading anything from the socket.
 ///
-/// Not by reading and replaying: hyper would get a first read of a few bytes and double its read buffer for the rest.
-pub(super) async fn sniff(stream: &TcpStream) -> io::Result<Protocol> {
+/// Bytes are not read and replayed: hyper would get a first read of a few bytes and double its read buffer for the rest.
+pub(super) async fn detect_protocol(stream: &TcpStream) -> io::Result<Protocol> {
     let mut start = [0; PREFACE.len()];
     loop {
         let seen = stream.peek(&mut start).await?;
@@ -78,9 +74,9 @@ pub(super) async fn sniff(stream: &TcpStream) -> io::Result<Protocol> {
     }
 }
 
-/// A new connection is paced as if it had sent so many bytes already: what the accept itself costs, and what keeps an address
-/// that sends too fast from going on over new connections.
-const CONNECTING: usize = 512;
+/// The bytes that a new connection counts as having sent: what the accept itself costs, and what keeps an address that sends
+/// too fast from going on over new connections.
+const CONNECT_BYTES: usize = 512;
 
 /// A TCP stream that gives up on a peer which takes nothing.
 ///
@@ -90,56 +86,61 @@ const CONNECTING: usize = 512;
 /// Until a token was seen it reads no faster than its address may send.
 ///
 /// For HTTP/1.1 it also withholds hyper's own answers to malformed heads, which are empty and cannot be configured: what
-/// is written while no response is owed is not sent, and whoever drives the connection answers instead.
+/// hyper writes while no response is owed is not sent, and whoever drives the connection answers instead.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
     protocol: Protocol,
-    activity: Arc<Activity>,
+    state: Arc<ConnectionState>,
     write_stall: Duration,
-    /// There while a write is blocked. Boxed: that is rare, and a timer is larger than all the rest.
-    stalled: Option<Pin<Box<Sleep>>>,
-    /// There until more may be read.
-    paced: Option<Pin<Box<Sleep>>>,
+    /// It exists while a write is blocked. Boxed: that is rare, and a timer is larger than all the rest.
+    write_timer: Option<Pin<Box<Sleep>>>,
+    /// It exists until more may be read.
+    read_timer: Option<Pin<Box<Sleep>>>,
     withheld: bool,
     refused: Option<(OverBudget, Vec<u8>)>,
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, protocol: Protocol, activity: Arc<Activity>, write_stall: Duration) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        protocol: Protocol,
+        state: Arc<ConnectionState>,
+        write_stall: Duration,
+    ) -> Self {
         let mut socket = Self {
             stream,
             protocol,
-            activity,
+            state,
             write_stall,
-            stalled: None,
-            paced: None,
+            write_timer: None,
+            read_timer: None,
             withheld: false,
             refused: None,
         };
-        socket.pace(CONNECTING);
+        socket.count_read(CONNECT_BYTES);
         socket
     }
 
     /// Counts bytes that came in, after which the next may have to wait.
-    fn pace(&mut self, bytes: usize) {
-        let wait = self.activity.pace(bytes);
-        self.paced = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
+    fn count_read(&mut self, bytes: usize) {
+        let wait = self.state.budget().read_delay(bytes);
+        self.read_timer = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
     }
 
-    /// Why nothing more of a head was taken, and what came last of it.
+    /// Why no more of a head was accepted, and what came last of it.
     pub(super) fn take_refused(&mut self) -> Option<(OverBudget, Vec<u8>)> {
         self.refused.take()
     }
 
-    /// Has the connection reset when it is dropped, so that the kernel frees at once what it still holds for the client.
-    pub(super) fn give_up(&self) {
-        // If it fails, the connection is closed instead.
+    /// Makes the drop of the connection a reset, so that the kernel frees at once what it still holds for the client.
+    pub(super) fn reset_on_drop(&self) {
+        // If this fails, the connection is closed instead.
         let _ = self.stream.set_zero_linger();
     }
 
     /// Whether an answer of hyper's own was kept back, so that the client still waits for one.
-    pub(super) fn withheld(&self) -> bool {
+    pub(super) fn has_withheld(&self) -> bool {
         self.withheld
     }
 
@@ -148,22 +149,22 @@ impl Socket {
         self.stream
     }
 
-    /// Passes the outcome of a write on, unless the peer has been taking nothing for too long.
-    fn in_time<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Returns the outcome of a write, or an error if the peer has taken nothing for too long.
+    fn within_stall<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            self.stalled = None;
+            self.write_timer = None;
             return outcome;
         }
         let patience = self.write_stall;
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(timer.as_mut().poll(cx));
-        self.give_up();
+        self.reset_on_drop();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 
-    /// Whether bytes written now are hyper's own answer to a head it could not parse. Remembers it if so.
+    /// Whether bytes written now are hyper's own answer to a head that it could not parse, which is remembered.
     fn withhold(&mut self) -> bool {
-        let withhold = self.protocol == Protocol::Http1 && self.activity.owes_nothing();
+        let withhold = self.protocol == Protocol::Http1 && self.state.owes_nothing();
         self.withheld |= withhold;
         withhold
     }
@@ -171,18 +172,18 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let is_paced = self.activity.is_paced();
-        if let Some(timer) = self.paced.as_mut().filter(|_| is_paced) {
+        let has_rate = self.state.budget().has_read_rate();
+        if let Some(timer) = self.read_timer.as_mut().filter(|_| has_rate) {
             ready!(timer.as_mut().poll(cx));
         }
-        self.paced = None;
+        self.read_timer = None;
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let count = buf.filled().len() - before;
-        self.pace(count);
+        self.count_read(count);
         if self.protocol == Protocol::Http1
             && count > 0
-            && let Err(over) = self.activity.received(count)
+            && let Err(over) = self.state.on_received(count)
         {
             // hyper forgets what comes with an error.
             self.refused = Some((over, buf.filled()[before..].to_vec()));
@@ -198,7 +199,7 @@ impl AsyncWrite for Socket {
             return Poll::Ready(Ok(buf.len()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.in_time(cx, outcome)
+        self.within_stall(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -210,7 +211,7 @@ impl AsyncWrite for Socket {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.in_time(cx, outcome)
+        self.within_stall(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -220,15 +221,15 @@ impl AsyncWrite for Socket {
     /// hyper flushes the socket only when its own buffer is empty (hyper 1.12, `Buffered::poll_flush`).
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
-        let outcome = self.in_time(cx, outcome);
+        let outcome = self.within_stall(cx, outcome);
         if matches!(outcome, Poll::Ready(Ok(()))) {
-            self.activity.flushed();
+            self.state.on_flushed();
         }
         outcome
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.in_time(cx, outcome)
+        self.within_stall(cx, outcome)
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use http::StatusCode;
 use poem::Response;
 
+use super::ServerLimits;
 use super::client_budget::{EARLY_BYTES, REQUESTS, REQUESTS_BEFORE_TOKEN};
-use super::{AcceptFailures, ServerLimits};
 use clients::{LISTED_ORIGIN, Server, TestResult, eventually};
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn http2_is_spoken_with_prior_knowledge() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_drops_its_stream_though_nothing_is_written() -> TestResult {
+async fn a_client_that_leaves_drops_its_silent_stream() -> TestResult {
     let (silent, mut dropped) = clients::silent_stream();
     let server = Server::start(ServerLimits::default(), silent).await?;
     let mut client = server.connect().await?;
@@ -69,7 +69,7 @@ async fn a_client_that_leaves_drops_its_stream_though_nothing_is_written() -> Te
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_told_to_come_back() -> TestResult {
+async fn a_connection_beyond_the_limit_gets_busy() -> TestResult {
     let limits = ServerLimits {
         max_connections: 1,
         ..ServerLimits::default()
@@ -97,7 +97,7 @@ async fn one_connection_too_many_is_told_to_come_back() -> TestResult {
     second.closed().await?;
 
     drop(first);
-    // The permit is free as soon as the server has noticed.
+    // The permit is released as soon as the server has noticed.
     eventually(async {
         loop {
             let mut third = server.connect().await?;
@@ -111,7 +111,7 @@ async fn one_connection_too_many_is_told_to_come_back() -> TestResult {
 }
 
 #[tokio::test]
-async fn one_address_cannot_have_more_connections_than_its_share() -> TestResult {
+async fn an_address_has_a_limit_of_connections() -> TestResult {
     let limits = ServerLimits {
         connections_per_address: 1,
         ..ServerLimits::default()
@@ -133,7 +133,7 @@ async fn one_address_cannot_have_more_connections_than_its_share() -> TestResult
 
 /// Heads cost time even if all of them are refused, and closing the connection is no way out.
 #[tokio::test]
-async fn an_address_without_a_token_is_read_no_faster_than_its_share() -> TestResult {
+async fn an_address_without_a_token_is_read_at_its_rate() -> TestResult {
     const HEAD: usize = 15_000;
     const CONNECTIONS: usize = 100;
     let limits = ServerLimits {
@@ -159,16 +159,16 @@ async fn an_address_without_a_token_is_read_no_faster_than_its_share() -> TestRe
     Ok(())
 }
 
-/// For hyper a head that is refused at its first byte is a connection that ends in order, and its client would be told nothing.
+/// For hyper a head that is refused at its first byte is a connection that ends in order, and its client would get no answer.
 #[tokio::test]
-async fn a_head_that_comes_at_once_and_for_which_there_is_no_room_is_answered() -> TestResult {
+async fn a_whole_head_beyond_the_budget_is_answered() -> TestResult {
     let limits = ServerLimits {
         max_header_bytes: 256 * 1024,
         ..ServerLimits::default()
     };
     let server = Server::start(limits, clients::greeting).await?;
     let begin = "GET / HTTP/1.1\r\nhost: test\r\nfiller: ";
-    // The large ones fill the share of the address but for less than one of them, the small ones the rest.
+    // The large ones fill the budget of the address but for less than one of them, the small ones the rest.
     let large = (REQUESTS.address / (REQUESTS_BEFORE_TOKEN - 4_096) + 4, REQUESTS_BEFORE_TOKEN - 2_048);
     let small = (REQUESTS_BEFORE_TOKEN / 3_000, 6_000);
     let mut waiting = Vec::new();
@@ -185,7 +185,7 @@ async fn a_head_that_comes_at_once_and_for_which_there_is_no_room_is_answered() 
             let mut client = server.connect().await?;
             client.send(&whole).await?;
             let answer = client.answer().await?;
-            // Not all of what fills the share has been read yet.
+            // Not all of what fills the budget has been read yet.
             if answer.status == 200 {
                 continue;
             }
@@ -246,7 +246,7 @@ async fn a_malformed_second_head_is_answered_in_the_error_shape() -> TestResult 
 
 /// The withholding of hyper's answers must never take a byte of ours.
 #[tokio::test]
-async fn a_malformed_head_sent_along_with_a_good_one_leaves_its_answer_whole() -> TestResult {
+async fn a_malformed_pipelined_head_leaves_the_first_answer_whole() -> TestResult {
     let server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut client = server.connect().await?;
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nthis is not HTTP\r\n\r\n").await?;
@@ -277,20 +277,4 @@ async fn a_head_past_the_limit_is_answered_in_the_error_shape() -> TestResult {
     );
     answer.assert_error("headers_too_large")?;
     client.closed().await
-}
-
-#[test]
-fn failing_accepts_slow_down_to_one_a_second_and_recover() {
-    let full = std::io::Error::from_raw_os_error(24);
-    let mut failures = AcceptFailures::default();
-    let pauses: Vec<_> = (0..10).map(|_| failures.note(&full).as_millis()).collect();
-    assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
-    failures.over();
-    assert_eq!(failures.note(&full), Duration::from_millis(5));
-}
-
-#[test]
-fn a_client_that_left_the_queue_slows_nobody_down() {
-    let mut failures = AcceptFailures::default();
-    assert_eq!(failures.note(&std::io::ErrorKind::ConnectionAborted.into()), Duration::ZERO);
 }

@@ -1,4 +1,4 @@
-//! A server on a port of its own, the clients that visit it, and the endpoints they meet.
+//! A server on a port of its own, its clients and endpoints.
 
 use std::{error::Error, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -104,7 +104,7 @@ impl Drop for Server {
     }
 }
 
-/// An HTTP/1.1 client that sends what it is told, byte for byte.
+/// An HTTP/1.1 client that sends given text, byte for byte.
 pub(super) struct Client {
     pub(super) stream: TcpStream,
     unread: Vec<u8>,
@@ -242,7 +242,7 @@ fn guarded(chunks: fn() -> Chunks) -> (impl Fn(poem::Request) -> Response, mpsc:
     (endpoint, seen)
 }
 
-/// Tells when it is dropped; tests look for the first one only.
+/// Sends a signal when it is dropped; tests look for the first one only.
 struct Guard(mpsc::Sender<()>);
 
 impl Drop for Guard {

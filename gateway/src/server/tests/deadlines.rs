@@ -1,4 +1,4 @@
-//! Clients that let the server wait.
+//! Clients that make the server wait.
 
 use std::{
     io,
@@ -13,9 +13,9 @@ use tokio::{
 use super::clients::{self, Server, TestResult, eventually};
 use crate::server::{
     ServerLimits,
-    activity::{ActiveRequest, Activity},
-    budget::ConnectionBudget,
     client_budget::ClientBudgets,
+    connection_budget::ConnectionBudget,
+    connection_state::{ActiveRequest, ConnectionState},
     socket::{Protocol, Socket},
 };
 
@@ -64,7 +64,7 @@ async fn a_half_sent_second_head_is_closed_at_its_deadline() -> TestResult {
 }
 
 #[tokio::test]
-async fn an_idle_connection_outlives_the_header_deadline_and_ends_at_its_own() -> TestResult {
+async fn an_idle_connection_ends_at_the_idle_deadline_alone() -> TestResult {
     let limits = ServerLimits {
         header_deadline: SHORT,
         idle_deadline: 4 * SHORT,
@@ -130,7 +130,7 @@ async fn a_reader_that_has_stopped_is_cut_off() -> TestResult {
 }
 
 #[tokio::test]
-async fn an_http2_answer_that_nobody_takes_ends_and_its_connection_goes_on() -> TestResult {
+async fn a_stalled_http2_response_ends_and_its_connection_goes_on() -> TestResult {
     let limits = ServerLimits {
         write_stall: SHORT,
         ..ServerLimits::default()
@@ -156,9 +156,9 @@ async fn a_blocked_write_fails_at_its_deadline() -> TestResult {
     let client = TcpStream::connect(listener.local_addr()?).await?;
     let (stream, _) = listener.accept().await?;
     let budget = ConnectionBudget::new(ClientBudgets::new(0), None);
-    let activity = Activity::new(budget);
-    let _request = ActiveRequest::start(&activity);
-    let mut socket = Socket::new(stream, Protocol::Http1, activity, SHORT);
+    let state = ConnectionState::new(budget);
+    let _request = ActiveRequest::start(&state);
+    let mut socket = Socket::new(stream, Protocol::Http1, state, SHORT);
     let blocked = eventually(async {
         loop {
             if let Err(error) = socket.write_all(&[b'x'; 8 * 1024]).await {

@@ -1,4 +1,4 @@
-//! Handlers that go on with the socket themselves.
+//! Handlers that hijack the socket.
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
@@ -33,17 +33,17 @@ async fn handing_over(first: Bytes) -> TestResult<(Server, mpsc::Receiver<Hijack
 }
 
 #[tokio::test]
-async fn the_socket_comes_when_the_beginning_is_sent_and_the_rest_follows_it() -> TestResult {
+async fn the_socket_is_handed_over_after_the_beginning_is_sent() -> TestResult {
     let (server, mut taken) = handing_over(Bytes::from_static(b"begin")).await?;
     let mut client = server.connect().await?;
-    // What is sent ahead of time is thrown away.
+    // What is sent ahead of time is discarded.
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET /next HTTP/1.1\r\nhost: test\r\n\r\n").await?;
     let HijackedSocket { mut socket, permit } = eventually(taken.recv()).await?.ok_or("not handed over")?;
     socket.write_all(b"3\r\nend\r\n0\r\n\r\n")?;
     let answer = client.until("0\r\n\r\n").await?;
     assert!(answer.contains("transfer-encoding: chunked\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n5\r\nbegin\r\n3\r\nend\r\n0\r\n\r\n"), "{answer}");
-    // It counts among the connections until its permit is given back.
+    // It counts among the connections until its permit is released.
     let mut other = server.connect().await?;
     other.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
     assert_eq!(other.answer().await?.status, 503);
@@ -52,7 +52,7 @@ async fn the_socket_comes_when_the_beginning_is_sent_and_the_rest_follows_it() -
 }
 
 #[tokio::test]
-async fn a_beginning_that_the_socket_does_not_take_at_once_is_sent_first() -> TestResult {
+async fn a_beginning_longer_than_the_socket_buffer_is_sent_first() -> TestResult {
     let (server, mut taken) = handing_over(vec![b'x'; LONG].into()).await?;
     let mut client = server.connect().await?;
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
@@ -66,7 +66,7 @@ async fn a_beginning_that_the_socket_does_not_take_at_once_is_sent_first() -> Te
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_before_takes_its_taker_with_it() -> TestResult {
+async fn a_client_that_leaves_early_drops_the_hijack_handler() -> TestResult {
     struct DropSignal(mpsc::Sender<()>);
     impl Drop for DropSignal {
         fn drop(&mut self) {
@@ -90,7 +90,7 @@ async fn a_client_that_leaves_before_takes_its_taker_with_it() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_socket_of_many_requests_or_without_chunks_is_not_offered() -> TestResult {
+async fn http2_and_http10_sockets_are_not_offered() -> TestResult {
     let (server, _taken) = handing_over(Bytes::from_static(b"begin")).await?;
     let mut http2 = server.connect_http2().await?;
     assert_eq!(http2.get("/").await?.1, "not offered");
