@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install run tests conformance all check openapi loadtest bench soak
+.PHONY: help install run tests conformance all check openapi settings loadtest bench soak
 
 # Where rustup puts cargo; a shell that was open while it was installed does not know yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -33,6 +33,9 @@ all: install tests run ## Install, test and run
 check: ## Run the quick gate before a commit: format, layers, dependencies, lints, documentation
 	@deploy/install.sh rust lints
 	@deploy/test.sh fmt scripts layers deps lint docs
+
+settings: ## Regenerate deploy/docs/settings.md
+	@deploy/settings.sh
 
 openapi: ## Regenerate gateway/openapi.json
 	cargo run --quiet --package gateway -- openapi > gateway/openapi.json.new

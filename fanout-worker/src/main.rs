@@ -3,8 +3,9 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use fanout_worker::{Command, Config, SERVICE, StartError, dead_letters};
-use shared::bootstrap;
+use shared::{bootstrap, settings};
 
 fn main() -> ExitCode {
     bootstrap::main(&SERVICE, async |config: Config| start(&config).await)
@@ -12,6 +13,11 @@ fn main() -> ExitCode {
 
 async fn start(config: &Config) -> Result<(), StartError> {
     match &config.command {
+        Some(Command::Settings) => {
+            // Nobody is left to tell if standard output is closed.
+            let _ = std::io::stdout().write_all(settings::markdown_table(&Config::command()).as_bytes());
+            Ok(())
+        }
         Some(Command::Migrate) => fanout_worker::migrate(config).await,
         Some(Command::NewEpoch) => {
             let epoch = fanout_worker::new_epoch(config).await?;

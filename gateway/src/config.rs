@@ -105,6 +105,8 @@ fn parse_network(raw: &str) -> Result<IpNet, String> {
 pub enum Command {
     /// Print the OpenAPI document and exit.
     Openapi,
+    /// Print all settings as a Markdown table and exit.
+    Settings,
     /// Make the keys in the key file those that this installation signs with, and exit. Logs everybody out.
     ReplaceKeys,
     /// Make a registered user an admin and exit.
@@ -302,10 +304,9 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_every_setting_as_it_is() {
-        let readme = include_str!("../../README.md");
-        let mut rows = shared::settings::readme_rows(&Config::command());
-        rows.retain(|row| !readme.lines().any(|line| line == row));
-        assert!(rows.is_empty(), "README.md lacks these rows:\n{}", rows.join("\n"));
+    fn the_settings_page_is_up_to_date() {
+        let page = include_str!("../../deploy/docs/settings.md");
+        let section = shared::settings::markdown_table(&Config::command());
+        assert!(page.contains(&section), "run `make settings`: deploy/docs/settings.md lacks\n{section}");
     }
 }

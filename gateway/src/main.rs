@@ -3,9 +3,10 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use gateway::server::listen;
 use gateway::{Command, Config, SERVICE, StartError};
-use shared::bootstrap;
+use shared::{bootstrap, settings};
 use tracing::warn;
 
 /// Gives the large blocks of password hashing back to the system, which glibc's allocator does not.
@@ -21,6 +22,10 @@ async fn start(config: Config) -> Result<(), StartError> {
         Some(Command::Openapi) => {
             // Nobody is left to tell if standard output is closed.
             let _ = std::io::stdout().write_all(gateway::api::document().as_bytes());
+            Ok(())
+        }
+        Some(Command::Settings) => {
+            let _ = std::io::stdout().write_all(settings::markdown_table(&Config::command()).as_bytes());
             Ok(())
         }
         Some(Command::ReplaceKeys) => {

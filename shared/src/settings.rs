@@ -76,7 +76,7 @@ pub struct StorageArgs {
 /// Where accepted messages wait and travel.
 #[derive(Debug, Clone, Args)]
 pub struct RedisArgs {
-    /// Redis: `redis://[user:password@]host:port[/db]`, with TLS `rediss://`; see README for Sentinel and Cluster.
+    /// Redis: `redis://[user:password@]host:port[/db]`, with TLS `rediss://`; see deploy/docs/redis.md for Sentinel and Cluster.
     ///
     /// `redis+sentinel://[user:password@]host:port,host:port/<master name>[/db]` and
     /// `redis+cluster://[user:password@]host:port,host:port`, with TLS `rediss+sentinel` and `rediss+cluster`.
@@ -192,19 +192,20 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The settings of `command` as rows of the README's table, which a test of each binary compares.
-#[cfg(feature = "testing")]
+/// The settings of `command` as a section of Markdown: each argument that has an environment variable, with its default and the
+/// first line of its help. `deploy/docs/settings.md` is made of these sections.
 #[must_use]
-pub fn readme_rows(command: &clap::Command) -> Vec<String> {
-    let settings = command.get_arguments().filter(|arg| arg.get_env().is_some());
+pub fn markdown_table(command: &clap::Command) -> String {
     let row = |arg: &clap::Arg| {
+        let env = arg.get_env()?.to_string_lossy();
         let flag = arg.get_long().unwrap_or_default();
-        let env = arg.get_env().unwrap_or_default().to_string_lossy().into_owned();
         let default = arg.get_default_values().first().map(|value| format!("`{}`", value.to_string_lossy()));
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        format!("| `--{flag}` | `{env}` | {} | {help} |", default.unwrap_or_default())
+        Some(format!("| `--{flag}` | `{env}` | {} | {help} |\n", default.unwrap_or_default()))
     };
-    settings.map(row).collect()
+    let rows: String = command.get_arguments().filter_map(row).collect();
+    let name = command.get_name();
+    format!("## {name}\n\n| flag | environment | default | meaning |\n|---|---|---|---|\n{rows}")
 }
 
 #[cfg(test)]

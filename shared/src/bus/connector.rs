@@ -28,7 +28,7 @@ const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 pub enum InvalidRedisSettings {
     /// The URL cannot be parsed.
     #[error(
-        "REDIS_URL must be of the form redis://[user:password@]host:port[/db], or as README.md says for TLS, Sentinel and Cluster: {0}"
+        "REDIS_URL must be of the form redis://[user:password@]host:port[/db], or as deploy/docs/redis.md says for TLS, Sentinel and Cluster: {0}"
     )]
     Url(#[from] InvalidAddress),
     /// The file of certificates cannot be read.

@@ -18,6 +18,7 @@ mod calls_users;
 mod cursors;
 mod damage;
 mod dead_letters;
+mod documentation;
 mod errors;
 mod event_lines;
 mod floods;

@@ -16,9 +16,9 @@ use crate::scene::{SOON, furnish};
 /// Tries of a database that is away until it counts as looked for again and again.
 const TRIES: usize = 6;
 
-/// Every variable that one of the programs knows: tests of both compare the tables of the README with their help.
+/// Every variable that one of the programs knows: tests of both compare the settings page with their help.
 fn variables() -> impl Iterator<Item = &'static str> {
-    let rows = include_str!("../../../../README.md").lines().filter(|line| line.starts_with("| `--"));
+    let rows = include_str!("../../../docs/settings.md").lines().filter(|line| line.starts_with("| `--"));
     rows.filter_map(|row| Some(row.split('|').nth(2)?.trim().trim_matches('`')))
 }
 
