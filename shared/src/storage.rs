@@ -1,14 +1,13 @@
-//! Users, sessions, rooms and messages in SQL.
+//! The SQL database: users, sessions, rooms, members and messages, on SQLite or Postgres.
 //!
-//! One [`Store`], two back ends: SQLite (one file, nothing to run) and Postgres (any number of hosts), chosen by the scheme
-//! of the URL. Types and traits are here, a file a topic; `sqlite` and `postgres` hold the same files with the SQL.
-//! One suite of tests runs every method on both.
+//! [`Store`] is the handle. The scheme of the URL selects the back end: SQLite keeps one file and needs no server, Postgres
+//! serves any number of hosts. Types and traits are in this directory, one file per topic; `sql` has the statements that both
+//! back ends run, `sqlite` and `postgres` implement the traits. One test suite calls every method on both.
 //!
-//! Methods are use-case sized: a transaction begins and ends inside one of them, and a write runs in a task of its own,
-//! so that a caller that goes away (a phone in a tunnel) cannot leave half of it behind.
+//! A method is one use case: a transaction begins and ends inside it. A write runs in a task of its own, so that a caller
+//! that is dropped, as when a client disconnects, cannot leave half of the write behind.
 //!
-//! Who writes what: gateways write users, sessions, rooms and members; the worker writes messages, room heads, cursors
-//! and dead letters.
+//! Gateways write users, sessions, rooms and members; the worker writes messages, room heads, cursors and dead letters.
 
 mod accounts;
 mod commit;
@@ -25,6 +24,7 @@ mod rooms;
 mod schema;
 mod senders;
 mod sign_ins;
+mod sql;
 mod sqlite;
 mod user_keys;
 
@@ -47,18 +47,17 @@ pub use sign_ins::SignIns;
 
 use crate::domain::{Epoch, Timestamp};
 
-/// The statements of lists, for tests that ask a database how it would run them.
+/// The statements that read lists, for tests that check the query plans.
 pub mod list_statements {
-    pub use super::postgres::lists as postgres;
-    pub use super::sqlite::lists as sqlite;
+    pub use super::sql::rooms::{LIST_MEMBERS, LIST_ROOMS};
 }
 
-/// The open database. Clones share its connections.
+/// An open database. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<dyn Backend>);
 
 impl Store {
-    /// Opens the database at `url` and checks that it keeps what it is given. The schema is not touched.
+    /// Opens the database at `url` and checks that its commits are durable. It does not change the schema.
     pub async fn open(url: &str, role: Role) -> Result<Self, OpenError> {
         let (scheme, _) = url.split_once(':').ok_or(OpenError::UnknownScheme)?;
         match scheme {
@@ -68,7 +67,7 @@ impl Store {
         }
     }
 
-    /// Fails if `url` names a file that is not there.
+    /// Fails if `url` names an SQLite file that does not exist.
     pub fn check_exists(url: &str) -> Result<(), OpenError> {
         if !url.starts_with("sqlite:") {
             return Ok(());
@@ -81,7 +80,7 @@ impl Store {
         }
     }
 
-    /// [`Commits::commit`] with any future to run before the commit.
+    /// [`Commits::commit`] with any future as `before_commit`.
     pub async fn commit(
         &self,
         batches: Arc<[PartitionBatch]>,
@@ -100,44 +99,45 @@ impl Deref for Store {
     }
 }
 
-/// Everything a database does for us.
+/// Everything a back end implements.
 #[async_trait]
 pub trait Backend: Accounts + SignIns + Rooms + History + Commits + DeadLetters + Debug + Send + Sync {
     /// Brings the schema up to date and creates the installation with `partitions` if there is none.
     ///
-    /// Processes that start together take turns. The epoch of a new installation comes from `random_epoch`.
+    /// Of processes that start at the same time, one works while the others wait. `random_epoch` gives a new installation its
+    /// epoch.
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError>;
 
-    /// The version of the whole history, and its number, as they are now.
+    /// The current epoch, which is the version of the whole history, and its number.
     async fn epoch(&self) -> Result<(Epoch, i64), StoreError>;
 
-    /// Begins a new epoch, the one of this `number` and of some `random` bits, unless another one than `known` has begun
-    /// meanwhile; true if it did. Cursors of clients from before are foreign from then on.
+    /// Begins a new epoch with this `number` and some `random` bits, and returns true, unless another epoch than `known` is
+    /// current. From then on every cursor that a client got before is foreign.
     async fn begin_epoch(&self, known: Epoch, number: i64, random: u64) -> Result<bool, StoreError>;
 
-    /// How many workers can be at work at the same time.
+    /// How many workers can write at the same time.
     fn writers(&self) -> Writers;
 
-    /// How many sessions were revoked, memberships ended and rooms deleted so far. It moves in the transaction that does
-    /// it: whoever reads the same number twice knows that everybody who was in is still in.
+    /// The number of revocations so far: sessions revoked, memberships ended and rooms deleted. The transaction that revokes
+    /// increases it, so if two reads return the same number, nobody lost access between them.
     async fn revocation_count(&self) -> Result<i64, StoreError>;
 
-    /// What was taken away from the removal behind number `after` to number `upto`, in this order; `None` if that is not
-    /// known any more, since only the last thousand are.
+    /// The revocations above number `after` up to and including number `upto`, in their order; `None` if some of them are no
+    /// longer stored: only the last thousand are.
     async fn revocations_between(&self, after: i64, upto: i64) -> Result<Option<Vec<Revocation>>, StoreError>;
 
-    /// Answers if the database can be read.
+    /// Succeeds if the database can be read.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Brings what the write-ahead log holds into the file, as far as readers let it, so that the log begins anew instead of
-    /// growing. There is nothing to do on Postgres, which sees to it itself.
+    /// Copies the write-ahead log into the database file, as far as readers allow, so that the log starts over instead of
+    /// growing. It does nothing on Postgres, which makes checkpoints itself.
     async fn checkpoint(&self) -> Result<(), StoreError>;
 
-    /// Closes every connection; with SQLite, the write-ahead log is merged into the file.
+    /// Closes every connection. SQLite merges the write-ahead log into the file when the last one closes.
     async fn close(&self);
 }
 
-/// Runs a write to its end even if the caller is dropped meanwhile.
+/// Runs a write in a task of its own, so that it completes even if the caller is dropped.
 async fn run_detached<T, E, F>(write: F) -> Result<T, E>
 where
     T: Send + 'static,

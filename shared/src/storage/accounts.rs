@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use super::StoreError;
 use crate::domain::{Email, PublicId, SessionId, Timestamp, UserId, Username};
 
-/// A user as others may see it, e-mail aside.
+/// A user. Others may see all of it but the e-mail.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct User {
     /// Row id.
@@ -16,15 +16,15 @@ pub struct User {
     pub id: UserId,
     /// Name in URLs.
     pub public_id: String,
-    /// E-mail: for the user and for admins only.
+    /// E-mail, visible to the user and to admins only.
     pub email: String,
-    /// Shown name.
+    /// Display name.
     pub username: String,
     /// May see all users and delete any room.
     pub is_admin: bool,
 }
 
-/// A user with what proves who they are.
+/// A user with the credentials that prove their identity.
 #[derive(Clone, FromRow)]
 pub struct Account {
     /// The user.
@@ -34,14 +34,14 @@ pub struct Account {
     pub password_hash: String,
 }
 
-/// What registration asks to keep.
+/// A user to be created.
 #[derive(Clone)]
 pub struct NewUser {
     /// Name in URLs.
     pub public_id: PublicId,
     /// E-mail.
     pub email: Email,
-    /// Shown name.
+    /// Display name.
     pub username: Username,
     /// Hash of the password in PHC string format.
     pub password_hash: String,
@@ -52,13 +52,13 @@ pub struct NewUser {
 /// Why a user was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateUserError {
-    /// Another user has this e-mail, in some spelling.
+    /// Another user has this e-mail, in this or another spelling.
     #[error("the e-mail is taken")]
     EmailTaken,
-    /// Another user has this username or public id, or one that is drawn alike.
+    /// Another user has this name as username or public id, or one that looks the same.
     #[error("the username is taken")]
     UsernameTaken,
-    /// Another user has this public id or username, or one that is drawn alike.
+    /// Another user has this id as public id or username, or one that looks the same.
     #[error("the public id is taken")]
     PublicIdTaken,
     /// Storage failed.
@@ -69,9 +69,9 @@ pub enum CreateUserError {
 impl From<sqlx::Error> for CreateUserError {
     fn from(error: sqlx::Error) -> Self {
         let violation = error.as_database_error().filter(|e| e.is_unique_violation());
-        // Postgres names the broken unique index; SQLite names its columns, in the message.
+        // Postgres names the violated unique index; SQLite names its columns in the message.
         let broken = violation.map(|violation| violation.constraint().unwrap_or_else(|| violation.message()));
-        // Each column has a twin, its key, whose names begin with the same.
+        // Each column has a key column, and their names and indexes start the same.
         let is_of =
             |index: &str, column: &str| broken.is_some_and(|name| name.starts_with(index) || name.contains(column));
         if is_of("users_email", "users.email") {
@@ -86,7 +86,7 @@ impl From<sqlx::Error> for CreateUserError {
     }
 }
 
-/// What of a new user's username and public id is another's public id or username.
+/// Fails if another user has the new username as public id, or the new public id as username, given how many do.
 pub(super) fn check_crossing((public_ids, usernames): (i64, i64)) -> Result<(), CreateUserError> {
     match (public_ids, usernames) {
         (0, 0) => Ok(()),
@@ -95,20 +95,20 @@ pub(super) fn check_crossing((public_ids, usernames): (i64, i64)) -> Result<(), 
     }
 }
 
-/// Expired sessions that opening one removes: more than are opened, so that they do not pile up, and few enough not to hold
-/// up a login.
+/// Expired sessions that are deleted when one is created: more than one, so that they do not accumulate, and few, so that
+/// they do not delay the login.
 pub(super) const EXPIRED_AT_ONCE: u32 = 20;
 
-/// A login that was neither revoked nor removed when it was read.
+/// A login that was neither revoked nor deleted when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// Who logged in.
     pub user: User,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_on: Timestamp,
 }
 
-/// A row that holds a [`Session`].
+/// The row of a [`Session`].
 #[derive(FromRow)]
 pub(super) struct SessionRow {
     #[sqlx(flatten)]
@@ -131,22 +131,22 @@ impl From<i64> for UserId {
     }
 }
 
-/// What is kept about users and their sessions.
+/// Users and their sessions.
 #[async_trait]
 pub trait Accounts {
-    /// Creates a user whose e-mail, username and public id are like nobody else's, by their keys.
+    /// Creates a user whose e-mail, username and public id differ from those of every other user, compared by their keys.
     ///
-    /// A username and the public id of another must differ too, since a path takes either. That alone is looked up and not
-    /// held by an index: of two who register in the same moment both may pass.
+    /// A username must also differ from the public ids of others, since a path takes either. A query checks that alone, and no
+    /// index does: of two users who register at the same moment, both may succeed.
     async fn create_user(&self, new: NewUser, now: Timestamp) -> Result<User, CreateUserError>;
 
-    /// The account that logs in with `email`: the one registered under this spelling, else the one that has its key.
+    /// The account that logs in with `email`: the one registered under this spelling, or else the one with its key.
     async fn account_by_email(&self, email: &Email) -> Result<Option<Account>, StoreError>;
 
     /// The user with this public id.
     async fn user_by_public_id(&self, public_id: &PublicId) -> Result<Option<User>, StoreError>;
 
-    /// Users sorted by public id, from the one behind `after`, at most `limit`.
+    /// At most `limit` users with a public id above `after`, sorted by public id.
     async fn list_users(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError>;
 
     /// Replaces a password hash by one made with stronger parameters.
@@ -155,7 +155,7 @@ pub trait Accounts {
     /// Makes the user with this username an admin; false if there is none.
     async fn grant_admin(&self, username: &Username) -> Result<bool, StoreError>;
 
-    /// Opens a session, and removes some that have expired.
+    /// Creates a session, and deletes some that have expired.
     async fn create_session(
         &self,
         id: SessionId,
@@ -164,12 +164,12 @@ pub trait Accounts {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// The session, unless it was revoked or never existed. Its expiry is the caller's to check.
+    /// The session, unless it was revoked or does not exist. The caller checks whether it has expired.
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// Those of `ids` that were not revoked.
+    /// Those of `ids` that exist and are not revoked.
     async fn unrevoked_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError>;
 
-    /// Ends a session for good.
+    /// Ends a session. It cannot be resumed.
     async fn revoke_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError>;
 }

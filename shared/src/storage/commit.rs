@@ -1,4 +1,4 @@
-//! The worker's side: taking over partitions and committing what was read from them.
+//! What the worker does in SQL: it claims partitions and commits the accept-log entries that it read from them.
 
 use std::sync::Arc;
 
@@ -9,51 +9,51 @@ use serde_json::json;
 use super::StoreError;
 use crate::domain::{Accepted, Fence, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp};
 
-/// A partition taken over by a worker.
+/// A claimed partition: which ownership it is, and where to read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The partition.
     pub partition: Partition,
-    /// The number of this ownership.
+    /// The fence of this ownership.
     pub fence: Fence,
-    /// Up to here everything is stored.
+    /// Everything up to and including this position is stored.
     pub cursor: StreamId,
 }
 
-/// An entry of the accept log as it was read.
+/// An entry of the accept log.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Its place in the stream.
+    /// Its position in the stream.
     pub stream_id: StreamId,
-    /// What it holds.
+    /// Its content.
     pub content: EntryContent,
 }
 
-/// What an entry holds.
+/// The content of an entry.
 #[derive(Debug, Clone)]
 pub enum EntryContent {
     /// A message to be stored.
     Message(Accepted),
-    /// Something that can never be stored: it goes to the dead letters.
+    /// Something that can never be stored and goes to the dead letters.
     DeadLetter {
         /// Why not.
         reason: String,
-        /// All that was in it, as JSON.
+        /// The whole entry as JSON.
         entry: String,
     },
 }
 
-/// Consecutive entries of one partition, to be stored in their order.
+/// Consecutive entries of one partition, to be stored in this order.
 #[derive(Debug, Clone)]
 pub struct PartitionBatch {
-    /// The ownership under which they were read, with the position before them.
+    /// The claim under which they were read. Its cursor is the position before them.
     pub claim: Claim,
     /// The entries, ascending by stream id; never empty.
     pub entries: Vec<Entry>,
 }
 
 impl PartitionBatch {
-    /// The position behind the batch. A cursor never moves back, even over entries that lie below it.
+    /// The cursor after the batch. A cursor never moves back, even if the entries lie below it.
     #[must_use]
     pub fn upto(&self) -> StreamId {
         let last = self.entries.last().map(|entry| entry.stream_id);
@@ -61,22 +61,22 @@ impl PartitionBatch {
     }
 }
 
-/// What a commit stored.
+/// The result of a commit.
 #[derive(Default)]
 pub struct Committed {
-    /// New messages by room, in the order of their seqs.
+    /// The new messages of each room, ascending by seq, with the partition of the room.
     pub rooms: Vec<(Partition, RoomId, Vec<StoredMessage>)>,
-    /// Entries that were stored before and are left out, with the place each one has.
+    /// Messages that were stored before, with the seq that each one has. They were not stored again.
     pub duplicates: Vec<(MessageId, Seq)>,
-    /// Entries that went to the dead letters and were not there before.
+    /// How many entries went to the dead letters and were not there before.
     pub dead_letters: u64,
 }
 
-/// Why a batch was not stored. Nothing of it was.
+/// Why a commit failed. Nothing of it was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The claims of these partitions of the batch do not hold: another worker has claimed them since, or the cursor has
-    /// moved on, by an earlier commit of this worker whose reply was lost.
+    /// The claims of these partitions are out of date: another worker has claimed them since, or an earlier commit of this
+    /// worker, whose reply was lost, has moved the cursor.
     #[error("the claims do not hold any more")]
     StaleClaims(Vec<Partition>),
     /// Storage failed, or refused the data ([`StoreError::is_rejection`]).
@@ -90,21 +90,21 @@ impl From<sqlx::Error> for CommitError {
     }
 }
 
-/// What the worker keeps of the accept log.
+/// The claims and commits of the worker.
 #[async_trait]
 pub trait Commits {
-    /// Takes over `partitions` for `owner`: whoever had one can no longer commit to it.
+    /// Claims `partitions` for `owner`. Commits of their previous owners are refused from then on.
     ///
-    /// Waits for a commit of the old owner that is under way. If that owner is not there any more, or does not go on, its
-    /// transaction is ended, by the server or by us.
+    /// A commit that a previous owner has begun is waited for. If that owner is gone or stuck, the server or this call ends
+    /// its transaction.
     async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError>;
 
-    /// The fence of every partition, ascending by partition: an ownership with a smaller number is over.
+    /// The current fence of every partition, ascending by partition. An ownership with a lower fence has ended.
     async fn fences(&self) -> Result<Vec<(Partition, Fence)>, StoreError>;
 
-    /// Stores `batches` and moves their cursors, all in one transaction or not at all.
+    /// Stores `batches` and moves their cursors in one transaction.
     ///
-    /// `before_commit` runs inside the transaction when everything is written.
+    /// `before_commit` runs inside the transaction after everything is written.
     async fn commit(
         &self,
         batches: Arc<[PartitionBatch]>,
@@ -113,10 +113,10 @@ pub trait Commits {
     ) -> Result<Committed, CommitError>;
 }
 
-/// A row of `cursors`: partition, fence, and the position in two parts.
+/// A row of `cursors`: partition, fence, and the two parts of the position.
 pub(super) type ClaimRow = (i64, i64, i64, i64);
 
-/// Reads rows of `cursors`, ascending by partition.
+/// Converts rows of `cursors` to claims, ascending by partition.
 pub(super) fn decode_claims(rows: Vec<ClaimRow>) -> Result<Vec<Claim>, sqlx::Error> {
     let read = |(partition, fence, ms, counter): ClaimRow| {
         Ok(Claim {
@@ -130,7 +130,7 @@ pub(super) fn decode_claims(rows: Vec<ClaimRow>) -> Result<Vec<Claim>, sqlx::Err
     Ok(claims)
 }
 
-/// Reads partitions with their fences.
+/// Converts rows of partitions and fences.
 pub(super) fn decode_fences(rows: Vec<(i64, i64)>) -> Result<Vec<(Partition, Fence)>, sqlx::Error> {
     rows.into_iter()
         .map(|(partition, fence)| Ok((decode_partition(partition)?, Fence(fence))))
@@ -150,7 +150,7 @@ impl Entry {
         }
     }
 
-    /// About how many bytes storing the entry takes.
+    /// How many bytes storing the entry takes, about.
     #[must_use]
     pub fn size(&self) -> usize {
         match &self.content {
@@ -159,13 +159,13 @@ impl Entry {
         }
     }
 
-    /// The entry as a dead letter for `reason`, whatever it held.
+    /// The entry as a dead letter for `reason`. A dead letter keeps its own reason.
     #[must_use]
     pub fn into_dead_letter(self, reason: &str) -> Self {
         let content = match self.content {
             EntryContent::Message(message) => EntryContent::DeadLetter {
                 reason: reason.to_owned(),
-                entry: describe(&message),
+                entry: to_json(&message),
             },
             dead @ EntryContent::DeadLetter { .. } => dead,
         };
@@ -173,8 +173,8 @@ impl Entry {
     }
 }
 
-/// All of a message as JSON, from which an operator can judge it and have it stored after all.
-pub(super) fn describe(message: &Accepted) -> String {
+/// The whole message as JSON, from which an operator can judge it and have it stored after all.
+pub(super) fn to_json(message: &Accepted) -> String {
     let entry = json!({
         "id": message.id,
         "room": message.room,

@@ -1,6 +1,6 @@
-//! One commit of the worker: which entry gets which place, and in which order it is written.
+//! The plan of one commit: which entries become messages, which seq each one gets, and in which order rows are written.
 //!
-//! All of it is decided here, once; a back end adds its SQL ([`CommitStatements`]) and nothing else.
+//! All decisions are made here, for both back ends. A back end adds the SQL ([`CommitStatements`]) and nothing else.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -8,43 +8,43 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::commit::{Claim, CommitError, Committed, Entry, EntryContent, PartitionBatch, describe};
+use super::commit::{Claim, CommitError, Committed, Entry, EntryContent, PartitionBatch, to_json};
 use super::senders::{Sender, SenderCache};
 use crate::domain::{
     Accepted, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp, UserId,
 };
 
-/// What a commit asks of an open transaction.
+/// The statements of a commit, run in an open transaction.
 pub(super) trait CommitStatements: Send {
-    /// Reads the cursors of `partitions` and keeps everybody else from changing them until the transaction ends.
+    /// Reads the cursors of `partitions` and locks them until the transaction ends.
     ///
-    /// They are locked in ascending order: of two workers that meet in several partitions, one then waits for the other
-    /// instead of both.
+    /// They are locked in ascending order: of two workers that share several partitions, one then waits for the other instead
+    /// of each waiting for the other.
     fn lock_cursors(&mut self, partitions: &[Partition]) -> impl Future<Output = Rows<Claim>> + Send;
 
     /// Moves cursors.
     fn move_cursors(&mut self, to: &[(Partition, StreamId)]) -> impl Future<Output = Written> + Send;
 
-    /// The last seq of each of `rooms` that exists or existed: a deleted room still takes what was accepted for it.
+    /// The last seq of each of `rooms` that exists or existed. A deleted room still stores what was accepted for it.
     fn room_heads(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<(RoomId, Seq)>> + Send;
 
-    /// Those of `ids` that are stored: their places, and what they stand for.
+    /// The stored messages with these `ids`.
     fn known_messages(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<KnownRow>> + Send;
 
-    /// Those of `users` that exist: username and public id of each.
+    /// The username and public id of each of `users` that exists.
     fn senders(&mut self, users: &[UserId]) -> impl Future<Output = Rows<(UserId, Sender)>> + Send;
 
-    /// Writes messages; their positions grow in the order given.
+    /// Writes messages. Their positions increase in the order given.
     fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> impl Future<Output = Written> + Send;
 
     /// Writes the last seqs of rooms.
     fn set_heads(&mut self, heads: &[(RoomId, Seq)]) -> impl Future<Output = Written> + Send;
 
-    /// Writes those of `rows` that are not there yet, and returns how many these were.
+    /// Writes those of `rows` that are not stored yet, and returns how many it wrote.
     ///
-    /// There already is what has the same place and holds the same: a worker that ended before it trimmed the log reads its
-    /// last entries again. The place alone does not tell, since a Redis that came back older gives it to another entry.
-    /// Nobody writes the same row beside us: the cursor of its partition is locked.
+    /// A row with the same position and the same entry is the same: a worker that ended before it trimmed the log reads its
+    /// last entries again. The position alone does not identify an entry, since a Redis that was restored to an older state
+    /// gives it to another one. Nobody else writes the same row meanwhile, because the cursor of its partition is locked.
     fn insert_dead_letters(
         &mut self,
         rows: &[NewDeadLetter],
@@ -55,18 +55,18 @@ pub(super) trait CommitStatements: Send {
 type Rows<T> = Result<Vec<T>, sqlx::Error>;
 type Written = Result<(), sqlx::Error>;
 
-/// A message that gets a row, of the kind [`MESSAGE_KIND`].
+/// A message to be written, of the kind [`MESSAGE_KIND`].
 pub(super) struct MessageRow<'a> {
     pub(super) seq: Seq,
-    /// Its own, or one derived from it if another message has that.
+    /// Its own id, or one derived from it if another message has its own.
     pub(super) id: MessageId,
     pub(super) message: &'a Accepted,
 }
 
-/// A message that is stored: its id, its place, its room and its text.
+/// A stored message: its id, seq, room and text.
 pub(super) type KnownRow = (Uuid, i64, i64, String);
 
-/// An entry that goes to the dead letters.
+/// A dead letter to be written.
 pub(super) struct NewDeadLetter {
     pub(super) partition: Partition,
     pub(super) stream_id: StreamId,
@@ -75,13 +75,14 @@ pub(super) struct NewDeadLetter {
 }
 
 impl NewDeadLetter {
-    /// As the back ends compare with what they hold: the reason can be worded anew in a later version.
+    /// Compares as the back ends compare with stored rows. The reason does not count, since a later version may word it in
+    /// another way.
     fn is_same_entry(&self, other: &Self) -> bool {
         (self.partition, self.stream_id, &self.entry) == (other.partition, other.stream_id, &other.entry)
     }
 }
 
-/// Writes `batches` and moves their cursors. The caller commits, or drops the transaction if this fails.
+/// Writes `batches` and moves their cursors. The caller commits the transaction, or drops it if this fails.
 pub(super) async fn execute<T: CommitStatements>(
     tx: &mut T,
     batches: &[PartitionBatch],
@@ -118,13 +119,13 @@ pub(super) async fn execute<T: CommitStatements>(
         tx.set_heads(&plan.changed_heads()).await?;
     }
     if !plan.dead.is_empty() {
-        plan.appended.dead_letters = tx.insert_dead_letters(&plan.dead, now).await?;
+        plan.committed.dead_letters = tx.insert_dead_letters(&plan.dead, now).await?;
     }
-    Ok(plan.appended)
+    Ok(plan.committed)
 }
 
-/// Fails unless this worker still owns every partition of the batch and nobody moved its cursor meanwhile. From here on
-/// nobody else can, until the transaction ends.
+/// Fails unless every claim still holds: this worker owns the partition, and nobody has moved the cursor. The cursors are
+/// locked from here on, so that this stays true until the transaction ends.
 async fn check_ownership<T: CommitStatements>(tx: &mut T, batches: &[PartitionBatch]) -> Result<(), CommitError> {
     let mut partitions: Vec<Partition> = batches.iter().map(|batch| batch.claim.partition).collect();
     partitions.sort_unstable();
@@ -139,11 +140,11 @@ async fn check_ownership<T: CommitStatements>(tx: &mut T, batches: &[PartitionBa
     }
 }
 
-/// The ids that those of `messages` get whose own id another message has: one that is stored, as `known` says, or one before them in
-/// this commit.
+/// The derived ids of those `messages` whose own id belongs to another message: to a stored one, as `known` says, or to an
+/// earlier one in this commit.
 ///
-/// Two gateways took them under one idempotency key before either of them was stored, and have acknowledged both: none may be
-/// lost.
+/// This happens if two gateways accept different messages under one idempotency key before either is stored. Both were
+/// acknowledged, so neither may be lost.
 fn derived_ids<'a>(
     messages: impl Iterator<Item = &'a Accepted>,
     known: &HashMap<MessageId, Known<'_>>,
@@ -164,7 +165,7 @@ fn derived_ids<'a>(
     derived
 }
 
-/// What an id stands for.
+/// The message that an id belongs to.
 struct Known<'a> {
     seq: Seq,
     room: RoomId,
@@ -181,30 +182,30 @@ impl Known<'_> {
         (MessageId(id), known)
     }
 
-    /// Whether `message` is that very message, come again.
+    /// Whether `message` is the same message again.
     fn is(&self, message: &Accepted) -> bool {
         self.room == message.room && self.text == message.text.as_str()
     }
 }
 
-/// The rows of one commit, decided before any of them is written.
+/// The rows of one commit. All of them are decided before any is written.
 #[derive(Default)]
 struct CommitPlan<'a> {
     rows: Vec<MessageRow<'a>>,
     dead: Vec<NewDeadLetter>,
-    /// Last seq of every room that occurs and exists.
+    /// The last seq of every room that has entries and exists.
     heads: HashMap<RoomId, Seq>,
-    /// The messages that are stored, or in this plan.
+    /// The messages that are stored or in this plan, by id.
     known: HashMap<MessageId, Known<'a>>,
-    /// The senders that exist.
+    /// The senders that exist, by id.
     senders: HashMap<UserId, Arc<Sender>>,
-    /// Place in `appended.rooms` of each room that gets messages.
-    places: HashMap<RoomId, usize>,
-    appended: Committed,
+    /// Index in `committed.rooms` of each room that gets messages.
+    room_index: HashMap<RoomId, usize>,
+    committed: Committed,
 }
 
 impl<'a> CommitPlan<'a> {
-    /// Decides what becomes of an entry.
+    /// Adds an entry as a message, a duplicate or a dead letter.
     fn add(&mut self, partition: Partition, entry: &'a Entry) {
         match &entry.content {
             EntryContent::Message(message) => self.add_message(partition, entry.stream_id, message),
@@ -214,17 +215,17 @@ impl<'a> CommitPlan<'a> {
 
     fn add_message(&mut self, partition: Partition, stream_id: StreamId, message: &'a Accepted) {
         let Some(head) = self.heads.get_mut(&message.room) else {
-            return self.set_aside(partition, stream_id, "there is no such room", &describe(message));
+            return self.set_aside(partition, stream_id, "there is no such room", &to_json(message));
         };
         let Some(sender) = self.senders.get(&message.sender) else {
-            return self.set_aside(partition, stream_id, "there is no such sender", &describe(message));
+            return self.set_aside(partition, stream_id, "there is no such sender", &to_json(message));
         };
         let id = match self.known.get(&message.id) {
             Some(known) if !known.is(message) => message.id.derived_for(message.room, &message.text),
             Some(_) | None => message.id,
         };
         if let Some(known) = self.known.get(&id) {
-            return self.appended.duplicates.push((message.id, known.seq));
+            return self.committed.duplicates.push((message.id, known.seq));
         }
         *head = head.next();
         let seq = *head;
@@ -235,12 +236,12 @@ impl<'a> CommitPlan<'a> {
         };
         self.known.insert(id, known);
         self.rows.push(MessageRow { seq, id, message });
-        let rooms = &mut self.appended.rooms;
-        let place = *self.places.entry(message.room).or_insert_with(|| {
+        let rooms = &mut self.committed.rooms;
+        let index = *self.room_index.entry(message.room).or_insert_with(|| {
             rooms.push((partition, message.room, Vec::new()));
             rooms.len() - 1
         });
-        rooms[place].2.push(StoredMessage {
+        rooms[index].2.push(StoredMessage {
             seq,
             id,
             username: sender.username.clone(),
@@ -251,7 +252,8 @@ impl<'a> CommitPlan<'a> {
         });
     }
 
-    /// What is refused here would be refused for ever: what Postgres cannot hold in a text is replaced.
+    /// Adds a dead letter. U+0000, which Postgres cannot hold in a text, is replaced: otherwise the row would be refused on every
+    /// attempt.
     fn set_aside(&mut self, partition: Partition, stream_id: StreamId, reason: &str, entry: &str) {
         let row = NewDeadLetter {
             partition,
@@ -265,7 +267,7 @@ impl<'a> CommitPlan<'a> {
     }
 
     fn changed_heads(&self) -> Vec<(RoomId, Seq)> {
-        self.places
+        self.room_index
             .keys()
             .filter_map(|room| self.heads.get_key_value(room))
             .map(|(room, seq)| (*room, *seq))

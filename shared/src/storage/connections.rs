@@ -1,12 +1,12 @@
-//! The connections of a back end, shared by its calls.
+//! A pool of connections to one database, shared by all calls of a back end.
 //!
-//! The driver's own pool asks a connection whether it lives before each use and again after it: of four round trips for a
-//! statement on Postgres three were questions, and on SQLite each is a change of threads. Here a connection is asked only when there
-//! is a reason to doubt it: the one who used it last was cut off or met an error, a connection beside it was lost, or nobody
-//! has used it for [`TRUSTED_FOR`].
+//! The driver's own pool probes a connection before and after each use: of the four round trips that a statement took on
+//! Postgres, three were probes, and on SQLite each is a switch to another thread. This pool probes a connection only when there
+//! is a reason to doubt it: its last user was dropped or met an error, another connection was lost since, or it was idle for
+//! [`TRUSTED_FOR`].
 //!
-//! A statement that is run on [`Connections`] is driven to its end, also where its first row is all that is wanted. A row comes
-//! before the end of the statement that makes it, and a commit without room on the disk fails after it.
+//! A statement that is run on [`Connections`] always runs to its end, even if only its first row is wanted. A row arrives
+//! before the statement that produces it ends, and a commit that finds no room on the disk fails after it.
 
 use std::fmt::{self, Debug};
 use std::ops::{Deref, DerefMut};
@@ -22,65 +22,65 @@ use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamE
 use sqlx::error::DatabaseError;
 use sqlx::{ConnectOptions as _, Connection, Database, Describe, Either, Execute, Executor, SqlStr};
 
-/// How long a connection in order is taken for that without being asked. Under load none is asked; one that was not used for
-/// longer may have been closed by the server, or by something on the way to it.
+/// How long a healthy connection is used again without a probe. Under load none is probed; after a longer idle time the
+/// server, or something on the way to it, may have closed it.
 const TRUSTED_FOR: Duration = Duration::from_secs(5);
 
-/// How long a connection may take to show that it is in order; then it is thrown away.
+/// How long a probe may take. A connection that takes longer is discarded.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Age at which a connection makes room for another one: a server keeps what each has cached, and may have moved.
+/// Age at which a connection is replaced: a server keeps what each one has cached, and may have moved.
 const MAX_AGE: Duration = Duration::from_mins(30);
 
 /// The options that a database is connected to with.
 type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
 
-/// A database whose connections are shared.
-pub(super) trait Shared: Database {
-    /// True if the connection answers and is in no transaction, as one is whose caller was cut off in the middle of a BEGIN: the
-    /// next caller's writes would be rolled back with it.
-    fn is_in_order(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+/// A database whose connections can be pooled.
+pub(super) trait Poolable: Database {
+    /// Whether the connection answers and is outside of any transaction. A caller that is dropped between the BEGIN and the
+    /// COMMIT leaves one inside, and the writes of the next caller would be rolled back with it.
+    fn is_healthy(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 }
 
-/// Connections to one database. Clones share them.
-pub(super) struct Connections<DB: Shared>(managed::Pool<Opener<DB>>);
+/// A pool of connections to one database. Clones share it.
+pub(super) struct Connections<DB: Poolable>(managed::Pool<Opener<DB>>);
 
-impl<DB: Shared> Clone for Connections<DB> {
+impl<DB: Poolable> Clone for Connections<DB> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<DB: Shared> Debug for Connections<DB> {
+impl<DB: Poolable> Debug for Connections<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Connections").field(&self.0.status()).finish()
     }
 }
 
-/// Opens connections, and decides which may be used again.
-pub(super) struct Opener<DB: Shared> {
+/// Opens connections and decides which may be used again.
+pub(super) struct Opener<DB: Poolable> {
     options: Options<DB>,
-    /// How many connections were lost so far: each makes all others doubtful.
+    /// How many connections were lost so far. Each loss makes all other connections doubtful.
     lost: Arc<AtomicU64>,
 }
 
 /// A connection in the pool.
-pub(super) struct Pooled<DB: Shared> {
+pub(super) struct Pooled<DB: Poolable> {
     connection: DB::Connection,
-    /// When its last use ended well, and how many connections had been lost by then.
-    settled: Option<(Instant, u64)>,
+    /// When its last use ended without an error, and how many connections had been lost by then.
+    last_healthy: Option<(Instant, u64)>,
     lost: Arc<AtomicU64>,
 }
 
-impl<DB: Shared> Manager for Opener<DB> {
+impl<DB: Poolable> Manager for Opener<DB> {
     type Type = Pooled<DB>;
     type Error = sqlx::Error;
 
     async fn create(&self) -> Result<Pooled<DB>, sqlx::Error> {
         Ok(Pooled {
-            // Boxed: it is large, and would be part of every call.
+            // Boxed, since it is large and would be part of the future of every call.
             connection: Box::pin(self.options.connect()).await?,
-            settled: None,
+            last_healthy: None,
             lost: Arc::clone(&self.lost),
         })
     }
@@ -90,8 +90,8 @@ impl<DB: Shared> Manager for Opener<DB> {
             return Err(RecycleError::message("too old"));
         }
         let lost = self.lost.load(Ordering::Relaxed);
-        let is_trusted = pooled.settled.is_some_and(|(at, then)| then == lost && at.elapsed() < TRUSTED_FOR);
-        if is_trusted || Box::pin(DB::is_in_order(&mut pooled.connection)).await? {
+        let is_trusted = pooled.last_healthy.is_some_and(|(at, then)| then == lost && at.elapsed() < TRUSTED_FOR);
+        if is_trusted || Box::pin(DB::is_healthy(&mut pooled.connection)).await? {
             Ok(())
         } else {
             Err(RecycleError::message("in a transaction"))
@@ -99,9 +99,9 @@ impl<DB: Shared> Manager for Opener<DB> {
     }
 }
 
-impl<DB: Shared> Connections<DB> {
-    /// At most `size` connections opened with `options`, each when it is needed. Callers wait for up to `acquire_timeout` for one,
-    /// and as long for it to be opened.
+impl<DB: Poolable> Connections<DB> {
+    /// Creates a pool of at most `size` connections, each of which is opened with `options` when it is first needed. A caller
+    /// waits up to `acquire_timeout` for a free connection, and as long for one to open.
     pub(super) fn new(options: Options<DB>, size: usize, acquire_timeout: Duration) -> Self {
         let opener = Opener {
             options,
@@ -112,14 +112,15 @@ impl<DB: Shared> Connections<DB> {
             .wait_timeout(Some(acquire_timeout))
             .create_timeout(Some(acquire_timeout))
             .recycle_timeout(Some(PROBE_TIMEOUT))
-            // The one that was used last needs no question.
+            // The one that was used last needs no probe.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build();
         Self(pool.expect("time-outs are set together with a runtime"))
     }
 
-    /// A connection of one's own for some time. Call [`Lease::settle`] when all went well, or it is asked before it is used again.
+    /// Takes a connection out of the pool. The caller calls [`Lease::release_healthy`] if all went well; otherwise the connection
+    /// is probed before its next use.
     pub(super) async fn acquire(&self) -> Result<Lease<DB>, sqlx::Error> {
         let mut pooled = self.0.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
@@ -128,28 +129,28 @@ impl<DB: Shared> Connections<DB> {
                 sqlx::Error::PoolTimedOut
             }
         })?;
-        pooled.settled = None;
+        pooled.last_healthy = None;
         Ok(Lease(pooled))
     }
 
-    /// Closes the connections that nobody uses, and the others when they come back.
+    /// Closes the idle connections at once, and each of the others when it is returned.
     pub(super) async fn close(&self) {
         for pooled in self.0.retain(|_, _| false).removed {
-            // It is not used again, whatever it says.
+            // The connection is not used again, so an error changes nothing.
             let _ = pooled.connection.close().await;
         }
         self.0.close();
     }
 }
 
-/// A connection in use.
-pub(super) struct Lease<DB: Shared>(Object<Opener<DB>>);
+/// A connection in use by one caller.
+pub(super) struct Lease<DB: Poolable>(Object<Opener<DB>>);
 
-impl<DB: Shared> Lease<DB> {
-    /// Gives the connection back as one that is in order: every statement on it was driven to its end, and no transaction is open.
-    pub(super) fn settle(mut self) {
+impl<DB: Poolable> Lease<DB> {
+    /// Returns the connection as healthy: every statement on it ran to its end, and no transaction is open.
+    pub(super) fn release_healthy(mut self) {
         let lost = self.0.lost.load(Ordering::Relaxed);
-        self.0.settled = Some((Instant::now(), lost));
+        self.0.last_healthy = Some((Instant::now(), lost));
     }
 
     /// Closes the connection.
@@ -157,13 +158,13 @@ impl<DB: Shared> Lease<DB> {
         Object::take(self.0).connection.close().await
     }
 
-    /// Closes the connection without a word to a server that may not be there.
+    /// Drops the connection without a message to the server, which may be unreachable.
     pub(super) fn discard(self) {
         drop(Object::take(self.0));
     }
 
-    /// Makes the other connections doubtful if `error` says that this one was lost.
-    pub(super) fn note(&self, error: sqlx::Error) -> sqlx::Error {
+    /// Makes all other connections doubtful if `error` means that this one was lost. Returns the error.
+    pub(super) fn record_loss(&self, error: sqlx::Error) -> sqlx::Error {
         let is_lost = match &error {
             sqlx::Error::Database(error) => is_shutdown(error.as_ref()),
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
@@ -176,12 +177,12 @@ impl<DB: Shared> Lease<DB> {
     }
 }
 
-/// Class 57 of Postgres's codes: operator intervention, such as a shutdown.
+/// Whether the error is of Postgres's class 57P, operator intervention, such as a shutdown.
 fn is_shutdown(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| code.starts_with("57P"))
 }
 
-impl<DB: Shared> Deref for Lease<DB> {
+impl<DB: Poolable> Deref for Lease<DB> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &DB::Connection {
@@ -189,35 +190,35 @@ impl<DB: Shared> Deref for Lease<DB> {
     }
 }
 
-impl<DB: Shared> DerefMut for Lease<DB> {
+impl<DB: Poolable> DerefMut for Lease<DB> {
     fn deref_mut(&mut self) -> &mut DB::Connection {
         &mut self.0.connection
     }
 }
 
-/// What a statement yields: rows, and at its end what it changed.
+/// What a statement yields: its rows, and at its end a summary of what it changed.
 type Step<DB> = Either<<DB as Database>::QueryResult, <DB as Database>::Row>;
 
-impl<DB: Shared> Connections<DB>
+impl<DB: Poolable> Connections<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     /// Runs a statement to its end.
     async fn run<'q, E: Execute<'q, DB> + 'q>(self, query: E) -> Result<Vec<Step<DB>>, sqlx::Error> {
         let mut lease = self.acquire().await?;
-        let steps = lease.fetch_many(query).try_collect().await.map_err(|error| lease.note(error))?;
-        lease.settle();
+        let steps = lease.fetch_many(query).try_collect().await.map_err(|error| lease.record_loss(error))?;
+        lease.release_healthy();
         Ok(steps)
     }
 }
 
-impl<'p, DB: Shared> Executor<'p> for &'_ Connections<DB>
+impl<'p, DB: Poolable> Executor<'p> for &'_ Connections<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
     type Database = DB;
 
-    /// All of it at once: what is read here is bounded.
+    /// Collects all rows before it yields the first. Every statement bounds how many it reads.
     fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Step<DB>, sqlx::Error>>
     where
         'p: 'e,

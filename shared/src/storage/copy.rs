@@ -6,19 +6,15 @@
 //! `installation` comes last: a database without it that has users is the target of a copy that did not come to its end, and no
 //! process runs on it.
 
+mod endpoint;
 mod postgres;
 mod sqlite;
 
-use std::future::Future;
-
 use serde_json::Value;
-use sqlx::postgres::PgConnection;
-use sqlx::sqlite::SqliteConnection;
+
+use endpoint::{Endpoint, PAGE_ROWS};
 
 use super::{OpenError, StoreError};
-
-/// Rows sent at once at most.
-const PAGE_ROWS: i64 = 500;
 
 /// What becomes of rows that an earlier copy, which was broken off, has left in the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,63 +113,28 @@ impl From<sqlx::Error> for CopyError {
     }
 }
 
-/// What a copy asks of the two databases. Rows are JSON objects in one form: numbers also for booleans, 32 hexadecimal digits for
-/// ids.
-trait Database: Send {
-    /// The rows of `table` with the lowest keys above that of `row`, or from the first one on.
-    fn rows_after(
-        &mut self,
-        table: &Table,
-        row: Option<&str>,
-    ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>>;
-
-    /// The row of `table` with the highest key.
-    fn last_row(&mut self, table: &Table) -> impl Future<Output = Result<Option<String>, sqlx::Error>>;
-
-    /// The row of `table` with the key of `row`.
-    fn same_row(&mut self, table: &Table, row: &str) -> impl Future<Output = Result<Option<String>, sqlx::Error>>;
-
-    /// Writes rows, over those with the same keys.
-    fn write(&mut self, table: &Table, rows: &[String]) -> impl Future<Output = Result<(), sqlx::Error>>;
-
-    /// Removes all rows.
-    fn clear(&mut self, table: &Table) -> impl Future<Output = Result<(), sqlx::Error>>;
-
-    /// How many rows there are.
-    fn count(&mut self, table: &Table) -> impl Future<Output = Result<i64, sqlx::Error>>;
-
-    /// The highest id that a dead letter ever had, be it of one that was removed.
-    fn newest_dead_letter(&mut self) -> impl Future<Output = Result<Option<i64>, sqlx::Error>>;
-
-    /// Lets new rows have keys above all that were copied, and dead letters ids above `newest_dead_letter`.
-    fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> impl Future<Output = Result<(), sqlx::Error>>;
-
-    /// Closes the connection.
-    fn close(self) -> impl Future<Output = Result<(), sqlx::Error>>;
-}
-
 /// Copies the database at `from` into the one at `to`, which must be empty or the target of the same copy that was broken off;
-/// `told` hears of each page.
+/// `on_progress` is called after each page.
 ///
 /// Nobody else can use an SQLite file meanwhile. Of Postgres is seen whether gateways or workers are connected when it begins.
-pub async fn copy(from: &str, to: &str, mut told: impl FnMut(Progress)) -> Result<(), CopyError> {
+pub async fn copy(from: &str, to: &str, mut on_progress: impl FnMut(Progress)) -> Result<(), CopyError> {
     let is_sqlite = |url: &str| url.starts_with("sqlite:");
     let is_postgres = |url: &str| url.starts_with("postgres:") || url.starts_with("postgresql:");
     if is_sqlite(from) && is_postgres(to) {
         let source = sqlite::open(from, "the source").await?;
-        copy_all(source, postgres::open_target(to).await?, &mut told).await
+        copy_all(source, postgres::open_target(to).await?, &mut on_progress).await
     } else if is_postgres(from) && is_sqlite(to) {
         let source = postgres::open_source(from).await?;
-        copy_all(source, sqlite::create(to).await?, &mut told).await
+        copy_all(source, sqlite::create(to).await?, &mut on_progress).await
     } else {
         Err(CopyError::Direction)
     }
 }
 
-async fn copy_all<S: Database, T: Database>(
+async fn copy_all<S: Endpoint, T: Endpoint>(
     mut source: S,
     mut target: T,
-    told: &mut impl FnMut(Progress),
+    on_progress: &mut impl FnMut(Progress),
 ) -> Result<(), CopyError> {
     if source.count(&INSTALLATION).await? == 0 {
         return Err(CopyError::NoInstallation);
@@ -192,14 +153,14 @@ async fn copy_all<S: Database, T: Database>(
             let newest = source.newest_dead_letter().await?;
             target.continue_keys(newest).await?;
         }
-        copy_table(&mut source, &mut target, table, told).await?;
+        copy_table(&mut source, &mut target, table, on_progress).await?;
     }
     target.close().await?;
     Ok(source.close().await?)
 }
 
 /// Fails unless what `table` of the target holds came from this source.
-async fn check_same(source: &mut impl Database, target: &mut impl Database, table: &Table) -> Result<(), CopyError> {
+async fn check_same(source: &mut impl Endpoint, target: &mut impl Endpoint, table: &Table) -> Result<(), CopyError> {
     let Some(theirs) = target.last_row(table).await? else {
         return Ok(());
     };
@@ -217,10 +178,10 @@ async fn check_same(source: &mut impl Database, target: &mut impl Database, tabl
 }
 
 async fn copy_table(
-    source: &mut impl Database,
-    target: &mut impl Database,
+    source: &mut impl Endpoint,
+    target: &mut impl Endpoint,
     table: &Table,
-    told: &mut impl FnMut(Progress),
+    on_progress: &mut impl FnMut(Progress),
 ) -> Result<(), CopyError> {
     let of = source.count(table).await?;
     let mut last = match table.rerun {
@@ -241,7 +202,7 @@ async fn copy_table(
         }
         target.write(table, &page).await?;
         rows += i64::try_from(page.len()).unwrap_or(PAGE_ROWS);
-        told(progress(rows, false));
+        on_progress(progress(rows, false));
         last = page.pop();
     }
     let written = target.count(table).await?;
@@ -249,11 +210,6 @@ async fn copy_table(
         let (table, read) = (table.name, of);
         return Err(CopyError::Incomplete { table, read, written });
     }
-    told(progress(written, true));
+    on_progress(progress(written, true));
     Ok(())
-}
-
-/// `,`-separated parts of a statement, one for each of `names`.
-fn list(names: &[impl AsRef<str>], part: impl Fn(&str) -> String) -> String {
-    names.iter().map(|name| part(name.as_ref())).collect::<Vec<_>>().join(", ")
 }

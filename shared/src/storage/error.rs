@@ -1,10 +1,10 @@
-//! What goes wrong below: told apart by whether trying again can help.
+//! Errors of storage, classified by whether a retry can succeed.
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 
-/// Storage did not answer as it should. The cause is for the log alone.
+/// A call to storage failed. The cause is for the log only.
 #[derive(Debug, thiserror::Error)]
 #[error("storage failed: {0}")]
 pub struct StoreError(#[from] pub(super) sqlx::Error);
@@ -13,17 +13,18 @@ pub struct StoreError(#[from] pub(super) sqlx::Error);
 /// for a check, a foreign key and a missing value (<https://sqlite.org/rescode.html>).
 const REFUSED_BY_SQLITE: [&str; 5] = ["18", "20", "275", "787", "1299"];
 
-/// SQLite's result codes for a file that somebody else is writing to: `SQLITE_BUSY`, `SQLITE_LOCKED`, and of those derived
+/// SQLite's result codes for a file that another connection is writing to: `SQLITE_BUSY`, `SQLITE_LOCKED`, and of those derived
 /// from them the ones of a recovery, a snapshot and a time-out (<https://sqlite.org/rescode.html>).
 const BUSY_IN_SQLITE: [&str; 5] = ["5", "6", "261", "517", "773"];
 
-/// Whether the database is not there or has no time, so that the same may succeed later.
+/// Whether the database is unreachable or busy, so that the same call may succeed later.
 pub(super) fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
-        // A proxy takes connections and closes them while the server behind it is away: that reads as a broken protocol.
+        // A proxy accepts connections and closes them while the server behind it is down, which reads as a broken protocol.
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(error) => match error.try_downcast_ref::<PgDatabaseError>() {
-            // 57P: an operator stops the server, or it starts; 53: it has no connection or memory to spare; 08: the way to it.
+            // 57P: an operator stops the server, or it starts; 53: it has no connection or memory to spare; 08: the connection
+            // to it failed.
             Some(error) => ["57P", "53", "08"].iter().any(|class| error.code().starts_with(class)),
             None => error.code().is_some_and(|code| BUSY_IN_SQLITE.contains(&code.as_ref())),
         },
@@ -32,26 +33,26 @@ pub(super) fn is_unavailable(error: &sqlx::Error) -> bool {
 }
 
 impl StoreError {
-    /// True if the database is away or busy, so that the same may succeed later.
+    /// True if the database is unreachable or busy, so that the same call may succeed later.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         is_unavailable(&self.0)
     }
 
-    /// The error of a call whose task ended without an answer.
+    /// The error of a call whose task ended without a result.
     #[must_use]
     pub fn task_failed() -> Self {
         Self(sqlx::Error::WorkerCrashed)
     }
 
-    /// True if the database refused the data itself (a broken constraint, a value it cannot hold), so that trying again
-    /// cannot help.
+    /// True if the database refused the data itself (a violated constraint, a value that it cannot hold), so that a retry
+    /// cannot succeed.
     ///
-    /// A value that must be unique and is there already does not count: within one commit every repetition was seen
-    /// before it was written, so another commit has come in between, and the next attempt sees that.
+    /// A violation of uniqueness does not count: each commit has looked up what it writes and leaves out repetitions, so another
+    /// commit has come in between, and the next attempt sees what it wrote.
     #[must_use]
     pub fn is_rejection(&self) -> bool {
-        // The statement never left: a text it should carry cannot be told to the database.
+        // The statement was never sent, since one of its values cannot be encoded.
         if matches!(self.0, sqlx::Error::Encode(_)) {
             return true;
         }
@@ -60,14 +61,14 @@ impl StoreError {
     }
 }
 
-/// Classes and codes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+/// Matches classes and codes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn refused_by_postgres(error: &dyn DatabaseError) -> bool {
     let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
         return false;
     };
     let (class, code) = (error.code().get(..2).unwrap_or_default(), error.code());
     // 22: data exceptions (bytes that are no text, numbers out of range); 54: beyond a limit of the server, such as an
-    // index entry that is too long; 23: integrity, of which a unique violation (23505) and an exclusion (23P01) pass.
+    // index entry that is too long; 23: integrity, without unique violations (23505) and exclusions (23P01).
     matches!(class, "22" | "54") || matches!(code, "23502" | "23503" | "23514")
 }
 

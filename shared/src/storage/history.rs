@@ -1,4 +1,5 @@
-//! Reading stored messages. What a user may not see is left out by the query itself, not by a check before it.
+//! Reads stored messages. The query itself leaves out what the user may not see, so that no check can be forgotten or out of
+//! date.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -11,11 +12,11 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 
-/// Connections that pages of history, and nothing else, are read with: whoever reads much of it takes none from logging in,
-/// posting and the watch over who may still read.
+/// Connections for pages of history alone. Clients that read much history take none from logins, posts and the watch for
+/// revocations.
 pub const HISTORY_CONNECTIONS: usize = 4;
 
-/// Which part of a room's history is wanted.
+/// A part of a room's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
     /// The newest messages below this seq.
@@ -24,13 +25,13 @@ pub enum Window {
     After(Seq),
     /// The newest messages between two seqs, both excluded.
     Between(Seq, Seq),
-    /// The message of this id, wherever it is.
+    /// The message with this id.
     Only(MessageId),
 }
 
 impl Window {
-    /// The seqs between which the window lies, both excluded, and whether it is filled from the lower end. `only` is the seq
-    /// of the message a window is for.
+    /// The seqs between which the window lies, both excluded, and whether a page is filled from the lower end. `only` is the seq
+    /// of the message in [`Window::Only`].
     pub(super) fn bounds(self, only: Option<Seq>) -> (Seq, Seq, bool) {
         let end = Seq(i64::MAX);
         match (self, only) {
@@ -43,33 +44,34 @@ impl Window {
     }
 }
 
-/// A part of a room's history that the caller may have already.
+/// A page of a room's history, whose messages are left out if the caller has them.
 pub struct HistoryPage {
-    /// Last seq of the room when it was read.
+    /// The last seq of the room when the page was read.
     pub head: Seq,
-    /// The messages, with ascending seqs; `None` if the head shows that the caller has them.
+    /// The messages, ascending by seq; `None` if the head shows that the caller has them.
     pub messages: Option<Vec<StoredMessage>>,
 }
 
-/// What is stored under a message id; compared when an idempotency key is used again.
+/// The message that is stored under an id, to compare with when an idempotency key is used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMessage {
-    /// Its place in the room.
+    /// Its seq.
     pub seq: Seq,
     /// The room it was posted to.
     pub room: RoomId,
-    /// What was posted.
+    /// Its text.
     pub text: String,
-    /// What its room is called, or was.
+    /// The name of the room.
     pub room_name: String,
-    /// Whether its room was deleted.
+    /// Whether the room is deleted.
     pub room_is_deleted: bool,
 }
 
 impl HistoryPage {
-    /// Reads the head and the messages as both databases hand them over: one row with an array of messages in JSON.
+    /// Converts the row that both databases return: the head, and an array of messages in JSON.
     ///
-    /// One row instead of one row a message: with SQLite, handing a row from its thread to ours costs more than reading it.
+    /// It is one row instead of one per message, because with SQLite, handing a row from its thread to ours costs more than
+    /// reading it.
     pub(super) fn from_row((head, json): (i64, Option<String>)) -> Result<Self, sqlx::Error> {
         Ok(Self {
             head: Seq(head),
@@ -78,10 +80,10 @@ impl HistoryPage {
     }
 }
 
-/// A message that is looked up by its id: the id, its place, its room, its text, the name of the room, and whether that was deleted.
+/// The row of a [`KnownMessage`]: id, seq, room, text, name of the room, and whether the room is deleted.
 pub(super) type KnownRow = (Uuid, i64, i64, String, String, bool);
 
-/// Reads such messages.
+/// Converts rows of known messages.
 pub(super) fn decode_known(rows: Vec<KnownRow>) -> HashMap<MessageId, KnownMessage> {
     let read = |(id, seq, room, text, room_name, room_is_deleted): KnownRow| {
         let known = KnownMessage {
@@ -96,19 +98,20 @@ pub(super) fn decode_known(rows: Vec<KnownRow>) -> HashMap<MessageId, KnownMessa
     rows.into_iter().map(read).collect()
 }
 
-/// The first and the last seq of what is `known`, as both statements compare the head with them.
+/// The first and the last of the `known` heads, as the statements compare the head with them. Without any, they form an empty
+/// range.
 pub(super) fn known_heads(known: Option<RangeInclusive<Seq>>) -> (Seq, Seq) {
     known.map_or((Seq(1), Seq::ZERO), RangeInclusive::into_inner)
 }
 
-/// Bytes of messages up to which it is quicker to read or write them where we are than to make way for others.
+/// Bytes of messages up to which it is quicker to parse or write them on this thread than to move other tasks away.
 const LARGE: usize = 128 * 1024;
 
-/// Does `work` on `bytes` of messages. If they are many, the thread makes way for others first: a page of the longest
-/// messages takes milliseconds, in which nobody's post would get on.
+/// Does `work` on so many `bytes` of messages. If they are many, the other tasks of the thread move to another one first: a page
+/// of the longest messages takes milliseconds, in which no post on this thread would proceed.
 #[expect(
     clippy::disallowed_methods,
-    reason = "it is asked only on a runtime of several threads, where it does not panic"
+    reason = "it is called only on a runtime of several threads, where it does not panic"
 )]
 pub fn block_in_place_if_large<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
@@ -119,7 +122,7 @@ pub fn block_in_place_if_large<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Reads an array of messages, into the order of their seqs. Each is an object, or an array in the order of the fields of
+/// Parses an array of messages and sorts it by seq. Each message is an object, or an array in the order of the fields of
 /// [`StoredMessage`], which is shorter.
 pub(super) fn decode_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Error> {
     let read = || serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()));
@@ -128,12 +131,11 @@ pub(super) fn decode_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Er
     Ok(messages)
 }
 
-/// What is known of stored messages.
+/// Stored messages.
 #[async_trait]
 pub trait History {
-    /// At most `limit` messages of `room` within `window`, as `user` may see them: `None` unless the room exists and is
-    /// public, or `user` is in it. Without a `user` it is what anybody may see. The messages are left out if the room's head
-    /// is in `known`.
+    /// A page of at most `limit` messages of `room` within `window`; `None` unless the room exists, and is public or `user` is
+    /// in it. Without a `user` it is what anybody may see. The messages are left out if the room's head is in `known`.
     async fn history_page(
         &self,
         room: RoomId,
@@ -143,16 +145,16 @@ pub trait History {
         known: Option<RangeInclusive<Seq>>,
     ) -> Result<Option<HistoryPage>, StoreError>;
 
-    /// The oldest messages of `room` above `after`, at most `limit`, whoever they are for: for what is handed on to readers
-    /// whose membership is watched over elsewhere.
+    /// At most `limit` messages of `room` above `after`, the oldest first. It does not check who may see them: it is for streams,
+    /// whose memberships are watched elsewhere.
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError>;
 
-    /// Last seq of `room`; [`Seq::ZERO`] if it has no messages.
+    /// The last seq of `room`; [`Seq::ZERO`] if it has no messages.
     async fn head(&self, room: RoomId) -> Result<Seq, StoreError>;
 
-    /// What is stored under those of `ids` that are stored.
+    /// The messages of those `ids` that are stored.
     async fn known_messages(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, KnownMessage>, StoreError>;
 
-    /// The places of those of `ids` that are stored.
+    /// The seqs of those `ids` that are stored.
     async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError>;
 }

@@ -48,19 +48,7 @@ pub struct Installation {
     pub ordered_ids_from: Timestamp,
 }
 
-/// Reads the row of `installation`.
-pub(super) const READ_INSTALLATION: &str =
-    "SELECT identity, epoch, partitions, carries_over, mac_key, unsigned_until, ordered_ids_from
-     FROM installation WHERE id = 1";
-
-/// See [`Backend::epoch`](super::Backend::epoch).
-pub(super) const READ_EPOCH: &str = "SELECT epoch, epoch_number FROM installation WHERE id = 1";
-
-/// See [`Backend::begin_epoch`](super::Backend::begin_epoch).
-pub(super) const BEGIN_EPOCH: &str =
-    "UPDATE installation SET epoch = $1, epoch_number = $2 WHERE id = 1 AND epoch = $3";
-
-/// The row that [`READ_INSTALLATION`] reads.
+/// The row that [`READ_INSTALLATION`](super::sql::installation::READ_INSTALLATION) selects.
 pub(super) type Row = (String, i64, i64, bool, String, i64, i64);
 
 impl Installation {
@@ -97,10 +85,6 @@ impl Installation {
         Partition::of(room, self.partitions)
     }
 }
-
-/// Whether the database is the target of a copy that did not come to its end: the row of `installation` is copied last.
-pub(super) const UNFINISHED_COPY: &str =
-    "SELECT EXISTS (SELECT 1 FROM users) AND NOT EXISTS (SELECT 1 FROM installation)";
 
 /// An epoch of at most 53 bits, whose decimal digits stay exact in every JSON reader.
 pub(super) fn epoch_of(random: u64) -> i64 {

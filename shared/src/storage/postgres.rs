@@ -19,11 +19,6 @@ mod sign_ins;
 mod transaction;
 mod user_keys;
 
-/// The statements of lists.
-pub mod lists {
-    pub use super::rooms::{LIST_MEMBERS, LIST_ROOMS};
-}
-
 use std::io;
 use std::time::Duration;
 
@@ -32,9 +27,11 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::time::timeout;
 
 use super::connections::Connections;
-use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
+use super::open::epoch_of;
 use super::revocations::decode_revocations;
 use super::senders::SenderCache;
+use super::sql::installation::{BEGIN_EPOCH, PING, READ_EPOCH};
+use super::sql::revocations::{COUNT_REVOCATIONS, LIST_REVOCATIONS};
 use super::user_keys::fill;
 use super::{Backend, Installation, OpenError, Revocation, StoreError, Writers};
 use crate::domain::Epoch;
@@ -86,27 +83,21 @@ impl Backend for Postgres {
     }
 
     async fn revocation_count(&self) -> Result<i64, StoreError> {
-        let query = sqlx::query_scalar("SELECT count FROM removals");
+        let query = sqlx::query_scalar(COUNT_REVOCATIONS);
         let count: Option<i64> =
             within_deadline(async { Ok::<_, StoreError>(query.fetch_optional(&self.watch).await?) }).await?;
         Ok(count.unwrap_or(0))
     }
 
     async fn revocations_between(&self, after: i64, upto: i64) -> Result<Option<Vec<Revocation>>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT l.session_id, l.user_id, l.room_id, l.member_id, r.name
-             FROM removal_log l LEFT JOIN rooms r ON r.id = l.room_id
-             WHERE l.count > $1 AND l.count <= $2 ORDER BY l.count",
-        )
-        .bind(after)
-        .bind(upto);
+        let query = sqlx::query_as(LIST_REVOCATIONS).bind(after).bind(upto);
         let rows = within_deadline(async { Ok::<_, StoreError>(query.fetch_all(&self.watch).await?) }).await?;
         Ok(decode_revocations(rows, upto - after))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
         within_deadline(async {
-            sqlx::query("SELECT 1 FROM installation").execute(&self.pool).await?;
+            sqlx::query(PING).execute(&self.pool).await?;
             Ok(())
         })
         .await

@@ -4,9 +4,6 @@ use sqlx::migrate::Migrator;
 
 use super::OpenError;
 
-/// The migrations that were applied, as `sqlx` notes them.
-pub(super) const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version";
-
 /// Whether all of `migrations` are among those that were `applied`; an error if a newer program has applied others.
 pub(super) fn is_up_to_date(migrations: &Migrator, applied: &[(i64, Vec<u8>)]) -> Result<bool, OpenError> {
     if let Some((version, _)) = applied.iter().find(|(version, _)| !migrations.version_exists(*version)) {

@@ -34,9 +34,6 @@ pub trait SignIns {
     ) -> Result<bool, StoreError>;
 }
 
-/// The fingerprints that are noted.
-pub(super) const KNOWN_KEYS: &str = "SELECT fingerprint FROM signing_keys";
-
 /// Whether `known` are exactly `fingerprints`: then nothing need be written, and a start does not wait for other writers.
 pub(super) fn are_noted(known: &[String], fingerprints: &[String]) -> bool {
     known.len() == fingerprints.len() && known.iter().all(|known| fingerprints.contains(known))

@@ -15,19 +15,16 @@ mod sign_ins;
 mod transaction;
 mod user_keys;
 
-/// The statements of lists.
-pub mod lists {
-    pub use super::rooms::{LIST_MEMBERS, LIST_ROOMS};
-}
-
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 
 use super::connections::Connections;
-use super::open::{BEGIN_EPOCH, READ_EPOCH, epoch_of};
+use super::open::epoch_of;
 use super::revocations::decode_revocations;
 use super::senders::SenderCache;
+use super::sql::installation::{BEGIN_EPOCH, PING, READ_EPOCH};
+use super::sql::revocations::{COUNT_REVOCATIONS, LIST_REVOCATIONS};
 use super::user_keys::fill;
 use super::{Backend, Installation, OpenError, Revocation, StoreError, Writers, run_detached};
 use crate::domain::Epoch;
@@ -77,25 +74,17 @@ impl Backend for Sqlite {
     }
 
     async fn revocation_count(&self) -> Result<i64, StoreError> {
-        let count = sqlx::query_scalar("SELECT count FROM removals").fetch_optional(&self.watch).await?;
+        let count = sqlx::query_scalar(COUNT_REVOCATIONS).fetch_optional(&self.watch).await?;
         Ok(count.unwrap_or(0))
     }
 
     async fn revocations_between(&self, after: i64, upto: i64) -> Result<Option<Vec<Revocation>>, StoreError> {
-        let rows = sqlx::query_as(
-            "SELECT l.session_id, l.user_id, l.room_id, l.member_id, r.name
-             FROM removal_log l LEFT JOIN rooms r ON r.id = l.room_id
-             WHERE l.count > ? AND l.count <= ? ORDER BY l.count",
-        )
-        .bind(after)
-        .bind(upto)
-        .fetch_all(&self.watch)
-        .await?;
+        let rows = sqlx::query_as(LIST_REVOCATIONS).bind(after).bind(upto).fetch_all(&self.watch).await?;
         Ok(decode_revocations(rows, upto - after))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1 FROM installation").execute(&self.read).await?;
+        sqlx::query(PING).execute(&self.read).await?;
         Ok(())
     }
 

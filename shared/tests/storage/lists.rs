@@ -13,12 +13,12 @@ on_both_back_ends![
 ];
 
 /// How the database would run a list, one line a step, with many rooms and members in it.
-async fn plan(db: &Database, sqlite: &str, postgres: &str) -> Vec<String> {
+async fn plan(db: &Database, statement: &str) -> Vec<String> {
     match db.back_end {
         BackEnd::Sqlite => {
             let mut connection = SqliteConnection::connect(&db.url).await.unwrap();
             connection.execute("ANALYZE").await.unwrap();
-            let explain = format!("EXPLAIN QUERY PLAN {sqlite}");
+            let explain = format!("EXPLAIN QUERY PLAN {statement}");
             let rows = sqlx::query(AssertSqlSafe(explain)).fetch_all(&mut connection).await.unwrap();
             rows.iter().map(|row| row.get::<String, _>("detail")).collect()
         }
@@ -26,9 +26,9 @@ async fn plan(db: &Database, sqlite: &str, postgres: &str) -> Vec<String> {
             let mut connection = PgConnection::connect(&db.url).await.unwrap();
             connection.execute("ANALYZE").await.unwrap();
             let values = ["''", "1", "10", "10"];
-            let mut explain = format!("EXPLAIN {postgres}");
+            let mut explain = format!("EXPLAIN {statement}");
             // The members' list names its room first.
-            let is_members = postgres.contains("m.username");
+            let is_members = statement.contains("m.username");
             let values = if is_members { ["1", "1", "''", "10"] } else { values };
             for (number, value) in (1..).zip(values) {
                 explain = explain.replace(&format!("${number}"), value);
@@ -47,8 +47,8 @@ async fn lists_are_ranges_of_indexes(db: Database) {
         let member = db.user(&format!("member-{number}")).await;
         db.store.join_public(lobby.id, member.id, JoinMode::ByName, NOW).await.unwrap();
     }
-    let rooms = plan(&db, list_statements::sqlite::LIST_ROOMS, list_statements::postgres::LIST_ROOMS).await;
-    let members = plan(&db, list_statements::sqlite::LIST_MEMBERS, list_statements::postgres::LIST_MEMBERS).await;
+    let rooms = plan(&db, list_statements::LIST_ROOMS).await;
+    let members = plan(&db, list_statements::LIST_MEMBERS).await;
     for (plan, indexes) in [
         (&rooms, ["rooms_public", "members_private"]),
         (&members, ["members_by_name", "members_by_name"]),

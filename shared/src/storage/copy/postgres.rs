@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use tokio::time::sleep;
 
-use super::{CopyError, Database, OpenError, PAGE_ROWS, PgConnection, Table, list};
+use super::endpoint::{Column, Endpoint, list};
+use super::{CopyError, OpenError, Table};
 use crate::storage::postgres::open::{MIGRATIONS, check, options};
 
 /// Columns whose values Postgres hands out itself; rows with the highest ones are never removed.
@@ -56,86 +58,49 @@ async fn is_alone(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     .await
 }
 
-/// A column and its type.
-type Column = (String, String);
+impl Endpoint for PgConnection {
+    async fn columns(&mut self, table: &Table) -> Result<Vec<Column>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT column_name::text AS name, data_type::text AS kind FROM information_schema.columns
+             WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position",
+        )
+        .bind(table.name)
+        .fetch_all(self)
+        .await
+    }
 
-async fn columns(connection: &mut PgConnection, table: &Table) -> Result<Vec<Column>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT column_name::text, data_type::text FROM information_schema.columns
-         WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position",
-    )
-    .bind(table.name)
-    .fetch_all(connection)
-    .await
-}
-
-/// What reads the rows of a table, up to its conditions.
-fn select(table: &Table, columns: &[Column]) -> String {
-    let fields: Vec<String> = columns
-        .iter()
-        .map(|(name, kind)| match kind.as_str() {
+    fn object(columns: &[Column]) -> String {
+        let fields = list(columns, |Column { name, kind }| match kind.as_str() {
             "uuid" => format!("'{name}', replace({name}::text, '-', '')"),
             "boolean" => format!("'{name}', {name}::int"),
             _ => format!("'{name}', {name}"),
-        })
-        .collect();
-    format!("SELECT json_build_object({})::text FROM {}", fields.join(", "), table.name)
-}
+        });
+        format!("json_build_object({fields})::text")
+    }
 
-/// The value of a column in the JSON object that is the first parameter.
-fn value(columns: &[Column], name: &str) -> String {
-    let kind = columns.iter().find(|(column, _)| column == name).map_or("text", |(_, kind)| kind.as_str());
-    format!("($1::json ->> '{name}')::{kind}")
-}
+    fn value(Column { name, kind }: &Column) -> String {
+        format!("($1::json ->> '{name}')::{kind}")
+    }
 
-impl Database for PgConnection {
-    async fn rows_after(&mut self, table: &Table, row: Option<&str>) -> Result<Vec<String>, sqlx::Error> {
-        let columns = columns(self, table).await?;
-        let (read, key) = (select(table, &columns), table.key.join(", "));
-        match row {
-            None => {
-                let statement = format!("{read} ORDER BY {key} LIMIT {PAGE_ROWS}");
-                sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(self).await
-            }
-            Some(row) => {
-                let above = list(table.key, |name| value(&columns, name));
-                let statement = format!("{read} WHERE ({key}) > ({above}) ORDER BY {key} LIMIT {PAGE_ROWS}");
-                sqlx::query_scalar(AssertSqlSafe(statement)).bind(row).fetch_all(self).await
-            }
+    fn select_from_array(table: &Table, columns: &[Column]) -> String {
+        let names = list(columns, |column| column.name.clone());
+        format!("SELECT {names} FROM json_populate_recordset(NULL::{}, $1::json)", table.name)
+    }
+
+    async fn read(&mut self, statement: String, parameter: Option<&str>) -> Result<Vec<String>, sqlx::Error> {
+        let query = sqlx::query_scalar(AssertSqlSafe(statement));
+        match parameter {
+            Some(parameter) => query.bind(parameter).fetch_all(self).await,
+            None => query.fetch_all(self).await,
         }
     }
 
-    async fn last_row(&mut self, table: &Table) -> Result<Option<String>, sqlx::Error> {
-        let columns = columns(self, table).await?;
-        let order = list(table.key, |name| format!("{name} DESC"));
-        let statement = format!("{} ORDER BY {order} LIMIT 1", select(table, &columns));
-        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(self).await?.pop())
-    }
-
-    async fn same_row(&mut self, table: &Table, row: &str) -> Result<Option<String>, sqlx::Error> {
-        let columns = columns(self, table).await?;
-        let (read, key) = (select(table, &columns), table.key.join(", "));
-        let same = list(table.key, |name| value(&columns, name));
-        let statement = format!("{read} WHERE ({key}) = ({same})");
-        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(row).fetch_all(self).await?.pop())
-    }
-
-    async fn write(&mut self, table: &Table, rows: &[String]) -> Result<(), sqlx::Error> {
-        let columns = columns(self, table).await?;
-        let names: Vec<&String> = columns.iter().map(|(name, _)| name).collect();
-        let (name, all) = (table.name, list(&names, str::to_owned));
-        let statement = format!(
-            "INSERT INTO {name} ({all}) SELECT {all} FROM json_populate_recordset(NULL::{name}, $1::json)
-             ON CONFLICT ({}) DO UPDATE SET {}",
-            table.key.join(", "),
-            list(&names, |name| format!("{name} = excluded.{name}")),
-        );
-        sqlx::query(AssertSqlSafe(statement)).bind(format!("[{}]", rows.join(","))).execute(self).await?;
-        Ok(())
-    }
-
-    async fn clear(&mut self, table: &Table) -> Result<(), sqlx::Error> {
-        sqlx::query(AssertSqlSafe(format!("DELETE FROM {}", table.name))).execute(self).await?;
+    async fn run(&mut self, statement: String, parameter: Option<String>) -> Result<(), sqlx::Error> {
+        let query = sqlx::query(AssertSqlSafe(statement));
+        match parameter {
+            Some(parameter) => query.bind(parameter).execute(self).await?,
+            None => query.execute(self).await?,
+        };
         Ok(())
     }
 

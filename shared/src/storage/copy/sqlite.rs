@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteLockingMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteLockingMode};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
-use super::{CopyError, Database, OpenError, PAGE_ROWS, SqliteConnection, StoreError, Table, list};
+use super::endpoint::{Column, Endpoint, list};
+use super::{CopyError, OpenError, StoreError, Table};
 use crate::storage::sqlite::open::{MIGRATIONS, check_encoding, create_private, options};
 
 /// How long the file may be in use by somebody who is about to end.
@@ -54,89 +55,64 @@ fn is_busy(error: &CopyError) -> bool {
     code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
-/// A column, and whether it holds bytes.
-type Column = (String, bool);
-
-async fn columns(connection: &mut SqliteConnection, table: &Table) -> Result<Vec<Column>, sqlx::Error> {
-    sqlx::query_as("SELECT name, type = 'BLOB' FROM pragma_table_info(?) ORDER BY cid")
-        .bind(table.name)
-        .fetch_all(connection)
-        .await
+fn is_blob(column: &Column) -> bool {
+    column.kind == "BLOB"
 }
 
-/// What reads the rows of a table, up to its conditions.
-fn select(table: &Table, columns: &[Column]) -> String {
-    let fields: Vec<String> = columns
-        .iter()
-        .map(|(name, is_blob)| {
-            if *is_blob {
-                format!("'{name}', CASE WHEN {name} IS NULL THEN NULL ELSE lower(hex({name})) END")
-            } else {
-                format!("'{name}', {name}")
-            }
-        })
-        .collect();
-    format!("SELECT json_object({}) FROM {}", fields.join(", "), table.name)
-}
-
-/// The value of a column in the JSON object `row`.
-fn value(columns: &[Column], name: &str, row: &str) -> String {
-    if columns.iter().any(|(column, is_blob)| column == name && *is_blob) {
+/// The value of `column` in the JSON object that the expression `row` yields.
+fn value_in(row: &str, column: &Column) -> String {
+    let name = &column.name;
+    if is_blob(column) {
         format!("unhex({row} ->> '{name}')")
     } else {
         format!("{row} ->> '{name}'")
     }
 }
 
-impl Database for SqliteConnection {
-    async fn rows_after(&mut self, table: &Table, row: Option<&str>) -> Result<Vec<String>, sqlx::Error> {
-        let columns = columns(self, table).await?;
-        let (read, key) = (select(table, &columns), table.key.join(", "));
-        match row {
-            None => {
-                let statement = format!("{read} ORDER BY {key} LIMIT {PAGE_ROWS}");
-                sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(self).await
+impl Endpoint for SqliteConnection {
+    async fn columns(&mut self, table: &Table) -> Result<Vec<Column>, sqlx::Error> {
+        sqlx::query_as("SELECT name, type AS kind FROM pragma_table_info($1) ORDER BY cid")
+            .bind(table.name)
+            .fetch_all(self)
+            .await
+    }
+
+    fn object(columns: &[Column]) -> String {
+        let fields = list(columns, |column| {
+            let name = &column.name;
+            if is_blob(column) {
+                format!("'{name}', CASE WHEN {name} IS NULL THEN NULL ELSE lower(hex({name})) END")
+            } else {
+                format!("'{name}', {name}")
             }
-            Some(row) => {
-                let above = list(table.key, |name| value(&columns, name, "?1"));
-                let statement = format!("{read} WHERE ({key}) > ({above}) ORDER BY {key} LIMIT {PAGE_ROWS}");
-                sqlx::query_scalar(AssertSqlSafe(statement)).bind(row).fetch_all(self).await
-            }
+        });
+        format!("json_object({fields})")
+    }
+
+    fn value(column: &Column) -> String {
+        value_in("$1", column)
+    }
+
+    fn select_from_array(_table: &Table, columns: &[Column]) -> String {
+        let values = list(columns, |column| value_in("j.value", column));
+        // Without the WHERE, SQLite would take the ON CONFLICT that follows for the condition of a join.
+        format!("SELECT {values} FROM json_each($1) j WHERE true ORDER BY j.key")
+    }
+
+    async fn read(&mut self, statement: String, parameter: Option<&str>) -> Result<Vec<String>, sqlx::Error> {
+        let query = sqlx::query_scalar(AssertSqlSafe(statement));
+        match parameter {
+            Some(parameter) => query.bind(parameter).fetch_all(self).await,
+            None => query.fetch_all(self).await,
         }
     }
 
-    async fn last_row(&mut self, table: &Table) -> Result<Option<String>, sqlx::Error> {
-        let columns = columns(self, table).await?;
-        let order = list(table.key, |name| format!("{name} DESC"));
-        let statement = format!("{} ORDER BY {order} LIMIT 1", select(table, &columns));
-        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(self).await?.pop())
-    }
-
-    async fn same_row(&mut self, table: &Table, row: &str) -> Result<Option<String>, sqlx::Error> {
-        let columns = columns(self, table).await?;
-        let (read, key) = (select(table, &columns), table.key.join(", "));
-        let same = list(table.key, |name| value(&columns, name, "?1"));
-        let statement = format!("{read} WHERE ({key}) = ({same})");
-        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(row).fetch_all(self).await?.pop())
-    }
-
-    async fn write(&mut self, table: &Table, rows: &[String]) -> Result<(), sqlx::Error> {
-        let columns = columns(self, table).await?;
-        let names: Vec<&String> = columns.iter().map(|(name, _)| name).collect();
-        let statement = format!(
-            "INSERT INTO {} ({}) SELECT {} FROM json_each(?) j WHERE true ORDER BY j.key ON CONFLICT ({}) DO UPDATE SET {}",
-            table.name,
-            list(&names, str::to_owned),
-            list(&names, |name| value(&columns, name, "j.value")),
-            table.key.join(", "),
-            list(&names, |name| format!("{name} = excluded.{name}")),
-        );
-        sqlx::query(AssertSqlSafe(statement)).bind(format!("[{}]", rows.join(","))).execute(self).await?;
-        Ok(())
-    }
-
-    async fn clear(&mut self, table: &Table) -> Result<(), sqlx::Error> {
-        sqlx::query(AssertSqlSafe(format!("DELETE FROM {}", table.name))).execute(self).await?;
+    async fn run(&mut self, statement: String, parameter: Option<String>) -> Result<(), sqlx::Error> {
+        let query = sqlx::query(AssertSqlSafe(statement));
+        match parameter {
+            Some(parameter) => query.bind(parameter).execute(self).await?,
+            None => query.execute(self).await?,
+        };
         Ok(())
     }
 
@@ -154,7 +130,7 @@ impl Database for SqliteConnection {
     /// The other keys go on by themselves: rows with the highest ones are never removed.
     async fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> Result<(), sqlx::Error> {
         sqlx::query("DELETE FROM sqlite_sequence WHERE name = 'dead_letters'").execute(&mut *self).await?;
-        sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ('dead_letters', ?)")
+        sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ('dead_letters', $1)")
             .bind(newest_dead_letter.unwrap_or(0))
             .execute(self)
             .await?;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{Email, PublicId, SessionId, Timestamp, UserId, Username};
 use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow, check_crossing};
+use crate::storage::sql::accounts as sql;
 use crate::storage::{Account, Accounts, CreateUserError, NewUser, Session, StoreError, User};
 
 #[async_trait]
@@ -21,28 +22,20 @@ impl Accounts for Postgres {
                 sqlx::query("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").execute(&mut *tx).await?;
             }
             let (name, id) = (new.username.key(), new.public_id.key());
-            let crossing = sqlx::query_as(
-                "SELECT (SELECT COUNT(*) FROM users WHERE public_id_key = $1),
-                        (SELECT COUNT(*) FROM users WHERE username_key = $2)",
-            );
+            let crossing = sqlx::query_as(sql::COUNT_CROSSING_KEYS);
             check_crossing(crossing.bind(&name).bind(&id).fetch_one(&mut *tx).await?)?;
-            let user = sqlx::query_as(
-                "INSERT INTO users (public_id, email, username, password_hash, is_admin, created_on, email_key, username_key,
-                                    public_id_key)
-                 VALUES ($1, $2, $3, $4, $5 AND NOT EXISTS (SELECT 1 FROM users), $6, $7, $8, $9)
-                 RETURNING id, public_id, email, username, is_admin",
-            )
-            .bind(new.public_id.as_str())
-            .bind(new.email.as_str())
-            .bind(new.username.as_str())
-            .bind(&new.password_hash)
-            .bind(new.admin_if_first)
-            .bind(now.0)
-            .bind(new.email.key())
-            .bind(name)
-            .bind(id)
-            .fetch_one(&mut *tx)
-            .await?;
+            let user = sqlx::query_as(sql::INSERT_USER)
+                .bind(new.public_id.as_str())
+                .bind(new.email.as_str())
+                .bind(new.username.as_str())
+                .bind(&new.password_hash)
+                .bind(new.admin_if_first)
+                .bind(now.0)
+                .bind(new.email.key())
+                .bind(name)
+                .bind(id)
+                .fetch_one(&mut *tx)
+                .await?;
             tx.commit().await?;
             Ok(user)
         })
@@ -50,38 +43,24 @@ impl Accounts for Postgres {
     }
 
     async fn account_by_email(&self, email: &Email) -> Result<Option<Account>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT id, public_id, email, username, is_admin, password_hash FROM users
-             WHERE email = $1 OR email_key = $2 ORDER BY email = $1 DESC LIMIT 1",
-        )
-        .bind(email.as_str())
-        .bind(email.key());
+        let query = sqlx::query_as(sql::ACCOUNT_BY_EMAIL).bind(email.as_str()).bind(email.key());
         Ok(within_deadline(query.fetch_optional(&self.pool)).await?)
     }
 
     async fn user_by_public_id(&self, public_id: &PublicId) -> Result<Option<User>, StoreError> {
-        let query = sqlx::query_as("SELECT id, public_id, email, username, is_admin FROM users WHERE public_id = $1")
-            .bind(public_id.as_str());
+        let query = sqlx::query_as(sql::USER_BY_PUBLIC_ID).bind(public_id.as_str());
         Ok(within_deadline(query.fetch_optional(&self.pool)).await?)
     }
 
     async fn list_users(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT id, public_id, email, username, is_admin FROM users WHERE public_id > $1 ORDER BY public_id LIMIT $2",
-        )
-        .bind(after)
-        .bind(i64::from(limit));
+        let query = sqlx::query_as(sql::LIST_USERS).bind(after).bind(i64::from(limit));
         Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }
 
     async fn replace_password_hash(&self, user: UserId, hash: String) -> Result<(), StoreError> {
         let pool = self.pool.clone();
         run_detached(async move {
-            sqlx::query("UPDATE users SET password_hash = $1 WHERE id = $2")
-                .bind(hash)
-                .bind(user.0)
-                .execute(&pool)
-                .await?;
+            sqlx::query(sql::SET_PASSWORD_HASH).bind(hash).bind(user.0).execute(&pool).await?;
             Ok(())
         })
         .await
@@ -90,10 +69,7 @@ impl Accounts for Postgres {
     async fn grant_admin(&self, username: &Username) -> Result<bool, StoreError> {
         let (pool, username) = (self.pool.clone(), username.clone());
         run_detached(async move {
-            let done = sqlx::query("UPDATE users SET is_admin = TRUE WHERE username = $1")
-                .bind(username.as_str())
-                .execute(&pool)
-                .await?;
+            let done = sqlx::query(sql::GRANT_ADMIN).bind(username.as_str()).execute(&pool).await?;
             Ok(done.rows_affected() > 0)
         })
         .await
@@ -118,7 +94,7 @@ impl Accounts for Postgres {
             .bind(i64::from(EXPIRED_AT_ONCE))
             .execute(&mut *tx)
             .await?;
-            sqlx::query("INSERT INTO sessions (id, user_id, expires_on) VALUES ($1, $2, $3)")
+            sqlx::query(sql::INSERT_SESSION)
                 .bind(id.0)
                 .bind(user.0)
                 .bind(expires_on.0)
@@ -131,12 +107,7 @@ impl Accounts for Postgres {
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT u.id, u.public_id, u.email, u.username, u.is_admin, s.expires_on
-             FROM sessions s JOIN users u ON u.id = s.user_id
-             WHERE s.id = $1 AND s.revoked_on IS NULL",
-        )
-        .bind(id.0);
+        let query = sqlx::query_as(sql::UNREVOKED_SESSION).bind(id.0);
         let row: Option<SessionRow> = within_deadline(query.fetch_optional(&self.pool)).await?;
         Ok(row.map(Session::from))
     }
@@ -151,11 +122,7 @@ impl Accounts for Postgres {
     async fn revoke_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
         let pool = self.pool.clone();
         run_detached(async move {
-            sqlx::query("UPDATE sessions SET revoked_on = $1 WHERE id = $2 AND revoked_on IS NULL")
-                .bind(now.0)
-                .bind(id.0)
-                .execute(&pool)
-                .await?;
+            sqlx::query(sql::REVOKE_SESSION).bind(now.0).bind(id.0).execute(&pool).await?;
             Ok(())
         })
         .await

@@ -12,6 +12,7 @@ use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, Stre
 use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
 use crate::storage::commit_plan::{self, CommitStatements, KnownRow, MessageRow, NewDeadLetter};
 use crate::storage::senders::{Sender, SenderRow, decode_senders};
+use crate::storage::sql::installation::LIST_FENCES;
 use crate::storage::{Claim, CommitError, Commits, Committed, PartitionBatch, StoreError};
 
 #[async_trait]
@@ -22,7 +23,7 @@ impl Commits for Postgres {
     }
 
     async fn fences(&self) -> Result<Vec<(Partition, Fence)>, StoreError> {
-        let rows = sqlx::query_as("SELECT partition, fence FROM cursors ORDER BY partition").fetch_all(&self.pool);
+        let rows = sqlx::query_as(LIST_FENCES).fetch_all(&self.pool);
         Ok(decode_fences(within_deadline(rows).await?)?)
     }
 
@@ -35,10 +36,10 @@ impl Commits for Postgres {
         let (pool, senders) = (self.pool.clone(), self.senders.clone());
         run_detached(async move {
             let mut tx = pool.begin().await?;
-            let appended = commit_plan::execute(&mut *tx, &batches, now, &senders).await?;
+            let committed = commit_plan::execute(&mut *tx, &batches, now, &senders).await?;
             before_commit.await;
             tx.commit().await?;
-            Ok(appended)
+            Ok(committed)
         })
         .await
     }

@@ -10,30 +10,40 @@ use uuid::Uuid;
 use super::{Postgres, within_deadline};
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 use crate::storage::history::{decode_known, decode_messages, known_heads};
+use crate::storage::sql::messages::{self as sql, from_visible_room, select_messages};
 use crate::storage::{History, HistoryPage, KnownMessage, StoreError, Window};
 
-// One statement for head and messages, so that they are of the same moment.
-const NEWEST_FIRST: &str = "
-    SELECT COALESCE(h.seq, 0),
-           CASE WHEN COALESCE(h.seq, 0) BETWEEN $6 AND $7 THEN NULL ELSE
-           (SELECT COALESCE(json_agg(json_build_array(seq, id, username, public_id, kind, text, created_on) ORDER BY seq), '[]')::text
-            FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
-                  FROM messages m JOIN users u ON u.id = m.sender_id
-                  WHERE m.room_id = $1 AND m.seq > $3 AND m.seq < $4 ORDER BY m.seq DESC LIMIT $5) page) END
-    FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
-    WHERE r.id = $1 AND r.deleted_on IS NULL
-      AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = $2))";
+/// Messages of room `$1` as an array in JSON, up to the range and the limit of the subquery that follows.
+macro_rules! aggregate_messages {
+    ($range:literal) => {
+        concat!(
+            "SELECT COALESCE(json_agg(json_build_array(seq, id, username, public_id, kind, text, created_on) ORDER BY seq),
+                             '[]')::text FROM (",
+            select_messages!(),
+            " WHERE m.room_id = $1 AND ",
+            $range,
+            ") page"
+        )
+    };
+}
 
-const OLDEST_FIRST: &str = "
-    SELECT COALESCE(h.seq, 0),
-           CASE WHEN COALESCE(h.seq, 0) BETWEEN $6 AND $7 THEN NULL ELSE
-           (SELECT COALESCE(json_agg(json_build_array(seq, id, username, public_id, kind, text, created_on) ORDER BY seq), '[]')::text
-            FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
-                  FROM messages m JOIN users u ON u.id = m.sender_id
-                  WHERE m.room_id = $1 AND m.seq > $3 AND m.seq < $4 ORDER BY m.seq LIMIT $5) page) END
-    FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
-    WHERE r.id = $1 AND r.deleted_on IS NULL
-      AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = $2))";
+/// A page and the room's head, in one statement so that they are of the same moment.
+macro_rules! page {
+    ($range:literal) => {
+        concat!(
+            "SELECT COALESCE(h.seq, 0), CASE WHEN COALESCE(h.seq, 0) BETWEEN $6 AND $7 THEN NULL ELSE (",
+            aggregate_messages!($range),
+            ") END",
+            from_visible_room!()
+        )
+    };
+}
+
+const NEWEST_FIRST: &str = page!("m.seq > $3 AND m.seq < $4 ORDER BY m.seq DESC LIMIT $5");
+
+const OLDEST_FIRST: &str = page!("m.seq > $3 AND m.seq < $4 ORDER BY m.seq LIMIT $5");
+
+const MESSAGES_AFTER: &str = aggregate_messages!("m.seq > $2 ORDER BY m.seq LIMIT $3");
 
 #[async_trait]
 impl History for Postgres {
@@ -64,21 +74,13 @@ impl History for Postgres {
     }
 
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
-        let query = sqlx::query_scalar(
-            "SELECT COALESCE(json_agg(json_build_array(seq, id, username, public_id, kind, text, created_on) ORDER BY seq), '[]')::text
-             FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
-                   FROM messages m JOIN users u ON u.id = m.sender_id
-                   WHERE m.room_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3) page",
-        )
-        .bind(room.0)
-        .bind(after.0)
-        .bind(i64::from(limit));
+        let query = sqlx::query_scalar(MESSAGES_AFTER).bind(room.0).bind(after.0).bind(i64::from(limit));
         let json: String = within_deadline(query.fetch_one(&self.history)).await?;
         Ok(decode_messages(&json)?)
     }
 
     async fn head(&self, room: RoomId) -> Result<Seq, StoreError> {
-        let query = sqlx::query_scalar("SELECT seq FROM room_heads WHERE room_id = $1").bind(room.0);
+        let query = sqlx::query_scalar(sql::HEAD).bind(room.0);
         let seq: Option<i64> = within_deadline(query.fetch_optional(&self.pool)).await?;
         Ok(seq.map_or(Seq::ZERO, Seq))
     }
@@ -97,7 +99,7 @@ impl History for Postgres {
         within_deadline(async {
             let mut connection = self.pool.acquire().await?;
             let stored = stored_seqs(&mut connection, ids).await?;
-            connection.settle();
+            connection.release_healthy();
             Ok(stored.into_iter().collect())
         })
         .await
@@ -106,9 +108,7 @@ impl History for Postgres {
 
 impl Postgres {
     async fn seq_in(&self, room: RoomId, id: MessageId) -> Result<Option<Seq>, StoreError> {
-        let query = sqlx::query_scalar("SELECT seq FROM messages WHERE id = $1 AND room_id = $2")
-            .bind(id.0)
-            .bind(room.0);
+        let query = sqlx::query_scalar(sql::SEQ_IN_ROOM).bind(id.0).bind(room.0);
         let seq: Option<i64> = within_deadline(query.fetch_optional(&self.history)).await?;
         Ok(seq.map(Seq))
     }

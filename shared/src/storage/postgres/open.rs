@@ -11,10 +11,11 @@ use tokio::time::timeout;
 use super::Postgres;
 use crate::bus::MacKey;
 use crate::domain::InstallationId;
-use crate::storage::connections::{Connections, Shared};
-use crate::storage::open::{READ_INSTALLATION, Row, UNFINISHED_COPY, epoch_of};
-use crate::storage::schema::{APPLIED, is_up_to_date};
+use crate::storage::connections::{Connections, Poolable};
+use crate::storage::open::{Row, epoch_of};
+use crate::storage::schema::is_up_to_date;
 use crate::storage::senders::SenderCache;
+use crate::storage::sql::installation as sql;
 use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 
 /// Connections of a gateway for everything but history and the watch over removals, which have their own: eight in all. A
@@ -94,29 +95,26 @@ impl Postgres {
         }
         // Takes an advisory lock: processes that start together take turns.
         MIGRATIONS.run(&pool).await?;
-        let unfinished: bool = sqlx::query_scalar(UNFINISHED_COPY).fetch_one(&pool).await?;
+        let unfinished: bool = sqlx::query_scalar(sql::UNFINISHED_COPY).fetch_one(&pool).await?;
         if unfinished {
             return Err(OpenError::UnfinishedCopy);
         }
         let mut tx = pool.begin().await?;
         // Whoever comes second waits here for the first one's commit, and then finds its row.
-        sqlx::query(
-            "INSERT INTO installation (id, identity, epoch, partitions, mac_key) VALUES (1, $1, $2, $3, $4)
-             ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(InstallationId::fresh().to_string())
-        .bind(epoch_of(random_epoch))
-        .bind(i64::from(partitions))
-        .bind(MacKey::fresh().to_hex())
-        .execute(&mut *tx)
-        .await?;
+        sqlx::query(sql::INSERT_INSTALLATION)
+            .bind(InstallationId::fresh().to_string())
+            .bind(epoch_of(random_epoch))
+            .bind(i64::from(partitions))
+            .bind(MacKey::fresh().to_hex())
+            .execute(&mut *tx)
+            .await?;
         sqlx::query(
             "INSERT INTO cursors (partition)
              SELECT generate_series(0, partitions - 1) FROM installation ON CONFLICT (partition) DO NOTHING",
         )
         .execute(&mut *tx)
         .await?;
-        let row = sqlx::query_as(READ_INSTALLATION).fetch_one(&mut *tx).await?;
+        let row = sqlx::query_as(sql::READ_INSTALLATION).fetch_one(&mut *tx).await?;
         tx.commit().await?;
         pool.close().await;
         Installation::from_row(row, partitions)
@@ -129,18 +127,18 @@ async fn prepared(pool: &PgPool, partitions: u16) -> Result<Option<Installation>
     if !sqlx::query_scalar::<_, bool>(noted).fetch_one(pool).await? {
         return Ok(None);
     }
-    let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(APPLIED).fetch_all(pool).await?;
+    let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql::APPLIED_MIGRATIONS).fetch_all(pool).await?;
     if !is_up_to_date(&MIGRATIONS, &applied)? {
         return Ok(None);
     }
-    let cursors: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM cursors").fetch_one(pool).await?;
-    let row: Option<Row> = sqlx::query_as(READ_INSTALLATION).fetch_optional(pool).await?;
+    let cursors: i64 = sqlx::query_scalar(sql::COUNT_CURSORS).fetch_one(pool).await?;
+    let row: Option<Row> = sqlx::query_as(sql::READ_INSTALLATION).fetch_optional(pool).await?;
     let installation = row.map(|row| Installation::from_row(row, partitions)).transpose()?;
     Ok(installation.filter(|installation| cursors >= i64::from(installation.partitions)))
 }
 
-impl Shared for sqlx::Postgres {
-    async fn is_in_order(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+impl Poolable for sqlx::Postgres {
+    async fn is_healthy(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
         // The two are equal in the first statement of a transaction, which this one is outside of any. Sent as one message
         // (raw_sql): a prepared statement begins with one message and runs with a later one.
         let outside = sqlx::raw_sql("SELECT transaction_timestamp() = statement_timestamp()");

@@ -7,25 +7,8 @@ use async_trait::async_trait;
 use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
 use crate::storage::rooms::decode_memberships;
+use crate::storage::sql::rooms as sql;
 use crate::storage::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms, StoreError};
-
-/// Names of rooms that a user may see: a range of the public ones and a range of their own private ones, merged.
-pub const LIST_ROOMS: &str = "
-    SELECT name FROM (
-        SELECT name FROM (SELECT name FROM rooms WHERE deleted_on IS NULL AND NOT is_private AND name > $1
-                          ORDER BY name LIMIT $3) AS of_all
-        UNION ALL
-        SELECT name FROM (SELECT private_name AS name FROM members WHERE user_id = $2 AND private_name > $1
-                          ORDER BY private_name LIMIT $3) AS of_user
-    ) AS visible ORDER BY name LIMIT $3";
-
-/// Names of a room's members, a range of an index; whether the user may see the room is looked up once.
-pub const LIST_MEMBERS: &str = "
-    SELECT m.username FROM members m
-    WHERE m.room_id = $1 AND m.username > $3
-      AND EXISTS (SELECT 1 FROM rooms r WHERE r.id = $1 AND r.deleted_on IS NULL
-                  AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = $2)))
-    ORDER BY m.username LIMIT $4";
 
 #[async_trait]
 impl Rooms for Postgres {
@@ -38,34 +21,22 @@ impl Rooms for Postgres {
                 .bind(new.owner.0)
                 .execute(&mut *tx)
                 .await?;
-            let owned: i64 =
-                sqlx::query_scalar("SELECT COUNT(*) FROM rooms WHERE owner_id = $1 AND deleted_on IS NULL")
-                    .bind(new.owner.0)
-                    .fetch_one(&mut *tx)
-                    .await?;
+            let owned: i64 = sqlx::query_scalar(sql::COUNT_OWNED_ROOMS).bind(new.owner.0).fetch_one(&mut *tx).await?;
             if owned >= i64::from(most) {
                 return Err(CreateRoomError::TooMany);
             }
             // A deletion that is committed while this counts is missed; then rooms_incarnation refuses the room.
-            let created: Vec<Room> = sqlx::query_as(
-                "INSERT INTO rooms (name, owner_id, is_private, created_on, incarnation)
-                 SELECT $1, $2, $3, $4, COUNT(*) FROM rooms WHERE name = $1 AND deleted_on IS NOT NULL
-                 HAVING NOT EXISTS (SELECT 1 FROM rooms former
-                                    WHERE lower(former.name) = $6 AND former.deleted_on > $5 AND former.owner_id <> $2
-                                      AND former.incarnation = (SELECT MAX(other.incarnation) FROM rooms other
-                                                                WHERE other.name = former.name))
-                 RETURNING id, name, owner_id, is_private, incarnation",
-            )
-            .bind(new.name.as_str())
-            .bind(new.owner.0)
-            .bind(new.is_private)
-            .bind(now.0)
-            .bind(new.reserved_since.map_or(i64::MAX, |since| since.0))
-            .bind(new.name.as_str().to_ascii_lowercase())
-            .fetch_all(&mut *tx)
-            .await?;
+            let created: Vec<Room> = sqlx::query_as(sql::INSERT_ROOM)
+                .bind(new.name.as_str())
+                .bind(new.owner.0)
+                .bind(new.is_private)
+                .bind(now.0)
+                .bind(new.reserved_since.map_or(i64::MAX, |since| since.0))
+                .bind(new.name.as_str().to_ascii_lowercase())
+                .fetch_all(&mut *tx)
+                .await?;
             let room = created.into_iter().next().ok_or(CreateRoomError::Reserved)?;
-            sqlx::query("INSERT INTO members (room_id, user_id, joined_on, id) VALUES ($1, $2, $3, $4)")
+            sqlx::query(sql::INSERT_MEMBER)
                 .bind(room.id.0)
                 .bind(new.owner.0)
                 .bind(now.0)
@@ -79,38 +50,26 @@ impl Rooms for Postgres {
     }
 
     async fn room_by_name(&self, name: &RoomName) -> Result<Option<Room>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT id, name, owner_id, is_private, incarnation FROM rooms WHERE name = $1 AND deleted_on IS NULL",
-        )
-        .bind(name.as_str());
+        let query = sqlx::query_as(sql::ROOM_BY_NAME).bind(name.as_str());
         Ok(within_deadline(query.fetch_optional(&self.pool)).await?)
     }
 
     async fn list_rooms(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query_scalar(LIST_ROOMS).bind(after).bind(user.0).bind(i64::from(limit));
+        let query = sqlx::query_scalar(sql::LIST_ROOMS).bind(after).bind(user.0).bind(i64::from(limit));
         Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }
 
     async fn delete_room(&self, room: RoomId, now: Timestamp) -> Result<bool, StoreError> {
         let pool = self.pool.clone();
         run_detached(async move {
-            let done = sqlx::query("UPDATE rooms SET deleted_on = $1 WHERE id = $2 AND deleted_on IS NULL")
-                .bind(now.0)
-                .bind(room.0)
-                .execute(&pool)
-                .await?;
+            let done = sqlx::query(sql::DELETE_ROOM).bind(now.0).bind(room.0).execute(&pool).await?;
             Ok(done.rows_affected() > 0)
         })
         .await
     }
 
     async fn membership(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
-        let query = sqlx::query_scalar(
-            "SELECT m.id FROM members m JOIN rooms r ON r.id = m.room_id
-             WHERE m.room_id = $1 AND m.user_id = $2 AND r.deleted_on IS NULL",
-        )
-        .bind(room.0)
-        .bind(user.0);
+        let query = sqlx::query_scalar(sql::MEMBERSHIP).bind(room.0).bind(user.0);
         let id: Option<i64> = within_deadline(query.fetch_optional(&self.pool)).await?;
         Ok(id.map(MembershipId))
     }
@@ -138,24 +97,14 @@ impl Rooms for Postgres {
     ) -> Result<JoinOutcome, StoreError> {
         let pool = self.pool.clone();
         let joined = run_detached(async move {
-            // Who is in it already keeps the membership there is.
-            let joined: Vec<i64> = sqlx::query_scalar(
-                "INSERT INTO members (room_id, user_id, joined_on, id)
-                 SELECT id, $1, $2, $3 FROM rooms WHERE id = $4 AND deleted_on IS NULL AND NOT is_private
-                       AND ($5 OR NOT COALESCE((SELECT e.owner_id <> rooms.owner_id OR (e.is_private AND NOT rooms.is_private)
-                                                 FROM rooms e JOIN members m ON m.room_id = e.id AND m.user_id = $1
-                                                 WHERE e.name = rooms.name AND e.incarnation < rooms.incarnation
-                                                 ORDER BY e.incarnation DESC LIMIT 1), FALSE))
-                 ON CONFLICT (room_id, user_id) DO UPDATE SET joined_on = members.joined_on
-                 RETURNING id",
-            )
-            .bind(user.0)
-            .bind(now.0)
-            .bind(MembershipId::fresh().0)
-            .bind(room.0)
-            .bind(mode == JoinMode::Explicit)
-            .fetch_all(&pool)
-            .await?;
+            let joined: Vec<i64> = sqlx::query_scalar(sql::JOIN_PUBLIC_ROOM)
+                .bind(user.0)
+                .bind(now.0)
+                .bind(MembershipId::fresh().0)
+                .bind(room.0)
+                .bind(mode == JoinMode::Explicit)
+                .fetch_all(&pool)
+                .await?;
             Ok::<_, StoreError>(joined)
         });
         if let Some(id) = joined.await?.first() {
@@ -175,11 +124,7 @@ impl Rooms for Postgres {
         let pool = self.pool.clone();
         run_detached(async move {
             let ended: Vec<i64> =
-                sqlx::query_scalar("DELETE FROM members WHERE room_id = $1 AND user_id = $2 RETURNING id")
-                    .bind(room.0)
-                    .bind(user.0)
-                    .fetch_all(&pool)
-                    .await?;
+                sqlx::query_scalar(sql::LEAVE_ROOM).bind(room.0).bind(user.0).fetch_all(&pool).await?;
             Ok(ended.first().copied().map(MembershipId))
         })
         .await
@@ -192,7 +137,7 @@ impl Rooms for Postgres {
         after: &str,
         limit: u32,
     ) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query_scalar(LIST_MEMBERS).bind(room.0).bind(user.0).bind(after).bind(i64::from(limit));
+        let query = sqlx::query_scalar(sql::LIST_MEMBERS).bind(room.0).bind(user.0).bind(after).bind(i64::from(limit));
         Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }
 
@@ -211,10 +156,7 @@ impl Rooms for Postgres {
 impl Postgres {
     /// Whether the room exists now and is public.
     async fn is_open(&self, room: RoomId) -> Result<bool, StoreError> {
-        let query = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM rooms WHERE id = $1 AND deleted_on IS NULL AND NOT is_private)",
-        )
-        .bind(room.0);
+        let query = sqlx::query_scalar(sql::IS_PUBLIC).bind(room.0);
         Ok(within_deadline(query.fetch_one(&self.pool)).await?)
     }
 }

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{Timestamp, UserId};
-use crate::storage::sign_ins::{KNOWN_KEYS, NETWORKS_KEPT, are_noted};
+use crate::storage::sign_ins::{NETWORKS_KEPT, are_noted};
+use crate::storage::sql::sign_ins as sql;
 use crate::storage::{SignIns, StoreError};
 
 #[async_trait]
@@ -15,12 +16,7 @@ impl SignIns for Postgres {
         network: &str,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let query = sqlx::query_scalar(
-            "SELECT expires_on FROM known_networks WHERE user_id = $1 AND network = $2 AND expires_on > $3",
-        )
-        .bind(user.0)
-        .bind(network)
-        .bind(now.0);
+        let query = sqlx::query_scalar(sql::KNOWN_NETWORK).bind(user.0).bind(network).bind(now.0);
         let found: Option<i64> = within_deadline(query.fetch_optional(&self.pool)).await?;
         Ok(found.map(Timestamp))
     }
@@ -35,24 +31,18 @@ impl SignIns for Postgres {
         let pool = self.pool.clone();
         run_detached(async move {
             let mut tx = pool.begin().await?;
-            sqlx::query(
-                "INSERT INTO known_networks (user_id, network, expires_on) VALUES ($1, $2, $3)
-                 ON CONFLICT (user_id, network) DO UPDATE SET expires_on = excluded.expires_on",
-            )
-            .bind(user.0)
-            .bind(network)
-            .bind(expires_on.0)
-            .execute(&mut *tx)
-            .await?;
-            sqlx::query(
-                "DELETE FROM known_networks WHERE user_id = $1 AND (expires_on <= $2 OR network NOT IN
-                 (SELECT network FROM known_networks WHERE user_id = $1 ORDER BY expires_on DESC, network LIMIT $3))",
-            )
-            .bind(user.0)
-            .bind(now.0)
-            .bind(NETWORKS_KEPT)
-            .execute(&mut *tx)
-            .await?;
+            sqlx::query(sql::UPSERT_NETWORK)
+                .bind(user.0)
+                .bind(network)
+                .bind(expires_on.0)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(sql::DELETE_OLD_NETWORKS)
+                .bind(user.0)
+                .bind(now.0)
+                .bind(NETWORKS_KEPT)
+                .execute(&mut *tx)
+                .await?;
             tx.commit().await?;
             Ok(())
         })
@@ -65,7 +55,8 @@ impl SignIns for Postgres {
         replace: bool,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let known: Vec<String> = within_deadline(sqlx::query_scalar(KNOWN_KEYS).fetch_all(&self.pool)).await?;
+        let known: Vec<String> =
+            within_deadline(sqlx::query_scalar(sql::LIST_SIGNING_KEYS).fetch_all(&self.pool)).await?;
         if are_noted(&known, &fingerprints) {
             return Ok(true);
         }
@@ -74,11 +65,11 @@ impl SignIns for Postgres {
             let mut tx = pool.begin().await?;
             // Gateways that start together take turns.
             sqlx::query("SELECT 1 FROM installation FOR UPDATE").execute(&mut *tx).await?;
-            let known: Vec<String> = sqlx::query_scalar(KNOWN_KEYS).fetch_all(&mut *tx).await?;
+            let known: Vec<String> = sqlx::query_scalar(sql::LIST_SIGNING_KEYS).fetch_all(&mut *tx).await?;
             if !replace && !known.is_empty() && !known.iter().any(|known| fingerprints.contains(known)) {
                 return Ok(false);
             }
-            sqlx::query("DELETE FROM signing_keys").execute(&mut *tx).await?;
+            sqlx::query(sql::DELETE_SIGNING_KEYS).execute(&mut *tx).await?;
             sqlx::query("INSERT INTO signing_keys (fingerprint, added_on) SELECT UNNEST($1::text[]), $2")
                 .bind(fingerprints)
                 .bind(now.0)

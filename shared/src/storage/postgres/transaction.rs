@@ -30,7 +30,7 @@ impl Transaction {
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.run("COMMIT").await?;
         if let Some(lease) = self.0.take() {
-            lease.settle();
+            lease.release_healthy();
         }
         Ok(())
     }
@@ -38,7 +38,7 @@ impl Transaction {
     async fn run(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
         let done = sqlx::raw_sql(statement).execute(&mut **self).await;
         done.map(drop).map_err(|error| match &self.0 {
-            Some(lease) => lease.note(error),
+            Some(lease) => lease.record_loss(error),
             None => error,
         })
     }
@@ -52,7 +52,7 @@ impl Drop for Transaction {
         };
         runtime.spawn(async move {
             match timeout(ROLLBACK_TIMEOUT, sqlx::raw_sql("ROLLBACK").execute(&mut *lease)).await {
-                Ok(Ok(_)) => lease.settle(),
+                Ok(Ok(_)) => lease.release_healthy(),
                 Ok(Err(_)) | Err(_) => lease.discard(),
             }
         });

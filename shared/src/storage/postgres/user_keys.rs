@@ -2,21 +2,16 @@
 
 use std::collections::HashSet;
 
+use sqlx::error::DatabaseError;
+
 use super::{Postgres, run_detached, within_deadline};
 use crate::storage::StoreError;
+use crate::storage::sql::user_keys as sql;
 use crate::storage::user_keys::{NewKeys, Unkeyed, UserKeys};
-use sqlx::error::DatabaseError;
 
 impl UserKeys for Postgres {
     async fn unkeyed(&self, after: i64, limit: u32) -> Result<Vec<Unkeyed>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT id, email, username, public_id, email_key IS NOT NULL AS has_email_key,
-                    username_key IS NOT NULL AS has_username_key, public_id_key IS NOT NULL AS has_public_id_key
-             FROM users WHERE id > $1 AND (email_key IS NULL OR username_key IS NULL OR public_id_key IS NULL)
-             ORDER BY id LIMIT $2",
-        )
-        .bind(after)
-        .bind(i64::from(limit));
+        let query = sqlx::query_as(sql::LIST_USERS_WITHOUT_KEY).bind(after).bind(i64::from(limit));
         Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Sqlite;
 use crate::domain::{Email, PublicId, SessionId, Timestamp, UserId, Username};
 use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow, check_crossing};
+use crate::storage::sql::accounts as sql;
 use crate::storage::{Account, Accounts, CreateUserError, NewUser, Session, StoreError, User, run_detached};
 
 #[async_trait]
@@ -17,72 +18,48 @@ impl Accounts for Sqlite {
         let pool = self.write.clone();
         run_detached(async move {
             let (name, id) = (new.username.key(), new.public_id.key());
-            let crossing = sqlx::query_as(
-                "SELECT (SELECT COUNT(*) FROM users WHERE public_id_key = ?),
-                        (SELECT COUNT(*) FROM users WHERE username_key = ?)",
-            );
+            let crossing = sqlx::query_as(sql::COUNT_CROSSING_KEYS);
             check_crossing(crossing.bind(&name).bind(&id).fetch_one(&pool).await?)?;
-            let user = sqlx::query_as(
-                "INSERT INTO users (public_id, email, username, password_hash, is_admin, created_on, email_key, username_key,
-                                    public_id_key)
-                 VALUES (?, ?, ?, ?, ? AND NOT EXISTS (SELECT 1 FROM users), ?, ?, ?, ?)
-                 RETURNING id, public_id, email, username, is_admin",
-            )
-            .bind(new.public_id.as_str())
-            .bind(new.email.as_str())
-            .bind(new.username.as_str())
-            .bind(&new.password_hash)
-            .bind(new.admin_if_first)
-            .bind(now.0)
-            .bind(new.email.key())
-            .bind(name)
-            .bind(id)
-            .fetch_one(&pool)
-            .await?;
+            let user = sqlx::query_as(sql::INSERT_USER)
+                .bind(new.public_id.as_str())
+                .bind(new.email.as_str())
+                .bind(new.username.as_str())
+                .bind(&new.password_hash)
+                .bind(new.admin_if_first)
+                .bind(now.0)
+                .bind(new.email.key())
+                .bind(name)
+                .bind(id)
+                .fetch_one(&pool)
+                .await?;
             Ok(user)
         })
         .await
     }
 
     async fn account_by_email(&self, email: &Email) -> Result<Option<Account>, StoreError> {
-        let found = sqlx::query_as(
-            "SELECT id, public_id, email, username, is_admin, password_hash FROM users
-                 WHERE email = ?1 OR email_key = ?2 ORDER BY email = ?1 DESC LIMIT 1",
-        )
-        .bind(email.as_str())
-        .bind(email.key())
-        .fetch_optional(&self.read)
-        .await?;
-        Ok(found)
-    }
-
-    async fn user_by_public_id(&self, public_id: &PublicId) -> Result<Option<User>, StoreError> {
-        let found = sqlx::query_as("SELECT id, public_id, email, username, is_admin FROM users WHERE public_id = ?")
-            .bind(public_id.as_str())
+        let found = sqlx::query_as(sql::ACCOUNT_BY_EMAIL)
+            .bind(email.as_str())
+            .bind(email.key())
             .fetch_optional(&self.read)
             .await?;
         Ok(found)
     }
 
+    async fn user_by_public_id(&self, public_id: &PublicId) -> Result<Option<User>, StoreError> {
+        let found = sqlx::query_as(sql::USER_BY_PUBLIC_ID).bind(public_id.as_str()).fetch_optional(&self.read).await?;
+        Ok(found)
+    }
+
     async fn list_users(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError> {
-        let users = sqlx::query_as(
-            "SELECT id, public_id, email, username, is_admin FROM users WHERE public_id > ? ORDER BY public_id LIMIT +?",
-        )
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.read)
-        .await?;
+        let users = sqlx::query_as(sql::LIST_USERS).bind(after).bind(limit).fetch_all(&self.read).await?;
         Ok(users)
     }
 
     async fn replace_password_hash(&self, user: UserId, hash: String) -> Result<(), StoreError> {
         let pool = self.write.clone();
         run_detached(async move {
-            sqlx::query("UPDATE users SET password_hash = ? WHERE id = ?")
-                .bind(hash)
-                .bind(user.0)
-                .execute(&pool)
-                .await?;
+            sqlx::query(sql::SET_PASSWORD_HASH).bind(hash).bind(user.0).execute(&pool).await?;
             Ok(())
         })
         .await
@@ -91,10 +68,7 @@ impl Accounts for Sqlite {
     async fn grant_admin(&self, username: &Username) -> Result<bool, StoreError> {
         let (pool, username) = (self.write.clone(), username.clone());
         run_detached(async move {
-            let done = sqlx::query("UPDATE users SET is_admin = TRUE WHERE username = ?")
-                .bind(username.as_str())
-                .execute(&pool)
-                .await?;
+            let done = sqlx::query(sql::GRANT_ADMIN).bind(username.as_str()).execute(&pool).await?;
             Ok(done.rows_affected() > 0)
         })
         .await
@@ -109,12 +83,14 @@ impl Accounts for Sqlite {
     ) -> Result<(), StoreError> {
         self.transaction(move |tx| {
             Box::pin(async move {
-                sqlx::query("DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_on < ? LIMIT +?)")
-                    .bind(now.0)
-                    .bind(EXPIRED_AT_ONCE)
-                    .execute(&mut *tx)
-                    .await?;
-                sqlx::query("INSERT INTO sessions (id, user_id, expires_on) VALUES (?, ?, ?)")
+                sqlx::query(
+                    "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_on < $1 LIMIT +$2)",
+                )
+                .bind(now.0)
+                .bind(EXPIRED_AT_ONCE)
+                .execute(&mut *tx)
+                .await?;
+                sqlx::query(sql::INSERT_SESSION)
                     .bind(id.0)
                     .bind(user.0)
                     .bind(expires_on.0)
@@ -127,14 +103,8 @@ impl Accounts for Sqlite {
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let row: Option<SessionRow> = sqlx::query_as(
-            "SELECT u.id, u.public_id, u.email, u.username, u.is_admin, s.expires_on
-             FROM sessions s JOIN users u ON u.id = s.user_id
-             WHERE s.id = ? AND s.revoked_on IS NULL",
-        )
-        .bind(id.0)
-        .fetch_optional(&self.read)
-        .await?;
+        let row: Option<SessionRow> =
+            sqlx::query_as(sql::UNREVOKED_SESSION).bind(id.0).fetch_optional(&self.read).await?;
         Ok(row.map(Session::from))
     }
 
@@ -142,7 +112,7 @@ impl Accounts for Sqlite {
         let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
         let open: Vec<(Uuid,)> = sqlx::query_as(
             "SELECT id FROM sessions
-             WHERE id IN (SELECT unhex(j.value) FROM json_each(?) j) AND revoked_on IS NULL",
+             WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j) AND revoked_on IS NULL",
         )
         .bind(json!(ids).to_string())
         .fetch_all(&self.read)
@@ -153,11 +123,7 @@ impl Accounts for Sqlite {
     async fn revoke_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
         let pool = self.write.clone();
         run_detached(async move {
-            sqlx::query("UPDATE sessions SET revoked_on = ? WHERE id = ? AND revoked_on IS NULL")
-                .bind(now.0)
-                .bind(id.0)
-                .execute(&pool)
-                .await?;
+            sqlx::query(sql::REVOKE_SESSION).bind(now.0).bind(id.0).execute(&pool).await?;
             Ok(())
         })
         .await

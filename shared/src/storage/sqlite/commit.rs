@@ -13,6 +13,7 @@ use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, Stre
 use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
 use crate::storage::commit_plan::{self, CommitStatements, KnownRow, MessageRow, NewDeadLetter};
 use crate::storage::senders::{Sender, SenderRow, decode_senders};
+use crate::storage::sql::installation::LIST_FENCES;
 use crate::storage::{Claim, CommitError, Commits, Committed, PartitionBatch, StoreError, run_detached};
 
 #[async_trait]
@@ -21,8 +22,8 @@ impl Commits for Sqlite {
         let (pool, partitions, owner) = (self.write.clone(), json!(partitions).to_string(), owner.to_owned());
         run_detached(async move {
             let rows: Vec<ClaimRow> = sqlx::query_as(
-                "UPDATE cursors SET fence = fence + 1, owner = ?
-                 WHERE partition IN (SELECT j.value FROM json_each(?) j)
+                "UPDATE cursors SET fence = fence + 1, owner = $1
+                 WHERE partition IN (SELECT j.value FROM json_each($2) j)
                  RETURNING partition, fence, stream_ms, stream_counter",
             )
             .bind(owner)
@@ -35,9 +36,7 @@ impl Commits for Sqlite {
     }
 
     async fn fences(&self) -> Result<Vec<(Partition, Fence)>, StoreError> {
-        let rows = sqlx::query_as("SELECT partition, fence FROM cursors ORDER BY partition")
-            .fetch_all(&self.read)
-            .await?;
+        let rows = sqlx::query_as(LIST_FENCES).fetch_all(&self.read).await?;
         Ok(decode_fences(rows)?)
     }
 
@@ -50,9 +49,9 @@ impl Commits for Sqlite {
         let senders = self.senders.clone();
         self.transaction(move |tx| {
             Box::pin(async move {
-                let appended = commit_plan::execute(tx, &batches, now, &senders).await?;
+                let committed = commit_plan::execute(tx, &batches, now, &senders).await?;
                 before_commit.await;
-                Ok(appended)
+                Ok(committed)
             })
         })
         .await
@@ -64,7 +63,7 @@ impl CommitStatements for SqliteConnection {
     async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
         let rows: Vec<ClaimRow> = sqlx::query_as(
             "SELECT partition, fence, stream_ms, stream_counter FROM cursors
-             WHERE partition IN (SELECT j.value FROM json_each(?) j)",
+             WHERE partition IN (SELECT j.value FROM json_each($1) j)",
         )
         .bind(list(partitions)?)
         .fetch_all(&mut *self)
@@ -76,7 +75,7 @@ impl CommitStatements for SqliteConnection {
         let to = to.iter().map(|(partition, to)| (partition, to.ms, to.counter));
         sqlx::query(
             "UPDATE cursors SET stream_ms = j.value ->> 1, stream_counter = j.value ->> 2
-             FROM json_each(?) j WHERE partition = j.value ->> 0",
+             FROM json_each($1) j WHERE partition = j.value ->> 0",
         )
         .bind(list(to)?)
         .execute(&mut *self)
@@ -87,7 +86,7 @@ impl CommitStatements for SqliteConnection {
     async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Seq)>, sqlx::Error> {
         let rows: Vec<(i64, i64)> = sqlx::query_as(
             "SELECT r.id, COALESCE(h.seq, 0)
-             FROM json_each(?) j JOIN rooms r ON r.id = j.value LEFT JOIN room_heads h ON h.room_id = r.id",
+             FROM json_each($1) j JOIN rooms r ON r.id = j.value LEFT JOIN room_heads h ON h.room_id = r.id",
         )
         .bind(list(rooms)?)
         .fetch_all(&mut *self)
@@ -97,7 +96,7 @@ impl CommitStatements for SqliteConnection {
 
     async fn known_messages(&mut self, ids: &[MessageId]) -> Result<Vec<KnownRow>, sqlx::Error> {
         sqlx::query_as(
-            "SELECT id, seq, room_id, text FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each(?) j)",
+            "SELECT id, seq, room_id, text FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j)",
         )
         .bind(list(ids.iter().copied().map(Hex))?)
         .fetch_all(&mut *self)
@@ -106,7 +105,7 @@ impl CommitStatements for SqliteConnection {
 
     async fn senders(&mut self, users: &[UserId]) -> Result<Vec<(UserId, Sender)>, sqlx::Error> {
         let rows: Vec<SenderRow> = sqlx::query_as(
-            "SELECT id, username, public_id FROM users WHERE id IN (SELECT j.value FROM json_each(?) j)",
+            "SELECT id, username, public_id FROM users WHERE id IN (SELECT j.value FROM json_each($1) j)",
         )
         .bind(list(users)?)
         .fetch_all(&mut *self)
@@ -121,8 +120,8 @@ impl CommitStatements for SqliteConnection {
         });
         sqlx::query(
             "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on)
-             SELECT j.value ->> 0, j.value ->> 1, unhex(j.value ->> 2), j.value ->> 3, ?, j.value ->> 4, j.value ->> 5
-             FROM json_each(?) j ORDER BY j.key",
+             SELECT j.value ->> 0, j.value ->> 1, unhex(j.value ->> 2), j.value ->> 3, $1, j.value ->> 4, j.value ->> 5
+             FROM json_each($2) j ORDER BY j.key",
         )
         .bind(MESSAGE_KIND)
         .bind(list(rows)?)
@@ -133,7 +132,7 @@ impl CommitStatements for SqliteConnection {
 
     async fn set_heads(&mut self, heads: &[(RoomId, Seq)]) -> Result<(), sqlx::Error> {
         sqlx::query(
-            "INSERT INTO room_heads (room_id, seq) SELECT j.value ->> 0, j.value ->> 1 FROM json_each(?) j WHERE true
+            "INSERT INTO room_heads (room_id, seq) SELECT j.value ->> 0, j.value ->> 1 FROM json_each($1) j WHERE true
              ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq",
         )
         .bind(list(heads)?)
@@ -147,8 +146,8 @@ impl CommitStatements for SqliteConnection {
         for row in rows {
             let done = sqlx::query(
                 "INSERT INTO dead_letters (partition, stream_id, reason, entry, created_on)
-                 SELECT ?1, ?2, ?3, ?4, ?5
-                 WHERE NOT EXISTS (SELECT 1 FROM dead_letters WHERE partition = ?1 AND stream_id = ?2 AND entry = ?4)",
+                 SELECT $1, $2, $3, $4, $5
+                 WHERE NOT EXISTS (SELECT 1 FROM dead_letters WHERE partition = $1 AND stream_id = $2 AND entry = $4)",
             )
             .bind(row.partition.0)
             .bind(row.stream_id.to_string())

@@ -10,23 +10,30 @@ use super::Sqlite;
 use super::list::{Hex, list};
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 use crate::storage::history::{decode_known, decode_messages, known_heads};
+use crate::storage::sql::messages::{self as sql, from_visible_room, select_messages};
 use crate::storage::{History, HistoryPage, KnownMessage, StoreError, Window};
 
-// One statement for head and messages, so that they are of the same moment. Read upwards whichever end is wanted: from one row to
-// the next SQLite takes a step, to the one before it goes through the tree again. Seqs have no holes, so that the newest messages
-// begin so many below the end. The array is not ordered here: SQLite would put every message through a tree of its own for that.
-const PAGE: &str = "
-    SELECT COALESCE(h.seq, 0),
-           CASE WHEN COALESCE(h.seq, 0) BETWEEN ?6 AND ?7 THEN NULL ELSE
-           (SELECT json_group_array(json_array(seq, hex(id), username, public_id, kind, text, created_on))
-            FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
-                  FROM messages m JOIN users u ON u.id = m.sender_id
-                  WHERE m.room_id = ?1 AND m.seq > CASE WHEN ?8 THEN ?3 ELSE max(?3, min(?4, h.seq + 1) - 1 - ?5) END
-                    AND m.seq < ?4
-                  ORDER BY m.seq LIMIT +?5)) END
-    FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
-    WHERE r.id = ?1 AND r.deleted_on IS NULL
-      AND (NOT r.is_private OR EXISTS (SELECT 1 FROM members o WHERE o.room_id = r.id AND o.user_id = ?2))";
+/// A page and the room's head, in one statement so that they are of the same moment.
+///
+/// It reads upwards whichever end is wanted: to the next row SQLite takes one step, to the one before it goes through the
+/// tree again. Seqs have no holes, so the newest messages begin so many below the end. The array is not ordered here, since
+/// SQLite would put every message through a tree of its own for that.
+const PAGE: &str = concat!(
+    "SELECT COALESCE(h.seq, 0),
+            CASE WHEN COALESCE(h.seq, 0) BETWEEN $6 AND $7 THEN NULL ELSE
+            (SELECT json_group_array(json_array(seq, hex(id), username, public_id, kind, text, created_on)) FROM (",
+    select_messages!(),
+    "              WHERE m.room_id = $1 AND m.seq > CASE WHEN $8 THEN $3 ELSE max($3, min($4, h.seq + 1) - 1 - $5) END
+                    AND m.seq < $4
+                   ORDER BY m.seq LIMIT +$5)) END",
+    from_visible_room!()
+);
+
+const MESSAGES_AFTER: &str = concat!(
+    "SELECT json_group_array(json_array(seq, hex(id), username, public_id, kind, text, created_on)) FROM (",
+    select_messages!(),
+    " WHERE m.room_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT +$3)"
+);
 
 #[async_trait]
 impl History for Sqlite {
@@ -63,32 +70,24 @@ impl History for Sqlite {
     }
 
     async fn messages_after(&self, room: RoomId, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
-        let json: String = sqlx::query_scalar(
-            "SELECT json_group_array(json_array(seq, hex(id), username, public_id, kind, text, created_on))
-             FROM (SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
-                   FROM messages m JOIN users u ON u.id = m.sender_id
-                   WHERE m.room_id = ? AND m.seq > ? ORDER BY m.seq LIMIT +?)",
-        )
-        .bind(room.0)
-        .bind(after.0)
-        .bind(limit)
-        .fetch_one(&self.history)
-        .await?;
+        let json: String = sqlx::query_scalar(MESSAGES_AFTER)
+            .bind(room.0)
+            .bind(after.0)
+            .bind(limit)
+            .fetch_one(&self.history)
+            .await?;
         Ok(decode_messages(&json)?)
     }
 
     async fn head(&self, room: RoomId) -> Result<Seq, StoreError> {
-        let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM room_heads WHERE room_id = ?")
-            .bind(room.0)
-            .fetch_optional(&self.read)
-            .await?;
+        let seq: Option<i64> = sqlx::query_scalar(sql::HEAD).bind(room.0).fetch_optional(&self.read).await?;
         Ok(seq.map_or(Seq::ZERO, Seq))
     }
 
     async fn known_messages(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, KnownMessage>, StoreError> {
         let rows = sqlx::query_as(
             "SELECT m.id, m.seq, m.room_id, m.text, r.name, r.deleted_on IS NOT NULL
-             FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id IN (SELECT unhex(j.value) FROM json_each(?) j)",
+             FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id IN (SELECT unhex(j.value) FROM json_each($1) j)",
         )
         .bind(list(ids.iter().copied().map(Hex))?)
         .fetch_all(&self.read)
@@ -99,7 +98,7 @@ impl History for Sqlite {
     async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError> {
         let mut connection = self.read.acquire().await?;
         let stored = stored_seqs(&mut connection, ids).await?;
-        connection.settle();
+        connection.release_healthy();
         Ok(stored.into_iter().collect())
     }
 }
@@ -131,7 +130,7 @@ impl Sqlite {
     /// The seq below the newest `limit` messages between two seqs, both excluded.
     async fn below_newest(&self, room: RoomId, (after, before): (Seq, Seq), limit: u32) -> Result<Seq, StoreError> {
         let first: Option<i64> = sqlx::query_scalar(
-            "SELECT min(seq) FROM (SELECT seq FROM messages WHERE room_id = ? AND seq > ? AND seq < ? ORDER BY seq DESC LIMIT +?)",
+            "SELECT min(seq) FROM (SELECT seq FROM messages WHERE room_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq DESC LIMIT +$4)",
         )
         .bind(room.0)
         .bind(after.0)
@@ -143,11 +142,8 @@ impl Sqlite {
     }
 
     async fn seq_in(&self, room: RoomId, id: MessageId) -> Result<Option<Seq>, StoreError> {
-        let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM messages WHERE id = ? AND room_id = ?")
-            .bind(id.0)
-            .bind(room.0)
-            .fetch_optional(&self.history)
-            .await?;
+        let seq: Option<i64> =
+            sqlx::query_scalar(sql::SEQ_IN_ROOM).bind(id.0).bind(room.0).fetch_optional(&self.history).await?;
         Ok(seq.map(Seq))
     }
 }
@@ -158,7 +154,7 @@ pub(super) async fn stored_seqs(
     ids: &[MessageId],
 ) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
     let known: Vec<(Uuid, i64)> =
-        sqlx::query_as("SELECT id, seq FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each(?) j)")
+        sqlx::query_as("SELECT id, seq FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j)")
             .bind(list(ids.iter().copied().map(Hex))?)
             .fetch_all(connection)
             .await?;

@@ -14,10 +14,11 @@ use tokio::task::spawn_blocking;
 use super::Sqlite;
 use crate::bus::MacKey;
 use crate::domain::InstallationId;
-use crate::storage::connections::{Connections, Lease, Shared};
-use crate::storage::open::{READ_INSTALLATION, Row, UNFINISHED_COPY, epoch_of};
-use crate::storage::schema::{APPLIED, is_up_to_date};
+use crate::storage::connections::{Connections, Lease, Poolable};
+use crate::storage::open::{Row, epoch_of};
+use crate::storage::schema::is_up_to_date;
 use crate::storage::senders::SenderCache;
+use crate::storage::sql::installation as sql;
 use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 
 /// Connections for reading everything but history. SQLite reads in parallel with its one writer.
@@ -82,7 +83,7 @@ impl Sqlite {
         let write = Connections::new(options.clone(), 1, ACQUIRE_TIMEOUT);
         let first: Lease<sqlx::Sqlite> = write.acquire().await?;
         drop(lock);
-        first.settle();
+        first.release_healthy();
         check(&write, &path).await?;
         let checkpoints = Connections::new(options.clone().busy_timeout(CUT_TIMEOUT), 1, ACQUIRE_TIMEOUT);
         let reading = options.clone().pragma("cache_size", format!("-{HISTORY_CACHE_KIB}"));
@@ -105,28 +106,25 @@ impl Sqlite {
         let mut connection = self.write.acquire().await?;
         // What `run` does, which the compiler does not take here (`Acquire` is not general enough).
         MIGRATIONS.run_direct(None, &mut *connection, false).await?;
-        connection.settle();
-        let unfinished: bool = sqlx::query_scalar(UNFINISHED_COPY).fetch_one(&self.write).await?;
+        connection.release_healthy();
+        let unfinished: bool = sqlx::query_scalar(sql::UNFINISHED_COPY).fetch_one(&self.write).await?;
         if unfinished {
             return Err(OpenError::UnfinishedCopy);
         }
-        sqlx::query(
-            "INSERT INTO installation (id, identity, epoch, partitions, mac_key) VALUES (1, ?, ?, ?, ?)
-             ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(InstallationId::fresh().to_string())
-        .bind(epoch_of(random_epoch))
-        .bind(partitions)
-        .bind(MacKey::fresh().to_hex())
-        .execute(&self.write)
-        .await?;
+        sqlx::query(sql::INSERT_INSTALLATION)
+            .bind(InstallationId::fresh().to_string())
+            .bind(epoch_of(random_epoch))
+            .bind(partitions)
+            .bind(MacKey::fresh().to_hex())
+            .execute(&self.write)
+            .await?;
         sqlx::query(
             "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers, installation WHERE n + 1 < partitions)
              INSERT INTO cursors (partition) SELECT n FROM numbers WHERE true ON CONFLICT (partition) DO NOTHING",
         )
         .execute(&self.write)
         .await?;
-        Installation::from_row(sqlx::query_as(READ_INSTALLATION).fetch_one(&self.read).await?, partitions)
+        Installation::from_row(sqlx::query_as(sql::READ_INSTALLATION).fetch_one(&self.read).await?, partitions)
     }
 
     /// The installation if everything is there already; found by reading alone, since a writer may hold the file for long.
@@ -135,20 +133,20 @@ impl Sqlite {
         if sqlx::query_scalar::<_, i64>(noted).fetch_one(&self.read).await? == 0 {
             return Ok(None);
         }
-        let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(APPLIED).fetch_all(&self.read).await?;
+        let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql::APPLIED_MIGRATIONS).fetch_all(&self.read).await?;
         if !is_up_to_date(&MIGRATIONS, &applied)? {
             return Ok(None);
         }
-        let cursors: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM cursors").fetch_one(&self.read).await?;
-        let row: Option<Row> = sqlx::query_as(READ_INSTALLATION).fetch_optional(&self.read).await?;
+        let cursors: i64 = sqlx::query_scalar(sql::COUNT_CURSORS).fetch_one(&self.read).await?;
+        let row: Option<Row> = sqlx::query_as(sql::READ_INSTALLATION).fetch_optional(&self.read).await?;
         let installation = row.map(|row| Installation::from_row(row, partitions)).transpose()?;
         Ok(installation.filter(|installation| cursors >= i64::from(installation.partitions)))
     }
 }
 
-impl Shared for sqlx::Sqlite {
+impl Poolable for sqlx::Sqlite {
     /// Whoever began a transaction closes a connection on which it does not end.
-    async fn is_in_order(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    async fn is_healthy(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
         connection.ping().await.map(|()| true)
     }
 }

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use super::Sqlite;
 use crate::domain::{Timestamp, UserId};
-use crate::storage::sign_ins::{KNOWN_KEYS, NETWORKS_KEPT, are_noted};
+use crate::storage::sign_ins::{NETWORKS_KEPT, are_noted};
+use crate::storage::sql::sign_ins as sql;
 use crate::storage::{SignIns, StoreError};
 
 #[async_trait]
@@ -15,14 +16,12 @@ impl SignIns for Sqlite {
         network: &str,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT expires_on FROM known_networks WHERE user_id = ? AND network = ? AND expires_on > ?",
-        )
-        .bind(user.0)
-        .bind(network)
-        .bind(now.0)
-        .fetch_optional(&self.read)
-        .await?;
+        let found: Option<i64> = sqlx::query_scalar(sql::KNOWN_NETWORK)
+            .bind(user.0)
+            .bind(network)
+            .bind(now.0)
+            .fetch_optional(&self.read)
+            .await?;
         Ok(found.map(Timestamp))
     }
 
@@ -35,24 +34,18 @@ impl SignIns for Sqlite {
     ) -> Result<(), StoreError> {
         self.transaction(move |tx| {
             Box::pin(async move {
-                sqlx::query(
-                    "INSERT INTO known_networks (user_id, network, expires_on) VALUES (?, ?, ?)
-                     ON CONFLICT (user_id, network) DO UPDATE SET expires_on = excluded.expires_on",
-                )
-                .bind(user.0)
-                .bind(network)
-                .bind(expires_on.0)
-                .execute(&mut *tx)
-                .await?;
-                sqlx::query(
-                    "DELETE FROM known_networks WHERE user_id = ?1 AND (expires_on <= ?2 OR network NOT IN
-                     (SELECT network FROM known_networks WHERE user_id = ?1 ORDER BY expires_on DESC, network LIMIT +?3))",
-                )
-                .bind(user.0)
-                .bind(now.0)
-                .bind(NETWORKS_KEPT)
-                .execute(&mut *tx)
-                .await?;
+                sqlx::query(sql::UPSERT_NETWORK)
+                    .bind(user.0)
+                    .bind(network)
+                    .bind(expires_on.0)
+                    .execute(&mut *tx)
+                    .await?;
+                sqlx::query(sql::DELETE_OLD_NETWORKS)
+                    .bind(user.0)
+                    .bind(now.0)
+                    .bind(NETWORKS_KEPT)
+                    .execute(&mut *tx)
+                    .await?;
                 Ok(())
             })
         })
@@ -65,19 +58,19 @@ impl SignIns for Sqlite {
         replace: bool,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let known: Vec<String> = sqlx::query_scalar(KNOWN_KEYS).fetch_all(&self.read).await?;
+        let known: Vec<String> = sqlx::query_scalar(sql::LIST_SIGNING_KEYS).fetch_all(&self.read).await?;
         if are_noted(&known, &fingerprints) {
             return Ok(true);
         }
         self.transaction(move |tx| {
             Box::pin(async move {
-                let known: Vec<String> = sqlx::query_scalar(KNOWN_KEYS).fetch_all(&mut *tx).await?;
+                let known: Vec<String> = sqlx::query_scalar(sql::LIST_SIGNING_KEYS).fetch_all(&mut *tx).await?;
                 if !replace && !known.is_empty() && !known.iter().any(|known| fingerprints.contains(known)) {
                     return Ok(false);
                 }
-                sqlx::query("DELETE FROM signing_keys").execute(&mut *tx).await?;
+                sqlx::query(sql::DELETE_SIGNING_KEYS).execute(&mut *tx).await?;
                 for fingerprint in fingerprints {
-                    sqlx::query("INSERT INTO signing_keys (fingerprint, added_on) VALUES (?, ?)")
+                    sqlx::query("INSERT INTO signing_keys (fingerprint, added_on) VALUES ($1, $2)")
                         .bind(fingerprint)
                         .bind(now.0)
                         .execute(&mut *tx)

@@ -40,7 +40,7 @@ where
         Err(error) => (Err(error), tx.rollback().await.is_ok()),
     };
     if is_over {
-        connection.settle();
+        connection.release_healthy();
     } else {
         // Its own failure has the same cause and tells nothing new.
         let _ = connection.close().await;

@@ -6,29 +6,21 @@ use serde_json::json;
 use sqlx::error::DatabaseError;
 
 use super::Sqlite;
+use crate::storage::sql::user_keys as sql;
 use crate::storage::user_keys::{NewKeys, Unkeyed, UserKeys};
 use crate::storage::{StoreError, run_detached};
 
 impl UserKeys for Sqlite {
     async fn unkeyed(&self, after: i64, limit: u32) -> Result<Vec<Unkeyed>, StoreError> {
-        let users = sqlx::query_as(
-            "SELECT id, email, username, public_id, email_key IS NOT NULL AS has_email_key,
-                    username_key IS NOT NULL AS has_username_key, public_id_key IS NOT NULL AS has_public_id_key
-             FROM users WHERE id > ? AND (email_key IS NULL OR username_key IS NULL OR public_id_key IS NULL)
-             ORDER BY id LIMIT +?",
-        )
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.read)
-        .await?;
+        let users = sqlx::query_as(sql::LIST_USERS_WITHOUT_KEY).bind(after).bind(limit).fetch_all(&self.read).await?;
         Ok(users)
     }
 
     async fn taken(&self, keys: [Vec<String>; 3]) -> Result<[HashSet<String>; 3], StoreError> {
         let statements = [
-            "SELECT email_key FROM users WHERE email_key IN (SELECT j.value FROM json_each(?) j)",
-            "SELECT username_key FROM users WHERE username_key IN (SELECT j.value FROM json_each(?) j)",
-            "SELECT public_id_key FROM users WHERE public_id_key IN (SELECT j.value FROM json_each(?) j)",
+            "SELECT email_key FROM users WHERE email_key IN (SELECT j.value FROM json_each($1) j)",
+            "SELECT username_key FROM users WHERE username_key IN (SELECT j.value FROM json_each($1) j)",
+            "SELECT public_id_key FROM users WHERE public_id_key IN (SELECT j.value FROM json_each($1) j)",
         ];
         let mut taken: [HashSet<String>; 3] = Default::default();
         for ((taken, statement), keys) in taken.iter_mut().zip(statements).zip(keys) {
@@ -48,7 +40,7 @@ impl UserKeys for Sqlite {
                 "UPDATE users SET email_key = COALESCE(email_key, j.value ->> 1),
                                   username_key = COALESCE(username_key, j.value ->> 2),
                                   public_id_key = COALESCE(public_id_key, j.value ->> 3)
-                 FROM json_each(?) j WHERE users.id = j.value ->> 0",
+                 FROM json_each($1) j WHERE users.id = j.value ->> 0",
             )
             .bind(rows)
             .execute(&pool)
