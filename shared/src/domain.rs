@@ -1,4 +1,4 @@
-//! Parsed types: whoever holds one knows that it is valid. No I/O happens here.
+//! Domain types. A value of such a type was parsed, so it is valid. Nothing here does I/O.
 
 mod cursor;
 mod ids;
@@ -19,11 +19,11 @@ pub use text::normal_password;
 pub use time::Timestamp;
 pub use user::{Email, PublicId, Username};
 
-/// Why a value from outside was refused, told in terms the sender of the value can act on.
+/// Why a value from a client was refused, in terms that the client can act on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct Invalid {
-    /// The field as the API spells it.
+    /// The field, as the API spells it.
     pub field: &'static str,
     /// Stable snake_case reason, such as `too_long`.
     pub code: &'static str,
@@ -32,7 +32,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// A refusal of `field` for the reason `code`.
+    /// Refuses `field` for the reason `code`.
     pub fn new(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             field,
@@ -44,7 +44,7 @@ impl Invalid {
 
 /// Checks that `raw` has between `min` and `max` characters (Unicode scalar values, not bytes).
 fn check_length(field: &'static str, raw: &str, min: usize, max: usize) -> Result<(), Invalid> {
-    // A character has at most four bytes: a hopelessly long value is refused without being counted.
+    // A character has at most four bytes, so a much too long value is refused without counting.
     let length = if raw.len() > max * 4 {
         usize::MAX
     } else {

@@ -1,22 +1,22 @@
-//! The position of a reader in a room's history, as it travels in `Last-Event-ID`.
+//! The cursor of a stream: the position of a client in a room's history, as `Last-Event-ID` carries it.
 
 use std::fmt;
 
 use super::ids::split_mix;
 use super::{RoomId, Seq};
 
-/// Version of a room's history. A cursor from another epoch points into a history that is gone.
+/// Version of a room's history. A cursor from another epoch points into a history that no longer exists.
 ///
-/// An installation has a random one. Of it and the room's id each room has its own: see [`Epoch::of_room`].
+/// An installation has a random epoch. The epoch of each room is derived from it and the room's id: see [`Epoch::of_room`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
-/// Bits of an epoch: its decimal digits stay exact in every JSON reader.
+/// Bits of an epoch. Every JSON reader reads the decimal digits of such a number exactly.
 const EPOCH_BITS: u32 = 53;
 
 impl Epoch {
-    /// The epoch of a room's cursors, in an installation of this epoch. No two rooms have the same, whatever they are called,
-    /// except once in 2⁵³ pairs: so a cursor of another room is as foreign as one of another history.
+    /// The epoch of a room's cursors in an installation of this epoch. Two rooms have the same one only once in 2⁵³ pairs, whatever
+    /// their names, so a cursor of another room is as foreign as one of another history.
     #[must_use]
     pub fn of_room(self, room: RoomId) -> Self {
         let mixed = split_mix(self.0 ^ split_mix(room.0.cast_unsigned()));
@@ -24,22 +24,22 @@ impl Epoch {
     }
 }
 
-/// `<epoch>-<seq>`: everything up to and with `seq` was received.
+/// `<epoch>-<seq>`: everything up to and including `seq` was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamCursor {
-    /// The history the position belongs to.
+    /// The history that the position belongs to.
     pub epoch: Epoch,
     /// The last message received; 0 for none.
     pub seq: Seq,
 }
 
-/// The text was not a cursor of ours.
+/// A text that is no cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not of the form <epoch>-<seq>")]
 pub struct InvalidCursor;
 
 impl StreamCursor {
-    /// Reads the form that [`fmt::Display`] writes and nothing else: no signs, no spaces, no leading zeros.
+    /// Parses the form that [`fmt::Display`] writes and nothing else: no signs, no spaces, no leading zeros.
     pub fn parse(raw: &str) -> Result<Self, InvalidCursor> {
         let (epoch, seq) = raw.split_once('-').ok_or(InvalidCursor)?;
         let digits = |part: &str| match part.as_bytes() {
@@ -72,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_the_round_trip(epoch: u64, seq in 0..=i64::MAX) {
+        fn a_written_cursor_parses_to_itself(epoch: u64, seq in 0..=i64::MAX) {
             let cursor = StreamCursor { epoch: Epoch(epoch), seq: Seq(seq) };
             prop_assert_eq!(StreamCursor::parse(&cursor.to_string()), Ok(cursor));
         }
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(epochs.len(), 10_000);
         assert!(epochs.iter().all(|epoch| *epoch < 1 << EPOCH_BITS));
         assert_ne!(Epoch(7).of_room(RoomId(1)), Epoch(8).of_room(RoomId(1)));
-        // It must never change: every cursor that an app keeps would be foreign.
+        // It must never change, or every cursor that a client keeps would be foreign.
         assert_eq!(Epoch(77).of_room(RoomId(1)).0, 2_021_365_942_491_529);
     }
 

@@ -1,4 +1,5 @@
-//! Identifiers. Three of them describe a message: its id (identity), its stream id (transport) and its seq (order).
+//! Identifiers. A message has three of them: its id (identity), its stream id (position in the accept log) and its seq (order in
+//! its room).
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,48 +7,48 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Row id of a user. Private to the product: apps see the public id.
+/// Row id of a user. It is internal: clients see the public id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(pub i64);
 
-/// Row id of a room. Private to the product: apps see the name.
+/// Row id of a room. It is internal: clients see the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoomId(pub i64);
 
-/// One login of a user; carried by the token and revocable.
+/// A login of a user. The access token contains it, and it can be revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(pub Uuid);
 
-/// One membership of a user in a room, from joining to leaving: who joins again has another one.
+/// A membership of a user in a room, from joining to leaving. A user who joins again gets another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MembershipId(pub i64);
 
 impl MembershipId {
-    /// An id that no other membership has: 62 random bits.
+    /// A new id, which no other membership has: 62 random bits.
     #[must_use]
     pub fn fresh() -> Self {
         let (_, random) = Uuid::new_v4().as_u64_pair();
-        // The upper two bits are always the same (RFC 9562, section 4.1).
+        // The upper two bits are constant (RFC 9562, section 4.1).
         Self((random & (u64::MAX >> 2)).cast_signed())
     }
 }
 
-/// One open stream among those of all gateways.
+/// An open stream, unique among those of all gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct StreamKey {
-    /// The gateway that serves it, by a random number of its process.
+    /// A random number of the gateway process that serves it.
     pub gateway: u64,
-    /// Its number among all that this gateway ever had.
+    /// Its number among all streams that this process has served.
     pub number: u64,
 }
 
 impl StreamKey {
-    /// Reads what `Display` wrote; `None` for anything else.
+    /// Parses what `Display` writes; `None` for anything else.
     #[must_use]
     pub fn parse(raw: &str) -> Option<Self> {
         let (gateway, number) = raw.split_once('-')?;
@@ -79,52 +80,52 @@ impl TryFrom<String> for StreamKey {
     }
 }
 
-/// Place of a stored message in its room: 1, 2, 3 … without a hole. 0 stands before the first.
+/// Position of a stored message in its room: 1, 2, 3 … without a gap. 0 is before the first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seq(pub i64);
 
 impl Seq {
-    /// The place before the first message.
+    /// The position before the first message.
     pub const ZERO: Self = Self(0);
 
-    /// The place after this one.
+    /// The next position.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The place so many after this one.
+    /// The position that is `count` after this one.
     #[must_use]
     pub fn plus(self, count: usize) -> Self {
         Self(self.0.saturating_add_unsigned(count as u64))
     }
 
-    /// How many places lie between `earlier` and this one, this one included: seqs have no holes. Nothing if it is not
-    /// earlier.
+    /// The number of positions after `earlier` up to and including this one, which is that of messages, since seqs have no gaps.
+    /// Zero if `earlier` is not earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> usize {
         usize::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
 }
 
-/// Which installation something belongs to: 48 random bits, chosen when it is created. Printed as 12 hexadecimal digits.
+/// Id of an installation: 48 random bits, generated when it is created and written as 12 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InstallationId(u64);
 
-/// A text that is no [`InstallationId`].
+/// A text that is not an [`InstallationId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an installation is named by 12 hexadecimal digits in lower case")]
 pub struct InvalidInstallationId;
 
 impl InstallationId {
-    /// Digits of the printed form.
+    /// The number of hexadecimal digits.
     const DIGITS: usize = 12;
 
-    /// An id that no other installation has.
+    /// A new id, which no other installation has.
     #[must_use]
     pub fn fresh() -> Self {
-        // The version stands behind the upper 48 bits (RFC 9562, section 5.4): these are all random.
+        // The upper 48 bits are all random: the version comes after them (RFC 9562, section 5.4).
         Self(Uuid::new_v4().as_u64_pair().0 >> 16)
     }
 }
@@ -145,7 +146,7 @@ impl FromStr for InstallationId {
     }
 }
 
-/// One gateway process, from its start to its end.
+/// A gateway process, from its start to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GatewayId(pub Uuid);
@@ -156,7 +157,7 @@ impl fmt::Display for GatewayId {
     }
 }
 
-/// Identity of a message for ever, unique in SQL.
+/// Id of a message. It never changes and is unique in SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessageId(pub Uuid);
@@ -167,7 +168,7 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// A hash of a number: the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+/// Hashes a number with the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
 pub(super) fn split_mix(number: u64) -> u64 {
     let mut hash = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -175,14 +176,14 @@ pub(super) fn split_mix(number: u64) -> u64 {
     hash ^ (hash >> 31)
 }
 
-/// Reads a UUID in the one form in which we write them: in lower case, with hyphens.
+/// Parses a UUID in the only form in which UUIDs are written here: in lower case, with hyphens.
 #[must_use]
 pub fn parse_uuid(raw: &str) -> Option<Uuid> {
     let id = Uuid::parse_str(raw).ok()?;
     (id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == raw).then_some(id)
 }
 
-/// One of the accept log's shares. All messages of a room travel through the same partition.
+/// A partition of the accept log. All messages of a room go through the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Partition(pub u16);
@@ -190,7 +191,7 @@ pub struct Partition(pub u16);
 impl Partition {
     /// The partition of `room` in an installation of `count` partitions.
     ///
-    /// The hash must never change: a room that moved to another partition could be reordered.
+    /// The hash must never change: messages of a room that moved to another partition could be reordered.
     #[must_use]
     pub fn of(room: RoomId, count: u16) -> Self {
         let share = split_mix(room.0.cast_unsigned()) % u64::from(count.max(1));
@@ -204,21 +205,21 @@ impl fmt::Display for Partition {
     }
 }
 
-/// Number of a partition's ownership. Each takeover raises it, and a commit under an older one is refused.
+/// Number of an ownership of a partition. Each claim increases it, and a commit under a lower one is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence(pub i64);
 
-/// Redis's id of an entry in an accept stream: `<milliseconds>-<counter>`. Never shown to apps.
+/// Redis's id of an entry in an accept stream: `<milliseconds>-<counter>`. Clients never see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct StreamId {
     /// Redis's clock when the entry was appended, in milliseconds.
     pub ms: i64,
-    /// Counter within the millisecond.
+    /// A counter within the millisecond.
     pub counter: i64,
 }
 
 impl StreamId {
-    /// Stands before every entry.
+    /// The position before every entry.
     pub const ZERO: Self = Self { ms: 0, counter: 0 };
 
     /// The smallest id above this one.
@@ -226,7 +227,7 @@ impl StreamId {
     pub fn next(self) -> Self {
         match self.counter.checked_add(1) {
             Some(counter) => Self { ms: self.ms, counter },
-            // Nobody but a stranger with access to Redis gives out such ids.
+            // Redis does not generate such ids, so somebody else with access to it has chosen this one.
             None => Self {
                 ms: self.ms.saturating_add(1),
                 counter: 0,
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn stream_ids_read_and_sort_as_in_redis() {
+    fn stream_ids_parse_and_sort_as_in_redis() {
         let id: StreamId = "1700000000000-12".parse().unwrap();
         assert_eq!(id.to_string(), "1700000000000-12");
         assert!(id < id.next());

@@ -1,4 +1,4 @@
-//! Messages before and after they have their place in the room.
+//! Messages: their text, their ids and idempotency keys, and their form before and after they are stored.
 
 use serde::{Deserialize, Serialize};
 use uuid::fmt::Hyphenated;
@@ -10,20 +10,20 @@ use super::{GatewayId, Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check
 /// The `message_type` of a plain text message, the only kind so far.
 pub const MESSAGE_KIND: &str = "MESSAGE";
 
-/// Text of a message: 1–4,000 characters, any but U+0000, and of a new one something that is seen.
+/// Text of a message: 1–4,000 characters other than U+0000. A new message must have a visible one.
 ///
-/// `Debug` shows its length alone: message text never reaches a log.
+/// `Debug` shows its length only, since message text must never reach a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MessageText(Box<str>);
 
 impl MessageText {
-    /// Longest accepted text, in characters.
+    /// The longest accepted text, in characters.
     pub const MAX_LEN: usize = 4_000;
 
-    /// Bytes that a character takes in JSON at most: two escapes of UTF-16 (RFC 8259, section 7).
+    /// The most bytes that a character takes in JSON: two escapes of UTF-16 (RFC 8259, section 7).
     pub const MAX_JSON_BYTES_A_CHARACTER: usize = 12;
 
-    /// Accepts `raw` as it stands as the text of a new message, or says why not.
+    /// Accepts `raw` unchanged as the text of a new message, or returns why not.
     pub fn parse_new(raw: &str) -> Result<Self, Invalid> {
         let text = Self::parse(raw)?;
         if is_blank(raw) {
@@ -32,18 +32,18 @@ impl MessageText {
         Ok(text)
     }
 
-    /// Accepts `raw` as it stands, if any release took it from a client, or says why not.
+    /// Accepts `raw` unchanged if any release has accepted it from a client, or returns why not.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         check_length("message", raw, 1, Self::MAX_LEN)?;
         if raw.contains('\0') {
-            // Postgres cannot keep it in a text column; refused at the door, it never becomes a poison message.
+            // Postgres cannot store it in a text column. Refused here, it never becomes an entry that no commit can store.
             let message = "The character U+0000 is not allowed.";
             return Err(Invalid::new("message", "bad_characters", message));
         }
         Ok(Self(raw.into()))
     }
 
-    /// The text as it was given.
+    /// The text as it was parsed.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -56,15 +56,15 @@ impl std::fmt::Debug for MessageText {
     }
 }
 
-/// Names one request of one sender, so that a repetition of it is recognised: 1–64 visible ASCII characters.
+/// Identifies a request of a sender, so that a retry of it is recognised: 1–64 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(Box<str>);
 
 impl IdempotencyKey {
-    /// Longest accepted key, in characters.
+    /// The longest accepted key, in characters.
     pub const MAX_LEN: usize = 64;
 
-    /// Accepts `raw` as it stands or says why not.
+    /// Accepts `raw` unchanged or returns why not.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         check_length("Idempotency-Key", raw, 1, Self::MAX_LEN)?;
         if !raw.bytes().all(|b| b.is_ascii_graphic()) {
@@ -74,7 +74,7 @@ impl IdempotencyKey {
         Ok(Self(raw.into()))
     }
 
-    /// Its timestamp, if it is a UUIDv7 with hyphens (RFC 9562, section 5.7).
+    /// The timestamp of the key, if it is a UUIDv7 with hyphens (RFC 9562, section 5.7).
     fn timestamp(&self) -> Option<Timestamp> {
         let uuid = Uuid::try_parse(&self.0).ok().filter(|_| self.0.len() == Hyphenated::LENGTH)?;
         let is_ordered = uuid.get_version_num() == 7 && uuid.get_variant() == Variant::RFC4122;
@@ -83,22 +83,22 @@ impl IdempotencyKey {
     }
 }
 
-/// Namespace of the message ids derived from idempotency keys; a random constant that must never change.
+/// Namespace of the message ids that are derived from idempotency keys: a random constant that must never change.
 const KEYED_MESSAGES: Uuid = Uuid::from_u128(0x5f0c_9a52_3c7e_4f0b_9d57_1b7c_42e8_a6d1);
 
 impl MessageId {
-    /// A fresh id (UUIDv7): ids made later sort later, which keeps the unique index compact.
+    /// A new id (UUIDv7). Ids that are generated later sort later, which keeps the unique index compact.
     #[must_use]
     pub fn fresh() -> Self {
         Self(Uuid::now_v7())
     }
 
-    /// The id of the request that `sender` named `key`: the same for ever and on every gateway.
+    /// The message id of the request that `sender` identified by `key`: always the same, on every gateway.
     ///
-    /// The id of a key that is a UUIDv7 begins with the key's timestamp (UUIDv8: 48 bits of milliseconds, then 74 bits of a
-    /// hash), so that the unique index grows at one end. The id of any other key is a hash alone (UUIDv5): it is spread over
-    /// all of the index, and each message writes a page of its own there. So is, for ever, that of a key whose timestamp is
-    /// before `ordered_from`: gateways of earlier versions made it so.
+    /// If the key is a UUIDv7, the id begins with its timestamp (UUIDv8: 48 bits of milliseconds, then 74 bits of a hash), so
+    /// that the unique index grows at one end. For any other key, the id is a hash only (UUIDv5): such ids are spread over the
+    /// whole index, and each message writes a page of its own there. A key whose timestamp is before `ordered_from` gets a hash
+    /// only, for ever, since gateways of earlier versions gave it one.
     #[must_use]
     pub fn keyed(sender: UserId, key: &IdempotencyKey, ordered_from: Timestamp) -> Self {
         let mut name = sender.0.to_be_bytes().to_vec();
@@ -112,8 +112,8 @@ impl MessageId {
         Self(Uuid::new_v8(bytes))
     }
 
-    /// The id under which a message is stored that was accepted under this one although another message has it. It follows from the
-    /// room and the text, so that the same entry, read again, gets the same id.
+    /// The id under which a message is stored if another message already has this one. It is derived from the room and the text,
+    /// so that the same entry gets the same id when it is read again.
     #[must_use]
     pub fn derived_for(self, room: RoomId, text: &MessageText) -> Self {
         let mut name = room.0.to_be_bytes().to_vec();
@@ -122,10 +122,10 @@ impl MessageId {
     }
 }
 
-/// A message that was accepted and has no place in its room yet: one entry of the accept log.
+/// A message that was accepted and has no seq yet: an entry of the accept log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// Identity, by which a repeated entry is recognised.
+    /// Its id, by which a repeated entry is recognised.
     pub id: MessageId,
     /// The room it was posted to.
     pub room: RoomId,
@@ -135,23 +135,23 @@ pub struct Accepted {
     pub text: MessageText,
     /// When the gateway accepted it.
     pub created_on: Timestamp,
-    /// The gateway that waits to hear that it is stored, if one does.
+    /// The gateway that waits until the message is stored, if one does.
     pub reply_to: Option<GatewayId>,
 }
 
-/// A message of a room's history, as storage and the room events hand it on. The statements of storage name its fields in this
+/// A message in a room's history, as storage returns it and room events carry it. The SQL statements name its fields in this
 /// order.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredMessage {
-    /// Place in the room.
+    /// Position in the room.
     pub seq: Seq,
-    /// Identity.
+    /// Its id.
     pub id: MessageId,
-    /// Name of the sender. Two names can look alike.
+    /// Name of the sender. Names of two users can look the same.
     pub username: String,
-    /// Public id of the sender, which nobody else can have.
+    /// Public id of the sender, which is unique.
     pub public_id: String,
-    /// What kind of message it is, such as [`MESSAGE_KIND`].
+    /// The kind of message, such as [`MESSAGE_KIND`].
     pub kind: String,
     /// The text.
     pub text: String,
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_message_shows_something_and_an_accepted_one_is_kept() {
+    fn only_a_new_message_must_be_visible() {
         for blank in [" ", "\n\n", "\u{3164}", "\u{200B}\u{FEFF}"] {
             assert_eq!(MessageText::parse_new(blank).unwrap_err().code, "blank", "{blank:?}");
             assert!(MessageText::parse(blank).is_ok());
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_request_has_the_same_id_and_no_other_has() {
+    fn a_repeated_request_and_no_other_has_the_same_id() {
         let id = |sender, key| MessageId::keyed(UserId(sender), &IdempotencyKey::parse(key).unwrap(), Timestamp(0));
         assert_eq!(id(7, "k1").to_string(), "95bfdd07-24bc-5af6-b743-1c9693e092bc");
         assert_ne!(id(7, "k1"), id(8, "k1"));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_time_ordered_key_begins_with_its_timestamp() {
+    fn ids_of_time_ordered_keys_begin_with_the_timestamp() {
         // The example of RFC 9562, appendix A.6.
         const KEY: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
         const TIMESTAMP: i64 = 0x017f_22e2_79b0;
@@ -199,10 +199,10 @@ mod tests {
             |sender, key, from| MessageId::keyed(UserId(sender), &IdempotencyKey::parse(key).unwrap(), Timestamp(from));
         assert_eq!(id(7, KEY, TIMESTAMP).to_string(), "017f22e2-79b0-8402-b546-623c25858c80");
         assert_eq!(id(7, KEY, TIMESTAMP + 1).to_string(), "8f27e27b-1b33-5402-b546-623c25858c80");
-        // All of the key counts, and who sent it.
+        // The whole key and the sender make a difference.
         assert_ne!(id(7, "017f22e2-79b0-7cc3-98c4-dc0c0c073990", 0), id(7, KEY, 0));
         assert_ne!(id(8, KEY, 0), id(7, KEY, 0));
-        // Without hyphens, of another version or of another variant it is no such key.
+        // A UUID without hyphens, of another version or of another variant is not time-ordered.
         for other in [
             "017f22e279b07cc398c4dc0c0c07398f",
             "919108f7-52d1-4320-9bac-f847db4148a8",
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_visible_ascii() {
+    fn idempotency_keys_are_visible_ascii() {
         for bad in ["", "a b", "ä", "a\n", &"x".repeat(65)] {
             assert!(IdempotencyKey::parse(bad).is_err(), "{bad:?}");
         }

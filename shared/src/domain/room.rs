@@ -1,4 +1,4 @@
-//! Names of rooms.
+//! The name of a room.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Invalid, check_length};
 
-/// Name of a room: 1–64 ASCII letters, digits, `.`, `_` and `-`. Case matters, but no two rooms
-/// differ in it alone.
+/// Name of a room: 1–64 ASCII letters, digits, `.`, `_` and `-`. It is case-sensitive, but the names of two rooms must differ in
+/// more than case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RoomName(Box<str>);
 
 impl RoomName {
-    /// Longest accepted name, in characters.
+    /// The longest accepted name, in characters.
     pub const MAX_LEN: usize = 64;
 
-    /// Accepts `raw` as it stands or says why not.
+    /// Accepts `raw` unchanged or returns why not.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         check_length("room", raw, 1, Self::MAX_LEN)?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        // "." and ".." would be valid letters, but every HTTP client resolves them away in a path.
+        // "." and ".." have valid characters, but every HTTP client removes them from a path.
         if !raw.chars().all(allowed) || raw == "." || raw == ".." {
             let message = "Use letters, digits, '.', '_' and '-' only.";
             return Err(Invalid::new("room", "bad_characters", message));
@@ -27,7 +27,7 @@ impl RoomName {
         Ok(Self(raw.into()))
     }
 
-    /// The name as it was given.
+    /// The name as it was parsed.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_what_a_url_path_carries_unchanged() {
+    fn names_are_unchanged_in_a_url_path() {
         for good in ["a", "test-room_1.x", &"x".repeat(64), "...", "-"] {
             assert_eq!(RoomName::parse(good).unwrap().as_str(), good);
         }

@@ -1,8 +1,8 @@
-//! What Unicode says about the text that people type: normal forms, keys that compare, and what cannot be seen.
+//! Unicode rules for the text that users type: normal forms, keys for comparison, and invisible characters.
 //!
-//! The tables are those of ICU4X, which the Unicode Consortium keeps itself, and for look-alikes those of `unicode-security`,
-//! which the Rust compiler uses. Keys are stored, and the table of look-alikes changes a little with each version of Unicode:
-//! a pair that only a later version knows is found when one of the two is written anew.
+//! The tables are those of ICU4X, which the Unicode Consortium maintains, and for characters that look the same those of
+//! `unicode-security`, which the Rust compiler uses. Keys are stored, and the table of similar characters changes a little with each
+//! version of Unicode: a pair that only a later version contains is found when one of the two is written again.
 
 use std::borrow::Cow;
 
@@ -18,18 +18,18 @@ const NFC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfc()
 const NFKC: ComposingNormalizerBorrowed<'static> = ComposingNormalizer::new_nfkc();
 const CASES: CaseMapperBorrowed<'static> = CaseMapper::new();
 
-/// Nonspacing marks in a row that a name may have (UTS 39, section 5.4).
+/// The most nonspacing marks in a row that a name may have (UTS 39, section 5.4).
 const MAX_MARKS: usize = 4;
 
-/// The composed form (NFC): what looks the same because it is the same is the same bytes.
+/// The composed form (NFC): canonically equivalent texts become the same bytes.
 pub(super) fn composed(text: &str) -> Cow<'_, str> {
     NFC.normalize(text)
 }
 
-/// A form in which spellings of the same text are equal: compatible characters, such as full-width ones, and cases are one,
-/// and what is not shown is gone (in the manner of Unicode's NFKC_Casefold).
+/// A form that is equal for spellings of the same text: compatible characters, such as full-width ones, and upper and lower case
+/// become the same, and invisible characters are removed (similar to Unicode's NFKC_Casefold).
 pub(super) fn caseless(text: &str) -> String {
-    // What is folded once may have become something to be composed, and that something to be folded.
+    // Folding can produce characters that compose, and composing can produce characters that fold.
     let once = fold(&fold(text));
     NFC.normalize(&once).into_owned()
 }
@@ -42,16 +42,16 @@ fn fold(text: &str) -> String {
     NFKC.normalize(&folded).into_owned()
 }
 
-/// A form in which names that are drawn alike are equal, whatever their case: the skeleton of UTS 39 (section 4) of the
-/// caseless form, with one space for every run of them.
+/// A form that is equal for names that look the same, ignoring case: the skeleton of UTS 39 (section 4) of the caseless form, with
+/// each run of spaces replaced by one.
 pub(super) fn skeleton(text: &str) -> String {
     let caseless = caseless(text);
     let words: Vec<&str> = caseless.split_whitespace().collect();
     unicode_security::confusable_detection::skeleton(&words.join(" ")).collect()
 }
 
-/// A password as it is compared (the mapping of OpaqueString, RFC 8265, section 4.2.2): every space is U+0020, and what is
-/// composed is composed. What the profile would refuse is not refused here, so that no password stops working.
+/// The form in which passwords are compared (the mapping of OpaqueString, RFC 8265, section 4.2.2): every space becomes U+0020, and
+/// the text is composed. It does not refuse what the profile would refuse, so that every existing password keeps working.
 #[must_use]
 pub fn normal_password(typed: &str) -> String {
     let separators = CodePointMapData::<GeneralCategory>::new();
@@ -66,23 +66,24 @@ pub fn normal_password(typed: &str) -> String {
     NFC.normalize(&spaced).into_owned()
 }
 
-/// True if nothing of `text` is seen: spaces, line ends, controls, and what Unicode says to show nothing of.
+/// True if nothing of `text` is visible: it has only spaces, line ends, control characters and characters that Unicode calls
+/// ignorable.
 pub(super) fn is_blank(text: &str) -> bool {
-    text.chars().all(is_unseen)
+    text.chars().all(is_invisible)
 }
 
-fn is_unseen(c: char) -> bool {
+fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_graphic();
     }
     CodePointSetData::new::<WhiteSpace>().contains(c)
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
         || c.is_control()
-        // A braille pattern without dots, and the marks of interlinear annotations: of no such property, and not drawn.
+        // A braille pattern without dots, and the marks of interlinear annotations: invisible without such a property.
         || matches!(c, '\u{2800}' | '\u{FFF9}'..='\u{FFFB}')
 }
 
-/// True if every character of `name` is drawn, has a meaning where it stands, and lets a reader tell the name from others.
+/// True if every character of `name` is visible or needed at its position, and a reader can tell the name from others.
 pub(super) fn is_legible(name: &str) -> bool {
     let characters: Vec<char> = name.chars().collect();
     let is_mark = |c: &char| GeneralCategoryGroup::Mark.contains(category(*c));
@@ -97,12 +98,12 @@ pub(super) fn is_legible(name: &str) -> bool {
             0
         };
         (marks <= MAX_MARKS || is_selector(c))
-            && (is_drawn(c) || is_needed(&characters[..at], c, &characters[at + 1..]))
+            && (is_visible(c) || is_needed(&characters[..at], c, &characters[at + 1..]))
     })
 }
 
-/// True of what is drawn by itself, and of the space between words.
-fn is_drawn(c: char) -> bool {
+/// True for characters that are visible by themselves, and for the space.
+fn is_visible(c: char) -> bool {
     match category(c) {
         GeneralCategory::Control
         | GeneralCategory::Format
@@ -112,11 +113,11 @@ fn is_drawn(c: char) -> bool {
         | GeneralCategory::LineSeparator
         | GeneralCategory::ParagraphSeparator => false,
         GeneralCategory::SpaceSeparator => c == ' ',
-        _ => !is_unseen(c),
+        _ => !is_invisible(c),
     }
 }
 
-/// True if `c`, which is not drawn, changes how its neighbours are drawn in a way that a script or an emoji needs.
+/// True if `c`, which is invisible, changes how its neighbours are drawn in a way that a script or an emoji needs.
 fn is_needed(before: &[char], c: char, after: &[char]) -> bool {
     match c {
         '\u{200C}' => ends_in_virama(before) || stands_between_joined(before, after),
@@ -133,7 +134,7 @@ fn ends_in_virama(before: &[char]) -> bool {
     before.last().is_some_and(|&c| classes.get(c) == CanonicalCombiningClass::Virama)
 }
 
-/// The second rule for U+200C of RFC 5892, appendix A.1: it keeps two letters apart that would be joined.
+/// The second rule for U+200C of RFC 5892, appendix A.1: it separates two letters that would be joined.
 fn stands_between_joined(before: &[char], after: &[char]) -> bool {
     let types = CodePointMapData::<JoiningType>::new();
     let joining = |c: &char| Some(types.get(*c)).filter(|kind| *kind != JoiningType::Transparent);
@@ -143,7 +144,7 @@ fn stands_between_joined(before: &[char], after: &[char]) -> bool {
         && matches!(next, Some(JoiningType::RightJoining | JoiningType::DualJoining))
 }
 
-/// An emoji sequence such as a family (UTS 51, section 2.3).
+/// Part of an emoji sequence, such as a family (UTS 51, section 2.3).
 fn joins_emoji(before: &[char], after: &[char]) -> bool {
     let pictures = CodePointSetData::new::<ExtendedPictographic>();
     let mut base = before.iter().rev().filter(|c| !matches!(c, '\u{FE0F}' | '\u{1F3FB}'..='\u{1F3FF}'));
@@ -154,7 +155,8 @@ fn is_selector(c: char) -> bool {
     CodePointSetData::new::<VariationSelector>().contains(c)
 }
 
-/// Emoji have a text and a picture form, ideographs and Mongolian letters have variants.
+/// Whether `base` has the variant that `selector` selects: emoji have a text and a picture form, ideographs and Mongolian letters
+/// have variants.
 fn takes_selector(base: char, selector: char) -> bool {
     match selector {
         '\u{FE0E}' | '\u{FE0F}' if CodePointSetData::new::<Emoji>().contains(base) => true,
@@ -164,7 +166,7 @@ fn takes_selector(base: char, selector: char) -> bool {
     }
 }
 
-/// The flag of a part of a country: a black flag, letters and digits as tags, and an end (UTS 51, section 2.5).
+/// Part of the flag of a region: a black flag, letters and digits as tags, and an end tag (UTS 51, section 2.5).
 fn is_part_of_flag(before: &[char], c: char, after: &[char]) -> bool {
     let is_tag = |c: &&char| matches!(c, '\u{E0030}'..='\u{E0039}' | '\u{E0061}'..='\u{E007A}');
     let tags = before.iter().rev().take_while(is_tag).count();
@@ -184,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_spelled_otherwise_is_the_same() {
+    fn spellings_of_a_text_have_one_caseless_form() {
         for (one, other) in [
             ("Carol@Example.org", "carol@example.ORG"),
             ("Jürgen", "Ju\u{308}rgen"),
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drawn_alike_has_one_skeleton() {
+    fn names_that_look_the_same_have_one_skeleton() {
         for (one, other) in [
             ("carol", "CAROL"),
             ("admin", "\u{430}dmin"),
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hides_or_deceives_is_not_legible() {
+    fn invisible_and_deceptive_characters_are_not_legible() {
         for name in [
             "\u{3164}",
             "ann\u{AD}",
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_be_seen_is_blank() {
+    fn a_text_without_visible_characters_is_blank() {
         for blank in [
             "",
             " ",
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_the_same_from_every_keyboard() {
+    fn a_password_is_equal_from_every_keyboard() {
         assert_eq!(normal_password("Pa\u{DF}wo\u{308}rt\u{A0}1"), "Pa\u{DF}w\u{F6}rt 1");
         // Case and compatible characters are part of a password.
         assert_eq!(normal_password("ＡbＣ"), "ＡbＣ");

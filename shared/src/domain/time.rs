@@ -1,4 +1,4 @@
-//! Points in time. Below `main` and the handlers, time is an argument.
+//! Points in time. Only `main` and the handlers read the clock; all other code gets the time as an argument.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,32 +10,32 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The present, by this machine's clock.
+    /// The current time of this machine's clock.
     #[must_use]
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Whole seconds since 1970, rounded down: the form tokens use.
+    /// Whole seconds since 1970, rounded down, as in tokens.
     #[must_use]
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// The point `later` after this one.
+    /// The point in time that is `later` after this one.
     #[must_use]
     pub fn plus(self, later: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The point `earlier` before this one.
+    /// The point in time that is `earlier` before this one.
     #[must_use]
     pub fn minus(self, earlier: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(earlier.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long until `self`, seen from `now`; zero if it is past.
+    /// The time from `now` until `self`; zero if `self` is past.
     #[must_use]
     pub fn until(self, now: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(now.0)).unwrap_or(0))

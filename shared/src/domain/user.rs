@@ -1,15 +1,15 @@
-//! What identifies a user to others and to us.
+//! What identifies a user: username, e-mail and public id.
 //!
-//! Each of these has two ways in. `parse` takes whatever was valid in any release: what is looked up, and what comes from our
-//! own log or database. `parse_new` takes what somebody may choose today. Its `key` says which others are the same to a
-//! reader: of those only one may be chosen.
+//! Each of these types is parsed in one of two ways. `parse` accepts what was valid in any release: it is for lookups, and for
+//! values from our own log or database. `parse_new` accepts what a user may choose today. `key` is equal for values that a reader
+//! takes for the same: only one user may choose one of them.
 
 use std::fmt;
 
 use super::text::{caseless, composed, is_legible, skeleton};
 use super::{Invalid, check_length};
 
-/// Words that stand where paths have a name of a user (`/user/me`): nobody can choose them, in any case.
+/// Words that paths have in the place of a user (`/user/me`). Nobody can choose them, in upper or lower case.
 const RESERVED: [&str; 6] = ["blocks", "events", "invites", "me", "rooms", "sync"];
 
 /// Refuses reserved words.
@@ -20,15 +20,15 @@ fn check_free(field: &'static str, key: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Shown name of a user: 1–50 characters, no spaces at the ends. Unique.
+/// Display name of a user: 1–50 characters, without spaces at the ends. It is unique.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Username(Box<str>);
 
 impl Username {
-    /// Longest accepted name, in characters.
+    /// The longest accepted name, in characters.
     pub const MAX_LEN: usize = 50;
 
-    /// Accepts `raw` as it stands, if it ever was a valid name, or says why not.
+    /// Accepts `raw` unchanged if it was valid in any release, or returns why not.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         check_length("username", raw, 1, Self::MAX_LEN)?;
         if raw.chars().any(is_unprintable) || raw.trim() != raw {
@@ -38,10 +38,10 @@ impl Username {
         Ok(Self(raw.into()))
     }
 
-    /// Accepts `raw` in its composed form as the name of a new user, or says why not.
+    /// Accepts `raw` in its composed form as the name of a new user, or returns why not.
     ///
-    /// Every character must be drawn, or be needed where it stands by its script or an emoji. What clients and proxies change
-    /// in a path is refused, since later paths have names in them.
+    /// Every character must be visible, or be needed by a script or an emoji at its position. Characters that clients and proxies
+    /// change in a path are refused, since later paths contain names.
     pub fn parse_new(raw: &str) -> Result<Self, Invalid> {
         let name = Self::parse(raw)?.composed();
         check_length("username", &name.0, 1, Self::MAX_LEN)?;
@@ -58,43 +58,43 @@ impl Username {
         Ok(name)
     }
 
-    /// The name as it was given.
+    /// The name as it was parsed.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name in the form that [`Username::parse_new`] would give it.
+    /// The name in composed form, as [`Username::parse_new`] would return it.
     #[must_use]
     pub fn composed(&self) -> Self {
         Self(composed(&self.0).into())
     }
 
-    /// Equal for names that are drawn alike, whatever their case: the skeleton of UTS 39.
+    /// A text that is equal for names that look the same, ignoring case: the skeleton of UTS 39.
     #[must_use]
     pub fn key(&self) -> String {
         skeleton(&self.0)
     }
 }
 
-/// Control characters and the marks that reorder or hide text: no release has taken them.
+/// Whether `c` is a control character or a mark that reorders or hides text. No release has accepted these.
 fn is_unprintable(c: char) -> bool {
     let hides = matches!(c, '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');
     c.is_control() || hides
 }
 
-/// E-mail address: 1–254 visible characters; an operator may demand the form `name@host.tld`.
+/// E-mail address: 1–254 visible characters. An operator may require the form `name@host.tld`.
 ///
-/// `Debug` shows nothing of it: addresses never reach a log.
+/// `Debug` does not show it, since addresses must never reach a log.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Email(Box<str>);
 
 impl Email {
-    /// Longest accepted address, in characters (RFC 5321 leaves 254 for an address in a path).
+    /// The longest accepted address, in characters (RFC 5321 leaves 254 for an address in a path).
     pub const MAX_LEN: usize = 254;
 
-    /// Accepts `raw` as it stands, if it ever was a valid address, or says why not; `strict` demands one `@` with a dotted
-    /// host behind it.
+    /// Accepts `raw` unchanged if it was valid in any release, or returns why not. With `strict` it must have one `@` with a dotted
+    /// host after it.
     pub fn parse(raw: &str, strict: bool) -> Result<Self, Invalid> {
         check_length("email", raw, 1, Self::MAX_LEN)?;
         if raw.chars().any(|c| c.is_whitespace() || is_unprintable(c)) {
@@ -108,7 +108,7 @@ impl Email {
         Ok(Self(raw.into()))
     }
 
-    /// Accepts `raw` as it stands as the address of a new user, or says why not.
+    /// Accepts `raw` unchanged as the address of a new user, or returns why not.
     pub fn parse_new(raw: &str, strict: bool) -> Result<Self, Invalid> {
         let email = Self::parse(raw, strict)?;
         if is_legible(&composed(raw)) {
@@ -117,14 +117,14 @@ impl Email {
         Err(Invalid::new("email", "bad_characters", "Use visible characters only."))
     }
 
-    /// The address as it was given.
+    /// The address as it was parsed.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Equal for spellings of one address: case and forms of characters make no difference, as with every mail service
-    /// that people use.
+    /// A text that is equal for all spellings of an address. Case and forms of characters make no difference, as with every mail
+    /// service in use.
     #[must_use]
     pub fn key(&self) -> String {
         caseless(&self.0)
@@ -137,7 +137,7 @@ impl fmt::Debug for Email {
     }
 }
 
-/// Only a message that arrives proves an address; this catches what cannot be one.
+/// Whether `raw` has the form of an address. Only a message that arrives proves one; this refuses what cannot be one.
 fn has_address_form(raw: &str) -> bool {
     match raw.split_once('@') {
         Some((name, host)) => {
@@ -148,15 +148,15 @@ fn has_address_form(raw: &str) -> bool {
     }
 }
 
-/// Name of a user in URLs: 1–64 ASCII letters, digits, `.`, `_` and `-`. Unique, and compared byte by byte.
+/// Name of a user in URLs: 1–64 ASCII letters, digits, `.`, `_` and `-`. It is unique, and compared byte by byte.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PublicId(Box<str>);
 
 impl PublicId {
-    /// Longest accepted id, in characters.
+    /// The longest accepted id, in characters.
     pub const MAX_LEN: usize = 64;
 
-    /// Accepts `raw` as it stands, if it ever was a valid id, or says why not.
+    /// Accepts `raw` unchanged if it was valid in any release, or returns why not.
     pub fn parse(raw: &str) -> Result<Self, Invalid> {
         check_length("public_id", raw, 1, Self::MAX_LEN)?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -167,20 +167,20 @@ impl PublicId {
         Ok(Self(raw.into()))
     }
 
-    /// Accepts `raw` as it stands as the id of a new user, or says why not.
+    /// Accepts `raw` unchanged as the id of a new user, or returns why not.
     pub fn parse_new(raw: &str) -> Result<Self, Invalid> {
         let id = Self::parse(raw)?;
         check_free("public_id", &caseless(raw))?;
         Ok(id)
     }
 
-    /// The id as it was given.
+    /// The id as it was parsed.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Equal for ids that are drawn alike, whatever their case, and comparable with [`Username::key`].
+    /// A text that is equal for ids that look the same, ignoring case. It can be compared with [`Username::key`].
     #[must_use]
     pub fn key(&self) -> String {
         skeleton(&self.0)
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usernames_cannot_pose_as_others() {
+    fn usernames_must_be_legible() {
         for good in [
             "test1",
             "Ann Lee",
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_earlier_releases_are_still_names() {
+    fn names_of_earlier_releases_stay_valid() {
         for old in ["ann\u{AD}", "\u{3164}", "me", "..", "a/b", "Ju\u{308}rgen"] {
             assert_eq!(Username::parse(old).unwrap().as_str(), old);
         }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_paths_are_nobodys_names() {
+    fn words_of_paths_are_reserved() {
         for word in RESERVED {
             for spelling in [word.to_owned(), word.to_uppercase()] {
                 assert_eq!(Username::parse_new(&spelling).unwrap_err().code, "reserved");
@@ -250,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_new_name_is_kept_in_its_composed_form() {
+    fn a_new_username_is_stored_in_composed_form() {
         assert_eq!(Username::parse_new("Ju\u{308}rgen").unwrap().as_str(), "J\u{FC}rgen");
-        // What is composed is counted.
+        // The length is that of the composed form.
         assert!(Username::parse_new(&"u\u{308}".repeat(25)).is_ok());
     }
 
     #[test]
-    fn keys_tell_what_a_reader_cannot_tell_apart() {
+    fn keys_are_equal_for_names_that_look_the_same() {
         let key = |name: &str| Username::parse(name).unwrap().key();
         assert_eq!(key("carol"), key("CAROL"));
         assert_eq!(key("admin"), key("\u{430}dmin"));
@@ -265,12 +265,12 @@ mod tests {
         assert_eq!(key("admin"), PublicId::parse("Admin").unwrap().key());
         let email = |raw: &str| Email::parse(raw, false).unwrap().key();
         assert_eq!(email("Carol@Example.org"), email("carol@example.org"));
-        // Addresses that only look alike are two.
+        // Addresses that only look the same are different.
         assert_ne!(email("\u{430}dmin@example.org"), email("admin@example.org"));
     }
 
     #[test]
-    fn the_specification_registers_an_email_without_a_host() {
+    fn only_strict_emails_need_a_host() {
         assert!(Email::parse_new("test1", false).is_ok());
         assert!(Email::parse_new("test1", true).is_err());
         assert!(Email::parse_new("test@test.com", true).is_ok());
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_email_never_shows_in_debug_output() {
+    fn debug_output_hides_an_email() {
         let email = Email::parse("ann@example.org", false).unwrap();
         assert!(!format!("{email:?}").contains("ann"));
     }

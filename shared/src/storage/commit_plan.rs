@@ -104,7 +104,7 @@ pub(super) async fn execute<T: CommitStatements>(
         let unknown = cache.look_up(messages().map(|message| message.sender), &mut plan.senders);
         if !unknown.is_empty() {
             let found = tx.senders(&Vec::from_iter(unknown)).await?;
-            cache.learn(found, &mut plan.senders);
+            cache.insert(found, &mut plan.senders);
         }
     }
     for batch in batches {

@@ -1,10 +1,9 @@
-//! Moves an installation from one database to another one of the other kind: all of it, ids, seqs, positions, cursors and epoch
-//! included, so that nobody outside can tell the difference.
+//! Copies an installation from one database to one of the other kind: everything, with its ids, seqs, positions, cursors and epoch,
+//! so that no client can tell the difference.
 //!
-//! Rows travel as JSON objects in the order of their keys. Which columns a table has is asked of the databases; both schemas have the
-//! same. Each page is committed, so that a copy that was broken off goes on with the messages where it ended. The row of
-//! `installation` comes last: a database without it that has users is the target of a copy that did not come to its end, and no
-//! process runs on it.
+//! Rows are copied as JSON objects in the order of their keys. The columns of a table are read from the databases; both schemas have
+//! the same. Each page is committed, so an interrupted copy continues with the messages where it ended. The row of `installation`
+//! is copied last: a database that has users but not this row is the target of an incomplete copy, and no process runs on it.
 
 mod endpoint;
 mod postgres;
@@ -16,14 +15,14 @@ use endpoint::{Endpoint, PAGE_ROWS};
 
 use super::{OpenError, StoreError};
 
-/// What becomes of rows that an earlier copy, which was broken off, has left in the target.
+/// What happens to rows that an earlier, interrupted copy has left in the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rerun {
-    /// They stay, and the copy goes on behind them: rows are added with growing keys and never change.
+    /// They stay, and the copy continues after them: rows are added with increasing keys and never change.
     Resume,
-    /// They are written again: others refer to them, and none is ever removed.
+    /// They are written again: other rows refer to them, and none is ever deleted.
     Overwrite,
-    /// They are removed, and copied again.
+    /// They are deleted and copied again.
     Renew,
 }
 
@@ -36,7 +35,7 @@ struct Table {
     rerun: Rerun,
 }
 
-/// Every table, those that others refer to before them.
+/// Every table. A table comes after those that it refers to.
 const TABLES: [Table; 13] = [
     table("users", &["id"], Overwrite),
     table("sessions", &["id"], Renew),
@@ -48,51 +47,51 @@ const TABLES: [Table; 13] = [
     table("known_networks", &["user_id", "network"], Renew),
     table("signing_keys", &["fingerprint"], Renew),
     table("dead_letters", &["id"], Renew),
-    // Behind those whose triggers write to them.
+    // After the tables whose triggers write to these.
     table("removal_log", &["count"], Renew),
     table("removals", &["id"], Renew),
     INSTALLATION,
 ];
 
-/// Who has this row is an installation.
+/// A database with this row holds an installation.
 const INSTALLATION: Table = table("installation", &["id"], Renew);
 
 const fn table(name: &'static str, key: &'static [&'static str], rerun: Rerun) -> Table {
     Table { name, key, rerun }
 }
 
-/// How far a copy is.
+/// The progress of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// The table that is copied.
+    /// The table that is being copied.
     pub table: &'static str,
-    /// Its rows that are in the target.
+    /// Its rows that are in the target so far.
     pub rows: i64,
     /// Its rows in the source.
     pub of: i64,
-    /// Whether the table is through.
+    /// Whether the table is complete.
     pub is_done: bool,
 }
 
-/// Why a copy was not brought to its end.
+/// Why a copy failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// One of the two databases cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Both are of the same kind, or one is of none.
+    /// Both databases are of the same kind, or one is of an unknown kind.
     #[error("copying goes from sqlite://<path> to postgres://[user:password@]host[:port]/database, or the other way")]
     Direction,
     /// A gateway, a worker or another copy uses one of the two.
     #[error("{0} is in use: stop every gateway and worker before a database is copied")]
     InUse(&'static str),
-    /// Nothing was ever stored there, or it is the target of a copy that was broken off.
+    /// The source was never used, or is the target of an incomplete copy.
     #[error("the source holds no installation")]
     NoInstallation,
-    /// What the target holds would be mixed with what is copied.
+    /// The target has other data, which would be mixed with what is copied.
     #[error("the target is not empty: its table {0} has other rows")]
     NotEmpty(&'static str),
-    /// The target has not what was sent to it.
+    /// The target does not have all rows that were copied.
     #[error("{written} of {read} rows of {table} are in the target: it must not be used")]
     Incomplete {
         /// The table.
@@ -102,7 +101,7 @@ pub enum CopyError {
         /// Rows found in the target.
         written: i64,
     },
-    /// A database failed on the way.
+    /// A database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -113,10 +112,10 @@ impl From<sqlx::Error> for CopyError {
     }
 }
 
-/// Copies the database at `from` into the one at `to`, which must be empty or the target of the same copy that was broken off;
-/// `on_progress` is called after each page.
+/// Copies the database at `from` into the one at `to`, which must be empty or the target of the same copy before. Calls
+/// `on_progress` after each page and each table.
 ///
-/// Nobody else can use an SQLite file meanwhile. Of Postgres is seen whether gateways or workers are connected when it begins.
+/// Nobody else can use an SQLite file meanwhile. With Postgres, the copy fails if gateways or workers are connected when it begins.
 pub async fn copy(from: &str, to: &str, mut on_progress: impl FnMut(Progress)) -> Result<(), CopyError> {
     let is_sqlite = |url: &str| url.starts_with("sqlite:");
     let is_postgres = |url: &str| url.starts_with("postgres:") || url.starts_with("postgresql:");
@@ -159,20 +158,20 @@ async fn copy_all<S: Endpoint, T: Endpoint>(
     Ok(source.close().await?)
 }
 
-/// Fails unless what `table` of the target holds came from this source.
+/// Fails unless the rows of `table` in the target came from this source, judged by the last one.
 async fn check_same(source: &mut impl Endpoint, target: &mut impl Endpoint, table: &Table) -> Result<(), CopyError> {
-    let Some(theirs) = target.last_row(table).await? else {
+    let Some(in_target) = target.last_row(table).await? else {
         return Ok(());
     };
-    let ours = source.same_row(table, &theirs).await?;
-    // Users and rooms change; their keys and when they were made do not.
+    let in_source = source.same_row(table, &in_target).await?;
+    // Users and rooms change, but not these columns.
     let identity = |row: &str| {
         let row: Value = serde_json::from_str(row).unwrap_or_default();
         let fixed = ["id", "public_id", "name", "created_on", "room_id", "seq", "text"];
         fixed.map(|column| row.get(column).cloned())
     };
-    match ours {
-        Some(ours) if identity(&ours) == identity(&theirs) => Ok(()),
+    match in_source {
+        Some(in_source) if identity(&in_source) == identity(&in_target) => Ok(()),
         Some(_) | None => Err(CopyError::NotEmpty(table.name)),
     }
 }

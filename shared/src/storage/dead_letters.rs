@@ -1,4 +1,4 @@
-//! What could not be stored, for an operator to look at.
+//! Dead letters: entries of the accept log that could not be stored, kept for an operator.
 
 use async_trait::async_trait;
 use sqlx::FromRow;
@@ -6,24 +6,24 @@ use sqlx::FromRow;
 use super::StoreError;
 use crate::domain::{Partition, Timestamp};
 
-/// An entry of the accept log that was set aside.
+/// An entry of the accept log that could not be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Row id; later ones are larger, and none is used again.
+    /// Row id. Later ones are larger, and none is used again.
     pub id: i64,
-    /// The partition it came through.
+    /// Its partition.
     pub partition: Partition,
-    /// Its place in the stream.
+    /// Its position in the stream.
     pub stream_id: String,
-    /// Why it was not stored.
+    /// Why it could not be stored.
     pub reason: String,
-    /// All that was in it, as JSON.
+    /// The whole entry as JSON.
     pub entry: String,
-    /// When it was set aside.
+    /// When it was written to the dead letters.
     pub created_on: Timestamp,
 }
 
-/// A row that holds a [`DeadLetter`].
+/// The row of a [`DeadLetter`].
 #[derive(FromRow)]
 pub(super) struct DeadLetterRow {
     id: i64,
@@ -50,15 +50,15 @@ impl TryFrom<DeadLetterRow> for DeadLetter {
     }
 }
 
-/// What can be done with dead letters.
+/// Dead letters.
 #[async_trait]
 pub trait DeadLetters {
-    /// Dead letters, the oldest first, from the one behind `after`, at most `limit`.
+    /// At most `limit` dead letters with an id above `after`, the oldest first.
     async fn dead_letters(&self, after: i64, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
 
     /// The dead letter with this id.
     async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetter>, StoreError>;
 
-    /// Removes a dead letter for good; false if there is none with this id.
+    /// Deletes a dead letter; false if there is none with this id.
     async fn drop_dead_letter(&self, id: i64) -> Result<bool, StoreError>;
 }

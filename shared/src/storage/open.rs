@@ -1,4 +1,4 @@
-//! What both back ends agree on about opening: roles, what identifies the installation, and why a database is refused.
+//! Opening a database, as far as both back ends agree: the roles, the installation, and the errors.
 
 use std::path::PathBuf;
 
@@ -10,40 +10,40 @@ use crate::bus::{InvalidMacKey, KeySpace, MacKey};
 use crate::domain::{Epoch, InstallationId, InvalidInstallationId, Partition, RoomId, Timestamp};
 use crate::settings::Secret;
 
-/// Which of the two processes opens the store.
+/// The process that opens the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Rare writes, many reads.
+    /// A gateway: few writes, many reads.
     Gateway,
-    /// The batch writer.
+    /// A worker: it writes batches of messages.
     Worker,
 }
 
-/// How many workers a database serves at the same time.
+/// How many workers can write to a database at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writers {
-    /// One; others stand by. A SQLite file has one writer.
+    /// One; the others stand by. An SQLite file has one writer.
     One,
     /// As many as there are partitions.
     Many,
 }
 
-/// What an installation is.
+/// The properties of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Installation {
-    /// Which one it is, for ever.
+    /// Its identity, which never changes.
     pub id: InstallationId,
-    /// Version of the whole history when it was read; changes only when history was restored or cut.
+    /// The version of the whole history when this was read. It changes only when history is restored or cut.
     pub epoch: Epoch,
-    /// Number of accept log partitions, for ever.
+    /// The number of accept log partitions, which never changes.
     pub partitions: u16,
-    /// What waits in Redis under names without an installation is its own: it was created before they had one.
+    /// Whether entries in Redis under names without an installation belong to it: it was created before names had one.
     pub carries_over: bool,
-    /// By which its processes know what they wrote into Redis.
+    /// The key by which its processes recognise what they wrote into Redis.
     pub mac_key: MacKey,
-    /// Until then what its gateways wrote before they knew `mac_key` is taken without a code.
+    /// Until this time, entries without an authentication code are accepted: gateways wrote them before they knew `mac_key`.
     pub unsigned_until: Timestamp,
-    /// From which timestamp of idempotency keys on message ids begin with it: see
+    /// The message id of an idempotency key begins with the timestamp of the key from this timestamp on: see
     /// [`MessageId::keyed`](crate::domain::MessageId::keyed).
     pub ordered_ids_from: Timestamp,
 }
@@ -52,7 +52,7 @@ pub struct Installation {
 pub(super) type Row = (String, i64, i64, bool, String, i64, i64);
 
 impl Installation {
-    /// Takes the row of `installation`, if it has the number of `partitions` that was asked for.
+    /// Converts the row of `installation`; fails unless it has the `wanted` number of partitions.
     pub(super) fn from_row(
         (identity, epoch, partitions, carries_over, mac_key, unsigned_until, ordered_ids_from): Row,
         wanted: u16,
@@ -73,51 +73,51 @@ impl Installation {
         })
     }
 
-    /// Its names in Redis.
+    /// The names of its keys in Redis.
     #[must_use]
     pub fn key_space(&self) -> KeySpace {
         KeySpace::new(self.id, self.partitions, self.mac_key).accepting_unsigned(self.unsigned_until, self.carries_over)
     }
 
-    /// The partition through which `room`'s messages travel.
+    /// The partition that all messages of `room` go through.
     #[must_use]
     pub fn partition_of(&self, room: RoomId) -> Partition {
         Partition::of(room, self.partitions)
     }
 }
 
-/// An epoch of at most 53 bits, whose decimal digits stay exact in every JSON reader.
+/// An epoch of the lowest 53 bits of `random`: every JSON reader reads its decimal digits exactly.
 pub(super) fn epoch_of(random: u64) -> i64 {
     (random & ((1 << 53) - 1)).cast_signed()
 }
 
-/// Why the database could not be opened; each is one line for the operator.
+/// Why the database could not be opened. Each message is one line for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL names no database this build knows.
     #[error("DATABASE_URL must be of the form sqlite://<path> or postgres://[user:password@]host[:port]/database")]
     UnknownScheme,
-    /// The URL is of a known form, and something in it cannot be read. The reason names no password.
+    /// The URL has a known scheme, but a part of it cannot be parsed. The reason contains no password.
     #[error("DATABASE_URL cannot be read: {0}")]
     BadUrl(String),
-    /// The file, its directory or the lock file cannot be made.
+    /// The file, its directory or the lock file cannot be created.
     #[error("cannot use the database file {0}: {1}")]
     Directory(PathBuf, std::io::Error),
-    /// The database's program is too old.
+    /// The version of the database software is too old.
     #[error("{0}")]
     UnsoundVersion(String),
-    /// The database would lose what it is given.
+    /// The database would lose committed data in a crash.
     #[error("{0}")]
     Unsafe(String),
     /// The schema could not be brought up to date.
     #[error("cannot apply migrations: {0}")]
     Migrate(#[from] MigrateError),
-    /// There is no such file, and none was to be made.
+    /// The file does not exist and should not be created.
     #[error(
         "there is no database file {0}: name yours with DATABASE_URL, or have a new one made with --create-database (CREATE_DATABASE=true)"
     )]
     NoFile(PathBuf),
-    /// A newer program has changed the schema.
+    /// A newer version of the program has migrated the schema.
     #[error("the database has schema {0}, which is newer than this program: start a newer version (DATABASE_URL)")]
     NewerSchema(i64),
     /// The database cannot hold every text.
@@ -125,10 +125,10 @@ pub enum OpenError {
         "the database is encoded in {0} and cannot hold every message: create it anew with the encoding UTF8 (DATABASE_URL)"
     )]
     Encoding(String),
-    /// What was copied into it is not all of an installation.
+    /// The database is the target of a copy that did not complete.
     #[error("the database is the target of a copy that was broken off: run copy-database again")]
     UnfinishedCopy,
-    /// The installation has another number of partitions than the settings say.
+    /// The installation has another number of partitions than the settings.
     #[error("this installation was created with {stored} partitions and cannot run with {wanted} (PARTITIONS)")]
     Partitions {
         /// The number in the database.
@@ -136,16 +136,16 @@ pub enum OpenError {
         /// The number in the settings.
         wanted: u16,
     },
-    /// The database did not answer.
+    /// A statement failed or was not answered.
     #[error("cannot open the database: {0}")]
     Store(#[from] StoreError),
-    /// The database at this address did not answer.
+    /// A statement failed or was not answered by the database at this address.
     #[error("cannot open the database at {0} (DATABASE_URL): {1}")]
     At(String, StoreError),
 }
 
 impl OpenError {
-    /// True if other settings are needed, so that trying again cannot help.
+    /// True if other settings are needed, so that a retry cannot succeed.
     #[must_use]
     pub fn is_configuration_error(&self) -> bool {
         match self {
@@ -165,7 +165,7 @@ impl OpenError {
         }
     }
 
-    /// True if the database is away or busy, so that it may be there later.
+    /// True if the database is unreachable or busy, so that a retry may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -185,7 +185,7 @@ impl OpenError {
         }
     }
 
-    /// The same, with the address of the database where the reason does not name it.
+    /// Adds the address of the database, if the message does not name it yet.
     #[must_use]
     pub fn with_address(self, url: &Secret) -> Self {
         match self {

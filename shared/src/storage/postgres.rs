@@ -1,12 +1,12 @@
-//! The back end for any number of hosts: gateways and workers share one server.
+//! The Postgres back end: gateways and workers on any number of hosts share one server.
 //!
-//! - Lists travel as arrays, one parameter a column.
-//! - A commit locks the rows of its partitions in `cursors` first and in ascending order. Everything else a worker writes
-//!   hangs on them (a room belongs to one partition), so workers do not meet anywhere else, and a partition's positions
-//!   grow from commit to commit.
-//! - The server itself ends the transaction of a worker that was stopped or cut off: see [`open`]. Where it does not, whoever
-//!   takes over does: see [`claim`].
-//! - What is waited for has an end: see [`within_deadline`].
+//! - A list is one parameter that is an array, one per column.
+//! - A commit first locks the rows of its partitions in `cursors`, in ascending order. Everything else that a worker writes
+//!   depends on them, since a room belongs to one partition. So workers never wait for each other anywhere else, and the positions
+//!   of a partition grow from commit to commit.
+//! - The server ends the transaction of a worker that is paused or cut off: see [`open`]. Where it does not, the worker that
+//!   claims its partitions does: see [`claim`].
+//! - Every call has a deadline: see [`within_deadline`].
 
 mod accounts;
 mod claim;
@@ -32,12 +32,12 @@ use super::revocations::decode_revocations;
 use super::senders::SenderCache;
 use super::sql::installation::{BEGIN_EPOCH, PING, READ_EPOCH};
 use super::sql::revocations::{COUNT_REVOCATIONS, LIST_REVOCATIONS};
-use super::user_keys::fill;
+use super::user_keys::backfill;
 use super::{Backend, Installation, OpenError, Revocation, StoreError, Writers};
 use crate::domain::Epoch;
 
-/// How long an answer may take, from the first statement of a call to its last. A server that cannot be reached does not
-/// say so: without this, a call would hang for as long as the network stack tries, a quarter of an hour.
+/// How long a call may take, from its first statement to its last. A server that became unreachable does not say so: without
+/// this, a call would hang until the network stack gives up, after a quarter of an hour.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Connections to one server.
@@ -46,9 +46,9 @@ pub(super) struct Postgres {
     pool: Connections<sqlx::Postgres>,
     /// For pages of history alone.
     history: Connections<sqlx::Postgres>,
-    /// For the watch over removals alone.
+    /// For the watch for revocations alone.
     watch: Connections<sqlx::Postgres>,
-    /// Without the deadlines of the pool's connections, which a migration may exceed.
+    /// Options without the time-outs of the pools' connections, which a migration may exceed.
     plain: PgConnectOptions,
     senders: SenderCache,
 }
@@ -57,7 +57,7 @@ pub(super) struct Postgres {
 impl Backend for Postgres {
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
         let installation = self.prepare(partitions, random_epoch).await?;
-        fill(self).await?;
+        backfill(self).await?;
         Ok(installation)
     }
 
@@ -108,14 +108,14 @@ impl Backend for Postgres {
     }
 
     async fn close(&self) {
-        // Whoever stops need not be told that the server is away.
+        // The process stops, so it does not matter if the server is unreachable.
         let closing = async { tokio::join!(self.pool.close(), self.history.close(), self.watch.close()) };
         let _ = timeout(ANSWER_WITHIN, closing).await;
     }
 }
 
-/// Gives a call [`ANSWER_WITHIN`]. Whether a write that got no answer was committed is not known then; its connection is
-/// asked before anybody else gets it.
+/// Fails if a call takes longer than [`ANSWER_WITHIN`]. Whether a write was committed is then unknown. Its connection is probed
+/// before its next use.
 async fn within_deadline<T, E: From<sqlx::Error>>(call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     timeout(ANSWER_WITHIN, call).await.unwrap_or_else(|_| {
         let silent = io::Error::new(io::ErrorKind::TimedOut, "the database has not answered in time");
@@ -123,7 +123,7 @@ async fn within_deadline<T, E: From<sqlx::Error>>(call: impl Future<Output = Res
     })
 }
 
-/// Runs a write to its end or to its deadline, even if the caller is dropped meanwhile.
+/// Runs a write in a task of its own until it ends or its deadline passes, even if the caller is dropped.
 async fn run_detached<T, E, F>(write: F) -> Result<T, E>
 where
     T: Send + 'static,

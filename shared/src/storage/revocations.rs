@@ -1,17 +1,17 @@
-//! What was taken away from somebody, as gateways look it up.
+//! Revocations: the log from which gateways learn who lost access.
 
 use uuid::Uuid;
 
 use crate::domain::{MembershipId, RoomId, RoomName, SessionId, UserId};
 
-/// Something that somebody may no longer do.
+/// A loss of access.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revocation {
     /// A session was revoked.
     Session {
-        /// Whose it was.
+        /// The user.
         user: UserId,
-        /// Which one.
+        /// The session.
         session: SessionId,
     },
     /// A user is no longer in a room.
@@ -27,16 +27,16 @@ pub enum Revocation {
     Room {
         /// The room.
         room: RoomId,
-        /// What it was called.
+        /// Its name.
         name: RoomName,
     },
 }
 
-/// A row of `removal_log`: session, user, room and membership, with the room's name.
+/// A row of `removal_log`: session, user, room and membership, and the room's name.
 pub(super) type RevocationRow = (Option<Uuid>, Option<i64>, Option<i64>, Option<i64>, Option<String>);
 
-/// Reads the rows of as many removals as are `expected`; `None` if some are not there any more, or of a kind that a later
-/// release has brought.
+/// Converts the rows of the `expected` number of revocations; `None` if some are no longer stored, or are of a kind that a
+/// later release has added.
 pub(super) fn decode_revocations(rows: Vec<RevocationRow>, expected: i64) -> Option<Vec<Revocation>> {
     if i64::try_from(rows.len()) != Ok(expected) {
         return None;
@@ -53,7 +53,7 @@ fn decode_row(row: RevocationRow) -> Option<Revocation> {
         (None, Some(user), Some(room), membership, _) => Some(Revocation::Member {
             room: RoomId(room),
             user: UserId(user),
-            // What a release that knew of no ids has logged ended a membership that had none.
+            // Releases that had no ids of memberships logged none.
             membership: MembershipId(membership.unwrap_or(0)),
         }),
         (None, None, Some(room), _, Some(name)) => RoomName::parse(&name).ok().map(|name| Revocation::Room {

@@ -1,4 +1,5 @@
-//! Rooms and their members. What a user may not see is left out by the query itself, not by a check before it.
+//! Rooms and their members. The query itself leaves out what the user may not see, so that no check can be forgotten or out of
+//! date.
 
 use std::collections::HashMap;
 
@@ -12,22 +13,22 @@ use crate::domain::{Epoch, MembershipId, RoomId, RoomName, Seq, Timestamp, UserI
 /// A room that exists now.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Room {
-    /// Row id; never used again after the room is deleted.
+    /// Row id. It is never used again after the room is deleted.
     #[sqlx(try_from = "i64")]
     pub id: RoomId,
     /// Name.
     pub name: String,
-    /// Who created it.
+    /// The user who created it.
     #[sqlx(try_from = "i64")]
     pub owner_id: UserId,
-    /// Visible to its members only.
+    /// Whether it is visible to its members only.
     pub is_private: bool,
-    /// Deleted rooms of the same name before this one.
+    /// How many rooms of the same name were deleted before.
     #[sqlx(try_from = "i64")]
     pub incarnation: Incarnation,
 }
 
-/// Number of deleted rooms of the same name.
+/// The number of earlier, deleted rooms of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Incarnation(u64);
 
@@ -44,7 +45,7 @@ impl From<i64> for RoomId {
 }
 
 impl Room {
-    /// A public room that is in no database.
+    /// A public room that is not in any database.
     #[must_use]
     #[cfg(any(test, feature = "testing"))]
     pub fn for_tests(id: RoomId, name: &str, owner: UserId) -> Self {
@@ -65,15 +66,15 @@ impl Room {
 
     /// The epoch of this room's cursors in an installation of epoch `installation`.
     ///
-    /// A phone that slept through a deletion does not resume in a new room of the same name as if nothing had happened, nor
-    /// with the cursor of another room: ids of rooms are never used again.
+    /// A client that was offline while the room was deleted does not resume in a new room of the same name as if nothing had
+    /// happened, nor with the cursor of another room, because ids of rooms are never used again.
     #[must_use]
     pub fn epoch(&self, installation: Epoch) -> Epoch {
         installation.of_room(self.id)
     }
 
-    /// The epoch of the cursors that earlier releases gave out, which were the same for all rooms of as many predecessors.
-    /// An app that was away meanwhile comes back with one.
+    /// The epoch of the cursors that earlier releases issued, which was the same for all rooms with as many predecessors. A client
+    /// that was offline since then comes back with such a cursor.
     #[must_use]
     pub fn former_epoch(&self, installation: Epoch) -> Epoch {
         Epoch(installation.0.wrapping_add(self.incarnation.0))
@@ -85,17 +86,17 @@ impl Room {
 pub struct CreateRoom {
     /// Its name.
     pub name: RoomName,
-    /// Who creates it.
+    /// The user who creates it.
     pub owner: UserId,
     /// Visible to its members only.
     pub is_private: bool,
-    /// If the last room of this name, or of one that differs in case alone, was deleted after this, its owner alone may
-    /// create the next one. `None`: anybody may.
+    /// If the last room of this name, ignoring case, was deleted after this time, only its owner may create the next one.
+    /// `None`: anybody may.
     pub reserved_since: Option<Timestamp>,
 }
 
 impl CreateRoom {
-    /// A public room, whoever had the name before.
+    /// A public room, even if the name is reserved for somebody else.
     #[must_use]
     pub fn public(name: RoomName, owner: UserId) -> Self {
         Self {
@@ -107,31 +108,31 @@ impl CreateRoom {
     }
 }
 
-/// How somebody comes into a public room.
+/// How a user joins a public room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinMode {
-    /// By using its name. It is refused to who may mean another room: an earlier one of this name, which they were in, and
-    /// which belonged to another owner or was private while this one is public.
+    /// By using its name, as in posting to it. It is refused if the user may mean an earlier room of this name: one that they were
+    /// a member of, and that had another owner, or was private while this one is public.
     ByName,
-    /// By saying so.
+    /// By a call to join, which is never refused for that reason.
     Explicit,
 }
 
-/// What came of joining.
+/// The result of joining.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinOutcome {
-    /// The user is in the room.
+    /// The user is a member of the room.
     Member(MembershipId),
-    /// There is no such room, or it is private and the user not in it.
+    /// The room does not exist, or it is private and the user is not a member.
     NotFound,
-    /// See [`JoinMode::ByName`].
+    /// The user may mean an earlier room of this name: see [`JoinMode::ByName`].
     Replaced,
 }
 
-/// Who is in which rooms, and by which membership.
+/// The membership of each user in each room.
 pub type Memberships = HashMap<(RoomId, UserId), MembershipId>;
 
-/// Reads rows of `members`: room, user and id.
+/// Converts rows of `members`: room, user and id.
 pub(super) fn decode_memberships(rows: Vec<(i64, i64, i64)>) -> Memberships {
     rows.into_iter().map(|(room, user, id)| ((RoomId(room), UserId(user)), MembershipId(id))).collect()
 }
@@ -142,10 +143,10 @@ pub enum CreateRoomError {
     /// A room of this name exists.
     #[error("the room exists")]
     Exists,
-    /// The name is kept for the owner of a deleted room.
+    /// The name is reserved for the owner of a deleted room.
     #[error("the name belongs to the owner of a deleted room")]
     Reserved,
-    /// The user owns as many rooms as may be.
+    /// The user owns as many rooms as are allowed.
     #[error("the user owns too many rooms")]
     TooMany,
     /// Storage failed.
@@ -162,33 +163,33 @@ impl From<sqlx::Error> for CreateRoomError {
     }
 }
 
-/// What is kept about rooms and who is in them.
+/// Rooms and their members.
 #[async_trait]
 pub trait Rooms {
     /// Creates a room with its owner as the first member, if the owner has fewer than `most` rooms.
     async fn create_room_within(&self, most: u32, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError>;
 
-    /// The same, however many rooms the owner has.
+    /// Creates a room, however many rooms the owner has.
     async fn create_room(&self, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError> {
         self.create_room_within(u32::MAX, new, now).await
     }
 
-    /// The room of this name that exists now. Whether a user may see it is not decided here.
+    /// The room of this name that exists now. It does not check whether a user may see it.
     async fn room_by_name(&self, name: &RoomName) -> Result<Option<Room>, StoreError>;
 
-    /// Names of the rooms `user` may see, sorted, from the one behind `after`, at most `limit`.
+    /// The names of at most `limit` rooms that `user` may see, above `after`, sorted.
     async fn list_rooms(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<String>, StoreError>;
 
-    /// Deletes a room; false if it was deleted before. Its messages are kept and no longer shown.
+    /// Deletes a room; false if it was deleted before. Its messages are kept, and nobody can read them.
     async fn delete_room(&self, room: RoomId, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// The membership of `user` in `room`, if they are in it and the room exists now.
+    /// The membership of `user` in `room`, if they are a member and the room exists now.
     async fn membership(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError>;
 
-    /// The memberships of those of `pairs` in which the user is in the room and the room exists now.
+    /// The memberships of those `pairs` whose user is a member of the room and whose room exists now.
     async fn memberships_among(&self, pairs: &[(RoomId, UserId)]) -> Result<Memberships, StoreError>;
 
-    /// Makes `user` a member of `room` if that is public; whoever is a member stays it.
+    /// Makes `user` a member of `room` if the room is public. A member keeps their membership.
     async fn join_public(
         &self,
         room: RoomId,
@@ -197,11 +198,10 @@ pub trait Rooms {
         now: Timestamp,
     ) -> Result<JoinOutcome, StoreError>;
 
-    /// Takes `user` out of `room`; the membership that ended, if there was one.
+    /// Ends the membership of `user` in `room`, and returns it if there was one.
     async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError>;
 
-    /// Usernames of a room's members, sorted, from the one behind `after`, at most `limit`; nobody if `user` may not see
-    /// the room.
+    /// The usernames of at most `limit` members of `room` above `after`, sorted; none if `user` may not see the room.
     async fn list_members(
         &self,
         room: RoomId,
@@ -210,6 +210,6 @@ pub trait Rooms {
         limit: u32,
     ) -> Result<Vec<String>, StoreError>;
 
-    /// The last seq of each of `rooms`; a room without messages has [`Seq::ZERO`].
+    /// The last seq of each of `rooms`; [`Seq::ZERO`] for a room without messages.
     async fn heads(&self, rooms: &[RoomId]) -> Result<HashMap<RoomId, Seq>, StoreError>;
 }

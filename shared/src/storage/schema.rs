@@ -1,10 +1,10 @@
-//! Whether the schema is as this program knows it. A start on one that is writes nothing.
+//! Compares the schema of a database with the migrations of this program. A start on an up-to-date schema writes nothing.
 
 use sqlx::migrate::Migrator;
 
 use super::OpenError;
 
-/// Whether all of `migrations` are among those that were `applied`; an error if a newer program has applied others.
+/// Whether all `migrations` are `applied`; an error if a newer version of the program has applied others.
 pub(super) fn is_up_to_date(migrations: &Migrator, applied: &[(i64, Vec<u8>)]) -> Result<bool, OpenError> {
     if let Some((version, _)) = applied.iter().find(|(version, _)| !migrations.version_exists(*version)) {
         return Err(OpenError::NewerSchema(*version));

@@ -1,45 +1,46 @@
-//! What senders are called, for the events that tell of their messages.
+//! A cache of the names of senders, for the events about their messages.
 //!
-//! It is what SQL says, and not what an entry of the accept log could claim. Neither name of a user ever changes, so what was read
-//! once is not asked for again. A restore gives the ids of lost users to others: it empties the memory.
+//! Names come from SQL, and not from entries of the accept log, which could claim anything. A user's username and public id
+//! never change, so they are read once. A restore of the database gives the ids of lost users to others; it clears the cache.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::domain::UserId;
 
-/// Users that are remembered, at some 200 bytes each. Past it all are forgotten, and looked up again as they post.
+/// The most users in the cache, at some 200 bytes each. Beyond it the cache is cleared, and users are read again as they post.
 const MAX_SENDERS: usize = 100_000;
 
-/// A user as others see them.
+/// The names of a user.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sender {
     pub(super) username: String,
     pub(super) public_id: String,
 }
 
-/// A user as SQL hands it over: id, username, public id.
+/// The row of a sender: id, username, public id.
 pub(super) type SenderRow = (i64, String, String);
 
-/// Reads such users.
+/// Converts rows of senders.
 pub(super) fn decode_senders(rows: Vec<SenderRow>) -> Vec<(UserId, Sender)> {
     let read = |(id, username, public_id): SenderRow| (UserId(id), Sender { username, public_id });
     rows.into_iter().map(read).collect()
 }
 
-/// The users who have posted lately. Clones share them.
+/// The names of users who have posted lately. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SenderCache(Arc<Mutex<HashMap<UserId, Arc<Sender>>>>);
 
 impl SenderCache {
-    /// Adds those of `users` that are known to `found`, and returns the others.
+    /// Adds the cached ones among `users` to `found`, and returns the others.
     pub(super) fn look_up(
         &self,
         users: impl Iterator<Item = UserId>,
         found: &mut HashMap<UserId, Arc<Sender>>,
     ) -> HashSet<UserId> {
-        // Every change is one call on the map.
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.lock();
         let mut unknown = HashSet::new();
         for user in users {
             match known.get(&user) {
@@ -54,9 +55,9 @@ impl SenderCache {
         unknown
     }
 
-    /// Remembers what was read of some users, and adds them to `found`.
-    pub(super) fn learn(&self, read: Vec<(UserId, Sender)>, found: &mut HashMap<UserId, Arc<Sender>>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Adds `read` users to the cache and to `found`.
+    pub(super) fn insert(&self, read: Vec<(UserId, Sender)>, found: &mut HashMap<UserId, Arc<Sender>>) {
+        let mut known = self.0.lock();
         if known.len() + read.len() > MAX_SENDERS {
             known.clear();
         }
@@ -67,9 +68,9 @@ impl SenderCache {
         }
     }
 
-    /// Forgets everybody.
+    /// Removes everything.
     pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.lock().clear();
     }
 }
 
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_asked_for_once_and_the_memory_is_bounded() {
+    fn senders_are_read_once_and_the_cache_is_bounded() {
         let cache = SenderCache::default();
         let sender = |id: i64| {
             let (username, public_id) = (format!("user {id}"), format!("user-{id}"));
@@ -87,12 +88,12 @@ mod tests {
         let mut found = HashMap::new();
         assert_eq!(cache.look_up([1, 2, 1].map(UserId).into_iter(), &mut found), [1, 2].map(UserId).into());
         // The second one does not exist.
-        cache.learn(vec![sender(1)], &mut found);
+        cache.insert(vec![sender(1)], &mut found);
         let mut again = HashMap::new();
         assert_eq!(cache.look_up([1, 2].map(UserId).into_iter(), &mut again), [2].map(UserId).into());
         assert_eq!((&found, again.len()), (&again, 1));
-        cache.learn((0..i64::try_from(MAX_SENDERS).unwrap()).map(sender).collect(), &mut found);
-        cache.learn(vec![sender(-1)], &mut found);
-        assert_eq!(cache.0.lock().unwrap().len(), 1);
+        cache.insert((0..i64::try_from(MAX_SENDERS).unwrap()).map(sender).collect(), &mut found);
+        cache.insert(vec![sender(-1)], &mut found);
+        assert_eq!(cache.0.lock().len(), 1);
     }
 }

@@ -1,21 +1,21 @@
-//! What vouches for who signs in: networks that were signed in from before, and the keys that sign access tokens.
+//! Known sign-in networks of users, and the keys that sign access tokens.
 
 use async_trait::async_trait;
 
 use super::StoreError;
 use crate::domain::{Timestamp, UserId};
 
-/// Networks kept for one user; of more, those that were used longest ago are forgotten.
+/// Networks that are kept for one user. Beyond it, those that expire first are deleted.
 pub(super) const NETWORKS_KEPT: i64 = 20;
 
-/// What is kept about signing in.
+/// Known networks and signing keys.
 #[async_trait]
 pub trait SignIns {
-    /// Until when `network`, a digest, counts as one that `user` signs in from; `None` if it does not at `now`.
+    /// Until when `network`, a digest, is a known network of `user`; `None` if it is not one at `now`.
     async fn known_network(&self, user: UserId, network: &str, now: Timestamp)
     -> Result<Option<Timestamp>, StoreError>;
 
-    /// Notes that `user` signed in from `network`, and forgets what has expired by `now` or is too much.
+    /// Stores that `user` signed in from `network`, and deletes networks that have expired by `now` or are too many.
     async fn remember_network(
         &self,
         user: UserId,
@@ -24,8 +24,8 @@ pub trait SignIns {
         now: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Notes that the signing keys are now those with `fingerprints`; false, and nothing is changed, if there are keys and all
-    /// of them are others. With `replace` they are replaced whatever they are.
+    /// Stores that the signing keys are those with `fingerprints`. It returns false and changes nothing if there are keys and
+    /// none of them is among these. With `replace` it replaces them in any case.
     async fn agree_on_signing_keys(
         &self,
         fingerprints: Vec<String>,
@@ -34,7 +34,7 @@ pub trait SignIns {
     ) -> Result<bool, StoreError>;
 }
 
-/// Whether `known` are exactly `fingerprints`: then nothing need be written, and a start does not wait for other writers.
-pub(super) fn are_noted(known: &[String], fingerprints: &[String]) -> bool {
+/// Whether exactly the `fingerprints` are stored. Then nothing is written, and a start does not wait for other writers.
+pub(super) fn are_stored(known: &[String], fingerprints: &[String]) -> bool {
     known.len() == fingerprints.len() && known.iter().all(|known| fingerprints.contains(known))
 }

@@ -1,8 +1,7 @@
-//! The back end in one file: nothing to install or to run, for one machine.
+//! The SQLite back end: one file on one machine, without a server.
 //!
-//! One connection writes, since the file has one writer; readers run beside it. Lists travel as JSON in one parameter,
-//! since SQLite has no arrays. Limits are written `LIMIT +?`: of a bare parameter there SQLite takes the value into its plan,
-//! and so plans a prepared statement anew for each execution (`sqlite3ExprIsInteger` in its sources).
+//! One connection writes, since a file has one writer; readers run beside it. SQLite has no arrays, so a list is one parameter
+//! with JSON.
 
 mod accounts;
 mod commit;
@@ -25,22 +24,22 @@ use super::revocations::decode_revocations;
 use super::senders::SenderCache;
 use super::sql::installation::{BEGIN_EPOCH, PING, READ_EPOCH};
 use super::sql::revocations::{COUNT_REVOCATIONS, LIST_REVOCATIONS};
-use super::user_keys::fill;
+use super::user_keys::backfill;
 use super::{Backend, Installation, OpenError, Revocation, StoreError, Writers, run_detached};
 use crate::domain::Epoch;
 
-/// The open file.
+/// An open database file.
 #[derive(Debug)]
 pub(super) struct Sqlite {
-    /// For reading; any number of readers run beside the writer.
+    /// For reads other than the two below. Any number of readers run beside the writer.
     read: Connections<sqlx::Sqlite>,
     /// For pages of history alone.
     history: Connections<sqlx::Sqlite>,
-    /// For the watch over removals alone.
+    /// For the watch for revocations alone.
     watch: Connections<sqlx::Sqlite>,
-    /// One connection.
+    /// The one connection that writes.
     write: Connections<sqlx::Sqlite>,
-    /// One connection, opened when it is needed.
+    /// One connection for checkpoints, opened when it is first needed.
     checkpoints: Connections<sqlx::Sqlite>,
     senders: SenderCache,
     path: PathBuf,
@@ -50,7 +49,7 @@ pub(super) struct Sqlite {
 impl Backend for Sqlite {
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
         let installation = self.prepare(partitions, random_epoch).await?;
-        fill(self).await?;
+        backfill(self).await?;
         Ok(installation)
     }
 
@@ -88,8 +87,8 @@ impl Backend for Sqlite {
         Ok(())
     }
 
-    /// Beside readers and writers at first. What is written meanwhile keeps the log from beginning anew, so that a long one is then cut
-    /// with writers kept out, which is short since little is left to copy.
+    /// The first checkpoint runs beside readers and writers. A write during it keeps the log from starting over, so a long log is
+    /// then truncated while writers are blocked, which is short since little is left to copy.
     async fn checkpoint(&self) -> Result<(), StoreError> {
         let (_, pages, _): (i64, i64, i64) =
             sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&self.checkpoints).await?;

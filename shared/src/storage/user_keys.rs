@@ -1,8 +1,8 @@
-//! Giving the users of earlier releases their keys.
+//! Computes the keys of users whom an earlier release has created without them.
 //!
-//! SQL has no tables of Unicode, so the program computes keys: when a user registers, and here for those who were there
-//! before. Of two whose keys are equal the first one has it. The other goes on under the spelling they have, and nobody new
-//! comes beside them. Nothing is written where nothing is to be done.
+//! SQL has no Unicode tables, so the program computes keys: when a user registers, and here for the users from before. Of two
+//! whose keys are equal, the first one gets the key. The other keeps signing in under their exact spelling, and no new user can
+//! take a name like it. If every user has their keys, nothing is written.
 
 use std::collections::HashSet;
 
@@ -12,18 +12,18 @@ use tracing::{info, warn};
 use super::StoreError;
 use crate::domain::{Email, PublicId, Username};
 
-/// Users at once.
+/// Users that are read at once.
 const PAGE: u32 = 500;
 
-/// How often a page is read again because another process was at it too, or somebody registered meanwhile.
+/// How often a page is tried again, because another process works on it too or somebody registers meanwhile.
 const TRIES: u32 = 10;
 
-/// Ids of users that a log line names at most.
+/// The most public ids in the log line.
 const NAMED: usize = 20;
 
-/// A user who lacks a key.
+/// A user who lacks at least one key.
 #[derive(Debug, Clone, FromRow)]
-pub(super) struct Unkeyed {
+pub(super) struct UserWithoutKey {
     pub(super) id: i64,
     pub(super) email: String,
     pub(super) username: String,
@@ -33,7 +33,7 @@ pub(super) struct Unkeyed {
     pub(super) has_public_id_key: bool,
 }
 
-/// NewKeys for a user; those that are `None` stay as they are.
+/// Keys to write for a user. Those that are `None` stay as they are.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct NewKeys {
     pub(super) id: i64,
@@ -48,24 +48,24 @@ impl NewKeys {
     }
 }
 
-/// What a back end does for it.
+/// The statements that a back end adds.
 pub(super) trait UserKeys {
-    /// Users above `after` who lack a key, ascending by id.
-    async fn unkeyed(&self, after: i64, limit: u32) -> Result<Vec<Unkeyed>, StoreError>;
+    /// At most `limit` users with an id above `after` who lack a key, ascending by id.
+    async fn users_without_key(&self, after: i64, limit: u32) -> Result<Vec<UserWithoutKey>, StoreError>;
 
-    /// Those of the keys that some user has: of e-mails, usernames and public ids, in this order.
+    /// Those of the `keys` that some user has. Both are of e-mails, usernames and public ids, in this order.
     async fn taken(&self, keys: [Vec<String>; 3]) -> Result<[HashSet<String>; 3], StoreError>;
 
-    /// Writes keys; false if one of them is taken by now, and then none is written.
+    /// Writes all `keys`, or none and returns false if a user has one of them by now.
     async fn set_keys(&self, keys: &[NewKeys]) -> Result<bool, StoreError>;
 }
 
-/// Gives every user the keys that are free.
-pub(super) async fn fill(store: &impl UserKeys) -> Result<(), StoreError> {
-    let (mut after, mut filled, mut tries) = (0, 0, 0);
+/// Gives every user the keys that nobody has.
+pub(super) async fn backfill(store: &impl UserKeys) -> Result<(), StoreError> {
+    let (mut after, mut written, mut tries) = (0, 0, 0);
     let mut without = Vec::new();
     loop {
-        let page = store.unkeyed(after, PAGE).await?;
+        let page = store.users_without_key(after, PAGE).await?;
         let Some(last) = page.last() else {
             break;
         };
@@ -81,11 +81,11 @@ pub(super) async fn fill(store: &impl UserKeys) -> Result<(), StoreError> {
         }
         let collide = wanted.iter().zip(&free).zip(&page).filter(|((wanted, free), _)| wanted != free);
         without.extend(collide.map(|(_, user)| user.public_id.clone()));
-        filled += if is_written { some.len() } else { 0 };
+        written += if is_written { some.len() } else { 0 };
         (after, tries) = (last.id, 0);
     }
-    if filled > 0 {
-        info!(users.count = filled, "gave {filled} users of an earlier release the keys that compare names");
+    if written > 0 {
+        info!(users.count = written, "gave {written} users of an earlier release the keys that compare names");
     }
     if !without.is_empty() {
         let count = without.len();
@@ -100,8 +100,8 @@ pub(super) async fn fill(store: &impl UserKeys) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The keys that `user` lacks. What no release ever took has none.
-fn wanted(user: &Unkeyed) -> NewKeys {
+/// The keys that `user` lacks. A value that no release accepts has no key.
+fn wanted(user: &UserWithoutKey) -> NewKeys {
     let lacking = |has: bool, key: Option<String>| key.filter(|_| !has);
     NewKeys {
         id: user.id,
@@ -111,7 +111,7 @@ fn wanted(user: &Unkeyed) -> NewKeys {
     }
 }
 
-/// Those of the keys `wanted` that nobody has, each for the first who wants it.
+/// Those of the `wanted` keys that nobody has, each for the first user who wants it.
 fn choose(wanted: &[NewKeys], [mut emails, mut usernames, mut public_ids]: [HashSet<String>; 3]) -> Vec<NewKeys> {
     let first = |key: &Option<String>, taken: &mut HashSet<String>| key.clone().filter(|key| taken.insert(key.clone()));
     let free = wanted.iter().map(|keys| NewKeys {

@@ -4,7 +4,7 @@ use sqlx::FromRow;
 
 use super::Table;
 
-/// Rows sent at once at most.
+/// The most rows of one page.
 pub(super) const PAGE_ROWS: i64 = 500;
 
 /// A column of a table: its name, and its type in the words of its database.
@@ -39,10 +39,10 @@ pub(super) trait Endpoint: Send + Sized {
     /// The number of rows in `table`.
     async fn count(&mut self, table: &Table) -> Result<i64, sqlx::Error>;
 
-    /// The highest id that a dead letter ever had, be it of one that was removed.
+    /// The highest id that a dead letter ever had, including deleted ones.
     async fn newest_dead_letter(&mut self) -> Result<Option<i64>, sqlx::Error>;
 
-    /// Lets new rows have keys above all that were copied, and dead letters ids above `newest_dead_letter`.
+    /// Makes new rows get keys above all that were copied, and new dead letters ids above `newest_dead_letter`.
     async fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> Result<(), sqlx::Error>;
 
     /// Closes the connection.
@@ -82,7 +82,7 @@ pub(super) trait Endpoint: Send + Sized {
         Ok(self.read(statement, Some(row)).await?.pop())
     }
 
-    /// Writes rows, over those with the same keys.
+    /// Writes rows, and replaces those with the same keys.
     async fn write(&mut self, table: &Table, rows: &[String]) -> Result<(), sqlx::Error> {
         let columns = self.columns(table).await?;
         let statement = format!(
@@ -96,7 +96,7 @@ pub(super) trait Endpoint: Send + Sized {
         self.run(statement, Some(format!("[{}]", rows.join(",")))).await
     }
 
-    /// Removes all rows.
+    /// Deletes all rows.
     async fn clear(&mut self, table: &Table) -> Result<(), sqlx::Error> {
         self.run(format!("DELETE FROM {}", table.name), None).await
     }

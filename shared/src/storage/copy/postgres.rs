@@ -1,4 +1,4 @@
-//! A Postgres database as one end of a copy.
+//! A Postgres database as an endpoint of a copy.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,19 @@ use super::endpoint::{Column, Endpoint, list};
 use super::{CopyError, OpenError, Table};
 use crate::storage::postgres::open::{MIGRATIONS, check, options};
 
-/// Columns whose values Postgres hands out itself; rows with the highest ones are never removed.
+/// Columns whose values Postgres generates. Rows with the highest values are never deleted.
 const IDENTITIES: [(&str, &str); 3] = [("users", "id"), ("rooms", "id"), ("messages", "position")];
 
-/// Who copies holds this advisory lock on the database: "roomcast" in ASCII.
+/// The advisory lock that a copy holds on the database: "roomcast" in ASCII.
 const LOCK: i64 = 0x726f_6f6d_6361_7374;
 
-/// How long the database may be in use by somebody who is about to end, and how often that is looked at.
+/// How long to wait for a process that uses the database and is about to end.
 const IN_USE_TIMEOUT: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Opens the database at `url` to read it as it is now.
+/// How often to check whether it has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Opens the database at `url` to read a snapshot of it.
 pub(super) async fn open_source(url: &str) -> Result<PgConnection, CopyError> {
     let mut connection = open(url, "the source").await?;
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
@@ -33,22 +35,23 @@ pub(super) async fn open_target(url: &str) -> Result<PgConnection, CopyError> {
 }
 
 async fn open(url: &str, name: &'static str) -> Result<PgConnection, CopyError> {
-    // A statement that takes long is told of by the progress, and not by the driver.
+    // The progress shows that a statement takes long, so the driver need not log it.
     let mut connection = options(url)?.disable_statement_logging().connect().await?;
     check(&mut connection).await?;
     let began = Instant::now();
-    while !is_alone(&mut connection).await? {
+    while !lock_unused(&mut connection).await? {
         if began.elapsed() >= IN_USE_TIMEOUT {
             return Err(CopyError::InUse(name));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
     MIGRATIONS.run(&mut connection).await.map_err(OpenError::from)?;
     Ok(connection)
 }
 
-/// True if no gateway, worker or other copy is connected, and none of the latter can be as long as `connection` is.
-async fn is_alone(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+/// Locks the database for this copy, and returns true if no gateway or worker is connected and no other copy runs. No other copy can
+/// begin while `connection` is open.
+async fn lock_unused(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT pg_try_advisory_lock($1) AND NOT EXISTS (
              SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'roomcast-%')",

@@ -1,4 +1,4 @@
-//! The file as one end of a copy.
+//! An SQLite file as an endpoint of a copy.
 
 use std::time::Duration;
 
@@ -9,27 +9,27 @@ use super::endpoint::{Column, Endpoint, list};
 use super::{CopyError, OpenError, StoreError, Table};
 use crate::storage::sqlite::open::{MIGRATIONS, check_encoding, create_private, options};
 
-/// How long the file may be in use by somebody who is about to end.
+/// How long to wait for a process that uses the file and is about to end.
 const IN_USE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Opens the file at `url`, which must be there, for us alone; `name` says which of the two it is.
+/// Opens the existing file at `url` exclusively. `name` is its name in errors.
 pub(super) async fn open(url: &str, name: &'static str) -> Result<SqliteConnection, CopyError> {
-    open_alone(options(url)?.create_if_missing(false), name).await
+    open_exclusively(options(url)?.create_if_missing(false), name).await
 }
 
-/// The same, made if it is not there.
+/// Opens the file at `url` exclusively, and creates it if it does not exist.
 pub(super) async fn create(url: &str) -> Result<SqliteConnection, CopyError> {
     let options = options(url)?;
     let path = options.get_filename().to_path_buf();
     create_private(&path).map_err(|error| OpenError::Directory(path, error))?;
-    let mut connection = open_alone(options, "the target").await?;
+    let mut connection = open_exclusively(options, "the target").await?;
     check_encoding(&mut connection).await?;
     Ok(connection)
 }
 
-/// With a write-ahead log that succeeds only while nobody else has the file open.
-async fn open_alone(options: SqliteConnectOptions, name: &'static str) -> Result<SqliteConnection, CopyError> {
-    // A statement that takes long is told of by the progress, and not by the driver.
+/// Opens a file for this connection alone. With a write-ahead log, that fails while another process has the file open.
+async fn open_exclusively(options: SqliteConnectOptions, name: &'static str) -> Result<SqliteConnection, CopyError> {
+    // The progress shows that a statement takes long, so the driver need not log it.
     let options = options
         .locking_mode(SqliteLockingMode::Exclusive)
         .busy_timeout(IN_USE_TIMEOUT)
@@ -37,7 +37,7 @@ async fn open_alone(options: SqliteConnectOptions, name: &'static str) -> Result
     let opened = async {
         let mut connection = options.connect().await?;
         MIGRATIONS.run(&mut connection).await.map_err(OpenError::from)?;
-        // The lock is taken with the first write, and kept.
+        // The first write takes the lock, and the connection keeps it.
         connection.begin_with("BEGIN EXCLUSIVE").await?.rollback().await?;
         Ok(connection)
     };

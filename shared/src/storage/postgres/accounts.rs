@@ -18,7 +18,7 @@ impl Accounts for Postgres {
         run_detached(async move {
             let mut tx = pool.begin().await?;
             if new.admin_if_first {
-                // Of two users who register at the same time, one is the first.
+                // Of two users who register at the same time, only one becomes the admin.
                 sqlx::query("LOCK TABLE users IN SHARE ROW EXCLUSIVE MODE").execute(&mut *tx).await?;
             }
             let (name, id) = (new.username.key(), new.public_id.key());
@@ -85,7 +85,7 @@ impl Accounts for Postgres {
         let pool = self.pool.clone();
         run_detached(async move {
             let mut tx = pool.begin().await?;
-            // SKIP LOCKED: logins at other gateways are removing those.
+            // SKIP LOCKED: logins at other gateways delete the locked ones.
             sqlx::query(
                 "DELETE FROM sessions WHERE id IN
                    (SELECT id FROM sessions WHERE expires_on < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",

@@ -1,12 +1,12 @@
-//! Taking partitions over from an owner that is in the middle of a commit.
+//! Claims partitions, also from an owner that is in the middle of a commit.
 //!
-//! The commit holds the rows of `cursors` locked. An owner that is at work is through in milliseconds, and one that says
-//! nothing is ended by the server (see [`open`](super::open)); but the server waits for the rest of a statement that has
-//! begun to arrive, from an owner that was paused or cut off just there. That one is ended from here.
+//! The commit keeps the rows of `cursors` locked. A healthy owner is done in milliseconds, and the server ends the transaction of
+//! a silent one (see [`open`](super::open)). But for an owner that was paused or cut off in the middle of sending a statement, the
+//! server waits for the rest of it. The claim ends the transaction of such an owner.
 //!
-//! It is safe whoever it was: a transaction that is ended is rolled back or was committed before, all of it, and the new
-//! fence decides what its owner may do from then on. Postgres lets a role end its own connections, so that this needs no
-//! right beyond those that writing needs; workers share one role.
+//! That is safe whoever the owner is: its transaction is rolled back, or was committed before, as a whole, and the new fence decides
+//! what the owner may do from then on. Postgres lets a role end its own connections, so this needs no rights beyond those for
+//! writing: all workers share one role.
 
 use std::time::{Duration, Instant};
 
@@ -19,20 +19,20 @@ use crate::storage::Claim;
 use crate::storage::commit::{ClaimRow, decode_claims};
 use crate::storage::connections::Connections;
 
-/// How long a claim waits for a lock before it looks at who holds it, and how long a holder may be silent in its
-/// transaction. Some hundred times as long as a commit takes.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// How long a claim waits for a lock before it looks for the holder, and how long a holder may be silent in its transaction: a
+/// hundred times as long as a commit takes, about.
+const MAX_SILENCE: Duration = Duration::from_millis(300);
 
-/// How long ending a holder may take.
+/// How long ending the connection of a holder may take.
 const END_WITHIN: Duration = Duration::from_millis(300);
 
-/// After this, the lock is not waited for again: somebody holds it whom we do not end, as an operator at a prompt.
-const CLAIM_WITHIN: Duration = Duration::from_secs(2);
+/// How long a claim tries again. After this, somebody holds the lock whom it does not end, such as an operator at a prompt.
+const RETRY_FOR: Duration = Duration::from_secs(2);
 
-/// `lock_not_available`: what a statement fails with after `lock_timeout`.
-const NO_LOCK: &str = "55P03";
+/// `lock_not_available`: the error of a statement after `lock_timeout`.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// Takes over `partitions` for `owner`, and ends what is in the way.
+/// Claims `partitions` for `owner`, and ends stuck transactions that lock them.
 pub(super) async fn claim_partitions(
     pool: &Connections<sqlx::Postgres>,
     partitions: &[Partition],
@@ -41,7 +41,7 @@ pub(super) async fn claim_partitions(
     let began = Instant::now();
     loop {
         match try_claim(pool, partitions, owner).await {
-            Err(error) if is_locked(&error) && began.elapsed() < CLAIM_WITHIN => end_holders(pool, partitions).await?,
+            Err(error) if is_locked(&error) && began.elapsed() < RETRY_FOR => end_holders(pool, partitions).await?,
             outcome => return outcome,
         }
     }
@@ -54,7 +54,7 @@ async fn try_claim(
 ) -> Result<Vec<Claim>, sqlx::Error> {
     let mut tx = pool.begin().await?;
     sqlx::query("SELECT set_config('lock_timeout', $1, TRUE)")
-        .bind(PATIENCE.as_millis().to_string())
+        .bind(MAX_SILENCE.as_millis().to_string())
         .execute(&mut *tx)
         .await?;
     lock_cursors(&mut tx, partitions).await?;
@@ -71,14 +71,16 @@ async fn try_claim(
 }
 
 fn is_locked(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == NO_LOCK)
+    error
+        .as_database_error()
+        .and_then(DatabaseError::code)
+        .is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }
 
-/// Ends the connections of workers that hold rows of `partitions` and have neither begun nor ended a statement for
-/// [`PATIENCE`].
+/// Ends the connections of workers that lock rows of `partitions` and have neither begun nor ended a statement for [`MAX_SILENCE`].
 ///
-/// A locked row names the transaction that holds it (`xmax`), and each transaction holds the lock on its own number. One
-/// that waits for a lock itself is left alone: whoever holds that is the cause.
+/// A locked row names the transaction that locks it (`xmax`), and each transaction holds the lock on its own number. A worker that
+/// waits for a lock itself is left alone, since the cause is whoever holds that lock.
 async fn end_holders(pool: &Connections<sqlx::Postgres>, partitions: &[Partition]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "SELECT pg_terminate_backend(a.pid, ($1 * 1000)::bigint)
@@ -92,7 +94,7 @@ async fn end_holders(pool: &Connections<sqlx::Postgres>, partitions: &[Partition
     .bind(END_WITHIN.as_secs_f64())
     .bind(numbers(partitions))
     .bind(WORKER_NAME)
-    .bind(PATIENCE.as_secs_f64())
+    .bind(MAX_SILENCE.as_secs_f64())
     .execute(pool)
     .await?;
     Ok(())

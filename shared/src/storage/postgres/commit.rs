@@ -1,4 +1,4 @@
-//! The worker's side: taking over partitions and committing what was read from them.
+//! Claims and commits of the worker.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ pub(super) fn numbers(partitions: &[Partition]) -> Vec<i64> {
     partitions.iter().map(|partition| i64::from(partition.0)).collect()
 }
 
-/// Locks the rows in ascending order and reads them as they are when they are locked.
+/// Locks the rows in ascending order, and reads them as of when they are locked.
 pub(super) async fn lock_cursors(
     connection: &mut PgConnection,
     partitions: &[Partition],
@@ -114,7 +114,7 @@ impl CommitStatements for PgConnection {
         Ok(decode_senders(rows))
     }
 
-    /// The defaults of an INSERT are computed behind its ORDER BY, so positions grow in the order given.
+    /// The defaults of an INSERT are computed after its ORDER BY, so positions increase in the order given.
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
         let rooms: Vec<i64> = rows.iter().map(|row| row.message.room.0).collect();
         let seqs: Vec<i64> = rows.iter().map(|row| row.seq.0).collect();

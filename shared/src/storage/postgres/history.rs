@@ -1,4 +1,4 @@
-//! Reading stored messages.
+//! Pages of stored messages.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -114,7 +114,7 @@ impl Postgres {
     }
 }
 
-/// The places of those of `ids` that are stored.
+/// The seqs of those `ids` that are stored.
 pub(super) async fn stored_seqs(
     connection: &mut PgConnection,
     ids: &[MessageId],

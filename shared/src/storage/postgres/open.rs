@@ -1,4 +1,4 @@
-//! Connecting: the deadlines of every connection, and the checks that the server keeps what it is given.
+//! Connects to the server: the time-outs of every connection, and the checks that commits are durable.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,36 +18,37 @@ use crate::storage::senders::SenderCache;
 use crate::storage::sql::installation as sql;
 use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 
-/// Connections of a gateway for everything but history and the watch over removals, which have their own: eight in all. A
-/// server takes 100 unless told otherwise, so eight gateways and as many workers find room.
+/// Connections of a gateway for everything but history and the watch for revocations, which have their own: eight in all. A
+/// server allows 100 by default, enough for eight gateways and as many workers.
 const GATEWAY_CONNECTIONS: usize = 3;
 
-/// Connections of a worker: one commits; the others take over partitions meanwhile.
+/// Connections of a worker: one commits while the others claim partitions.
 const WORKER_CONNECTIONS: usize = 3;
 
-/// How long a caller waits for a free connection, or for one to be made.
+/// How long a caller waits for a free connection, or for one to open.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a worker's connections are called at the server, by which whoever takes over from it knows them.
+/// The application name of a worker's connections, by which another worker that claims its partitions recognises them.
 pub(super) const WORKER_NAME: &str = "roomcast-worker";
 
-/// What a gateway's connections are called at the server.
+/// The application name of a gateway's connections.
 const GATEWAY_NAME: &str = "roomcast-gateway";
 
-/// The oldest version that is still looked after by its makers and that we know.
+/// The oldest version that is accepted: its developers still maintain it, and it is tested.
 const OLDEST_SERVER: i64 = 14;
 
-/// What a server does on its own with a connection of ours. A worker that is stopped (or its machine, or the network
-/// between) in the middle of a commit holds the rows of its partitions locked. Nobody but the server can end that, and a
-/// takeover is promised within 3 s.
-const DEADLINES: [(&str, &str); 7] = [
-    // The owner of an open transaction says nothing: it is stopped. A commit sends its statements without a pause.
+/// Time-outs by which the server itself ends what a connection leaves unfinished. A worker that is paused (or whose machine is, or
+/// the network between) in the middle of a commit keeps the rows of its partitions locked. Only the server can end that, and
+/// another worker must be able to claim them within 3 s.
+const TIMEOUTS: [(&str, &str); 7] = [
+    // The client of an open transaction is silent, so it is paused: a commit sends its statements without a break.
     ("idle_in_transaction_session_timeout", "1s"),
-    // Longer than that, so that a commit waits for the end of it. Whoever takes over has a shorter one: see `claim`.
+    // Longer than that, so that a commit waits until the server has ended such a transaction. A claim has a shorter one: see
+    // `claim`.
     ("lock_timeout", "2500ms"),
     // A batch takes milliseconds.
     ("statement_timeout", "5s"),
-    // The owner is cut off: after a second of silence a probe stays without an answer, or what was sent is not acknowledged.
+    // The client is cut off: a probe after a second of silence is not answered, or sent data is not acknowledged.
     ("tcp_keepalives_idle", "1"),
     ("tcp_keepalives_interval", "1"),
     ("tcp_keepalives_count", "1"),
@@ -57,9 +58,9 @@ const DEADLINES: [(&str, &str); 7] = [
 /// The schema.
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
-/// What every connection to the server at `url` is opened with, deadlines aside.
+/// The options of every connection to the server at `url`, without the time-outs.
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
-    // The error's text holds no part of the URL.
+    // The error's text contains no part of the URL.
     let options = PgConnectOptions::from_str(url).map_err(|error| OpenError::BadUrl(error.to_string()))?;
     Ok(options.application_name("roomcast"))
 }
@@ -76,7 +77,7 @@ impl Postgres {
             Role::Worker => (WORKER_CONNECTIONS, WORKER_NAME),
         };
         let plain = plain.application_name(name);
-        let pool = |size| Connections::new(plain.clone().options(DEADLINES), size, ACQUIRE_TIMEOUT);
+        let pool = |size| Connections::new(plain.clone().options(TIMEOUTS), size, ACQUIRE_TIMEOUT);
         Ok(Self {
             pool: pool(size),
             history: pool(HISTORY_CONNECTIONS),
@@ -93,14 +94,14 @@ impl Postgres {
             pool.close().await;
             return Ok(installation);
         }
-        // Takes an advisory lock: processes that start together take turns.
+        // It takes an advisory lock, so of processes that start together one migrates while the others wait.
         MIGRATIONS.run(&pool).await?;
         let unfinished: bool = sqlx::query_scalar(sql::UNFINISHED_COPY).fetch_one(&pool).await?;
         if unfinished {
             return Err(OpenError::UnfinishedCopy);
         }
         let mut tx = pool.begin().await?;
-        // Whoever comes second waits here for the first one's commit, and then finds its row.
+        // A second process waits here for the commit of the first, and then finds its row.
         sqlx::query(sql::INSERT_INSTALLATION)
             .bind(InstallationId::fresh().to_string())
             .bind(epoch_of(random_epoch))
@@ -121,10 +122,10 @@ impl Postgres {
     }
 }
 
-/// The installation if everything is there already.
+/// The installation, if the schema and all rows exist already.
 async fn prepared(pool: &PgPool, partitions: u16) -> Result<Option<Installation>, OpenError> {
-    let noted = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-    if !sqlx::query_scalar::<_, bool>(noted).fetch_one(pool).await? {
+    let has_migrations = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+    if !sqlx::query_scalar::<_, bool>(has_migrations).fetch_one(pool).await? {
         return Ok(None);
     }
     let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql::APPLIED_MIGRATIONS).fetch_all(pool).await?;
@@ -139,14 +140,14 @@ async fn prepared(pool: &PgPool, partitions: u16) -> Result<Option<Installation>
 
 impl Poolable for sqlx::Postgres {
     async fn is_healthy(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        // The two are equal in the first statement of a transaction, which this one is outside of any. Sent as one message
-        // (raw_sql): a prepared statement begins with one message and runs with a later one.
+        // The two are equal in the first statement of a transaction, which this is unless one is open. It is sent as one message
+        // (`raw_sql`): a prepared statement begins with one message and runs with a later one.
         let outside = sqlx::raw_sql("SELECT transaction_timestamp() = statement_timestamp()");
         outside.fetch_one(connection).await?.try_get(0)
     }
 }
 
-/// Fails unless what the server commits stays committed.
+/// Fails unless commits to the server are durable.
 pub(crate) async fn check(connection: &mut PgConnection) -> Result<(), OpenError> {
     let version: i64 = sqlx::query_scalar("SELECT current_setting('server_version_num')::bigint")
         .fetch_one(&mut *connection)

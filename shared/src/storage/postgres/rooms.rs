@@ -16,7 +16,7 @@ impl Rooms for Postgres {
         let pool = self.pool.clone();
         run_detached(async move {
             let mut tx = pool.begin().await?;
-            // The owner's other creations wait here, so that none of them is missed by the count.
+            // Other calls that create rooms for this owner wait here, so that the count misses none.
             sqlx::query("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE")
                 .bind(new.owner.0)
                 .execute(&mut *tx)
@@ -25,7 +25,7 @@ impl Rooms for Postgres {
             if owned >= i64::from(most) {
                 return Err(CreateRoomError::TooMany);
             }
-            // A deletion that is committed while this counts is missed; then rooms_incarnation refuses the room.
+            // The count misses a deletion that is committed meanwhile; then the index rooms_incarnation refuses the room.
             let created: Vec<Room> = sqlx::query_as(sql::INSERT_ROOM)
                 .bind(new.name.as_str())
                 .bind(new.owner.0)

@@ -1,10 +1,10 @@
-//! What vouches for who signs in.
+//! Known networks and signing keys.
 
 use async_trait::async_trait;
 
 use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{Timestamp, UserId};
-use crate::storage::sign_ins::{NETWORKS_KEPT, are_noted};
+use crate::storage::sign_ins::{NETWORKS_KEPT, are_stored};
 use crate::storage::sql::sign_ins as sql;
 use crate::storage::{SignIns, StoreError};
 
@@ -57,13 +57,13 @@ impl SignIns for Postgres {
     ) -> Result<bool, StoreError> {
         let known: Vec<String> =
             within_deadline(sqlx::query_scalar(sql::LIST_SIGNING_KEYS).fetch_all(&self.pool)).await?;
-        if are_noted(&known, &fingerprints) {
+        if are_stored(&known, &fingerprints) {
             return Ok(true);
         }
         let pool = self.pool.clone();
         run_detached(async move {
             let mut tx = pool.begin().await?;
-            // Gateways that start together take turns.
+            // Gateways that start together wait here for each other.
             sqlx::query("SELECT 1 FROM installation FOR UPDATE").execute(&mut *tx).await?;
             let known: Vec<String> = sqlx::query_scalar(sql::LIST_SIGNING_KEYS).fetch_all(&mut *tx).await?;
             if !replace && !known.is_empty() && !known.iter().any(|known| fingerprints.contains(known)) {

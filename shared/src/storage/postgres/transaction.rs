@@ -1,4 +1,4 @@
-//! Transactions.
+//! Transactions that roll back when they are dropped.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio::time::timeout;
 
 use crate::storage::connections::{Connections, Lease};
 
-/// How long a rollback may take; then the connection is closed, which rolls back as well.
+/// How long a rollback may take. Then the connection is closed, which rolls back as well.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A transaction on a connection of its own. Dropped before its commit it is rolled back at once, so that nobody waits for its
-/// locks.
+/// A transaction on a connection of its own. If it is dropped before its commit, it is rolled back at once, so that nobody waits
+/// for its locks.
 pub(super) struct Transaction(Option<Lease<Postgres>>);
 
 impl Connections<Postgres> {
@@ -26,7 +26,7 @@ impl Connections<Postgres> {
 }
 
 impl Transaction {
-    /// Commits.
+    /// Commits the transaction.
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.run("COMMIT").await?;
         if let Some(lease) = self.0.take() {
@@ -46,7 +46,7 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        // Without a runtime the process ends, and its connections with it.
+        // Without a runtime the process is about to end, and its connections with it.
         let (Some(mut lease), Ok(runtime)) = (self.0.take(), Handle::try_current()) else {
             return;
         };
@@ -63,12 +63,12 @@ impl Deref for Transaction {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        self.0.as_ref().expect("only the end of the transaction takes it out")
+        self.0.as_ref().expect("only the end of the transaction removes it")
     }
 }
 
 impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("only the end of the transaction takes it out")
+        self.0.as_mut().expect("only the end of the transaction removes it")
     }
 }

@@ -1,4 +1,4 @@
-//! Giving the users of earlier releases their keys.
+//! Keys of users whom an earlier release has created without them.
 
 use std::collections::HashSet;
 
@@ -7,10 +7,10 @@ use sqlx::error::DatabaseError;
 use super::{Postgres, run_detached, within_deadline};
 use crate::storage::StoreError;
 use crate::storage::sql::user_keys as sql;
-use crate::storage::user_keys::{NewKeys, Unkeyed, UserKeys};
+use crate::storage::user_keys::{NewKeys, UserKeys, UserWithoutKey};
 
 impl UserKeys for Postgres {
-    async fn unkeyed(&self, after: i64, limit: u32) -> Result<Vec<Unkeyed>, StoreError> {
+    async fn users_without_key(&self, after: i64, limit: u32) -> Result<Vec<UserWithoutKey>, StoreError> {
         let query = sqlx::query_as(sql::LIST_USERS_WITHOUT_KEY).bind(after).bind(i64::from(limit));
         Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }

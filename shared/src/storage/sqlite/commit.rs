@@ -1,4 +1,4 @@
-//! The worker's side: taking over partitions and committing what was read from them.
+//! Claims and commits of the worker.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl Commits for Sqlite {
 }
 
 impl CommitStatements for SqliteConnection {
-    /// The file has one writer: what was read here stays as it is.
+    /// Nothing is locked here: the file has one writer, and this transaction is it.
     async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
         let rows: Vec<ClaimRow> = sqlx::query_as(
             "SELECT partition, fence, stream_ms, stream_counter FROM cursors

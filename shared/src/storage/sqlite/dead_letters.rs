@@ -1,4 +1,4 @@
-//! What could not be stored.
+//! Dead letters.
 
 use async_trait::async_trait;
 

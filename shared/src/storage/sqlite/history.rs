@@ -1,4 +1,4 @@
-//! Reading stored messages.
+//! Pages of stored messages.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -63,7 +63,7 @@ impl History for Sqlite {
         if oldest_first || i64::try_from(messages.len()).is_ok_and(|found| found >= expected) {
             return Ok(page);
         }
-        // History was damaged: the page begins further down.
+        // Messages are missing, so the page begins at a lower seq.
         let below = self.below_newest(room, (after, above_page), limit).await?;
         let whole = self.page((room, user), (below, above_page, true), limit, None).await?;
         Ok(whole.map(|whole| HistoryPage { head: *head, ..whole }))
@@ -104,7 +104,8 @@ impl History for Sqlite {
 }
 
 impl Sqlite {
-    /// Reads a page between two seqs, both excluded, from the lower end on or from where the upper end is reached without holes.
+    /// Reads a page between two seqs, both excluded: from the lower end, or from where the page reaches the upper end if no seq is
+    /// missing.
     async fn page(
         &self,
         (room, user): (RoomId, Option<UserId>),
@@ -127,7 +128,7 @@ impl Sqlite {
         Ok(row.map(HistoryPage::from_row).transpose()?)
     }
 
-    /// The seq below the newest `limit` messages between two seqs, both excluded.
+    /// The seq just below the newest `limit` messages between two seqs, both excluded.
     async fn below_newest(&self, room: RoomId, (after, before): (Seq, Seq), limit: u32) -> Result<Seq, StoreError> {
         let first: Option<i64> = sqlx::query_scalar(
             "SELECT min(seq) FROM (SELECT seq FROM messages WHERE room_id = $1 AND seq > $2 AND seq < $3 ORDER BY seq DESC LIMIT +$4)",
@@ -148,7 +149,7 @@ impl Sqlite {
     }
 }
 
-/// The places of those of `ids` that are stored.
+/// The seqs of those `ids` that are stored.
 pub(super) async fn stored_seqs(
     connection: &mut sqlx::SqliteConnection,
     ids: &[MessageId],

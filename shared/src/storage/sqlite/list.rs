@@ -1,10 +1,10 @@
-//! Lists as one parameter, which SQL reads with `json_each`.
+//! Encodes a list as one parameter in JSON, which SQL reads with `json_each`.
 
 use serde::{Serialize, Serializer};
 
 use crate::domain::MessageId;
 
-/// A message id as SQL reads it: `unhex` takes no dashes.
+/// A message id as hexadecimal digits without dashes, which `unhex` does not accept.
 pub(super) struct Hex(pub(super) MessageId);
 
 impl Serialize for Hex {
@@ -13,7 +13,8 @@ impl Serialize for Hex {
     }
 }
 
-/// A list as one parameter. Written as it goes: with a tree of values in between it would take several times as long.
+/// Encodes a list as one parameter. It writes the text directly, since a tree of values in between would take several times as
+/// long.
 pub(super) fn list<T: Serialize>(items: impl IntoIterator<Item = T>) -> Result<String, sqlx::Error> {
     let mut json = Vec::new();
     let written = serde_json::Serializer::new(&mut json).collect_seq(items);

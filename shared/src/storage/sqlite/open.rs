@@ -1,4 +1,4 @@
-//! Opening the file: its settings, the checks that it keeps what it is given, and taking turns at the start.
+//! Opens the file: its settings, the checks that commits are durable, and the lock between processes that start together.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -24,37 +24,38 @@ use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 /// Connections for reading everything but history. SQLite reads in parallel with its one writer.
 const READERS: usize = 3;
 
-/// What each connection for history keeps of the file, in KiB: pages of history that are read anywhere share its inner nodes.
-/// SQLite keeps 2 MiB unless told otherwise.
+/// Page cache of each connection for history, in KiB: pages of history all over the file share the inner nodes of its trees.
+/// SQLite's default is 2 MiB.
 const HISTORY_CACHE_KIB: u32 = 8 * 1024;
 
-/// How long a write waits for the other process's write. Both write in short transactions.
+/// How long a write waits for a write of the other process. Both write in short transactions.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a caller waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pages to which the write-ahead log is cut when it begins anew, and from which on it is made to. Without a bound it keeps the size of
-/// its largest burst for ever; with a smaller one it is cut and grows again under ordinary load, where a commit brings some 100 KiB
-/// and a checkpoint comes after 1,000 pages (`wal_autocheckpoint`).
+/// Pages to which the write-ahead log is truncated when it starts over, and from which on it is made to start over.
+///
+/// Without a bound the log keeps the size of its largest burst for ever. With a smaller one it is truncated and grows again under
+/// ordinary load, where a commit adds some 100 KiB and a checkpoint comes after 1,000 pages (`wal_autocheckpoint`).
 pub(super) const LOG_PAGES: i64 = 4_000;
 
-/// Bytes of a page, unless the file was made otherwise.
+/// Bytes of a page, unless the file was created with another size.
 const PAGE_BYTES: i64 = 4_096;
 
-/// How long cutting the log waits for readers while writers wait for it. It can be cut a second later.
-const CUT_TIMEOUT: Duration = Duration::from_millis(100);
+/// How long truncating the log waits for readers, while writers wait for it. It can be truncated a second later instead.
+const TRUNCATE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Versions from 3.7.0 to 3.51.2 can corrupt the write-ahead log when a reset races a checkpoint.
 const OLDEST_SOUND: i64 = 3_051_003;
 
-/// `PRAGMA synchronous` when every commit waits for the disk.
+/// The value of `PRAGMA synchronous` with which every commit waits for the disk.
 const FULL: i64 = 2;
 
 /// The schema.
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
-/// What every connection to the file at `url` is opened with.
+/// The options of every connection to the file at `url`.
 pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
     let options = SqliteConnectOptions::from_str(url).map_err(|_| OpenError::UnknownScheme)?;
     Ok(options
@@ -67,25 +68,25 @@ pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
 }
 
 impl Sqlite {
-    /// Opens the file at `url`, creating it if it is not there.
+    /// Opens the file at `url`, and creates it if it does not exist.
     pub(crate) async fn open(url: &str, role: Role) -> Result<Self, OpenError> {
         let mut options = options(url)?;
         if role == Role::Gateway {
-            // Checkpoints are the worker's, who has no caller waiting for it. Of a log that is long in spite of that, because no worker
-            // runs or it finds no gap between our writes, they are ours as well.
+            // The worker makes the checkpoints, since no caller waits for it. A gateway helps only if the log is long in spite of
+            // that, because no worker runs or it finds no gap between the gateway's writes.
             options = options.pragma("wal_autocheckpoint", LOG_PAGES.to_string());
         }
         let path = options.get_filename().to_path_buf();
         create_private(&path).map_err(|error| OpenError::Directory(path.clone(), error))?;
-        // The first to come changes the file to write-ahead logging, and SQLite does not wait for that: whoever opens the
-        // file at that moment would be told that it is locked.
-        let lock = take_turns(&path).await?;
+        // The first process changes the file to write-ahead logging, and SQLite does not wait for that: a process that opens the
+        // file at that moment would fail because it is locked.
+        let lock = lock_start(&path).await?;
         let write = Connections::new(options.clone(), 1, ACQUIRE_TIMEOUT);
         let first: Lease<sqlx::Sqlite> = write.acquire().await?;
         drop(lock);
         first.release_healthy();
         check(&write, &path).await?;
-        let checkpoints = Connections::new(options.clone().busy_timeout(CUT_TIMEOUT), 1, ACQUIRE_TIMEOUT);
+        let checkpoints = Connections::new(options.clone().busy_timeout(TRUNCATE_TIMEOUT), 1, ACQUIRE_TIMEOUT);
         let reading = options.clone().pragma("cache_size", format!("-{HISTORY_CACHE_KIB}"));
         Ok(Self {
             read: Connections::new(options.clone(), READERS, ACQUIRE_TIMEOUT),
@@ -102,9 +103,9 @@ impl Sqlite {
         if let Some(installation) = self.prepared(partitions).await? {
             return Ok(installation);
         }
-        let _lock = take_turns(&self.path).await?;
+        let _lock = lock_start(&self.path).await?;
         let mut connection = self.write.acquire().await?;
-        // What `run` does, which the compiler does not take here (`Acquire` is not general enough).
+        // The same as `run`, which does not compile here (`Acquire` is not general enough).
         MIGRATIONS.run_direct(None, &mut *connection, false).await?;
         connection.release_healthy();
         let unfinished: bool = sqlx::query_scalar(sql::UNFINISHED_COPY).fetch_one(&self.write).await?;
@@ -127,10 +128,10 @@ impl Sqlite {
         Installation::from_row(sqlx::query_as(sql::READ_INSTALLATION).fetch_one(&self.read).await?, partitions)
     }
 
-    /// The installation if everything is there already; found by reading alone, since a writer may hold the file for long.
+    /// The installation, if the schema and all rows exist already. It only reads, since a writer may block the file for long.
     async fn prepared(&self, partitions: u16) -> Result<Option<Installation>, OpenError> {
-        let noted = "SELECT COUNT(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
-        if sqlx::query_scalar::<_, i64>(noted).fetch_one(&self.read).await? == 0 {
+        let has_migrations = "SELECT COUNT(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+        if sqlx::query_scalar::<_, i64>(has_migrations).fetch_one(&self.read).await? == 0 {
             return Ok(None);
         }
         let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql::APPLIED_MIGRATIONS).fetch_all(&self.read).await?;
@@ -145,13 +146,13 @@ impl Sqlite {
 }
 
 impl Poolable for sqlx::Sqlite {
-    /// Whoever began a transaction closes a connection on which it does not end.
+    /// No connection is inside of a transaction: see [`Sqlite::transaction`], which closes one whose transaction does not end.
     async fn is_healthy(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
         connection.ping().await.map(|()| true)
     }
 }
 
-/// Fails unless what is committed to the file at `path` stays committed.
+/// Fails unless commits to the file at `path` are durable.
 async fn check(pool: &Connections<sqlx::Sqlite>, path: &Path) -> Result<(), OpenError> {
     let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(pool).await?;
     let number = version
@@ -163,7 +164,7 @@ async fn check(pool: &Connections<sqlx::Sqlite>, path: &Path) -> Result<(), Open
         return Err(OpenError::UnsoundVersion(why));
     }
     check_encoding(pool).await?;
-    // Asked for when the connection was opened; SQLite keeps the old mode without an error where the new one cannot work.
+    // The options ask for both. Where write-ahead logging cannot work, SQLite keeps the old mode without an error.
     let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await?;
     let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await?;
     if journal != "wal" || synchronous < FULL {
@@ -176,7 +177,7 @@ async fn check(pool: &Connections<sqlx::Sqlite>, path: &Path) -> Result<(), Open
     Ok(())
 }
 
-/// Fails unless the file can hold every text.
+/// Fails unless the file can store every text.
 pub(crate) async fn check_encoding<'c>(file: impl SqliteExecutor<'c>) -> Result<(), OpenError> {
     let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(file).await?;
     if encoding == "UTF-8" {
@@ -186,8 +187,8 @@ pub(crate) async fn check_encoding<'c>(file: impl SqliteExecutor<'c>) -> Result<
     }
 }
 
-/// Waits until no other process that starts is at work on the database at `path`, by a lock on a file beside it.
-async fn take_turns(path: &Path) -> Result<File, OpenError> {
+/// Locks out other processes that start on the database at `path`, by a lock on a file beside it.
+async fn lock_start(path: &Path) -> Result<File, OpenError> {
     let mut path = path.to_path_buf().into_os_string();
     path.push(".start-lock");
     let path = PathBuf::from(path);
@@ -201,8 +202,8 @@ async fn take_turns(path: &Path) -> Result<File, OpenError> {
     locked.map_err(|error| OpenError::Directory(named, error))
 }
 
-/// Makes the file if it is not there, for our eyes only: it will hold password hashes. SQLite gives the files it puts
-/// beside it the same mode.
+/// Creates the file if it does not exist, readable by its owner only, since it will contain password hashes. SQLite gives the
+/// files beside it the same mode.
 pub(crate) fn create_private(path: &Path) -> std::io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;

@@ -1,10 +1,10 @@
-//! What vouches for who signs in.
+//! Known networks and signing keys.
 
 use async_trait::async_trait;
 
 use super::Sqlite;
 use crate::domain::{Timestamp, UserId};
-use crate::storage::sign_ins::{NETWORKS_KEPT, are_noted};
+use crate::storage::sign_ins::{NETWORKS_KEPT, are_stored};
 use crate::storage::sql::sign_ins as sql;
 use crate::storage::{SignIns, StoreError};
 
@@ -59,7 +59,7 @@ impl SignIns for Sqlite {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let known: Vec<String> = sqlx::query_scalar(sql::LIST_SIGNING_KEYS).fetch_all(&self.read).await?;
-        if are_noted(&known, &fingerprints) {
+        if are_stored(&known, &fingerprints) {
             return Ok(true);
         }
         self.transaction(move |tx| {

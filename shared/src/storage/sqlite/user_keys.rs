@@ -1,4 +1,4 @@
-//! Giving the users of earlier releases their keys.
+//! Keys of users whom an earlier release has created without them.
 
 use std::collections::HashSet;
 
@@ -7,11 +7,11 @@ use sqlx::error::DatabaseError;
 
 use super::Sqlite;
 use crate::storage::sql::user_keys as sql;
-use crate::storage::user_keys::{NewKeys, Unkeyed, UserKeys};
+use crate::storage::user_keys::{NewKeys, UserKeys, UserWithoutKey};
 use crate::storage::{StoreError, run_detached};
 
 impl UserKeys for Sqlite {
-    async fn unkeyed(&self, after: i64, limit: u32) -> Result<Vec<Unkeyed>, StoreError> {
+    async fn users_without_key(&self, after: i64, limit: u32) -> Result<Vec<UserWithoutKey>, StoreError> {
         let users = sqlx::query_as(sql::LIST_USERS_WITHOUT_KEY).bind(after).bind(limit).fetch_all(&self.read).await?;
         Ok(users)
     }
