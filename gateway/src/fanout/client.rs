@@ -1,8 +1,8 @@
-//! One connection: its socket, what is still to be written, and whether the client is there.
+//! One connection: its socket, the segment that is being written, and whether the client is still there.
 
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use mio::net::TcpStream;
@@ -10,22 +10,22 @@ use socket2::SockRef;
 
 use super::Segment;
 
-/// Bytes a client may send during its stream, where nothing is expected of it. One that sends more is not one of ours.
+/// Bytes a client may send during its stream, where nothing is expected of it. A client that sends more is closed.
 const MAX_INPUT_BYTES: usize = 64 * 1024;
 
 /// What a chunked body ends with (RFC 9112, section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What a client is in the middle of.
+/// How far the stream of a client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Following.
+    /// The client follows its topics.
     Open,
-    /// The last segment is being written; the end of the body is to follow.
+    /// The last segment is being written; the end of the body follows.
     Ending,
     /// The end of the body is being written.
     Ended,
-    /// Everything is sent. The client closes now: were we first, what it has not read yet could be lost.
+    /// Everything is sent, and the client is to close. Closing first could lose what the client has not read yet.
     Closing(Instant),
 }
 
@@ -35,15 +35,15 @@ pub(super) struct Client<S> {
     pub(super) number: u64,
     pub(super) source: S,
     pub(super) phase: Phase,
-    /// The slots of the topics it follows.
-    pub(super) slots: Vec<usize>,
+    /// The indices of the topics it follows.
+    pub(super) topics: Vec<usize>,
     socket: TcpStream,
     unsent: Segment,
-    /// The socket has not taken all, and has not said yet that it takes more.
+    /// The socket is full, and the kernel has not reported yet that it accepts more.
     is_blocked: bool,
-    /// Since when it has taken nothing of what is unsent.
+    /// Since when the socket accepts nothing of what is unsent.
     stalled_since: Option<Instant>,
-    /// It has more to write than one turn allows, and waits for another one.
+    /// There is more to write than one turn allows, and another turn is due.
     pub(super) is_busy: bool,
     discarded_bytes: usize,
     _permit: Box<dyn Send>,
@@ -55,7 +55,7 @@ impl<S> Client<S> {
             number,
             source,
             phase: Phase::Open,
-            slots: Vec::new(),
+            topics: Vec::new(),
             socket,
             unsent: Segment::default(),
             is_blocked: false,
@@ -70,29 +70,29 @@ impl<S> Client<S> {
         &mut self.socket
     }
 
-    /// Since when the client has taken nothing although there is something for it.
+    /// Since when the client reads nothing although there is something for it.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         self.stalled_since
     }
 
-    /// Has `segment` written next. Everything before must have been.
-    pub(super) fn put(&mut self, segment: Segment) {
+    /// Sets the segment to write next. The one before must have been written.
+    pub(super) fn set_unsent(&mut self, segment: Segment) {
         debug_assert!(self.unsent.is_empty(), "segments are written one after the other");
         self.unsent = segment;
     }
 
-    /// The same for the end of the body.
-    pub(super) fn put_final_chunk(&mut self) {
-        self.put(Segment::shared(Bytes::from_static(LAST_CHUNK)));
+    /// Sets the end of the body to be written next.
+    pub(super) fn set_last_chunk(&mut self) {
+        self.set_unsent(Segment::shared(Bytes::from_static(LAST_CHUNK)));
     }
 
-    /// Notes that the socket takes more.
+    /// Notes that the socket accepts more.
     pub(super) fn unblock(&mut self) {
         self.is_blocked = false;
     }
 
-    /// Writes what is unsent; false if the socket did not take all of it. It says when it takes more, and is left alone
-    /// until then.
+    /// Writes what is unsent; false if the socket did not accept all of it. The kernel reports when it accepts more, and
+    /// the socket is left alone until then.
     pub(super) fn flush(&mut self, now: Instant) -> io::Result<bool> {
         if self.is_blocked {
             return Ok(false);
@@ -113,21 +113,21 @@ impl<S> Client<S> {
                 Err(error) => return Err(error),
             }
         }
-        // What was shared is given back, also by who has nothing more to write for long.
+        // Frees the shared memory also for clients that have nothing more to write for long.
         self.unsent = Segment::default();
         Ok(true)
     }
 
-    /// Says that nothing more is sent.
+    /// Closes our side: nothing more is sent.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)
     }
 
-    /// Throws away what the client sent; an error if it has left, or sends too much.
+    /// Discards what the client sent; an error if it has left, or sends too much.
     pub(super) fn discard_input(&mut self) -> io::Result<()> {
-        let mut waste = [0; 1_024];
+        let mut buffer = [0; 1_024];
         loop {
-            match self.socket.read(&mut waste) {
+            match self.socket.read(&mut buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => self.discarded_bytes += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -140,29 +140,29 @@ impl<S> Client<S> {
         }
     }
 
-    /// Has the connection reset when it is dropped, so that the kernel frees at once what it still holds for the client.
+    /// Makes the kernel reset the connection when the client is dropped, and free at once what it still holds for it.
     pub(super) fn reset_on_drop(&self) {
-        // Without it the kernel frees it later.
-        let _ = SockRef::from(&self.socket).set_linger(Some(std::time::Duration::ZERO));
+        // If this fails the kernel frees it later.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 }
 
 impl Segment {
     fn is_empty(&self) -> bool {
-        self.own.is_empty() && self.shared.is_empty()
+        self.prefix.is_empty() && self.shared.is_empty()
     }
 
     fn write_to(&self, socket: &mut TcpStream) -> io::Result<usize> {
-        match (self.own.is_empty(), self.shared.is_empty()) {
+        match (self.prefix.is_empty(), self.shared.is_empty()) {
             (true, _) => socket.write(&self.shared),
-            (false, true) => socket.write(&self.own),
-            (false, false) => socket.write_vectored(&[IoSlice::new(&self.own), IoSlice::new(&self.shared)]),
+            (false, true) => socket.write(&self.prefix),
+            (false, false) => socket.write_vectored(&[IoSlice::new(&self.prefix), IoSlice::new(&self.shared)]),
         }
     }
 
     fn advance(&mut self, count: usize) {
-        let of_own = count.min(self.own.len());
-        self.own.advance(of_own);
-        self.shared.advance(count - of_own);
+        let of_prefix = count.min(self.prefix.len());
+        self.prefix.advance(of_prefix);
+        self.shared.advance(count - of_prefix);
     }
 }

@@ -1,21 +1,22 @@
-//! What others leave for a thread, and how they wake it.
+//! The mailbox of a thread: what others leave for it, and how they wake it.
 
 use std::io;
 use std::mem;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use mio::{Registry, Token, Waker};
+use mio::{Registry, Token};
+use parking_lot::Mutex;
 use tracing::error;
 
 use super::Source;
+use super::wake::{TopicSignal, Wake, WakeSignal};
 
-/// The mail of one thread. It is bounded by what sends it: a topic lies there once, an arrival has a place among the
-/// connections, a client fetches one thing at a time.
+/// The mailbox of one thread. What sends to it bounds it: a topic lies there once, a connection holds a permit, a client
+/// fetches one thing at a time.
 pub(super) struct Inbox<S: Source> {
     mail: Mutex<Mail<S>>,
-    signal: Arc<WakeSignal>,
+    signal: Arc<WakeSignal<mio::Waker>>,
 }
 
 /// A connection that was handed over.
@@ -29,22 +30,22 @@ pub(super) struct NewConnection<S> {
 pub(super) struct Fetched<F> {
     /// The client, by its number among all that this thread ever had.
     pub(super) client: u64,
-    /// Where it is kept.
+    /// Where the client is kept.
     pub(super) key: usize,
-    /// Nothing if it broke down.
-    pub(super) what: Option<F>,
+    /// Nothing if the fetch panicked.
+    pub(super) outcome: Option<F>,
 }
 
-/// What has come since the thread looked last.
+/// What has come since the thread emptied its mailbox last.
 pub(super) struct Mail<S: Source> {
     pub(super) connections: Vec<NewConnection<S>>,
     pub(super) fetched: Vec<Fetched<S::Fetched>>,
-    /// Nothing arrives any more.
+    /// No connection comes any more.
     pub(super) closed: bool,
 }
 
 impl<S: Source> Inbox<S> {
-    /// An inbox whose thread is woken by `token` from the sleep on `registry`.
+    /// A mailbox whose thread is woken by `token` from its poll of `registry`.
     pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let mail = Mail {
             connections: Vec::new(),
@@ -53,21 +54,17 @@ impl<S: Source> Inbox<S> {
         };
         Ok(Self {
             mail: Mutex::new(mail),
-            signal: Arc::new(WakeSignal::new(Waker::new(registry, token)?)),
+            signal: Arc::new(WakeSignal::new(mio::Waker::new(registry, token)?)),
         })
     }
 
-    /// A waker for the topic that this thread keeps at `slot`.
-    pub(super) fn waker(&self, slot: usize) -> Arc<TopicWaker> {
-        Arc::new(TopicWaker {
-            slot,
-            signalled: AtomicBool::new(false),
-            signal: Arc::clone(&self.signal),
-        })
+    /// A waker for the topic that this thread keeps at `index`.
+    pub(super) fn topic_waker(&self, index: usize) -> Arc<TopicWaker> {
+        Arc::new(TopicWaker(self.signal.topic(index)))
     }
 
     pub(super) fn push_connection(&self, socket: TcpStream, permit: Box<dyn Send>, source: S) {
-        let mut mail = self.mail();
+        let mut mail = self.mail.lock();
         if !mail.closed {
             mail.connections.push(NewConnection { socket, permit, source });
         }
@@ -76,97 +73,62 @@ impl<S: Source> Inbox<S> {
     }
 
     pub(super) fn push_fetched(&self, fetched: Fetched<S::Fetched>) {
-        self.mail().fetched.push(fetched);
+        self.mail.lock().fetched.push(fetched);
         self.signal.notify();
     }
 
     pub(super) fn close(&self) {
-        self.mail().closed = true;
+        self.mail.lock().closed = true;
         self.signal.notify();
     }
 
-    /// Takes everything out: the mail, and the slots of topics that have moved.
+    /// Empties the mailbox: returns the mail, and the indices of the topics that have moved.
     pub(super) fn drain(&self) -> (Mail<S>, Vec<usize>) {
-        let mut mail = self.mail();
+        let mut mail = self.mail.lock();
         let closed = mail.closed;
         let mail = Mail {
             connections: mem::take(&mut mail.connections),
             fetched: mem::take(&mut mail.fetched),
             closed,
         };
-        (mail, mem::take(&mut *self.signal.moved()))
+        (mail, self.signal.drain_moved())
     }
 
-    /// Says that the thread, which `knows` whether the inbox is closed, is about to sleep; false if something has come that it
-    /// must look at first.
-    pub(super) fn may_sleep(&self, knows: bool) -> bool {
-        // First the sign, then the look: whoever brings something after the look finds the sign and knocks.
-        self.signal.awake.store(false, Ordering::SeqCst);
-        let mail = self.mail();
-        mail.closed == knows && mail.connections.is_empty() && mail.fetched.is_empty() && self.signal.moved().is_empty()
+    /// Begins the sleep of the thread, which `knows` whether the mailbox is closed; false if something has come that it must
+    /// handle first.
+    pub(super) fn begin_sleep(&self, knows: bool) -> bool {
+        self.signal.begin_sleep(|| {
+            let mail = self.mail.lock();
+            mail.closed == knows && mail.connections.is_empty() && mail.fetched.is_empty()
+        })
     }
 
-    /// Says that the thread is awake and will look before it sleeps.
+    /// Marks the thread as awake: it empties the mailbox before it sleeps.
     pub(super) fn mark_awake(&self) {
-        self.signal.awake.store(true, Ordering::SeqCst);
-    }
-
-    fn mail(&self) -> MutexGuard<'_, Mail<S>> {
-        // Nothing that is kept here can be left half changed by a panic.
-        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+        self.signal.mark_awake();
     }
 }
 
-/// Where everybody knocks, whatever they bring.
-struct WakeSignal {
-    /// Topics that have moved, by their slots.
-    moved: Mutex<Vec<usize>>,
-    awake: AtomicBool,
-    waker: Waker,
-}
-
-impl WakeSignal {
-    fn new(waker: Waker) -> Self {
-        Self {
-            moved: Mutex::default(),
-            awake: AtomicBool::new(false),
-            waker,
-        }
-    }
-
-    /// Wakes the thread if it sleeps: one write to an event descriptor, however many knock.
-    fn notify(&self) {
-        if !self.awake.swap(true, Ordering::SeqCst)
-            && let Err(error) = self.waker.wake()
-        {
-            error!(error = %error, "a thread of the fan-out cannot be woken: {error}");
-        }
-    }
-
-    fn moved(&self) -> MutexGuard<'_, Vec<usize>> {
-        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells one thread that one topic has moved.
-pub struct TopicWaker {
-    slot: usize,
-    /// Rung, and not yet heard.
-    signalled: AtomicBool,
-    signal: Arc<WakeSignal>,
-}
+/// Wakes one thread of the fan-out because one topic has moved. Feeds hold it, see [`super::Source::subscribe`].
+pub struct TopicWaker(TopicSignal<mio::Waker>);
 
 impl TopicWaker {
-    /// Says that there is something new. Costs little if it was said and not yet heard.
+    /// Says that the topic has something new. It costs one atomic operation if that was said and not yet seen.
     pub fn wake(&self) {
-        if !self.signalled.swap(true, Ordering::AcqRel) {
-            self.signal.moved().push(self.slot);
-            self.signal.notify();
-        }
+        self.0.wake();
     }
 
-    /// Says that it was heard: what is new from now on is said again.
+    /// Clears the signal, before the sources of the topic are asked.
     pub(super) fn rearm(&self) {
-        self.signalled.store(false, Ordering::Release);
+        self.0.rearm();
+    }
+}
+
+/// One write to an event descriptor.
+impl Wake for mio::Waker {
+    fn wake(&self) {
+        if let Err(error) = mio::Waker::wake(self) {
+            error!(error = %error, "a thread of the fan-out cannot be woken: {error}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One thread of the fan-out and what it looks after.
+//! One thread of the fan-out, with its clients and their topics.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,30 +18,30 @@ use super::inbox::{Fetched, Inbox, NewConnection};
 use super::topics::Topics;
 use super::{NextStep, Source};
 
-/// Which event means that somebody knocked; the others are keys of clients.
+/// The event of a wake-up by another thread; the tokens of all others are keys of clients.
 const WAKE: Token = Token(usize::MAX);
 
-/// Events taken from the kernel at once. What did not fit comes the next time.
+/// Events fetched from the kernel at once. What does not fit comes with the next call.
 const EVENTS: usize = 1_024;
 
-/// Turns of topics, and clients with more to write, between two looks at what else there is to do.
+/// Turns of topics, and of clients with more to write, between two polls.
 const MAX_TURNS: usize = 4;
 
-/// Pieces written to one client in a row; then others are served.
+/// Segments written to one client in a row; then others are served.
 const MAX_SEGMENTS: usize = 4;
 
-/// Everybody is looked after once in `SWEEP_PARTS` sweeps, so a stream that is to end does so within 0.2 s, and a heartbeat
-/// comes as late. One tick for all instead of a timer for each.
+/// Every client is visited once in `SWEEP_PARTS` sweeps. So a stream that is to end does so within 0.2 s, and a heartbeat
+/// is late by as much. One tick for all takes the place of a timer for each.
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
 const SWEEP_PARTS: usize = 4;
 
-/// How long a stream that must end waits for a client that takes nothing.
-const ENDING: Duration = Duration::from_secs(1);
+/// How long a stream that must end waits for a client that reads nothing.
+const MAX_ENDING: Duration = Duration::from_secs(1);
 
 /// How long a client that was sent everything may take to close its side.
-const CLOSING: Duration = Duration::from_secs(1);
+const MAX_CLOSING: Duration = Duration::from_secs(1);
 
-/// What one thread has.
+/// The state of one thread.
 pub(super) struct Shard<S: Source> {
     poll: Poll,
     inbox: Arc<Inbox<S>>,
@@ -49,7 +49,7 @@ pub(super) struct Shard<S: Source> {
     topics: Topics,
     /// Clients that had more to write than one turn allows.
     busy: VecDeque<usize>,
-    /// When the next part of the clients is looked after, and from which key on.
+    /// When the next part of the clients is visited, and from which key on.
     sweep: (Instant, usize),
     closed: bool,
     /// Clients there ever were.
@@ -59,7 +59,7 @@ pub(super) struct Shard<S: Source> {
 }
 
 impl<S: Source> Shard<S> {
-    /// A thread's work, and where others leave things for it.
+    /// A thread's state, and the mailbox through which others reach it.
     pub(super) fn new(runtime: Handle, write_stall: Duration) -> io::Result<(Self, Arc<Inbox<S>>)> {
         let poll = Poll::new()?;
         let inbox = Arc::new(Inbox::new(poll.registry(), WAKE)?);
@@ -78,16 +78,16 @@ impl<S: Source> Shard<S> {
         Ok((shard, inbox))
     }
 
-    /// Works until the inbox is closed and the last client has gone.
+    /// Works until the mailbox is closed and the last client has gone.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let mut turn = Vec::new();
         while !(self.closed && self.clients.is_empty()) {
-            let sleep = self.longest_sleep();
-            if let Err(error) = self.poll.poll(&mut events, sleep)
+            let longest = self.longest_sleep();
+            if let Err(error) = self.poll.poll(&mut events, longest)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                // The kernel refuses only what cannot be: the process must not go on without its streams.
+                // The kernel refuses only impossible requests, and the process must not go on without these streams.
                 error!(error = %error, "a thread of the fan-out cannot wait for its sockets: {error}");
                 return;
             }
@@ -108,9 +108,9 @@ impl<S: Source> Shard<S> {
         }
     }
 
-    /// How long nothing needs to be done unless somebody says so; `None` for ever.
+    /// How long the thread may sleep unless it is woken; `None` for ever.
     fn longest_sleep(&self) -> Option<Duration> {
-        let is_idle = !self.topics.has_passes() && self.busy.is_empty() && self.inbox.may_sleep(self.closed);
+        let is_idle = !self.topics.has_passes() && self.busy.is_empty() && self.inbox.begin_sleep(self.closed);
         match (is_idle, self.clients.is_empty()) {
             (false, _) => Some(Duration::ZERO),
             (true, true) => None,
@@ -134,21 +134,21 @@ impl<S: Source> Shard<S> {
     fn drain_inbox(&mut self, now: Instant) {
         let (mail, moved) = self.inbox.drain();
         self.closed = mail.closed;
-        for slot in moved {
-            self.topics.start_pass(slot);
+        for topic in moved {
+            self.topics.start_pass(topic);
         }
-        for arrival in mail.connections {
-            self.adopt(arrival, now);
+        for connection in mail.connections {
+            self.adopt(connection, now);
         }
-        for Fetched { client, key, what } in mail.fetched {
-            // It may have left, and another one may have its key.
+        for Fetched { client, key, outcome } in mail.fetched {
+            // The client may have left, and another one may have its key.
             let waiting = self.clients.get_mut(key).filter(|found| found.number == client);
-            match (waiting, what) {
-                (Some(waiting), Some(what)) => {
-                    waiting.source.apply(what, now);
+            match (waiting, outcome) {
+                (Some(waiting), Some(fetched)) => {
+                    waiting.source.apply(fetched, now);
                     self.serve(key, now);
                 }
-                // It would wait for ever; so it comes back and asks again.
+                // The client would wait for ever. Closed, it comes back and asks again.
                 (Some(_), None) => self.remove(key),
                 (None, _) => {}
             }
@@ -160,22 +160,22 @@ impl<S: Source> Shard<S> {
         let mut client = Client::new(self.count, mio::net::TcpStream::from_std(socket), permit, source);
         let entry = self.clients.vacant_entry();
         let key = entry.key();
-        // The kernel reports changes: when a socket that was full takes more, and when the client closes. So what was
-        // registered once need not be touched again.
+        // The kernel reports changes: that a full socket accepts more, and that the client closes. So a socket is
+        // registered once and never again.
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(client.socket(), Token(key), interest) {
             debug!(error = %error, "a stream could not be taken over: {error}");
             return;
         }
         for topic in client.source.topics() {
-            let (slot, new) = self.topics.join(topic, key, |slot| self.inbox.waker(slot));
-            client.slots.push(slot);
+            let (index, new) = self.topics.join(topic, key, |index| self.inbox.topic_waker(index));
+            client.topics.push(index);
             if let Some(waker) = new {
                 client.source.subscribe(topic, &waker);
             }
         }
         entry.insert(client);
-        // After it listens: what came before is found now, and what comes from now on is told.
+        // After the subscription: what came before is found now, and what comes from now on wakes the topic.
         self.serve(key, now);
     }
 
@@ -189,7 +189,7 @@ impl<S: Source> Shard<S> {
         }
     }
 
-    /// Writes to a client what there is for it, up to a bound.
+    /// Writes to a client what its source has, at most `MAX_SEGMENTS`.
     fn serve(&mut self, key: usize, now: Instant) {
         for _ in 0..MAX_SEGMENTS {
             let Some(client) = self.clients.get_mut(key) else {
@@ -202,16 +202,16 @@ impl<S: Source> Shard<S> {
             }
             match client.phase {
                 Phase::Open => match client.source.next_step(now) {
-                    NextStep::Write(segment) => client.put(segment),
+                    NextStep::Write(segment) => client.set_unsent(segment),
                     NextStep::End(segment) => {
                         client.phase = Phase::Ending;
-                        client.put(segment);
+                        client.set_unsent(segment);
                     }
                     NextStep::Fetch(fetch) => {
                         let (inbox, client) = (Arc::clone(&self.inbox), client.number);
                         self.runtime.spawn(async move {
-                            let what = AssertUnwindSafe(fetch).catch_unwind().await.ok();
-                            inbox.push_fetched(Fetched { client, key, what });
+                            let outcome = AssertUnwindSafe(fetch).catch_unwind().await.ok();
+                            inbox.push_fetched(Fetched { client, key, outcome });
                         });
                         return;
                     }
@@ -219,7 +219,7 @@ impl<S: Source> Shard<S> {
                 },
                 Phase::Ending => {
                     client.phase = Phase::Ended;
-                    client.put_final_chunk();
+                    client.set_last_chunk();
                 }
                 Phase::Ended => {
                     client.phase = Phase::Closing(now);
@@ -239,43 +239,43 @@ impl<S: Source> Shard<S> {
         }
     }
 
-    /// Looks after a part of the clients: asks their sources, which may have to say or do something although no topic has
-    /// moved, and gives those up that take nothing.
+    /// Visits a part of the clients: asks their sources, which may have something to write or to do although no topic has
+    /// moved, and closes the clients that read nothing.
     fn sweep(&mut self, now: Instant) {
         let (due, from) = self.sweep;
         if now < due {
             return;
         }
-        let most = self.clients.capacity();
-        let upto = from + most.div_ceil(SWEEP_PARTS);
-        for key in from..upto.min(most) {
-            self.maintain(key, now);
+        let all = self.clients.capacity();
+        let upto = from + all.div_ceil(SWEEP_PARTS);
+        for key in from..upto.min(all) {
+            self.visit(key, now);
         }
-        self.sweep = (now + SWEEP_EVERY, if upto < most { upto } else { 0 });
+        self.sweep = (now + SWEEP_EVERY, if upto < all { upto } else { 0 });
     }
 
-    fn maintain(&mut self, key: usize, now: Instant) {
+    fn visit(&mut self, key: usize, now: Instant) {
         let Some(client) = self.clients.get(key) else {
             return;
         };
         if let Some(since) = client.stalled_since() {
             let stalled = now.duration_since(since);
-            if stalled >= self.write_stall || (stalled >= ENDING && client.source.must_end(now)) {
+            if stalled >= self.write_stall || (stalled >= MAX_ENDING && client.source.must_end(now)) {
                 client.reset_on_drop();
                 self.remove(key);
             }
             return;
         }
         match client.phase {
-            Phase::Closing(since) if now.duration_since(since) >= CLOSING => self.remove(key),
+            Phase::Closing(since) if now.duration_since(since) >= MAX_CLOSING => self.remove(key),
             _ => self.serve(key, now),
         }
     }
 
     fn remove(&mut self, key: usize) {
         if let Some(client) = self.clients.try_remove(key) {
-            for slot in &client.slots {
-                self.topics.leave(*slot, key);
+            for topic in &client.topics {
+                self.topics.leave(*topic, key);
             }
         }
     }

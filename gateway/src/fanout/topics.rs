@@ -7,19 +7,19 @@ use slab::Slab;
 
 use super::{Topic, TopicWaker};
 
-/// Clients visited in one turn of a topic; then another topic has its turn, and the thread looks what else has come.
+/// Clients visited in one turn of a topic. Then another topic has its turn, and the thread looks at what else has come.
 const CLIENTS_PER_TURN: usize = 64;
 
 /// The topics that clients of one thread follow.
 #[derive(Default)]
 pub(super) struct Topics {
-    slots: Slab<Slot>,
+    entries: Slab<Entry>,
     by_topic: HashMap<Topic, usize>,
-    /// Slots with a pass under way, the next one first.
+    /// Indices of the topics with a pass under way, the next one first.
     passing: VecDeque<usize>,
 }
 
-struct Slot {
+struct Entry {
     topic: Topic,
     waker: Arc<TopicWaker>,
     /// Keys of clients, in no order.
@@ -27,8 +27,8 @@ struct Slot {
     pass: Option<Pass>,
 }
 
-/// A pass over the clients of a topic, from the last one down: who comes during it stands behind, and whoever leaves is
-/// replaced by one of those who had their turn.
+/// A pass over the clients of a topic, from the last one down. A client that comes during the pass stands behind those
+/// still to be visited, and one that leaves is replaced by a client that had its turn.
 struct Pass {
     /// Clients that have not had their turn: so many, from the first.
     left: usize,
@@ -37,93 +37,93 @@ struct Pass {
 }
 
 impl Topics {
-    /// Adds a client; returns the topic's slot, and its waker if the client is the first. `waker` makes one for a slot.
+    /// Adds a client; returns the topic's index, and its waker if the client is the first. `waker` makes one for an index.
     pub(super) fn join(
         &mut self,
         topic: Topic,
         client: usize,
         waker: impl FnOnce(usize) -> Arc<TopicWaker>,
     ) -> (usize, Option<Arc<TopicWaker>>) {
-        if let Some(slot) = self.by_topic.get(&topic) {
-            self.slots[*slot].clients.push(client);
-            return (*slot, None);
+        if let Some(index) = self.by_topic.get(&topic) {
+            self.entries[*index].clients.push(client);
+            return (*index, None);
         }
-        let entry = self.slots.vacant_entry();
-        let (slot, waker) = (entry.key(), waker(entry.key()));
-        entry.insert(Slot {
+        let vacant = self.entries.vacant_entry();
+        let (index, waker) = (vacant.key(), waker(vacant.key()));
+        vacant.insert(Entry {
             topic,
             waker: Arc::clone(&waker),
             clients: vec![client],
             pass: None,
         });
-        self.by_topic.insert(topic, slot);
-        (slot, Some(waker))
+        self.by_topic.insert(topic, index);
+        (index, Some(waker))
     }
 
-    /// Removes a client from a slot it joined. A topic that nobody follows is forgotten with its waker.
-    pub(super) fn leave(&mut self, slot: usize, client: usize) {
-        let Some(found) = self.slots.get_mut(slot) else {
+    /// Removes a client from a topic it joined. A topic that nobody follows is forgotten together with its waker.
+    pub(super) fn leave(&mut self, index: usize, client: usize) {
+        let Some(entry) = self.entries.get_mut(index) else {
             return;
         };
-        if let Some(index) = found.clients.iter().position(|key| *key == client) {
-            found.clients.swap_remove(index);
+        if let Some(position) = entry.clients.iter().position(|key| *key == client) {
+            entry.clients.swap_remove(position);
         }
-        let count = found.clients.len();
-        if let Some(pass) = &mut found.pass {
+        let count = entry.clients.len();
+        if let Some(pass) = &mut entry.pass {
             pass.left = pass.left.min(count);
         }
         if count == 0 {
-            let gone = self.slots.remove(slot);
+            let gone = self.entries.remove(index);
             self.by_topic.remove(&gone.topic);
-            self.passing.retain(|passing| *passing != slot);
+            self.passing.retain(|passing| *passing != index);
         }
     }
 
-    /// Begins a pass over the clients of a topic that has moved, or another one after the one under way.
-    pub(super) fn start_pass(&mut self, slot: usize) {
-        // It may be another topic by now, or none: then it is visited for nothing.
-        let Some(found) = self.slots.get_mut(slot) else {
+    /// Starts a pass over the clients of a topic that has moved, or another one after the one under way.
+    pub(super) fn start_pass(&mut self, index: usize) {
+        // The index may belong to another topic by now, or to none: then that topic is visited for nothing.
+        let Some(entry) = self.entries.get_mut(index) else {
             return;
         };
-        // Before anybody is asked for what is new.
-        found.waker.rearm();
-        if let Some(pass) = &mut found.pass {
+        // Before any source is asked: see the module `wake`.
+        entry.waker.rearm();
+        if let Some(pass) = &mut entry.pass {
             pass.again = true;
             return;
         }
-        found.pass = Some(Pass {
-            left: found.clients.len(),
+        entry.pass = Some(Pass {
+            left: entry.clients.len(),
             again: false,
         });
-        self.passing.push_back(slot);
+        self.passing.push_back(index);
     }
 
-    /// Whether somebody waits for a turn.
+    /// Whether a client waits for its turn.
     pub(super) fn has_passes(&self) -> bool {
         !self.passing.is_empty()
     }
 
-    /// Puts those into `clients` whose turn it is now.
+    /// Puts the clients whose turn is next into `clients`.
     pub(super) fn next_clients(&mut self, clients: &mut Vec<usize>) {
         clients.clear();
-        let Some(slot) = self.passing.pop_front() else {
+        let Some(index) = self.passing.pop_front() else {
             return;
         };
-        let found = &mut self.slots[slot];
-        let Some(pass) = &mut found.pass else {
+        let entry = &mut self.entries[index];
+        let Some(pass) = &mut entry.pass else {
             return;
         };
         let from = pass.left.saturating_sub(CLIENTS_PER_TURN);
-        clients.extend(found.clients[from..pass.left].iter().rev());
+        clients.extend(entry.clients[from..pass.left].iter().rev());
         pass.left = from;
         if pass.left == 0 && pass.again {
-            pass.left = found.clients.len();
+            pass.left = entry.clients.len();
             pass.again = false;
         }
         if pass.left == 0 {
-            found.pass = None;
+            entry.pass = None;
         } else {
-            self.passing.push_back(slot);
+            self.passing.push_back(index);
         }
     }
 }

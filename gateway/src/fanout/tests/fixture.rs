@@ -3,29 +3,30 @@
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use parking_lot::{Mutex, MutexGuard};
 use socket2::SockRef;
 use tokio::time::sleep;
 
 use crate::fanout::{Fanout, FanoutThreads, NextStep, Segment, Source, Topic, TopicWaker};
 
-/// Longest wait for anything; a test that passes never waits for it.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for anything. A test that passes never waits so long.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 /// Texts that a room keeps for its readers, and how many history gives at once.
 const KEPT: usize = 100;
 const PAGE: usize = 64;
-/// Bytes the kernel takes from the server before the client has read them, so that little is hidden there.
+/// Bytes the kernel buffers on each side, so that little of what is written hides there.
 const KERNEL_BYTES: usize = 64 * 1024;
 
 pub(super) fn chunk(text: &str) -> Vec<u8> {
     format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
-/// Something to follow.
+/// A topic: a list of texts that clients follow.
 pub(super) struct Room {
     topic: Topic,
     texts: Mutex<Vec<Bytes>>,
@@ -50,7 +51,7 @@ impl Room {
         self.wake_all();
     }
 
-    /// Whoever follows it is sent away.
+    /// Ends the streams of all followers.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
         self.wake_all();
@@ -61,15 +62,15 @@ impl Room {
     }
 
     fn wake_all(&self) {
-        self.wakers.lock().unwrap().iter().filter_map(Weak::upgrade).for_each(|waker| waker.wake());
+        self.wakers.lock().iter().filter_map(Weak::upgrade).for_each(|waker| waker.wake());
     }
 
     fn texts(&self) -> MutexGuard<'_, Vec<Bytes>> {
-        self.texts.lock().unwrap()
+        self.texts.lock()
     }
 }
 
-/// Follows some rooms; with more than one, each segment begins with the client's position in all of them.
+/// Follows some rooms. With more than one, each segment begins with the positions of the client in all of them.
 pub(super) struct Reader {
     rooms: Vec<(Arc<Room>, usize)>,
     is_fetching: bool,
@@ -83,7 +84,7 @@ impl Reader {
         let mut segment = Segment::shared(texts.concat().into());
         if self.rooms.len() > 1 {
             let positions: Vec<String> = self.rooms.iter().map(|(_, position)| position.to_string()).collect();
-            segment.own = chunk(&format!("at {};", positions.join(","))).into();
+            segment.prefix = chunk(&format!("at {};", positions.join(","))).into();
         }
         NextStep::Write(segment)
     }
@@ -98,7 +99,7 @@ impl Source for Reader {
 
     fn subscribe(&self, topic: Topic, waker: &Arc<TopicWaker>) {
         let room = self.rooms.iter().find(|(room, _)| room.topic == topic);
-        room.unwrap().0.wakers.lock().unwrap().push(Arc::downgrade(waker));
+        room.unwrap().0.wakers.lock().push(Arc::downgrade(waker));
     }
 
     fn must_end(&self, _now: Instant) -> bool {
@@ -136,7 +137,7 @@ impl Source for Reader {
     }
 }
 
-/// Threads at work, and those who are connected to them.
+/// Running threads, and the clients that are connected to them.
 pub(super) struct Fixture {
     pub(super) fanout: Fanout<Reader>,
     pub(super) threads: Option<FanoutThreads>,
@@ -155,10 +156,10 @@ impl Drop for Permit {
 
 impl Fixture {
     pub(super) fn new() -> Self {
-        Self::with_write_stall(PATIENCE * 2)
+        Self::with_write_stall(MAX_WAIT * 2)
     }
 
-    /// With clients that may take nothing for so long.
+    /// With clients that may read nothing for so long.
     pub(super) fn with_write_stall(write_stall: Duration) -> Self {
         let (fanout, threads) = Fanout::start(2, write_stall).unwrap();
         Self {
@@ -172,7 +173,7 @@ impl Fixture {
     /// A client that follows `rooms` from now on.
     pub(super) fn follow(&self, rooms: &[&Arc<Room>]) -> TestClient {
         let socket = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(MAX_WAIT)).unwrap();
         let (served, _) = self.listener.accept().unwrap();
         served.set_nonblocking(true).unwrap();
         SockRef::from(&served).set_send_buffer_size(KERNEL_BYTES).unwrap();
@@ -187,13 +188,13 @@ impl Fixture {
         TestClient { socket }
     }
 
-    /// Connections that are not closed yet.
+    /// Permits that are held: one for each connection that is not closed yet.
     pub(super) fn permits(&self) -> usize {
         self.permits.load(Ordering::SeqCst)
     }
 
     pub(super) async fn wait_for_permits(&self, count: usize) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + MAX_WAIT;
         while self.permits() != count {
             assert!(Instant::now() < until, "{} connections are still there", self.permits());
             sleep(Duration::from_millis(5)).await;
@@ -201,7 +202,7 @@ impl Fixture {
     }
 }
 
-/// A client.
+/// A client on a real socket.
 pub(super) struct TestClient {
     pub(super) socket: TcpStream,
 }
