@@ -1,12 +1,12 @@
-//! Reads the accept log, ahead of what is being stored.
+//! Reads the accept log, one batch ahead of what is being stored.
 //!
-//! Plain XREAD from positions that come from SQL: the server keeps no state about who read what, so there is nothing that
-//! could disagree with the database after a crash.
+//! It uses plain XREAD from positions that come from SQL: the server keeps no state about who read what, so nothing could
+//! disagree with the database after a crash.
 //!
-//! Partitions that one command may name are read by one task, with a connection of its own: on one node that is a single
-//! group with all of them, in a cluster each partition is its own. A task reads one batch ahead, so that reading overlaps
-//! committing, and no further, so that memory stays bounded. When what we hold changes, the groups concerned are read
-//! anew from what is stored by then: what was read ahead is forgotten, and no batch can be stale.
+//! One task, with a connection of its own, reads the partitions that one command may name: on one node that is a single group
+//! with all of them, in a cluster each partition is a group. A task reads one batch ahead, so that reading overlaps committing,
+//! and no further, so that memory stays bounded. When the owned partitions change, the groups concerned are read anew from what
+//! is stored by then: what was read ahead is dropped, and no batch can be stale.
 
 mod carry_over;
 mod entry;
@@ -27,10 +27,10 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::origin::{BatchOrigins, ReadBatch, Server};
 use self::partition_reader::PartitionReader;
 
-/// Batches that may be read ahead of the one that is being stored. A full channel stops the reader.
+/// Batches that may be read ahead of the one that is being stored. A full channel stops the reading task.
 const READ_AHEAD: usize = 1;
 
-/// Readers of all partitions that are held.
+/// Reads all partitions that the worker owns.
 pub struct LogReader {
     redis: RedisConnector,
     store: Store,
@@ -40,15 +40,15 @@ pub struct LogReader {
 
 /// Partitions that are read together.
 struct Group {
-    /// What it reads, and under which ownership.
-    held: Vec<(Partition, Fence)>,
+    /// What it reads, and under which claim.
+    claimed: Vec<(Partition, Fence)>,
     batches: mpsc::Receiver<ReadBatch>,
-    /// Its connections are its own, so it may be cut off in the middle of a read.
+    /// Its connections are its own, so it may be aborted in the middle of a read.
     _reader: AbortOnDropHandle<()>,
 }
 
 impl LogReader {
-    /// A source that holds nothing yet. What it reads is compared with how far `store` has come.
+    /// A reader of no partition. It compares what Redis remembers with how far `store` has come.
     #[must_use]
     pub fn new(redis: RedisConnector, store: Store, installation: Installation) -> Self {
         Self {
@@ -59,9 +59,8 @@ impl LogReader {
         }
     }
 
-    /// Reads `claims` from now on, each from its cursor, and nothing else. Groups that stay as they are go on.
-    pub fn hold<'a>(&mut self, claims: impl Iterator<Item = &'a Claim>) {
-        let claims: Vec<Claim> = claims.copied().collect();
+    /// Reads `claims` from now on, each from its cursor, and nothing else. Groups that do not change go on.
+    pub fn assign(&mut self, claims: &[Claim]) {
         let share = if self.redis.has_one_node() {
             claims.len().max(1)
         } else {
@@ -69,19 +68,19 @@ impl LogReader {
         };
         let mut former = std::mem::take(&mut self.groups);
         for together in claims.chunks(share) {
-            let held: Vec<_> = together.iter().map(|claim| (claim.partition, claim.fence)).collect();
-            let place = former.iter().position(|group| group.held == held);
-            let group = place.map(|place| former.swap_remove(place));
+            let claimed: Vec<_> = together.iter().map(|claim| (claim.partition, claim.fence)).collect();
+            let index = former.iter().position(|group| group.claimed == claimed);
+            let group = index.map(|index| former.swap_remove(index));
             self.groups.push(group.unwrap_or_else(|| {
                 let reader = PartitionReader::new(self.redis.clone(), self.store.clone(), together, self.installation);
-                Group::start(reader, held)
+                Group::start(reader, claimed)
             }));
         }
     }
 
-    /// Waits for entries, and takes what every group has ready; waits for ever while nothing is held.
+    /// Waits for entries, and returns what every group has ready. It waits for ever while nothing is assigned.
     ///
-    /// `None` if a reader broke down: what is held must be held anew. Nothing is lost if the caller stops waiting.
+    /// `None` if a task panicked: the partitions must be assigned anew. Nothing is lost if the caller stops waiting.
     pub async fn next(&mut self) -> Option<Vec<ReadBatch>> {
         poll_fn(|context| {
             let mut ready = Vec::new();
@@ -103,10 +102,10 @@ impl LogReader {
 }
 
 impl Group {
-    fn start(reader: PartitionReader, held: Vec<(Partition, Fence)>) -> Self {
+    fn start(reader: PartitionReader, claimed: Vec<(Partition, Fence)>) -> Self {
         let (sender, batches) = mpsc::channel(READ_AHEAD);
         Self {
-            held,
+            claimed,
             batches,
             _reader: AbortOnDropHandle::new(tokio::spawn(reader.run(sender))),
         }

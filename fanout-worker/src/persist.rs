@@ -1,5 +1,5 @@
-//! Stores what was read: transient failures are retried for a while, what can never be stored is set aside, and what is
-//! claimed by another worker now is left to it.
+//! Stores batches in SQL: it retries transient failures for a while, sets aside entries that can never be stored, and leaves
+//! partitions to another worker that has claimed them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,8 +49,8 @@ pub struct Persisted {
     /// What each transaction stored.
     pub stored: Vec<Committed>,
     /// How far each partition came of which something was stored.
-    pub reached: BTreeMap<Partition, PartitionProgress>,
-    /// Partitions of the batch whose claims do not hold any more. Nothing of them is in `stored`, unless it was before they
+    pub progress: BTreeMap<Partition, PartitionProgress>,
+    /// Partitions of the batch whose claims do not hold any more. `stored` has nothing of them, unless it was stored before they
     /// were lost.
     pub lost: Vec<Partition>,
     /// Why the rest is not stored, if there is a rest.
@@ -68,11 +68,11 @@ pub struct PartitionProgress {
 
 /// Stores `batches` in one transaction, or in several if some of it cannot be stored.
 ///
-/// Gives up when storage fails for too long, or when `stop` is cancelled while it fails. What was stored until then is
-/// stored, and must be published.
+/// It gives up when storage fails for too long, or when `stop` is cancelled while it fails. What was stored until then must be
+/// published.
 pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &CancellationToken) -> Persisted {
     let mut persisted = Persisted::default();
-    // What is left to do, the next at the end: a refused batch comes back as its two halves.
+    // The batches that are left, the next one last: a refused batch comes back as its two halves.
     let mut waiting = vec![batches];
     while let Some(mut batches) = waiting.pop() {
         batches.retain(|batch| !persisted.lost.contains(&batch.claim.partition));
@@ -82,7 +82,7 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
         let batches: Arc<[PartitionBatch]> = batches.into();
         let outcome = match append(store, &batches, stop).await {
             Ok(Attempt::Stored(appended)) => {
-                persisted.note(&batches, appended);
+                persisted.record(&batches, appended);
                 Ok(())
             }
             Ok(Attempt::Lost(partitions)) => {
@@ -111,12 +111,12 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
 
 impl Persisted {
     /// Notes that all of `batches` is stored.
-    fn note(&mut self, batches: &[PartitionBatch], appended: Committed) {
-        let reached = |batch: &PartitionBatch| PartitionProgress {
+    fn record(&mut self, batches: &[PartitionBatch], appended: Committed) {
+        let progress = |batch: &PartitionBatch| PartitionProgress {
             cursor: batch.upto(),
             last: batch.entries.last().map_or(batch.claim.cursor, |entry| entry.stream_id),
         };
-        self.reached.extend(batches.iter().map(|batch| (batch.claim.partition, reached(batch))));
+        self.progress.extend(batches.iter().map(|batch| (batch.claim.partition, progress(batch))));
         self.stored.push(appended);
     }
 }
@@ -171,9 +171,8 @@ async fn append(
     }
 }
 
-/// The single entry of `batches` in a form that is easier to store: a message as a dead letter, and a dead letter, which is
-/// refused if it is beyond what the database can hold, by its size and its hash alone. A database that refuses even that is
-/// not in order.
+/// The single entry of `batches` in a form that is easier to store: a message becomes a dead letter, and a dead letter, which the
+/// database refuses if it is too large, becomes its size and its hash. A database that refuses even that counts as away.
 fn set_aside(batches: &[PartitionBatch]) -> Result<Vec<PartitionBatch>, StopReason> {
     let aside = |entry: &Entry| match &entry.content {
         EntryContent::Message(_) => Ok(entry.clone().into_dead_letter("the database refuses it")),

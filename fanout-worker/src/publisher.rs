@@ -1,8 +1,8 @@
-//! What follows a commit, beside the next one: the gateways are told, and what they were told of may leave the accept log.
+//! Publishes a committed batch and schedules trimming while the next batch commits.
 //!
-//! One after the other and in the order of the commits, so that the events of a room come in the order of its seqs. At most
-//! one is under way: the pipeline hands the next over when the one before is through, which bounds what waits here by one
-//! transaction.
+//! One publication is in flight at a time, in the order of the commits, so that the events of a room arrive in the order of its
+//! seqs. At most one more is submitted: the pipeline starts no transaction before the publication of the last one has started,
+//! which bounds what waits here by one transaction.
 
 use shared::bus::RedisClient;
 use shared::domain::{Partition, StreamId};
@@ -15,55 +15,78 @@ use crate::events::{Waiting, publish};
 use crate::log_reader::BatchOrigins;
 use crate::trimmer::Trimmer;
 
-/// What one or several transactions stored, and nobody was told of yet.
+/// What one or several transactions stored, and no gateway knows of yet.
 pub(crate) struct PendingPublication {
     /// What each transaction stored.
     pub(crate) stored: Vec<Committed>,
-    /// Which gateways wait to hear of it.
+    /// Which gateways wait for receipts.
     pub(crate) waiting: Waiting,
-    /// How far each partition may be trimmed.
+    /// How far each partition may be trimmed once this is published.
     pub(crate) trimmable: Vec<(Partition, StreamId)>,
 }
 
-/// Tells of one commit at a time.
-#[derive(Default)]
+/// Publishes one commit at a time.
 pub(crate) struct Publisher {
-    under_way: Option<JoinHandle<()>>,
+    redis: RedisClient,
     trimmer: Trimmer,
+    in_flight: Option<JoinHandle<()>>,
+    submitted: Option<(BatchOrigins, PendingPublication)>,
 }
 
 impl Publisher {
-    /// Begins to tell of `untold` through `redis`, and lets what was read from `origins` be trimmed then, once what is
-    /// being told of is through.
-    pub(crate) async fn begin(&mut self, mut redis: RedisClient, origins: BatchOrigins, untold: PendingPublication) {
-        self.catch_up().await;
+    /// A publisher that publishes through `redis`.
+    pub(crate) fn new(redis: RedisClient) -> Self {
+        Self {
+            redis,
+            trimmer: Trimmer::default(),
+            in_flight: None,
+            submitted: None,
+        }
+    }
+
+    /// Submits what was committed of the entries read from `origins`. [`Publisher::start_submitted`] starts to publish it.
+    pub(crate) fn submit(&mut self, origins: BatchOrigins, publication: PendingPublication) {
+        debug_assert!(self.submitted.is_none(), "a commit follows the start of the publication before it");
+        self.submitted = Some((origins, publication));
+    }
+
+    /// Starts the publication that was submitted, if any, once the one before has ended.
+    pub(crate) async fn start_submitted(&mut self) {
+        if self.submitted.is_none() {
+            return;
+        }
+        self.join().await;
+        let Some((origins, publication)) = self.submitted.take() else {
+            return;
+        };
         let PendingPublication {
             stored,
             mut waiting,
             trimmable,
-        } = untold;
-        let trimmer = self.trimmer.clone();
-        self.under_way = Some(tokio::spawn(async move {
-            for appended in stored {
-                publish(&mut redis, appended, &mut waiting).await;
+        } = publication;
+        let (mut redis, trimmer) = (self.redis.clone(), self.trimmer.clone());
+        self.in_flight = Some(tokio::spawn(async move {
+            for committed in stored {
+                publish(&mut redis, committed, &mut waiting).await;
             }
             crash_point::reached("after_publish").await;
-            trimmer.add(&origins, trimmable);
+            trimmer.schedule(&origins, trimmable);
         }));
     }
 
-    /// Waits until all is told, and trims what nobody is at yet.
+    /// Waits until everything is published, and trims what is not trimmed yet.
     pub(crate) async fn finish(&mut self) {
-        self.catch_up().await;
+        self.start_submitted().await;
+        self.join().await;
         self.trimmer.trim().await;
     }
 
-    async fn catch_up(&mut self) {
-        let Some(telling) = self.under_way.take() else {
+    async fn join(&mut self) {
+        let Some(in_flight) = self.in_flight.take() else {
             return;
         };
-        if let Err(panic) = telling.await {
-            // What was not told gateways find by themselves, and what was not trimmed the next reader does.
+        if let Err(panic) = in_flight.await {
+            // The gateways find by themselves what was not published, and the next reader trims what was not trimmed.
             error!(error = %panic, "telling of a commit broke down: {panic}");
         }
     }

@@ -1,15 +1,16 @@
-//! Removing what is stored from the accept log.
+//! Removes stored entries from the accept log.
 //!
-//! Not with every commit: to remove is a write, which Redis brings to disk like every other, and nobody waits for it. What a
-//! failure or a kill leaves there is found by the next reader that connects, and removed then; a reader whose server
-//! cannot be reached for it connects anew.
+//! It does so every 0.1 s and not with every commit: a removal is a write, which Redis syncs to disk like every other, and
+//! nobody waits for it. The next reader that connects finds what a failure or a kill left behind, and removes it then; a reader
+//! whose server cannot be reached for removals connects anew.
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use shared::domain::{Partition, StreamId};
 use tokio::time::sleep;
 use tracing::warn;
@@ -17,7 +18,7 @@ use tracing::warn;
 use crate::crash_point;
 use crate::log_reader::{BatchOrigins, Server};
 
-/// How long what is stored may lie there. It counts as waiting until then, which is little beside what may wait.
+/// How long stored entries may stay in the log. They count as waiting until then, which is little beside what may wait.
 const TRIM_AFTER: Duration = Duration::from_millis(100);
 
 /// What is to be removed. Clones share it.
@@ -28,21 +29,21 @@ pub struct Trimmer(Arc<Mutex<Due>>);
 #[derive(Default)]
 struct Due {
     positions: HashMap<Partition, (StreamId, Server)>,
-    /// Somebody will see to it.
-    is_timed: bool,
+    /// Whether a task will remove them.
+    is_scheduled: bool,
 }
 
 impl Trimmer {
-    /// Has what lies up to `positions` removed from the servers it was read from, within 0.1 s.
-    pub fn add(&self, origins: &BatchOrigins, positions: Vec<(Partition, StreamId)>) {
-        let mut due = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Schedules the removal of everything up to `positions`, from the servers it was read from, within 0.1 s.
+    pub fn schedule(&self, origins: &BatchOrigins, positions: Vec<(Partition, StreamId)>) {
+        let mut due = self.0.lock();
         for (partition, upto) in positions {
             if let Some(server) = origins.server_of(partition) {
                 due.positions.insert(partition, (upto, server.clone()));
             }
         }
-        if !due.is_timed && !due.positions.is_empty() {
-            due.is_timed = true;
+        if !due.is_scheduled && !due.positions.is_empty() {
+            due.is_scheduled = true;
             let this = self.clone();
             tokio::spawn(async move {
                 sleep(TRIM_AFTER).await;
@@ -51,9 +52,9 @@ impl Trimmer {
         }
     }
 
-    /// Removes it now, on all servers side by side.
+    /// Removes what is due at once, on all servers concurrently.
     pub async fn trim(&self) {
-        let due = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let due = mem::take(&mut *self.0.lock());
         if due.positions.is_empty() {
             return;
         }

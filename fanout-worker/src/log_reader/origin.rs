@@ -1,9 +1,8 @@
-//! Where entries were read from, to remove them there and nowhere else.
+//! The servers that entries were read from, so that stored entries are removed there and nowhere else.
 //!
-//! After a failover another server holds the partition, and it may give out ids again that lie below those that were
-//! read from the former one: to remove "all up to here" from it would remove what nobody has read. So what is stored is
-//! removed through a connection to the very server it was read from, which breaks and is not repaired when that
-//! server goes.
+//! After a failover another server serves the partition, and it may give out ids again that lie below those that were read from
+//! the former one: removing "all up to here" from it would remove entries that nobody has read. So stored entries are removed
+//! through a connection to the very server they were read from; that connection breaks with the server and does not reconnect.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -15,7 +14,7 @@ use shared::bus::{KeySpace, StoredWatermark};
 use shared::domain::{Partition, StreamId};
 use shared::storage::PartitionBatch;
 
-/// Removes what lies before `ARGV[1]` from the stream `KEYS[1]`, and writes `ARGV[2]` to `KEYS[2]`. allow-oom: a Redis whose
+/// Removes the entries before `ARGV[1]` from the stream `KEYS[1]`, and writes `ARGV[2]` to `KEYS[2]`. allow-oom: a Redis whose
 /// memory is full gets room by it.
 static REMOVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -30,15 +29,15 @@ static REMOVE: LazyLock<Script> = LazyLock::new(|| {
 pub struct Server {
     connection: MultiplexedConnection,
     keys: Arc<KeySpace>,
-    /// The number of the epoch in which it is read.
+    /// The number of the epoch in which entries are read.
     epoch_number: i64,
-    /// What its clock said when it was found, in milliseconds, and when that was.
+    /// The server's clock when the reader connected, in milliseconds, and when that was.
     clock: (i64, Instant),
     is_lost: Arc<AtomicBool>,
 }
 
 impl Server {
-    /// The server at the other end of `connection`, whose clock says `now_ms`.
+    /// The server of `connection`, whose clock says `now_ms`.
     pub(super) fn new(connection: MultiplexedConnection, keys: Arc<KeySpace>, epoch_number: i64, now_ms: i64) -> Self {
         Self {
             connection,
@@ -49,7 +48,7 @@ impl Server {
         }
     }
 
-    /// Removes the entries of `partition` up to `upto`, which are stored, and has Redis remember that they were.
+    /// Removes the entries of `partition` up to `upto`, which are stored, and has Redis remember the watermark.
     pub async fn remove(&self, partition: Partition, upto: StreamId) -> RedisResult<()> {
         let stored = StoredWatermark {
             epoch_number: self.epoch_number,
@@ -68,32 +67,32 @@ impl Server {
         removed.map(drop)
     }
 
-    /// What its clock says, in milliseconds.
+    /// The server's clock, in milliseconds.
     pub(super) fn now_ms(&self) -> i64 {
         let (then_ms, then) = self.clock;
         then_ms.saturating_add(i64::try_from(then.elapsed().as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Whether nothing can be removed there any more. The connection may have ended alone, such as one that was silent for
-    /// longer than the server allows: then reading goes on, and the log would grow.
+    /// Whether nothing can be removed there any more. This connection may have ended alone, such as one that was silent for
+    /// longer than the server allows: reading would go on then, and the log would grow.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
     }
 }
 
-/// What was read at once from one server.
+/// What one command read from one server.
 pub struct ReadBatch {
-    /// The entries, each partition once.
+    /// The entries; each partition appears once.
     pub batches: Vec<PartitionBatch>,
     pub(super) server: Server,
 }
 
 /// The servers that entries were read from.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct BatchOrigins(Vec<(Vec<Partition>, Server)>);
 
 impl BatchOrigins {
-    /// Takes `reads` apart: where the entries come from, and the entries.
+    /// Splits `reads` into the origins of the entries and the entries.
     #[must_use]
     pub fn of(reads: Vec<ReadBatch>) -> (Self, Vec<PartitionBatch>) {
         let (mut origins, mut all) = (Vec::new(), Vec::new());

@@ -1,8 +1,8 @@
-//! Which of the living workers should have which partition: a pure function, so that all come to the same answer.
+//! Assigns partitions to the living workers by rendezvous hashing: a pure function, so that all workers compute the same.
 //!
 //! Rendezvous hashing (highest random weight; Thaler & Ravishankar, "Using Name-Based Mappings to Increase Hit Rates",
 //! IEEE/ACM Transactions on Networking 6(1), 1998): every pair of worker and partition has a weight, and the heaviest
-//! worker has the partition. When a worker goes, only its partitions get another owner; when one comes, it takes only what
+//! worker gets the partition. When a worker leaves, only its partitions get another owner; when one joins, it takes only what
 //! becomes its own.
 
 use std::collections::BTreeSet;
@@ -12,27 +12,27 @@ use shared::storage::Writers;
 
 use super::WorkerName;
 
-/// What `me` should have when `living` are the workers, of the partitions 0 to `partitions`.
+/// The partitions that `me` should own while `living` are the workers, of those from 0 to below `partitions`.
 #[must_use]
 pub fn assigned(writers: Writers, living: &[WorkerName], me: &WorkerName, partitions: u16) -> BTreeSet<Partition> {
     let all = (0..partitions).map(Partition);
     match writers {
-        // Names sort by the time at which they were taken.
+        // Names sort by the time at which they were created.
         Writers::One if living.iter().min() == Some(me) => all.collect(),
         Writers::One => BTreeSet::new(),
         Writers::Many => all.filter(|partition| owner(living, *partition) == Some(me)).collect(),
     }
 }
 
-/// The worker that should have `partition`; `None` if nobody lives.
+/// The worker that should own `partition`; `None` if no worker lives.
 #[must_use]
 pub fn owner(living: &[WorkerName], partition: Partition) -> Option<&WorkerName> {
-    // Equal weights are as good as impossible; the name decides, so that all decide alike.
+    // Equal weights are nearly impossible; the name decides then, so that all workers decide alike.
     living.iter().max_by_key(|name| (weight(name, partition), *name))
 }
 
 /// FNV-1a (Fowler, Noll, Vo; 64 bits) of the name and the partition's number, mixed by the finaliser of SplitMix64
-/// (Steele, Lea, Flood 2014), since FNV alone lets names that differ in their last characters have similar weights.
+/// (Steele, Lea, Flood 2014), since FNV alone gives similar weights to names that differ in their last characters only.
 ///
 /// It must never change: workers of two versions that run side by side for an upgrade would disagree.
 fn weight(name: &WorkerName, partition: Partition) -> u64 {
@@ -70,7 +70,7 @@ mod tests {
         }
 
         #[test]
-        fn the_order_of_the_living_does_not_matter(living in living()) {
+        fn order_of_the_living_does_not_matter(living in living()) {
             let turned: Vec<_> = living.iter().rev().cloned().collect();
             for partition in (0..PARTITIONS).map(Partition) {
                 prop_assert_eq!(owner(&living, partition), owner(&turned, partition));
@@ -78,7 +78,7 @@ mod tests {
         }
 
         #[test]
-        fn a_worker_that_goes_or_comes_moves_its_own_partitions_alone(living in living(), which: prop::sample::Index) {
+        fn leaving_worker_moves_its_own_partitions_alone(living in living(), which: prop::sample::Index) {
             let one = which.get(&living).clone();
             let others: Vec<_> = living.iter().filter(|name| **name != one).cloned().collect();
             for partition in (0..PARTITIONS).map(Partition) {
@@ -88,7 +88,7 @@ mod tests {
         }
 
         #[test]
-        fn with_one_writer_a_newcomer_changes_nothing(living in living(), newcomer in any::<u128>()) {
+        fn newcomer_changes_nothing_with_one_writer(living in living(), newcomer in any::<u128>()) {
             let oldest = living.iter().min().cloned().unwrap();
             let newcomer = WorkerName::from(uuid::Uuid::from_u128(newcomer));
             prop_assume!(newcomer > oldest);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_does_not_live_has_nothing() {
+    fn dead_worker_owns_nothing() {
         let me = WorkerName::fresh();
         for writers in [Writers::One, Writers::Many] {
             assert!(assigned(writers, &[], &me, PARTITIONS).is_empty());
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_a_worker_is_fair() {
+    fn share_of_a_worker_is_fair() {
         const MANY: u16 = 1024;
         for count in [2_usize, 4, 8] {
             // Started within the same second: their names are nearly alike.
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_of_a_partition_never_changes() {
+    fn owner_of_a_partition_never_changes() {
         let living: Vec<_> = (1..=3).map(|id| WorkerName::from(uuid::Uuid::from_u128(id))).collect();
         let owners: Vec<usize> = (0..8)
             .map(|partition| {

@@ -1,7 +1,7 @@
-//! Claims partitions beside the storing of those that are held.
+//! Claims partitions while the worker stores entries of those it owns.
 //!
-//! A claim waits for a commit of the old owner that is under way; if that owner is paused, until the database ends it.
-//! Nothing else has to wait for that.
+//! A claim waits for a commit of the old owner that is in flight; if that owner is paused, until the database ends it. Nothing
+//! else has to wait for that.
 
 use std::future::pending;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use super::WorkerName;
 use super::worker_registry::HEARTBEAT;
 use crate::persist::GIVE_UP_AFTER;
 
-/// How long a claim may take: longer than a database lets a transaction stay open whose owner was paused in its middle.
-/// After that it is tried again, until [`GIVE_UP_AFTER`] is over. Whether it came through does not matter: the next claim raises
-/// the fence again.
+/// How long a claim may take: longer than a database lets a transaction stay open whose owner was paused in its middle. The
+/// claimer tries again after that, until [`GIVE_UP_AFTER`] is over. Whether the claim came through does not matter: the next
+/// one raises the fence again.
 const CLAIM_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Claims have been failing for [`GIVE_UP_AFTER`].
@@ -30,64 +30,66 @@ pub struct StorageAway;
 pub struct Claimed {
     /// The name under which it was claimed.
     pub owner: WorkerName,
-    /// What is ours now; empty if the claim failed and is to be tried again.
+    /// The claims; empty if the attempt failed and is to be repeated.
     pub claims: Vec<Claim>,
 }
 
-/// The claim that is under way, if any: one at a time.
+/// Claims partitions in the background, one claim at a time.
 pub struct Claimer {
     store: Store,
-    under_way: Option<UnderWay>,
+    in_flight: Option<InFlight>,
     /// Since when claims have been failing.
     failing_since: Option<Instant>,
-    /// A pause after a claim that failed: until then none is begun.
+    /// The end of the pause after a claim that failed.
     not_before: Instant,
 }
 
-struct UnderWay {
+struct InFlight {
     owner: WorkerName,
     began: Instant,
     task: AbortOnDropHandle<Result<Vec<Claim>, String>>,
 }
 
 impl Claimer {
-    /// Nothing is claimed yet.
+    /// A claimer that has claimed nothing yet.
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self {
             store,
-            under_way: None,
+            in_flight: None,
             failing_since: None,
             not_before: Instant::now(),
         }
     }
 
-    /// Begins to claim `partitions` for `owner`, unless another claim is under way or has just failed: then ask again.
+    /// Begins to claim `partitions` for `owner`, unless another claim is in flight or has just failed: then the caller asks
+    /// again.
     pub fn begin(&mut self, partitions: Vec<Partition>, owner: &WorkerName) {
         let now = Instant::now();
-        if partitions.is_empty() {
-            self.failing_since = None;
-        }
-        if partitions.is_empty() || self.under_way.is_some() || now < self.not_before {
+        if self.in_flight.is_some() || now < self.not_before {
             return;
         }
         let claiming = claim(self.store.clone(), partitions, owner.clone());
-        self.under_way = Some(UnderWay {
+        self.in_flight = Some(InFlight {
             owner: owner.clone(),
             began: now,
             task: AbortOnDropHandle::new(tokio::spawn(claiming)),
         });
     }
 
-    /// Waits for the end of the claim that is under way; for ever if there is none. Nothing is lost if the caller stops
-    /// waiting.
-    pub async fn done(&mut self) -> Result<Claimed, StorageAway> {
-        let Some(under_way) = &mut self.under_way else {
+    /// Forgets that claims have been failing: there is nothing to claim any more.
+    pub fn forget_failures(&mut self) {
+        self.failing_since = None;
+    }
+
+    /// Waits for the end of the claim in flight; for ever if there is none. Nothing is lost if the caller stops waiting.
+    pub async fn finished(&mut self) -> Result<Claimed, StorageAway> {
+        let Some(in_flight) = &mut self.in_flight else {
             return pending().await;
         };
-        let outcome = (&mut under_way.task).await.unwrap_or_else(|error| Err(error.to_string()));
-        let (owner, began) = (under_way.owner.clone(), under_way.began);
-        self.under_way = None;
+        let outcome = (&mut in_flight.task).await.unwrap_or_else(|error| Err(error.to_string()));
+        let (owner, began) = (in_flight.owner.clone(), in_flight.began);
+        self.in_flight = None;
         match outcome {
             Ok(claims) => {
                 self.failing_since = None;
@@ -103,10 +105,9 @@ impl Claimer {
         }
     }
 
-    /// Takes no interest any more in the claim that is under way. If it comes through all the same, the next one raises
-    /// the fence again.
+    /// Ignores the claim in flight. If it comes through all the same, the next one raises the fence again.
     pub fn forget(&mut self) {
-        self.under_way = None;
+        self.in_flight = None;
         self.failing_since = None;
     }
 

@@ -1,8 +1,8 @@
-//! Looks once a second whether what this worker holds is still its own by SQL.
+//! Polls SQL every second to confirm that this worker still owns its partitions.
 //!
-//! Of several workers that come at the same moment one can claim, by an outdated view, what another one keeps, and give it
-//! up at once. A commit of the other one would be refused, but a worker whose rooms are silent commits nothing: without
-//! this look their next message would wait for that refusal and a new claim.
+//! Of several workers that start at the same moment one can claim, by an outdated view, what another one keeps, and give it up
+//! at once. A commit of the other one would be refused, but a worker whose rooms are silent commits nothing: without this poll
+//! their next message would wait for that refusal and a new claim.
 
 use std::future::pending;
 use std::time::Duration;
@@ -13,55 +13,55 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
-/// Pause between two looks.
+/// Pause between two polls.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a look may take. Whether storage answers is for claims and commits to find out.
-const LOOK_WITHIN: Duration = Duration::from_secs(1);
+/// How long a poll may take. Whether storage answers is for claims and commits to find out.
+const POLL_WITHIN: Duration = Duration::from_secs(1);
 
-/// The look that is under way, if any.
+/// Polls the fences in the background, one poll at a time.
 pub struct FencePoller {
     store: Store,
-    under_way: Option<AbortOnDropHandle<Option<Fences>>>,
+    in_flight: Option<AbortOnDropHandle<Option<Fences>>>,
     due: Instant,
 }
 
-/// The fence of every partition, as SQL knew it at some time since the look began.
+/// The fence of every partition, as SQL knew it at some time since the poll began.
 pub type Fences = Vec<(Partition, Fence)>;
 
 impl FencePoller {
-    /// The first look is due after the usual pause.
+    /// A poller whose first poll is due after the usual pause.
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self {
             store,
-            under_way: None,
+            in_flight: None,
             due: Instant::now() + INTERVAL,
         }
     }
 
-    /// Begins to look if it is time.
-    pub fn begin(&mut self) {
+    /// Begins a poll if one is due and none is in flight.
+    pub fn poll_if_due(&mut self) {
         let now = Instant::now();
-        if self.under_way.is_none() && now >= self.due {
+        if self.in_flight.is_none() && now >= self.due {
             self.due = now + INTERVAL;
-            self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(look(self.store.clone()))));
+            self.in_flight = Some(AbortOnDropHandle::new(tokio::spawn(poll(self.store.clone()))));
         }
     }
 
-    /// Waits for the end of the look that is under way; for ever if there is none. `None` if there was no answer. Nothing
-    /// is lost if the caller stops waiting.
-    pub async fn done(&mut self) -> Option<Fences> {
-        let Some(under_way) = &mut self.under_way else {
+    /// Waits for the end of the poll in flight; for ever if there is none. `None` if there was no answer. Nothing is lost if
+    /// the caller stops waiting.
+    pub async fn finished(&mut self) -> Option<Fences> {
+        let Some(in_flight) = &mut self.in_flight else {
             return pending().await;
         };
-        let seen = under_way.await.ok().flatten();
-        self.under_way = None;
-        seen
+        let fences = in_flight.await.ok().flatten();
+        self.in_flight = None;
+        fences
     }
 }
 
-async fn look(store: Store) -> Option<Fences> {
+async fn poll(store: Store) -> Option<Fences> {
     let log = |error: &StoreError| debug!(error = %error, "cannot compare fences: {error}");
-    timeout(LOOK_WITHIN, store.fences()).await.ok()?.inspect_err(log).ok()
+    timeout(POLL_WITHIN, store.fences()).await.ok()?.inspect_err(log).ok()
 }

@@ -1,14 +1,14 @@
-//! The task that keeps our place among the workers.
+//! The heartbeat: the task that renews this worker's lease in the registry and reads who else is alive.
 //!
-//! One sorted set holds the living workers, each with the time at which its place runs out by Redis's own clock. One script
-//! renews our place, throws out whose time is over and returns who is left; it is atomic, so all workers see the same
-//! sequence of sets. It writes only when a quarter of our time is used up: with a synced append-only file each write is a
-//! disk flush, and looking ten times a second must not cost ten of them.
+//! One sorted set holds the living workers, each with the time at which its lease expires by Redis's own clock. One script
+//! renews the lease of this worker, removes expired ones and returns who is left; it is atomic, so all workers see the same
+//! sequence of sets. It writes only when a quarter of the lease is used up: with a synced append-only file each write is a disk
+//! flush, and reading ten times a second must not cost ten of them.
 //!
-//! The connection it runs on subscribes to a channel with our name, on which nothing is ever said: Redis knows by it that
-//! we are connected. When a process dies, its host closes the connection at once, and whoever looks next has the dead one's
-//! place run out after [`GRACE`] instead of [`TTL`]. The time alone remains for what closes nothing: a process that is
-//! paused, a host that lost its power, a network that swallows.
+//! Its connection subscribes to a channel with this worker's name, on which nothing is ever published: Redis knows by it that
+//! the worker is connected. When a process dies, its host closes the connection at once, and the next heartbeat of any worker
+//! lets the dead one's lease expire after [`GRACE`] instead of [`TTL`]. Expiry alone remains for failures that close nothing: a
+//! process that is paused, a host that lost its power, a network that drops packets.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -22,20 +22,20 @@ use tracing::{info, warn};
 
 use super::worker_registry::{GRACE, HEARTBEAT, TTL, View, WorkerName};
 
-/// How much earlier than Redis a worker gives itself up for lost: what two clocks may differ in over [`TTL`], and more.
+/// How much earlier than Redis a worker considers its lease expired: more than two clocks may drift apart within [`TTL`].
 const MARGIN: Duration = Duration::from_millis(200);
 
-/// How much of a place's time is used up before it is renewed.
+/// How much of a lease is used up before the worker renews it.
 const RENEW_AFTER: Duration = Duration::from_millis(400);
 
-/// How long one look may take, connecting included: Redis may stand still for a slow disk. After that the next one is
-/// tried, in time for keeping the place.
+/// How long one heartbeat may take, connecting included: Redis may stand still for a slow disk. After that the next one is
+/// tried, in time to keep the lease.
 const BEAT_WITHIN: Duration = Duration::from_millis(700);
 
-/// Renews the place of `ARGV[1]` for `ARGV[2]` ms if `ARGV[3]` ms of it are used up; leaves `ARGV[4]` ms to others of which
-/// no connection has subscribed to `ARGV[5]` followed by their name; returns how many ms are left of our place, and the
-/// living. Times far in the future come from a server whose clock ran ahead: they would live on for as long. allow-oom: a
-/// Redis whose memory is full gets room by a worker that reads it.
+/// Renews the lease of `ARGV[1]` for `ARGV[2]` ms if `ARGV[3]` ms of it are used up; leaves `ARGV[4]` ms to others of which
+/// no connection has subscribed to `ARGV[5]` followed by their name; returns how many ms are left of this worker's lease, and
+/// the living workers. Expiry times far in the future come from a server whose clock ran ahead: those leases would last for as
+/// long. allow-oom: a Redis whose memory is full gets room by a worker that reads it.
 static BEAT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "#!lua flags=allow-oom
@@ -59,65 +59,65 @@ static BEAT: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// The task that looks and renews.
+/// The task that renews the lease and reads the registry.
 pub(super) struct Heartbeat {
     redis: RedisConnector,
-    /// None until connected, and after any error.
-    line: Option<Line>,
-    /// The name of the next look; that of the last view unless the place was lost since.
+    /// `None` until connected, and after any error.
+    presence: Option<PresenceConnection>,
+    /// The name of the next heartbeat; that of the last view unless the lease has expired since.
     me: WorkerName,
-    told: watch::Sender<View>,
-    complained: bool,
+    views: watch::Sender<View>,
+    is_reported: bool,
 }
 
-/// The connection to the server that has the set, by which it knows that we are there.
-struct Line {
+/// The connection to the server that has the registry, by which it knows that this worker is connected.
+struct PresenceConnection {
     node: Node,
     connection: MultiplexedConnection,
-    /// Under which name it knows us.
-    shown: WorkerName,
+    /// The name under which the server knows this worker.
+    name: WorkerName,
 }
 
 impl Heartbeat {
-    /// A task that takes a place for `me` and reports to `told`.
-    pub(super) fn new(redis: RedisConnector, me: WorkerName, told: watch::Sender<View>) -> Self {
+    /// A task that takes a lease for `me` and sends its views to `views`.
+    pub(super) fn new(redis: RedisConnector, me: WorkerName, views: watch::Sender<View>) -> Self {
         Self {
             redis,
-            line: None,
+            presence: None,
             me,
-            told,
-            complained: false,
+            views,
+            is_reported: false,
         }
     }
 
-    /// Looks and renews while `wished` is true, leaves when it is false, until nobody can wish any more.
-    pub(super) async fn run(mut self, mut wished: watch::Receiver<bool>) {
+    /// Renews the lease while `wanted` is true, and leaves when it is false, until its sender is gone.
+    pub(super) async fn run(mut self, mut wanted: watch::Receiver<bool>) {
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = beat.tick() => {}
-                changed = wished.changed() => if changed.is_err() { return },
+                changed = wanted.changed() => if changed.is_err() { return },
             }
-            let in_the_set = !self.told.borrow().living.is_empty();
-            let wished_in = *wished.borrow_and_update();
-            let done = match (wished_in, in_the_set) {
-                (true, _) => timeout(BEAT_WITHIN, self.look()).await,
+            let has_lease = !self.views.borrow().living.is_empty();
+            let is_wanted = *wanted.borrow_and_update();
+            let done = match (is_wanted, has_lease) {
+                (true, _) => timeout(BEAT_WITHIN, self.renew()).await,
                 (false, true) => timeout(BEAT_WITHIN, self.leave()).await,
                 (false, false) => continue,
             };
             let done = done.unwrap_or_else(|_| Err(no_answer()));
             if let Err(error) = &done {
-                self.line = None;
+                self.presence = None;
                 self.redis.note_error(error);
             }
-            self.complain_once(done);
+            self.log_change(done);
         }
     }
 
-    /// Renews the place and tells who lives. A place that was lost meanwhile is taken anew under a new name: whoever got
-    /// our partitions keeps them.
-    async fn look(&mut self) -> RedisResult<()> {
+    /// Renews the lease and sends a view. A worker whose lease has expired takes a new one under a new name: whoever got its
+    /// partitions keeps them.
+    async fn renew(&mut self) -> RedisResult<()> {
         let asked_at = Instant::now();
         if self.has_lapsed(asked_at) {
             self.me = WorkerName::fresh();
@@ -130,33 +130,33 @@ impl Heartbeat {
             .arg(millis(RENEW_AFTER))
             .arg(millis(GRACE))
             .arg(keys.presence_channel(""))
-            .invoke_async(self.line().await?)
+            .invoke_async(self.connection().await?)
             .await?;
-        self.told.send_replace(View {
+        self.views.send_replace(View {
             me,
-            living: living.into_iter().map(WorkerName::read).collect(),
+            living: living.into_iter().map(WorkerName::from_redis).collect(),
             asked_at,
             valid_until: asked_at + Duration::from_millis(left_ms).saturating_sub(MARGIN),
         });
         Ok(())
     }
 
-    /// The connection, made anew if there is none to the server that has the set now, or none under our present name.
-    async fn line(&mut self) -> RedisResult<&mut MultiplexedConnection> {
+    /// The connection, opened anew if there is none to the server that has the registry now, or none under the present name.
+    async fn connection(&mut self) -> RedisResult<&mut MultiplexedConnection> {
         let unknown =
             || RedisError::from((ErrorKind::ClusterConnectionNotFound, "it is not known which Redis has the workers"));
         let node = self.redis.node_of_channel(&self.redis.key_space().presence_channel("")).ok_or_else(unknown)?;
-        let line = match self.line.take() {
-            Some(line) if line.node == node && line.shown == self.me => line,
+        let presence = match self.presence.take() {
+            Some(presence) if presence.node == node && presence.name == self.me => presence,
             _ => self.connect(node).await?,
         };
-        Ok(&mut self.line.insert(line).connection)
+        Ok(&mut self.presence.insert(presence).connection)
     }
 
-    async fn connect(&self, node: Node) -> RedisResult<Line> {
-        // Nobody says anything on our channel; that the connection is lost shows at the next look.
-        let unheard = |_: PushInfo| Ok::<(), RedisError>(());
-        let mut connection = self.redis.connect_for_pushes(&node, unheard).await?;
+    async fn connect(&self, node: Node) -> RedisResult<PresenceConnection> {
+        // Nothing is published on the channel; the next heartbeat shows that the connection is lost.
+        let ignore = |_: PushInfo| Ok::<(), RedisError>(());
+        let mut connection = self.redis.connect_for_pushes(&node, ignore).await?;
         let channel = self.redis.key_space().presence_channel(self.me.as_str());
         let subscribed: Value = cmd("SSUBSCRIBE").arg(channel).query_async(&mut connection).await?;
         if !matches!(
@@ -168,24 +168,24 @@ impl Heartbeat {
         ) {
             return Err((ErrorKind::UnexpectedReturnType, "a subscription was not confirmed").into());
         }
-        Ok(Line {
+        Ok(PresenceConnection {
             node,
             connection,
-            shown: self.me.clone(),
+            name: self.me.clone(),
         })
     }
 
-    /// Whether the place of the last view is lost at `now`, and no new name was chosen since.
+    /// Whether the lease of the last view has expired at `now`, and no new name was chosen since.
     fn has_lapsed(&self, now: Instant) -> bool {
-        let view = self.told.borrow();
+        let view = self.views.borrow();
         view.me == self.me && view.valid_until <= now
     }
 
     async fn leave(&mut self) -> RedisResult<()> {
         let (me, keys) = (self.me.clone(), Arc::clone(self.redis.key_space()));
         let asked_at = Instant::now();
-        let _was_there: u64 = self.line().await?.zrem(keys.workers(), me.as_str()).await?;
-        self.told.send_replace(View {
+        let _was_there: u64 = self.connection().await?.zrem(keys.workers(), me.as_str()).await?;
+        self.views.send_replace(View {
             me,
             living: Arc::new([]),
             asked_at,
@@ -194,15 +194,16 @@ impl Heartbeat {
         Ok(())
     }
 
-    fn complain_once(&mut self, done: RedisResult<()>) {
+    /// Logs the first error of an outage, and its end.
+    fn log_change(&mut self, done: RedisResult<()>) {
         match done {
-            Ok(()) if self.complained => info!("Redis answers again"),
-            Err(error) if !self.complained => {
+            Ok(()) if self.is_reported => info!("Redis answers again"),
+            Err(error) if !self.is_reported => {
                 warn!(error = %error, "Redis cannot be asked who is alive, trying on: {error}");
             }
             Ok(()) | Err(_) => return,
         }
-        self.complained = !self.complained;
+        self.is_reported = !self.is_reported;
     }
 }
 

@@ -1,6 +1,6 @@
-//! What this worker has, and what it may claim.
+//! The partitions that this worker owns, and those that it may claim.
 //!
-//! Plain state without a connection: the pipeline changes it between two batches, and nobody else.
+//! This is plain state without a connection. Only the pipeline's reducer changes it, between two batches.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -11,17 +11,17 @@ use tokio::time::Instant;
 
 use super::View;
 
-/// How much later than the loss of a partition a worker's view must be before the worker claims it again: longer than two
-/// workers' views differ when both reach Redis, so that they do not take it from each other for ever. A worker that Redis
-/// does not answer any more has no later view, and takes nothing back. While Redis takes its time for each look, the next
-/// view may come up to 1.7 s after the loss: two looks of 0.7 s, of which the first had begun too early.
+/// How much later than the loss of a partition a worker's view must be before the worker claims the partition again: longer than
+/// two workers' views differ when both reach Redis, so that they do not take it from each other for ever. A worker that Redis
+/// does not answer has no later view, and claims nothing back. While Redis is slow, the next view may come up to 1.7 s after the
+/// loss: two heartbeats of 0.7 s, of which the first had begun too early.
 pub const RECLAIM_PAUSE: Duration = Duration::from_millis(300);
 
 /// The claims of this worker.
 #[derive(Debug, Default)]
 pub struct OwnedPartitions {
     claims: BTreeMap<Partition, Claim>,
-    /// By views of which time a partition that was taken from us may be claimed again.
+    /// The earliest view by which a partition that was lost may be claimed again.
     not_before: HashMap<Partition, Instant>,
 }
 
@@ -31,36 +31,36 @@ impl OwnedPartitions {
         self.claims.values()
     }
 
-    /// How many partitions these are.
+    /// How many partitions this worker owns.
     #[must_use]
     pub fn len(&self) -> usize {
         self.claims.len()
     }
 
-    /// Whether there are none.
+    /// Whether this worker owns none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.claims.is_empty()
     }
 
-    /// The claim of `partition`, if it is held.
+    /// The claim of `partition`, if this worker owns it.
     #[must_use]
     pub fn get(&self, partition: Partition) -> Option<&Claim> {
         self.claims.get(&partition)
     }
 
-    /// Gives up everything that is not in `wanted`; returns how many partitions that were.
-    pub fn keep(&mut self, wanted: &BTreeSet<Partition>) -> usize {
+    /// Gives up everything that is not in `wanted`, and returns how many partitions that were.
+    pub fn retain(&mut self, wanted: &BTreeSet<Partition>) -> usize {
         let before = self.claims.len();
         self.claims.retain(|partition, _| wanted.contains(partition));
-        // What is no longer ours and comes back later comes newly.
+        // A partition that goes to another worker and comes back later is claimed at once.
         self.not_before.retain(|partition, _| wanted.contains(partition));
         before - self.claims.len()
     }
 
-    /// What is to be claimed of `wanted`, which follows from `view`.
+    /// The partitions of `wanted`, which follows from `view`, that this worker may claim.
     #[must_use]
-    pub fn missing(&self, wanted: &BTreeSet<Partition>, view: &View) -> Vec<Partition> {
+    pub fn claimable(&self, wanted: &BTreeSet<Partition>, view: &View) -> Vec<Partition> {
         let free = |partition: &&Partition| {
             !self.claims.contains_key(partition)
                 && self.not_before.get(partition).is_none_or(|time| *time <= view.asked_at)
@@ -68,16 +68,16 @@ impl OwnedPartitions {
         wanted.iter().filter(free).copied().collect()
     }
 
-    /// Takes in what was claimed.
-    pub fn take(&mut self, claims: impl IntoIterator<Item = Claim>) {
+    /// Adds what was claimed.
+    pub fn add(&mut self, claims: impl IntoIterator<Item = Claim>) {
         for claim in claims {
             self.not_before.remove(&claim.partition);
             self.claims.insert(claim.partition, claim);
         }
     }
 
-    /// Drops `partitions`, which another worker has taken or which must be read anew; they are claimed again if they are still
-    /// ours by a view of [`RECLAIM_PAUSE`] after `now`.
+    /// Drops `partitions`, which another worker has claimed or which must be read anew. They may be claimed again by a view of
+    /// [`RECLAIM_PAUSE`] after `now`.
     pub fn lose(&mut self, partitions: &[Partition], now: Instant) {
         for partition in partitions {
             self.claims.remove(partition);
@@ -91,12 +91,12 @@ impl OwnedPartitions {
         self.lose(&all, now);
     }
 
-    /// Drops everything, and forgets what was lost.
+    /// Drops everything, and forgets which partitions were lost.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// What is ours no longer by the `fences` that SQL has.
+    /// The partitions that another worker has claimed, by the `fences` in SQL.
     #[must_use]
     pub fn outdated(&self, fences: &[(Partition, Fence)]) -> Vec<Partition> {
         let replaced =
@@ -104,7 +104,7 @@ impl OwnedPartitions {
         fences.iter().filter(replaced).map(|(partition, _)| *partition).collect()
     }
 
-    /// Notes that everything of `partition` up to `cursor` is stored.
+    /// Moves the cursor of `partition`: everything up to it is stored.
     pub fn advance(&mut self, partition: Partition, cursor: StreamId) {
         if let Some(claim) = self.claims.get_mut(&partition) {
             claim.cursor = cursor;
@@ -123,9 +123,9 @@ mod tests {
         numbers.into_iter().map(Partition).collect()
     }
 
-    fn holding(numbers: impl IntoIterator<Item = u16>) -> OwnedPartitions {
+    fn owning(numbers: impl IntoIterator<Item = u16>) -> OwnedPartitions {
         let mut owned = OwnedPartitions::default();
-        owned.take(numbers.into_iter().map(|number| Claim {
+        owned.add(numbers.into_iter().map(|number| Claim {
             partition: Partition(number),
             fence: Fence(1),
             cursor: StreamId::ZERO,
@@ -133,7 +133,7 @@ mod tests {
         owned
     }
 
-    /// What a look told that was begun at `asked_at`, and is believed for long.
+    /// The view of a heartbeat that began at `asked_at`. It is valid for long.
     fn view(asked_at: Instant) -> View {
         View {
             me: WorkerName::fresh(),
@@ -144,45 +144,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_is_given_up_and_what_is_missing_is_claimed() {
-        let mut owned = holding(0..4);
-        assert_eq!(owned.keep(&partitions(2..6)), 2);
-        let missing = owned.missing(&partitions(2..6), &view(Instant::now()));
-        assert_eq!((missing, owned.len()), (vec![Partition(4), Partition(5)], 2));
+    fn unassigned_is_given_up_and_assigned_is_claimable() {
+        let mut owned = owning(0..4);
+        assert_eq!(owned.retain(&partitions(2..6)), 2);
+        let claimable = owned.claimable(&partitions(2..6), &view(Instant::now()));
+        assert_eq!((claimable, owned.len()), (vec![Partition(4), Partition(5)], 2));
     }
 
     #[test]
-    fn what_was_lost_is_claimed_again_only_by_a_later_view() {
-        let mut owned = holding(0..2);
+    fn lost_partition_is_claimable_by_a_later_view_only() {
+        let mut owned = owning(0..2);
         let (wanted, now) = (partitions(0..2), Instant::now());
         owned.lose(&[Partition(1)], now);
-        assert!(owned.missing(&wanted, &view(now)).is_empty());
-        assert_eq!(owned.missing(&wanted, &view(now + RECLAIM_PAUSE)), [Partition(1)]);
+        assert!(owned.claimable(&wanted, &view(now)).is_empty());
+        assert_eq!(owned.claimable(&wanted, &view(now + RECLAIM_PAUSE)), [Partition(1)]);
     }
 
     #[test]
-    fn what_was_dropped_to_be_read_anew_is_claimed_by_a_later_view() {
-        let mut owned = holding(0..3);
+    fn everything_lost_is_claimable_by_a_later_view() {
+        let mut owned = owning(0..3);
         let (wanted, now) = (partitions(0..3), Instant::now());
         owned.lose_all(now);
-        assert!(owned.is_empty() && owned.missing(&wanted, &view(now)).is_empty());
-        assert_eq!(owned.missing(&wanted, &view(now + RECLAIM_PAUSE)).len(), 3);
+        assert!(owned.is_empty() && owned.claimable(&wanted, &view(now)).is_empty());
+        assert_eq!(owned.claimable(&wanted, &view(now + RECLAIM_PAUSE)).len(), 3);
     }
 
     #[test]
-    fn what_has_a_higher_fence_in_sql_is_ours_no_longer() {
-        let owned = holding(0..3);
-        // An answer may be older than a claim of ours, and speaks of all partitions.
-        let seen = [(0, 0), (1, 2), (2, 1), (3, 7)].map(|(partition, fence)| (Partition(partition), Fence(fence)));
-        assert_eq!(owned.outdated(&seen), [Partition(1)]);
+    fn higher_fence_in_sql_outdates_a_claim() {
+        let owned = owning(0..3);
+        // An answer may be older than a claim, and holds all partitions.
+        let fences = [(0, 0), (1, 2), (2, 1), (3, 7)].map(|(partition, fence)| (Partition(partition), Fence(fence)));
+        assert_eq!(owned.outdated(&fences), [Partition(1)]);
     }
 
     #[test]
-    fn what_went_to_another_worker_meanwhile_and_comes_back_is_claimed_at_once() {
-        let mut owned = holding(0..2);
+    fn partition_that_comes_back_is_claimable_at_once() {
+        let mut owned = owning(0..2);
         let now = Instant::now();
         owned.lose(&[Partition(1)], now);
-        owned.keep(&partitions(0..1));
-        assert_eq!(owned.missing(&partitions(0..2), &view(now)), [Partition(1)]);
+        owned.retain(&partitions(0..1));
+        assert_eq!(owned.claimable(&partitions(0..2), &view(now)), [Partition(1)]);
     }
 }

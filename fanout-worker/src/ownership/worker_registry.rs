@@ -1,9 +1,9 @@
-//! Who is alive, as Redis knows it.
+//! The registry of living workers in Redis, and this worker's lease in it.
 //!
-//! One sorted set holds the living workers; module `beat` renews our place in it and reads the others'.
+//! One sorted set holds the living workers; module `heartbeat` renews this worker's lease in it and reads the others.
 //!
-//! What was learnt is believed until our place would run out by our own clock, counted from before the question was sent.
-//! A process that was paused compares that clock with the [`View`] before it uses it, and so finds out itself.
+//! A [`View`] is valid until this worker's lease would expire by its own clock, counted from before the request was sent. A
+//! process that was paused compares that clock with the view before it uses the view, and so notices its own pause.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,31 +17,31 @@ use uuid::Uuid;
 
 use super::heartbeat::Heartbeat;
 
-/// How long a worker keeps its place of which nothing is heard.
+/// How long the lease of a worker lasts that does not renew it.
 pub const TTL: Duration = Duration::from_millis(1_500);
 
-/// How long a worker keeps its place whose connection to Redis is gone: time for a new one when Redis itself was away.
+/// How long the lease of a worker lasts whose connection to Redis is gone: time for a new connection when Redis itself was away.
 pub const GRACE: Duration = Duration::from_millis(300);
 
-/// How often the set is looked at: how soon others take over from a worker that leaves.
+/// How often a worker reads the registry: how soon others take over from a worker that leaves.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// How long leaving may take. After that our place runs out by itself.
+/// How long leaving may take. After that the lease expires by itself.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// The name of a worker for as long as it keeps its place. Names sort by the time at which they were taken (UUIDv7).
+/// The name of a worker for as long as it keeps its lease. Names sort by the time at which they were created (UUIDv7).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerName(String);
 
 impl WorkerName {
-    /// A name nobody had before.
+    /// A name that no worker had before.
     #[must_use]
     pub fn fresh() -> Self {
         Uuid::now_v7().into()
     }
 
     /// A name as it stands in Redis.
-    pub(super) fn read(raw: String) -> Self {
+    pub(super) fn from_redis(raw: String) -> Self {
         Self(raw)
     }
 
@@ -64,80 +64,77 @@ impl std::fmt::Display for WorkerName {
     }
 }
 
-/// What one look at the set told.
+/// What one heartbeat read from the registry.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// The name under which we have our place.
+    /// The name under which this worker has its lease.
     pub me: WorkerName,
-    /// The living, ourselves included; empty if we have left.
+    /// The living workers, this one included; empty if this one has left.
     pub living: Arc<[WorkerName]>,
-    /// When it was asked for, by our own clock.
+    /// When the request was sent, by this worker's clock.
     pub asked_at: Instant,
-    /// Until when all this counts, by our own clock.
+    /// Until when the view is valid, by this worker's clock.
     pub valid_until: Instant,
 }
 
 impl View {
-    /// The living if the view still counts at `now`, nobody otherwise.
+    /// The living workers if the view is still valid at `now`, none otherwise.
     #[must_use]
     pub fn living_at(&self, now: Instant) -> &[WorkerName] {
         if now < self.valid_until { &self.living } else { &[] }
     }
 }
 
-/// Our place among the workers. Dropping it stops the renewal, and the place runs out.
+/// This worker's membership in the registry. Dropping it stops the renewal, and the lease expires.
 pub struct WorkerRegistry {
-    wish: watch::Sender<bool>,
+    wants_lease: watch::Sender<bool>,
     view: watch::Receiver<View>,
-    _beats: AbortOnDropHandle<()>,
+    _heartbeat: AbortOnDropHandle<()>,
 }
 
 impl WorkerRegistry {
-    /// Joins, and keeps the place from now on. It need not have succeeded yet when this returns.
+    /// Joins, and keeps the lease renewed. Joining need not have succeeded yet when this returns.
     #[must_use]
     pub fn join(redis: RedisConnector) -> Self {
-        let (wish, wished) = watch::channel(true);
+        let (wants_lease, wanted) = watch::channel(true);
         let me = WorkerName::fresh();
-        let nothing = View {
+        let empty = View {
             me: me.clone(),
             living: Arc::new([]),
             asked_at: Instant::now(),
             valid_until: Instant::now(),
         };
-        let (told, view) = watch::channel(nothing);
-        let beats = Heartbeat::new(redis, me, told);
+        let (views, view) = watch::channel(empty);
+        let heartbeat = Heartbeat::new(redis, me, views);
         Self {
-            wish,
+            wants_lease,
             view,
-            _beats: AbortOnDropHandle::new(tokio::spawn(beats.run(wished))),
+            _heartbeat: AbortOnDropHandle::new(tokio::spawn(heartbeat.run(wanted))),
         }
     }
 
-    /// What is known now. Compare its time with the clock before using it.
+    /// The last view. Its user compares its time with the clock, as [`View::living_at`] does.
     #[must_use]
     pub fn view(&self) -> View {
         self.view.borrow().clone()
     }
 
-    /// Waits for the next look at the set that succeeds.
-    pub async fn looked(&mut self) {
-        self.view
-            .changed()
-            .await
-            .expect("the task that looks ends with this membership, or by a panic of its own");
+    /// Waits for the next view.
+    pub async fn changed(&mut self) {
+        self.view.changed().await.expect("the heartbeat ends with this registry, or by a panic of its own");
     }
 
-    /// Gives up the place, so that others take over at their next look instead of when it runs out.
+    /// Gives up the lease, so that others take over at their next heartbeat instead of when it expires.
     pub async fn leave(&mut self) {
-        self.wish.send_replace(false);
+        self.wants_lease.send_replace(false);
         let left = self.view.wait_for(|view| view.living.is_empty());
         if !matches!(timeout(LEAVE_WITHIN, left).await, Ok(Ok(_))) {
             warn!("the place among the workers was not given back and runs out by itself");
         }
     }
 
-    /// Takes a new place after [`WorkerRegistry::leave`].
+    /// Takes a new lease after [`WorkerRegistry::leave`].
     pub fn rejoin(&mut self) {
-        self.wish.send_replace(true);
+        self.wants_lease.send_replace(true);
     }
 }

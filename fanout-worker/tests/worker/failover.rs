@@ -59,10 +59,10 @@ async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master
         cursor: StreamId::ZERO,
     };
     let client = open_redis(&redis.url(), fixture.installation, &stop).await;
-    let mut source = LogReader::new(client.clone(), fixture.store.clone(), fixture.installation);
-    source.hold([&claim].into_iter());
+    let mut log_reader = LogReader::new(client.clone(), fixture.store.clone(), fixture.installation);
+    log_reader.assign(&[claim]);
     append(&fixture, &redis.servers[0], "9000-0", "read and stored").await;
-    let (origins, batches) = BatchOrigins::of(timeout(SOON, source.next()).await.unwrap().unwrap());
+    let (origins, batches) = BatchOrigins::of(timeout(SOON, log_reader.next()).await.unwrap().unwrap());
 
     // Before it is removed another server takes over whose clock is behind.
     redis.detach(1).await.unwrap();
@@ -75,7 +75,7 @@ async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master
     });
     taken_over.await.unwrap();
     let trimmer = Trimmer::default();
-    trimmer.add(&origins, vec![(claim.partition, batches[0].upto())]);
+    trimmer.schedule(&origins, vec![(claim.partition, batches[0].upto())]);
     trimmer.trim().await;
     assert_eq!(length_at(&redis.servers[0], &stream).await, 0);
     assert_eq!(length_at(&redis.servers[1], &stream).await, 1);

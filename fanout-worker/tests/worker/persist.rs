@@ -70,7 +70,7 @@ async fn what_was_stored_before_storage_went_away_is_told_with_the_reason() {
     let stored: Vec<usize> = persisted.stored.iter().map(|appended| appended.rooms.len()).collect();
     assert_eq!(stored, [1]);
     let first = StreamId { ms: 1, counter: 0 };
-    let reached = persisted.reached[&Partition(0)];
+    let reached = persisted.progress[&Partition(0)];
     assert_eq!((reached.cursor, reached.last), (first, first));
     assert_eq!(fixture.texts(room, 1).await, ["stored"]);
 }

@@ -1,0 +1,411 @@
+//! Decides what the worker does next. It is plain state: it waits for nothing, and reads no clock and no connection.
+//!
+//! What it guarantees, whatever comes:
+//!
+//! - It changes what the worker owns between two batches alone. While a batch is in hand, the only event is the end of its
+//!   transaction.
+//! - It takes a claim only if the worker still has the name under which it claimed and the assignment still holds.
+//! - A partition that was lost is claimed again only by a view that began [`RECLAIM_PAUSE`] after the loss.
+//! - Publications follow the order of the commits, since each commit is submitted before the next one starts.
+//! - It stops before a transaction, never in the middle of one: when the stop is requested, when storage is away, or when this
+//!   worker's lease has expired. Storage that is away, or a stop, ends with the publication of what was stored and only then
+//!   with leaving the registry.
+//!
+//! [`RECLAIM_PAUSE`]: crate::ownership::owned_partitions::RECLAIM_PAUSE
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::vec;
+
+use shared::domain::Partition;
+use shared::storage::{Claim, PartitionBatch, Writers};
+use tokio::time::Instant;
+
+use crate::batch::split;
+use crate::events::Waiting;
+use crate::log_reader::BatchOrigins;
+use crate::ownership::claimer::{Claimed, StorageAway};
+use crate::ownership::fence_poller::Fences;
+use crate::ownership::{OwnedPartitions, View, WorkerName, assigned};
+use crate::persist::{MAX_BYTES, MAX_ROWS, Persisted, StopReason};
+use crate::publisher::PendingPublication;
+
+/// What happened.
+pub(super) enum Event {
+    /// The loop begins.
+    Started,
+    /// The process should stop.
+    StopRequested,
+    /// A claim ended; it holds nothing if it failed and is to be tried again.
+    Claimed(Claimed),
+    /// Claims have been failing for too long.
+    ClaimsFail,
+    /// The fences of all partitions in SQL; empty if there was no answer.
+    FencesPolled(Fences),
+    /// The registry has a new view, or the present one may have expired.
+    ViewChanged,
+    /// The log reader has entries.
+    Read {
+        /// Where they come from.
+        origins: BatchOrigins,
+        /// The entries by partition.
+        batches: Vec<PartitionBatch>,
+    },
+    /// A task of the log reader panicked.
+    ReaderFailed,
+    /// A transaction ended.
+    Committed {
+        /// What became of it.
+        persisted: Persisted,
+        /// Which gateways wait for its messages.
+        waiting: Waiting,
+    },
+    /// The pause after a full transaction is over.
+    Paused,
+    /// The gateways know of the partitions that were claimed, or could not be reached.
+    Announced,
+    /// Everything that was committed is published.
+    PublishingFinished,
+    /// This worker is not in the registry any more.
+    Left,
+    /// Storage was asked whether it answers.
+    StorageChecked {
+        /// Whether it did.
+        answers: bool,
+    },
+}
+
+impl From<StorageAway> for Event {
+    fn from(_: StorageAway) -> Self {
+        Self::ClaimsFail
+    }
+}
+
+/// What the loop does at once.
+pub(super) enum Effect {
+    /// Read these claims, each from its cursor, and nothing else.
+    Assign(Vec<Claim>),
+    /// Claim these partitions, unless a claim is in flight or has just failed.
+    Claim {
+        /// What to claim.
+        partitions: Vec<Partition>,
+        /// The name of this worker.
+        owner: WorkerName,
+    },
+    /// There is nothing to claim: earlier failures do not count any more.
+    ClaimNothing,
+    /// Ignore the claim in flight.
+    ForgetClaim,
+    /// Ask SQL for the fences, if it is time.
+    PollFences,
+    /// Publish what was committed, then let it be trimmed.
+    Publish {
+        /// Where it was read.
+        origins: BatchOrigins,
+        /// What was committed.
+        publication: PendingPublication,
+    },
+    /// Enter the registry again.
+    Rejoin,
+    /// Write a line to the log.
+    Report(Report),
+}
+
+/// What the log says of a decision.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// How many partitions this worker owns, after a change.
+    Owns {
+        /// Its name.
+        me: WorkerName,
+        /// How many it owns.
+        owned: usize,
+        /// How many were added.
+        taken: usize,
+        /// How many it gave up.
+        given_up: usize,
+    },
+    /// So many partitions were claimed by another worker.
+    ClaimedByAnother(usize),
+    /// A task of the log reader panicked.
+    ReaderFailed,
+    /// Storage does not answer.
+    StorageAway,
+}
+
+/// What the loop waits for.
+pub(super) enum Next {
+    /// Whatever comes first: a stop, a claim, fences, a view, entries.
+    Input,
+    /// The end of a transaction with these entries.
+    Commit(Vec<PartitionBatch>),
+    /// The end of a pause, in which others may write.
+    Pause,
+    /// That the gateways know of these partitions, which this worker has claimed.
+    Announce(Vec<Partition>),
+    /// That everything committed is published and trimmed.
+    FinishPublishing,
+    /// That this worker has left the registry.
+    Leave,
+    /// Whether storage answers, after a pause.
+    CheckStorage,
+    /// Nothing: the worker has handed over.
+    Exit,
+}
+
+/// What the reducer decided: the effects, in their order, and what comes after them.
+pub(super) struct Decision {
+    pub(super) effects: Vec<Effect>,
+    pub(super) next: Next,
+}
+
+/// What is known when an event is applied.
+pub(super) struct Snapshot {
+    pub(super) now: Instant,
+    pub(super) view: View,
+    /// Whether a stop was requested.
+    pub(super) is_stopping: bool,
+}
+
+/// What the worker is doing.
+enum Phase {
+    /// It waits for input.
+    Idle,
+    /// It stores a batch.
+    Storing(BatchInHand),
+    /// It publishes what is committed, then leaves for this reason.
+    HandingOver(StopReason),
+    /// It leaves the registry.
+    Leaving(StopReason),
+    /// It waits for storage.
+    StorageAway,
+    /// It has handed over.
+    Ended,
+}
+
+/// A batch that is being stored.
+struct BatchInHand {
+    /// Its transactions that have not begun.
+    parts: vec::IntoIter<Vec<PartitionBatch>>,
+    origins: BatchOrigins,
+    /// Whether the transaction in flight has as many rows as one may have.
+    is_full: bool,
+    /// Whether partitions turned out not to be ours any more.
+    lost_some: bool,
+}
+
+/// The state of the worker.
+pub(super) struct State {
+    writers: Writers,
+    partitions: u16,
+    owned: OwnedPartitions,
+    phase: Phase,
+}
+
+impl State {
+    /// A worker that owns nothing yet, of so many `partitions`.
+    pub(super) fn new(writers: Writers, partitions: u16) -> Self {
+        Self {
+            writers,
+            partitions,
+            owned: OwnedPartitions::default(),
+            phase: Phase::Idle,
+        }
+    }
+
+    /// Applies an event. The loop waits for what the last decision said, so that no other event can come.
+    pub(super) fn apply(&mut self, event: Event, at: &Snapshot) -> Decision {
+        match (std::mem::replace(&mut self.phase, Phase::Idle), event) {
+            (Phase::Idle, event) => self.on_input(event, at),
+            (Phase::Storing(batch), Event::Committed { persisted, waiting }) => {
+                self.on_committed(batch, persisted, waiting, at)
+            }
+            (Phase::Storing(batch), Event::Paused) => self.store_next(batch, Vec::new(), at),
+            (Phase::HandingOver(reason), Event::PublishingFinished) => {
+                self.phase = Phase::Leaving(reason);
+                Decision::of(self.drop_everything(), Next::Leave)
+            }
+            (Phase::Leaving(StopReason::Stopped), Event::Left) => {
+                self.phase = Phase::Ended;
+                Decision::of(Vec::new(), Next::Exit)
+            }
+            (Phase::Leaving(StopReason::StorageAway), Event::Left)
+            | (Phase::StorageAway, Event::StorageChecked { answers: false }) => {
+                self.phase = Phase::StorageAway;
+                Decision::of(Vec::new(), Next::CheckStorage)
+            }
+            (Phase::StorageAway, Event::StorageChecked { answers: true }) => self.follow(vec![Effect::Rejoin], at),
+            (Phase::StorageAway, Event::StopRequested) => self.hand_over(Vec::new(), StopReason::Stopped),
+            _ => unreachable!("the loop waited for something else"),
+        }
+    }
+
+    fn on_input(&mut self, event: Event, at: &Snapshot) -> Decision {
+        match event {
+            Event::StopRequested => self.hand_over(Vec::new(), StopReason::Stopped),
+            Event::ClaimsFail => self.hand_over(Vec::new(), StopReason::StorageAway),
+            Event::Claimed(claimed) => self.on_claimed(claimed, at),
+            Event::FencesPolled(fences) => self.on_fences(&fences, at),
+            Event::Read { origins, batches } => {
+                let batch = BatchInHand {
+                    parts: split(batches, MAX_ROWS, MAX_BYTES).into_iter(),
+                    origins,
+                    is_full: false,
+                    lost_some: false,
+                };
+                self.store_next(batch, Vec::new(), at)
+            }
+            Event::ReaderFailed => {
+                self.owned.lose_all(at.now);
+                self.follow(vec![Effect::Report(Report::ReaderFailed), self.assign()], at)
+            }
+            Event::Started | Event::ViewChanged | Event::Announced => self.follow(Vec::new(), at),
+            Event::Committed { .. }
+            | Event::Paused
+            | Event::PublishingFinished
+            | Event::Left
+            | Event::StorageChecked { .. } => unreachable!("the loop waited for input"),
+        }
+    }
+
+    /// Adds what was claimed, unless it went to another worker meanwhile or this worker has another name by now. The one whose
+    /// claim it was then finds out by a refused commit.
+    fn on_claimed(&mut self, Claimed { owner, mut claims }: Claimed, at: &Snapshot) -> Decision {
+        let wanted = self.wanted(at);
+        claims.retain(|claim| owner == at.view.me && wanted.contains(&claim.partition));
+        if claims.is_empty() {
+            return self.follow(Vec::new(), at);
+        }
+        let taken: Vec<Partition> = claims.iter().map(|claim| claim.partition).collect();
+        self.owned.add(claims);
+        let effects = vec![self.assign(), self.report(at, taken.len(), 0)];
+        Decision::of(effects, Next::Announce(taken))
+    }
+
+    /// Drops what another worker has claimed by the fences in SQL.
+    fn on_fences(&mut self, fences: &Fences, at: &Snapshot) -> Decision {
+        let outdated = self.owned.outdated(fences);
+        if outdated.is_empty() {
+            return self.follow(Vec::new(), at);
+        }
+        self.owned.lose(&outdated, at.now);
+        let report = Effect::Report(Report::ClaimedByAnother(outdated.len()));
+        self.follow(vec![report, self.assign()], at)
+    }
+
+    fn on_committed(
+        &mut self,
+        mut batch: BatchInHand,
+        persisted: Persisted,
+        waiting: Waiting,
+        at: &Snapshot,
+    ) -> Decision {
+        let mut trimmable = Vec::new();
+        for (partition, progress) in persisted.progress {
+            if !persisted.lost.contains(&partition) {
+                self.owned.advance(partition, progress.cursor);
+                trimmable.push((partition, progress.last));
+            }
+        }
+        self.owned.lose(&persisted.lost, at.now);
+        batch.lost_some |= !persisted.lost.is_empty();
+        let publication = PendingPublication {
+            stored: persisted.stored,
+            waiting,
+            trimmable,
+        };
+        let origins = batch.origins.clone();
+        let effects = vec![Effect::Publish { origins, publication }];
+        if let Some(reason) = persisted.stopped_by {
+            return self.hand_over(effects, reason);
+        }
+        if batch.is_full && self.writers == Writers::One {
+            self.phase = Phase::Storing(batch);
+            return Decision::of(effects, Next::Pause);
+        }
+        self.store_next(batch, effects, at)
+    }
+
+    /// Begins the next transaction of `batch`. If this worker's lease has expired or a stop was requested meanwhile, the rest is
+    /// left to whoever reads it next.
+    fn store_next(&mut self, mut batch: BatchInHand, mut effects: Vec<Effect>, at: &Snapshot) -> Decision {
+        let Some(mut part) = batch.parts.next() else {
+            if batch.lost_some {
+                effects.push(self.assign());
+            }
+            return self.follow(effects, at);
+        };
+        if at.is_stopping {
+            return self.hand_over(effects, StopReason::Stopped);
+        }
+        if at.view.living_at(at.now).is_empty() {
+            effects.extend(self.drop_everything());
+            return self.follow(effects, at);
+        }
+        part.retain(|batch| self.owned.get(batch.claim.partition).is_some());
+        batch.is_full = part.iter().map(|batch| batch.entries.len()).sum::<usize>() >= MAX_ROWS;
+        self.phase = Phase::Storing(batch);
+        Decision::of(effects, Next::Commit(part))
+    }
+
+    /// Gives up what is assigned to another worker, claims what is assigned to this one, and waits for input.
+    fn follow(&mut self, mut effects: Vec<Effect>, at: &Snapshot) -> Decision {
+        self.phase = Phase::Idle;
+        let wanted = self.wanted(at);
+        let given_up = self.owned.retain(&wanted);
+        if given_up > 0 {
+            effects.extend([self.assign(), self.report(at, 0, given_up)]);
+        }
+        let partitions = self.owned.claimable(&wanted, &at.view);
+        effects.push(if partitions.is_empty() {
+            Effect::ClaimNothing
+        } else {
+            let owner = at.view.me.clone();
+            Effect::Claim { partitions, owner }
+        });
+        if !self.owned.is_empty() {
+            effects.push(Effect::PollFences);
+        }
+        Decision::of(effects, Next::Input)
+    }
+
+    /// Publishes what is committed, to leave then.
+    fn hand_over(&mut self, mut effects: Vec<Effect>, reason: StopReason) -> Decision {
+        if reason == StopReason::StorageAway {
+            effects.push(Effect::Report(Report::StorageAway));
+        }
+        self.phase = Phase::HandingOver(reason);
+        Decision::of(effects, Next::FinishPublishing)
+    }
+
+    fn drop_everything(&mut self) -> Vec<Effect> {
+        self.owned.clear();
+        vec![Effect::ForgetClaim, self.assign()]
+    }
+
+    /// What is assigned to this worker.
+    fn wanted(&self, at: &Snapshot) -> BTreeSet<Partition> {
+        assigned(self.writers, at.view.living_at(at.now), &at.view.me, self.partitions)
+    }
+
+    fn assign(&self) -> Effect {
+        Effect::Assign(self.owned.claims().copied().collect())
+    }
+
+    fn report(&self, at: &Snapshot, taken: usize, given_up: usize) -> Effect {
+        Effect::Report(Report::Owns {
+            me: at.view.me.clone(),
+            owned: self.owned.len(),
+            taken,
+            given_up,
+        })
+    }
+}
+
+impl Decision {
+    fn of(effects: Vec<Effect>, next: Next) -> Self {
+        Self { effects, next }
+    }
+}
