@@ -75,7 +75,7 @@ pub struct Acknowledged {
 }
 
 /// The right to have one post under way.
-pub struct Admission(#[expect(dead_code, reason = "held for what its drop gives back")] OwnedSemaphorePermit);
+pub struct PostPermit(#[expect(dead_code, reason = "held for what its drop gives back")] OwnedSemaphorePermit);
 
 /// The way into the accept log.
 pub struct Acceptor {
@@ -112,8 +112,8 @@ impl Acceptor {
     }
 
     /// Lets a post in, unless too many are under way.
-    pub fn admit(&self) -> Result<Admission, AcceptError> {
-        Arc::clone(&self.posts).try_acquire_owned().map(Admission).map_err(|_| AcceptError::Busy)
+    pub fn acquire_permit(&self) -> Result<PostPermit, AcceptError> {
+        Arc::clone(&self.posts).try_acquire_owned().map(PostPermit).map_err(|_| AcceptError::Busy)
     }
 
     /// Whether a worker lives, asked over the client by which messages are appended: an error if it cannot be used.
@@ -133,7 +133,7 @@ impl Acceptor {
     /// The wait has no end of its own: bound it.
     pub async fn accept(
         &self,
-        _admission: &Admission,
+        _permit: &PostPermit,
         sender: &User,
         room: &Room,
         (text, key): (MessageText, Option<&IdempotencyKey>),
@@ -272,9 +272,9 @@ mod tests {
         let nowhere = RedisArgs::at("redis://127.0.0.1:1");
         let nowhere = RedisConnector::open(&nowhere, installation.key_space(), CancellationToken::new()).unwrap();
         let acceptor = Acceptor::new(nowhere.client(), store, installation, Ack::Logged);
-        let mut admitted: Vec<_> = (0..POSTS_AT_ONCE).map(|_| acceptor.admit().unwrap()).collect();
-        assert!(matches!(acceptor.admit(), Err(AcceptError::Busy)));
+        let mut admitted: Vec<_> = (0..POSTS_AT_ONCE).map(|_| acceptor.acquire_permit().unwrap()).collect();
+        assert!(matches!(acceptor.acquire_permit(), Err(AcceptError::Busy)));
         admitted.pop();
-        assert!(acceptor.admit().is_ok());
+        assert!(acceptor.acquire_permit().is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! How the product is spelled in HTTP. Handlers translate; they decide nothing.
+//! The HTTP API. A handler extracts, calls one service and converts; it decides nothing.
 
 pub mod access;
 mod admission;
@@ -11,6 +11,7 @@ pub mod error;
 mod forwarded;
 pub mod messages;
 pub mod models;
+mod pages;
 pub mod params;
 pub mod refusal_responses;
 pub mod rooms;
@@ -31,12 +32,18 @@ use shared::domain::MessageText;
 use self::cors::Cors;
 use self::edge::Edge;
 pub use self::forwarded::ForwardedHeader;
+use self::forwarded::TrustedProxies;
 use self::refusal_responses::RefusalResponses;
 use self::trailing_slashes::TrailingSlashes;
-use crate::app::App;
-use crate::config::PASSWORD_MIN_LENGTH;
+use crate::accounts::Accounts;
+use crate::config::{Config, PASSWORD_MIN_LENGTH};
 use crate::docs::Docs;
+use crate::health::Health;
+use crate::live::Streams;
+use crate::messages::Messages;
+use crate::rooms::Rooms;
 use crate::server::RefusalRenderer;
+use crate::services::Services;
 
 /// Bytes of a body beside the longest text: names of fields, further fields, white space.
 const BODY_BESIDE_TEXT_BYTES: usize = 8 * 1024;
@@ -105,16 +112,49 @@ fn document_with(password_min: u16) -> String {
     document::finish(&service().spec(), password_min)
 }
 
-/// What this gateway answers to those who do not get as far as a request.
-#[must_use]
-pub(crate) fn refusals(app: &Arc<App>) -> Arc<dyn RefusalRenderer> {
-    Arc::new(RefusalResponses::new(Cors::new(&app.config.cors_origins)))
+/// What handlers find among the data of a request. It is one entry, because each costs every request an insertion.
+pub struct ApiContext {
+    accounts: Accounts,
+    rooms: Rooms,
+    messages: Messages,
+    streams: Streams,
+    health: Health,
+    proxies: TrustedProxies,
+    info: models::Info,
 }
 
-/// Everything this gateway answers.
+impl ApiContext {
+    fn new(services: Services, config: &Config) -> Self {
+        let Services {
+            accounts,
+            rooms,
+            messages,
+            streams,
+            health,
+        } = services;
+        Self {
+            accounts,
+            rooms,
+            messages,
+            streams,
+            health,
+            proxies: TrustedProxies::new(config),
+            info: service::info(config),
+        }
+    }
+}
+
+/// The answers to clients whose requests do not reach the endpoint.
 #[must_use]
-pub fn endpoint(app: &Arc<App>) -> BoxEndpoint<'static> {
-    let document = document_with(app.config.accounts.password_min_length);
-    let routes = Docs::in_front_of(service(), &document).data(Arc::clone(app));
-    Edge::new(TrailingSlashes::around(routes), &document, Cors::new(&app.config.cors_origins)).boxed()
+pub(crate) fn refusals(config: &Config) -> Arc<dyn RefusalRenderer> {
+    Arc::new(RefusalResponses::new(Cors::new(&config.cors_origins)))
+}
+
+/// Everything that this gateway answers.
+#[must_use]
+pub fn endpoint(services: Services, config: &Config) -> BoxEndpoint<'static> {
+    let document = document_with(config.accounts.password_min_length);
+    let context = Arc::new(ApiContext::new(services, config));
+    let routes = Docs::in_front_of(service(), &document).data(context);
+    Edge::new(TrailingSlashes::around(routes), &document, Cors::new(&config.cors_origins)).boxed()
 }

@@ -1,4 +1,4 @@
-//! Notices that a new epoch of history has begun: the database was restored from a backup.
+//! Epoch watch: detects that a new epoch of history has begun, because the database was restored from a backup.
 //!
 //! What a gateway remembers, and where its streams stand, is of a history that is gone. It forgets all of it and ends every
 //! stream; whoever comes back with a position of the former epoch is told by `reset`.
@@ -7,20 +7,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::Epoch;
+use shared::storage::Store;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::app::App;
-use crate::live::ByeReason;
+use crate::auth::sessions::Sessions;
+use crate::history::HistoryPages;
+use crate::live::{ByeReason, Hub, StreamRegistry};
+use crate::rooms::directory::RoomDirectory;
 
 /// How often the epoch is looked at. A worker that begins one stores nothing for twice as long.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
-impl App {
+/// What is of one epoch.
+pub(crate) struct EpochWatch {
+    pub(crate) store: Store,
+    pub(crate) hub: Hub,
+    pub(crate) history: HistoryPages,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) directory: Arc<RoomDirectory>,
+    pub(crate) streams: StreamRegistry,
+}
+
+impl EpochWatch {
     /// Compares the epoch with SQL until `stop` is cancelled. A worker that begins one stores nothing for longer than it
     /// takes to notice it here.
-    pub(crate) async fn watch_epoch(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn watch(self, stop: CancellationToken) {
         let mut ticks = interval(CHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -41,10 +54,10 @@ impl App {
         error!("history was restored from a backup or cut: every stream is ended and begins anew");
         // In this order: a stream that is opened from now on is of the new epoch, and all others are registered.
         self.hub.begin_epoch(epoch);
-        self.history_pages.forget_all();
+        self.history.forget_all();
         self.sessions.forget_all();
-        self.rooms.forget_all();
-        for stream in self.stream_registry.all() {
+        self.directory.forget_all();
+        for stream in self.streams.all() {
             stream.end(ByeReason::HistoryChanged);
         }
     }

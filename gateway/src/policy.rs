@@ -135,11 +135,7 @@ mod tests {
     const EXPECTED: [(Role, &str, &str); 4] = [
         (Role::Outsider, "See Join Post Read Follow Leave", ""),
         (Role::Member, "See Join Post Read Follow Leave", "See Join Post Read Follow Leave"),
-        (
-            Role::Owner,
-            "DeleteRoom TakeReservedName SeeEmail",
-            "DeleteRoom TakeReservedName SeeEmail",
-        ),
+        (Role::Owner, "DeleteRoom TakeReservedName SeeEmail", "DeleteRoom TakeReservedName SeeEmail"),
         (
             Role::Admin,
             "DeleteRoom TakeReservedName ListUsers SeeEmail",

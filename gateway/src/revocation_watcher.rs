@@ -1,27 +1,29 @@
-//! Noticing that somebody may no longer do what they could, whoever took it from them.
+//! Revocation watcher: detects revoked sessions, removed members and deleted rooms, even when the notification was lost.
 //!
-//! A gateway that revokes a session, takes a member out or deletes a room tells all gateways, and they act at once. It may
-//! fail to: it dies in between, or Redis is away, hangs, or loses the event. So every gateway also looks at a number in SQL
-//! that moves with each such change, and when it has moved, reads what has changed since and acts on that. SQL keeps the last
-//! thousand changes; a gateway that is further behind forgets all it knew and compares every open stream. To look costs one
-//! row, whatever is open here.
+//! A gateway that revokes a session, removes a member or deletes a room tells all gateways, and they act at once. It may
+//! fail to: it dies in between, or Redis is away, hangs, or loses the event. So every gateway also reads a number in SQL
+//! that moves with each such change, and when it has moved, reads what has changed since and applies that. SQL keeps the last
+//! thousand changes; a gateway that is further behind forgets all that it cached and compares every open stream. A check costs
+//! one row, however many streams are open here.
 //!
-//! An event and the log of removals name what has ended for good: a session, one membership, one room. What came after it, as
-//! when somebody left and joined again, is another one. So it does no harm when they are heard of late or twice.
+//! An event and the revocation log name what has ended for good: a session, one membership, one room. What came after it, as
+//! when somebody left and joined again, is another one. So it does no harm to apply them late or twice.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shared::bus::ControlEvent;
-use shared::storage::{Revocation, StoreError};
+use shared::storage::{Revocation, Store, StoreError};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::app::App;
-use crate::freshness::{RevocationChecks, TRUSTED_FOR};
-use crate::live::ByeReason;
+use crate::auth::sessions::Sessions;
+use crate::event_dispatch::EventDispatcher;
+use crate::freshness::{Freshness, RevocationChecks, TRUSTED_FOR};
+use crate::live::{ByeReason, StreamRegistry};
+use crate::rooms::directory::RoomDirectory;
 
 /// How often the number is looked at: what is remembered is trusted without a break while looks take less than this.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -46,8 +48,35 @@ pub enum RevocationCheckError {
     Shared,
 }
 
-impl App {
-    /// Returns when what this gateway remembers is current, which it nearly always is: see [`crate::freshness`]. Else SQL is
+/// Keeps what this gateway caches in step with the revocation log.
+pub struct Revocations {
+    store: Store,
+    freshness: Arc<Freshness>,
+    sessions: Arc<Sessions>,
+    directory: Arc<RoomDirectory>,
+    streams: StreamRegistry,
+    events: Arc<EventDispatcher>,
+}
+
+impl Revocations {
+    pub(crate) fn new(
+        store: Store,
+        freshness: Arc<Freshness>,
+        (sessions, directory): (Arc<Sessions>, Arc<RoomDirectory>),
+        streams: StreamRegistry,
+        events: Arc<EventDispatcher>,
+    ) -> Self {
+        Self {
+            store,
+            freshness,
+            sessions,
+            directory,
+            streams,
+            events,
+        }
+    }
+
+    /// Returns when what this gateway caches is current, which it nearly always is: see [`crate::freshness`]. Else SQL is
     /// asked, once for all who wait for it.
     pub(crate) async fn ensure_fresh(&self) -> Result<(), RevocationCheckError> {
         let asked = Instant::now();
@@ -70,7 +99,7 @@ impl App {
     }
 
     /// Acts on the removals that nobody told of, until `stop` is cancelled.
-    pub(crate) async fn watch_revocations(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let mut complained = false;
         let mut ticks = interval(CHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,12 +161,12 @@ impl App {
         };
         if let Some(removed) = removed {
             for removal in removed {
-                self.act_on(&event(removal));
+                self.events.apply(&event(removal));
             }
         } else {
             // In this order: a stream that the comparison does not find is opened after it, and looks into SQL then.
             self.sessions.forget_all();
-            self.rooms.forget_all();
+            self.directory.forget_all();
             self.freshness.must_compare.store(true, Ordering::Release);
         }
         Ok(count)
@@ -145,7 +174,7 @@ impl App {
 
     /// Ends the streams whose session or membership has ended.
     async fn end_forbidden_streams(&self) -> Result<(), StoreError> {
-        for some in self.stream_registry.all().chunks(STREAMS_AT_ONCE) {
+        for some in self.streams.all().chunks(STREAMS_AT_ONCE) {
             let sessions: Vec<_> = some.iter().map(|stream| stream.session).collect();
             let members: Vec<_> = some.iter().map(|stream| (stream.room, stream.user)).collect();
             let open = self.store.unrevoked_sessions(&sessions).await?;

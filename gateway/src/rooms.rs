@@ -1,152 +1,271 @@
-//! Which rooms there are, who is in them, and what of it a caller may see.
+//! Rooms: listing, creating, looking up, deleting, joining and leaving them, and listing who is in them.
+
+pub mod directory;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
-use shared::storage::{JoinMode, JoinOutcome, Room, Store, StoreError, User};
+use shared::bus::ControlEvent;
+use shared::domain::{RoomName, Timestamp, UserId};
+use shared::storage::{CreateRoom, CreateRoomError, JoinMode, Room, Store, StoreError, User};
 
-use crate::invalidating_cache::InvalidatingCache;
+use self::directory::{Joined, NotJoined, RoomDirectory};
+use crate::event_dispatch::{ChangeError, EventDispatcher};
 use crate::limits::{Limited, Limits};
+use crate::policy::{self, Action};
+use crate::revocation_watcher::{RevocationCheckError, Revocations};
 
-/// Rooms and memberships kept in memory, each.
-const CACHED: u64 = 100_000;
+/// How often a room is looked up that somebody else deletes in the same moment.
+const LOOKUPS_AT_MOST: u32 = 3;
 
-/// How long one is kept before it is read again.
-const CACHED_FOR: Duration = Duration::from_secs(30);
-
-/// A room, and the membership by which a user is in it.
-#[derive(Debug, Clone)]
-pub struct Joined {
-    /// The room.
-    pub room: Arc<Room>,
-    /// The membership.
-    pub membership: MembershipId,
-}
-
-/// Why somebody is not in a room.
+/// Why something in a room was not done.
 #[derive(Debug, thiserror::Error)]
-pub enum NotJoined {
-    /// There is none of this name that they may know of.
-    #[error("there is no such room")]
-    NoRoom,
-    /// They were in another room of this name and must say that they mean this one.
-    #[error("this is not the room of this name that they were in")]
-    Replaced,
-    /// They join and leave too often, or it cannot be counted.
+pub enum RoomError {
+    /// There is no room of this name that the user may see.
+    #[error("there is no room named '{0}'")]
+    NotFound(String),
+    /// The user was in another room of this name and must join this one expressly.
+    #[error("this is not the room named '{0}' that they were in")]
+    Replaced(String),
+    /// The user sees the room and may not do this.
+    #[error("they may not do this")]
+    Forbidden,
+    /// They do it too often, or it cannot be counted.
     #[error(transparent)]
     Limited(#[from] Limited),
-    /// It could not be found out.
+    /// It is not known whether what is cached is still true.
+    #[error(transparent)]
+    Stale(#[from] RevocationCheckError),
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A change was not carried through.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
 }
 
-/// The rooms as a caller sees them.
+/// Why a room was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCreated {
+    /// They create rooms too often, or it cannot be counted.
+    #[error(transparent)]
+    Limited(#[from] Limited),
+    /// The database refused or failed.
+    #[error(transparent)]
+    Create(#[from] CreateRoomError),
+    /// The change was not carried through.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+/// Finds rooms by the names that clients send. Clones share it.
+#[derive(Clone)]
+pub struct RoomLookup {
+    directory: Arc<RoomDirectory>,
+    revocations: Arc<Revocations>,
+}
+
+impl RoomLookup {
+    /// Rooms of `directory`, which is used while `revocations` finds it fresh.
+    #[must_use]
+    pub fn new(directory: Arc<RoomDirectory>, revocations: Arc<Revocations>) -> Self {
+        Self { directory, revocations }
+    }
+
+    /// The room named `name`, if `user` may do `action` there.
+    pub async fn find(&self, name: &str, user: &User, action: Action) -> Result<Arc<Room>, RoomError> {
+        let parsed = parse(name)?;
+        self.revocations.ensure_fresh().await?;
+        self.directory.find(&parsed, user, action).await?.ok_or_else(|| not_found(name))
+    }
+
+    /// The same, from SQL: what is cached of the name is forgotten first.
+    pub async fn find_anew(&self, name: &str, user: &User, action: Action) -> Result<Arc<Room>, RoomError> {
+        if let Ok(parsed) = RoomName::parse(name) {
+            self.directory.forget_room(&parsed);
+        }
+        self.find(name, user, action).await
+    }
+
+    /// The room named `name` with `user` as a member, who becomes one if they may and do `action` there.
+    pub async fn join(&self, name: &str, user: &User, action: Action, mode: JoinMode) -> Result<Joined, RoomError> {
+        let parsed = parse(name)?;
+        self.revocations.ensure_fresh().await?;
+        let joined = self.directory.join(&parsed, user, action, mode, Timestamp::now()).await;
+        joined.map_err(|cause| match cause {
+            NotJoined::NoRoom => not_found(name),
+            NotJoined::Replaced => RoomError::Replaced(shown(name)),
+            NotJoined::Limited(cause) => cause.into(),
+            NotJoined::Store(cause) => cause.into(),
+        })
+    }
+
+    /// Whether SQL still has this membership of `user`: see [`RoomDirectory::is_current`].
+    pub async fn is_current(&self, joined: &Joined, user: UserId) -> Result<bool, StoreError> {
+        self.directory.is_current(joined, user).await
+    }
+}
+
+fn parse(name: &str) -> Result<RoomName, RoomError> {
+    RoomName::parse(name).map_err(|_| not_found(name))
+}
+
+/// The error for a name that leads to no room.
+#[must_use]
+pub fn not_found(name: &str) -> RoomError {
+    RoomError::NotFound(shown(name))
+}
+
+/// As much of a name as fits an error message.
+fn shown(name: &str) -> String {
+    name.chars().take(RoomName::MAX_LEN).collect()
+}
+
+/// What users own and how long names are reserved.
+#[derive(Debug, Clone, Copy)]
+pub struct RoomSettings {
+    /// Rooms that one user may own; any number if 0.
+    pub rooms_per_user: u32,
+    /// How long the name of a deleted room stays with its owner.
+    pub name_kept: Duration,
+}
+
+/// The service of rooms.
 pub struct Rooms {
     store: Store,
+    directory: Arc<RoomDirectory>,
+    lookup: RoomLookup,
     limits: Limits,
-    by_name: InvalidatingCache<RoomName, Arc<Room>>,
-    members: InvalidatingCache<(RoomId, UserId), MembershipId>,
+    events: Arc<EventDispatcher>,
+    settings: RoomSettings,
 }
 
 impl Rooms {
-    /// The rooms in `store`, joined as often as `limits` allow.
+    /// The rooms in `store`, of which `directory` caches some.
     #[must_use]
-    pub fn new(store: Store, limits: Limits) -> Self {
+    pub fn new(
+        store: Store,
+        directory: Arc<RoomDirectory>,
+        lookup: RoomLookup,
+        limits: Limits,
+        events: Arc<EventDispatcher>,
+        settings: RoomSettings,
+    ) -> Self {
         Self {
             store,
+            directory,
+            lookup,
             limits,
-            by_name: InvalidatingCache::new(CACHED, CACHED_FOR),
-            members: InvalidatingCache::new(CACHED, CACHED_FOR),
+            events,
+            settings,
         }
     }
 
-    /// The room of this name if `user` may see it: it is public, or they are in it.
-    pub async fn visible(&self, name: &RoomName, user: UserId) -> Result<Option<Arc<Room>>, StoreError> {
-        match self.by_name(name).await? {
-            Some(room) if room.is_private && self.membership(&room, user).await?.is_none() => Ok(None),
-            found => Ok(found),
-        }
+    /// Names of the rooms that `user` may see, sorted, behind `after`.
+    pub async fn list(&self, user: &User, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.store.list_rooms(user.id, after, limit).await
     }
 
-    /// The room of this name with `user` as a member: a public one is joined on the way.
-    pub async fn joined(
-        &self,
-        name: &RoomName,
-        user: UserId,
-        mode: JoinMode,
-        now: Timestamp,
-    ) -> Result<Joined, NotJoined> {
-        match self.join(name, user, mode, now).await {
-            // What was known of the room may be outdated. SQL says whether there is another one of this name.
-            Err(NotJoined::NoRoom) => {
-                self.by_name.forget(name);
-                self.join(name, user, mode, now).await
-            }
-            known => known,
-        }
-    }
-
-    async fn join(&self, name: &RoomName, user: UserId, mode: JoinMode, now: Timestamp) -> Result<Joined, NotJoined> {
-        let room = self.by_name(name).await?.ok_or(NotJoined::NoRoom)?;
-        let outcome = match self.membership(&room, user).await? {
-            Some(membership) => JoinOutcome::Member(membership),
-            None if room.is_private => JoinOutcome::NotFound,
-            None => {
-                self.limits.join(user).await?;
-                self.store.join_public(room.id, user, mode, now).await?
-            }
+    /// Creates a room of `creator`. From its return on every gateway means this room by the name.
+    pub async fn create(&self, creator: &User, name: RoomName, is_private: bool) -> Result<(), NotCreated> {
+        let now = Timestamp::now();
+        self.limits.create_room(creator.id).await?;
+        let may_take_reserved = policy::may_anywhere(creator, Action::TakeReservedName);
+        let new = CreateRoom {
+            name: name.clone(),
+            owner: creator.id,
+            is_private,
+            // Whoever may take the name frees it.
+            reserved_since: (!may_take_reserved).then(|| now.minus(self.settings.name_kept)),
         };
-        match outcome {
-            JoinOutcome::Member(membership) => Ok(Joined { room, membership }),
-            JoinOutcome::NotFound => Err(NotJoined::NoRoom),
-            JoinOutcome::Replaced => Err(NotJoined::Replaced),
+        let most = match self.settings.rooms_per_user {
+            0 => u32::MAX,
+            most => most,
+        };
+        let room = self.store.create_room_within(most, new, now).await?;
+        if room.has_predecessor() {
+            self.events.change(async move { Ok(Some(ControlEvent::RoomReplaced { name })) }).await?;
         }
+        Ok(())
     }
 
-    /// The room of this name if `user` may know of it: they see it, own it, or are an admin.
-    pub async fn known_to(&self, name: &RoomName, user: &User) -> Result<Option<Arc<Room>>, StoreError> {
-        match self.by_name(name).await? {
-            Some(room) if user.is_admin || room.owner_id == user.id => Ok(Some(room)),
-            _ => self.visible(name, user.id).await,
-        }
+    /// The room named `name`, if `user` may see it.
+    pub async fn get(&self, name: &str, user: &User) -> Result<Arc<Room>, RoomError> {
+        self.lookup.find(name, user, Action::See).await
     }
 
-    /// True if SQL says that the room exists and that `user` is in it by this very membership. What is known of the two is
-    /// forgotten if not.
-    pub async fn is_current(&self, joined: &Joined, user: UserId) -> Result<bool, StoreError> {
-        let current = self.store.membership(joined.room.id, user).await? == Some(joined.membership);
-        if !current {
-            if let Ok(name) = RoomName::parse(&joined.room.name) {
-                self.forget_room(&name);
+    /// Deletes the room named `name`, and ends its streams.
+    pub async fn delete(&self, name: &str, user: &User) -> Result<(), RoomError> {
+        let parsed = parse(name)?;
+        for _ in 0..LOOKUPS_AT_MOST {
+            let room = self.deletable(name, user).await?;
+            let (store, id, name_of_it, now) = (self.store.clone(), room.id, parsed.clone(), Timestamp::now());
+            let delete = async move {
+                let deleted = store.delete_room(id, now).await?;
+                Ok(deleted.then_some(ControlEvent::RoomDeleted {
+                    room: id,
+                    name: name_of_it,
+                }))
+            };
+            if self.events.change(delete).await? {
+                return Ok(());
             }
-            self.forget_member(joined.room.id, user);
+            // Somebody else was first. There may be another room of this name since.
+            self.directory.forget_room(&parsed);
         }
-        Ok(current)
+        Err(not_found(name))
     }
 
-    /// Forgets a room that was deleted. Its memberships need not be: its id is never used again.
-    pub fn forget_room(&self, name: &RoomName) {
-        self.by_name.forget(name);
+    /// The room named `name`, if `user` may delete it. To those who may not see it, it does not exist.
+    async fn deletable(&self, name: &str, user: &User) -> Result<Arc<Room>, RoomError> {
+        match self.lookup.find(name, user, Action::DeleteRoom).await {
+            Err(RoomError::NotFound(_)) => {
+                self.lookup.find(name, user, Action::See).await?;
+                policy::report_forbidden(user.id, "delete a room");
+                Err(RoomError::Forbidden)
+            }
+            outcome => outcome,
+        }
     }
 
-    /// Forgets that `user` was in `room`.
-    pub fn forget_member(&self, room: RoomId, user: UserId) {
-        self.members.forget(&(room, user));
+    /// The room named `name` and the usernames of its members, sorted, behind `after`.
+    pub async fn members(
+        &self,
+        name: &str,
+        user: &User,
+        after: &str,
+        limit: u32,
+    ) -> Result<(Arc<Room>, Vec<String>), RoomError> {
+        let mut room = self.lookup.find(name, user, Action::See).await?;
+        let mut names = self.store.list_members(room.id, user.id, after, limit).await?;
+        if names.is_empty() {
+            // The room may have been deleted since it was looked up.
+            room = self.lookup.find_anew(&room.name, user, Action::See).await?;
+            names = self.store.list_members(room.id, user.id, after, limit).await?;
+        }
+        Ok((room, names))
     }
 
-    /// Forgets everything.
-    pub fn forget_all(&self) {
-        self.by_name.forget_all();
-        self.members.forget_all();
+    /// Makes `user` a member of the room named `name`, also if they were in an earlier room of this name.
+    pub async fn join(&self, name: &str, user: &User) -> Result<(), RoomError> {
+        self.lookup.join(name, user, Action::Join, JoinMode::Explicit).await.map(drop)
     }
 
-    async fn by_name(&self, name: &RoomName) -> Result<Option<Arc<Room>>, StoreError> {
-        let load = async { Ok(self.store.room_by_name(name).await?.map(Arc::new)) };
-        self.by_name.get_or_load(name, load).await
-    }
-
-    async fn membership(&self, room: &Room, user: UserId) -> Result<Option<MembershipId>, StoreError> {
-        self.members.get_or_load(&(room.id, user), self.store.membership(room.id, user)).await
+    /// Ends the membership of `user` in the room named `name`, and their streams of it.
+    pub async fn leave(&self, name: &str, user: &User) -> Result<(), RoomError> {
+        let user_id = user.id;
+        self.limits.join(user_id).await?;
+        let room = self.lookup.find(name, user, Action::Leave).await?;
+        let (store, room) = (self.store.clone(), room.id);
+        let leave = async move {
+            let membership = store.leave(room, user_id).await?;
+            Ok(Some(ControlEvent::MemberRemoved {
+                room,
+                user: user_id,
+                membership,
+            }))
+        };
+        self.events.change(leave).await?;
+        Ok(())
     }
 }

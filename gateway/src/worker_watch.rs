@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::domain::InstallationId;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::app::App;
+use crate::accept::Acceptor;
 
 /// How often Redis is asked for workers.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
@@ -18,34 +19,31 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// How long there may be none: longer than a restart or a takeover takes.
 const MAX_ABSENCE: Duration = Duration::from_secs(10);
 
-impl App {
-    /// Warns while no worker lives, once each time, until `stop` is cancelled.
-    pub(crate) async fn watch_workers(self: Arc<Self>, stop: CancellationToken) {
-        let (mut last_seen, mut complained) = (Instant::now(), false);
-        let installation = self.installation.id;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep(CHECK_EVERY) => {}
-            }
-            match self.acceptor.sees_workers().await {
-                Ok(true) => {
-                    if complained {
-                        info!(installation.id = %installation, "a worker of installation {installation} is back");
-                    }
-                    (last_seen, complained) = (Instant::now(), false);
+/// Warns while no worker lives, once each time, until `stop` is cancelled.
+pub(crate) async fn watch(acceptor: Arc<Acceptor>, installation: InstallationId, stop: CancellationToken) {
+    let (mut last_seen, mut complained) = (Instant::now(), false);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(CHECK_EVERY) => {}
+        }
+        match acceptor.sees_workers().await {
+            Ok(true) => {
+                if complained {
+                    info!(installation.id = %installation, "a worker of installation {installation} is back");
                 }
-                Ok(false) if !complained && last_seen.elapsed() >= MAX_ABSENCE => {
-                    warn!(
-                        installation.id = %installation,
-                        "no worker of installation {installation} is on this Redis, what is posted waits: start one with the \
-                         same DATABASE_URL and REDIS_URL; the first line of its log names its installation"
-                    );
-                    complained = true;
-                }
-                // That Redis is away others say.
-                Ok(false) | Err(_) => {}
+                (last_seen, complained) = (Instant::now(), false);
             }
+            Ok(false) if !complained && last_seen.elapsed() >= MAX_ABSENCE => {
+                warn!(
+                    installation.id = %installation,
+                    "no worker of installation {installation} is on this Redis, what is posted waits: start one with the \
+                     same DATABASE_URL and REDIS_URL; the first line of its log names its installation"
+                );
+                complained = true;
+            }
+            // That Redis is away others say.
+            Ok(false) | Err(_) => {}
         }
     }
 }

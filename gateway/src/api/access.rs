@@ -3,19 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use poem::web::{Data, RemoteAddr};
 use poem::{Addr, FromRequest, Request, RequestBody};
 use poem_openapi::SecurityScheme;
 use poem_openapi::auth::ApiKey;
-use shared::domain::Timestamp;
 use shared::telemetry::Event;
 use tokio::time::timeout_at;
 
+use super::ApiContext;
 use super::edge::Arrived;
 use super::error::ApiError;
 use super::forwarded::TrustedProxies;
-use crate::app::App;
 use crate::auth::sessions::Caller;
 use crate::config::Config;
 use crate::limits::network;
@@ -35,17 +33,14 @@ static INVALID: Event = Event::refusal("invalid_token", "a token is none of ours
 pub struct Authenticated(pub Arc<Caller>);
 
 async fn authenticate(request: &Request, header: ApiKey) -> poem::Result<Arc<Caller>> {
-    let app: &Arc<App> = Data::from_request_without_body(request).await?.0;
+    let context: &Arc<ApiContext> = Data::from_request_without_body(request).await?.0;
     let Data(arrived) = Data::<&Arrived>::from_request_without_body(request).await?;
-    let asking = async {
-        app.ensure_fresh().await?;
-        Ok(app.sessions.authenticate(token_of(&header.key), Timestamp::now()).await?)
-    };
+    let asking = context.accounts.authenticate(token_of(&header.key));
     // Nothing has been done yet.
-    let caller: Result<_, ApiError> =
-        timeout_at(arrived.prompt_deadline(), asking).await.map_err(|_| ApiError::Unavailable)?;
+    let caller = timeout_at(arrived.prompt_deadline(), asking).await.map_err(|_| ApiError::Unavailable)?;
+    let caller = caller.map_err(ApiError::from);
     if matches!(caller, Err(ApiError::Unauthorized)) {
-        INVALID.report(format_args!("network:{}", address_of(request, app)), "");
+        INVALID.report(format_args!("network:{}", address_of(request, &context.proxies)), "");
     }
     let caller = caller?;
     if let Some(budget) = request.extensions().get::<Arc<RequestBudget>>() {
@@ -55,37 +50,21 @@ async fn authenticate(request: &Request, header: ApiKey) -> poem::Result<Arc<Cal
 }
 
 /// The address that a request is counted for.
-fn address_of(request: &Request, app: &App) -> IpAddr {
+fn address_of(request: &Request, proxies: &TrustedProxies) -> IpAddr {
     let peer = match request.remote_addr() {
         RemoteAddr(Addr::SocketAddr(address)) => address.ip(),
         RemoteAddr(_) => Ipv4Addr::UNSPECIFIED.into(),
     };
-    let proxies = TrustedProxies {
-        trusted: &app.config.trusted_proxies,
-        header: app.config.forwarded_header,
-    };
     network(proxies.client_of(peer, request.headers()))
 }
 
-/// What the accept loop asks about peers, so that it counts clients and not the proxies in front of us.
+/// What the server asks about peers, so that it counts clients and not the proxies in front of us.
 pub(crate) fn proxies(config: &Config) -> Proxies {
-    let (trusted, header): (Arc<[IpNet]>, _) = (config.trusted_proxies.as_slice().into(), config.forwarded_header);
-    let known = Arc::clone(&trusted);
+    let known = Arc::new(TrustedProxies::new(config));
+    let trusted = Arc::clone(&known);
     Proxies {
-        are_trusted: Arc::new(move |peer| {
-            TrustedProxies {
-                trusted: &known,
-                header,
-            }
-            .trusts(peer)
-        }),
-        client_of: Arc::new(move |peer, headers| {
-            let proxies = TrustedProxies {
-                trusted: &trusted,
-                header,
-            };
-            proxies.trusts(peer).then(|| proxies.client_of(peer, headers))
-        }),
+        are_trusted: Arc::new(move |peer| known.trusts(peer)),
+        client_of: Arc::new(move |peer, headers| trusted.trusts(peer).then(|| trusted.client_of(peer, headers))),
     }
 }
 
@@ -97,7 +76,7 @@ fn token_of(header: &str) -> &str {
     }
 }
 
-/// The token that a device had before it signs in again: in the header, and of no use but to know it by.
+/// The token that a device had before it logs in again. It proves nothing but that the device is known.
 pub struct PreviousToken(pub Option<String>);
 
 impl<'a> FromRequest<'a> for PreviousToken {
@@ -112,8 +91,8 @@ pub struct ClientAddress(pub IpAddr);
 
 impl<'a> FromRequest<'a> for ClientAddress {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        let app: &Arc<App> = Data::from_request_without_body(request).await?.0;
-        Ok(Self(address_of(request, app)))
+        let context: &Arc<ApiContext> = Data::from_request_without_body(request).await?.0;
+        Ok(Self(address_of(request, &context.proxies)))
     }
 }
 

@@ -11,21 +11,17 @@ use poem::http::{self, HeaderValue, StatusCode, header};
 use poem_openapi::registry::{MetaResponses, Registry};
 use poem_openapi::{ApiResponse, error as framework};
 use shared::domain::Invalid;
-use shared::telemetry::Event;
 use tracing::error;
 
 use super::models::{FieldProblem, Problem};
+use crate::health::Reason;
 use crate::json;
-use crate::readiness::Reason;
 
 /// When to come back after 503.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(2);
 
 /// When to come back where only the caller can make room.
 const RETRY_ROOMS: Duration = Duration::from_mins(1);
-
-/// Somebody tries what only others may.
-pub(super) static FORBIDDEN: Event = Event::refusal("forbidden", "somebody tries what they may not do");
 
 /// Every way a call can fail.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use poem::http::{HeaderMap, HeaderName, header};
 use shared::telemetry::Event;
 
+use crate::config::Config;
+
 static UNTRUSTED: Event = Event::refusal(
     "untrusted_proxy",
     "a header that names the client came from an address that is not trusted: if a proxy of yours is there, name it with --trusted-proxy",
@@ -42,13 +44,22 @@ impl ForwardedHeader {
     }
 }
 
-/// Who is believed, and what.
-pub(super) struct TrustedProxies<'a> {
-    pub(super) trusted: &'a [IpNet],
-    pub(super) header: ForwardedHeader,
+/// Which proxies are trusted, and the header in which they name the client.
+#[derive(Debug, Clone)]
+pub(super) struct TrustedProxies {
+    trusted: Vec<IpNet>,
+    header: ForwardedHeader,
 }
 
-impl TrustedProxies<'_> {
+impl TrustedProxies {
+    /// The proxies that the operator trusts.
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            trusted: config.trusted_proxies.clone(),
+            header: config.forwarded_header,
+        }
+    }
+
     /// The nearest address that is not a trusted proxy: what proxies further away claim, the client may have made up.
     pub(super) fn client_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.trusts(peer) {
@@ -130,15 +141,12 @@ mod tests {
     use super::*;
 
     fn client(header: ForwardedHeader, peer: &str, values: &[&str]) -> String {
-        let trusted: [IpNet; 2] = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let trusted = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(header.name(), HeaderValue::from_str(value).unwrap());
         }
-        let proxies = TrustedProxies {
-            trusted: &trusted,
-            header,
-        };
+        let proxies = TrustedProxies { trusted, header };
         proxies.client_of(peer.parse().unwrap(), &headers).to_string()
     }
 
@@ -180,9 +188,8 @@ mod tests {
     fn only_the_header_that_the_proxies_write_is_believed() {
         let mut headers = HeaderMap::new();
         headers.insert(header::FORWARDED, HeaderValue::from_static("for=9.9.9.9"));
-        let trusted: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
         let proxies = TrustedProxies {
-            trusted: &trusted,
+            trusted: vec!["10.0.0.0/8".parse().unwrap()],
             header: ForwardedHeader::XForwardedFor,
         };
         let peer: IpAddr = "10.0.0.1".parse().unwrap();

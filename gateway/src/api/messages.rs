@@ -9,21 +9,20 @@ use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::domain::{IdempotencyKey, Invalid, MessageId, MessageText, Seq, StreamCursor, Timestamp};
-use shared::storage::{JoinMode, Room, Window};
-use tokio::time::timeout_at;
+use shared::domain::{IdempotencyKey, Invalid, MessageId, MessageText, Seq, StreamCursor};
+use shared::storage::{Room, Window};
 
-use super::Tag;
 use super::access::Authenticated;
 use super::body::JsonBody;
 use super::edge::Arrived;
 use super::error::ApiError;
 use super::models::MessageDraft;
+use super::pages::parse_count;
 use super::params::{CanonicalUuid, Integer};
-use super::rooms::{joined, parse_count, shown, visible, visible_by_sql};
-use crate::app::App;
+use super::{ApiContext, Tag};
 use crate::history::Page;
 use crate::message::Message;
+use crate::messages::{HistoryPage, PostedMessage};
 
 /// Messages of a page of history at most, and if nothing else is asked for.
 const HISTORY_MAX: u32 = 100;
@@ -107,7 +106,7 @@ impl MessagesApi {
     #[oai(path = "/chat/:room/message", method = "post", operation_id = "postMessage")]
     async fn post(
         &self,
-        app: Data<&Arc<App>>,
+        context: Data<&Arc<ApiContext>>,
         arrived: Data<&Arrived>,
         caller: Authenticated,
         /// Name of the room.
@@ -120,20 +119,12 @@ impl MessagesApi {
         let sender = &caller.0.session.user;
         let text = MessageText::parse_new(&body.0.message)?;
         let key = key.0.as_deref().map(IdempotencyKey::parse).transpose()?;
-        let admission = app.acceptor.admit()?;
-        let accept = async {
-            app.limits.post(sender.id).await?;
-            let room = joined(&app, &room.0, sender.id, JoinMode::ByName).await?.room;
-            let post = (text, key.as_ref());
-            let acknowledged = app.acceptor.accept(&admission, sender, &room, post, Timestamp::now()).await?;
-            Ok::<_, ApiError>((acknowledged, room))
-        };
-        let ended = timeout_at(arrived.prompt_deadline(), accept).await;
-        let (message, room) = ended.map_err(|_| ApiError::OutcomeUnknown)??;
+        let deadline = arrived.prompt_deadline();
+        let PostedMessage { room, acknowledged } = context.messages.post(sender, &room.0, text, key, deadline).await?;
         Ok(Posted::Accepted(
-            message.id.to_string(),
-            format!("/chat/{}/messagehistory?message_id={}", room.name, message.id),
-            message.seq.map(|seq| seq.0),
+            acknowledged.id.to_string(),
+            format!("/chat/{}/messagehistory?message_id={}", room.name, acknowledged.id),
+            acknowledged.seq.map(|seq| seq.0),
         ))
     }
 
@@ -145,7 +136,7 @@ impl MessagesApi {
     #[expect(clippy::too_many_arguments, reason = "one for each parameter of the operation")]
     async fn history(
         &self,
-        app: Data<&Arc<App>>,
+        context: Data<&Arc<ApiContext>>,
         caller: Authenticated,
         /// Name of the room.
         room: Path<String>,
@@ -163,26 +154,13 @@ impl MessagesApi {
             Some(CanonicalUuid(id)) => Window::Only(MessageId(id)),
             None => window(before.0, after.0)?,
         };
-        let user = caller.0.session.user.id;
-        let not_found = || ApiError::RoomNotFound(shown(&room.0));
-        let mut found = visible(&app, &room.0, user).await?;
-        let mut read = app.history_pages.page(&found, user, window, limit).await?;
-        if read.is_none() {
-            // It was deleted or closed to this user since it was looked up. There may be another one of this name.
-            found = visible_by_sql(&app, &room.0, user).await?;
-            read = app.history_pages.page(&found, user, window, limit).await?;
-        }
-        let (head, page) = read.ok_or_else(not_found)?;
-        let room = found;
-        let position = StreamCursor {
-            epoch: room.epoch(app.hub.epoch()),
-            seq: head,
-        };
+        let reader = &caller.0.session.user;
+        let HistoryPage { room, head, page } = context.messages.history(reader, &room.0, window, limit).await?;
         let (first, last) = page.seqs.unzip();
-        let link = page.seqs.and_then(|seqs| next_page(&room, seqs, head, window, limit));
-        let tag = entity_tag(position);
+        let link = page.seqs.and_then(|seqs| next_page(&room, seqs, head.seq, window, limit));
+        let tag = entity_tag(head);
         let (first, last) = (first.map(|seq| seq.0), last.map(|seq| seq.0));
-        Ok(History::Page(MessagePage(page), position.to_string(), tag, first, last, link))
+        Ok(History::Page(MessagePage(page), head.to_string(), tag, first, last, link))
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use shared::storage::User;
 
 use super::text::Text;
+use crate::accounts::{self, Profile};
 
 /// The answer to a call that did something.
 #[derive(Debug, Clone, Object)]
@@ -65,6 +66,17 @@ pub struct Registration {
     pub public_id: Option<Text>,
 }
 
+impl From<Registration> for accounts::Registration {
+    fn from(registration: Registration) -> Self {
+        Self {
+            email: registration.email.0,
+            username: registration.username.0,
+            password: registration.password.0,
+            public_id: registration.public_id.map(|given| given.0),
+        }
+    }
+}
+
 impl poem_openapi::types::Example for Registration {
     fn example() -> Self {
         Self {
@@ -105,6 +117,21 @@ pub struct UserProfile {
     /// E-mail address: only for the user and for admins.
     #[oai(skip_serializing_if_is_none)]
     pub email: Option<String>,
+}
+
+impl From<Profile> for UserProfile {
+    fn from(profile: Profile) -> Self {
+        let Profile {
+            username,
+            public_id,
+            email,
+        } = profile;
+        Self {
+            username,
+            public_id,
+            email,
+        }
+    }
 }
 
 /// A user as admins see them.

@@ -9,12 +9,11 @@ use shared::domain::{Email, MessageText, RoomName, Username};
 
 use super::error::ApiError;
 use super::models::{Health, Info, InputLimits};
-use super::{MAX_BODY_BYTES, Tag};
-use crate::app::App;
+use super::{ApiContext, MAX_BODY_BYTES, Tag};
 use crate::auth::passwords;
-use crate::config::Ack;
+use crate::config::Config;
+use crate::health::{Readiness, Reason};
 use crate::history::{MAX_WAITING_PER_READER, PAGE_MAX_BYTES};
-use crate::readiness::{self, Reason};
 use crate::server::REQUESTS;
 
 /// Answers about this service.
@@ -46,33 +45,8 @@ impl ServiceApi {
     ///
     /// What inputs may be, so that an app can check before it sends.
     #[oai(path = "/info", method = "get", operation_id = "readInfo")]
-    async fn info(&self, app: Data<&Arc<App>>) -> About {
-        let count = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
-        let limits = &app.config.limits;
-        About::Ok(Json(Info {
-            name: "Roomcast".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            limits: InputLimits {
-                message_max: count(MessageText::MAX_LEN),
-                room_name_max: count(RoomName::MAX_LEN),
-                username_max: count(Username::MAX_LEN),
-                email_max: count(Email::MAX_LEN),
-                password_min: app.config.accounts.password_min_length.into(),
-                password_max: count(passwords::MAX_LENGTH),
-                body_max_bytes: count(MAX_BODY_BYTES),
-                post_per_s: limits.post_per_s,
-                post_burst: limits.post_burst,
-                streams_per_user: limits.streams_per_user,
-                rooms_per_user: limits.rooms_per_user,
-                create_room_per_hour: limits.create_room_per_hour,
-                join_per_min: limits.join_per_min,
-                connections_per_address: limits.connections_of_one(),
-                history_page_max_bytes: count(PAGE_MAX_BYTES),
-                history_reads_waiting: count(MAX_WAITING_PER_READER),
-                replay_kib_per_s: limits.replay_kib_per_s,
-                in_flight_max_bytes: count(REQUESTS.connection),
-            },
-        }))
+    async fn info(&self, context: Data<&Arc<ApiContext>>) -> About {
+        About::Ok(Json(context.info.clone()))
     }
 
     /// Is the process alive?
@@ -93,10 +67,9 @@ impl ServiceApi {
     /// reached, and while posts are refused because nothing more can be kept; `reasons` says which of it. Without a worker
     /// messages are still accepted, unless they are acknowledged only when stored; they appear when one is back.
     #[oai(path = "/health/ready", method = "get", operation_id = "checkReady")]
-    async fn ready(&self, app: Data<&Arc<App>>) -> Result<State, ApiError> {
-        let reasons = readiness::look(&app).await;
-        let stored_only = app.config.ack == Ack::Stored;
-        if reasons.iter().any(|reason| reason.stops_calls(stored_only)) {
+    async fn ready(&self, context: Data<&Arc<ApiContext>>) -> Result<State, ApiError> {
+        let Readiness { is_ready, reasons } = context.health.check().await;
+        if !is_ready {
             return Err(ApiError::NotReady(reasons));
         }
         let worker = if reasons.contains(&Reason::NoWorker) {
@@ -110,5 +83,35 @@ impl ServiceApi {
             worker: Some(worker.to_owned()),
             reasons: (!reasons.is_empty()).then_some(reasons),
         })))
+    }
+}
+
+/// What this installation is and what it accepts.
+pub(super) fn info(config: &Config) -> Info {
+    let count = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+    let limits = &config.limits;
+    Info {
+        name: "Roomcast".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        limits: InputLimits {
+            message_max: count(MessageText::MAX_LEN),
+            room_name_max: count(RoomName::MAX_LEN),
+            username_max: count(Username::MAX_LEN),
+            email_max: count(Email::MAX_LEN),
+            password_min: config.accounts.password_min_length.into(),
+            password_max: count(passwords::MAX_LENGTH),
+            body_max_bytes: count(MAX_BODY_BYTES),
+            post_per_s: limits.post_per_s,
+            post_burst: limits.post_burst,
+            streams_per_user: limits.streams_per_user,
+            rooms_per_user: limits.rooms_per_user,
+            create_room_per_hour: limits.create_room_per_hour,
+            join_per_min: limits.join_per_min,
+            connections_per_address: limits.connections_of_one(),
+            history_page_max_bytes: count(PAGE_MAX_BYTES),
+            history_reads_waiting: count(MAX_WAITING_PER_READER),
+            replay_kib_per_s: limits.replay_kib_per_s,
+            in_flight_max_bytes: count(REQUESTS.connection),
+        },
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use poem::http::{HeaderValue, header};
 use poem::web::{Data, LocalAddr, RemoteAddr};
 use poem::{Addr, Body, FromRequest, IntoResponse, Request, RequestBody, Response};
@@ -10,39 +11,22 @@ use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry};
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::bus::ControlEvent;
-use shared::domain::{Epoch, Invalid, StreamCursor, Timestamp};
-use shared::storage::{JoinMode, Room};
-use shared::telemetry::Event;
-use tokio::time::sleep;
+use shared::domain::Invalid;
 
-use super::Tag;
 use super::access::{Authenticated, ClientAddress};
 use super::edge::HeadOnly;
 use super::error::ApiError;
+use super::pages::parse_count;
 use super::params::Integer;
-use super::rooms::{joined, parse_count, shown, visible};
-use crate::app::App;
-use crate::auth::sessions::Caller;
-use crate::live::{
-    ClientName, Framing, LeaseRequest, LiveStream, OpenFeed, Opened, QuotaError, RegisteredStream, StreamBounds,
-    StreamLease, StreamStart, TcpEndpoints, chunks,
-};
+use super::{ApiContext, Tag};
+use crate::live::{ClientName, Framing, LiveStream, StreamBounds, StreamRequest, TcpEndpoints, chunks};
 use crate::server::{HijackOffer, HijackedSocket};
-
-static REFUSED: Event = Event::refusal("too_many_streams", "a stream is refused, since as many are open as may be");
 
 /// Largest `limit` of the bounded mode.
 const BOUNDED_MESSAGES_MAX: u32 = 10_000;
 
 /// Largest `wait_s` of the bounded mode.
 const BOUNDED_SECONDS_MAX: u32 = 300;
-
-/// How often a room is joined for one stream. More than twice is needed only while somebody leaves and joins all the time.
-const JOINED_AT_MOST: u32 = 5;
-
-/// How long a stream at the limit waits for others to end before it is refused.
-const ROOM_WITHIN: Duration = Duration::from_millis(500);
 
 /// Largest `max_replay`.
 const REPLAY_MAX: u32 = 1_000_000_000;
@@ -112,7 +96,7 @@ impl StreamApi {
     #[expect(clippy::too_many_arguments, reason = "one for each parameter of the operation")]
     async fn follow(
         &self,
-        app: Data<&Arc<App>>,
+        context: Data<&Arc<ApiContext>>,
         caller: Authenticated,
         address: ClientAddress,
         endpoints: RequestEndpoints,
@@ -147,109 +131,30 @@ impl StreamApi {
         };
         let client = client.0.as_deref().map(parse_client).transpose()?;
         let caller = caller.0;
-        let user = caller.session.user.id;
         if head_only.0 {
-            // Nobody joins a room or takes a place by looking whether a stream could be opened.
-            visible(&app, &room.0, user).await?;
+            context.streams.check(&room.0, &caller.session.user).await?;
             return Ok(EventStream {
                 body: Body::empty(),
                 is_last: false,
             });
         }
-        let (room, connection) = enter(&app, &room.0, &caller).await?;
-        let request = LeaseRequest {
-            user,
-            session: caller.session_id,
-            room: room.id,
+        let request = StreamRequest {
             client,
             address: address.0,
             endpoints: endpoints.0,
-        };
-        let lease = lease(&app, &request, &connection).await?;
-        let feed = app.hub.open(&room).await?;
-        let cursor = [last_event_id.0, last_event_id_query.0].into_iter().flatten().find(|raw| !raw.is_empty());
-        let epochs = [feed.epoch, room.former_epoch(app.hub.epoch())];
-        let start = start(&app, &feed, (cursor.as_deref(), epochs), max_replay).await?;
-        let opened = Opened {
-            hub: app.hub.clone(),
-            feed,
-            connection,
-            lease,
-            start,
+            cursor: [last_event_id.0, last_event_id_query.0].into_iter().flatten().find(|raw| !raw.is_empty()),
+            max_replay,
             bounds,
-            expires_on: caller.session.expires_on,
-            replay: app.history_rates.of(user),
+            framing: offer.framing(),
         };
-        Ok(begin(&app, opened, offer))
+        let (stream, opening) = context.streams.open(&caller, &room.0, request).await?;
+        Ok(offer.begin(&context, stream, opening))
     }
-}
-
-/// Joins the room of this name, with an entry in the register of streams that is good by SQL.
-///
-/// The membership may end while it is entered, on another device or at another gateway: then the room is joined anew.
-async fn enter(app: &App, name: &str, caller: &Caller) -> Result<(Arc<Room>, Arc<RegisteredStream>), ApiError> {
-    let user = caller.session.user.id;
-    for _ in 0..JOINED_AT_MOST {
-        let joined = joined(app, name, user, JoinMode::ByName).await?;
-        let connection = app.stream_registry.register(user, caller.session_id, joined.room.id, joined.membership);
-        // Whoever was shut out before this line was not found in the register; whoever is from now on, will be.
-        app.sessions.check(caller.session_id).await?;
-        if app.rooms.is_current(&joined, user).await? {
-            return Ok((joined.room, connection));
-        }
-    }
-    Err(ApiError::RoomNotFound(shown(name)))
-}
-
-/// A lease for the stream of `connection`. At the limit it is asked for once more a moment later, when streams that have
-/// just ended are released and those behind which there is nobody any more had to make room.
-async fn lease(
-    app: &Arc<App>,
-    request: &LeaseRequest,
-    connection: &Arc<RegisteredStream>,
-) -> Result<StreamLease, ApiError> {
-    let mut granted = app.quota.acquire(request, connection).await;
-    if matches!(granted, Err(QuotaError::TooMany)) {
-        if app.quota.should_ask(request.user) {
-            app.tell(ControlEvent::StreamQuotaReached { user: request.user });
-        }
-        sleep(ROOM_WITHIN).await;
-        granted = app.quota.acquire(request, connection).await;
-    }
-    if matches!(granted, Err(QuotaError::TooMany)) {
-        REFUSED.report(format_args!("user:{}", request.user.0), "");
-    }
-    let (lease, older) = granted?;
-    if let Some(stream) = older {
-        let replaced = ControlEvent::StreamReplaced { stream };
-        app.act_on(&replaced);
-        app.tell(replaced);
-    }
-    Ok(lease)
 }
 
 fn parse_client(raw: &str) -> Result<ClientName, Invalid> {
     let message = format!("Must be 1 to {} of letters, digits, '-' and '_'.", ClientName::MAX_LEN);
     ClientName::parse(raw).ok_or_else(|| Invalid::new("client", "invalid", message))
-}
-
-/// Begins the stream: on the socket itself if that is offered, else through the HTTP library.
-fn begin(app: &App, opened: Opened, Offered(offer): Offered) -> EventStream {
-    let framing = if offer.is_some() {
-        Framing::Chunked
-    } else {
-        Framing::Library
-    };
-    let (stream, opening) = LiveStream::new(opened, app.config.streams.settings(), Timestamp::now(), framing);
-    let is_last = offer.is_some();
-    let body = match offer {
-        Some(offer) => {
-            let fanout = app.fanout.clone();
-            offer.accept(opening, move |HijackedSocket { socket, permit }| fanout.adopt(socket, permit, stream))
-        }
-        None => Body::from_bytes_stream(chunks(stream, opening)),
-    };
-    EventStream { body, is_last }
 }
 
 /// The two ends of the request's connection.
@@ -268,26 +173,37 @@ impl<'a> FromRequest<'a> for RequestEndpoints {
     }
 }
 
-/// The socket of the request's connection, if it can be had.
+/// The socket of the request's connection, if it can be hijacked.
 struct Offered(Option<HijackOffer>);
+
+impl Offered {
+    /// Whoever writes to the socket itself also writes the chunks of HTTP/1.1.
+    fn framing(&self) -> Framing {
+        if self.0.is_some() {
+            Framing::Chunked
+        } else {
+            Framing::Library
+        }
+    }
+
+    /// Begins the stream with `opening`: on the socket itself if that is offered, else through the HTTP library.
+    fn begin(self, context: &Arc<ApiContext>, stream: LiveStream, opening: Bytes) -> EventStream {
+        let is_last = self.0.is_some();
+        let body = match self.0 {
+            Some(offer) => {
+                let context = Arc::clone(context);
+                offer.accept(opening, move |HijackedSocket { socket, permit }| {
+                    context.streams.adopt(socket, permit, stream);
+                })
+            }
+            None => Body::from_bytes_stream(chunks(stream, opening)),
+        };
+        EventStream { body, is_last }
+    }
+}
 
 impl<'a> FromRequest<'a> for Offered {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         Ok(Self(request.extensions().get().cloned()))
     }
-}
-
-/// Where the stream begins. A client may have heard from another gateway what this one has not yet: SQL knows.
-async fn start(
-    app: &App,
-    feed: &OpenFeed,
-    (cursor, epochs): (Option<&str>, [Epoch; 2]),
-    max_replay: Option<u32>,
-) -> Result<StreamStart, ApiError> {
-    let mut head = feed.head();
-    let claimed = cursor.and_then(|raw| StreamCursor::parse(raw).ok());
-    if claimed.is_some_and(|cursor| cursor.seq > head) {
-        head = app.hub.refresh(feed).await?;
-    }
-    Ok(StreamStart::decide(cursor, epochs, head, max_replay))
 }

@@ -34,7 +34,7 @@ impl KnownOrigins {
 
     /// How somebody stands who wants to sign in as `user`, if there is such a user, from `address`, with a token that the
     /// device had before. The database is asked in any case: the answer must not take another time for an unknown user.
-    pub async fn standing(
+    pub async fn classify(
         &self,
         user: Option<&User>,
         address: IpAddr,

@@ -1,4 +1,4 @@
-//! What the parts of the gateway fail with, as clients are told of it, and what the log says of it.
+//! Maps the errors of services to what clients read and what the log says.
 
 use shared::domain::Invalid;
 use shared::storage::{CreateRoomError, CreateUserError, StoreError};
@@ -7,14 +7,17 @@ use tracing::error;
 
 use super::ApiError;
 use crate::accept::AcceptError;
-use crate::app::ChangeError;
+use crate::accounts::{NotListed, NotLoggedIn, NotRecognized, NotRegistered};
 use crate::auth::passwords::HashError;
 use crate::auth::sessions::NotAuthenticated;
 use crate::auth::tokens::Refused;
+use crate::event_dispatch::ChangeError;
 use crate::history::{ReadError, ReadRefused};
 use crate::limits::Limited;
-use crate::live::{OpenError, QuotaError};
+use crate::live::{NotOpened, OpenError, QuotaError};
+use crate::messages::{NotPosted, NotRead};
 use crate::revocation_watcher::RevocationCheckError;
+use crate::rooms::{NotCreated, RoomError};
 use crate::server::{OverBudget, Refusal};
 
 static DATABASE_FAILS: Event = Event::outage("database_fails", "the database fails");
@@ -29,6 +32,103 @@ impl From<Invalid> for ApiError {
     }
 }
 
+impl From<NotRegistered> for ApiError {
+    fn from(cause: NotRegistered) -> Self {
+        match cause {
+            NotRegistered::Invalid(invalid) => Self::InvalidFields(invalid),
+            NotRegistered::Limited(cause) => cause.into(),
+            NotRegistered::Hash(cause) => cause.into(),
+            NotRegistered::Create(cause) => cause.into(),
+            NotRegistered::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NotLoggedIn> for ApiError {
+    fn from(cause: NotLoggedIn) -> Self {
+        match cause {
+            NotLoggedIn::WrongCredentials => Self::InvalidCredentials,
+            NotLoggedIn::Limited(cause) => cause.into(),
+            NotLoggedIn::Hash(cause) => cause.into(),
+            NotLoggedIn::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NotRecognized> for ApiError {
+    fn from(cause: NotRecognized) -> Self {
+        match cause {
+            NotRecognized::Stale(cause) => cause.into(),
+            NotRecognized::Refused(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NotListed> for ApiError {
+    fn from(cause: NotListed) -> Self {
+        match cause {
+            NotListed::Forbidden => Self::Forbidden,
+            NotListed::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<RoomError> for ApiError {
+    fn from(cause: RoomError) -> Self {
+        match cause {
+            RoomError::NotFound(name) => Self::RoomNotFound(name),
+            RoomError::Replaced(name) => Self::RoomReplaced(name),
+            RoomError::Forbidden => Self::Forbidden,
+            RoomError::Limited(cause) => cause.into(),
+            RoomError::Stale(cause) => cause.into(),
+            RoomError::Store(cause) => cause.into(),
+            RoomError::Change(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NotCreated> for ApiError {
+    fn from(cause: NotCreated) -> Self {
+        match cause {
+            NotCreated::Limited(cause) => cause.into(),
+            NotCreated::Create(cause) => cause.into(),
+            NotCreated::Change(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NotPosted> for ApiError {
+    fn from(cause: NotPosted) -> Self {
+        match cause {
+            NotPosted::Room(cause) => cause.into(),
+            NotPosted::Limited(cause) => cause.into(),
+            NotPosted::Accept(cause) => cause.into(),
+            NotPosted::Late => Self::OutcomeUnknown,
+        }
+    }
+}
+
+impl From<NotRead> for ApiError {
+    fn from(cause: NotRead) -> Self {
+        match cause {
+            NotRead::Room(cause) => cause.into(),
+            NotRead::Read(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NotOpened> for ApiError {
+    fn from(cause: NotOpened) -> Self {
+        match cause {
+            NotOpened::Room(cause) => cause.into(),
+            NotOpened::Session(cause) => cause.into(),
+            NotOpened::Quota(cause) => cause.into(),
+            NotOpened::Feed(cause) => cause.into(),
+            NotOpened::Store(cause) => cause.into(),
+        }
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(cause: StoreError) -> Self {
         DATABASE_FAILS.report("", &cause);
@@ -36,7 +136,7 @@ impl From<StoreError> for ApiError {
     }
 }
 
-/// The watch tells the log, once.
+/// The revocation watcher writes it to the log, once.
 impl From<RevocationCheckError> for ApiError {
     fn from(_: RevocationCheckError) -> Self {
         Self::Unavailable

@@ -1,0 +1,311 @@
+//! Accounts: registering, logging in and out, who presents a token, and what users may learn of each other.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use shared::bus::ControlEvent;
+use shared::domain::{Email, Invalid, PublicId, Timestamp, UserId, Username};
+use shared::storage::{CreateUserError, NewUser, Store, StoreError, User};
+use shared::telemetry::Event;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::auth::common_passwords;
+use crate::auth::known_origins::KnownOrigins;
+use crate::auth::passwords::{self, HashError, HashQueue, Passwords, Verdict};
+use crate::auth::sessions::{Caller, NotAuthenticated, Sessions};
+use crate::config::AccountArgs;
+use crate::event_dispatch::{ChangeError, EventDispatcher};
+use crate::limits::{Limited, Limits, LoginOrigin};
+use crate::policy::{self, Action};
+use crate::revocation_watcher::{RevocationCheckError, Revocations};
+
+static LOGIN_REFUSED: Event = Event::refusal("login_refused", "a login is refused");
+
+/// What somebody registers with, as they sent it.
+pub struct Registration {
+    /// E-mail address.
+    pub email: String,
+    /// Shown name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+    /// Name in URLs; a UUID is made up if it is left out.
+    pub public_id: Option<String>,
+}
+
+/// Why nobody was registered.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRegistered {
+    /// Fields are not valid: all of them, so that a form can mark every wrong one at once.
+    #[error("fields are not valid")]
+    Invalid(Vec<Invalid>),
+    /// Too many register from this address, or it cannot be counted.
+    #[error(transparent)]
+    Limited(#[from] Limited),
+    /// The password was not hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// A name is in use, or the database failed.
+    #[error(transparent)]
+    Create(#[from] CreateUserError),
+    /// The database failed after the user was created.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why somebody is not logged in.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLoggedIn {
+    /// E-mail or password is wrong.
+    #[error("the e-mail or the password is wrong")]
+    WrongCredentials,
+    /// There were too many wrong passwords, or they cannot be counted.
+    #[error(transparent)]
+    Limited(#[from] Limited),
+    /// The password was not compared.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a token stands for nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRecognized {
+    /// It is not known whether what is cached of sessions is still true.
+    #[error(transparent)]
+    Stale(#[from] RevocationCheckError),
+    /// The token or its session is refused.
+    #[error(transparent)]
+    Refused(#[from] NotAuthenticated),
+}
+
+/// Why users are not listed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotListed {
+    /// The caller may not list users.
+    #[error("they may not list users")]
+    Forbidden,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A user as another one may see them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// Shown name.
+    pub username: String,
+    /// Name in URLs.
+    pub public_id: String,
+    /// E-mail address, if whoever asks may see it.
+    pub email: Option<String>,
+}
+
+/// What the service is made of.
+pub struct AccountParts {
+    /// Users.
+    pub store: Store,
+    /// Tokens to callers.
+    pub sessions: Arc<Sessions>,
+    /// Where users have logged in from.
+    pub known_origins: KnownOrigins,
+    /// Hashing.
+    pub passwords: Passwords,
+    /// Limits of registrations and logins.
+    pub limits: Limits,
+    /// Whether cached sessions can be trusted.
+    pub revocations: Arc<Revocations>,
+    /// Where revoked sessions are announced.
+    pub events: Arc<EventDispatcher>,
+    /// Counts the tasks that the process waits for when it stops.
+    pub tracker: TaskTracker,
+    /// What registrations must fulfil.
+    pub settings: AccountArgs,
+}
+
+/// The service of accounts.
+pub struct Accounts(AccountParts);
+
+impl Accounts {
+    /// The service made of `parts`.
+    #[must_use]
+    pub fn new(parts: AccountParts) -> Self {
+        Self(parts)
+    }
+
+    /// Creates a user from `address` and logs them in; returns their token.
+    pub async fn register(&self, registration: Registration, address: IpAddr) -> Result<String, NotRegistered> {
+        let now = Timestamp::now();
+        let parts = &self.0;
+        let candidate = Candidate::parse(registration, &parts.settings).map_err(NotRegistered::Invalid)?;
+        parts.limits.register(address).await?;
+        let new = NewUser {
+            password_hash: parts.passwords.hash(candidate.password, HashQueue::UnknownOrigin).await?,
+            email: candidate.email,
+            username: candidate.username,
+            public_id: candidate.public_id,
+            admin_if_first: parts.settings.first_user_is_admin,
+        };
+        let user = parts.store.create_user(new, now).await?;
+        parts.known_origins.remember(user.id, address, now).await?;
+        Ok(parts.sessions.open(&user, now).await?)
+    }
+
+    /// Opens a session of the user with this e-mail, from `address`; returns its token. `previous` is a token that the device
+    /// had before.
+    pub async fn log_in(
+        &self,
+        email: &str,
+        password: String,
+        address: IpAddr,
+        previous: Option<&str>,
+    ) -> Result<String, NotLoggedIn> {
+        let parts = &self.0;
+        // What cannot be registered cannot log in either: no hash, no look-up, nothing that the time of an answer could tell.
+        let email = Email::parse(email, false).map_err(|_| NotLoggedIn::WrongCredentials)?;
+        if password.chars().count() > passwords::MAX_LENGTH {
+            return Err(NotLoggedIn::WrongCredentials);
+        }
+        let (account, now) = (parts.store.account_by_email(&email).await?, Timestamp::now());
+        let (user, hash) = account.map(|account| (account.user, account.password_hash)).unzip();
+        let origin = parts.known_origins.classify(user.as_ref(), address, previous, now).await?;
+        let attempt = parts.limits.log_in(&email, address, &origin).await?;
+        let queue = match origin {
+            LoginOrigin::Known(_) => HashQueue::KnownOrigin,
+            LoginOrigin::Unknown => HashQueue::UnknownOrigin,
+        };
+        let verified = parts.passwords.verify(password.clone(), hash, queue).await;
+        if verified != Ok(Verdict::Wrong) {
+            parts.limits.give_back(attempt).await;
+        }
+        let verdict = verified?;
+        let id = user.as_ref().map_or(0, |user| user.id.0);
+        let Some(user) = user.filter(|_| verdict != Verdict::Wrong) else {
+            // User 0 is nobody.
+            LOGIN_REFUSED.report(format_args!("user:{id} network:{address}"), "");
+            return Err(NotLoggedIn::WrongCredentials);
+        };
+        if verdict == Verdict::RightButWeak {
+            self.strengthen(user.id, password);
+        }
+        parts.known_origins.remember(user.id, address, now).await?;
+        Ok(parts.sessions.open(&user, now).await?)
+    }
+
+    /// Ends the session of `caller` on every gateway, and its streams.
+    pub async fn log_out(&self, caller: &Caller) -> Result<(), ChangeError> {
+        let (store, session) = (self.0.store.clone(), caller.session_id);
+        let event = ControlEvent::SessionRevoked {
+            user: caller.session.user.id,
+            session,
+        };
+        let revoke = async move {
+            store.revoke_session(session, Timestamp::now()).await?;
+            Ok(Some(event))
+        };
+        self.0.events.change(revoke).await.map(drop)
+    }
+
+    /// The caller who presents `token`.
+    pub async fn authenticate(&self, token: &str) -> Result<Arc<Caller>, NotRecognized> {
+        self.0.revocations.ensure_fresh().await?;
+        Ok(self.0.sessions.authenticate(token, Timestamp::now()).await?)
+    }
+
+    /// Users of the installation, sorted by public id, behind `after`.
+    pub async fn list(&self, caller: &User, after: &str, limit: u32) -> Result<Vec<User>, NotListed> {
+        Self::check_may_list(caller)?;
+        Ok(self.0.store.list_users(after, limit).await?)
+    }
+
+    /// Fails if `caller` may not list users.
+    pub fn check_may_list(caller: &User) -> Result<(), NotListed> {
+        if policy::may_anywhere(caller, Action::ListUsers) {
+            return Ok(());
+        }
+        policy::report_forbidden(caller.id, "list users");
+        Err(NotListed::Forbidden)
+    }
+
+    /// What `caller` may see of the user with this public id, if there is one.
+    pub async fn profile(&self, caller: &User, public_id: &PublicId) -> Result<Option<Profile>, StoreError> {
+        let user = self.0.store.user_by_public_id(public_id).await?;
+        Ok(user.map(|user| Profile {
+            email: policy::may_with_record(caller, Action::SeeEmail, user.id).then_some(user.email),
+            username: user.username,
+            public_id: user.public_id,
+        }))
+    }
+
+    /// Makes a stronger hash in the background: the login need not wait for it.
+    fn strengthen(&self, user: UserId, password: String) {
+        let (passwords, store) = (self.0.passwords.clone(), self.0.store.clone());
+        self.0.tracker.spawn(async move {
+            let Ok(hash) = passwords.hash(password, HashQueue::KnownOrigin).await else {
+                return;
+            };
+            if let Err(error) = store.replace_password_hash(user, hash).await {
+                warn!(user.id = user.0, error = %error, "cannot renew a password hash: {error}");
+            }
+        });
+    }
+}
+
+/// A registration whose fields are valid.
+struct Candidate {
+    email: Email,
+    username: Username,
+    password: String,
+    public_id: PublicId,
+}
+
+impl Candidate {
+    /// Checks all fields and returns the errors of all of them.
+    fn parse(registration: Registration, settings: &AccountArgs) -> Result<Self, Vec<Invalid>> {
+        let Registration {
+            email: raw_email,
+            username: raw_username,
+            password,
+            public_id,
+        } = registration;
+        let email = Email::parse_new(&raw_email, settings.strict_email);
+        let username = Username::parse_new(&raw_username);
+        let checked = check_length(&password, usize::from(settings.password_min_length)).and_then(|()| {
+            if settings.allow_weak_passwords {
+                Ok(())
+            } else {
+                common_passwords::check(&password, &[&raw_email, &raw_username])
+            }
+        });
+        let public_id = PublicId::parse_new(&public_id.unwrap_or_else(|| Uuid::now_v7().to_string()));
+        match (email, username, checked, public_id) {
+            (Ok(email), Ok(username), Ok(()), Ok(public_id)) => Ok(Self {
+                email,
+                username,
+                password,
+                public_id,
+            }),
+            (email, username, checked, public_id) => {
+                let invalid = [email.err(), username.err(), checked.err(), public_id.err()];
+                Err(invalid.into_iter().flatten().collect())
+            }
+        }
+    }
+}
+
+fn check_length(password: &str, min: usize) -> Result<(), Invalid> {
+    match password.chars().count() {
+        length if length < min => {
+            Err(Invalid::new("password", "too_short", format!("Must have at least {min} characters.")))
+        }
+        length if length > passwords::MAX_LENGTH => {
+            let message = format!("Must have at most {} characters.", passwords::MAX_LENGTH);
+            Err(Invalid::new("password", "too_long", message))
+        }
+        _ => Ok(()),
+    }
+}

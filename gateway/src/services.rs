@@ -1,0 +1,257 @@
+//! Builds the services that handlers call and the parts that run beside requests, and connects them.
+
+use std::sync::Arc;
+
+use shared::bootstrap::Context;
+use shared::bus::RedisClient;
+use shared::storage::Store;
+use tokio::time::Instant;
+
+use crate::accept::Acceptor;
+use crate::accounts::{AccountParts, Accounts};
+use crate::auth::known_origins::KnownOrigins;
+use crate::auth::passwords::Passwords;
+use crate::auth::sessions::Sessions;
+use crate::auth::tokens::Tokens;
+use crate::config::Config;
+use crate::control_channel::ControlChannel;
+use crate::epoch_watch::EpochWatch;
+use crate::event_dispatch::{EventDispatcher, EventTargets};
+use crate::fanout::Fanout;
+use crate::freshness::Freshness;
+use crate::health::Health;
+use crate::history::{HistoryPages, HistoryRates, ReadQueue};
+use crate::limits::Limits;
+use crate::live::{
+    ByeReason, Commands, Hub, LiveStream, StreamParts, StreamQuota, StreamRegistry, Streams, Subscriber, run_subscriber,
+};
+use crate::messages::Messages;
+use crate::revocation_watcher::Revocations;
+use crate::rooms::directory::RoomDirectory;
+use crate::rooms::{RoomLookup, RoomSettings, Rooms};
+use crate::{StartError, clock_check, worker_watch};
+
+/// What handlers call. Everything that is not in here is in SQL or Redis.
+pub struct Services {
+    pub(crate) accounts: Accounts,
+    pub(crate) rooms: Rooms,
+    pub(crate) messages: Messages,
+    pub(crate) streams: Streams,
+    pub(crate) health: Health,
+}
+
+/// The parts that run beside requests, each in a task of its own.
+pub(crate) struct Background {
+    acceptor: Arc<Acceptor>,
+    events: Arc<EventDispatcher>,
+    revocations: Arc<Revocations>,
+    epoch: EpochWatch,
+    hub: Hub,
+    quota: StreamQuota,
+    streams: StreamRegistry,
+    redis: RedisClient,
+    commands: Commands,
+}
+
+/// What the services and the parts beside them share. Clones of most of them share their state.
+struct Parts<'a> {
+    config: &'a Config,
+    context: &'a Context,
+    tokens: Arc<Tokens>,
+    sessions: Arc<Sessions>,
+    directory: Arc<RoomDirectory>,
+    acceptor: Arc<Acceptor>,
+    events: Arc<EventDispatcher>,
+    revocations: Arc<Revocations>,
+    rooms: RoomLookup,
+    limits: Limits,
+    history: HistoryPages,
+    history_rates: HistoryRates,
+    hub: Hub,
+    registry: StreamRegistry,
+    quota: StreamQuota,
+    /// Redis for everything that need not wait behind posts.
+    redis: RedisClient,
+}
+
+/// Connects the parts; nothing runs yet.
+pub(crate) fn build(
+    config: &Config,
+    keys: &[Vec<u8>],
+    context: &Context,
+    fanout: Fanout<LiveStream>,
+) -> Result<(Services, Background), StartError> {
+    let (subscriber, commands) = Subscriber::new();
+    let parts = Parts::new(config, keys, context, subscriber);
+    let services = Services {
+        accounts: parts.accounts()?,
+        rooms: parts.rooms(),
+        messages: parts.messages(),
+        streams: parts.streams(fanout),
+        health: parts.health(),
+    };
+    Ok((services, parts.background(commands)))
+}
+
+impl<'a> Parts<'a> {
+    fn new(config: &'a Config, keys: &[Vec<u8>], context: &'a Context, subscriber: Subscriber) -> Self {
+        let (store, installation) = (&context.store, context.installation);
+        let args = &config.limits;
+        // Two connections: a burst of posts does not delay the counting of limits, nor the other way round.
+        let (appending, redis) = (context.redis.client(), context.redis.client());
+        let (read_queue, history_rates) = (ReadQueue::default(), HistoryRates::new(args.replay_kib_per_s));
+        let tokens = Arc::new(Tokens::new(keys, config.accounts.token_ttl()));
+        let limits = Limits::new(args, redis.clone());
+        let sessions = Arc::new(Sessions::new(Arc::clone(&tokens), store.clone()));
+        let directory = Arc::new(RoomDirectory::new(store.clone(), limits.clone()));
+        let acceptor = Arc::new(Acceptor::new(appending, store.clone(), installation, config.ack));
+        let freshness = Arc::new(Freshness::new(Instant::now()));
+        let hub = Hub::new(store.clone(), installation, subscriber, read_queue.clone());
+        let quota = StreamQuota::new(redis.clone(), args.streams_per_user, args.streams_per_address);
+        let registry = StreamRegistry::default();
+        let events = Arc::new(EventDispatcher::new(EventTargets {
+            sessions: Arc::clone(&sessions),
+            directory: Arc::clone(&directory),
+            streams: registry.clone(),
+            quota: quota.clone(),
+            hub: hub.clone(),
+            acceptor: Arc::clone(&acceptor),
+            freshness: Arc::clone(&freshness),
+            control: ControlChannel::new(context.redis.pool(), redis.clone()),
+            redis: redis.clone(),
+            heartbeat: config.streams.settings().heartbeat,
+            tracker: context.lifecycle.tracker.clone(),
+        }));
+        let caches = (Arc::clone(&sessions), Arc::clone(&directory));
+        let revocations = Revocations::new(store.clone(), freshness, caches, registry.clone(), Arc::clone(&events));
+        let revocations = Arc::new(revocations);
+        Self {
+            rooms: RoomLookup::new(Arc::clone(&directory), Arc::clone(&revocations)),
+            history: HistoryPages::new(store.clone(), read_queue, history_rates.clone()),
+            config,
+            context,
+            tokens,
+            sessions,
+            directory,
+            acceptor,
+            events,
+            revocations,
+            limits,
+            history_rates,
+            hub,
+            registry,
+            quota,
+            redis,
+        }
+    }
+
+    fn store(&self) -> Store {
+        self.context.store.clone()
+    }
+
+    fn accounts(&self) -> Result<Accounts, StartError> {
+        Ok(Accounts::new(AccountParts {
+            store: self.store(),
+            sessions: Arc::clone(&self.sessions),
+            known_origins: KnownOrigins::new(self.store(), Arc::clone(&self.tokens)),
+            passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
+            limits: self.limits.clone(),
+            revocations: Arc::clone(&self.revocations),
+            events: Arc::clone(&self.events),
+            tracker: self.context.lifecycle.tracker.clone(),
+            settings: self.config.accounts.clone(),
+        }))
+    }
+
+    fn rooms(&self) -> Rooms {
+        let settings = RoomSettings {
+            rooms_per_user: self.config.limits.rooms_per_user,
+            name_kept: self.config.room_name_kept(),
+        };
+        let (directory, events) = (Arc::clone(&self.directory), Arc::clone(&self.events));
+        Rooms::new(self.store(), directory, self.rooms.clone(), self.limits.clone(), events, settings)
+    }
+
+    fn messages(&self) -> Messages {
+        let acceptor = Arc::clone(&self.acceptor);
+        Messages::new(self.rooms.clone(), self.limits.clone(), acceptor, self.history.clone(), self.hub.clone())
+    }
+
+    fn streams(&self, fanout: Fanout<LiveStream>) -> Streams {
+        Streams::new(StreamParts {
+            rooms: self.rooms.clone(),
+            sessions: Arc::clone(&self.sessions),
+            registry: self.registry.clone(),
+            quota: self.quota.clone(),
+            hub: self.hub.clone(),
+            history_rates: self.history_rates.clone(),
+            events: Arc::clone(&self.events),
+            fanout,
+            settings: self.config.streams.settings(),
+        })
+    }
+
+    fn health(&self) -> Health {
+        let (acceptor, stop) = (Arc::clone(&self.acceptor), self.context.lifecycle.soft.clone());
+        Health::new(self.store(), self.redis.clone(), acceptor, self.config.ack, stop)
+    }
+
+    fn background(self, commands: Commands) -> Background {
+        let epoch = EpochWatch {
+            store: self.store(),
+            hub: self.hub.clone(),
+            history: self.history,
+            sessions: self.sessions,
+            directory: self.directory,
+            streams: self.registry.clone(),
+        };
+        Background {
+            acceptor: self.acceptor,
+            events: self.events,
+            revocations: self.revocations,
+            epoch,
+            hub: self.hub,
+            quota: self.quota,
+            streams: self.registry,
+            redis: self.redis,
+            commands,
+        }
+    }
+}
+
+impl Background {
+    /// Starts everything that runs beside requests. A part that ends unasked stops the gateway.
+    pub(crate) fn spawn(self, config: &Config, context: &Context) {
+        let lifecycle = &context.lifecycle;
+        let stop = || lifecycle.soft.clone();
+        let Self {
+            acceptor,
+            events,
+            revocations,
+            epoch,
+            hub,
+            quota,
+            streams,
+            redis,
+            commands,
+        } = self;
+        let backlog = config.limits.backlog_per_partition;
+        lifecycle.spawn_essential("the subscriber", run_subscriber(context.redis.clone(), commands, events, stop()));
+        lifecycle.spawn_essential("the keeper of feeds", hub.maintain(stop()));
+        lifecycle.spawn_essential("the keeper of stream leases", quota.maintain(stop()));
+        lifecycle.spawn_essential("the watch over removals", revocations.watch(stop()));
+        lifecycle.spawn_essential(
+            "the watch over workers",
+            worker_watch::watch(Arc::clone(&acceptor), context.installation.id, stop()),
+        );
+        lifecycle.spawn_essential("the watch over the epoch", epoch.watch(stop()));
+        lifecycle.spawn_essential("the watch over the clock", clock_check::watch(redis, stop()));
+        lifecycle.spawn_essential("the watch over the backlog", acceptor.watch_backlog(backlog, stop()));
+        lifecycle.spawn_essential("the look-up of overdue posts", acceptor.look_up_overdue(stop()));
+        let stopped = stop();
+        lifecycle.tracker.spawn(async move {
+            stopped.cancelled().await;
+            streams.end_all(ByeReason::Shutdown);
+        });
+    }
+}
