@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use rig::{Explain as _, Failure, Result, statements};
+use rig::{Explain as _, Failure, Result, statement_log};
 use serde::{Deserialize, Serialize};
 
 /// What was read from SQL while streams caught up.
@@ -25,7 +25,7 @@ impl Logs {
     pub(crate) fn mark(files: &[PathBuf]) -> Result<Self> {
         let mark = |file: &PathBuf| {
             let log = read(file)?;
-            match statements::count(&log) {
+            match statement_log::count(&log) {
                 0 => Err(Failure::new(format!("{} tells of no statement", file.display()))),
                 _ => Ok((file.clone(), log.len())),
             }
@@ -38,7 +38,7 @@ impl Logs {
         let mut by_second: BTreeMap<String, usize> = BTreeMap::new();
         for (file, length) in &self.0 {
             let log = read(file)?;
-            for (second, count) in statements::reads_a_second(log.get(*length..).unwrap_or_default()) {
+            for (second, count) in statement_log::history_reads_per_second(log.get(*length..).unwrap_or_default()) {
                 *by_second.entry(second.to_owned()).or_default() += count;
             }
         }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use rig::{App, Explain as _, Failure, Method, Process, Result, eventually};
+use rig::{ApiClient, Explain as _, Failure, Method, Process, Result, eventually};
 use uuid::Uuid;
 
 use crate::plan::{Plan, Work, ceil};
@@ -35,7 +35,7 @@ const REGISTER_WITHIN: Duration = Duration::from_secs(20);
 pub struct Furnished {
     /// What is put under load.
     pub site: Site,
-    owner: App,
+    owner: ApiClient,
 }
 
 /// Registers users for `plan`, at least `users`, and makes its rooms. With `tokens` nobody is registered, and they share
@@ -45,12 +45,12 @@ pub async fn furnish(plan: &Plan, urls: &[String], users: usize, tokens: &[Strin
     let first = urls.first().ok_or_else(|| Failure::new("no address to go to"))?;
     let run = Uuid::new_v4().simple().to_string()[..8].to_owned();
     let tokens = if tokens.is_empty() {
-        let users = users.max(users_needed(plan, &App::at(first)?).await?);
+        let users = users.max(users_needed(plan, &ApiClient::at(first)?).await?);
         register(&run, first, doors[0], users).await?
     } else {
         tokens.to_vec()
     };
-    let owner = App::at(first)?.with_token(tokens.first().map(String::as_str).unwrap_or_default());
+    let owner = ApiClient::at(first)?.with_token(tokens.first().map(String::as_str).unwrap_or_default());
     let rooms: Vec<String> = (0..plan.rooms).map(|room| format!("load-{run}-{room}")).collect();
     let creating = rooms.iter().map(|room| owner.create_room(room));
     stream::iter(creating).buffer_unordered(CALLING).try_collect::<()>().await?;
@@ -97,8 +97,8 @@ fn door(url: &str) -> Result<SocketAddr> {
 }
 
 /// How many users it takes so that none is limited.
-async fn users_needed(plan: &Plan, app: &App) -> Result<usize> {
-    let info = app.get("/info").await?.expect(200)?.json()?;
+async fn users_needed(plan: &Plan, client: &ApiClient) -> Result<usize> {
+    let info = client.get("/info").await?.expect(200)?.json()?;
     let limit = |name: &str| {
         let limit = info["limits"][name].as_u64().unwrap_or(0);
         usize::try_from(limit).ok().filter(|limit| *limit > 0)
@@ -124,9 +124,9 @@ async fn register(run: &str, url: &str, door: SocketAddr, users: usize) -> Resul
     let origin = Origin::of(door, 1 + Uuid::new_v4().as_bytes()[0] % 100);
     let registering = (0..users).map(|number| async move {
         let address = origin.address(number / REGISTRATIONS_PER_ADDRESS);
-        let app = App::at_from(url, address.map(Into::into))?;
+        let client = ApiClient::at_from(url, address.map(Into::into))?;
         let name = format!("load-{run}-{number}");
-        let user = eventually(REGISTER_WITHIN, "a user is registered", async || app.register(&name).await).await;
+        let user = eventually(REGISTER_WITHIN, "a user is registered", async || client.register(&name).await).await;
         Result::Ok(user.explain(|| "see REGISTER_PER_ADDRESS".to_owned())?.token().to_owned())
     });
     stream::iter(registering).buffered(REGISTERING).try_collect().await

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rig::{App, Failure, Latencies, Result, eventually};
+use rig::{ApiClient, Failure, Latencies, Result, eventually};
 use tokio::time::sleep;
 
 use crate::crew::{Callers, Crew, Pace};
@@ -207,11 +207,11 @@ impl Run<'_> {
     /// Waits until history holds `messages` of each room: not before can it be read as it is meant.
     async fn stored(&self, messages: u64) -> Result<()> {
         let site = &self.crew.site;
-        let app = App::at(&format!("http://{}", site.door(0)))?;
+        let client = ApiClient::at(&format!("http://{}", site.door(0)))?;
         self.progress.step("storing", site.rooms.len() as u64);
         for (number, room) in site.rooms.iter().enumerate() {
             let token = site.tokens.get(site.users_of_room(number).start);
-            let reader = app.with_token(token.map(String::as_str).unwrap_or_default());
+            let reader = client.with_token(token.map(String::as_str).unwrap_or_default());
             eventually(STORE_WITHIN, "all that was posted is stored", async || {
                 let newest =
                     reader.history(room, "?limit=1").await?.first().and_then(|message| message["seq"].as_u64());

@@ -1,4 +1,4 @@
-//! A look into the accept log, on whichever servers of Redis it lies.
+//! Reads the accept log, on whichever servers of Redis it is.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,7 +6,8 @@ use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use uuid::Uuid;
 
-use crate::{RedisServer, Result};
+use crate::failure::Result;
+use crate::redis_server::RedisServer;
 
 /// An entry as Redis sends it: its id and its fields.
 type Entry = (String, Vec<(String, Vec<u8>)>);
@@ -18,12 +19,12 @@ pub(crate) struct AcceptLog {
 }
 
 impl AcceptLog {
-    /// The accept log on the servers at these URLs. Those that only copy others are left out at each look.
+    /// The accept log on the servers at these URLs. Replicas are left out at each call.
     pub(crate) fn new(servers: Vec<String>) -> Self {
         Self { servers }
     }
 
-    /// The ids of all messages in it. Fails while a server does not answer: what it holds would seem to be lost.
+    /// The ids of all messages in it. Fails while a server does not answer, because its messages would seem to be lost.
     pub(crate) async fn ids(&self) -> Result<HashSet<Uuid>> {
         let mut ids = HashSet::new();
         for mut master in self.masters().await? {

@@ -1,4 +1,4 @@
-//! A real Chromium under remote control.
+//! A Chromium that is controlled through WebDriver.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,20 @@ use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
+use crate::eventually::eventually;
+use crate::failure::{Explain, Failure, Result};
 use crate::ports::free_port;
 use crate::programs::system_program;
-use crate::{Explain, Failure, Result, Service, eventually};
+use crate::service::Service;
 
 /// chromedriver and Chromium start in this time even on a machine that is busy with other tests.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
-/// A browser with a fresh profile, and a record of everything it asks the network for.
+/// A browser with a fresh profile, and a log of all its network requests.
 pub struct Browser {
     client: Client,
     network_log: PathBuf,
-    /// Kept to the end: dropping it ends the browser.
+    /// Kept until the end, because dropping it ends the browser.
     _driver: Service,
 }
 
@@ -33,7 +35,7 @@ impl Browser {
             .argument(format!("--port={port}"));
         let profile = directory.join("chromium");
         fs::create_dir_all(&profile)?;
-        // Whatever it keeps under its home stays in the test's directory.
+        // Files that it keeps under its home stay in the test's directory.
         driver.set("HOME", profile.display().to_string());
         driver.start()?;
 
@@ -49,7 +51,7 @@ impl Browser {
             "--disable-component-update".to_owned(),
             "--disable-sync".to_owned(),
             "--window-size=1400,1800".to_owned(),
-            // Over a pipe and not a port: the browser then ends with its driver, however that ends.
+            // With a pipe in place of a port the browser ends with its driver, however that ends.
             "--remote-debugging-pipe".to_owned(),
             format!("--user-data-dir={}", profile.display()),
             format!("--log-net-log={}", network_log.display()),

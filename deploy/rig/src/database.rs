@@ -1,4 +1,4 @@
-//! A look into the database from outside, past the services.
+//! Reads and changes the database of a stack directly, past the services.
 
 use std::collections::HashSet;
 
@@ -7,11 +7,11 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
-use crate::evidence::{Digest, Lodge, Position, Shown};
-use crate::{Failure, Result};
+use crate::evidence::{Digest, Message, Position, RoomContents};
+use crate::failure::{Failure, Result};
 
-/// Makes a table of the rig's own in which a trigger notes who owns a partition, whenever that changes or something goes
-/// back. Commits of the same owner that go forward, nearly all, cost no row.
+/// Creates a table of the rig's own in which a trigger records who owns a partition, whenever the owner changes or a position
+/// goes back. Commits of the same owner that go forward, which are nearly all, cost no row.
 const WATCH_SQLITE: &str = "
     CREATE TABLE IF NOT EXISTS rig_positions (
         number INTEGER PRIMARY KEY, partition INTEGER, stream_ms INTEGER, stream_counter INTEGER, fence INTEGER, owner TEXT);
@@ -40,8 +40,8 @@ const WATCH_POSTGRES: &str = "
         OR (NEW.stream_ms, NEW.stream_counter) < (OLD.stream_ms, OLD.stream_counter))
     EXECUTE FUNCTION rig_note();";
 
-/// Compares, at each commit, who commits with who has claimed the partition: workers of the rig log in under names of their
-/// own. Only Postgres knows who its client is.
+/// Compares, at each commit, the user who commits with the user who has claimed the partition: workers of the rig log in under
+/// names of their own. Only Postgres knows who its client is.
 const WATCH_COMMITS: &str = "
     CREATE TABLE IF NOT EXISTS rig_claims (partition bigint PRIMARY KEY, claimer text);
     CREATE TABLE IF NOT EXISTS rig_foreign (partition bigint, fence bigint, owner text, claimer text, committer text);
@@ -93,7 +93,7 @@ impl Database {
         Ok(Self { connection })
     }
 
-    /// Fails with what is wrong when the database is damaged, or its tables contradict each other.
+    /// Fails with the reason when the database is damaged, or its tables contradict each other.
     pub async fn check_integrity(&mut self) -> Result<()> {
         if let Either::Sqlite(connection) = &mut self.connection {
             let findings: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(connection).await?;
@@ -109,13 +109,13 @@ impl Database {
         }
     }
 
-    /// Which installation it holds, as it stands in names in Redis.
+    /// The id of the installation, as it appears in keys in Redis.
     pub async fn installation(&mut self) -> Result<String> {
         let select = "SELECT identity FROM installation";
         Ok(on!(self, connection => sqlx::query_scalar(select).fetch_one(connection).await?))
     }
 
-    /// Keeps what a worker writes as it is now, in tables beside it.
+    /// Copies what workers write into tables beside it.
     pub async fn back_up(&mut self) -> Result<()> {
         for table in BACKED_UP {
             let statement = format!("CREATE TABLE rig_old_{table} AS SELECT * FROM {table}");
@@ -124,7 +124,7 @@ impl Database {
         Ok(())
     }
 
-    /// Makes it what it was at [`Database::back_up`]. No worker may run.
+    /// Puts the tables back to what they were at [`Database::back_up`]. No worker may run.
     pub async fn restore(&mut self) -> Result<()> {
         let statements =
             BACKED_UP.map(|table| format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM rig_old_{table};"));
@@ -147,17 +147,17 @@ impl Database {
     }
 
     /// The messages of a room, by their seqs.
-    pub async fn messages(&mut self, room: &str) -> Result<Vec<Shown>> {
+    pub async fn messages(&mut self, room: &str) -> Result<Vec<Message>> {
         let select = "SELECT m.seq, m.id, m.text FROM messages m JOIN rooms r ON r.id = m.room_id
                       WHERE r.name = $1 AND r.deleted_on IS NULL ORDER BY m.seq";
         let rows: Vec<(i64, Uuid, String)> =
             on!(self, connection => sqlx::query_as(select).bind(room).fetch_all(connection).await?);
-        let shown = |(seq, id, text): (i64, Uuid, String)| Shown {
+        let message = |(seq, id, text): (i64, Uuid, String)| Message {
             seq,
             id,
             text: Digest::of(&text),
         };
-        Ok(rows.into_iter().map(shown).collect())
+        Ok(rows.into_iter().map(message).collect())
     }
 
     /// The ids of all messages.
@@ -187,7 +187,7 @@ impl Database {
         Ok(found.into_iter().collect())
     }
 
-    /// Begins to note each change of ownership, and each step back of a position.
+    /// Begins to record each change of ownership, and each position that goes back.
     pub(crate) async fn watch_positions(&mut self) -> Result<()> {
         match &mut self.connection {
             Either::Sqlite(connection) => sqlx::raw_sql(WATCH_SQLITE).execute(connection).await.map(drop)?,
@@ -199,8 +199,8 @@ impl Database {
         Ok(())
     }
 
-    /// How often a partition was committed to, and what was committed by another session than the one that had claimed it;
-    /// `None` with SQLite, which does not know its clients.
+    /// How often a partition was committed to, and the commits by another session than the one that had claimed it; `None`
+    /// with SQLite, which does not know its clients.
     pub(crate) async fn foreign_commits(&mut self) -> Result<Option<(i64, Vec<String>)>> {
         let Either::Postgres(connection) = &mut self.connection else {
             return Ok(None);
@@ -212,12 +212,12 @@ impl Database {
         Ok(Some((sqlx::query_scalar(commits).fetch_one(connection).await?, foreign)))
     }
 
-    /// What was noted, and where all positions are now.
+    /// The recorded positions in their order, and the current ones after them.
     pub(crate) async fn positions(&mut self) -> Result<Vec<Position>> {
-        let noted = "SELECT partition, stream_ms, stream_counter, fence, owner FROM rig_positions ORDER BY number";
-        let now = "SELECT partition, stream_ms, stream_counter, fence, owner FROM cursors";
+        let recorded = "SELECT partition, stream_ms, stream_counter, fence, owner FROM rig_positions ORDER BY number";
+        let current = "SELECT partition, stream_ms, stream_counter, fence, owner FROM cursors";
         let mut positions = Vec::new();
-        for select in [noted, now] {
+        for select in [recorded, current] {
             let rows: Vec<(i64, i64, i64, i64, String)> =
                 on!(self, connection => sqlx::query_as(select).fetch_all(connection).await?);
             positions.extend(rows.into_iter().map(|(partition, ms, counter, fence, owner)| Position {
@@ -237,27 +237,27 @@ impl Database {
     }
 
     /// What is stored in the rooms whose names begin with one of `prefixes`, of each room that had such a name.
-    pub async fn lodges(&mut self, prefixes: [&str; 2]) -> Result<Vec<Lodge>> {
+    pub async fn room_contents(&mut self, prefixes: [&str; 2]) -> Result<Vec<RoomContents>> {
         let select = "SELECT r.name, r.incarnation, m.id FROM rooms r JOIN messages m ON m.room_id = r.id
                       WHERE r.name LIKE $1 OR r.name LIKE $2 ORDER BY r.name, r.incarnation, m.seq";
         let [one, other] = prefixes.map(|prefix| format!("{prefix}%"));
         let rows: Vec<(String, i64, Uuid)> =
             on!(self, connection => sqlx::query_as(select).bind(one).bind(other).fetch_all(connection).await?);
-        let mut lodges: Vec<Lodge> = Vec::new();
+        let mut contents: Vec<RoomContents> = Vec::new();
         for (room, incarnation, id) in rows {
-            match lodges.last_mut() {
+            match contents.last_mut() {
                 Some(last) if last.room == room && last.incarnation == incarnation => last.messages.push(id),
-                _ => lodges.push(Lodge {
+                _ => contents.push(RoomContents {
                     room,
                     incarnation,
                     messages: vec![id],
                 }),
             }
         }
-        Ok(lodges)
+        Ok(contents)
     }
 
-    /// Takes a message out of history, as damage does.
+    /// Deletes a message from history, as damage does.
     pub async fn lose_message(&mut self, room: &str, seq: i64) -> Result<()> {
         let statement = format!(
             "DELETE FROM messages WHERE seq = {seq} AND room_id = (SELECT id FROM rooms WHERE name = '{room}' AND deleted_on IS NULL)"

@@ -1,15 +1,15 @@
-//! A disk that is slow, failing or full for one process, and a power cut.
+//! Makes the disk slow, failing or full for one process, and simulates a power cut.
 //!
 //! `kill -9` alone proves little about disks: what a process has written stays in the kernel's memory. So a small C
-//! library (`shim/disk.c`, no Rust, since that would need unsafe code) stands between the process and the kernel, and
-//! writes down how much of each file a sync has made certain. A power cut keeps that much and nothing more.
+//! library (`shim/disk.c`, no Rust, since that would need unsafe code) is loaded between the process and the kernel, and
+//! records how much of each file was synced. A power cut keeps that much and nothing more.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::failure::{Explain as _, Failure, Result};
 use crate::programs::find_in_path;
-use crate::{Explain as _, Failure, Result};
 
 /// The source of the library.
 const SOURCE: &str = include_str!("../shim/disk.c");
@@ -23,7 +23,7 @@ pub struct Disk {
 
 /// How a disk behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Health {
+pub struct DiskCondition {
     /// How much longer every sync takes, in milliseconds.
     pub slow_ms: u64,
     /// Whether syncs fail.
@@ -47,9 +47,9 @@ impl Disk {
         }
         let disk = Self {
             library,
-            control: directory.join(format!("{name}-disk.health")),
+            control: directory.join(format!("{name}-disk.condition")),
         };
-        disk.set(Health::default())?;
+        disk.set(DiskCondition::default())?;
         Ok(disk)
     }
 
@@ -64,12 +64,12 @@ impl Disk {
     }
 
     /// Changes how it behaves, from the next call of the process on.
-    pub fn set(&self, health: Health) -> Result<()> {
-        let Health {
+    pub fn set(&self, condition: DiskCondition) -> Result<()> {
+        let DiskCondition {
             slow_ms,
             fails,
             is_full,
-        } = health;
+        } = condition;
         // Renamed into place: the process may read it at any moment.
         let fresh = self.control.with_extension("fresh");
         fs::write(&fresh, format!("{slow_ms} {} {}\n", u8::from(fails), u8::from(is_full)))?;
@@ -77,26 +77,26 @@ impl Disk {
     }
 }
 
-/// Takes from every file in `directory` whose name begins with `prefix` what no sync has made certain, as a power cut
-/// would. The process must be dead. Returns how many bytes were taken.
+/// Removes from every file in `directory` whose name begins with `prefix` the bytes that were not synced, as a power cut
+/// would. The process must be dead. Returns how many bytes were removed.
 pub(crate) fn cut_power(directory: &Path, prefix: &str) -> Result<u64> {
-    let mut taken = 0;
+    let mut removed = 0;
     for entry in fs::read_dir(directory)? {
         let file = entry?.path();
-        let Some(certain) = certain_size(&file, prefix)? else {
+        let Some(synced) = synced_size(&file, prefix)? else {
             continue;
         };
         let length = fs::metadata(&file)?.len();
-        if length > certain {
-            OpenOptions::new().write(true).open(&file)?.set_len(certain)?;
-            taken += length - certain;
+        if length > synced {
+            OpenOptions::new().write(true).open(&file)?.set_len(synced)?;
+            removed += length - synced;
         }
     }
-    Ok(taken)
+    Ok(removed)
 }
 
-/// How much of `file` was synced; `None` if it is none of those asked for or never was.
-fn certain_size(file: &Path, prefix: &str) -> Result<Option<u64>> {
+/// How much of `file` was synced; `None` if its name does not begin with `prefix` or it never was synced.
+fn synced_size(file: &Path, prefix: &str) -> Result<Option<u64>> {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let note = file.with_file_name(format!("{name}.synced"));
     if !name.starts_with(prefix) || !note.is_file() {

@@ -1,11 +1,11 @@
-//! Waiting for something real.
+//! Waits for a condition, with a deadline and the reason why it does not hold yet.
 
 use std::time::{Duration, Instant};
 
-use crate::{Failure, Result};
+use crate::failure::{Failure, Result};
 
-/// Pause between two looks: short against what tests wait for, long against the cost of a look.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Pause between two attempts: short against what tests wait for, long against the cost of an attempt.
+const RETRY_EVERY: Duration = Duration::from_millis(20);
 
 /// Calls `attempt` until it succeeds, for at most `within`; then fails with `what` and the last reason.
 ///
@@ -20,10 +20,10 @@ pub async fn eventually<T>(within: Duration, what: &str, mut attempt: impl Async
             Ok(Err(failure)) => reason = failure.to_string(),
             Err(_) => {}
         }
-        if Instant::now() + LOOK_EVERY > deadline {
+        if Instant::now() + RETRY_EVERY > deadline {
             return Err(Failure::new(format!("not within {within:?}: {what} ({reason})")));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(RETRY_EVERY).await;
     }
 }
 
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_ends_with_the_first_success() {
+    async fn first_success_ends_the_wait() {
         let mut attempts = 0;
         let third = eventually(Duration::from_secs(5), "the third attempt", async || {
             attempts += 1;
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_reports_what_and_why() {
+    async fn failure_reports_what_was_awaited_and_why_not() {
         let failure =
             eventually(Duration::from_millis(50), "the moon", async || Err::<(), _>(Failure::new("it is day")));
         let text = failure.await.err().map(|failure| failure.to_string()).unwrap_or_default();

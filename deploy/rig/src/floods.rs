@@ -1,16 +1,17 @@
-//! Floods: what one attacker can do to a gateway, and what others notice of it.
+//! Floods: what one attacker can do to a gateway, and how much other users are affected.
 //!
-//! Each flood is a row of a table ([`FLOODS`]) whose function prepares it and returns what then runs until it is dropped.
-//! [`run`] weighs the same modest load of ordinary users twice in one stack, first calm and then under the flood, and
-//! judges: posts stay as fast, nobody is refused, a revoked session ends, and the gateway stays within its memory. A new
+//! Each flood is a row of a table ([`FLOODS`]) whose function prepares it and returns a future that runs until it is dropped.
+//! [`run`] measures the same modest baseline load twice in one stack, first without the flood and then under it, and judges:
+//! posts stay as fast, no other user is refused, a revoked session ends, and the gateway stays within its memory. A new
 //! flood is a new file and a new row.
 
 mod answers;
-mod attacker;
+mod attack_thread;
+mod baseline_load;
 mod connections;
+mod context;
 mod heads;
 mod logins;
-mod ordinary;
 mod reads;
 mod replay;
 mod rooms;
@@ -19,34 +20,30 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
-use tokio::runtime::Builder;
-use tokio::sync::oneshot;
-
-pub use self::attacker::Ground;
-use self::ordinary::{Ordinary, Seen};
+use self::attack_thread::AttackThread;
+use self::baseline_load::BaselineLoad;
+pub use self::baseline_load::BaselineMeasurement;
+use self::context::{FloodContext, Prepare};
+use crate::failure::{Explain as _, Failure, Result};
 use crate::latencies::Percentiles;
-use crate::{Backend, Explain as _, Failure, Result, Stack};
+use crate::stack::{Backend, Stack};
 
-/// What a gateway may take under any flood.
+/// Resident memory that a gateway may use under any flood.
 const MEMORY_KIB: u64 = 400 * 1024;
 
 /// How much slower the slowest of a hundred posts may be under a flood.
 const SLOWER: f64 = 2.0;
 
-/// The attack itself, which runs until it is dropped; a failure means that it could not be carried out.
-pub type Attack = LocalBoxFuture<'static, Result<()>>;
-
 /// One line of the table.
 pub struct Flood {
     /// Its name there.
     pub name: &'static str,
-    /// What floods, in a few words.
+    /// What the attacker does, in a few words.
     pub title: &'static str,
     /// Settings of the gateways beside those of production.
     settings: &'static [(&'static str, &'static str)],
-    /// Makes ready whatever the attack needs, such as a large room, and returns the attack.
-    prepare: fn(Arc<Ground>) -> LocalBoxFuture<'static, Result<Attack>>,
+    /// Prepares what the attack needs, such as a large room, and returns the attack.
+    prepare: Prepare,
 }
 
 /// All floods.
@@ -55,49 +52,49 @@ pub const FLOODS: &[Flood] = &[
         name: "heads",
         title: "large heads and unfinished bodies, without a token",
         settings: &[],
-        prepare: |ground| Box::pin(async { Ok(heads::attack(ground)) }),
+        prepare: |context| Box::pin(async { Ok(heads::attack(context)) }),
     },
     Flood {
         name: "answers",
-        title: "pages of history that nobody takes",
+        title: "pages of history that nobody reads",
         settings: &[],
-        prepare: |ground| Box::pin(answers::prepare(ground)),
+        prepare: |context| Box::pin(answers::prepare(context)),
     },
     Flood {
         name: "reads",
         title: "one user reads as much history as can be asked for",
         settings: &[],
-        prepare: |ground| Box::pin(reads::prepare(ground)),
+        prepare: |context| Box::pin(reads::prepare(context)),
     },
     Flood {
         name: "connections",
         title: "every connection of the gateway from one address",
-        settings: &[("GATEWAY_MAX_CONNECTIONS", connections::PLACES)],
-        prepare: |ground| Box::pin(async { Ok(connections::attack(ground)) }),
+        settings: &[("GATEWAY_MAX_CONNECTIONS", connections::LIMIT)],
+        prepare: |context| Box::pin(async { Ok(connections::attack(context)) }),
     },
     Flood {
         name: "replay",
         title: "streams from the start of a large room, again and again",
         settings: &[],
-        prepare: |ground| Box::pin(replay::prepare(ground)),
+        prepare: |context| Box::pin(replay::prepare(context)),
     },
     Flood {
         name: "logins",
         title: "wrong passwords for many accounts",
         // As if each came from another address.
         settings: &[("LOGIN_PER_ADDRESS", "0")],
-        prepare: |ground| Box::pin(async { Ok(logins::attack(ground)) }),
+        prepare: |context| Box::pin(async { Ok(logins::attack(context)) }),
     },
     Flood {
         name: "rooms",
-        title: "rooms made, joined, left, listed and deleted",
+        title: "rooms created, joined, left, listed and deleted",
         // As if it were many users.
         settings: &[("CREATE_ROOM_PER_HOUR", "0"), ("JOIN_PER_MIN", "0")],
-        prepare: |ground| Box::pin(async { Ok(rooms::attack(ground)) }),
+        prepare: |context| Box::pin(async { Ok(rooms::attack(context)) }),
     },
 ];
 
-/// Limits of production that are not lifted: what floods run up against.
+/// Limits of production that are not lifted, because floods are to meet them.
 const PRODUCTION: [(&str, &str); 7] = [
     ("CONNECTIONS_PER_ADDRESS", "1000"),
     ("REPLAY_KIB_PER_S", "4096"),
@@ -108,12 +105,13 @@ const PRODUCTION: [(&str, &str); 7] = [
     ("JOIN_PER_MIN", "60"),
 ];
 
-/// How long a flood is weighed, and how strictly.
+/// How long a flood is measured, and how strictly.
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
-    /// How long the load is measured, calm and again under the flood.
+    /// How long the baseline load is measured, once without the flood and again under it.
     pub window: Duration,
-    /// The slowest of a hundred posts may take as long whatever it takes when calm: what the machine makes of it.
+    /// The slowest of a hundred posts may take as long as this, however fast it is without the flood: the machine varies as
+    /// much.
     pub floor: Duration,
     /// Longest time from a logout at another gateway until the session's stream ends.
     pub revoked_within: Duration,
@@ -135,17 +133,17 @@ impl Scale {
     };
 }
 
-/// What came of a flood.
+/// The result of a flood.
 pub struct Verdict {
     /// The flood.
     pub name: &'static str,
-    /// What ordinary users saw before it.
-    pub calm: Seen,
-    /// And during it.
-    pub flooded: Seen,
+    /// The baseline load before it.
+    pub calm: BaselineMeasurement,
+    /// The baseline load during it.
+    pub flooded: BaselineMeasurement,
     /// Most memory that the flooded gateway held, in KiB.
     pub memory_kib: u64,
-    /// What was promised and not kept.
+    /// The broken promises.
     pub violations: Vec<String>,
 }
 
@@ -164,7 +162,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The flood that is called `name`.
+/// The flood with this name.
 pub fn find(name: &str) -> Result<&'static Flood> {
     let found = FLOODS.iter().find(|flood| flood.name == name.trim());
     found.ok_or_else(|| Failure::new(format!("there is no flood called '{name}'")))
@@ -177,14 +175,14 @@ pub async fn run(flood: &'static Flood, backend: Backend, scale: Scale) -> Resul
         builder = builder.gateway(setting, value);
     }
     let stack = builder.start().await?;
-    let ground = Arc::new(Ground::new(&stack).await?);
-    let ordinary = Ordinary::new(&stack).await?;
-    let attack = Attacker::prepare(flood, ground).await?;
-    let calm = ordinary.weigh(scale.window).await.explain(|| "before the flood".to_owned())?;
-    let watched = stack.gateways[0].service.cell();
+    let context = Arc::new(FloodContext::new(&stack).await?);
+    let baseline = BaselineLoad::new(&stack).await?;
+    let attack = AttackThread::prepare(flood.name, flood.prepare, context).await?;
+    let calm = baseline.measure(scale.window).await.explain(|| "before the flood".to_owned())?;
+    let gateway = stack.gateways[0].service.process();
     let mut ended = attack.begin();
     let (flooded, memory_kib) = tokio::select! {
-        seen = ordinary.weigh_watched(scale.window, &watched) => seen.explain(|| format!("under {}", flood.name))?,
+        measured = baseline.measure_with_memory(scale.window, &gateway) => measured.explain(|| format!("under {}", flood.name))?,
         failure = &mut ended => {
             let failure = failure.unwrap_or_else(|_| Failure::new("its thread panicked"));
             return Err(failure).explain(|| format!("the flood {}", flood.name));
@@ -201,50 +199,7 @@ pub async fn run(flood: &'static Flood, backend: Backend, scale: Scale) -> Resul
     })
 }
 
-/// An attack that is ready, on a thread of its own: what it costs must not delay those who are weighed.
-struct Attacker {
-    begin: oneshot::Sender<()>,
-    ended: oneshot::Receiver<Failure>,
-}
-
-impl Attacker {
-    async fn prepare(flood: &'static Flood, ground: Arc<Ground>) -> Result<Self> {
-        let (is_ready, ready) = oneshot::channel();
-        let (begin, signal) = oneshot::channel::<()>();
-        let (mut end, ended) = oneshot::channel();
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        std::thread::spawn(move || {
-            runtime.block_on(async {
-                let attack = match (flood.prepare)(ground).await {
-                    Ok(attack) => attack,
-                    Err(failure) => return drop(is_ready.send(Err(failure))),
-                };
-                if is_ready.send(Ok(())).is_err() || signal.await.is_err() {
-                    return;
-                }
-                tokio::select! {
-                    () = end.closed() => {}
-                    outcome = attack => {
-                        let failure = outcome.err().unwrap_or_else(|| Failure::new("it ended by itself"));
-                        let _ = end.send(failure);
-                    }
-                }
-            });
-        });
-        let prepared = ready.await.explain(|| "preparing".to_owned())?;
-        prepared.explain(|| format!("preparing {}", flood.name))?;
-        Ok(Self { begin, ended })
-    }
-
-    /// Lets it begin. It ends when what is returned is dropped, which else holds why it could not be carried on.
-    fn begin(self) -> oneshot::Receiver<Failure> {
-        // Should the thread be gone, the other channel tells.
-        let _ = self.begin.send(());
-        self.ended
-    }
-}
-
-fn judge(calm: &Seen, flooded: &Seen, memory_kib: u64, scale: Scale) -> Vec<String> {
+fn judge(calm: &BaselineMeasurement, flooded: &BaselineMeasurement, memory_kib: u64, scale: Scale) -> Vec<String> {
     let mut violations = Vec::new();
     let longest = (calm.posts.p99 * SLOWER).max(scale.floor.as_secs_f64() * 1_000.0);
     if flooded.posts.p99 > longest {
@@ -257,6 +212,6 @@ fn judge(calm: &Seen, flooded: &Seen, memory_kib: u64, scale: Scale) -> Vec<Stri
     if memory_kib > MEMORY_KIB {
         violations.push(format!("the gateway took {} MiB", memory_kib / 1024));
     }
-    violations.extend(flooded.failures.iter().map(|failure| format!("an ordinary user met: {failure}")));
+    violations.extend(flooded.failures.iter().map(|failure| format!("a user of the baseline load met: {failure}")));
     violations
 }

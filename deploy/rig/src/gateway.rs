@@ -1,12 +1,15 @@
-//! The gateway as a process.
+//! A gateway process.
 
 use std::path::Path;
 use std::time::Duration;
 
+use crate::api_client::ApiClient;
+use crate::eventually::eventually;
+use crate::failure::{Failure, Result};
 use crate::ports::free_port;
 use crate::programs::service_binary;
+use crate::service::Service;
 use crate::sockets::sockets_on_port;
-use crate::{App, Failure, Result, Service, eventually};
 
 /// A gateway on one port.
 pub struct Gateway {
@@ -56,15 +59,15 @@ impl Gateway {
 
     /// Waits until it is ready and sees a worker alive.
     pub async fn wait_ready(&mut self, within: Duration) -> Result<()> {
-        let app = App::at(&self.url())?;
+        let client = ApiClient::at(&self.url())?;
         let what = format!("{} is ready with a worker alive", self.service.name());
         eventually(within, &what, async || {
             self.service.check_runs()?;
-            let answer = app.get("/health/ready").await?;
-            if answer.status() == 200 && answer.json()?["worker"] == "alive" {
+            let response = client.get("/health/ready").await?;
+            if response.status() == 200 && response.json()?["worker"] == "alive" {
                 Ok(())
             } else {
-                Err(Failure::new(answer.to_string()))
+                Err(Failure::new(response.to_string()))
             }
         })
         .await

@@ -1,28 +1,25 @@
-//! Starts Roomcast as it runs in earnest (real processes, a real Redis, a real database file) and plays clients
-//! against it.
+//! Starts Roomcast as it runs in production (real processes, a real Redis, a real database) and plays clients against it.
 //!
 //! ```text
-//! Stack ── RedisServer, Worker, Gateway…   each a Service: one program on one port, startable again
-//!   ├───── Link ── Proxy                   what lies between them, and may be cut, dark or slow
-//!   ├───── Disk                            what is below them, and may be slow, failing or full
-//!   └───── App ── EventStream              what an app does: calls, and a live stream of events
+//! Stack ── RedisServer, Worker, Gateway…        each a Service: one program on one port that can be started again
+//!   ├───── Link ── Proxy                        the network between them, which can be cut, blocked or slow
+//!   ├───── Disk                                 the disk below them, which can be slow, failing or full
+//!   └───── ApiClient ── EventStream             what an app does: calls, and a live stream of events
 //!
-//! Field ── Stack + Traffic + auditor       a stack under seeded load, watched
-//!   ├───── faults                          what strikes it
-//!   └───── evidence ──► oracle ──► report  what everybody saw, which promises that breaks, and the row of the table
+//! FaultRun ── Stack + Traffic + StateSampler    a stack under seeded load, sampled while it runs
+//!   ├───── faults                               the faults that are injected
+//!   └───── evidence ──► oracle ──► report       what clients saw, the promises that breaks, and the row of the table
 //!
-//! floods                                   what one attacker can do, and what others notice of it
-//! conformance ── Proxy, App                clients, generators and linters that are not ours
+//! floods                                        what one attacker can do, and how it affects other users
+//! conformance ── Proxy, ApiClient               third-party clients, generators and linters
 //! ```
 //!
-//! It knows the contract with apps, the command lines and the signals; it must not know how the services work inside,
-//! and therefore depends on none of their crates. Nothing in it sleeps to get an order of events: whoever waits uses
-//! [`eventually()`] and learns why it failed.
+//! The crate knows the contract with apps, the command lines and the signals. It must not know how the services work
+//! inside, and therefore depends on none of their crates. Nothing in it sleeps to get an order of events: a test that
+//! waits uses [`eventually()`] and fails with the reason. Modules depend on each other without cycles.
 
 mod accept_log;
-mod answer;
-mod app;
-mod auditor;
+mod api_client;
 mod browser;
 pub mod conformance;
 mod database;
@@ -30,12 +27,14 @@ mod disk;
 mod eventually;
 pub mod evidence;
 mod failure;
+pub mod fault_run;
 pub mod faults;
-pub mod field;
 pub mod floods;
 mod gateway;
+mod history_check;
+mod http_response;
 mod latencies;
-mod ledger;
+pub mod measures;
 mod memory;
 pub mod oracle;
 mod ports;
@@ -53,27 +52,28 @@ mod service;
 mod sockets;
 mod sse;
 mod stack;
-pub mod statements;
+mod state_sampler;
+pub mod statement_log;
 mod stream_request;
 mod traffic;
 mod worker;
 
-pub use answer::Answer;
-pub use app::App;
+pub use api_client::ApiClient;
 pub use browser::Browser;
 pub use database::Database;
-pub use disk::{Disk, Health};
+pub use disk::{Disk, DiskCondition};
 pub use eventually::eventually;
 pub use failure::{Explain, Failure, Result};
 pub use gateway::Gateway;
+pub use history_check::{AcknowledgedMessages, check_dense_seqs};
+pub use http_response::HttpResponse;
 pub use latencies::{Latencies, Percentiles};
-pub use ledger::{Ledger, check_dense};
 pub use memory::resident_kib;
 pub use ports::free_port;
 pub use postgres_server::PostgresServer;
 pub use process::Process;
 pub use programs::service_binary;
-pub use proxy::{Proxy, Weather};
+pub use proxy::{NetworkCondition, Proxy};
 pub use redis_cluster::RedisCluster;
 pub use redis_node::RedisNode;
 pub use redis_sentinels::RedisSentinels;
@@ -83,7 +83,7 @@ pub use reqwest::Method;
 pub use service::Service;
 pub use sockets::sockets_on_port;
 pub use sse::{Event, EventStream};
-pub use stack::{Backend, Backup, Builder, Ends, Link, Spread, Stack, Topology};
+pub use stack::{Backend, Backup, Link, LinkEnds, RedisGroup, RedisMode, Stack, StackBuilder};
 pub use stream_request::StreamRequest;
-pub use traffic::{Plan, Traffic};
+pub use traffic::{Traffic, TrafficPlan};
 pub use worker::Worker;

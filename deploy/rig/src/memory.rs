@@ -1,6 +1,6 @@
-//! What a process takes of the machine's memory, as Linux shows it.
+//! The resident memory of a process, as Linux shows it.
 
-use crate::{Explain, Result};
+use crate::failure::{Explain, Result};
 
 /// Resident memory of the process `pid` in KiB.
 pub fn resident_kib(pid: u32) -> Result<usize> {

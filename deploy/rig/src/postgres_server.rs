@@ -11,11 +11,13 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tempfile::TempDir;
 
+use crate::eventually::eventually;
+use crate::failure::{Explain as _, Failure, Result};
 use crate::ports::free_port;
 use crate::programs::find_in_path;
-use crate::{Explain as _, Failure, Result, Service, eventually};
+use crate::service::Service;
 
-/// How long a start may take: it replays the write-ahead log, after what was left of a killed server has ended.
+/// How long a start may take: it replays the write-ahead log, after the last processes of a killed server have ended.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where distributions keep the server's programs, outside of `PATH`: a directory a version.
@@ -29,12 +31,12 @@ pub struct PostgresServer {
     /// The process itself.
     pub service: Service,
     port: u16,
-    /// Apart from the directory of the test, which an unprivileged user cannot enter.
+    /// It is outside of the directory of the test, which an unprivileged user cannot enter.
     _data: TempDir,
 }
 
 impl PostgresServer {
-    /// Makes a cluster, starts it with its log under `directory` and waits until it answers.
+    /// Creates a cluster, starts it with its log under `directory` and waits until it answers.
     pub async fn start(directory: &Path) -> Result<Self> {
         let programs = programs()?;
         let home = TempDir::with_prefix("roomcast-postgres-")?;
@@ -64,7 +66,7 @@ impl PostgresServer {
         Ok(server)
     }
 
-    /// Makes an empty database called `name` and returns its URL.
+    /// Creates an empty database called `name` and returns its URL.
     pub async fn create_database(&self, name: &str) -> Result<String> {
         let mut connection = self.connect("postgres").await?;
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\""))).execute(&mut connection).await?;
@@ -72,13 +74,13 @@ impl PostgresServer {
         Ok(self.url(name))
     }
 
-    /// Writes the database called `name` into `file`, as it is at one moment.
+    /// Dumps the database called `name` into `file`, as it is at one moment.
     pub(crate) async fn dump(&self, name: &str, file: &Path) -> Result<()> {
         let arguments = ["--format=custom", "--dbname", &self.url(name), "--file"];
         run("pg_dump", &arguments, file).await
     }
 
-    /// Makes the database called `name` anew from what was written into `file`.
+    /// Creates the database called `name` anew from the dump in `file`.
     pub(crate) async fn replace(&self, name: &str, file: &Path) -> Result<()> {
         let mut connection = self.connect("postgres").await?;
         let drop = format!("DROP DATABASE \"{name}\" WITH (FORCE)");
@@ -88,7 +90,7 @@ impl PostgresServer {
         run("pg_restore", &["--exit-on-error", "--dbname", &url], file).await
     }
 
-    /// Makes a user called `name` who may do everything, as the one that makes databases may.
+    /// Creates a user called `name` with all rights, like the one that creates databases.
     pub(crate) async fn create_user(&self, name: &str) -> Result<()> {
         let mut connection = self.connect("postgres").await?;
         sqlx::query(AssertSqlSafe(format!("CREATE ROLE \"{name}\" SUPERUSER LOGIN")))
@@ -115,7 +117,7 @@ impl PostgresServer {
         self.service.pid().is_ok()
     }
 
-    /// A connection to look inside.
+    /// A connection for inspecting its data.
     pub async fn connect(&self, name: &str) -> Result<PgConnection> {
         Ok(PgConnection::connect(&self.url(name)).await?)
     }
@@ -130,7 +132,7 @@ impl PostgresServer {
         let url = self.url("postgres");
         let service = &mut self.service;
         eventually(START_WITHIN, "Postgres answers", async || {
-            // The sessions of a killed server end by themselves a moment later, and until then no other one starts.
+            // The sessions of a killed server end by themselves a moment later, and no other server starts before.
             if service.pid().is_err() || service.check_runs().is_err() {
                 service.start()?;
             }
@@ -144,7 +146,7 @@ impl PostgresServer {
 /// The directory with `initdb` and `postgres`, of the newest version there is.
 fn programs() -> Result<PathBuf> {
     if let Some(initdb) = find_in_path("initdb") {
-        // It can be a link into the directory meant.
+        // It can be a symbolic link into the directory of the programs.
         let initdb = initdb.canonicalize()?;
         return Ok(initdb.parent().unwrap_or(Path::new("/")).to_owned());
     }
@@ -165,12 +167,12 @@ async fn run(program: &str, arguments: &[&str], file: &Path) -> Result<()> {
     }
 }
 
-/// Name, user id and group id of somebody Postgres may run as.
+/// Name, user id and group id of a user as whom Postgres may run.
 fn unprivileged_user() -> Result<(String, u32, u32)> {
     let users = fs::read_to_string("/etc/passwd")?;
     for name in UNPRIVILEGED {
         let of_user = users.lines().find(|line| line.split(':').next() == Some(name));
-        if let Some([uid, gid]) = of_user.map(|line| [2, 3].map(|place| line.split(':').nth(place).unwrap_or(""))) {
+        if let Some([uid, gid]) = of_user.map(|line| [2, 3].map(|column| line.split(':').nth(column).unwrap_or(""))) {
             return Ok((name.to_owned(), uid.parse()?, gid.parse()?));
         }
     }
@@ -225,7 +227,7 @@ fn as_user(program: PathBuf, user: Option<&str>) -> Result<(PathBuf, Vec<String>
     };
     let setpriv = find_in_path("setpriv").ok_or_else(|| Failure::new("there is no setpriv: install util-linux"))?;
     let mut arguments = vec![format!("--reuid={user}"), format!("--regid={user}")];
-    // Said again: the kernel forgets it when the user changes.
+    // Set again, because the kernel clears it when the user changes.
     arguments.extend(["--clear-groups", "--pdeathsig=KILL", "--"].map(str::to_owned));
     arguments.push(program.display().to_string());
     Ok((setpriv, arguments))
@@ -236,7 +238,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_committed_survives_a_kill() -> Result<()> {
+    async fn committed_tables_survive_a_kill() -> Result<()> {
         let directory = TempDir::new()?;
         let mut server = PostgresServer::start(directory.path()).await?;
         server.create_database("chat").await?;

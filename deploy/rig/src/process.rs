@@ -1,6 +1,6 @@
 //! Names a running server process, for whoever measures its processor time and memory.
 
-/// A process, with all that descend from it.
+/// A process, with all its descendants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// The name that figures give it.

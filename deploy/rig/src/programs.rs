@@ -1,9 +1,9 @@
-//! Where the programs are that the rig starts.
+//! Finds the programs that the rig starts.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Explain, Failure, Result};
+use crate::failure::{Explain, Failure, Result};
 
 /// Directory of the service binaries, when they are not beside the test.
 const BIN_DIR_VARIABLE: &str = "RIG_BIN_DIR";
@@ -34,7 +34,7 @@ pub fn system_program(name: &str, package: &str) -> Result<PathBuf> {
     find_in_path(name).ok_or_else(|| Failure::new(format!("there is no {name} in PATH: install the package {package}")))
 }
 
-/// A command that dies with the thread that starts it, where the system can arrange it.
+/// A command that is killed with the thread that starts it, where the system can arrange that.
 ///
 /// `setpriv` (util-linux) sets the parent-death signal and then becomes the program, under the same pid. Without it,
 /// `Drop` alone ends the processes, which a killed test run does not reach.

@@ -1,4 +1,4 @@
-//! Three masters that share the keys.
+//! A Redis Cluster of three masters that share the keys.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,8 +6,10 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use redis::cmd;
 
+use crate::eventually::eventually;
+use crate::failure::{Failure, Result};
 use crate::ports::free_port;
-use crate::{Failure, RedisNode, Result, eventually};
+use crate::redis_node::RedisNode;
 
 /// Slots of a cluster.
 const SLOTS: u16 = 16_384;
@@ -15,7 +17,7 @@ const SLOTS: u16 = 16_384;
 /// Its servers.
 const MASTERS: u16 = 3;
 
-/// How long the cluster may take to find itself, also after a server was away.
+/// How long the cluster may take until its servers know each other, also after one was away.
 const FORMED_WITHIN: Duration = Duration::from_secs(15);
 
 /// A Redis Cluster without replicas.
@@ -25,7 +27,7 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts the servers under `directory`, brings them together and waits until they agree.
+    /// Starts the servers under `directory`, joins them and waits until they agree.
     pub async fn start(directory: &Path) -> Result<Self> {
         let mut masters = Vec::new();
         let mut bus_ports = Vec::new();
@@ -39,7 +41,7 @@ impl RedisCluster {
                 "--cluster-node-timeout",
                 "2000",
             ];
-            // What one master holds is of no concern to the others.
+            // While one master is away the others go on with their slots.
             let partial = ["--cluster-require-full-coverage", "no"];
             let name = format!("redis-{number}");
             masters.push(RedisNode::start(&name, directory, &[&arguments[..], &partial].concat()).await?);
@@ -68,7 +70,7 @@ impl RedisCluster {
         format!("redis+cluster://{}", some.join(","))
     }
 
-    /// Waits until every master holds the cluster for complete.
+    /// Waits until every master considers the cluster complete.
     pub async fn wait_formed(&self) -> Result<()> {
         eventually(FORMED_WITHIN, "the cluster is complete", async || {
             for master in &self.masters {
@@ -83,9 +85,9 @@ impl RedisCluster {
         .await
     }
 
-    /// Waits until the others have noticed that the master at this place is gone.
-    pub async fn wait_missed(&self, place: usize) -> Result<()> {
-        let other = &self.masters[(place + 1) % self.masters.len()];
+    /// Waits until the others have noticed that the master with this index is gone.
+    pub async fn wait_missed(&self, index: usize) -> Result<()> {
+        let other = &self.masters[(index + 1) % self.masters.len()];
         eventually(FORMED_WITHIN, "the others notice", async || {
             let state: String = other.run(cmd("CLUSTER").arg("INFO")).await?;
             if state.contains("cluster_slots_fail:0\r\n") {
@@ -97,15 +99,15 @@ impl RedisCluster {
         .await
     }
 
-    /// The place in `masters` of the one that holds the slot of `key`.
-    pub async fn holder_of(&self, key: &str) -> Result<usize> {
+    /// The index in `masters` of the one that owns the slot of `key`.
+    pub async fn owner_of(&self, key: &str) -> Result<usize> {
         let slot: u16 = self.masters[0].run(cmd("CLUSTER").arg("KEYSLOT").arg(key)).await?;
-        for (place, master) in self.masters.iter().enumerate() {
+        for (index, master) in self.masters.iter().enumerate() {
             if own_slots(&master.run::<String>(cmd("CLUSTER").arg("NODES")).await?).contains(&slot) {
-                return Ok(place);
+                return Ok(index);
             }
         }
-        Err(Failure::new(format!("nobody holds slot {slot}")))
+        Err(Failure::new(format!("nobody owns slot {slot}")))
     }
 
     /// Moves the slot of `key`, with its keys, to another master, as `redis-cli --cluster reshard` does.
@@ -133,7 +135,7 @@ impl RedisCluster {
     }
 }
 
-/// The slots that the server which wrote this CLUSTER NODES holds itself.
+/// The slots that the server which sent this reply to CLUSTER NODES owns itself.
 fn own_slots(nodes: &str) -> Vec<u16> {
     let own = nodes.lines().find(|line| line.contains("myself")).unwrap_or_default();
     let ranges = own.split(' ').skip(8).filter(|range| !range.starts_with('['));

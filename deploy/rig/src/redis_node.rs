@@ -1,4 +1,4 @@
-//! One redis-server of a larger set, started with the settings the set wants.
+//! One redis-server of several that belong together, with the settings they need.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +7,12 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue};
 
+use crate::eventually::eventually;
+use crate::failure::{Failure, Result};
 use crate::ports::free_port;
 use crate::programs::system_program;
-use crate::service::ProcessCell;
-use crate::{Failure, Result, Service, eventually};
+use crate::service::ProcessHandle;
+use crate::service::Service;
 
 /// How long a start may take; it replays the append-only file.
 const START_WITHIN: Duration = Duration::from_secs(15);
@@ -22,7 +24,7 @@ pub struct RedisNode {
 }
 
 impl RedisNode {
-    /// Starts a server called `name` that keeps what it accepts, with further `arguments`, and waits until it answers.
+    /// Starts a durable server called `name`, with further `arguments`, and waits until it answers.
     pub(crate) async fn start(name: &str, directory: &Path, arguments: &[&str]) -> Result<Self> {
         let data = directory.join(name);
         fs::create_dir_all(&data)?;
@@ -38,9 +40,9 @@ impl RedisNode {
             "--save",
             "",
         ];
-        let place = ["--bind", "127.0.0.1", "--port", &port_text, "--dir", &data];
+        let location = ["--bind", "127.0.0.1", "--port", &port_text, "--dir", &data];
         let mut service = Service::new(name, system_program("redis-server", "redis-server")?, directory);
-        for argument in durable.iter().chain(&place).chain(arguments) {
+        for argument in durable.iter().chain(&location).chain(arguments) {
             service = service.argument(*argument);
         }
         service.start()?;
@@ -76,9 +78,9 @@ impl RedisNode {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Tells others the process, whichever it will be.
-    pub(crate) fn cell(&self) -> ProcessCell {
-        self.service.cell()
+    /// A handle of its current process that stays valid over restarts.
+    pub(crate) fn process(&self) -> ProcessHandle {
+        self.service.process()
     }
 
     /// True until it is killed.
@@ -98,7 +100,7 @@ impl RedisNode {
         self.wait_ready().await
     }
 
-    /// Runs a command on it and returns the answer.
+    /// Runs a command on it and returns the reply.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         Ok(command.query_async(&mut self.connect().await?).await?)
     }
@@ -116,11 +118,11 @@ impl RedisNode {
     async fn wait_ready(&mut self) -> Result<()> {
         eventually(START_WITHIN, "Redis answers", async || {
             self.service.check_runs()?;
-            let answer: String = self.run(&redis::cmd("PING")).await?;
-            if answer == "PONG" {
+            let reply: String = self.run(&redis::cmd("PING")).await?;
+            if reply == "PONG" {
                 Ok(())
             } else {
-                Err(Failure::new(answer))
+                Err(Failure::new(reply))
             }
         })
         .await

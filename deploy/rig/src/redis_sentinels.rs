@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::{Failure, RedisNode, Result, eventually};
+use crate::eventually::eventually;
+use crate::failure::{Failure, Result};
+use crate::redis_node::RedisNode;
 
-/// What the sentinels call the master.
+/// The name of the master in the sentinels' configuration.
 const NAME: &str = "chat";
 
-/// How long the set may take to find itself. A master that comes back after a failover holds itself for the master until
-/// the sentinels tell it otherwise, some ten seconds later.
+/// How long the servers and sentinels may take to agree. A master that comes back after a failover considers itself the
+/// master until the sentinels reconfigure it, some ten seconds later.
 const FORMED_WITHIN: Duration = Duration::from_secs(40);
 
 /// A Redis that fails over.
@@ -49,15 +51,15 @@ impl RedisSentinels {
         format!("redis+sentinel://{}/{NAME}", sentinels.join(","))
     }
 
-    /// The place in `servers` of the one that the sentinels call the master.
+    /// The index in `servers` of the one that the sentinels name as the master.
     pub async fn master(&self) -> Result<usize> {
         let ask = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(NAME).clone();
         let (_, port): (String, u16) = self.sentinels[0].run(&ask).await?;
-        let place = self.servers.iter().position(|server| server.port() == port);
-        place.ok_or_else(|| Failure::new(format!("the sentinels name a stranger at port {port}")))
+        let index = self.servers.iter().position(|server| server.port() == port);
+        index.ok_or_else(|| Failure::new(format!("the sentinels name an unknown server at port {port}")))
     }
 
-    /// Kills the master and waits until the replica has taken its place.
+    /// Kills the master and waits until the replica has become the master.
     pub async fn fail_over(&mut self) -> Result<()> {
         let old = self.master().await?;
         self.servers[old].kill()?;
@@ -73,13 +75,13 @@ impl RedisSentinels {
         .await
     }
 
-    /// Makes a replica a server of its own, with what it has copied. Nobody holds it for the master yet.
+    /// Makes a replica an independent server, with what it has copied. The sentinels do not name it as the master yet.
     pub async fn detach(&self, server: usize) -> Result<()> {
         self.servers[server].run(redis::cmd("REPLICAOF").arg("NO").arg("ONE")).await
     }
 
-    /// Has the sentinels name another master from now on. The former one is told nothing, as when the sentinels are cut off
-    /// from it, and answers its clients as before.
+    /// Makes the sentinels name another master from here on. The former master does not learn of it, as when the sentinels are
+    /// cut off from it, and serves its clients as before.
     pub async fn name_master(&self, server: usize) -> Result<()> {
         let port = self.servers[server].port();
         for sentinel in &self.sentinels {

@@ -1,4 +1,4 @@
-//! A private Redis with the durable settings the product demands.
+//! A private redis-server with the durable settings that the services demand.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,11 @@ use std::time::Duration;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 
+use crate::eventually::eventually;
+use crate::failure::{Failure, Result};
 use crate::ports::free_port;
 use crate::programs::system_program;
-use crate::{Failure, Result, Service, eventually};
+use crate::service::Service;
 
 /// How long a start may take; it replays the append-only file.
 const START_WITHIN: Duration = Duration::from_secs(15);
@@ -85,12 +87,12 @@ impl RedisServer {
         self.wait_ready().await
     }
 
-    /// A connection to look inside.
+    /// A connection for inspecting its data.
     pub async fn connect(&self) -> Result<MultiplexedConnection> {
         Ok(redis::Client::open(self.url())?.get_multiplexed_async_connection().await?)
     }
 
-    /// Entries that wait in the accept logs of all partitions.
+    /// How many entries wait in the accept logs of all partitions.
     pub async fn waiting_entries(&self) -> Result<u64> {
         let mut connection = self.connect().await?;
         let keys = Self::accept_streams(&mut connection).await?;
@@ -125,19 +127,19 @@ impl RedisServer {
         eventually(START_WITHIN, "Redis answers", async || {
             self.service.check_runs()?;
             let mut connection = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
-            // While the file is loaded it answers with an error.
-            let answer: String = redis::cmd("PING").query_async(&mut connection).await?;
-            if answer == "PONG" {
+            // While it loads its file it replies with an error.
+            let reply: String = redis::cmd("PING").query_async(&mut connection).await?;
+            if reply == "PONG" {
                 Ok(())
             } else {
-                Err(Failure::new(answer))
+                Err(Failure::new(reply))
             }
         })
         .await
     }
 
     /// Gives every waiting entry an id from long ago and forgets the ids that were given out, as if an older server had
-    /// taken this one's place.
+    /// replaced this one.
     pub async fn rewrite_ids(&self) -> Result<()> {
         let mut connection = self.connect().await?;
         let streams: Vec<String> = redis::cmd("KEYS").arg("roomcast:*:{*}:in").query_async(&mut connection).await?;

@@ -1,26 +1,27 @@
-//! A Redis that is reached through TLS only by a user with a password and few rights.
+//! A Redis that requires TLS, and a user with a password and few rights.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
+use crate::failure::Result;
 use crate::ports::free_port;
-use crate::{RedisNode, Result};
+use crate::redis_node::RedisNode;
 
 /// The user of the services.
 const USER: &str = "roomcast";
 
-/// Their password, with characters that mean something in a URL.
+/// Their password, with characters that have a meaning in a URL.
 const PASSWORD: &str = "s3cret:p@ss/word";
 
-/// A server with a certificate of an authority of its own.
+/// A server whose certificate is issued by an authority of its own.
 pub struct RedisTls {
-    /// The server; its plain port is for looking inside.
+    /// The server; its port without TLS is for inspecting its data.
     pub server: RedisNode,
     port: u16,
     authority: PathBuf,
-    stranger: PathBuf,
+    foreign_authority: PathBuf,
 }
 
 impl RedisTls {
@@ -35,11 +36,11 @@ impl RedisTls {
             Ok((authority, file))
         };
         let (issuer, authority) = issue("authority")?;
-        let (_, stranger) = issue("stranger")?;
+        let (_, foreign_authority) = issue("foreign-authority")?;
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &issuer)?;
-        let place = |name: &str| directory.join(name).display().to_string();
-        let (certificate_file, key_file) = (place("redis.pem"), place("redis.key"));
+        let path = |name: &str| directory.join(name).display().to_string();
+        let (certificate_file, key_file) = (path("redis.pem"), path("redis.key"));
         fs::write(&certificate_file, certificate.pem())?;
         fs::write(&key_file, key.serialize_pem())?;
 
@@ -60,7 +61,7 @@ impl RedisTls {
             server,
             port,
             authority,
-            stranger,
+            foreign_authority,
         })
     }
 
@@ -81,15 +82,15 @@ impl RedisTls {
         self.url_with("gu3ss")
     }
 
-    /// The certificate of who vouches for the server.
+    /// The certificate of the authority that issued the server's.
     #[must_use]
     pub fn authority(&self) -> String {
         self.authority.display().to_string()
     }
 
-    /// The certificate of somebody else.
+    /// The certificate of another authority.
     #[must_use]
-    pub fn stranger(&self) -> String {
-        self.stranger.display().to_string()
+    pub fn foreign_authority(&self) -> String {
+        self.foreign_authority.display().to_string()
     }
 }

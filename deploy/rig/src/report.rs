@@ -1,31 +1,25 @@
-//! What a run came to: a line of JSON to keep, and a row of the table that is printed from such lines.
+//! The result of a run as a line of JSON to keep, and the table for README.md that is printed from such lines.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 
-use crate::evidence::{self, Digest, Evidence, Post};
-use crate::faults::Fault;
-use crate::field::Outcome;
-use crate::oracle::Invariant;
-use crate::{Backend, Explain as _, Result};
+use crate::failure::{Explain as _, Result};
 
 /// Headings of the table.
 const HEADINGS: &str = "| fault | store | trials | acknowledged | lost | doubled | reordered | unknown | \
                         takeover p50 / p99 | verdict |\n|---|---|---|---|---|---|---|---|---|---|";
 
-/// How long after a clean change of the workers messages are looked at.
-const LOOKED_AT: Duration = Duration::from_secs(1);
+/// Sentences shown of a run that broke promises; all of them are in its line and in the evidence it leaves.
+const SHOWN: usize = 3;
 
 /// One run of one fault.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     /// The day, by UTC: `2026-11-26`.
     pub date: String,
-    /// Which fault.
+    /// The fault's code.
     pub code: String,
     /// What it does, in a few words.
     pub title: String,
@@ -33,64 +27,32 @@ pub struct Row {
     pub store: String,
     /// What everything random followed from.
     pub seed: u64,
-    /// How often the fault struck.
+    /// How often the fault was injected.
     pub trials: usize,
-    /// How often it must strike for the full matrix.
+    /// How often it must be injected for the full matrix.
     pub demanded: usize,
     /// Messages answered with 204.
     pub acknowledged: usize,
-    /// Of these, not in history.
+    /// Of these, those not in history.
     pub lost: usize,
     /// Messages that are there more than once, or although they were refused.
     pub doubled: usize,
-    /// Messages in the wrong place.
+    /// Messages at the wrong position.
     pub reordered: usize,
-    /// Tries after which the client could not know.
+    /// Tries after which the client could not know the outcome.
     pub unknown: u64,
-    /// Longest silence of any room after a strike: half of them, and all but one in a hundred, were shorter.
+    /// Longest silence of any room after an injection: half of them, and all but one in a hundred, were shorter.
     pub takeover: Option<(Duration, Duration)>,
     /// All broken promises, as sentences.
     pub violations: Vec<String>,
     /// Further facts.
     pub notes: Vec<String>,
-    /// Whether it had to lose something, and did.
+    /// Whether the run had to lose something, and did.
     pub is_control: bool,
 }
 
 impl Row {
-    /// Counts what `outcome` holds.
-    #[must_use]
-    pub fn of(fault: &Fault, backend: Backend, seed: u64, outcome: &Outcome) -> Self {
-        let broken = |invariants: &[Invariant]| {
-            outcome.violations.iter().filter(|violation| invariants.contains(&violation.invariant)).count()
-        };
-        let posts = &outcome.evidence.posts;
-        let is_acknowledged = |post: &&Post| matches!(post.outcome, evidence::Outcome::Acknowledged(_));
-        let store = match backend {
-            Backend::Sqlite => "SQLite",
-            Backend::Postgres => "Postgres",
-        };
-        Self {
-            date: OffsetDateTime::now_utc().date().to_string(),
-            code: fault.code.to_owned(),
-            title: fault.title.to_owned(),
-            store: store.to_owned(),
-            seed,
-            trials: outcome.strikes.len(),
-            demanded: fault.demanded,
-            acknowledged: posts.iter().filter(is_acknowledged).count(),
-            lost: broken(&[Invariant::Kept]),
-            doubled: broken(&[Invariant::Once, Invariant::Converges]),
-            reordered: broken(&[Invariant::HappensBefore, Invariant::SenderOrder]),
-            unknown: posts.iter().map(|post| u64::from(post.unknown_tries)).sum(),
-            takeover: percentiles(silences(&outcome.evidence, &outcome.strikes)),
-            violations: outcome.violations.iter().map(ToString::to_string).collect(),
-            notes: [outcome.notes.clone(), slowest_answers(&outcome.evidence)].concat(),
-            is_control: false,
-        }
-    }
-
-    /// Adds what a fault demands of the measured times.
+    /// Adds a violation if a measured time is over `at_most`, or is missing.
     pub fn demand(&mut self, what: &str, measured: Option<Duration>, at_most: Duration) {
         match measured {
             Some(time) if time <= at_most => {}
@@ -99,8 +61,8 @@ impl Row {
         }
     }
 
-    /// The verdict on a run that must lose something: finding it is what was to be shown.
-    pub fn turn_round(&mut self) {
+    /// Inverts the verdict of a run that must lose something: the run passes if the oracle found the loss.
+    pub fn invert(&mut self) {
         let found = self.violations.len();
         self.violations.clear();
         if self.lost == 0 {
@@ -110,7 +72,7 @@ impl Row {
         self.is_control = true;
     }
 
-    /// The row for people.
+    /// The row of the table.
     fn line(&self) -> String {
         let takeover = self.takeover.map_or_else(
             || "–".to_owned(),
@@ -133,21 +95,22 @@ impl Row {
     }
 }
 
-/// Reads the lines that runs left behind, in the order of the matrix; of several runs of a fault on a back end the last.
-pub fn read(lines: &str) -> Result<Vec<Row>> {
+/// Parses the lines that runs left behind, and sorts the rows by `order`, the codes of the matrix. Of several runs of a
+/// fault on a back end the last one counts.
+pub fn parse(lines: &str, order: &[&str]) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     for line in lines.lines().filter(|line| !line.trim().is_empty()) {
         let row: Row = serde_json::from_str(line).explain(|| format!("no row of the matrix: {line}"))?;
         rows.retain(|earlier| (&earlier.code, &earlier.store) != (&row.code, &row.store));
         rows.push(row);
     }
-    let place = |row: &Row| crate::faults::MATRIX.iter().position(|fault| fault.code == row.code);
-    // SQLite stands before Postgres.
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.store.clone()), place(row)));
+    let position = |row: &Row| order.iter().position(|code| row.code == *code);
+    // SQLite comes before Postgres.
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.store.clone()), position(row)));
     Ok(rows)
 }
 
-/// The table, with the days on which its rows came about, and what was broken as a list below it.
+/// The table, with the days on which its rows were measured, and the broken promises as a list below it.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let days = (rows.iter().map(|row| &row.date).min(), rows.iter().map(|row| &row.date).max());
@@ -170,158 +133,12 @@ pub fn table(rows: &[Row]) -> String {
     table
 }
 
-/// Sentences shown of a run that broke promises; all of them are in its line and in the evidence it leaves.
-const SHOWN: usize = 3;
-
-/// How long the slowest answers took that have a bound of their own, those aside that the rig itself held back.
-fn slowest_answers(evidence: &Evidence) -> Vec<String> {
-    let time =
-        |gateway, from, until: Duration| (!evidence.was_dark(gateway, from, until)).then(|| until.saturating_sub(from));
-    let removal = |departure: &evidence::Departure| time(departure.gateway, departure.left, departure.ended?);
-    let removals = evidence.departures.iter().filter_map(removal).max();
-    let hangs = evidence.hangs.iter().filter_map(|hang| time(hang.gateway, hang.from, hang.until)).max();
-    let said = [
-        (removals, "streams ended at most", "after leaving"),
-        (hangs, "the slowest answer to a post took", ""),
-    ];
-    let sentence = |(time, before, after): &(Option<Duration>, &str, &str)| {
-        Some(format!("{before} {} ms {after}", (*time)?.as_millis()).trim_end().to_owned())
-    };
-    said.iter().filter_map(sentence).collect()
-}
-
-/// How long after its acknowledgement each message was first shown to somebody.
-#[must_use]
-pub fn shown_after(evidence: &Evidence) -> Vec<Duration> {
-    ways(evidence).into_iter().map(|(settled, shown)| shown.saturating_sub(settled)).collect()
-}
-
-/// For each of `changes` the longest time in which a message that was acknowledged was not shown to anybody, from the change
-/// on and for a second. Unlike the silence of a room that does not count that nobody had anything to say.
-#[must_use]
-pub fn shown_around(evidence: &Evidence, changes: &[Duration]) -> Vec<Duration> {
-    let ways = ways(evidence);
-    let longest = |change: &Duration| {
-        let concerned = ways.iter().filter(|(settled, shown)| shown >= change && *settled < *change + LOOKED_AT);
-        concerned.map(|(settled, shown)| shown.saturating_sub((*settled).max(*change))).max()
-    };
-    changes.iter().filter_map(longest).collect()
-}
-
-/// When each message was acknowledged, and first shown to somebody.
-fn ways(evidence: &Evidence) -> Vec<(Duration, Duration)> {
-    let mut first: HashMap<Digest, Duration> = HashMap::new();
-    for heard in evidence.sessions.iter().flat_map(|session| &session.heard) {
-        let at = first.entry(heard.shown.text).or_insert(heard.at);
-        *at = heard.at.min(*at);
-    }
-    evidence.posts.iter().filter_map(|post| Some((post.settled, *first.get(&post.text)?))).collect()
-}
-
-/// For each strike the longest silence of any room that began before the next strike.
-///
-/// A silence over several strikes counts for each of them, from that strike on.
-fn silences(evidence: &Evidence, strikes: &[Duration]) -> Vec<Duration> {
-    let mut rooms: HashMap<usize, Vec<Duration>> = HashMap::new();
-    for session in &evidence.sessions {
-        rooms.entry(session.room).or_default().extend(session.heard.iter().map(|heard| heard.at));
-    }
-    for times in rooms.values_mut() {
-        times.sort_unstable();
-    }
-    let of_strike = |(number, strike): (usize, &Duration)| {
-        let next = strikes.get(number + 1).copied().unwrap_or(Duration::MAX);
-        let of_room = |times: &Vec<Duration>| {
-            let first = times.partition_point(|time| time < strike).saturating_sub(1);
-            let pairs = times[first..].windows(2).take_while(|pair| pair[0] < next);
-            pairs.map(|pair| pair[1].saturating_sub(pair[0].max(*strike))).max()
-        };
-        rooms.values().filter_map(of_room).max()
-    };
-    strikes.iter().enumerate().filter_map(of_strike).collect()
-}
-
-/// The median and the 99th percentile.
-#[must_use]
-pub fn percentiles(mut times: Vec<Duration>) -> Option<(Duration, Duration)> {
-    times.sort_unstable();
-    let at = |share: usize| times.get((times.len().saturating_sub(1) * share).div_ceil(100)).copied();
-    Some((at(50)?, at(99)?))
-}
-
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::evidence::{Digest, Heard, Session, Shown};
 
-    fn session(room: usize, millis: &[u64]) -> Session {
-        let heard = |at: &u64| Heard {
-            shown: Shown {
-                seq: 1,
-                id: Uuid::nil(),
-                text: Digest::of(""),
-            },
-            cursor: 1,
-            at: Duration::from_millis(*at),
-        };
-        Session {
-            phone: 0,
-            room,
-            gateway: 0,
-            resumed_after: None,
-            resumed_epoch: None,
-            ready: 0,
-            epoch: 1,
-            reset: None,
-            heard: millis.iter().map(heard).collect(),
-            strange: Vec::new(),
-            opened: Duration::ZERO,
-            bye: None,
-        }
-    }
-
-    #[test]
-    fn a_takeover_is_the_longest_silence_after_its_strike() {
-        let evidence = Evidence {
-            sessions: vec![
-                session(0, &[0, 100, 1_100, 1_200, 2_000]),
-                session(1, &[0, 50, 90, 1_900, 2_000]),
-            ],
-            ..Evidence::default()
-        };
-        let strikes = [90, 1_150].map(Duration::from_millis);
-        assert_eq!(silences(&evidence, &strikes), [1_810, 800].map(Duration::from_millis));
-    }
-
-    #[test]
-    fn a_hand_over_is_the_longest_wait_of_a_message_around_it() {
-        let (mut evidence, texts) = (Evidence::default(), ["early", "held", "late"].map(Digest::of));
-        for (text, settled) in texts.iter().zip([0, 900, 2_500]) {
-            evidence.posts.push(Post {
-                room: 0,
-                sender: 0,
-                number: 0,
-                text: *text,
-                sent: Duration::ZERO,
-                settled: Duration::from_millis(settled),
-                outcome: evidence::Outcome::Unknown,
-                unknown_tries: 0,
-            });
-        }
-        let mut heard = session(0, &[500, 1_250, 3_000]);
-        for (heard, text) in heard.heard.iter_mut().zip(texts) {
-            heard.shown.text = text;
-        }
-        evidence.sessions.push(heard);
-        let changes = [Duration::from_secs(1)];
-        assert_eq!(shown_around(&evidence, &changes), [Duration::from_millis(250)]);
-    }
-
-    #[test]
-    fn the_last_run_of_a_fault_counts_and_the_table_says_what_is_short_of_the_demand() {
-        let row = |code: &str, store: &str, trials, date: &str| Row {
+    fn row(code: &str, store: &str, trials: usize, date: &str) -> Row {
+        Row {
             date: date.to_owned(),
             code: code.to_owned(),
             title: "worker kill -9".to_owned(),
@@ -338,7 +155,11 @@ mod tests {
             violations: Vec::new(),
             notes: Vec::new(),
             is_control: false,
-        };
+        }
+    }
+
+    #[test]
+    fn table_shows_last_runs_and_trials_short_of_the_demand() {
         let mut broken = row("F2", "SQLite", 200, "2026-11-27");
         broken.violations.push("Kept: gone".to_owned());
         let runs = [
@@ -347,8 +168,8 @@ mod tests {
             broken,
             row("F1", "SQLite", 100, "2026-11-26"),
         ];
-        let lines: Vec<String> = runs.iter().map(|row| serde_json::to_string(row).unwrap_or_default()).collect();
-        let rows = read(&lines.join("\n")).unwrap_or_default();
+        let lines: Vec<String> = runs.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
+        let rows = parse(&lines.join("\n"), &["F1", "F2"]).unwrap();
         let table = table(&rows);
         let table: Vec<&str> = table.lines().collect();
         assert_eq!(table[0], "`make soak`, 2026-11-26 to 2026-11-27:");
@@ -365,9 +186,38 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_of_nothing_are_nothing() {
-        assert_eq!(percentiles(Vec::new()), None);
-        let times = (1..=100).map(Duration::from_secs).collect();
-        assert_eq!(percentiles(times), Some((Duration::from_secs(51), Duration::from_secs(100))));
+    fn line_that_is_no_row_is_refused_and_shown() {
+        let failure = parse("\n{\"code\":\"F1\"}\n", &[]).err().map(|failure| failure.to_string());
+        assert!(failure.is_some_and(|text| text.starts_with(r#"no row of the matrix: {"code":"F1"}"#)));
+    }
+
+    #[test]
+    fn measured_times_over_a_demand_and_missing_ones_are_violations() {
+        let mut row = row("F1", "SQLite", 1, "2026-11-26");
+        let second = Duration::from_secs(1);
+        row.demand("the wait", Some(second), second);
+        assert_eq!(row.violations, [""; 0]);
+        row.demand("the wait", Some(2 * second), second);
+        row.demand("the wait", None, second);
+        assert_eq!(
+            row.violations,
+            [
+                "Demand: the wait is 2s, over 1s",
+                "Demand: the wait could not be measured"
+            ]
+        );
+    }
+
+    #[test]
+    fn control_run_passes_only_if_a_loss_was_found() {
+        let mut blind = row("F16", "SQLite", 1, "2026-11-26");
+        blind.violations.push("Dense: a hole".to_owned());
+        blind.invert();
+        assert_eq!(blind.violations, ["nothing was lost, or the oracle did not find it"]);
+        let mut seeing = row("F16", "SQLite", 1, "2026-11-26");
+        seeing.lost = 3;
+        seeing.violations.push("Kept: gone".to_owned());
+        seeing.invert();
+        assert!(seeing.violations.is_empty() && seeing.is_control);
     }
 }

@@ -1,4 +1,4 @@
-//! One program with fixed arguments and environment that can be started, stopped, paused and started again.
+//! A program with fixed arguments and environment that can be started, stopped, paused and started again.
 //!
 //! Signals go to the pid of the child alone. The child is killed and reaped when the service is dropped, also in a
 //! panic, so that no process outlives its test.
@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::eventually::eventually;
+use crate::failure::{Explain, Failure, Result};
+use crate::memory::resident_kib;
 use crate::programs::command;
-use crate::{Explain, Failure, Result, eventually, resident_kib};
 
-/// Lines of a log that are shown when a test fails: enough for the story of a start and an end.
+/// Lines of a log that are shown when a test fails: enough for a start and an end.
 const SHOWN_LINES: usize = 60;
 
 /// A program and, while it runs, its process.
@@ -27,19 +29,19 @@ pub struct Service {
     environment: BTreeMap<String, String>,
     log: PathBuf,
     child: Option<Child>,
-    cell: ProcessCell,
+    process: ProcessHandle,
 }
 
-/// Tells others the process of a service, whichever it is at the moment.
+/// Refers to the current process of a service, also after a restart.
 #[derive(Clone)]
-pub(crate) struct ProcessCell {
+pub(crate) struct ProcessHandle {
     name: String,
     /// 0 while it does not run.
     pid: Arc<AtomicU32>,
 }
 
-impl ProcessCell {
-    /// What messages call the service.
+impl ProcessHandle {
+    /// The name of the service in messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -62,7 +64,7 @@ impl Service {
             environment: BTreeMap::new(),
             log: directory.join(format!("{name}.log")),
             child: None,
-            cell: ProcessCell {
+            process: ProcessHandle {
                 name: name.to_owned(),
                 pid: Arc::default(),
             },
@@ -81,12 +83,12 @@ impl Service {
         self.environment.insert(variable.to_owned(), value.into());
     }
 
-    /// Takes an environment variable away from the next start on.
+    /// Removes an environment variable from the next start on.
     pub fn unset(&mut self, variable: &str) {
         self.environment.remove(variable);
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -98,9 +100,9 @@ impl Service {
         child.map(Child::id).ok_or_else(|| Failure::new(format!("{} does not run", self.name)))
     }
 
-    /// Tells others the process, whichever it will be.
-    pub(crate) fn cell(&self) -> ProcessCell {
-        self.cell.clone()
+    /// A handle of its current process that stays valid over restarts.
+    pub(crate) fn process(&self) -> ProcessHandle {
+        self.process.clone()
     }
 
     /// Starts the program; its output is appended to the log.
@@ -120,7 +122,7 @@ impl Service {
             .stderr(log)
             .spawn()
             .explain(|| format!("cannot start {}", self.program.display()))?;
-        self.cell.pid.store(child.id(), Ordering::Relaxed);
+        self.process.pid.store(child.id(), Ordering::Relaxed);
         self.child = Some(child);
         Ok(())
     }
@@ -137,7 +139,7 @@ impl Service {
     /// SIGKILL; returns when the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().ok_or_else(|| Failure::new(format!("{} does not run", self.name)))?;
-        self.cell.pid.store(0, Ordering::Relaxed);
+        self.process.pid.store(0, Ordering::Relaxed);
         child.kill()?;
         child.wait()?;
         Ok(())
@@ -148,12 +150,12 @@ impl Service {
         self.signal(Signal::TERM)
     }
 
-    /// SIGHUP, as a terminal sends that is closed.
+    /// SIGHUP, as a terminal sends it when it is closed.
     pub fn hang_up(&self) -> Result<()> {
         self.signal(Signal::HUP)
     }
 
-    /// SIGSTOP: it does nothing until [`Service::resume`], as on a machine that hangs.
+    /// SIGSTOP: the process does nothing until [`Service::resume`], as on a machine that hangs.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
@@ -195,13 +197,13 @@ impl Service {
         }
     }
 
-    /// Everything it has written so far.
+    /// Its whole log so far.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|raw| String::from_utf8_lossy(&raw).into_owned()).unwrap_or_default()
     }
 
-    /// The file it is in.
+    /// The file of the log.
     #[must_use]
     pub fn log_file(&self) -> &Path {
         &self.log
@@ -225,7 +227,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself; then there is nothing left to do.
+            // It may have ended by itself; then there is nothing to kill.
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -2,16 +2,16 @@
 
 use std::fs;
 
-use crate::{Explain, Result};
+use crate::failure::{Explain, Result};
 
 /// `st` of /proc/net/tcp: open in both directions.
 const ESTABLISHED: &str = "01";
-/// `st` of /proc/net/tcp: the peer has closed, the process has not noticed or not acted yet.
+/// `st` of /proc/net/tcp: the peer has closed, and the process has not closed its side yet.
 const CLOSE_WAIT: &str = "08";
 
 /// Accepted connections on the local `port` in the network of process `pid` that the process has not closed.
 ///
-/// A client that hung up counts until the server closes its side too: that is what a leak looks like.
+/// A client that hung up counts until the server closes its side too: a leak looks like that.
 pub fn sockets_on_port(pid: u32, port: u16) -> Result<usize> {
     let path = format!("/proc/{pid}/net/tcp");
     let table = fs::read_to_string(&path).explain(|| format!("cannot read {path}"))?;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_counts_until_the_server_closes_its_side() -> Result<()> {
+    fn connection_counts_until_the_server_closes_its_side() -> Result<()> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let count = || sockets_on_port(std::process::id(), address.port());

@@ -1,4 +1,4 @@
-//! A live stream as an app reads it: events from a parser that is not ours, each wait with a deadline.
+//! Reads a live stream (server-sent events) with a third-party parser; every wait has a deadline.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use reqwest::Response;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
-use crate::{Explain, Failure, Result};
+use crate::failure::{Explain, Failure, Result};
 
 /// How long the first event may take; the product promises the first bytes at once.
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -78,7 +78,7 @@ impl EventStream {
         &self.ready
     }
 
-    /// A header of the answer; `None` when it is absent or not text.
+    /// A header of the response; `None` when it is absent or not text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -89,7 +89,7 @@ impl EventStream {
         next(&mut self.events, within).await
     }
 
-    /// The next event but pings; it must have this name.
+    /// The next event, pings aside; it must have this name.
     pub async fn expect(&mut self, name: &str, within: Duration) -> Result<Event> {
         loop {
             match self.next(within).await? {
@@ -118,7 +118,7 @@ impl EventStream {
         Ok(messages)
     }
 
-    /// Reads to the `bye` event, over messages and pings, and to the clean end after it; returns the reason.
+    /// Reads up to the `bye` event, past messages and pings, and to the clean end after it; returns the reason.
     pub async fn bye(&mut self, within: Duration) -> Result<String> {
         let read = async {
             loop {

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use reqwest::{RequestBuilder, Response};
 
-use crate::{Answer, EventStream, Explain, Failure, Result};
+use crate::failure::{Explain, Failure, Result};
+use crate::http_response::HttpResponse;
+use crate::sse::EventStream;
 
-/// How long the head of an answer may take.
+/// How long the head of a response may take.
 const OPEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// A stream that is about to be opened.
@@ -54,20 +56,20 @@ impl StreamRequest {
         if response.status() == 200 {
             return Ok(response);
         }
-        let answer = Answer::read(response).await?;
-        Err(Failure::new(format!("the stream was refused: {answer}")))
+        let response = HttpResponse::receive(response).await?;
+        Err(Failure::new(format!("the stream was refused: {response}")))
     }
 
-    /// Sends the request and reads the whole answer: for refusals and streams that end by themselves.
-    pub async fn answer(self) -> Result<Answer> {
-        let read = async { Answer::read(self.head().await?).await };
-        tokio::time::timeout(OPEN_WITHIN, read)
+    /// Sends the request and receives the whole response: for refusals and streams that end by themselves.
+    pub async fn response(self) -> Result<HttpResponse> {
+        let receive = async { HttpResponse::receive(self.head().await?).await };
+        tokio::time::timeout(OPEN_WITHIN, receive)
             .await
-            .explain(|| "the answer did not come to an end".to_owned())?
+            .explain(|| "the response did not come to an end".to_owned())?
     }
 
     async fn head(self) -> Result<Response> {
         let sending = tokio::time::timeout(OPEN_WITHIN, self.request.send());
-        Ok(sending.await.explain(|| "no answer to the request for a stream".to_owned())??)
+        Ok(sending.await.explain(|| "no response to the request for a stream".to_owned())??)
     }
 }

@@ -1,22 +1,23 @@
-//! Seeded random traffic by real clients, and the book in which they write down what they did and saw.
+//! Seeded random traffic by real clients, and the recorder in which they write down what they did and saw.
 //!
 //! ```text
-//! Sender  ── posts one message after the other to one room, through any gateway, again until it knows
-//! Phone   ── follows one room, is cut, sleeps, comes back at any gateway with its last id
-//! Visitor ── looks in, reads history, leaves, and listens whether it really is out
-//! Returner ─ leaves and comes back at once, at another gateway
-//! Landlord ─ makes a room, deletes it and makes it again, and asks for it everywhere
+//! Sender            posts one message after the other to one room, through any gateway, again until it knows the outcome
+//! SubscriberClient  follows one room, is cut off, sleeps, comes back at any gateway with its last id
+//! TransientReader   joins, reads history, leaves, and watches whether its stream really ends
+//! Rejoiner          leaves and comes back at once, at another gateway
+//! RoomRecreator     creates a room, deletes it and creates it again, and asks for it at every gateway
 //! ```
 //!
-//! Who says what, and when who moves, follows from the seed. What the network and the machine make of it does not.
+//! The seed decides who posts what, and when who moves. What the network and the machine make of it, it does not decide.
 
-mod book;
-mod landlord;
-mod phone;
-mod returner;
+mod plan;
+mod recorder;
+mod rejoiner;
+mod room_recreator;
 mod sender;
-mod visitor;
-mod words;
+mod subscriber_client;
+mod texts;
+mod transient_reader;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,122 +29,85 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::book::Book;
-use self::landlord::Landlord;
-use self::phone::{Heads, Phone};
-use self::returner::Returner;
+pub use self::plan::TrafficPlan;
+use self::plan::room_name;
+pub(crate) use self::plan::{RECREATED_ROOMS, REJOINED_ROOMS};
+pub(crate) use self::recorder::Recorder;
+use self::rejoiner::Rejoiner;
+use self::room_recreator::RoomRecreator;
 use self::sender::Sender;
-use self::visitor::Visitor;
-use crate::evidence::{Arrival, Evidence};
-use crate::{App, Explain as _, Failure, Result, Stack};
+use self::subscriber_client::{Heads, SubscriberClient};
+use self::transient_reader::TransientReader;
+use crate::api_client::ApiClient;
+use crate::evidence::{Evidence, FinalPosition};
+use crate::failure::{Explain as _, Failure, Result};
+use crate::stack::Stack;
 
-/// Users who are registered at a time: hashing passwords is bounded, and refuses what would wait too long.
+/// Users who are registered at a time: the gateway bounds the hashing of passwords, and refuses what would wait too long.
 const REGISTERED_AT_ONCE: usize = 4;
-/// How long senders may take for the messages they have in hand; each gives one up after a minute.
+/// How long senders may take to finish the message they are posting; each gives one up after a minute.
 const FINISH_WITHIN: Duration = Duration::from_secs(90);
-
-/// How much goes on.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// What everything random follows from.
-    pub seed: u64,
-    /// Rooms.
-    pub rooms: usize,
-    /// Senders in each room, each of which posts one message after the other.
-    pub senders_per_room: usize,
-    /// Messages a second that all of them post together, as far as answers come in time.
-    pub per_second: f64,
-    /// Phones in each room that hold their stream for as long as they can.
-    pub steady_per_room: usize,
-    /// Phones in each room that move about.
-    pub roaming_per_room: usize,
-    /// Share of messages that are posted with an idempotency key, and repeated until their outcome is known.
-    pub keyed: f64,
-    /// Visitors.
-    pub visitors: usize,
-    /// People who leave and come back at once.
-    pub returners: usize,
-    /// People who delete rooms and make them again.
-    pub landlords: usize,
-}
-
-impl Plan {
-    /// The full load: 500 messages a second over 20 rooms.
-    #[must_use]
-    pub fn full(seed: u64) -> Self {
-        Self {
-            seed,
-            rooms: 20,
-            senders_per_room: 3,
-            per_second: 550.0,
-            steady_per_room: 1,
-            roaming_per_room: 1,
-            keyed: 0.8,
-            visitors: 3,
-            returners: 2,
-            landlords: 2,
-        }
-    }
-}
 
 /// Running traffic.
 pub struct Traffic {
-    plan: Plan,
-    book: Arc<Book>,
-    reader: App,
+    plan: TrafficPlan,
+    recorder: Arc<Recorder>,
+    reader: ApiClient,
     stop: CancellationToken,
     senders: JoinSet<()>,
-    visitors: JoinSet<()>,
-    phones: JoinSet<Arrival>,
+    /// Transient readers, rejoiners and room recreators.
+    movers: JoinSet<()>,
+    subscribers: JoinSet<FinalPosition>,
     heads: watch::Sender<Heads>,
     settle_within: Duration,
 }
 
 impl Traffic {
-    /// Registers everybody, creates the rooms and begins.
+    /// Registers the users, creates the rooms and begins.
     ///
-    /// Phones that have not seen everything `settle_within` after all is stored count as not having got it.
-    pub async fn start(stack: &Stack, plan: Plan, settle_within: Duration) -> Result<Self> {
-        let doors = stack.doors();
-        let names = ["reader", "sender", "phone", "visitor"].map(str::to_owned).into_iter();
+    /// Subscribers that have not seen everything `settle_within` after all is stored count as not having got it.
+    pub async fn start(stack: &Stack, plan: TrafficPlan, settle_within: Duration) -> Result<Self> {
+        let urls = stack.gateway_urls();
+        let names = ["reader", "sender", "subscriber", "transient-reader"].map(str::to_owned).into_iter();
         let names = names
-            .chain((0..plan.returners).map(returner))
-            .chain((0..plan.landlords).map(|n| format!("landlord-{n}")));
-        let mut users: Vec<App> = stream::iter(names)
-            .map(async |name| stack.app()?.register(&name).await)
+            .chain((0..plan.rejoiners).map(rejoiner_name))
+            .chain((0..plan.room_recreators).map(|number| format!("room-recreator-{number}")));
+        let mut users: Vec<ApiClient> = stream::iter(names)
+            .map(async |name| stack.client()?.register(&name).await)
             .buffered(REGISTERED_AT_ONCE)
             .try_collect()
             .await?;
-        let landlords = users.split_off(4 + plan.returners);
-        let returners = users.split_off(4);
-        let [reader, sender, phone, visitor] = users.try_into().map_err(|_| Failure::new("four users"))?;
+        let room_recreators = users.split_off(4 + plan.rejoiners);
+        let rejoiners = users.split_off(4);
+        let [reader, sender, subscriber, transient_reader] =
+            users.try_into().map_err(|_| Failure::new("four users"))?;
         for room in 0..plan.rooms {
             reader.create_room(&room_name(room)).await?;
         }
         let mut traffic = Self {
             plan,
-            book: Arc::new(Book::new()),
+            recorder: Arc::new(Recorder::new()),
             reader,
             stop: CancellationToken::new(),
             senders: JoinSet::new(),
-            visitors: JoinSet::new(),
-            phones: JoinSet::new(),
+            movers: JoinSet::new(),
+            subscribers: JoinSet::new(),
             heads: watch::Sender::new(None),
             settle_within,
         };
-        traffic.begin_listening(&at(&phone, &doors)?);
-        for number in 0..plan.visitors {
-            let doors = at(&visitor.login("visitor").await?, &doors)?;
-            traffic.begin_visits(number, doors);
+        traffic.start_subscribers(&at_each(&subscriber, &urls)?);
+        for number in 0..plan.transient_readers {
+            let clients = at_each(&transient_reader.login("transient-reader").await?, &urls)?;
+            traffic.start_transient_reader(number, clients);
         }
-        for (number, user) in returners.iter().enumerate() {
-            traffic.begin_returning(number, at(user, &doors)?);
+        for (number, user) in rejoiners.iter().enumerate() {
+            traffic.start_rejoiner(number, at_each(user, &urls)?);
         }
-        for (number, user) in landlords.iter().enumerate() {
-            traffic.begin_letting(number, at(user, &doors)?);
+        for (number, user) in room_recreators.iter().enumerate() {
+            traffic.start_room_recreator(number, at_each(user, &urls)?);
         }
         for number in 0..plan.rooms * plan.senders_per_room {
-            traffic.begin_posting(number, at(&sender, &doors)?);
+            traffic.start_sender(number, at_each(&sender, &urls)?);
         }
         Ok(traffic)
     }
@@ -151,22 +115,22 @@ impl Traffic {
     /// How many posts were acknowledged so far.
     #[must_use]
     pub fn acknowledged(&self) -> usize {
-        self.book.acknowledged()
+        self.recorder.acknowledged()
     }
 
     /// Time since the traffic began, by the clock of all evidence.
     #[must_use]
     pub fn now(&self) -> Duration {
-        self.book.now()
+        self.recorder.now()
     }
 
-    pub(crate) fn book(&self) -> &Arc<Book> {
-        &self.book
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
-    /// Somebody who reads, and does nothing else.
+    /// A user who owns all rooms, reads, and does nothing else.
     #[must_use]
-    pub fn reader(&self) -> &App {
+    pub fn reader(&self) -> &ApiClient {
         &self.reader
     }
 
@@ -176,116 +140,112 @@ impl Traffic {
         (0..self.plan.rooms).map(room_name).collect()
     }
 
-    /// Lets senders finish what they have in hand and visitors go home. Phones stay.
-    pub async fn quiet(&mut self) -> Result<()> {
+    /// Lets senders finish the message they are posting, and ends everybody else but the subscribers.
+    pub async fn stop_changes(&mut self) -> Result<()> {
         self.stop.cancel();
         let all = async {
             while let Some(ended) = self.senders.join_next().await {
                 ended.explain(|| "a sender".to_owned())?;
             }
-            while let Some(ended) = self.visitors.join_next().await {
-                ended.explain(|| "a visitor".to_owned())?;
+            while let Some(ended) = self.movers.join_next().await {
+                ended.explain(|| "a reader that joins and leaves".to_owned())?;
             }
             Ok(())
         };
         tokio::time::timeout(FINISH_WITHIN, all).await.explain(|| "clients do not finish".to_owned())?
     }
 
-    /// Tells the phones where the rooms end, waits for them, and hands out what everybody wrote down.
+    /// Announces the last seq of each room to the subscribers, waits for them, and returns what everybody recorded.
     pub async fn finish(mut self, heads: Vec<i64>) -> Result<Evidence> {
         self.heads.send_replace(Some(Arc::new(heads)));
-        let mut arrivals = Vec::new();
-        while let Some(arrival) = self.phones.join_next().await {
-            arrivals.push(arrival.explain(|| "a phone".to_owned())?);
+        let mut final_positions = Vec::new();
+        // Each subscriber ends by itself, at the latest after `settle_within` and the time-outs of its last request.
+        while let Some(position) = self.subscribers.join_next().await {
+            final_positions.push(position.explain(|| "a subscriber".to_owned())?);
         }
         let mut evidence =
-            self.book.close().ok_or_else(|| Failure::new("more was posted than a run can write down"))?;
-        evidence.arrivals = arrivals;
+            self.recorder.take_evidence().ok_or_else(|| Failure::new("more was posted than a run can record"))?;
+        evidence.final_positions = final_positions;
         Ok(evidence)
     }
 
     fn rng(&self, part: u64, number: usize) -> StdRng {
-        // Each client has a stream of its own, so that one more of them changes nothing for the others.
+        // Each client has a sequence of its own, so that one more of them changes nothing for the others.
         StdRng::seed_from_u64(self.plan.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (part << 32) ^ number as u64)
     }
 
-    fn begin_posting(&mut self, number: usize, doors: Vec<App>) {
+    fn start_sender(&mut self, number: usize, clients: Vec<ApiClient>) {
         let senders = self.plan.rooms * self.plan.senders_per_room;
         let sender = Sender {
             seed: self.plan.seed,
             number,
             room: number % self.plan.rooms,
-            doors,
+            clients,
             pace: Duration::from_secs_f64(f64::from(u32::try_from(senders).unwrap_or(u32::MAX)) / self.plan.per_second),
             keyed: self.plan.keyed,
             rng: self.rng(1, number),
-            book: Arc::clone(&self.book),
+            recorder: Arc::clone(&self.recorder),
         };
         self.senders.spawn(sender.run(self.stop.clone()));
     }
 
-    fn begin_listening(&mut self, doors: &[App]) {
+    fn start_subscribers(&mut self, clients: &[ApiClient]) {
         let per_room = self.plan.steady_per_room + self.plan.roaming_per_room;
         for number in 0..self.plan.rooms * per_room {
-            let phone = Phone {
+            let subscriber = SubscriberClient {
                 number,
                 room: number % self.plan.rooms,
-                doors: doors.to_vec(),
+                clients: clients.to_vec(),
                 roams: number >= self.plan.rooms * self.plan.steady_per_room,
                 rng: self.rng(2, number),
-                book: Arc::clone(&self.book),
+                recorder: Arc::clone(&self.recorder),
                 heads: self.heads.subscribe(),
                 last: None,
                 epoch: None,
                 deadline: None,
             };
-            self.phones.spawn(phone.run(self.settle_within));
+            self.subscribers.spawn(subscriber.run(self.settle_within));
         }
     }
 
-    fn begin_returning(&mut self, number: usize, doors: Vec<App>) {
-        let user = Returner {
-            number,
-            name: returner(number),
-            doors,
-            rng: self.rng(4, number),
-            book: Arc::clone(&self.book),
-        };
-        self.visitors.spawn(user.run(self.stop.clone()));
-    }
-
-    fn begin_letting(&mut self, number: usize, doors: Vec<App>) {
-        let landlord = Landlord {
-            number,
-            doors,
-            rng: self.rng(5, number),
-            book: Arc::clone(&self.book),
-        };
-        self.visitors.spawn(landlord.run(self.stop.clone()));
-    }
-
-    fn begin_visits(&mut self, number: usize, doors: Vec<App>) {
-        let visitor = Visitor {
-            doors,
+    fn start_transient_reader(&mut self, number: usize, clients: Vec<ApiClient>) {
+        let reader = TransientReader {
+            clients,
             rooms: self.plan.rooms,
             rng: self.rng(3, number),
-            book: Arc::clone(&self.book),
+            recorder: Arc::clone(&self.recorder),
         };
-        self.visitors.spawn(visitor.run(self.stop.clone()));
+        self.movers.spawn(reader.run(self.stop.clone()));
+    }
+
+    fn start_rejoiner(&mut self, number: usize, clients: Vec<ApiClient>) {
+        let rejoiner = Rejoiner {
+            number,
+            name: rejoiner_name(number),
+            clients,
+            rng: self.rng(4, number),
+            recorder: Arc::clone(&self.recorder),
+        };
+        self.movers.spawn(rejoiner.run(self.stop.clone()));
+    }
+
+    fn start_room_recreator(&mut self, number: usize, clients: Vec<ApiClient>) {
+        let recreator = RoomRecreator {
+            number,
+            clients,
+            rng: self.rng(5, number),
+            recorder: Arc::clone(&self.recorder),
+        };
+        self.movers.spawn(recreator.run(self.stop.clone()));
     }
 }
 
-/// The name of returner `number`.
-fn returner(number: usize) -> String {
-    format!("returner-{number}")
+/// The name of the user who is rejoiner `number`.
+fn rejoiner_name(number: usize) -> String {
+    format!("rejoiner-{number}")
 }
 
 /// The same user at every gateway.
-fn at(user: &App, doors: &[String]) -> Result<Vec<App>> {
-    doors.iter().map(|door| user.moved_to(door)).collect()
-}
-
-/// The name of room `number`.
-fn room_name(number: usize) -> String {
-    format!("room-{number}")
+fn at_each(user: &ApiClient, urls: &[String]) -> Result<Vec<ApiClient>> {
+    urls.iter().map(|url| user.moved_to(url)).collect()
 }

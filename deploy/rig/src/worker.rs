@@ -1,16 +1,18 @@
-//! The fanout-worker as a process.
+//! A fanout-worker process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::eventually::eventually;
+use crate::failure::{Explain, Failure, Result};
 use crate::programs::service_binary;
-use crate::{Explain, Failure, Result, Service, eventually};
+use crate::service::Service;
 
-/// Names the step at which a worker built with the feature `crash-points` parks.
-const STEP: &str = "CRASH_POINT";
-/// Names the file it writes on getting there.
-const STEP_FILE: &str = "CRASH_POINT_FILE";
+/// The variable that names the step at which a worker built with the feature `crash-points` stops and waits.
+const STEP_VARIABLE: &str = "CRASH_POINT";
+/// The variable that names the file it writes when it gets there.
+const STEP_FILE_VARIABLE: &str = "CRASH_POINT_FILE";
 /// A clean stop finishes a batch; its own deadline is ten seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(12);
 
@@ -37,19 +39,19 @@ impl Worker {
         self.service.kill()
     }
 
-    /// Starts it (again). It is at work a moment later: see `Stack::wait_ready`.
+    /// Starts it (again). It is ready a moment later: see `Stack::wait_ready`.
     pub fn start(&mut self) -> Result<()> {
         self.service.start()
     }
 
-    /// Stops it cleanly and starts it so that it parks for ever at `step`, with at least one message in hand.
+    /// Stops it cleanly and starts it so that it parks for ever at `step`, as soon as it processes at least one message.
     pub async fn restart_to_park_at(&mut self, step: &str) -> Result<()> {
         let code = self.service.stop(STOP_WITHIN).await?;
         if code != 0 {
             return Err(Failure::new(format!("the worker stopped with exit code {code}")));
         }
-        self.service.set(STEP, step);
-        self.service.set(STEP_FILE, self.parked.display().to_string());
+        self.service.set(STEP_VARIABLE, step);
+        self.service.set(STEP_FILE_VARIABLE, self.parked.display().to_string());
         self.service.start()
     }
 
@@ -67,8 +69,8 @@ impl Worker {
     /// Kills the parked worker and starts one that does not park.
     pub fn replace_parked(&mut self) -> Result<()> {
         self.service.kill()?;
-        self.service.unset(STEP);
-        self.service.unset(STEP_FILE);
+        self.service.unset(STEP_VARIABLE);
+        self.service.unset(STEP_FILE_VARIABLE);
         fs::remove_file(&self.parked)?;
         self.service.start()
     }

@@ -282,10 +282,10 @@ async fn run_roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Re
         }
         // Only where they are counted: telling them costs the gateway time.
         if plan.missed.is_some() {
-            builder = builder.telling_statements();
+            builder = builder.logging_statements();
         }
         let mut stack = builder.start().await?;
-        let mut furnished = furnish(plan, &stack.doors(), options.users, &tokens).await?;
+        let mut furnished = furnish(plan, &stack.gateway_urls(), options.users, &tokens).await?;
         stack.renew_gateways().await?;
         furnished.watch(stack.processes()?);
         if plan.missed.is_some() {

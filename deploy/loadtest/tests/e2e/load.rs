@@ -22,7 +22,7 @@ fn small(streams: usize, rooms: usize, work: Work) -> Plan {
 async fn a_load_on_a_stack_is_measured_and_nothing_is_missing() {
     let stack = Stack::builder().without_limits().start().await.unwrap();
     let plan = small(50, 5, Work::Rate(100.0));
-    let mut furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
+    let mut furnished = furnish(&plan, &stack.gateway_urls(), 0, &[]).await.unwrap();
     furnished.watch(stack.processes().unwrap());
     let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
     furnished.clear().await.unwrap();
@@ -42,7 +42,7 @@ async fn streams_that_are_cut_catch_up() {
         missed: Some(30),
         ..small(40, 4, Work::Flood(6))
     };
-    let furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
+    let furnished = furnish(&plan, &stack.gateway_urls(), 0, &[]).await.unwrap();
     let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
     assert!(figures.is_right() && figures.caught_up_s.is_some(), "{}", figures.table());
     assert!(figures.catch_up_ms.is_some_and(|times| times.samples == 40), "{}", figures.table());
@@ -57,7 +57,7 @@ async fn nothing_more_can_be_written_to_those_who_stall() {
         text: 4_000,
         ..small(50, 1, Work::Rate(40.0))
     };
-    let furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
+    let furnished = furnish(&plan, &stack.gateway_urls(), 0, &[]).await.unwrap();
     let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
     assert!(figures.is_right() && figures.windows.len() == 2, "{}", figures.table());
     let stalled = figures.stalled.as_ref().unwrap();
@@ -74,7 +74,7 @@ async fn history_is_read_when_all_of_it_is_stored_and_answers_are_whole() {
             pages,
         };
         let plan = small(streams, 1, work);
-        let furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
+        let furnished = furnish(&plan, &stack.gateway_urls(), 0, &[]).await.unwrap();
         let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
         assert!(figures.is_sound() && figures.windows[0].requests > 0, "{}", figures.table());
         assert_eq!(figures.windows[0].deliveries > 0, streams > 0, "{}", figures.table());
@@ -85,7 +85,7 @@ async fn history_is_read_when_all_of_it_is_stored_and_answers_are_whole() {
 async fn what_an_unmodified_gateway_allows_is_enough() {
     let stack = Stack::start().await.unwrap();
     let plan = small(110, 5, Work::Rate(20.0));
-    let furnished = furnish(&plan, &stack.doors(), 0, &[]).await.unwrap();
+    let furnished = furnish(&plan, &stack.gateway_urls(), 0, &[]).await.unwrap();
     let figures = run(&plan, &furnished.site, &Progress::silent()).await.unwrap();
     assert!(figures.is_right() && figures.refused.is_empty(), "{}", figures.table());
 }

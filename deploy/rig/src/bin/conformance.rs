@@ -1,6 +1,6 @@
-//! Plays clients, generators and linters that are not ours against the real server, and prints what held.
+//! Runs third-party clients, generators and linters against the real server, and prints which checks passed.
 //!
-//! Ends by itself; exit code 1 if something did not hold, 2 if it could not be tried. `deploy/conformance/run.sh` installs
+//! Ends by itself; exit code 1 if a check failed, 2 if a group of checks could not be run. `deploy/conformance/run.sh` installs
 //! what it needs and starts it.
 
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use rig::conformance::{Check, Group, Places};
+use rig::conformance::{Check, Group, Paths};
 
-/// Plays foreign clients against the real server.
+/// Runs third-party clients, generators and linters against the real server.
 #[derive(Parser)]
 struct Options {
     /// Directory of what was installed and compiled.
@@ -21,7 +21,7 @@ struct Options {
     #[arg(long)]
     rules: PathBuf,
 
-    /// The document.
+    /// The OpenAPI document.
     #[arg(long, default_value = "gateway/openapi.json")]
     document: PathBuf,
 
@@ -42,42 +42,42 @@ async fn main() -> ExitCode {
         }
     };
     let groups = if groups.is_empty() { Group::ALL.to_vec() } else { groups };
-    let places = Places {
+    let paths = Paths {
         clients: options.clients,
         rules: options.rules,
         document: options.document,
     };
-    let (mut passed, mut failed, mut untried) = (0, 0, false);
+    let (mut passed, mut failed, mut is_incomplete) = (0, 0, false);
     for group in groups {
         let begin = Instant::now();
-        match group.run(&places).await {
+        match group.run(&paths).await {
             Ok(checks) => checks.iter().for_each(|check| {
                 *(if check.outcome.is_ok() {
                     &mut passed
                 } else {
                     &mut failed
                 }) += 1;
-                tell(check);
+                print_check(check);
             }),
             Err(failure) => {
-                println!("FAILED {}: could not be tried: {failure}", group.name());
+                println!("FAILED {}: could not be run: {failure}", group.name());
                 failed += 1;
-                untried = true;
+                is_incomplete = true;
             }
         }
         println!("       ({} took {} s)", group.name(), begin.elapsed().as_secs());
     }
     println!("{passed} passed, {failed} failed");
-    match (failed, untried) {
+    match (failed, is_incomplete) {
         (0, _) => ExitCode::SUCCESS,
         (_, false) => ExitCode::FAILURE,
         (_, true) => ExitCode::from(2),
     }
 }
 
-fn tell(check: &Check) {
+fn print_check(check: &Check) {
     match &check.outcome {
-        Ok(seen) => println!("ok     {}: {seen}", check.name),
+        Ok(summary) => println!("ok     {}: {summary}", check.name),
         Err(failure) => println!("FAILED {}: {failure}", check.name),
     }
 }

@@ -1,7 +1,7 @@
-//! Runs the matrix of faults and the floods, and prints what was kept.
+//! Runs the matrix of faults and the floods, and prints whether every promise was kept.
 //!
-//! Ends by itself; exit code 1 if a promise was broken, 2 if a run could not be brought to its end. Each row is kept in a
-//! file as soon as it is there, so that the matrix may be run in several sittings.
+//! Ends by itself; exit code 1 if a promise was broken, 2 if a run could not be completed. Each row is
+//! appended to a file as soon as it is measured, so that the matrix may be run in several parts.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -13,15 +13,15 @@ use clap::Parser;
 use rig::faults::{self, Fault, MATRIX};
 use rig::floods::{self, FLOODS, Flood, Scale};
 use rig::report::{self, Row};
-use rig::{Backend, Explain as _, Failure, Plan, Result};
+use rig::{Backend, Explain as _, Failure, Result, TrafficPlan};
 
-/// Longest time of one fault on one back end, in planned times; what takes longer is broken off and counts as not brought
-/// to its end.
-const PATIENCE: u32 = 5;
+/// Longest time of one fault on one back end, in planned times; a run that takes longer is aborted and counts as not
+/// completed.
+const LONGEST_RUN: u32 = 5;
 /// Sentences shown of a run that broke promises; all of them are in the line it leaves.
 const SHOWN: usize = 10;
 
-/// Kills everything, many times, and looks whether anything was lost.
+/// Injects faults and floods many times, and checks that every promise is kept.
 #[derive(Parser)]
 struct Options {
     /// Which faults, such as `F1,F3`; all if none is named.
@@ -36,7 +36,7 @@ struct Options {
     #[arg(long, env = "BACKEND", value_delimiter = ',', default_value = "sqlite,postgres")]
     backend: Vec<String>,
 
-    /// How much of the demanded counts.
+    /// Share of the demanded number of injections.
     #[arg(long, env = "COUNT_SCALE", default_value_t = 1.0)]
     count_scale: f64,
 
@@ -44,15 +44,15 @@ struct Options {
     #[arg(long, env = "RATE", default_value_t = 550.0)]
     rate: f64,
 
-    /// What everything random follows from; chosen by the clock if it is not given.
+    /// Seed of everything random; taken from the clock if it is not given.
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
 
-    /// File that each row is appended to, as a line of JSON.
+    /// File to which each row is appended as a line of JSON.
     #[arg(long, env = "OUT", default_value = ".data/soak.jsonl")]
     out: PathBuf,
 
-    /// Run nothing, and print the table of the rows in this file; of several runs of a fault the last counts.
+    /// Run nothing, and print the table of the rows in this file; of several runs of a fault the last one counts.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
 }
@@ -62,7 +62,7 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     let ended = match &options.table {
         Some(file) => print_table(file).map(|rows| are_kept(&rows)),
-        None => soak_and_flood(&options).await,
+        None => run_chosen(&options).await,
     };
     match ended {
         Ok(true) => ExitCode::SUCCESS,
@@ -76,7 +76,7 @@ async fn main() -> ExitCode {
 
 fn print_table(file: &Path) -> Result<Vec<Row>> {
     let lines = fs::read_to_string(file).explain(|| format!("cannot read {}", file.display()))?;
-    let rows = report::read(&lines)?;
+    let rows = report::parse(&lines, &MATRIX.each_ref().map(|fault| fault.code))?;
     println!("{}", report::table(&rows));
     Ok(rows)
 }
@@ -85,20 +85,20 @@ fn are_kept(rows: &[Row]) -> bool {
     rows.iter().all(|row| row.violations.is_empty())
 }
 
-/// Runs what is chosen; true if every promise was kept.
-async fn soak_and_flood(options: &Options) -> Result<bool> {
+/// Runs the chosen faults and floods; true if every promise was kept.
+async fn run_chosen(options: &Options) -> Result<bool> {
     let (chosen, chosen_floods) = choose(options)?;
     let backends = options.backend.iter().map(|name| backend(name)).collect::<Result<Vec<_>>>()?;
-    let soaked = if chosen.is_empty() {
+    let faults_kept = if chosen.is_empty() {
         Ok(true)
     } else {
         soak(options, &chosen, &backends).await.map(|rows| are_kept(&rows))
     };
-    let withstood = flood(&chosen_floods, &backends).await;
-    Ok(soaked? & withstood?)
+    let floods_kept = flood(&chosen_floods, &backends).await;
+    Ok(faults_kept? & floods_kept?)
 }
 
-/// The faults and the floods that are named; everything if nothing is.
+/// The faults and the floods that are named; all of them if none is named.
 fn choose(options: &Options) -> Result<(Vec<&'static Fault>, Vec<&'static Flood>)> {
     let (codes, names) = (options.faults.as_slice(), options.floods.as_slice());
     let chosen = match codes {
@@ -114,7 +114,7 @@ fn choose(options: &Options) -> Result<(Vec<&'static Fault>, Vec<&'static Flood>
     Ok((chosen, chosen_floods))
 }
 
-/// Runs the floods on every back end, and tells of each; true if every promise was kept.
+/// Runs the floods on every back end, and prints each verdict; true if every promise was kept.
 async fn flood(chosen: &[&'static Flood], backends: &[Backend]) -> Result<bool> {
     let mut kept = true;
     for backend in backends {
@@ -136,37 +136,37 @@ async fn soak(options: &Options, chosen: &[&'static Fault], backends: &[Backend]
     let seed = options.seed.unwrap_or(clock);
     let one: Duration = chosen.iter().map(|fault| fault.planned(options.count_scale)).sum();
     eprintln!("seed {seed}; this takes about {}", minutes(one * u32::try_from(backends.len())?));
-    let plan = Plan {
+    let plan = TrafficPlan {
         per_second: options.rate,
-        ..Plan::full(seed)
+        ..TrafficPlan::full(seed)
     };
     let mut rows = Vec::new();
-    let mut broken_off = None;
+    let mut aborted = None;
     for backend in backends {
         for fault in chosen {
             let planned = fault.planned(options.count_scale);
             eprintln!("{} {} on {backend:?}, about {}", fault.code, fault.title, minutes(planned));
-            let longest = planned * PATIENCE;
+            let longest = planned * LONGEST_RUN;
             let run = tokio::time::timeout(longest, fault.run(*backend, plan, options.count_scale)).await;
-            match run.unwrap_or_else(|_| Err(Failure::new(format!("not done within {longest:?}")))) {
+            match run.unwrap_or_else(|_| Err(Failure::new(format!("not completed within {longest:?}")))) {
                 Ok(row) => {
-                    keep(&options.out, &row)?;
-                    tell(&row);
+                    append(&options.out, &row)?;
+                    print_row(&row);
                     rows.push(row);
                 }
                 Err(failure) => {
                     eprintln!("  {failure}");
-                    broken_off = Some(failure);
+                    aborted = Some(failure);
                 }
             }
         }
     }
     println!("{}", report::table(&rows));
-    broken_off.map_or(Ok(rows), Err)
+    aborted.map_or(Ok(rows), Err)
 }
 
 /// Appends `row` to `file`.
-fn keep(file: &Path, row: &Row) -> Result<()> {
+fn append(file: &Path, row: &Row) -> Result<()> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory)?;
     }
@@ -174,7 +174,7 @@ fn keep(file: &Path, row: &Row) -> Result<()> {
     Ok(writeln!(out, "{}", serde_json::to_string(row)?)?)
 }
 
-fn tell(row: &Row) {
+fn print_row(row: &Row) {
     eprintln!("  {}", row.notes.join("; "));
     for sentence in row.violations.iter().take(SHOWN) {
         eprintln!("  {sentence}");

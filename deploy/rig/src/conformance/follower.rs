@@ -1,12 +1,13 @@
-//! A client library at work: one process that follows a room over many streams, each through a proxy of its own, and what
-//! it says it saw.
+//! A process that follows a room with a client library over many streams, each through a proxy of its own, and the events that
+//! the library reports.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -14,28 +15,29 @@ use tokio::process::{Child, ChildStdout};
 use tokio::task::JoinHandle;
 
 use super::library::Library;
-use crate::{Explain, Failure, Proxy, Result};
+use crate::failure::{Explain, Failure, Result};
+use crate::proxy::Proxy;
 
-/// Complaints shown of one library.
+/// Complaints shown for one library.
 const SHOWN: usize = 8;
 
-/// One event, as the library handed it over.
+/// One event, as the library delivered it.
 #[derive(Debug, Clone, Deserialize)]
-struct Told {
+struct ReportedEvent {
     stream: usize,
     event: String,
     id: Option<String>,
     data: String,
 }
 
-/// What one stream has told.
+/// What the library has reported about one stream.
 #[derive(Default)]
 struct Stream {
-    messages: Vec<Told>,
+    messages: Vec<ReportedEvent>,
     /// Highest seq so far.
     seq: i64,
     readies: usize,
-    resets: Vec<Told>,
+    resets: Vec<ReportedEvent>,
     /// Reasons of `bye`.
     byes: Vec<String>,
     /// Where the event with a seq was cut, in bytes from its beginning.
@@ -75,7 +77,7 @@ impl Follower {
         let mut child = command.spawn().explain(|| format!("cannot start the program for {}", library.name))?;
         let output = child.stdout.take().ok_or_else(|| Failure::new("a program without output"))?;
         let streams = Streams::new(Mutex::new((0..count).map(|_| Stream::default()).collect()));
-        let reading = tokio::spawn(read(BufReader::new(output).lines(), Arc::clone(&streams)));
+        let reading = tokio::spawn(record_events(BufReader::new(output).lines(), Arc::clone(&streams)));
         Ok(Self {
             name: library.name,
             proxies,
@@ -87,7 +89,7 @@ impl Follower {
     }
 
     fn streams(&self) -> MutexGuard<'_, Vec<Stream>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.streams.lock()
     }
 
     /// Fails with what the program wrote if it has ended by itself.
@@ -99,7 +101,7 @@ impl Follower {
         Err(Failure::new(format!("the program for {} ended with {status}: {log}", self.name)))
     }
 
-    /// True if its output has ended: nothing more will come of it.
+    /// True if its output has ended, so that it will report nothing more.
     pub(super) fn has_ended(&self) -> bool {
         self.reading.is_finished()
     }
@@ -146,53 +148,54 @@ impl Follower {
     }
 }
 
-/// Reads what the program tells until it ends. What is no line of it is kept as an event that nobody sent.
-async fn read(mut lines: Lines<BufReader<ChildStdout>>, streams: Streams) {
+/// Reads what the program reports until it ends. A line that is not JSON is printed and skipped: the comparison finds the missing
+/// event.
+async fn record_events(mut lines: Lines<BufReader<ChildStdout>>, streams: Streams) {
     while let Ok(Some(line)) = lines.next_line().await {
-        let Ok(told) = serde_json::from_str::<Told>(&line) else {
+        let Ok(reported) = serde_json::from_str::<ReportedEvent>(&line) else {
             eprintln!("not a line of JSON: {line}");
             continue;
         };
-        let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stream) = streams.get_mut(told.stream) {
-            stream.add(told);
+        let mut streams = streams.lock();
+        if let Some(stream) = streams.get_mut(reported.stream) {
+            stream.add(reported);
         }
     }
 }
 
 impl Stream {
-    fn add(&mut self, told: Told) {
-        match told.event.as_str() {
+    fn add(&mut self, reported: ReportedEvent) {
+        match reported.event.as_str() {
             "ready" => self.readies += 1,
             "ping" => {}
-            "reset" => self.resets.push(told),
+            "reset" => self.resets.push(reported),
             "bye" => {
-                let data: Value = serde_json::from_str(&told.data).unwrap_or_default();
+                let data: Value = serde_json::from_str(&reported.data).unwrap_or_default();
                 self.byes.push(data["reason"].as_str().unwrap_or_default().to_owned());
             }
-            // Unnamed ones, and what should not be there at all: the comparison finds it.
+            // Messages, and anything unexpected, which the comparison finds.
             _ => {
-                self.seq = self.seq.max(seq_of(&told).unwrap_or_default());
-                self.messages.push(told);
+                self.seq = self.seq.max(seq_of(&reported).unwrap_or_default());
+                self.messages.push(reported);
             }
         }
     }
 }
 
-fn seq_of(told: &Told) -> Option<i64> {
-    serde_json::from_str::<Value>(&told.data).ok()?["seq"].as_i64()
+fn seq_of(reported: &ReportedEvent) -> Option<i64> {
+    serde_json::from_str::<Value>(&reported.data).ok()?["seq"].as_i64()
 }
 
-/// What is wrong with one stream.
+/// How one stream differs from the history.
 fn complaints((number, stream): (usize, &Stream), history: &[Value]) -> Vec<String> {
     let mut complaints = Vec::new();
     for reset in &stream.resets {
         complaints.push(format!("stream {number} got {reset:?}"));
     }
     let mut due = history.iter().peekable();
-    for told in &stream.messages {
-        let Some(seq) = seq_of(told) else {
-            complaints.push(format!("stream {number} got {told:?}"));
+    for reported in &stream.messages {
+        let Some(seq) = seq_of(reported) else {
+            complaints.push(format!("stream {number} got {reported:?}"));
             continue;
         };
         let is_due = |message: &&Value| message["seq"].as_i64().is_some_and(|due| due <= seq);
@@ -207,10 +210,10 @@ fn complaints((number, stream): (usize, &Stream), history: &[Value]) -> Vec<Stri
         match found {
             None => complaints.push(format!("stream {number} got seq {seq} again or too late")),
             Some(message) => {
-                let is_same = serde_json::from_str::<Value>(&told.data).is_ok_and(|data| data == *message);
-                let is_named = told.id.as_deref().is_some_and(|id| id.ends_with(&format!("-{seq}")));
-                if told.event != "message" || !is_same || !is_named {
-                    complaints.push(format!("stream {number}: {told:?} is not {message}"));
+                let is_same = serde_json::from_str::<Value>(&reported.data).is_ok_and(|data| data == *message);
+                let is_named = reported.id.as_deref().is_some_and(|id| id.ends_with(&format!("-{seq}")));
+                if reported.event != "message" || !is_same || !is_named {
+                    complaints.push(format!("stream {number}: {reported:?} is not {message}"));
                 }
             }
         }

@@ -1,21 +1,22 @@
-//! Clients that were generated from the document: each registers, signs in, makes a room, posts, reads history and is
-//! refused. What it says it did is looked at from outside.
+//! Runs clients that were generated from the document: each registers, signs in, creates a room, posts, reads history and is
+//! refused. The rig then checks that the room holds what the client posted.
 
 use std::time::Duration;
 
+use super::check::{Check, Paths};
 use super::programs::Program;
-use super::{Check, Places};
-use crate::{Failure, Result, Stack};
+use crate::failure::{Failure, Result};
+use crate::stack::Stack;
 
-/// Longest time of one story, which takes seconds.
+/// Longest time of one client program, which takes seconds.
 const WITHIN: Duration = Duration::from_mins(1);
 
-/// What each of them says.
+/// What each of them posts.
 const TEXT: &str = "Grüße, 世界 👋 \"quoted\"\nand a second line";
 
-pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
+pub(super) async fn run(paths: &Paths) -> Result<Vec<Check>> {
     let stack = Stack::builder().without_limits().start().await?;
-    let clients = &places.clients;
+    let clients = &paths.clients;
     let classes = format!("{0}/classes:{0}/libraries/*", clients.join("kotlin/target").display());
     let node_story = clients.join("node/compiled/story.js").display().to_string();
     let python_story = clients.join("python/story.py").display().to_string();
@@ -31,21 +32,21 @@ pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
     ];
     let mut checks = Vec::new();
     for (language, program) in stories {
-        checks.push(Check::new(format!("client for {language}"), tell(&stack, language, program).await));
+        checks.push(Check::new(format!("client for {language}"), run_client(&stack, language, program).await));
     }
     Ok(checks)
 }
 
-/// Lets one client tell its story, and looks whether the room holds what it posted.
-async fn tell(stack: &Stack, language: &str, program: Program) -> Result<String> {
-    let app = stack.app()?;
+/// Runs the program of one client, and checks that the room holds what it posted.
+async fn run_client(stack: &Stack, language: &str, program: Program) -> Result<String> {
+    let client = stack.client()?;
     let name = format!("by-{language}");
     program.with([stack.gateways[0].url(), name.clone(), TEXT.to_owned()]).run(WITHIN).await?;
-    let reader = app.register(&format!("reader-of-{language}")).await?;
+    let reader = client.register(&format!("reader-of-{language}")).await?;
     let history = reader.history(&name, "").await?;
     let texts: Vec<Option<&str>> = history.iter().map(|message| message["message"].as_str()).collect();
     if texts == [Some(TEXT)] {
-        Ok("registered, signed in, made a room, posted, read history, was refused".to_owned())
+        Ok("registered, signed in, created a room, posted, read history, was refused".to_owned())
     } else {
         Err(Failure::new(format!("the room holds {texts:?}")))
     }

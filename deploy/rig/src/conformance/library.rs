@@ -1,6 +1,6 @@
-//! The client libraries for server-sent events that are tried.
+//! The client libraries for server-sent events that are tested.
 
-use super::Places;
+use super::check::Paths;
 use super::programs::Program;
 
 /// A library, and the program that follows a room with it.
@@ -10,8 +10,8 @@ pub(super) struct Library {
 }
 
 /// All of them, in the order of the report.
-pub(super) fn all(places: &Places) -> Vec<Library> {
-    let clients = &places.clients;
+pub(super) fn all(paths: &Paths) -> Vec<Library> {
+    let clients = &paths.clients;
     let node = |file: &str| Program::new("node", &[&clients.join("node").join(file).display().to_string()]);
     let python = |file: &str| {
         let file = clients.join("python").join(file).display().to_string();

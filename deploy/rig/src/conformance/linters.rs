@@ -1,19 +1,19 @@
-//! What linters say of the document.
+//! Runs linters on the OpenAPI document.
 
 use std::time::Duration;
 
+use super::check::{Check, Paths};
 use super::programs::Program;
-use super::{Check, Places};
 
 /// Longest time of one linter, which takes seconds.
 const WITHIN: Duration = Duration::from_mins(3);
 
-pub(super) async fn run(places: &Places) -> Vec<Check> {
-    let tool = |name: &str| places.clients.join("node/node_modules/.bin").join(name);
-    let document = places.document.display().to_string();
-    let rules = |file: &str| places.rules.join(file).display().to_string();
+pub(super) async fn run(paths: &Paths) -> Vec<Check> {
+    let tool = |name: &str| paths.clients.join("node/node_modules/.bin").join(name);
+    let document = paths.document.display().to_string();
+    let rules = |file: &str| paths.rules.join(file).display().to_string();
     let redocly = Program::new(tool("redocly"), &["lint", &document, "--config", &rules("redocly.yaml")])
-        // It would report to its maker, and ask for a newer version.
+        // Otherwise it sends usage data to its vendor, and asks for a newer version.
         .variable("REDOCLY_TELEMETRY", "off")
         .variable("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
     let spectral = Program::new(

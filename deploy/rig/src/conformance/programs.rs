@@ -1,4 +1,4 @@
-//! Running a program of somebody else to its end.
+//! Runs a third-party program to its end.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::failure::{Explain, Failure, Result};
 use crate::programs::{command, find_in_path};
-use crate::{Explain, Failure, Result};
 
 /// Lines shown of a program that failed.
 const SHOWN_LINES: usize = 60;

@@ -1,5 +1,5 @@
-//! Client libraries follow one room through everything that can break, side by side. In the end each of their streams must
-//! have shown the room's history, each message once and in order.
+//! Client libraries follow one room concurrently while connections are cut, a gateway is killed and streams reach their greatest
+//! age. In the end each of their streams must have shown the room's history, each message once and in order.
 //!
 //! ```text
 //! writer ──► gateway 2 ──► room ──► gateway 1 ──► one proxy for each stream ──► library
@@ -7,10 +7,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::check::{Check, Paths};
 use super::follower::Follower;
-use super::texts;
-use super::{Check, Places, library};
-use crate::{App, Failure, Proxy, Result, Stack, eventually};
+use super::{hostile_texts, library};
+use crate::api_client::ApiClient;
+use crate::eventually::eventually;
+use crate::failure::{Failure, Result};
+use crate::proxy::Proxy;
+use crate::stack::Stack;
 
 /// Streams of each library. Each round of cuts costs a reconnection of all of them, which servers and libraries space by
 /// seconds, and tries as many positions.
@@ -22,30 +26,30 @@ const FIRST_SEQ_OF_CUTS: i64 = 101;
 const OPENING_ROUNDS: usize = 3;
 /// How often the gateway is killed.
 const KILLS: usize = 3;
-/// Messages posted before, between and after a strike.
+/// Messages posted before, between and after a kill or a cut.
 const SOME: usize = 10;
 
-/// Age at which streams end while they are tried for it; the gateway takes up to a fifth off.
+/// Greatest age of streams while the end by age is tested; the gateway subtracts up to a fifth.
 const MAX_AGE_S: u64 = 5;
-/// How long messages are posted meanwhile: each stream is opened at least twice.
+/// How long messages are posted in that time: each stream is opened at least twice.
 const AGING: Duration = Duration::from_secs(20);
 /// Pause between two messages of that time.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Until the programs run and have opened all streams.
+/// How long it may take until the programs run and have opened all streams.
 const START_WITHIN: Duration = Duration::from_secs(90);
-/// Until all streams have caught up, with reconnections of some seconds; longer waits are not ended with a failure, since what
-/// is missing is told in the end.
+/// How long it may take until all streams have caught up, with reconnections of some seconds. A longer wait is not a failure of
+/// its own, since the comparison at the end reports what is missing.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(40);
-/// Until a gateway has stopped or started.
+/// How long a gateway may take to stop or start.
 const GATEWAY_WITHIN: Duration = Duration::from_secs(30);
-/// Pause between two looks at all streams.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Pause between two checks of all streams.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 const ROOM: &str = "library";
 
-pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
-    let mut trial = Trial::begin(places).await?;
+pub(super) async fn run(paths: &Paths) -> Result<Vec<Check>> {
+    let mut trial = StreamTrial::start(paths).await?;
     let opening = trial.opening_bytes();
     trial.post_hostile_texts().await?;
     trial.cut_an_event_at_every_byte().await?;
@@ -55,22 +59,23 @@ pub(super) async fn run(places: &Places) -> Result<Vec<Check>> {
     trial.judge().await
 }
 
-struct Trial {
+/// The stack, the libraries that follow its room, and the user who posts.
+struct StreamTrial {
     stack: Stack,
     followers: Vec<Follower>,
-    writer: App,
+    writer: ApiClient,
     /// Seq of the last message.
     head: i64,
 }
 
-impl Trial {
-    async fn begin(places: &Places) -> Result<Self> {
+impl StreamTrial {
+    async fn start(paths: &Paths) -> Result<Self> {
         let stack = Stack::builder().without_limits().gateways(2).start().await?;
-        let reader = stack.app()?.register("reader").await?;
+        let reader = stack.client()?.register("reader").await?;
         reader.create_room(ROOM).await?;
-        let writer = stack.app()?.register("writer").await?.moved_to(&stack.gateways[1].url())?;
+        let writer = stack.client()?.register("writer").await?.moved_to(&stack.gateways[1].url())?;
         let mut followers = Vec::new();
-        for library in library::all(places) {
+        for library in library::all(paths) {
             let port = stack.gateways[0].port();
             followers.push(Follower::start(library, STREAMS, port, (reader.token(), ROOM), stack.directory()).await?);
         }
@@ -86,7 +91,7 @@ impl Trial {
         Ok(trial)
     }
 
-    /// Bytes that a stream begins with.
+    /// Length of the beginning of a stream, in bytes: the head of the response and `ready`.
     fn opening_bytes(&self) -> usize {
         let proxies = self.followers.iter().flat_map(|follower| &follower.proxies);
         let bytes = proxies.map(Proxy::passed_bytes).min().unwrap_or_default();
@@ -106,7 +111,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Waits until every library is as it should be whose program still runs, and says which are not in time.
+    /// Waits until `is_so` is true of every library whose program still runs, and prints which are late.
     async fn wait(&self, what: &str, within: Duration, is_so: impl Fn(&Follower) -> bool) {
         let deadline = Instant::now() + within;
         loop {
@@ -119,7 +124,7 @@ impl Trial {
                 eprintln!("not within {within:?}: {what} ({})", late.join(", "));
                 return;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
     }
 
@@ -129,15 +134,15 @@ impl Trial {
     }
 
     async fn post_hostile_texts(&mut self) -> Result<()> {
-        for text in texts::all() {
+        for text in hostile_texts::all() {
             self.post(&text).await?;
         }
         self.catch_up().await;
         Ok(())
     }
 
-    /// Cuts the event of a message at each of its bytes, on every library: in front of the first, behind the last, and
-    /// everywhere between.
+    /// Cuts the event of a message at each of its bytes, for every library: before the first, after the last, and everywhere
+    /// in between.
     async fn cut_an_event_at_every_byte(&mut self) -> Result<()> {
         while self.head + 1 < FIRST_SEQ_OF_CUTS {
             self.post("before the cuts").await?;
@@ -147,7 +152,7 @@ impl Trial {
         self.post(&text_of_round(0)).await?;
         self.catch_up().await;
         let after = self.passed_bytes();
-        // The least of all: a ping may have come in between.
+        // The smallest number counts: a ping may have come in between.
         let length = after.iter().zip(before).map(|(after, before)| after - before).min().unwrap_or_default();
         let length = usize::try_from(length)?;
         if length == 0 {
@@ -173,7 +178,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Cuts connections that stand, and the next ones inside of what they begin with.
+    /// Cuts the existing connections, and the next ones within the beginning of their stream.
     async fn cut_openings(&mut self, length: usize) -> Result<()> {
         let step = length / (STREAMS * OPENING_ROUNDS);
         for round in 0..OPENING_ROUNDS {
@@ -210,7 +215,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Stops the gateway in an orderly way, which ends streams with `bye`, and starts it with a short life of streams.
+    /// Stops the gateway cleanly, which ends streams with `bye`, and starts it with a small greatest age of streams.
     async fn let_streams_grow_old(&mut self) -> Result<()> {
         let gateway = &mut self.stack.gateways[0];
         gateway.service.stop(GATEWAY_WITHIN).await?;
@@ -241,7 +246,7 @@ impl Trial {
         self.wait("all streams are back and have caught up", CAUGHT_UP_WITHIN, is_back).await;
         // A cut that did not happen must not happen later.
         for follower in &self.followers {
-            follower.proxies.iter().for_each(Proxy::heal);
+            follower.proxies.iter().for_each(Proxy::clear_faults);
         }
     }
 
@@ -291,7 +296,7 @@ impl Trial {
     }
 }
 
-/// Always as long.
+/// A text whose length does not depend on the round.
 fn text_of_round(round: usize) -> String {
     format!("an event that is cut, round {round:03}")
 }

@@ -1,4 +1,4 @@
-//! Clients that break off what they began.
+//! F15: clients that break off their requests.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,59 +11,61 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::field::Field;
-use crate::{App, Explain as _, Failure, Result, eventually};
+use crate::api_client::ApiClient;
+use crate::eventually::eventually;
+use crate::failure::{Explain as _, Failure, Result};
+use crate::fault_run::FaultRun;
 
 /// The room the broken-off requests are for, and who sends them.
 const ROOM: &str = "aborted";
 const INTRUDER: &str = "intruder";
 /// Requests that are being sent and broken off at the same time.
 const AT_ONCE: usize = 64;
-/// How long a gateway may hold a connection whose client has gone: its time for the head of a request, with air.
-const LET_GO_WITHIN: Duration = Duration::from_secs(40);
+/// How long a gateway may hold a connection whose client has gone: its time-out for the head of a request, with a margin.
+const CLOSED_WITHIN: Duration = Duration::from_secs(40);
 /// How long a connection, and the storing of a post, may take.
 const SOON: Duration = Duration::from_secs(5);
 
-/// F15: requests end at any byte, and clients go away without waiting for the answer. No connection may stay, and nothing be
-/// stored that nobody sent, from anybody else, or twice.
-pub(super) async fn aborts(field: &mut Field, count: usize) -> Result<()> {
-    let port = field.stack.gateways[0].port();
-    let baseline = field.stack.gateways[0].connections()?;
-    let intruder = field.stack.app()?.register(INTRUDER).await?;
-    field.traffic.reader().create_room(ROOM).await?;
-    let seeds: Vec<u64> = (0..count).map(|_| field.rng.random()).collect();
+/// Ends requests at any byte, without waiting for the response. No connection may stay open, and nothing may be stored that
+/// nobody sent, under another user's name, or twice.
+pub(super) async fn aborts(run: &mut FaultRun, count: usize) -> Result<()> {
+    let port = run.stack.gateways[0].port();
+    let baseline = run.stack.gateways[0].connections()?;
+    let intruder = run.stack.client()?.register(INTRUDER).await?;
+    run.traffic.reader().create_room(ROOM).await?;
+    let seeds: Vec<u64> = (0..count).map(|_| run.rng.random()).collect();
     let aborts = stream::iter(seeds).map(|seed| abort(port, &intruder, seed)).buffer_unordered(AT_ONCE);
     let mut aborts = std::pin::pin!(aborts);
     let (mut refused, mut sent) = (0, HashSet::new());
     while let Some(done) = aborts.next().await {
-        field.strikes.push(field.traffic.now());
+        run.injections.push(run.traffic.now());
         match done {
             Ok(text) => sent.extend(text),
             Err(_) => refused += 1,
         }
     }
-    let gateway = &field.stack.gateways[0];
-    let let_go = eventually(LET_GO_WITHIN, "the gateway lets go of clients that went away", async || {
-        // The traffic's own connections come and go.
+    let gateway = &run.stack.gateways[0];
+    let closed = eventually(CLOSED_WITHIN, "the gateway closes connections of clients that went away", async || {
+        // The traffic's own connections come and go, too.
         match gateway.connections()? {
             open if open <= baseline + AT_ONCE => Ok(()),
             open => Err(Failure::new(format!("{open} connections, {baseline} before"))),
         }
     })
     .await;
-    field.demand(let_go.is_ok(), || let_go.err().map(|failure| failure.to_string()).unwrap_or_default());
+    run.demand(closed.is_ok(), || closed.err().map(|failure| failure.to_string()).unwrap_or_default());
     let stored = check_stored(&intruder, &sent).await;
     let verdict = stored.as_ref().map_or_else(ToString::to_string, |stored| format!("{stored} were stored"));
-    field.notes.push(format!(
-        "{refused} connections were refused; of {} whole messages without a listener {verdict}",
+    run.notes.push(format!(
+        "{refused} connections were refused; of {} whole messages whose response nobody awaited {verdict}",
         sent.len()
     ));
-    field.demand(stored.is_ok(), || verdict);
+    run.demand(stored.is_ok(), || verdict);
     Ok(())
 }
 
-/// Counts what is in the room; fails if any of it was not sent, not by the intruder, or stored twice.
-async fn check_stored(intruder: &App, sent: &HashSet<String>) -> Result<usize> {
+/// Counts the messages in the room; fails if one was not sent, not sent by the intruder, or stored twice.
+async fn check_stored(intruder: &ApiClient, sent: &HashSet<String>) -> Result<usize> {
     let last = intruder.post(ROOM, "the last").await?;
     eventually(SOON, "the last post is stored", async || match intruder.history(ROOM, "?limit=1").await?.first() {
         Some(message) if message["id"] == last.as_str() => Ok(()),
@@ -81,9 +83,9 @@ async fn check_stored(intruder: &App, sent: &HashSet<String>) -> Result<usize> {
     Ok(seen.len() - 1)
 }
 
-/// Sends a part of a request, or all of it, and goes away, politely or not. Returns the text of a message that was sent to
-/// its end.
-async fn abort(port: u16, user: &App, seed: u64) -> Result<Option<String>> {
+/// Sends a part of a request, or all of it, and closes the connection, orderly or by a reset. Returns the text of a message
+/// that was sent to its end.
+async fn abort(port: u16, user: &ApiClient, seed: u64) -> Result<Option<String>> {
     let mut rng = StdRng::seed_from_u64(seed);
     let text = format!("aborted {seed}");
     let body = format!("{{\"message\":\"{text}\"}}");
@@ -97,7 +99,7 @@ async fn abort(port: u16, user: &App, seed: u64) -> Result<Option<String>> {
     } else {
         format!("GET /chat/{ROOM}/message {head}Accept: text/event-stream\r\n\r\n")
     };
-    // One in ten is whole, so that there is something to be mixed up.
+    // One in ten is whole, so that there is something that could be mixed up.
     let length = if rng.random_bool(0.1) {
         request.len()
     } else {

@@ -6,105 +6,108 @@ use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 use tokio::time::sleep;
 
-use crate::evidence::Hang;
-use crate::field::Field;
-use crate::{Failure, Health, Result, eventually};
+use crate::disk::DiskCondition;
+use crate::eventually::eventually;
+use crate::evidence::GatewayInterval;
+use crate::failure::{Failure, Result};
+use crate::fault_run::FaultRun;
+use crate::postgres_server::PostgresServer;
 
 /// Time between two kills.
 const BETWEEN: std::ops::Range<Duration> = Duration::from_millis(300)..Duration::from_millis(900);
-/// How long a server stays away. It needs some time to come back anyway.
+/// How long a server stays away. It needs some time to start anyway.
 const AWAY: std::ops::Range<Duration> = Duration::ZERO..Duration::from_millis(500);
 /// How much longer a sync of a worker takes when it is to be killed inside a commit.
 const SLOW_COMMIT_MS: u64 = 30;
 /// How long it may take until messages are stored again.
 const STORING_WITHIN: Duration = Duration::from_secs(30);
-/// How long a worker is paused: much longer than its place in Redis lasts.
+/// How long a worker is paused: much longer than its lease in Redis lasts.
 const PAUSED: std::ops::Range<Duration> = Duration::from_millis(2_300)..Duration::from_secs(4);
 /// How long a gateway is paused: around the second for which it trusts what it knows, and longer.
-const ASLEEP: std::ops::Range<Duration> = Duration::from_millis(300)..Duration::from_millis(3_500);
+const GATEWAY_PAUSED: std::ops::Range<Duration> = Duration::from_millis(300)..Duration::from_millis(3_500);
 
-/// F1. The one who is killed comes back at once, as under a supervisor.
-pub(super) async fn workers(field: &mut Field, count: usize) -> Result<()> {
+/// F1: a worker is killed and comes back at once, as under a supervisor.
+pub(super) async fn workers(run: &mut FaultRun, count: usize) -> Result<()> {
     for _ in 0..count {
-        sleep(field.rng.random_range(BETWEEN)).await;
-        let number = field.rng.random_range(0..16);
-        field.strike();
-        let worker = field.stack.worker_at(number);
+        sleep(run.rng.random_range(BETWEEN)).await;
+        let number = run.rng.random_range(0..16);
+        run.record_injection();
+        let worker = run.stack.worker_at(number);
         worker.kill()?;
         worker.start()?;
     }
     Ok(())
 }
 
-/// F2.
-pub(super) async fn gateways(field: &mut Field, count: usize) -> Result<()> {
+/// F2: a gateway is killed and comes back at once.
+pub(super) async fn gateways(run: &mut FaultRun, count: usize) -> Result<()> {
     for _ in 0..count {
-        sleep(field.rng.random_range(BETWEEN)).await;
-        let number = field.rng.random_range(0..field.stack.gateways.len());
-        field.strike();
-        let gateway = &mut field.stack.gateways[number];
+        sleep(run.rng.random_range(BETWEEN)).await;
+        let number = run.rng.random_range(0..run.stack.gateways.len());
+        run.record_injection();
+        let gateway = &mut run.stack.gateways[number];
         gateway.kill()?;
         gateway.start()?;
     }
     Ok(())
 }
 
-/// F3. Every other time it loses, as in a power cut, what no sync has made certain.
-pub(super) async fn redis(field: &mut Field, count: usize) -> Result<()> {
+/// F3: Redis is killed. Every other time it also loses what was not synced to disk, as in a power cut.
+pub(super) async fn redis(run: &mut FaultRun, count: usize) -> Result<()> {
     let mut taken = 0;
     for number in 0..count {
-        sleep(field.rng.random_range(BETWEEN)).await;
-        field.strike();
+        sleep(run.rng.random_range(BETWEEN)).await;
+        run.record_injection();
         if number % 2 == 0 {
-            field.stack.redis.kill()?;
+            run.stack.redis.kill()?;
         } else {
-            taken += field.stack.cut_power_of_redis()?;
+            taken += run.stack.cut_power_of_redis()?;
         }
-        sleep(field.rng.random_range(AWAY)).await;
-        field.stack.redis.restart().await?;
+        sleep(run.rng.random_range(AWAY)).await;
+        run.stack.redis.restart().await?;
     }
-    field.notes.push(format!("power cuts took {taken} bytes"));
+    run.notes.push(format!("power cuts took {taken} bytes"));
     Ok(())
 }
 
-/// F4: Postgres itself, or the worker, on a disk so slow that it is nearly always in the middle of a commit. Each time
-/// the database must be whole.
-pub(super) async fn database(field: &mut Field, count: usize) -> Result<()> {
-    if let Some(disk) = &field.stack.worker_disk {
-        disk.set(Health {
+/// F4: Postgres is killed, or with SQLite the workers, on a disk so slow that they are nearly always in the middle of a
+/// commit. Each time the database must be whole.
+pub(super) async fn database(run: &mut FaultRun, count: usize) -> Result<()> {
+    if let Some(disk) = &run.stack.worker_disk {
+        disk.set(DiskCondition {
             slow_ms: SLOW_COMMIT_MS,
-            ..Health::default()
+            ..DiskCondition::default()
         })?;
     }
     for _ in 0..count {
-        wait_until_storing(field).await?;
-        sleep(field.rng.random_range(BETWEEN)).await;
-        field.strike();
-        let away = field.rng.random_range(AWAY);
-        match &mut field.stack.postgres {
+        wait_until_storing(run).await?;
+        sleep(run.rng.random_range(BETWEEN)).await;
+        run.record_injection();
+        let away = run.rng.random_range(AWAY);
+        match &mut run.stack.postgres {
             Some(postgres) => {
                 postgres.kill()?;
                 sleep(away).await;
                 postgres.restart().await?;
             }
             None => {
-                for worker in field.stack.workers() {
+                for worker in run.stack.workers() {
                     worker.kill()?;
                     worker.start()?;
                 }
             }
         }
-        let mut database = field.stack.database().await?;
+        let mut database = run.stack.database().await?;
         let whole = database.check_integrity().await;
         database.close().await?;
-        field.demand(whole.is_ok(), || whole.err().map(|failure| failure.to_string()).unwrap_or_default());
+        run.demand(whole.is_ok(), || whole.err().map(|failure| failure.to_string()).unwrap_or_default());
     }
     Ok(())
 }
 
-/// Waits until somebody stores messages.
-async fn wait_until_storing(field: &mut Field) -> Result<()> {
-    let mut database = field.stack.database().await?;
+/// Waits until a worker stores messages.
+async fn wait_until_storing(run: &mut FaultRun) -> Result<()> {
+    let mut database = run.stack.database().await?;
     let before = database.count_messages().await?;
     eventually(STORING_WITHIN, "messages are stored", async || {
         if database.count_messages().await? > before {
@@ -117,31 +120,33 @@ async fn wait_until_storing(field: &mut Field) -> Result<()> {
     database.close().await
 }
 
-/// F5. What the sleeper wanted to commit must not be committed: the oracle would find it doubled or in the wrong place.
-pub(super) async fn pauses(field: &mut Field, count: usize) -> Result<()> {
+/// F5: a worker is paused. What it was about to commit must not be committed: the oracle would find it doubled or at the
+/// wrong position.
+pub(super) async fn worker_pauses(run: &mut FaultRun, count: usize) -> Result<()> {
     for _ in 0..count {
-        sleep(field.rng.random_range(BETWEEN)).await;
-        let (number, pause) = (field.rng.random_range(0..16), field.rng.random_range(PAUSED));
-        field.strike();
-        field.stack.worker_at(number).service.pause()?;
+        sleep(run.rng.random_range(BETWEEN)).await;
+        let (number, pause) = (run.rng.random_range(0..16), run.rng.random_range(PAUSED));
+        run.record_injection();
+        run.stack.worker_at(number).service.pause()?;
         sleep(pause).await;
-        field.stack.worker_at(number).service.resume()?;
+        run.stack.worker_at(number).service.resume()?;
     }
     Ok(())
 }
 
-/// F20. What the sleeper knew of rooms, members and sessions is old when it wakes up: it must ask before it answers.
-pub(super) async fn sleeping_gateways(field: &mut Field, count: usize) -> Result<()> {
+/// F20: a gateway is paused. What it knew of rooms, members and sessions is old when it goes on: it must check before it
+/// answers.
+pub(super) async fn gateway_pauses(run: &mut FaultRun, count: usize) -> Result<()> {
     for _ in 0..count {
-        sleep(field.rng.random_range(BETWEEN)).await;
-        let (number, pause) = (field.rng.random_range(0..field.stack.gateways.len()), field.rng.random_range(ASLEEP));
-        field.strike();
-        let from = field.traffic.now();
-        field.stack.gateways[number].service.pause()?;
+        sleep(run.rng.random_range(BETWEEN)).await;
+        let (number, pause) = (run.rng.random_range(0..run.stack.gateways.len()), run.rng.random_range(GATEWAY_PAUSED));
+        run.record_injection();
+        let from = run.traffic.now();
+        run.stack.gateways[number].service.pause()?;
         sleep(pause).await;
-        field.stack.gateways[number].service.resume()?;
-        let until = field.traffic.now();
-        field.dark_doors.push(Hang {
+        run.stack.gateways[number].service.resume()?;
+        let until = run.traffic.now();
+        run.unreachable.push(GatewayInterval {
             gateway: number,
             from,
             until,
@@ -150,23 +155,23 @@ pub(super) async fn sleeping_gateways(field: &mut Field, count: usize) -> Result
     Ok(())
 }
 
-/// F6.
-pub(super) async fn everything(field: &mut Field, count: usize) -> Result<()> {
+/// F6: everything is killed, and started again in any order.
+pub(super) async fn everything(run: &mut FaultRun, count: usize) -> Result<()> {
     for _ in 0..count {
-        sleep(field.rng.random_range(BETWEEN) * 3).await;
-        field.strike();
-        let mut order: Vec<Part> = (0..field.stack.gateways.len()).map(Part::Gateway).collect();
-        order.extend((0..field.stack.workers().count()).map(Part::Worker));
+        sleep(run.rng.random_range(BETWEEN) * 3).await;
+        run.record_injection();
+        let mut order: Vec<Part> = (0..run.stack.gateways.len()).map(Part::Gateway).collect();
+        order.extend((0..run.stack.workers().count()).map(Part::Worker));
         order.extend([Part::Redis, Part::Postgres]);
-        order.shuffle(&mut field.rng);
+        order.shuffle(&mut run.rng);
         for part in &order {
-            part.kill(field)?;
+            part.kill(run)?;
         }
-        order.shuffle(&mut field.rng);
+        order.shuffle(&mut run.rng);
         for part in &order {
-            part.start(field).await?;
+            part.start(run).await?;
         }
-        field.stack.mend().await?;
+        run.stack.recover().await?;
     }
     Ok(())
 }
@@ -181,21 +186,21 @@ enum Part {
 }
 
 impl Part {
-    fn kill(self, field: &mut Field) -> Result<()> {
+    fn kill(self, run: &mut FaultRun) -> Result<()> {
         match self {
-            Self::Gateway(number) => field.stack.gateways[number].kill(),
-            Self::Worker(number) => field.stack.worker_at(number).kill(),
-            Self::Redis => field.stack.redis.kill(),
-            Self::Postgres => field.stack.postgres.as_mut().map_or(Ok(()), crate::PostgresServer::kill),
+            Self::Gateway(number) => run.stack.gateways[number].kill(),
+            Self::Worker(number) => run.stack.worker_at(number).kill(),
+            Self::Redis => run.stack.redis.kill(),
+            Self::Postgres => run.stack.postgres.as_mut().map_or(Ok(()), PostgresServer::kill),
         }
     }
 
-    async fn start(self, field: &mut Field) -> Result<()> {
+    async fn start(self, run: &mut FaultRun) -> Result<()> {
         match self {
-            Self::Gateway(number) => field.stack.gateways[number].start(),
-            Self::Worker(number) => field.stack.worker_at(number).start(),
-            Self::Redis => field.stack.redis.restart().await,
-            Self::Postgres => match &mut field.stack.postgres {
+            Self::Gateway(number) => run.stack.gateways[number].start(),
+            Self::Worker(number) => run.stack.worker_at(number).start(),
+            Self::Redis => run.stack.redis.restart().await,
+            Self::Postgres => match &mut run.stack.postgres {
                 Some(postgres) => postgres.restart().await,
                 None => Ok(()),
             },

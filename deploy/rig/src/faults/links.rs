@@ -1,13 +1,15 @@
-//! Links that fail, and what arrives over them that should not.
+//! Network links that fail (F7, F8, F10), and entries of the accept log that no gateway would write (F14).
 
 use std::time::Duration;
 
 use rand::RngExt as _;
 use tokio::time::sleep;
 
-use crate::evidence::Hang;
-use crate::field::Field;
-use crate::{Ends, Result, Weather};
+use crate::evidence::GatewayInterval;
+use crate::failure::Result;
+use crate::fault_run::FaultRun;
+use crate::proxy::NetworkCondition;
+use crate::stack::LinkEnds;
 
 /// How long a link is bad, in seconds. Short times are more likely than long ones: the root of the time is drawn evenly
 /// between the roots of these two.
@@ -19,115 +21,118 @@ const BETWEEN_LOSSES: std::ops::Range<Duration> = Duration::from_millis(20)..Dur
 /// Time between two rounds of F10 and F14.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
 
-/// F7.
-pub(super) async fn cuts(field: &mut Field, count: usize) -> Result<()> {
-    let mut struck = 0;
-    while struck < count {
-        let round = AT_ONCE.min(count - struck);
-        let bad: Vec<usize> = (0..round).map(|_| field.rng.random_range(0..field.stack.links.len())).collect();
-        let time = bad_time(field);
-        let from = field.traffic.now();
+/// F7: links are cut, blocked in one direction or both, or slow.
+pub(super) async fn cuts(run: &mut FaultRun, count: usize) -> Result<()> {
+    let mut injected = 0;
+    while injected < count {
+        let round = AT_ONCE.min(count - injected);
+        let bad: Vec<usize> = (0..round).map(|_| run.rng.random_range(0..run.stack.links.len())).collect();
+        let time = bad_time(run);
+        let from = run.traffic.now();
         for number in &bad {
-            field.strike();
-            let weather = some_weather(field);
-            let link = &field.stack.links[*number];
-            link.proxy.set(weather);
-            if weather == Weather::Refusing {
+            run.record_injection();
+            let condition = random_condition(run);
+            let link = &run.stack.links[*number];
+            link.proxy.set(condition);
+            if condition == NetworkCondition::Refusing {
                 link.proxy.cut();
             }
         }
         sleep(time).await;
-        let ends: Vec<Ends> = bad.iter().map(|number| field.stack.links[*number].ends).collect();
+        let ends: Vec<LinkEnds> = bad.iter().map(|number| run.stack.links[*number].ends).collect();
         for number in bad {
-            field.stack.links[number].proxy.heal();
+            run.stack.links[number].proxy.clear_faults();
         }
-        let until = field.traffic.now();
-        let is_silent = ends.iter().any(|ends| matches!(ends, Ends::GatewayRedis(_)));
+        let until = run.traffic.now();
+        let is_without_redis = ends.iter().any(|ends| matches!(ends, LinkEnds::GatewayRedis(_)));
         for ends in ends {
             match ends {
-                Ends::Door(gateway) => field.dark_doors.push(Hang { gateway, from, until }),
-                Ends::GatewayPostgres(gateway) if is_silent => field.untold.push(Hang { gateway, from, until }),
+                LinkEnds::ClientGateway(gateway) => run.unreachable.push(GatewayInterval { gateway, from, until }),
+                LinkEnds::GatewayPostgres(gateway) if is_without_redis => {
+                    run.unnotified.push(GatewayInterval { gateway, from, until });
+                }
                 _ => {}
             }
         }
-        struck += round;
+        injected += round;
         sleep(BETWEEN_ROUNDS).await;
     }
     Ok(())
 }
 
-fn bad_time(field: &mut Field) -> Duration {
-    let root = field.rng.random_range(BAD_S.0.sqrt()..BAD_S.1.sqrt());
+fn bad_time(run: &mut FaultRun) -> Duration {
+    let root = run.rng.random_range(BAD_S.0.sqrt()..BAD_S.1.sqrt());
     Duration::from_secs_f64(root * root)
 }
 
-fn some_weather(field: &mut Field) -> Weather {
-    match field.rng.random_range(0..5) {
-        0 => Weather::Refusing,
-        1 => Weather::Dark { up: true, down: true },
-        2 => Weather::Dark { up: true, down: false },
-        3 => Weather::Dark { up: false, down: true },
-        _ => Weather::Slow(Duration::from_millis(field.rng.random_range(20..300))),
+fn random_condition(run: &mut FaultRun) -> NetworkCondition {
+    match run.rng.random_range(0..5) {
+        0 => NetworkCondition::Refusing,
+        1 => NetworkCondition::Blocked { up: true, down: true },
+        2 => NetworkCondition::Blocked { up: true, down: false },
+        3 => NetworkCondition::Blocked { up: false, down: true },
+        _ => NetworkCondition::Slow(Duration::from_millis(run.rng.random_range(20..300))),
     }
 }
 
-/// F8: the append has happened and the gateway does not learn of it; with Postgres also the commit and the worker.
-pub(super) async fn lost_replies(field: &mut Field, count: usize) -> Result<()> {
-    let lost = |field: &Field| field.stack.links.iter().map(|link| link.proxy.lost_replies()).sum::<u64>();
+/// F8: a command has been executed and its reply does not arrive: the append of a gateway, the publication of a worker, the
+/// commit of a worker with Postgres, the post of a client.
+pub(super) async fn lost_replies(run: &mut FaultRun, count: usize) -> Result<()> {
+    let lost = |run: &FaultRun| run.stack.links.iter().map(|link| link.proxy.lost_replies()).sum::<u64>();
     let wanted = u64::try_from(count)?;
-    while lost(field) < wanted {
-        let number = field.rng.random_range(0..field.stack.links.len());
-        let link = &field.stack.links[number];
+    while lost(run) < wanted {
+        let number = run.rng.random_range(0..run.stack.links.len());
+        let link = &run.stack.links[number];
         match link.ends {
-            Ends::GatewayRedis(_) => link.proxy.lose_replies(b"XADD", 1),
-            Ends::WorkerRedis(_) => link.proxy.lose_replies(b"PUBLISH", 1),
-            Ends::WorkerPostgres(_) => link.proxy.lose_replies(b"COMMIT", 1),
-            Ends::Door(_) => link.proxy.lose_replies(b"POST ", 1),
-            Ends::GatewayPostgres(_) => continue,
+            LinkEnds::GatewayRedis(_) => link.proxy.lose_replies(b"XADD", 1),
+            LinkEnds::WorkerRedis(_) => link.proxy.lose_replies(b"PUBLISH", 1),
+            LinkEnds::WorkerPostgres(_) => link.proxy.lose_replies(b"COMMIT", 1),
+            LinkEnds::ClientGateway(_) => link.proxy.lose_replies(b"POST ", 1),
+            LinkEnds::GatewayPostgres(_) => continue,
         }
-        let before = lost(field);
-        sleep(field.rng.random_range(BETWEEN_LOSSES)).await;
-        for _ in before..lost(field) {
-            field.strike();
+        let before = lost(run);
+        sleep(run.rng.random_range(BETWEEN_LOSSES)).await;
+        for _ in before..lost(run) {
+            run.record_injection();
         }
     }
     Ok(())
 }
 
 /// F10: one published message in twenty does not arrive; at the end of each round the last ones do not either.
-pub(super) async fn dropped_notifications(field: &mut Field, count: usize) -> Result<()> {
+pub(super) async fn dropped_notifications(run: &mut FaultRun, count: usize) -> Result<()> {
     const ONE_IN: u64 = 20;
-    let to_redis = |field: &Field, one_in| {
-        for link in field.stack.links.iter().filter(|link| matches!(link.ends, Ends::GatewayRedis(_))) {
+    let to_redis = |run: &FaultRun, one_in| {
+        for link in run.stack.links.iter().filter(|link| matches!(link.ends, LinkEnds::GatewayRedis(_))) {
             link.proxy.drop_published(one_in);
         }
     };
-    to_redis(field, ONE_IN);
+    to_redis(run, ONE_IN);
     for _ in 0..count {
-        field.strike();
+        run.record_injection();
         sleep(BETWEEN_ROUNDS).await;
     }
-    to_redis(field, 1);
+    to_redis(run, 1);
     sleep(BETWEEN_ROUNDS * 4).await;
-    let dropped: u64 = field.stack.links.iter().map(|link| link.proxy.dropped_messages()).sum();
-    field.notes.push(format!("{dropped} notifications dropped"));
-    field.demand(dropped > 0, || "no notification was dropped at all".to_owned());
+    let dropped: u64 = run.stack.links.iter().map(|link| link.proxy.dropped_messages()).sum();
+    run.notes.push(format!("{dropped} notifications dropped"));
+    run.demand(dropped > 0, || "no notification was dropped at all".to_owned());
     Ok(())
 }
 
-/// F14.
-pub(super) async fn poison(field: &mut Field, count: usize) -> Result<()> {
+/// F14: entries that can never be stored are put into the accept log.
+pub(super) async fn poison(run: &mut FaultRun, count: usize) -> Result<()> {
     const PARTITIONS: usize = 16;
     let million = vec![b'x'; 1024 * 1024];
     let kinds: [&[u8]; 6] = [b"\0", b"\xed\xa0\x80", b"\r\nid: 1\r\n", b"", b"{\"seq\":1}", &million];
     for _ in 0..count {
         sleep(BETWEEN_ROUNDS).await;
-        let partition = field.rng.random_range(0..PARTITIONS);
-        let garbage = kinds[field.rng.random_range(0..kinds.len())];
-        field.strike();
-        let stream = field.stack.accept_stream(partition).await?;
-        field.stack.redis.append_garbage(&stream, garbage).await?;
-        field.poison += 1;
+        let partition = run.rng.random_range(0..PARTITIONS);
+        let garbage = kinds[run.rng.random_range(0..kinds.len())];
+        run.record_injection();
+        let stream = run.stack.accept_stream(partition).await?;
+        run.stack.redis.append_garbage(&stream, garbage).await?;
+        run.poison += 1;
     }
     Ok(())
 }

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
+use super::fault::{Demand, Fault, scaled};
 use super::{
-    Demand, Fault, aborts, control, kills, links, readers, restore, scale, scaled, storage, storm, topologies,
+    aborts, kills, links, mass_reconnect, negative_control, out_of_space, redis_failover, restore, scaling,
+    stalled_readers,
 };
-use crate::stack::{Builder, Topology};
-use crate::{Plan, Stack};
+use crate::failure::{Failure, Result};
+use crate::stack::{RedisMode, StackBuilder};
+use crate::traffic::TrafficPlan;
 
-/// Gateways and workers of the matrix.
-const GATEWAYS: usize = 2;
-const WORKERS: usize = 3;
 /// Workers where they come and go.
 const SCALED_WORKERS: usize = 4;
-/// Clients of a storm, and the messages a second that go on meanwhile. Every message goes to hundreds of streams: more of
-/// them would be a test of the machine.
-const STORM_CLIENTS: usize = 5_000;
-const STORM_PER_S: f64 = 40.0;
+/// Subscribers that reconnect at once, and the messages a second that go on meanwhile. Every message goes to hundreds of
+/// streams: more of them would be a test of the machine.
+const RECONNECTING_CLIENTS: usize = 5_000;
+const RECONNECTING_PER_S: f64 = 40.0;
 /// Readers that read beside one in ten that does not, and the messages a second.
 const READERS: usize = 900;
 const READERS_PER_S: f64 = 200.0;
@@ -30,9 +30,10 @@ const SHOWN_WITHIN: Duration = Duration::from_millis(2_500);
 /// Demanded of every message beside poison.
 const STOPS_AT_MOST: Duration = Duration::from_secs(1);
 
-/// A stack before a fault has its say.
-pub(super) fn stack() -> Builder {
-    Stack::builder().without_limits().gateways(GATEWAYS).workers(WORKERS)
+/// The fault with this code.
+pub fn find(code: &str) -> Result<&'static Fault> {
+    let found = MATRIX.iter().find(|fault| fault.code.eq_ignore_ascii_case(code.trim()));
+    found.ok_or_else(|| Failure::new(format!("there is no fault {code}")))
 }
 
 /// What most rows have in common.
@@ -43,17 +44,17 @@ const USUAL: Fault = Fault {
     each: Duration::from_millis(650),
     needs: |stack| stack,
     load: |plan, _| plan,
-    strike: |_, _| Box::pin(async { Ok(()) }),
+    inject: |_, _| Box::pin(async { Ok(()) }),
     demand: Demand::Nothing,
 };
 
-/// All faults, in their order. Those that end in `s` strike an installation that answers a post when it is stored.
+/// All faults, in their order. Those that end in `s` concern an installation that answers a post when it is stored.
 pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F1",
         title: "worker kill -9",
         demanded: 200,
-        strike: |field, count| Box::pin(kills::workers(field, count)),
+        inject: |run, count| Box::pin(kills::workers(run, count)),
         demand: Demand::Takeover(TAKEOVER_P99),
         ..USUAL
     },
@@ -61,15 +62,15 @@ pub static MATRIX: [Fault; 23] = [
         code: "F1s",
         title: "worker kill -9, --ack stored",
         demanded: 50,
-        needs: acknowledging_what_is_stored,
-        strike: |field, count| Box::pin(kills::workers(field, count)),
+        needs: acknowledging_stored,
+        inject: |run, count| Box::pin(kills::workers(run, count)),
         ..USUAL
     },
     Fault {
         code: "F2",
         title: "gateway kill -9",
         demanded: 200,
-        strike: |field, count| Box::pin(kills::gateways(field, count)),
+        inject: |run, count| Box::pin(kills::gateways(run, count)),
         ..USUAL
     },
     Fault {
@@ -77,8 +78,8 @@ pub static MATRIX: [Fault; 23] = [
         title: "Redis kill -9",
         demanded: 100,
         each: Duration::from_millis(1_200),
-        needs: Builder::disks,
-        strike: |field, count| Box::pin(kills::redis(field, count)),
+        needs: StackBuilder::disks,
+        inject: |run, count| Box::pin(kills::redis(run, count)),
         ..USUAL
     },
     Fault {
@@ -86,8 +87,8 @@ pub static MATRIX: [Fault; 23] = [
         title: "Redis kill -9, --ack stored",
         demanded: 30,
         each: Duration::from_millis(1_200),
-        needs: |stack| acknowledging_what_is_stored(stack.disks()),
-        strike: |field, count| Box::pin(kills::redis(field, count)),
+        needs: |stack| acknowledging_stored(stack.disks()),
+        inject: |run, count| Box::pin(kills::redis(run, count)),
         ..USUAL
     },
     Fault {
@@ -95,8 +96,8 @@ pub static MATRIX: [Fault; 23] = [
         title: "database kill -9",
         demanded: 100,
         each: Duration::from_millis(3_500),
-        needs: Builder::disks,
-        strike: |field, count| Box::pin(kills::database(field, count)),
+        needs: StackBuilder::disks,
+        inject: |run, count| Box::pin(kills::database(run, count)),
         ..USUAL
     },
     Fault {
@@ -104,7 +105,7 @@ pub static MATRIX: [Fault; 23] = [
         title: "worker SIGSTOP",
         demanded: 50,
         each: Duration::from_millis(3_800),
-        strike: |field, count| Box::pin(kills::pauses(field, count)),
+        inject: |run, count| Box::pin(kills::worker_pauses(run, count)),
         ..USUAL
     },
     Fault {
@@ -112,16 +113,16 @@ pub static MATRIX: [Fault; 23] = [
         title: "everything kill -9",
         demanded: 30,
         each: Duration::from_secs(7),
-        strike: |field, count| Box::pin(kills::everything(field, count)),
+        inject: |run, count| Box::pin(kills::everything(run, count)),
         ..USUAL
     },
     Fault {
         code: "F7",
-        title: "links cut, dark, slow",
+        title: "links cut, blocked, slow",
         demanded: 100,
         each: Duration::from_millis(4_300),
-        needs: Builder::links,
-        strike: |field, count| Box::pin(links::cuts(field, count)),
+        needs: StackBuilder::links,
+        inject: |run, count| Box::pin(links::cuts(run, count)),
         ..USUAL
     },
     Fault {
@@ -129,8 +130,8 @@ pub static MATRIX: [Fault; 23] = [
         title: "replies lost",
         demanded: 1_000,
         each: Duration::from_millis(180),
-        needs: Builder::links,
-        strike: |field, count| Box::pin(links::lost_replies(field, count)),
+        needs: StackBuilder::links,
+        inject: |run, count| Box::pin(links::lost_replies(run, count)),
         ..USUAL
     },
     Fault {
@@ -138,8 +139,8 @@ pub static MATRIX: [Fault; 23] = [
         title: "replies lost, --ack stored",
         demanded: 200,
         each: Duration::from_millis(180),
-        needs: |stack| acknowledging_what_is_stored(stack.links()),
-        strike: |field, count| Box::pin(links::lost_replies(field, count)),
+        needs: |stack| acknowledging_stored(stack.links()),
+        inject: |run, count| Box::pin(links::lost_replies(run, count)),
         ..USUAL
     },
     Fault {
@@ -147,8 +148,8 @@ pub static MATRIX: [Fault; 23] = [
         title: "disk full, Redis full",
         demanded: 5,
         each: Duration::from_secs(35),
-        needs: Builder::disks,
-        strike: |field, count| Box::pin(storage::shortage(field, count)),
+        needs: StackBuilder::disks,
+        inject: |run, count| Box::pin(out_of_space::shortages(run, count)),
         ..USUAL
     },
     Fault {
@@ -156,19 +157,19 @@ pub static MATRIX: [Fault; 23] = [
         title: "notifications dropped",
         demanded: 200,
         each: Duration::from_millis(510),
-        needs: Builder::links,
-        strike: |field, count| Box::pin(links::dropped_notifications(field, count)),
+        needs: StackBuilder::links,
+        inject: |run, count| Box::pin(links::dropped_notifications(run, count)),
         demand: Demand::Shown(SHOWN_WITHIN),
         ..USUAL
     },
     Fault {
         code: "F11",
-        title: "copies come and go",
+        title: "replicas come and go",
         demanded: 20,
         each: Duration::from_secs(11),
         needs: |stack| stack.workers(SCALED_WORKERS),
-        strike: |field, count| Box::pin(scale::cycles(field, count)),
-        demand: Demand::HandOver(HAND_OVER_P99),
+        inject: |run, count| Box::pin(scaling::cycles(run, count)),
+        demand: Demand::Handover(HAND_OVER_P99),
         ..USUAL
     },
     Fault {
@@ -176,16 +177,16 @@ pub static MATRIX: [Fault; 23] = [
         title: "all streams cut at once",
         demanded: 5,
         each: Duration::from_secs(15),
-        needs: |stack| stack.links().telling_statements(),
-        load: |plan, share| Plan {
-            steady_per_room: scaled(STORM_CLIENTS, share) / plan.rooms,
-            per_second: plan.per_second.min(STORM_PER_S),
-            // What they read of history they ask for: it would be counted.
-            visitors: 0,
-            returners: 0,
+        needs: |stack| stack.links().logging_statements(),
+        load: |plan, share| TrafficPlan {
+            steady_per_room: scaled(RECONNECTING_CLIENTS, share) / plan.rooms,
+            per_second: plan.per_second.min(RECONNECTING_PER_S),
+            // They would read history themselves, and that would be counted.
+            transient_readers: 0,
+            rejoiners: 0,
             ..plan
         },
-        strike: |field, count| Box::pin(storm::storms(field, count)),
+        inject: |run, count| Box::pin(mass_reconnect::cut_all_streams(run, count)),
         ..USUAL
     },
     Fault {
@@ -193,12 +194,12 @@ pub static MATRIX: [Fault; 23] = [
         title: "readers that read nothing",
         demanded: 100,
         each: Duration::from_millis(500),
-        load: |plan, share| Plan {
+        load: |plan, share| TrafficPlan {
             steady_per_room: scaled(READERS, share).div_ceil(plan.rooms),
             per_second: plan.per_second.min(READERS_PER_S),
             ..plan
         },
-        strike: |field, count| Box::pin(readers::stopped_readers(field, count)),
+        inject: |run, count| Box::pin(stalled_readers::stall(run, count)),
         ..USUAL
     },
     Fault {
@@ -206,7 +207,7 @@ pub static MATRIX: [Fault; 23] = [
         title: "poison in the log",
         demanded: 60,
         each: Duration::from_millis(500),
-        strike: |field, count| Box::pin(links::poison(field, count)),
+        inject: |run, count| Box::pin(links::poison(run, count)),
         demand: Demand::Shown(STOPS_AT_MOST),
         ..USUAL
     },
@@ -215,7 +216,7 @@ pub static MATRIX: [Fault; 23] = [
         title: "requests broken off",
         demanded: 100_000,
         each: Duration::from_micros(1_200),
-        strike: |field, count| Box::pin(aborts::aborts(field, count)),
+        inject: |run, count| Box::pin(aborts::aborts(run, count)),
         ..USUAL
     },
     Fault {
@@ -223,8 +224,8 @@ pub static MATRIX: [Fault; 23] = [
         title: "control: must lose",
         demanded: 3,
         each: Duration::from_secs(12),
-        needs: Builder::disks,
-        strike: |field, count| Box::pin(control::lose_on_purpose(field, count)),
+        needs: StackBuilder::disks,
+        inject: |run, count| Box::pin(negative_control::lose_on_purpose(run, count)),
         demand: Demand::Loss,
         ..USUAL
     },
@@ -233,8 +234,8 @@ pub static MATRIX: [Fault; 23] = [
         title: "Sentinel failover, --ack stored",
         demanded: 10,
         each: Duration::from_secs(20),
-        needs: |stack| acknowledging_what_is_stored(stack.topology(Topology::Sentinels)),
-        strike: |field, count| Box::pin(topologies::failovers(field, count)),
+        needs: |stack| acknowledging_stored(stack.redis_mode(RedisMode::Sentinels)),
+        inject: |run, count| Box::pin(redis_failover::sentinel_failovers(run, count)),
         ..USUAL
     },
     Fault {
@@ -242,8 +243,8 @@ pub static MATRIX: [Fault; 23] = [
         title: "Cluster master kill -9",
         demanded: 30,
         each: Duration::from_secs(6),
-        needs: |stack| stack.topology(Topology::Cluster),
-        strike: |field, count| Box::pin(topologies::masters(field, count)),
+        needs: |stack| stack.redis_mode(RedisMode::Cluster),
+        inject: |run, count| Box::pin(redis_failover::cluster_master_kills(run, count)),
         ..USUAL
     },
     Fault {
@@ -251,14 +252,14 @@ pub static MATRIX: [Fault; 23] = [
         title: "database restored",
         demanded: 6,
         each: Duration::from_secs(16),
-        // What they did to rooms and members after the copy is undone with it.
-        load: |plan, _| Plan {
-            visitors: 0,
-            returners: 0,
-            landlords: 0,
+        // What they do to rooms and members after the copy is undone with it.
+        load: |plan, _| TrafficPlan {
+            transient_readers: 0,
+            rejoiners: 0,
+            room_recreators: 0,
             ..plan
         },
-        strike: |field, count| Box::pin(restore::restores(field, count)),
+        inject: |run, count| Box::pin(restore::restores(run, count)),
         ..USUAL
     },
     Fault {
@@ -266,12 +267,12 @@ pub static MATRIX: [Fault; 23] = [
         title: "gateway SIGSTOP",
         demanded: 40,
         each: Duration::from_millis(2_500),
-        strike: |field, count| Box::pin(kills::sleeping_gateways(field, count)),
+        inject: |run, count| Box::pin(kills::gateway_pauses(run, count)),
         ..USUAL
     },
 ];
 
-fn acknowledging_what_is_stored(stack: Builder) -> Builder {
+fn acknowledging_stored(stack: StackBuilder) -> StackBuilder {
     stack.gateway("ACK", "stored")
 }
 
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_matrix_takes_about_two_hours_on_both_back_ends() {
+    fn whole_matrix_takes_about_two_hours_on_both_back_ends() {
         let one: Duration = MATRIX.iter().map(|fault| fault.planned(1.0)).sum();
         assert!(one * 2 <= Duration::from_mins(125), "{} minutes", one.as_secs() * 2 / 60);
     }

@@ -1,5 +1,5 @@
-//! Memory before a token is seen: many connections, each with as many requests as it may have, whose heads are as large as
-//! they may be and whose bodies never end.
+//! Memory that a client can occupy without a token: many connections, each with as many requests as it may have, whose heads
+//! are as large as they may be and whose bodies never end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,40 +9,39 @@ use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::sleep;
 
-use super::Attack;
-use super::attacker::Ground;
-use crate::Result;
+use super::context::{Attack, FloodContext};
+use crate::failure::Result;
 
-/// Connections of each version of HTTP. Programs that are not optimised take seconds to code and decode so many heads, and that
-/// is not what is weighed.
+/// Connections of each version of HTTP. Programs that are not optimised take seconds to encode and decode so many
+/// heads, and that is not to be measured.
 const CONNECTIONS: usize = if cfg!(debug_assertions) { 10 } else { 100 };
 /// Requests that one HTTP/2 connection has under way.
 const STREAMS: usize = 64;
 /// Bytes of headers; heads of more than 16 KiB are refused.
 const HEAD: usize = 15_000;
-/// Bytes that are sent of a body, which is said to be longer.
+/// Bytes that are sent of a body whose announced length is greater.
 const BODY: usize = 15_000;
-/// Between two requests on a place that became free, and between two connections on one that was closed.
-const AGAIN: Duration = Duration::from_secs(2);
+/// Pause between two requests in the same slot of a connection, and before a closed connection is opened again.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-pub(super) fn attack(ground: Arc<Ground>) -> Attack {
+pub(super) fn attack(context: Arc<FloodContext>) -> Attack {
     Box::pin(async move {
-        let http2 = (0..CONNECTIONS).map(|_| over_http2(&ground));
-        let http1 = (0..CONNECTIONS).map(|_| over_http1(&ground));
+        let http2 = (0..CONNECTIONS).map(|_| over_http2(&context));
+        let http1 = (0..CONNECTIONS).map(|_| over_http1(&context));
         tokio::try_join!(try_join_all(http2), try_join_all(http1)).map(drop)
     })
 }
 
-async fn over_http2(ground: &Ground) -> Result<()> {
+async fn over_http2(context: &FloodContext) -> Result<()> {
     loop {
-        // A connection that is refused or closed is what the gateway may well do.
-        let _ = one_connection(ground).await;
-        sleep(AGAIN).await;
+        // The gateway may refuse or close the connection.
+        let _ = one_connection(context).await;
+        sleep(RETRY_AFTER).await;
     }
 }
 
-async fn one_connection(ground: &Ground) -> Result<()> {
-    let (client, connection) = h2::client::handshake(ground.connect().await?).await?;
+async fn one_connection(context: &FloodContext) -> Result<()> {
+    let (client, connection) = h2::client::handshake(context.connect().await?).await?;
     let requests = (0..STREAMS).map(|_| one_after_the_other(client.clone()));
     tokio::select! {
         ended = connection => Ok(ended?),
@@ -59,22 +58,22 @@ async fn one_after_the_other(client: h2::client::SendRequest<Bytes>) -> Result<(
             .body(())?;
         let (response, mut body) = ready.send_request(request, false)?;
         body.send_data(Bytes::from(vec![b' '; BODY]), false)?;
-        // Whatever it is: a refusal makes the place free.
+        // Any response, also a refusal, frees the slot.
         let _ = response.await;
-        sleep(AGAIN).await;
+        sleep(RETRY_AFTER).await;
     }
 }
 
-async fn over_http1(ground: &Ground) -> Result<()> {
+async fn over_http1(context: &FloodContext) -> Result<()> {
     let filler = "x".repeat(HEAD);
     let head =
         format!("POST /auth/login HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\nx-filler: {filler}", BODY * 2);
     loop {
-        if let Ok(mut socket) = ground.connect().await {
+        if let Ok(mut socket) = context.connect().await {
             let _ = socket.write_all(head.as_bytes()).await;
             let mut end = [0; 1024];
             let _ = socket.read(&mut end).await;
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_AFTER).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Wrong passwords for many accounts, as fast as they are answered: each costs a hash, if it gets so far.
+//! Wrong passwords for many accounts, as fast as the gateway responds: each costs a hash, unless it is refused before.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,31 +8,30 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::Attack;
-use super::attacker::Ground;
-use crate::Result;
+use super::context::{Attack, FloodContext};
+use crate::failure::Result;
 
-/// Requests at once.
+/// Requests at the same time.
 const AT_ONCE: usize = 64;
-/// After a refusal.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Pause after a refusal.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-pub(super) fn attack(ground: Arc<Ground>) -> Attack {
+pub(super) fn attack(context: Arc<FloodContext>) -> Attack {
     Box::pin(async move {
         let next = AtomicUsize::new(0);
-        let all = (0..AT_ONCE).map(|_| guess(&ground, &next));
+        let all = (0..AT_ONCE).map(|_| guess(&context, &next));
         try_join_all(all).await.map(drop)
     })
 }
 
-async fn guess(ground: &Ground, next: &AtomicUsize) -> Result<()> {
+async fn guess(context: &FloodContext, next: &AtomicUsize) -> Result<()> {
     loop {
-        // The ordinary users' accounts are among them.
+        // The accounts of the baseline load are among them.
         let name = format!("user-{}", next.fetch_add(1, Ordering::Relaxed) % 1_000);
         let body = json!({"email": name, "password": "a guess that is wrong"});
-        let answer = ground.attacker.send_json("/auth/login", &body).await;
-        if !answer.is_ok_and(|answer| answer.status() == 401) {
-            sleep(AGAIN).await;
+        let response = context.attacker.send_json("/auth/login", &body).await;
+        if !response.is_ok_and(|response| response.status() == 401) {
+            sleep(RETRY_AFTER).await;
         }
     }
 }

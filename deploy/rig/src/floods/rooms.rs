@@ -1,4 +1,4 @@
-//! One user who makes rooms, joins and leaves them, deletes them and lists all there are, as fast as it is answered.
+//! One user who creates rooms, joins, lists, leaves and deletes them, as fast as the gateway responds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,23 +6,23 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::time::sleep;
 
-use super::Attack;
-use super::attacker::Ground;
-use crate::{Method, Result};
+use super::context::{Attack, FloodContext};
+use crate::failure::Result;
+use reqwest::Method;
 
-/// What is done at once.
+/// Requests at the same time.
 const AT_ONCE: usize = 32;
-/// After a refusal.
-const AGAIN: Duration = Duration::from_millis(50);
+/// Pause after a refusal.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-pub(super) fn attack(ground: Arc<Ground>) -> Attack {
+pub(super) fn attack(context: Arc<FloodContext>) -> Attack {
     Box::pin(async move {
-        let all = (0..AT_ONCE).map(|number| come_and_go(&ground, number));
+        let all = (0..AT_ONCE).map(|number| create_and_delete(&context, number));
         try_join_all(all).await.map(drop)
     })
 }
 
-async fn come_and_go(ground: &Ground, number: usize) -> Result<()> {
+async fn create_and_delete(context: &FloodContext, number: usize) -> Result<()> {
     let room = format!("/chat/flood-{number}");
     let (member, list) = (format!("{room}/message"), "/chat/".to_owned());
     let join = format!("{room}/join");
@@ -34,9 +34,9 @@ async fn come_and_go(ground: &Ground, number: usize) -> Result<()> {
             (Method::DELETE, &member),
             (Method::DELETE, &room),
         ] {
-            let answer = ground.attacker.call(method, path).await;
-            if !answer.is_ok_and(|answer| answer.status() < 400) {
-                sleep(AGAIN).await;
+            let response = context.attacker.call(method, path).await;
+            if !response.is_ok_and(|response| response.status() < 400) {
+                sleep(RETRY_AFTER).await;
             }
         }
     }

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Index, Invariant, Violation, name};
-use crate::evidence::{Evidence, Outcome, Post};
+use super::index::{Index, describe};
+use super::violation::{Invariant, Violation};
+use crate::evidence::{Evidence, Post};
 
 /// I3, in history and in the database.
 pub(super) fn dense(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for (source, rooms) in [("history", &evidence.history), ("the database", &evidence.rows)] {
         for (room, messages) in rooms.iter().enumerate() {
-            let broken = (1..).zip(messages).find(|(expected, shown)| shown.seq != *expected);
-            if let Some((expected, shown)) = broken {
-                let sentence = format!("room {room} has seq {} instead of {expected} in {source}", shown.seq);
+            let broken = (1..).zip(messages).find(|(expected, message)| message.seq != *expected);
+            if let Some((expected, message)) = broken {
+                let sentence = format!("room {room} has seq {} instead of {expected} in {source}", message.seq);
                 found.push(Violation::new(Invariant::Dense, sentence));
             }
         }
@@ -21,29 +22,28 @@ pub(super) fn dense(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
-/// I4: from the last message to the first, nothing may have been sent after the answer to what stands behind it.
+/// I4: going from the last message to the first, none may have been sent after the acknowledgement of one behind it.
 pub(super) fn happens_before(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for history in &evidence.history {
-        // The earliest acknowledged one of those that stand behind.
+        // The one with the earliest acknowledgement among the messages behind.
         let mut earliest: Option<(Duration, &Post)> = None;
-        for shown in history.iter().rev() {
-            let Some(post) = index.posts.get(&shown.text).copied() else {
+        for message in history.iter().rev() {
+            let Some(post) = index.posts.get(&message.text).copied() else {
                 continue;
             };
             if let Some((settled, before)) = earliest
                 && settled < post.sent
             {
                 let sentence = format!(
-                    "{} was acknowledged at {settled:?} and stands behind {}, sent at {:?}",
-                    name(before),
-                    name(post),
+                    "{} was acknowledged at {settled:?} and is behind {}, sent at {:?}",
+                    describe(before),
+                    describe(post),
                     post.sent
                 );
                 found.push(Violation::new(Invariant::HappensBefore, sentence));
             }
-            let is_acknowledged = matches!(post.outcome, Outcome::Acknowledged(_));
-            if is_acknowledged && earliest.is_none_or(|(settled, _)| post.settled < settled) {
+            if post.outcome.is_acknowledged() && earliest.is_none_or(|(settled, _)| post.settled < settled) {
                 earliest = Some((post.settled, post));
             }
         }
@@ -54,19 +54,20 @@ pub(super) fn happens_before(evidence: &Evidence, index: &Index<'_>) -> Vec<Viol
 /// I5: by the senders' own numbers, without any clock.
 pub(super) fn sender_order(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation> {
     let mut by_sender: HashMap<(usize, usize), Vec<&Post>> = HashMap::new();
-    for post in evidence.posts.iter().filter(|post| matches!(post.outcome, Outcome::Acknowledged(_))) {
+    for post in evidence.posts.iter().filter(|post| post.outcome.is_acknowledged()) {
         by_sender.entry((post.room, post.sender)).or_default().push(post);
     }
     let mut found = Vec::new();
     for mut posts in by_sender.into_values() {
         posts.sort_unstable_by_key(|post| post.number);
-        let placed: Vec<_> = posts.iter().filter_map(|post| Some((index.seq_of(post)?, post))).collect();
-        for pair in placed.windows(2) {
+        let stored: Vec<_> = posts.iter().filter_map(|post| Some((index.seq_of(post)?, post))).collect();
+        for pair in stored.windows(2) {
             let [(seq, earlier), (next, later)] = pair else {
                 continue;
             };
             if next <= seq {
-                let sentence = format!("{} has seq {seq} and the later {} has {next}", name(earlier), name(later));
+                let sentence =
+                    format!("{} has seq {seq} and the later {} has {next}", describe(earlier), describe(later));
                 found.push(Violation::new(Invariant::SenderOrder, sentence));
             }
         }

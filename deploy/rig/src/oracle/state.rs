@@ -1,16 +1,16 @@
-//! What the database, Redis and the processes were seen to be in while the run went on (I10–I13).
+//! The state of the database, Redis and the processes while the run went on (I10–I13).
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Bounds, Invariant, Violation};
+use super::violation::{Bounds, Invariant, Violation};
 use crate::evidence::{Evidence, Position};
 
 /// I10.
 pub(super) fn log_keeps(evidence: &Evidence) -> Vec<Violation> {
     let sentence = |id| format!("{id} was acknowledged, and neither stored nor in the accept log");
     evidence
-        .missing_between
+        .missing_during_run
         .iter()
         .filter(|id| !evidence.is_lost(**id, Duration::ZERO))
         .map(|id| Violation::new(Invariant::LogKeeps, sentence(id)))
@@ -27,7 +27,7 @@ pub(super) fn only_forward(evidence: &Evidence) -> Vec<Violation> {
         .collect()
 }
 
-/// I12. Of two owners for one fence, the table itself tells; of a commit by somebody who is not the owner, a trigger does.
+/// I12. The table itself shows two owners for one fence; a trigger records a commit by a session that is not the owner's.
 pub(super) fn one_owner(evidence: &Evidence) -> Vec<Violation> {
     let mut owners: HashMap<(i64, i64), &Position> = HashMap::new();
     let foreign =
@@ -53,20 +53,24 @@ pub(super) fn memory_bounded(evidence: &Evidence, bounds: &Bounds) -> Vec<Violat
     .collect()
 }
 
-/// A post never hangs, unless nobody could have answered it.
+/// A post never slow_posts, unless nobody could have room_responses it.
 pub(super) fn posts_in_time(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
     let mut found = Vec::new();
-    for hang in evidence.hangs.iter().filter(|hang| hang.until.saturating_sub(hang.from) > bounds.post) {
-        if !evidence.was_dark(hang.gateway, hang.from, hang.until) {
-            found.push(Violation::new(Invariant::Demand, format!("a try of a post took too long: {hang:?}")));
+    for post in evidence.slow_posts.iter().filter(|post| post.until.saturating_sub(post.from) > bounds.post) {
+        if !evidence.was_unreachable(post.gateway, post.from, post.until) {
+            found.push(Violation::new(Invariant::Demand, format!("a try of a post took too long: {post:?}")));
         }
     }
     found
 }
 
-/// Nobody gets an answer that is not in the contract.
-pub(super) fn expected_answers(evidence: &Evidence) -> Vec<Violation> {
-    evidence.unexpected.iter().map(|answer| Violation::new(Invariant::Demand, answer)).collect()
+/// Nobody gets a response that is not in the contract.
+pub(super) fn expected_responses(evidence: &Evidence) -> Vec<Violation> {
+    evidence
+        .unexpected_responses
+        .iter()
+        .map(|response| Violation::new(Invariant::Demand, response))
+        .collect()
 }
 
 /// Each position with the next one of its partition.

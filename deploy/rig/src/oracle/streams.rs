@@ -1,79 +1,82 @@
-//! What clients saw (I6, I7, I8, I15, I16).
+//! What readers saw (I6, I7, I8, I15, I16).
 
 use std::collections::BTreeSet;
 
-use super::{Bounds, Invariant, Violation};
-use crate::evidence::{Departure, Evidence, Restore, Session, Shown};
+use super::violation::{Bounds, Invariant, Violation};
+use crate::evidence::{Departure, Evidence, Message, Restore, StreamRecord};
 
 /// The message at `seq` of `room` in the final history.
-fn stored(evidence: &Evidence, room: usize, seq: i64) -> Option<&Shown> {
-    let place = usize::try_from(seq.checked_sub(1)?).ok()?;
-    evidence.history.get(room)?.get(place)
+fn stored(evidence: &Evidence, room: usize, seq: i64) -> Option<&Message> {
+    let index = usize::try_from(seq.checked_sub(1)?).ok()?;
+    evidence.history.get(room)?.get(index)
 }
 
-/// I7: within a stream, from one stream of a phone to its next, and to the end of the room.
+/// I7: within a stream, from one stream of a subscriber to its next, and to the end of the room.
 pub(super) fn contiguous(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
-    for session in &evidence.sessions {
-        if let Some(sentence) = broken(session, &evidence.restores) {
-            let (phone, room, gateway) = (session.phone, session.room, session.gateway);
-            let sentence = format!("phone {phone} in room {room} at gateway {gateway}: {sentence}");
+    for stream in &evidence.streams {
+        if let Some(sentence) = discontinuity(stream, &evidence.restores) {
+            let (subscriber, room, gateway) = (stream.subscriber, stream.room, stream.gateway);
+            let sentence = format!("subscriber {subscriber} in room {room} at gateway {gateway}: {sentence}");
             found.push(Violation::new(Invariant::Contiguous, sentence));
         }
     }
-    found.extend(evidence.restores.iter().flat_map(|restore| untold(evidence, restore)));
-    for arrival in &evidence.arrivals {
-        let head = evidence.history.get(arrival.room).and_then(|history| history.last()).map_or(0, |shown| shown.seq);
-        if arrival.last != head {
-            let (phone, room, last) = (arrival.phone, arrival.room, arrival.last);
-            let sentence = format!("phone {phone} stopped at seq {last} of room {room}, whose head is {head}");
+    found.extend(evidence.restores.iter().flat_map(|restore| missing_resets(evidence, restore)));
+    for position in &evidence.final_positions {
+        let history = evidence.history.get(position.room);
+        let head = history.and_then(|history| history.last()).map_or(0, |message| message.seq);
+        if position.last != head {
+            let (subscriber, room, last) = (position.subscriber, position.room, position.last);
+            let sentence =
+                format!("subscriber {subscriber} stopped at seq {last} of room {room}, whose head is {head}");
             found.push(Violation::new(Invariant::Contiguous, sentence));
         }
     }
     found
 }
 
-/// The phones that were there before a restore and were not told of it by a `reset`.
-fn untold(evidence: &Evidence, restore: &Restore) -> Vec<Violation> {
-    let phones = |picked: &dyn Fn(&&Session) -> bool| -> BTreeSet<usize> {
-        evidence.sessions.iter().filter(picked).map(|session| session.phone).collect()
+/// The subscribers that had a stream before a restore and got no `reset` after it.
+fn missing_resets(evidence: &Evidence, restore: &Restore) -> Vec<Violation> {
+    let subscribers = |selected: &dyn Fn(&&StreamRecord) -> bool| -> BTreeSet<usize> {
+        evidence.streams.iter().filter(selected).map(|stream| stream.subscriber).collect()
     };
-    let there = phones(&|session| session.opened < restore.from);
-    let told = phones(&|session| session.opened >= restore.from && session.reset.is_some());
-    let sentence = |phone: &usize| format!("phone {phone} got no reset after the restore at {:?}", restore.from);
-    there
-        .difference(&told)
-        .map(|phone| Violation::new(Invariant::Contiguous, sentence(phone)))
+    let before = subscribers(&|stream| stream.opened < restore.from);
+    let reset = subscribers(&|stream| stream.opened >= restore.from && stream.reset.is_some());
+    let sentence =
+        |subscriber: &usize| format!("subscriber {subscriber} got no reset after the restore at {:?}", restore.from);
+    before
+        .difference(&reset)
+        .map(|subscriber| Violation::new(Invariant::Contiguous, sentence(subscriber)))
         .collect()
 }
 
-/// Where a stream is not what follows its cursor.
-fn broken(session: &Session, restores: &[Restore]) -> Option<String> {
+/// How a stream differs from what follows its cursor, if it does.
+fn discontinuity(stream: &StreamRecord, restores: &[Restore]) -> Option<String> {
     // Rooms are not deleted here: every cursor that was given out stays good, unless the database is restored.
-    let is_foreign = session.resumed_epoch.is_some_and(|epoch| epoch != session.epoch);
+    let is_foreign = stream.resumed_epoch.is_some_and(|epoch| epoch != stream.epoch);
     if is_foreign && restores.is_empty() {
-        return Some(format!("the epoch became {}, and nothing was restored", session.epoch));
+        return Some(format!("the epoch became {}, and nothing was restored", stream.epoch));
     }
-    let is_between = restores.iter().any(|restore| session.opened >= restore.from && session.opened <= restore.until);
-    let mut position = match (session.reset, session.resumed_after) {
+    let is_between = restores.iter().any(|restore| stream.opened >= restore.from && stream.opened <= restore.until);
+    let mut position = match (stream.reset, stream.resumed_after) {
         (Some(head), cursor) if !is_foreign && !is_between => {
             return Some(format!("reset to {head} after {cursor:?}, although the cursor was good"));
         }
-        (None, Some(cursor)) if is_foreign && !session.heard.is_empty() => {
+        (None, Some(cursor)) if is_foreign && !stream.received.is_empty() => {
             return Some(format!("resumed after {cursor} of another epoch without a reset"));
         }
-        (None, Some(cursor)) if !is_foreign && session.ready != cursor => {
-            return Some(format!("resumed after {cursor}, and ready said {}", session.ready));
+        (None, Some(cursor)) if !is_foreign && stream.ready != cursor => {
+            return Some(format!("resumed after {cursor}, and ready said {}", stream.ready));
         }
-        (Some(_) | None, _) => session.ready,
+        (Some(_) | None, _) => stream.ready,
     };
-    for heard in &session.heard {
-        let seq = heard.shown.seq;
+    for received in &stream.received {
+        let seq = received.message.seq;
         if seq != position + 1 {
-            return Some(format!("after seq {position} came {seq}, at {:?}", heard.at));
+            return Some(format!("after seq {position} came {seq}, at {:?}", received.at));
         }
-        if heard.cursor != seq {
-            return Some(format!("the event of seq {seq} has the id of {}", heard.cursor));
+        if received.cursor != seq {
+            return Some(format!("the event of seq {seq} has the id of {}", received.cursor));
         }
         position = seq;
     }
@@ -83,12 +86,13 @@ fn broken(session: &Session, restores: &[Restore]) -> Option<String> {
 /// I8.
 pub(super) fn no_ghosts(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
-    for session in &evidence.sessions {
-        for heard in &session.heard {
-            let is_there = stored(evidence, session.room, heard.shown.seq) == Some(&heard.shown);
-            if !is_there && !evidence.is_undone(heard.shown.id, heard.at) {
-                let (phone, room, shown) = (session.phone, session.room, heard.shown);
-                let sentence = format!("phone {phone} heard {shown:?} in room {room}, which history does not hold");
+    for stream in &evidence.streams {
+        for received in &stream.received {
+            let is_stored = stored(evidence, stream.room, received.message.seq) == Some(&received.message);
+            if !is_stored && !evidence.is_undone(received.message.id, received.at) {
+                let (subscriber, room, message) = (stream.subscriber, stream.room, received.message);
+                let sentence =
+                    format!("subscriber {subscriber} received {message:?} in room {room}, which history does not hold");
                 found.push(Violation::new(Invariant::NoGhosts, sentence));
             }
         }
@@ -99,19 +103,19 @@ pub(super) fn no_ghosts(evidence: &Evidence) -> Vec<Violation> {
 /// I6.
 pub(super) fn unchanging(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
-    for reading in &evidence.readings {
-        let is_there = |shown: &Shown| {
-            stored(evidence, reading.room, shown.seq) == Some(shown) || evidence.is_undone(shown.id, reading.at)
+    for page in &evidence.history_pages {
+        let is_stored = |message: &Message| {
+            stored(evidence, page.room, message.seq) == Some(message) || evidence.is_undone(message.id, page.at)
         };
-        let changed = reading.page.iter().find(|shown| !is_there(shown));
-        if let Some(shown) = changed {
-            let (room, at) = (reading.room, reading.at);
-            let sentence = format!("history of room {room} showed {shown:?} at {at:?} and does not at the end");
+        let changed = page.messages.iter().find(|message| !is_stored(message));
+        if let Some(message) = changed {
+            let (room, at) = (page.room, page.at);
+            let sentence = format!("history of room {room} showed {message:?} at {at:?} and does not at the end");
             found.push(Violation::new(Invariant::Unchanging, sentence));
         }
-        let is_dense = reading.page.windows(2).all(|pair| pair[0].seq == pair[1].seq + 1);
+        let is_dense = page.messages.windows(2).all(|pair| pair[0].seq == pair[1].seq + 1);
         if !is_dense {
-            let sentence = format!("a page of room {} read at {:?} has a hole", reading.room, reading.at);
+            let sentence = format!("a page of room {} read at {:?} has a hole", page.room, page.at);
             found.push(Violation::new(Invariant::Unchanging, sentence));
         }
     }
@@ -120,13 +124,13 @@ pub(super) fn unchanging(evidence: &Evidence) -> Vec<Violation> {
 
 /// I16.
 pub(super) fn no_forgery(evidence: &Evidence) -> Vec<Violation> {
-    let strange = evidence
-        .sessions
+    let unexpected = evidence
+        .streams
         .iter()
-        .flat_map(|session| session.strange.iter().map(move |event| (session, event)));
-    strange
-        .map(|(session, event)| {
-            let sentence = format!("phone {} in room {} got {event}", session.phone, session.room);
+        .flat_map(|stream| stream.unexpected_events.iter().map(move |event| (stream, event)));
+    unexpected
+        .map(|(stream, event)| {
+            let sentence = format!("subscriber {} in room {} got {event}", stream.subscriber, stream.room);
             Violation::new(Invariant::NoForgery, sentence)
         })
         .collect()
@@ -135,21 +139,21 @@ pub(super) fn no_forgery(evidence: &Evidence) -> Vec<Violation> {
 /// I15.
 pub(super) fn left_is_left(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
     let mut found = Vec::new();
-    // What waited for the rig itself to let it through says nothing.
-    let was_dark = |departure: &Departure| {
+    // What the rig itself held back proves nothing.
+    let was_held_back = |departure: &Departure| {
         let (gateway, from, until) = (departure.gateway, departure.left, departure.watched_until);
-        evidence.was_dark(gateway, from, until) || evidence.was_untold(gateway, from, until)
+        evidence.was_unreachable(gateway, from, until) || evidence.was_unnotified(gateway, from, until)
     };
-    for departure in evidence.departures.iter().filter(|departure| !was_dark(departure)) {
+    for departure in evidence.departures.iter().filter(|departure| !was_held_back(departure)) {
         let limit = departure.left + bounds.removal;
         let (room, left) = (departure.room, departure.left);
-        let sentence = match (departure.ended, departure.last_heard) {
-            (_, Some(heard)) if heard > limit => {
-                format!("who left room {room} at {left:?} heard it still at {heard:?}")
+        let sentence = match (departure.ended, departure.last_received) {
+            (_, Some(received)) if received > limit => {
+                format!("a user who left room {room} at {left:?} still received a message at {received:?}")
             }
-            (None, _) => format!("the stream of who left room {room} at {left:?} did not end"),
+            (None, _) => format!("the stream of a user who left room {room} at {left:?} did not end"),
             (Some(ended), _) if ended > limit => {
-                format!("the stream of who left room {room} at {left:?} ended only at {ended:?}")
+                format!("the stream of a user who left room {room} at {left:?} ended only at {ended:?}")
             }
             (Some(_), _) => continue,
         };

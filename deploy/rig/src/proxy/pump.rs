@@ -1,4 +1,4 @@
-//! One proxied connection: two directions, and what may happen to them.
+//! One proxied connection: it copies bytes in both directions and applies the faults of its link.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,15 +9,16 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 
+use super::condition::NetworkCondition;
 use super::resp::Replies;
-use super::{Shared, Weather};
+use super::shared::Shared;
 
-/// Bytes taken from one side at a time.
-const PIECE_BYTES: usize = 16 * 1024;
+/// Bytes read from one side at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Which way bytes go.
+/// The direction in which bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Up,
     Down,
 }
@@ -26,14 +27,14 @@ enum Way {
 pub(super) struct Connection {
     shared: Arc<Shared>,
     /// Set when the reply that comes next must not arrive.
-    doomed: AtomicBool,
+    reply_is_lost: AtomicBool,
 }
 
 impl Connection {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            doomed: AtomicBool::new(false),
+            reply_is_lost: AtomicBool::new(false),
         }
     }
 
@@ -44,9 +45,9 @@ impl Connection {
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         let both = async {
-            let up = self.pump(Way::Up, from_client, to_server);
-            let down = self.pump(Way::Down, from_server, to_client);
-            // A lost reply ends both directions; a side that merely has nothing more to say ends its own.
+            let up = self.pump(Direction::Up, from_client, to_server);
+            let down = self.pump(Direction::Down, from_server, to_client);
+            // A lost reply ends both directions; a side that merely closes its half ends its own.
             tokio::pin!(up, down);
             tokio::select! {
                 ended = &mut up => if ended.is_ok() { let _ = down.await; },
@@ -60,30 +61,32 @@ impl Connection {
     }
 
     /// Copies one way; an error means that the other way must end too.
-    async fn pump(&self, way: Way, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> std::io::Result<()> {
-        let mut weather = self.shared.weather.subscribe();
-        let mut replies = self.filters(way).then(Replies::default);
-        let mut piece = vec![0; PIECE_BYTES];
+    async fn pump(&self, direction: Direction, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> std::io::Result<()> {
+        let mut condition = self.shared.condition.subscribe();
+        let mut replies = self.filters(direction).then(Replies::default);
+        let mut chunk = vec![0; CHUNK_BYTES];
         loop {
-            let length = from.read(&mut piece).await?;
-            pass(&mut weather, way).await;
+            let length = from.read(&mut chunk).await?;
+            wait_until_passable(&mut condition, direction).await;
             if length == 0 {
                 return to.shutdown().await;
             }
-            match way {
-                Way::Up if self.shared.loses_reply_to(&piece[..length]) => self.doomed.store(true, Ordering::Relaxed),
-                Way::Down if self.doomed.load(Ordering::Relaxed) => {
+            match direction {
+                Direction::Up if self.shared.loses_reply_to(&chunk[..length]) => {
+                    self.reply_is_lost.store(true, Ordering::Relaxed);
+                }
+                Direction::Down if self.reply_is_lost.load(Ordering::Relaxed) => {
                     return Err(std::io::ErrorKind::ConnectionAborted.into());
                 }
-                Way::Up | Way::Down => {}
+                Direction::Up | Direction::Down => {}
             }
-            let (admitted, ends) = match way {
-                Way::Up => (length, false),
-                Way::Down => self.shared.admit(length),
+            let (admitted, ends) = match direction {
+                Direction::Up => (length, false),
+                Direction::Down => self.shared.admit(length),
             };
             match &mut replies {
-                Some(replies) => to.write_all(&replies.filter(&piece[..admitted], || self.shared.drops_next())).await?,
-                None => to.write_all(&piece[..admitted]).await?,
+                Some(replies) => to.write_all(&replies.filter(&chunk[..admitted], || self.shared.drops_next())).await?,
+                None => to.write_all(&chunk[..admitted]).await?,
             }
             if ends {
                 return Err(std::io::ErrorKind::ConnectionAborted.into());
@@ -91,29 +94,29 @@ impl Connection {
         }
     }
 
-    fn filters(&self, way: Way) -> bool {
-        way == Way::Down && self.shared.drop_one_in.load(Ordering::Relaxed) > 0
+    fn filters(&self, direction: Direction) -> bool {
+        direction == Direction::Down && self.shared.drop_one_in.load(Ordering::Relaxed) > 0
     }
 }
 
-/// Waits until a piece may pass.
-async fn pass(weather: &mut watch::Receiver<Weather>, way: Way) {
-    let slow = match *weather.borrow_and_update() {
-        Weather::Slow(delay) => delay,
-        Weather::Fair | Weather::Refusing | Weather::Dark { .. } => Duration::ZERO,
+/// Waits until a chunk may pass.
+async fn wait_until_passable(condition: &mut watch::Receiver<NetworkCondition>, direction: Direction) {
+    let slow = match *condition.borrow_and_update() {
+        NetworkCondition::Slow(delay) => delay,
+        NetworkCondition::Normal | NetworkCondition::Refusing | NetworkCondition::Blocked { .. } => Duration::ZERO,
     };
     if slow > Duration::ZERO {
         tokio::time::sleep(slow).await;
     }
-    let passes = |weather: &Weather| match *weather {
-        Weather::Dark { up, down } => !(if way == Way::Up { up } else { down }),
-        Weather::Fair | Weather::Refusing | Weather::Slow(_) => true,
+    let passes = |condition: &NetworkCondition| match *condition {
+        NetworkCondition::Blocked { up, down } => !(if direction == Direction::Up { up } else { down }),
+        NetworkCondition::Normal | NetworkCondition::Refusing | NetworkCondition::Slow(_) => true,
     };
     // An error means that the proxy is gone, which ends this connection as well.
-    let _ = weather.wait_for(passes).await;
+    let _ = condition.wait_for(passes).await;
 }
 
-/// Makes the end of `stream` audible: the other side is told that it was cut, not that all was said.
-pub(super) fn end_audibly(stream: &TcpStream) {
+/// Makes `stream` end with a reset in place of an orderly end, so that the other side sees that it was cut.
+pub(super) fn reset_on_close(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }

@@ -5,16 +5,16 @@ const KINDS: [&[u8]; 2] = [b"\r\n$7\r\nmessage\r\n", b"\r\n$8\r\nsmessage\r\n"];
 /// Channels of rooms; what is published elsewhere is let through.
 const ROOM_CHANNEL: &[u8] = b":room:";
 
-/// The bytes of one connection, cut into replies.
+/// Splits the bytes of one connection into replies.
 #[derive(Default)]
 pub(super) struct Replies {
     waiting: Vec<u8>,
 }
 
 impl Replies {
-    /// Takes the next bytes and returns those of complete replies, without the messages for which `drops` says so.
-    pub(super) fn filter(&mut self, piece: &[u8], mut drops: impl FnMut() -> bool) -> Vec<u8> {
-        self.waiting.extend_from_slice(piece);
+    /// Returns the bytes of the replies that `chunk` completes, without the published messages for which `drops` is true.
+    pub(super) fn filter(&mut self, chunk: &[u8], mut drops: impl FnMut() -> bool) -> Vec<u8> {
+        self.waiting.extend_from_slice(chunk);
         let (mut out, mut at) = (Vec::new(), 0);
         while let Some(length) = reply_length(&self.waiting[at..]) {
             let reply = &self.waiting[at..at + length];
@@ -34,7 +34,7 @@ fn is_room_message(reply: &[u8]) -> bool {
     matches!(reply.first(), Some(b'*' | b'>')) && KINDS.into_iter().any(holds) && holds(ROOM_CHANNEL)
 }
 
-/// How long the reply at the start of `bytes` is; `None` if its end is not there yet.
+/// Length of the reply at the start of `bytes`; `None` if its end has not come yet.
 fn reply_length(bytes: &[u8]) -> Option<usize> {
     let line_end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
     let after_line = line_end + 2;
@@ -42,7 +42,7 @@ fn reply_length(bytes: &[u8]) -> Option<usize> {
     match bytes[0] {
         b'$' | b'=' | b'!' => match usize::try_from(number()?) {
             Ok(length) => (bytes.len() >= after_line + length + 2).then_some(after_line + length + 2),
-            // -1 stands for nothing.
+            // -1 is the null value.
             Err(_) => Some(after_line),
         },
         kind @ (b'*' | b'>' | b'~' | b'%') => {
@@ -65,7 +65,7 @@ mod tests {
     const CONTROL: &[u8] = b">3\r\n$7\r\nmessage\r\n$29\r\nroomcast:00a1b2c3d4e5:control\r\n$2\r\nhi\r\n";
 
     #[test]
-    fn only_messages_of_rooms_are_left_out_wherever_the_bytes_are_cut() {
+    fn only_room_messages_are_left_out_wherever_bytes_are_split() {
         let all = [
             b"+PONG\r\n".as_slice(),
             MESSAGE,
@@ -74,17 +74,17 @@ mod tests {
             MESSAGE,
         ]
         .concat();
-        for cut in 0..all.len() {
+        for split in 0..all.len() {
             let mut replies = Replies::default();
-            let mut turn = 0;
+            let mut calls = 0;
             let mut drops = || {
-                turn += 1;
-                turn == 1
+                calls += 1;
+                calls == 1
             };
-            let mut out = replies.filter(&all[..cut], &mut drops);
-            out.extend(replies.filter(&all[cut..], &mut drops));
+            let mut out = replies.filter(&all[..split], &mut drops);
+            out.extend(replies.filter(&all[split..], &mut drops));
             let expected = [b"+PONG\r\n*-1\r\n%1\r\n$1\r\na\r\n:1\r\n".as_slice(), CONTROL, MESSAGE].concat();
-            assert_eq!(out, expected, "cut at {cut}");
+            assert_eq!(out, expected, "split at {split}");
         }
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 const SHORT: Duration = Duration::from_millis(150);
 const SOON: Duration = Duration::from_secs(5);
 
-/// A server that answers every piece with itself, and a proxy in front.
+/// A server that sends back every byte, and a proxy in front of it.
 async fn echo() -> Proxy {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -25,30 +25,30 @@ async fn connect(proxy: &Proxy) -> TcpStream {
     TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).await.unwrap()
 }
 
-async fn answer(client: &mut TcpStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
+async fn exchange(client: &mut TcpStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
     client.write_all(request).await?;
-    let mut answer = vec![0; request.len()];
-    client.read_exact(&mut answer).await?;
-    Ok(answer)
+    let mut reply = vec![0; request.len()];
+    client.read_exact(&mut reply).await?;
+    Ok(reply)
 }
 
 #[tokio::test]
 async fn bytes_pass_until_the_link_is_cut() {
     let proxy = echo().await;
     let mut client = connect(&proxy).await;
-    assert_eq!(answer(&mut client, b"hello").await.unwrap(), b"hello");
+    assert_eq!(exchange(&mut client, b"hello").await.unwrap(), b"hello");
     proxy.cut();
     let after = timeout(SOON, client.read_u8()).await.unwrap();
     assert!(after.is_err());
-    assert_eq!(answer(&mut connect(&proxy).await, b"again").await.unwrap(), b"again");
+    assert_eq!(exchange(&mut connect(&proxy).await, b"again").await.unwrap(), b"again");
 }
 
 #[tokio::test]
-async fn a_connection_is_cut_behind_the_byte_that_was_named() {
+async fn connection_is_cut_after_the_given_byte() {
     let proxy = echo().await;
     for bytes in [0, 1, 4, 5] {
         let mut client = connect(&proxy).await;
-        assert_eq!(answer(&mut client, b"hello").await.unwrap(), b"hello");
+        assert_eq!(exchange(&mut client, b"hello").await.unwrap(), b"hello");
         proxy.cut_after(bytes);
         client.write_all(b"again").await.unwrap();
         let mut arrived = Vec::new();
@@ -56,42 +56,42 @@ async fn a_connection_is_cut_behind_the_byte_that_was_named() {
         assert_eq!(arrived, b"again"[..bytes]);
     }
     assert_eq!(proxy.cut_within(), 4);
-    assert_eq!(answer(&mut connect(&proxy).await, b"hello").await.unwrap(), b"hello");
+    assert_eq!(exchange(&mut connect(&proxy).await, b"hello").await.unwrap(), b"hello");
 }
 
 #[tokio::test]
-async fn in_the_dark_nothing_arrives_until_it_clears() {
+async fn blocked_link_delivers_nothing_until_it_is_cleared() {
     let proxy = echo().await;
     let mut client = connect(&proxy).await;
     for (up, down) in [(true, false), (false, true), (true, true)] {
-        proxy.set(Weather::Dark { up, down });
+        proxy.set(NetworkCondition::Blocked { up, down });
         client.write_all(b"?").await.unwrap();
         assert!(timeout(SHORT, client.read_u8()).await.is_err());
-        proxy.heal();
+        proxy.clear_faults();
         assert_eq!(timeout(SOON, client.read_u8()).await.unwrap().unwrap(), b'?');
     }
 }
 
 #[tokio::test]
-async fn a_slow_link_takes_its_time_and_a_refusing_one_hangs_up() {
+async fn slow_link_delays_and_refusing_link_resets() {
     let proxy = echo().await;
     let mut client = connect(&proxy).await;
-    proxy.set(Weather::Slow(SHORT));
+    proxy.set(NetworkCondition::Slow(SHORT));
     let began = std::time::Instant::now();
-    answer(&mut client, b"slow").await.unwrap();
+    exchange(&mut client, b"slow").await.unwrap();
     assert!(began.elapsed() >= 2 * SHORT);
-    proxy.set(Weather::Refusing);
-    assert!(answer(&mut connect(&proxy).await, b"new").await.is_err());
-    assert!(answer(&mut client, b"old").await.is_ok());
+    proxy.set(NetworkCondition::Refusing);
+    assert!(exchange(&mut connect(&proxy).await, b"new").await.is_err());
+    assert!(exchange(&mut client, b"old").await.is_ok());
 }
 
 #[tokio::test]
-async fn a_reply_is_lost_after_its_request_has_arrived() {
+async fn reply_is_lost_after_its_request_has_arrived() {
     let proxy = echo().await;
     proxy.lose_replies(b"XADD", 1);
     let mut client = connect(&proxy).await;
-    assert!(answer(&mut client, b"PING").await.is_ok());
-    assert!(answer(&mut client, b"a XADD b").await.is_err());
+    assert!(exchange(&mut client, b"PING").await.is_ok());
+    assert!(exchange(&mut client, b"a XADD b").await.is_err());
     assert_eq!(proxy.lost_replies(), 1);
-    assert!(answer(&mut connect(&proxy).await, b"XADD").await.is_ok());
+    assert!(exchange(&mut connect(&proxy).await, b"XADD").await.is_ok());
 }

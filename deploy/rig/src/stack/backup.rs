@@ -1,4 +1,4 @@
-//! A copy of the database by the means that its operators have, and putting it back.
+//! Backs up the database with the tools that operators have, and restores it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,17 +8,17 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use uuid::Uuid;
 
-use super::Stack;
 use super::builder::DATABASE;
-use crate::Result;
+use super::processes::Stack;
+use crate::failure::Result;
 
-/// A copy in a file, of the kind that the back end has.
+/// A copy of the database in a file of the back end's format.
 pub struct Backup {
     file: PathBuf,
 }
 
 impl Stack {
-    /// Copies the database as it is at one moment, while everybody goes on.
+    /// Copies the database as it is at one moment, while the services go on.
     pub async fn back_up(&self) -> Result<Backup> {
         let file = self.directory.path().join(format!("copy-{}", Uuid::new_v4().simple()));
         if let Some(postgres) = &self.postgres {
@@ -32,15 +32,15 @@ impl Stack {
         Ok(Backup { file })
     }
 
-    /// Puts a copy in the place of the database, which nobody may have open.
+    /// Replaces the database, which nobody may have open, by a copy.
     pub async fn restore(&self, backup: &Backup) -> Result<()> {
         if let Some(postgres) = &self.postgres {
             return postgres.replace(DATABASE, &backup.file).await;
         }
         let file = self.database_file();
-        for beside in ["-wal", "-shm"] {
+        for suffix in ["-wal", "-shm"] {
             let mut path = file.clone().into_os_string();
-            path.push(beside);
+            path.push(suffix);
             match fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
                 Ok(()) | Err(_) => {}

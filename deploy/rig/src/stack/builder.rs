@@ -1,11 +1,19 @@
-//! What a stack consists of, and starting it.
+//! Decides what a stack consists of, and starts it.
 
 use std::path::Path;
 
 use tempfile::TempDir;
 
-use super::{Backend, Ends, Link, Spread, Stack, Topology, signing_key_file};
-use crate::{Disk, Failure, Gateway, PostgresServer, RedisServer, Result, Worker, statements};
+use super::links::{Link, LinkEnds};
+use super::processes::{Backend, Stack, signing_key_file};
+use super::redis_group::{RedisGroup, RedisMode};
+use crate::disk::Disk;
+use crate::failure::{Failure, Result};
+use crate::gateway::Gateway;
+use crate::postgres_server::PostgresServer;
+use crate::redis_server::RedisServer;
+use crate::statement_log;
+use crate::worker::Worker;
 
 /// Settings of every gateway unless the test sets others: limits are those of production, passwords may be those of the
 /// specification's examples, and the first user is an admin.
@@ -37,32 +45,45 @@ const OTHER_LIMITS: [&str; 6] = [
 /// The database in a Postgres.
 pub(super) const DATABASE: &str = "roomcast";
 
-/// Whom everybody but the workers logs in as there.
+/// The user as which everybody but the workers logs in there.
 const USER: &str = "roomcast";
 
 type Settings = Vec<(String, String)>;
 
-/// A stack that is about to be started.
-pub struct Builder {
+/// The settings of a stack that is about to be started.
+pub struct StackBuilder {
     gateways: usize,
     workers: usize,
     has_links: bool,
     has_disks: bool,
     backend: Backend,
-    topology: Topology,
+    redis_mode: RedisMode,
     gateway_settings: Settings,
     worker_settings: Settings,
 }
 
-impl Builder {
-    pub(super) fn new() -> Self {
+impl Stack {
+    /// Starts one of each with the rig's settings.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// Begins a stack with other settings.
+    #[must_use]
+    pub fn builder() -> StackBuilder {
+        StackBuilder::new()
+    }
+}
+
+impl StackBuilder {
+    fn new() -> Self {
         Self {
             gateways: 1,
             workers: 1,
             has_links: false,
             has_disks: false,
             backend: Backend::default(),
-            topology: Topology::default(),
+            redis_mode: RedisMode::default(),
             gateway_settings: Vec::new(),
             worker_settings: Vec::new(),
         }
@@ -82,17 +103,17 @@ impl Builder {
         self
     }
 
-    /// What messages are kept in; an SQLite file unless said otherwise.
+    /// The database; an SQLite file unless said otherwise.
     #[must_use]
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
         self
     }
 
-    /// What Redis they use; one server unless said otherwise. A set of several goes without links.
+    /// How Redis is deployed; one server unless said otherwise. Several servers cannot be combined with links.
     #[must_use]
-    pub fn topology(mut self, topology: Topology) -> Self {
-        self.topology = topology;
+    pub fn redis_mode(mut self, mode: RedisMode) -> Self {
+        self.redis_mode = mode;
         self
     }
 
@@ -110,13 +131,13 @@ impl Builder {
         self
     }
 
-    /// Lets a client post, create, join and leave as fast as it can. What is set by name stands.
+    /// Lets a client post, create, join and leave as fast as it can. A limit that is set by name stays.
     #[must_use]
     pub fn without_rates(self) -> Self {
         self.lift(&RATES)
     }
 
-    /// Lifts all limits of clients, for loads in which one plays many. What is set by name stands.
+    /// Lifts all limits of clients, for loads in which one user stands for many. A limit that is set by name stays.
     #[must_use]
     pub fn without_limits(self) -> Self {
         self.lift(&RATES).lift(&OTHER_LIMITS)
@@ -128,10 +149,10 @@ impl Builder {
         self
     }
 
-    /// Lets the gateways log the statements they send.
+    /// Makes the gateways log the SQL statements they send.
     #[must_use]
-    pub fn telling_statements(self) -> Self {
-        let (setting, value) = statements::TELLING;
+    pub fn logging_statements(self) -> Self {
+        let (setting, value) = statement_log::LOG_SETTING;
         self.gateway(setting, value)
     }
 
@@ -167,9 +188,9 @@ impl Builder {
             None => format!("sqlite://{}", path.join("roomcast.db").display()),
             Some(postgres) => postgres.create_database(DATABASE).await?,
         };
-        let spread = Spread::start(self.topology, path).await?;
-        let redis_url = spread.as_ref().map_or_else(|| redis.url(), Spread::url);
-        let mut site = Site {
+        let redis_group = RedisGroup::start(self.redis_mode, path).await?;
+        let redis_url = redis_group.as_ref().map_or_else(|| redis.url(), RedisGroup::url);
+        let mut starter = ServiceStarter {
             path,
             redis_port: redis.port(),
             postgres: postgres.as_ref(),
@@ -182,16 +203,16 @@ impl Builder {
             links: self.has_links.then(Vec::new),
         };
         let of_workers = [&self.worker_settings[..], &settings_of(worker_disk.as_ref())].concat();
-        let mut workers = site.start_workers(self.workers, &of_workers).await?;
-        let gateways = site.start_gateways(self.gateways, &self.gateway_settings).await?;
-        let worker_settings = [&site.settings[..], &of_workers].concat();
-        let links = site.links.unwrap_or_default();
+        let mut workers = starter.start_workers(self.workers, &of_workers).await?;
+        let gateways = starter.start_gateways(self.gateways, &self.gateway_settings).await?;
+        let worker_settings = [&starter.settings[..], &of_workers].concat();
+        let links = starter.links.unwrap_or_default();
         let mut stack = Stack {
             gateways,
             worker: workers.remove(0),
             standbys: workers,
             redis,
-            spread,
+            redis_group,
             postgres,
             redis_disk,
             worker_disk,
@@ -205,22 +226,22 @@ impl Builder {
     }
 }
 
-/// What leads a process to its disk; nothing without one.
+/// The environment that gives a process its disk; empty without one.
 fn settings_of(disk: Option<&Disk>) -> Settings {
     disk.map(|disk| disk.settings().to_vec()).unwrap_or_default()
 }
 
-/// Where the services of a stack are started, and what all of them are told.
-struct Site<'a> {
+/// Starts the services of a stack with the settings that all of them share.
+struct ServiceStarter<'a> {
     path: &'a Path,
     redis_port: u16,
     postgres: Option<&'a PostgresServer>,
     settings: Settings,
-    /// The proxied links so far; `None` if there are to be none.
+    /// The proxied links so far; `None` if the stack has none.
     links: Option<Vec<Link>>,
 }
 
-impl Site<'_> {
+impl ServiceStarter<'_> {
     async fn start_workers(&mut self, count: usize, settings: &[(String, String)]) -> Result<Vec<Worker>> {
         let mut workers = Vec::new();
         for number in 0..count {
@@ -230,12 +251,14 @@ impl Site<'_> {
             } else {
                 format!("worker-{}", number + 1)
             };
-            // By that name Postgres knows who commits.
+            // The user's name tells Postgres which worker commits.
             if let Some(postgres) = self.postgres {
                 postgres.create_user(&name).await?;
             }
-            let ways = self.ways(Ends::WorkerRedis(number), Ends::WorkerPostgres(number), &name).await?;
-            let settings = [&self.settings, settings, &ways].concat();
+            let connections = self
+                .connection_settings(LinkEnds::WorkerRedis(number), LinkEnds::WorkerPostgres(number), &name)
+                .await?;
+            let settings = [&self.settings, settings, &connections].concat();
             let mut worker = Worker::new(&name, self.path, &settings)?;
             worker.start()?;
             workers.push(worker);
@@ -248,28 +271,30 @@ impl Site<'_> {
         let key = ("SIGNING_KEY_FILE".to_owned(), signing_key_file(self.path).display().to_string());
         let mut gateways = Vec::new();
         for number in 0..count {
-            let ways = self.ways(Ends::GatewayRedis(number), Ends::GatewayPostgres(number), USER).await?;
+            let connections = self
+                .connection_settings(LinkEnds::GatewayRedis(number), LinkEnds::GatewayPostgres(number), USER)
+                .await?;
             let settings = [
                 &self.settings[..],
                 &defaults,
                 std::slice::from_ref(&key),
                 settings,
-                &ways,
+                &connections,
             ]
             .concat();
             let mut gateway = Gateway::new(&format!("gateway-{}", number + 1), self.path, &settings)?;
             gateway.start()?;
             if let Some(links) = &mut self.links {
-                links.push(Link::to(gateway.port(), Ends::Door(number)).await?);
+                links.push(Link::to(gateway.port(), LinkEnds::ClientGateway(number)).await?);
             }
             gateways.push(gateway);
         }
         Ok(gateways)
     }
 
-    /// The settings that lead one service to Redis and Postgres, there as `user`, and over links of its own if there are
-    /// links.
-    async fn ways(&mut self, redis: Ends, postgres: Ends, user: &str) -> Result<Settings> {
+    /// The settings with which one service connects to Redis, and to Postgres as `user`; through links of its own if the
+    /// stack has links.
+    async fn connection_settings(&mut self, redis: LinkEnds, postgres: LinkEnds, user: &str) -> Result<Settings> {
         let mut settings = Vec::new();
         if let Some(links) = &mut self.links {
             let link = Link::to(self.redis_port, redis).await?;

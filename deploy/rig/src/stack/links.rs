@@ -1,12 +1,13 @@
-//! The links between the processes of a stack, each through a proxy that can be cut, darkened and slowed.
+//! The network links between the processes of a stack, each through a proxy that can cut, block and slow it.
 
-use crate::{Proxy, Result};
+use crate::failure::Result;
+use crate::proxy::Proxy;
 
-/// Who talks to whom over a link; the number says which gateway or worker, from 0.
+/// The two ends of a link; the number says which gateway or worker, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ends {
+pub enum LinkEnds {
     /// Clients to a gateway.
-    Door(usize),
+    ClientGateway(usize),
     /// A gateway to Redis.
     GatewayRedis(usize),
     /// A worker to Redis.
@@ -17,17 +18,17 @@ pub enum Ends {
     WorkerPostgres(usize),
 }
 
-/// One link.
+/// One network link.
 pub struct Link {
-    /// Who talks over it.
-    pub ends: Ends,
-    /// What stands between them.
+    /// What it connects.
+    pub ends: LinkEnds,
+    /// The proxy between its ends.
     pub proxy: Proxy,
 }
 
 impl Link {
     /// A link whose bytes go to `port`.
-    pub(super) async fn to(port: u16, ends: Ends) -> Result<Self> {
+    pub(super) async fn to(port: u16, ends: LinkEnds) -> Result<Self> {
         let proxy = Proxy::start(port).await?;
         Ok(Self { ends, proxy })
     }

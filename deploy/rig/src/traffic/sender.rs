@@ -1,4 +1,4 @@
-//! Somebody who posts one message after the other, as a phone does: an answer that does not come is asked for again.
+//! A client that posts one message after the other, and repeats a post whose response did not come.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,20 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::book::Book;
-use super::words::text_of;
-use crate::evidence::{Digest, Hang, Outcome, Post};
-use crate::{Answer, App, Result};
+use super::plan::{RESPONSE_WITHIN, room_name};
+use super::recorder::Recorder;
+use super::texts::text_of;
+use crate::api_client::ApiClient;
+use crate::evidence::{Digest, GatewayInterval, Post, PostOutcome};
+use crate::failure::Result;
+use crate::http_response::HttpResponse;
 
-/// How long a client waits for an answer. Over the 5 s within which the product promises one.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(8);
-/// What takes this long is written down.
+/// A try that takes this long is recorded.
 const SLOW: Duration = Duration::from_secs(5);
 /// How long a message is tried again before its sender gives it up.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 /// Pause before a message is tried again.
-const AGAIN_AFTER: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(400);
+const RETRY_AFTER: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(400);
 /// How far a sender that was held up may be behind its pace: it does not make up for a whole outage at once.
 const BEHIND_AT_MOST: Duration = Duration::from_millis(500);
 
@@ -33,16 +34,17 @@ pub(super) struct Sender {
     pub(super) number: usize,
     pub(super) room: usize,
     /// The same user at every gateway.
-    pub(super) doors: Vec<App>,
+    pub(super) clients: Vec<ApiClient>,
     /// Mean time between two posts.
     pub(super) pace: Duration,
     /// Share of messages with an idempotency key.
     pub(super) keyed: f64,
     pub(super) rng: StdRng,
-    pub(super) book: Arc<Book>,
+    pub(super) recorder: Arc<Recorder>,
 }
 
 /// How one try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Try {
     Acknowledged(Uuid),
     /// Nothing was done.
@@ -51,7 +53,7 @@ enum Try {
 }
 
 impl Sender {
-    /// Posts until `stop`; the message in hand is finished first.
+    /// Posts until `stop`; the message that is being posted then is finished first.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut due = Instant::now();
         for number in 0.. {
@@ -63,17 +65,17 @@ impl Sender {
                 () = sleep_until(due) => {}
             }
             let post = self.post(number).await;
-            if !self.book.post(post) {
+            if !self.recorder.add_post(post) {
                 return;
             }
         }
     }
 
-    /// Posts message `number`, with a key as often as needed, without one once.
+    /// Posts message `number`: with a key until the outcome is known, without one once.
     async fn post(&mut self, number: u32) -> Post {
         let text = text_of(self.seed, self.number, number);
         let key = self.rng.random_bool(self.keyed).then(|| self.key(number));
-        let sent = self.book.now();
+        let sent = self.recorder.now();
         let mut post = Post {
             room: self.room,
             sender: self.number,
@@ -81,34 +83,34 @@ impl Sender {
             text: Digest::of(&text),
             sent,
             settled: sent,
-            outcome: Outcome::Refused,
+            outcome: PostOutcome::Refused,
             unknown_tries: 0,
         };
         loop {
             let ended = self.try_once(&text, key.as_deref()).await;
-            post.settled = self.book.now();
+            post.settled = self.recorder.now();
             match ended {
                 Try::Acknowledged(id) => {
-                    post.outcome = Outcome::Acknowledged(id);
+                    post.outcome = PostOutcome::Acknowledged(id);
                     return post;
                 }
                 Try::Refused => {}
                 Try::Unknown => {
-                    post.outcome = Outcome::Unknown;
+                    post.outcome = PostOutcome::Unknown;
                     post.unknown_tries += 1;
                 }
             }
             if key.is_none() || post.settled > sent + GIVE_UP_AFTER {
                 return post;
             }
-            sleep(self.rng.random_range(AGAIN_AFTER)).await;
+            sleep(self.rng.random_range(RETRY_AFTER)).await;
         }
     }
 
     /// A key that nobody else has: every other one is time-ordered, with the time since the traffic began.
     fn key(&mut self, number: u32) -> String {
         if number.is_multiple_of(2) {
-            let since = u64::try_from(self.book.now().as_millis()).unwrap_or_default();
+            let since = u64::try_from(self.recorder.now().as_millis()).unwrap_or_default();
             uuid::Builder::from_unix_timestamp_millis(since, &self.rng.random()).into_uuid().to_string()
         } else {
             format!("{}-{}-{number}", self.seed, self.number)
@@ -116,47 +118,47 @@ impl Sender {
     }
 
     async fn try_once(&mut self, text: &str, key: Option<&str>) -> Try {
-        let gateway = self.rng.random_range(0..self.doors.len());
-        let door = &self.doors[gateway];
-        let path = format!("/chat/{}/message", super::room_name(self.room));
-        let mut request = door.request(Method::POST, &path).json(&json!({"message": text})).timeout(ANSWER_WITHIN);
+        let gateway = self.rng.random_range(0..self.clients.len());
+        let client = &self.clients[gateway];
+        let path = format!("/chat/{}/message", room_name(self.room));
+        let mut request = client.request(Method::POST, &path).json(&json!({"message": text})).timeout(RESPONSE_WITHIN);
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
-        let from = self.book.now();
-        let answer = match request.send().await {
-            Ok(response) => Answer::read(response).await,
+        let from = self.recorder.now();
+        let response = match request.send().await {
+            Ok(response) => HttpResponse::receive(response).await,
             // The request was not sent.
             Err(error) if error.is_connect() => return Try::Refused,
             Err(error) => Err(error.into()),
         };
-        let until = self.book.now();
+        let until = self.recorder.now();
         if until.saturating_sub(from) >= SLOW {
-            self.book.hang(Hang { gateway, from, until });
+            self.recorder.add_slow_post(GatewayInterval { gateway, from, until });
         }
-        match read(answer) {
+        match classify(response) {
             Ok(ended) => ended,
             Err(unexpected) => {
-                self.book.unexpected(format!("a post got {unexpected}"));
+                self.recorder.add_unexpected_response(format!("a post got {unexpected}"));
                 Try::Refused
             }
         }
     }
 }
 
-/// What an answer means for the message; an error for one that should never come.
-fn read(answer: Result<Answer>) -> std::result::Result<Try, String> {
-    let Ok(answer) = answer else {
+/// What a response means for the message; an error for one that must never come.
+fn classify(response: Result<HttpResponse>) -> std::result::Result<Try, String> {
+    let Ok(response) = response else {
         return Ok(Try::Unknown);
     };
-    let id = answer.header("message-id").and_then(|id| id.parse().ok());
-    match (answer.status(), id) {
+    let id = response.header("message-id").and_then(|id| id.parse().ok());
+    match (response.status(), id) {
         (204, Some(id)) => Ok(Try::Acknowledged(id)),
-        (503, _) => match answer.expect_error_shape() {
+        (503, _) => match response.expect_error_shape() {
             Ok(problem) if problem["code"] == "outcome_unknown" => Ok(Try::Unknown),
             Ok(_) => Ok(Try::Refused),
             Err(failure) => Err(failure.to_string()),
         },
-        _ => Err(answer.to_string()),
+        _ => Err(response.to_string()),
     }
 }

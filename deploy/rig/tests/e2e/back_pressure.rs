@@ -1,27 +1,27 @@
-//! What is away or overrun makes posts fail soon, and never makes memory grow.
+//! Missing or overloaded servers make posts fail soon, and never make memory grow.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use rig::{App, Failure, Gateway, Ledger, RedisServer, Result, Stack, eventually, resident_kib};
+use rig::{AcknowledgedMessages, ApiClient, Failure, Gateway, RedisServer, Result, Stack, eventually, resident_kib};
 use serde_json::json;
 
-use crate::scene::{SOON, furnish};
+use crate::fixture::{SOON, with_lobby};
 
-/// "Recovers without a hand within 10 s", with air for a machine that is busy with other tests.
+/// "Recovers by itself within 10 s", with a margin for a machine that is busy with other tests.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(15);
 
-/// "A post fails within 5 s", with air for the same reason.
+/// "A post fails within 5 s", with a margin for the same reason.
 const FAILS_WITHIN: Duration = Duration::from_secs(7);
 
 /// Clients that post at the same time.
 const POSTERS: usize = 16;
 
-/// What a gateway may grow by under any of this, in KiB.
+/// By how much a gateway may grow in any of these tests, in KiB.
 const GROWTH_KIB: usize = 48 * 1024;
 
-/// How often memory is looked at.
+/// How often memory is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 
 /// The most resident memory of the gateway until `load` ends, in KiB.
@@ -41,43 +41,43 @@ async fn peak_kib(gateway: &Gateway, load: impl Future<Output = Result<()>>) -> 
     }
 }
 
-/// What one client saw of a flood.
+/// What one flooding client saw.
 #[derive(Default)]
 struct Flood {
-    ledger: Ledger,
+    acknowledged: AcknowledgedMessages,
     /// Posts that were refused.
     refused: usize,
-    /// The longest an answer took.
+    /// The longest time until a response.
     slowest: Duration,
 }
 
-/// Posts `text` with a number again and again until `end`; whatever is not accepted must be 503 with one of `codes`.
-async fn post_until(app: &App, label: usize, text: &str, codes: &[&str], end: &AtomicBool) -> Result<Flood> {
+/// Posts `text` with a number repeatedly until `end`; every post that is not accepted must get 503 with one of `codes`.
+async fn post_until(client: &ApiClient, label: usize, text: &str, codes: &[&str], end: &AtomicBool) -> Result<Flood> {
     let mut flood = Flood::default();
     let mut number = 0;
     while !end.load(Ordering::Relaxed) {
         number += 1;
         let text = format!("{label} {number} {text}");
         let asked = Instant::now();
-        let answer = app.try_post("lobby", &text, None).await?;
+        let response = client.try_post("lobby", &text, None).await?;
         flood.slowest = flood.slowest.max(asked.elapsed());
-        if answer.status() == 204 {
-            flood.ledger.acknowledge(answer.header("message-id").unwrap_or_default(), text);
+        if response.status() == 204 {
+            flood.acknowledged.add(response.header("message-id").unwrap_or_default(), text);
             continue;
         }
-        let problem = answer.expect_error_shape()?;
-        if answer.status() != 503 || !codes.iter().any(|code| problem["code"] == *code) {
-            return Err(Failure::new(format!("not one of {codes:?}: {answer}")));
+        let problem = response.expect_error_shape()?;
+        if response.status() != 503 || !codes.iter().any(|code| problem["code"] == *code) {
+            return Err(Failure::new(format!("not one of {codes:?}: {response}")));
         }
         flood.refused += 1;
     }
     Ok(flood)
 }
 
-/// Floods `lobby` for the time `during` takes and tells what the clients saw.
-async fn flood(app: &App, text: &str, codes: &[&str], during: impl Future<Output = ()>) -> Vec<Flood> {
+/// Floods `lobby` for as long as `during` takes and returns what the clients saw.
+async fn flood(client: &ApiClient, text: &str, codes: &[&str], during: impl Future<Output = ()>) -> Vec<Flood> {
     let end = AtomicBool::new(false);
-    let posting = try_join_all((0..POSTERS).map(|label| post_until(app, label, text, codes, &end)));
+    let posting = try_join_all((0..POSTERS).map(|label| post_until(client, label, text, codes, &end)));
     let ending = async {
         during.await;
         end.store(true, Ordering::Relaxed);
@@ -87,58 +87,58 @@ async fn flood(app: &App, text: &str, codes: &[&str], during: impl Future<Output
 }
 
 /// Waits until posts are refused as busy, and lets the flood go on against that for a second.
-async fn until_busy(app: &App, text: &str) {
+async fn post_until_busy(client: &ApiClient, text: &str) {
     let busy = eventually(SOON * 3, "posts are refused", async || {
-        app.try_post("lobby", text, None).await?.expect_error(503, "busy")
+        client.try_post("lobby", text, None).await?.expect_error(503, "busy")
     });
     busy.await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 /// Waits until a post is accepted again, and until everything that was acknowledged is in history.
-async fn assert_recovers(app: &App, floods: &[Flood]) {
+async fn assert_recovers(client: &ApiClient, floods: &[Flood]) {
     let back = eventually(RECOVERS_WITHIN, "posts are accepted again", async || {
-        app.try_post("lobby", "it works again", None).await?.expect(204)
+        client.try_post("lobby", "it works again", None).await?.expect(204)
     });
     back.await.unwrap();
     let complete = eventually(SOON * 6, "everything acknowledged is in history", async || {
-        let history = app.whole_history("lobby").await?;
-        floods.iter().try_for_each(|flood| flood.ledger.check(&history))
+        let history = client.whole_history("lobby").await?;
+        floods.iter().try_for_each(|flood| flood.acknowledged.check(&history))
     });
     complete.await.unwrap();
 }
 
 /// Logs in again and again, with the right password and the wrong one.
-async fn log_in_until(app: App, end: Instant) -> Result<()> {
+async fn log_in_until(client: ApiClient, end: Instant) -> Result<()> {
     for number in 0.. {
         if Instant::now() >= end {
             break;
         }
         let password = if number % 2 == 0 { "secret of ann" } else { "wrong" };
-        let answer = app.send_json("/auth/login", &json!({"email": "ann", "password": password})).await?;
-        assert!([200, 401, 503].contains(&answer.status()), "{answer}");
+        let response = client.send_json("/auth/login", &json!({"email": "ann", "password": password})).await?;
+        assert!([200, 401, 503].contains(&response.status()), "{response}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn posts_beyond_the_cap_are_refused_until_a_worker_is_back() {
+async fn posts_over_backlog_cap_are_refused_until_worker_returns() {
     const CAP: u64 = 300;
     let stack = Stack::builder().without_rates().gateway("BACKLOG_PER_PARTITION", &CAP.to_string());
-    let (mut stack, ann) = furnish(stack.start().await.unwrap()).await;
+    let (mut stack, ann) = with_lobby(stack.start().await.unwrap()).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     stack.worker.kill().unwrap();
-    // The sockets and buffers of the clients are there before memory is looked at.
+    // The sockets and buffers of the clients exist before memory is measured.
     try_join_all((0..POSTERS).map(|_| ann.post("lobby", "warm"))).await.unwrap();
     let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
 
     let mut floods = Vec::new();
     let load = async {
-        floods = flood(&ann, "over the cap", &["busy"], until_busy(&ann, "one more")).await;
+        floods = flood(&ann, "over the cap", &["busy"], post_until_busy(&ann, "one more")).await;
         Ok(())
     };
     let peak = peak_kib(&stack.gateways[0], load).await;
-    let accepted: usize = floods.iter().map(|flood| flood.ledger.len()).sum();
+    let accepted: usize = floods.iter().map(|flood| flood.acknowledged.len()).sum();
     let refused: usize = floods.iter().map(|flood| flood.refused).sum();
     let waiting = stack.redis.waiting_entries().await.unwrap();
     println!("{accepted} accepted, {refused} refused, {waiting} waiting; {before} KiB before, {peak} at most");
@@ -151,10 +151,10 @@ async fn posts_beyond_the_cap_are_refused_until_a_worker_is_back() {
     assert_recovers(&ann, &floods).await;
     let stored = ann.whole_history("lobby").await.unwrap();
     let events = stream.messages(stored.len(), SOON).await.unwrap();
-    rig::check_dense(&events.iter().map(|event| event.json().unwrap()).collect::<Vec<_>>(), 1).unwrap();
+    rig::check_dense_seqs(&events.iter().map(|event| event.json().unwrap()).collect::<Vec<_>>(), 1).unwrap();
 }
 
-/// Bytes that Redis takes now.
+/// Bytes that Redis uses for data.
 async fn used_memory(redis: &RedisServer) -> u64 {
     let mut connection = redis.connect().await.unwrap();
     let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut connection).await.unwrap();
@@ -162,18 +162,18 @@ async fn used_memory(redis: &RedisServer) -> u64 {
 }
 
 #[tokio::test]
-async fn a_redis_short_of_memory_takes_no_posts_until_a_worker_has_emptied_it() {
-    const ROOM_FOR: u64 = 16 * 1024 * 1024;
-    let (mut stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
+async fn nearly_full_redis_refuses_posts_until_worker_trims() {
+    const SPARE_BYTES: u64 = 16 * 1024 * 1024;
+    let (mut stack, ann) = with_lobby(Stack::builder().without_rates().start().await.unwrap()).await;
     stack.worker.kill().unwrap();
-    let most = used_memory(&stack.redis).await + ROOM_FOR;
+    let most = used_memory(&stack.redis).await + SPARE_BYTES;
     stack.redis.configure("maxmemory", &most.to_string()).await.unwrap();
 
     let large = "x".repeat(3_900);
     let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
     let mut floods = Vec::new();
     let load = async {
-        floods = flood(&ann, &large, &["busy", "unavailable"], until_busy(&ann, &large)).await;
+        floods = flood(&ann, &large, &["busy", "unavailable"], post_until_busy(&ann, &large)).await;
         Ok(())
     };
     let peak = peak_kib(&stack.gateways[0], load).await;
@@ -181,7 +181,7 @@ async fn a_redis_short_of_memory_takes_no_posts_until_a_worker_has_emptied_it() 
     println!("Redis uses {used} of {most} bytes; gateway {before} KiB before, {peak} KiB at most");
     assert!(used < most, "{used} of {most} bytes");
     assert!(peak < before + GROWTH_KIB, "{before} KiB before, {peak} KiB at most");
-    // What needs a little of Redis's memory goes on.
+    // Calls that need little of Redis's memory succeed.
     let bob = ann.register("bob").await.unwrap();
     bob.stream("lobby").open().await.unwrap();
 
@@ -190,12 +190,12 @@ async fn a_redis_short_of_memory_takes_no_posts_until_a_worker_has_emptied_it() 
 }
 
 #[tokio::test]
-async fn a_redis_without_any_memory_left_takes_no_posts_and_reading_goes_on() {
-    let (stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
-    // Nobody was warned: the answers until the gateway looks again are Redis's own refusals.
+async fn full_redis_refuses_posts_while_reads_continue() {
+    let (stack, ann) = with_lobby(Stack::builder().without_rates().start().await.unwrap()).await;
+    // Until the gateway checks Redis again, its responses are those to Redis's own refusals.
     stack.redis.configure("maxmemory", "1").await.unwrap();
-    let refused = flood(&ann, "no room", &["busy", "unavailable"], tokio::time::sleep(Duration::from_secs(1))).await;
-    assert!(refused.iter().all(|flood| flood.ledger.is_empty() && flood.refused > 0));
+    let refused = flood(&ann, "no space", &["busy", "unavailable"], tokio::time::sleep(Duration::from_secs(1))).await;
+    assert!(refused.iter().all(|flood| flood.acknowledged.is_empty() && flood.refused > 0));
     assert!(ann.history("lobby", "").await.unwrap().is_empty());
     ann.get("/chat/").await.unwrap().expect(200).unwrap();
     stack.redis.configure("maxmemory", "0").await.unwrap();
@@ -203,8 +203,8 @@ async fn a_redis_without_any_memory_left_takes_no_posts_and_reading_goes_on() {
 }
 
 #[tokio::test]
-async fn while_redis_hangs_posts_fail_soon_and_reading_goes_on() {
-    let (stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
+async fn hanging_redis_fails_posts_soon_while_reads_continue() {
+    let (stack, ann) = with_lobby(Stack::builder().without_rates().start().await.unwrap()).await;
     ann.post("lobby", "before").await.unwrap();
     let stored = eventually(SOON, "it is stored", async || match ann.history("lobby", "").await?.len() {
         1 => Ok(()),
@@ -223,7 +223,7 @@ async fn while_redis_hangs_posts_fail_soon_and_reading_goes_on() {
     };
     let mut floods = Vec::new();
     let load = async {
-        floods = flood(&ann, "nobody listens", &["unavailable", "outcome_unknown"], reading).await;
+        floods = flood(&ann, "nobody reads", &["unavailable", "outcome_unknown"], reading).await;
         Ok(())
     };
     let peak = peak_kib(&stack.gateways[0], load).await;
@@ -236,13 +236,13 @@ async fn while_redis_hangs_posts_fail_soon_and_reading_goes_on() {
 }
 
 #[tokio::test]
-async fn a_flood_of_logins_leaves_memory_bounded() {
+async fn login_flood_keeps_memory_bounded() {
     const CLIENTS: usize = 8;
     const FLOOD: Duration = Duration::from_secs(5);
-    // Each core may hash with its 19 MiB; an allocator that keeps what it got grew to a gigabyte here.
+    // Each core may hash with its 19 MiB; an allocator that does not give memory back grew to a gigabyte here.
     let cores = std::thread::available_parallelism().unwrap().get();
     let bound_kib = (96 + 24 * cores) * 1024;
-    let (stack, ann) = furnish(Stack::builder().without_limits().start().await.unwrap()).await;
+    let (stack, ann) = with_lobby(Stack::builder().without_limits().start().await.unwrap()).await;
     let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
     let end = Instant::now() + FLOOD;
     let flood = async {

@@ -1,15 +1,15 @@
-//! Cursors: where they may come from, and those that are of no use.
+//! Cursors of streams: header and query, and unusable cursors.
 
 use rig::{EventStream, Stack};
 
-use crate::scene::{SOON, fill, furnish, lobby};
+use crate::fixture::{SOON, fill, lobby, with_lobby};
 
 async fn next_seq(stream: &mut EventStream) -> i64 {
     stream.message(SOON).await.unwrap().seq().unwrap()
 }
 
 #[tokio::test]
-async fn a_cursor_comes_by_header_or_by_query_and_the_header_wins() {
+async fn cursor_header_takes_precedence_over_query() {
     let (_stack, ann) = lobby().await;
     fill(&ann, 9).await.unwrap();
     let epoch = ann.stream("lobby").open().await.unwrap().ready().id.replace("-9", "");
@@ -30,8 +30,8 @@ async fn a_cursor_comes_by_header_or_by_query_and_the_header_wins() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_no_use_is_answered_by_a_reset_and_then_by_what_is_live() {
-    let (_stack, ann) = furnish(Stack::builder().without_limits().start().await.unwrap()).await;
+async fn unusable_cursor_gets_reset_then_live_messages() {
+    let (_stack, ann) = with_lobby(Stack::builder().without_limits().start().await.unwrap()).await;
     fill(&ann, 3).await.unwrap();
     let head = ann.stream("lobby").open().await.unwrap().ready().id.clone();
     let epoch: u64 = head.strip_suffix("-3").unwrap().parse().unwrap();
@@ -41,7 +41,7 @@ async fn a_cursor_of_no_use_is_answered_by_a_reset_and_then_by_what_is_live() {
         ann.post("other", text).await.unwrap();
     }
     let mut other = ann.stream("other").query("last_event_id", "x").open().await.unwrap();
-    let of_another_room = other.expect("reset", SOON).await.unwrap().id.clone();
+    let cursor_of_another_room = other.expect("reset", SOON).await.unwrap().id.clone();
     let useless = [
         ("x".to_owned(), "malformed"),
         ("17".to_owned(), "malformed"),
@@ -49,7 +49,7 @@ async fn a_cursor_of_no_use_is_answered_by_a_reset_and_then_by_what_is_live() {
         (format!("{epoch}--1"), "malformed"),
         (format!("{epoch}-01"), "malformed"),
         (format!("0{epoch}-1"), "malformed"),
-        (of_another_room, "foreign"),
+        (cursor_of_another_room, "foreign"),
         (format!("{epoch}-1 OR 1=1"), "malformed"),
         (format!("{epoch}-99999999999999999999"), "malformed"),
         ("9".repeat(300), "malformed"),

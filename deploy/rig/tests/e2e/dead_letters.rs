@@ -1,4 +1,4 @@
-//! What could not be stored waits for an operator, who looks at it, has it stored after all, or drops it.
+//! Dead letters: an operator lists entries that could not be stored, shows, replays or drops them.
 
 use std::process::{Command, Output};
 
@@ -7,7 +7,7 @@ use rig::{Failure, Stack, eventually};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::scene::{SOON, lobby};
+use crate::fixture::{SOON, lobby};
 
 /// A room that does not exist, or not yet.
 const NO_ROOM: &str = "2";
@@ -24,14 +24,14 @@ fn dead_letters(stack: &Stack, arguments: &[&str]) -> Output {
     command.env("ROOMCAST_LOG", "error").output().unwrap()
 }
 
-/// What it printed; it must have succeeded.
+/// Its standard output; it must have succeeded.
 fn printed(stack: &Stack, arguments: &[&str]) -> String {
     let output = dead_letters(stack, arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What it complained of, in one line; it must have ended with `code`.
+/// Its error, which must be one line; it must have ended with `code`.
 fn complaint(stack: &Stack, arguments: &[&str], code: i32) -> String {
     let output = dead_letters(stack, arguments);
     let text = String::from_utf8(output.stderr).unwrap();
@@ -39,7 +39,7 @@ fn complaint(stack: &Stack, arguments: &[&str], code: i32) -> String {
     text
 }
 
-/// The listed ones as JSON, when there are `count`.
+/// Waits until `count` dead letters are listed, and returns them as JSON.
 async fn wait_for(stack: &Stack, count: usize) -> Vec<Value> {
     let listed = eventually(SOON, "dead letters are listed", async || {
         let lines = printed(stack, &["list", "--json"]);
@@ -53,7 +53,7 @@ async fn wait_for(stack: &Stack, count: usize) -> Vec<Value> {
     listed.await.unwrap()
 }
 
-/// Appends what a gateway would append for a message of the first user to `room`.
+/// Appends the entry that a gateway would append for a message of the first user to `room`.
 async fn append(stack: &Stack, room: &str, text: &str) -> String {
     let id = Uuid::now_v7().to_string();
     let fields = [
@@ -71,7 +71,7 @@ async fn append(stack: &Stack, room: &str, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_message_for_a_room_that_was_missing_is_stored_after_all_when_it_is_replayed() {
+async fn dead_letter_is_stored_when_replayed_after_its_room_exists() {
     let (stack, ann) = lobby().await;
     assert_eq!(printed(&stack, &["list"]), "no dead letters\n");
     let text = "line one\r\n\u{1f980} \"two\"";
@@ -83,7 +83,7 @@ async fn a_message_for_a_room_that_was_missing_is_stored_after_all_when_it_is_re
     );
     let number = letters[0]["id"].to_string();
 
-    // Lists tell no text; showing does.
+    // The list does not contain texts; `show` does.
     let table = printed(&stack, &["list"]);
     assert!(
         table.lines().nth(1).unwrap().ends_with("by a process of this installation") && !table.contains("line one"),
@@ -91,12 +91,12 @@ async fn a_message_for_a_room_that_was_missing_is_stored_after_all_when_it_is_re
     );
     assert!(printed(&stack, &["show", &number]).contains("line one"));
 
-    // An operator vouches for it. As long as the room is missing it comes back, from another place in the stream.
-    let place = letters[0]["stream_id"].clone();
+    // An operator replays it. As long as the room is missing it becomes a dead letter again, with another stream id.
+    let first_stream_id = letters[0]["stream_id"].clone();
     assert!(printed(&stack, &["replay", &number]).starts_with(&format!("{number} replayed: ")));
     let again = eventually(SOON, "it is set aside again", async || {
         let letter = wait_for(&stack, 1).await.remove(0);
-        if letter["stream_id"] == place {
+        if letter["stream_id"] == first_stream_id {
             Err(Failure::new("not yet"))
         } else {
             Ok(letter["id"].to_string())
@@ -117,7 +117,7 @@ async fn a_message_for_a_room_that_was_missing_is_stored_after_all_when_it_is_re
 }
 
 #[tokio::test]
-async fn what_is_no_message_is_not_replayed_and_can_be_dropped() {
+async fn malformed_dead_letter_is_not_replayed_and_can_be_dropped() {
     let (stack, _ann) = lobby().await;
     let log = stack.accept_stream(0).await.unwrap();
     stack.redis.append_garbage(&log, b"\xff\x1b[2J").await.unwrap();
@@ -134,7 +134,7 @@ async fn what_is_no_message_is_not_replayed_and_can_be_dropped() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_one_clear_line_and_does_not_keep_the_rest() {
+async fn unknown_dead_letter_is_reported_and_the_rest_processed() {
     let (stack, _ann) = lobby().await;
     for text in ["1", "2", "3"] {
         append(&stack, NO_ROOM, text).await;

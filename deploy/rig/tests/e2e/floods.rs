@@ -1,32 +1,32 @@
-//! Whatever one attacker floods a gateway with, others hardly notice.
+//! Floods of one attacker hardly affect other users.
 //!
 //! A slice of what `make soak` runs for longer: see `rig::floods`.
 
 use rig::Backend;
 use rig::floods::{self, Scale};
 
-async fn withstands(name: &str, backend: Backend) {
+async fn check_flood(name: &str, backend: Backend) {
     let flood = floods::find(name).unwrap();
     let verdict = floods::run(flood, backend, Scale::SHORT).await.unwrap();
     assert!(verdict.violations.is_empty(), "{verdict}\n{}", verdict.violations.join("\n"));
 }
 
 #[tokio::test]
-async fn answers_that_nobody_takes_take_no_memory() {
-    withstands("answers", Backend::Sqlite).await;
+async fn unread_responses_take_no_memory() {
+    check_flood("answers", Backend::Sqlite).await;
 }
 
 #[tokio::test]
-async fn one_who_reads_all_history_holds_up_nobody() {
-    withstands("reads", Backend::Sqlite).await;
+async fn history_reader_does_not_delay_others() {
+    check_flood("reads", Backend::Sqlite).await;
 }
 
 #[tokio::test]
-async fn nobody_takes_every_connection() {
-    withstands("connections", Backend::Sqlite).await;
+async fn one_address_cannot_take_every_connection() {
+    check_flood("connections", Backend::Sqlite).await;
 }
 
 #[tokio::test]
-async fn replay_again_and_again_holds_up_nobody() {
-    withstands("replay", Backend::Postgres).await;
+async fn repeated_replay_does_not_delay_others() {
+    check_flood("replay", Backend::Postgres).await;
 }

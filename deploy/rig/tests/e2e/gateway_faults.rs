@@ -1,30 +1,30 @@
-//! A gateway dies: clients go on at another one.
+//! A gateway is killed or restarted: clients go on, and nothing is lost.
 
 use std::time::Duration;
 
-use rig::{Ledger, Stack, check_dense, eventually};
+use rig::{AcknowledgedMessages, Stack, check_dense_seqs, eventually};
 use serde_json::Value;
 
-use crate::scene::{SOON, furnish};
+use crate::fixture::{SOON, with_lobby};
 
-/// The gateway's own deadline for a clean stop, with some air.
+/// The gateway's own deadline for a clean stop, with a margin.
 const STOP_WITHIN: Duration = Duration::from_secs(12);
 
 #[tokio::test]
-async fn a_client_of_a_killed_gateway_goes_on_at_another() {
+async fn client_of_killed_gateway_resumes_at_another() {
     let stack = Stack::builder().without_rates().gateways(2).start().await.unwrap();
-    let (mut stack, ann) = furnish(stack).await;
+    let (mut stack, ann) = with_lobby(stack).await;
     let elsewhere = ann.moved_to(&stack.gateways[1].url()).unwrap();
-    let mut ledger = Ledger::default();
+    let mut acknowledged = AcknowledgedMessages::default();
     let mut stream = ann.stream("lobby").open().await.unwrap();
     for number in 0..20 {
         let text = format!("before {number}");
-        ledger.acknowledge(ann.post("lobby", &text).await.unwrap(), text);
+        acknowledged.add(ann.post("lobby", &text).await.unwrap(), text);
     }
     let mut seen = stream.messages(12, SOON).await.unwrap();
     stack.gateways[0].kill().unwrap();
 
-    // The cut shows as an error, not as a clean end; what was under way may still come.
+    // The cut is an error, not a clean end; messages that were on their way may still come.
     let cut = loop {
         match stream.next(SOON).await {
             Ok(Some(event)) => seen.push(event),
@@ -34,21 +34,21 @@ async fn a_client_of_a_killed_gateway_goes_on_at_another() {
     assert!(cut.is_err(), "{cut:?}");
     assert!(ann.get("/chat/").await.is_err());
 
-    // A message whose answer never came is repeated at the other gateway under its key.
+    // A message whose response never came is repeated at the other gateway under its key.
     let last = seen.last().unwrap().id.clone();
     let mut stream = elsewhere.stream("lobby").after(&last).open().await.unwrap();
     for number in 0..10 {
         let text = format!("after {number}");
-        ledger.acknowledge(elsewhere.post("lobby", &text).await.unwrap(), text);
+        acknowledged.add(elsewhere.post("lobby", &text).await.unwrap(), text);
     }
-    seen.extend(stream.messages(ledger.len() - seen.len(), SOON).await.unwrap());
+    seen.extend(stream.messages(acknowledged.len() - seen.len(), SOON).await.unwrap());
     let seen: Vec<Value> = seen.iter().map(|event| event.json().unwrap()).collect();
-    check_dense(&seen, 1).unwrap();
+    check_dense_seqs(&seen, 1).unwrap();
     let history = elsewhere.whole_history("lobby").await.unwrap();
-    ledger.check(&history).unwrap();
+    acknowledged.check(&history).unwrap();
     assert_eq!(history, seen);
 
-    // Back on the same port, with the same keys: the token is still good.
+    // The gateway is back on the same port with the same keys: the token is still valid.
     stack.gateways[0].start().unwrap();
     stack.wait_ready().await.unwrap();
     let back = ann.moved_to(&stack.gateways[0].url()).unwrap();
@@ -64,18 +64,18 @@ fn last_seq(id: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn everything_stopped_and_started_again_holds_what_it_held() {
-    let (mut stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
-    let mut ledger = Ledger::default();
+async fn messages_survive_a_full_restart() {
+    let (mut stack, ann) = with_lobby(Stack::builder().without_rates().start().await.unwrap()).await;
+    let mut acknowledged = AcknowledgedMessages::default();
     for number in 0..10 {
         let text = format!("message {number}");
-        ledger.acknowledge(ann.post("lobby", &text).await.unwrap(), text);
+        acknowledged.add(ann.post("lobby", &text).await.unwrap(), text);
     }
     let position = {
         let mut stream = ann.stream("lobby").query("wait_s", "1").open().await.unwrap();
         let _ = stream.bye(SOON).await.unwrap();
-        let answer = ann.get("/chat/lobby/messagehistory").await.unwrap();
-        answer.header("last-event-id").unwrap().to_owned()
+        let response = ann.get("/chat/lobby/messagehistory").await.unwrap();
+        response.header("last-event-id").unwrap().to_owned()
     };
     assert_eq!(stack.gateways[0].service.stop(STOP_WITHIN).await.unwrap(), 0);
     assert_eq!(stack.worker.service.stop(STOP_WITHIN).await.unwrap(), 0);
@@ -86,7 +86,7 @@ async fn everything_stopped_and_started_again_holds_what_it_held() {
     stack.gateways[0].start().unwrap();
     stack.wait_ready().await.unwrap();
     let ann = ann.moved_to(&stack.gateways[0].url()).unwrap();
-    ledger.check(&ann.whole_history("lobby").await.unwrap()).unwrap();
+    acknowledged.check(&ann.whole_history("lobby").await.unwrap()).unwrap();
     let mut stream = ann.stream("lobby").after(&position).open().await.unwrap();
     assert_eq!(stream.ready().json().unwrap()["recovered"], true);
     ann.post("lobby", "and on").await.unwrap();
@@ -94,16 +94,16 @@ async fn everything_stopped_and_started_again_holds_what_it_held() {
 }
 
 #[tokio::test]
-async fn a_stream_outlives_a_worker_that_is_away() {
-    let (mut stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
+async fn stream_survives_an_absent_worker() {
+    let (mut stack, ann) = with_lobby(Stack::builder().without_rates().start().await.unwrap()).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     assert_eq!(stack.worker.service.stop(STOP_WITHIN).await.unwrap(), 0);
     let id = ann.post("lobby", "accepted without a worker").await.unwrap();
     let absent = eventually(SOON, "the gateway sees that no worker is there", async || {
-        let answer = ann.get("/health/ready").await?;
-        match answer.json()?["worker"].as_str() {
+        let response = ann.get("/health/ready").await?;
+        match response.json()?["worker"].as_str() {
             Some("absent") => Ok(()),
-            _ => Err(rig::Failure::new(answer.to_string())),
+            _ => Err(rig::Failure::new(response.to_string())),
         }
     });
     absent.await.unwrap();

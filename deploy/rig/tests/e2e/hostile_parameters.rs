@@ -1,12 +1,12 @@
-//! No value of a parameter reaches SQL that one back end takes and the other does not.
+//! Both back ends respond alike to hostile values of parameters and fields.
 
-use rig::{App, Backend, Method, Stack};
+use rig::{ApiClient, Backend, Method, Stack};
 use serde_json::{Value, json};
 
-use crate::errors::{fill_in, operations};
-use crate::scene::furnish;
+use crate::error_shape::{fill_in, operations};
+use crate::fixture::with_lobby;
 
-/// Values as they stand in a URL.
+/// Values as they appear in a URL.
 const VALUES: [&str; 16] = [
     "%00",
     "a%00b",
@@ -26,7 +26,7 @@ const VALUES: [&str; 16] = [
     "01A20AB1-49A0-708D-8BF6-055E5F5DF19A",
 ];
 
-/// Values as they stand in a JSON string.
+/// Values as they appear in a JSON string.
 const TEXTS: [&str; 8] = [
     r"\u0000",
     r"a\u0000b",
@@ -38,15 +38,15 @@ const TEXTS: [&str; 8] = [
     r"'; DROP TABLE users; --",
 ];
 
-/// What an app does with a parameter or a field, and what came of it on a back end.
-type Answers = Vec<(String, u16, Value)>;
+/// What an client does with a parameter or a field, and what came of it on a back end.
+type Responses = Vec<(String, u16, Value)>;
 
-async fn answers(backend: Backend) -> Answers {
-    let (_stack, ann) = furnish(Stack::builder().backend(backend).start().await.unwrap()).await;
+async fn responses(backend: Backend) -> Responses {
+    let (_stack, ann) = with_lobby(Stack::builder().backend(backend).start().await.unwrap()).await;
     let document = ann.get("/openapi.json").await.unwrap().expect(200).unwrap().json().unwrap();
-    let mut answers = Answers::new();
+    let mut responses = Responses::new();
     for (template, method, operation) in operations(&document) {
-        // It would end the session of those that follow.
+        // It would end the session of the following requests.
         if template == "/auth/logout" {
             continue;
         }
@@ -58,7 +58,7 @@ async fn answers(backend: Backend) -> Answers {
                     "query" => format!("{}?{name}={value}&wait_s=1", fill_in(&template, "lobby")),
                     _ => continue,
                 };
-                answers.push(ask(&ann, &method, &path, String::new()).await);
+                responses.push(send_hostile_value(&ann, &method, &path, String::new()).await);
             }
         }
         if operation.get("requestBody").is_some() {
@@ -66,38 +66,38 @@ async fn answers(backend: Backend) -> Answers {
                 let body = format!(
                     r#"{{"message":"{text}","email":"{text}","username":"{text}","password":"{text}12345678","public_id":"{text}"}}"#
                 );
-                answers.push(ask(&ann, &method, &fill_in(&template, "lobby"), body).await);
+                responses.push(send_hostile_value(&ann, &method, &fill_in(&template, "lobby"), body).await);
             }
         }
     }
-    answers
+    responses
 }
 
-async fn ask(app: &App, method: &Method, path: &str, body: String) -> (String, u16, Value) {
+async fn send_hostile_value(client: &ApiClient, method: &Method, path: &str, body: String) -> (String, u16, Value) {
     let what = format!("{method} {path} {body}");
-    let request = app.request(method.clone(), path);
+    let request = client.request(method.clone(), path);
     let request = match body.as_str() {
         "" => request,
         _ => request.header("content-type", "application/json").body(body),
     };
-    let answer = app.send(request).await.unwrap();
-    assert!(answer.status() < 500, "{what}: {answer}");
-    let code = if answer.status() < 400 {
+    let response = client.send(request).await.unwrap();
+    assert!(response.status() < 500, "{what}: {response}");
+    let code = if response.status() < 400 {
         json!(null)
     } else {
-        let problem = answer.expect_error_shape().unwrap();
+        let problem = response.expect_error_shape().unwrap();
         json!([
             problem["code"],
             problem["errors"][0]["field"],
             problem["errors"][0]["code"]
         ])
     };
-    (what, answer.status(), code)
+    (what, response.status(), code)
 }
 
 #[tokio::test]
-async fn both_back_ends_answer_hostile_values_alike() {
-    let (sqlite, postgres) = tokio::join!(answers(Backend::Sqlite), answers(Backend::Postgres));
+async fn both_back_ends_respond_alike_to_hostile_values() {
+    let (sqlite, postgres) = tokio::join!(responses(Backend::Sqlite), responses(Backend::Postgres));
     assert!(sqlite.len() > 300, "only {}", sqlite.len());
     println!("{} hostile values", sqlite.len());
     for (one, other) in sqlite.iter().zip(&postgres) {

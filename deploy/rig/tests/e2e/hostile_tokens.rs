@@ -1,27 +1,27 @@
-//! Tokens that are not ours, or no longer: each is refused with 401 in the one shape.
+//! Forged, foreign and expired tokens: each is refused with 401 in the one shape of the contract.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rig::App;
+use rig::ApiClient;
 use serde_json::{Value, json};
 
-use crate::scene::lobby;
+use crate::fixture::lobby;
 
 /// Every claim a token must have.
 const CLAIMS: [&str; 8] = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "sid"];
 
-/// A good token taken apart, and the key it was signed with.
-struct Forge {
+/// The parts of a valid token, and the key it was signed with.
+struct TokenForge {
     good: String,
     header: Value,
     claims: Value,
     key: Vec<u8>,
 }
 
-impl Forge {
+impl TokenForge {
     fn new(good: &str, key_file: &str) -> Self {
         let parts: Vec<&str> = good.split('.').collect();
         let part = |text: &str| serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap();
@@ -41,7 +41,7 @@ impl Forge {
         serde_json::from_value(header).unwrap()
     }
 
-    /// Signed with our own key.
+    /// Signed with the gateway's own key.
     fn with_claims(&self, claims: &Value) -> String {
         jsonwebtoken::encode(&self.header(Algorithm::HS256), claims, &EncodingKey::from_secret(&self.key)).unwrap()
     }
@@ -52,7 +52,7 @@ impl Forge {
         self.with_claims(&claims)
     }
 
-    /// Signed with our own key, whatever the header says.
+    /// Signed with the gateway's own key by HS256, whatever the header says.
     fn with_header(&self, name: &str, value: Value) -> String {
         let mut header = self.header.clone();
         header[name] = value;
@@ -113,7 +113,7 @@ impl Forge {
             let unsigned = token.rsplit_once('.').unwrap().0.to_owned() + ".";
             tokens.extend([token, unsigned]);
         }
-        // Another algorithm, really used with our key or only named.
+        // Another algorithm, used with the gateway's key or only named.
         for other in [Algorithm::HS384, Algorithm::HS512] {
             let key = EncodingKey::from_secret(&self.key);
             tokens.push(jsonwebtoken::encode(&self.header(other), &self.claims, &key).unwrap());
@@ -207,25 +207,25 @@ fn flip(text: &str, at: usize) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-async fn assert_refused(anyone: &App, token: &str) {
+async fn assert_refused(anyone: &ApiClient, token: &str) {
     for header in [token.to_owned(), format!("Bearer {token}")] {
-        let app = anyone.with_token(&header);
+        let client = anyone.with_token(&header);
         let shown: String = header.chars().take(120).collect();
-        let answer = app.get("/chat/").await.unwrap();
-        assert_eq!(answer.status(), 401, "{shown}: {answer}");
-        let problem = answer.expect_error_shape().unwrap();
+        let response = client.get("/chat/").await.unwrap();
+        assert_eq!(response.status(), 401, "{shown}: {response}");
+        let problem = response.expect_error_shape().unwrap();
         let code = problem["code"].as_str().unwrap();
-        assert!(["unauthorized", "token_expired", "session_revoked"].contains(&code), "{shown}: {answer}");
+        assert!(["unauthorized", "token_expired", "session_revoked"].contains(&code), "{shown}: {response}");
     }
 }
 
 #[tokio::test]
-async fn no_hostile_token_opens_anything() {
+async fn hostile_tokens_are_refused() {
     let (stack, ann) = lobby().await;
     let key_file = std::fs::read_to_string(stack.signing_key_file()).unwrap();
-    let forge = Forge::new(ann.token(), &key_file);
-    let anyone = stack.app().unwrap();
-    // The forge is honest: what it signs unchanged is good.
+    let forge = TokenForge::new(ann.token(), &key_file);
+    let anyone = stack.client().unwrap();
+    // A token that is signed unchanged is valid, so the others fail because of their changes.
     for same in [forge.with_claims(&forge.claims), forge.signed(&forge.header)] {
         anyone.with_token(&same).get("/chat/").await.unwrap().expect(200).unwrap();
     }
@@ -242,12 +242,12 @@ async fn no_hostile_token_opens_anything() {
     for token in &tokens {
         assert_refused(&anyone, token).await;
     }
-    // Streams are refused before they begin, and a token in the address is none.
+    // Streams are refused before they begin, and a token in the URL does not count.
     let hostile = anyone.with_token(&tokens[0]);
-    hostile.stream("lobby").answer().await.unwrap().expect_error(401, "unauthorized").unwrap();
+    hostile.stream("lobby").response().await.unwrap().expect_error(401, "unauthorized").unwrap();
     for name in ["token", "access_token", "authorization", "Authorization"] {
-        let answer = anyone.get(&format!("/chat/?{name}={}", ann.token())).await.unwrap();
-        answer.expect_error(401, "unauthorized").unwrap();
+        let response = anyone.get(&format!("/chat/?{name}={}", ann.token())).await.unwrap();
+        response.expect_error(401, "unauthorized").unwrap();
     }
     let not_text = anyone.request(rig::Method::GET, "/chat/").header("authorization", &b"\xff\xfe\x80"[..]);
     anyone.send(not_text).await.unwrap().expect_error(401, "unauthorized").unwrap();

@@ -3,12 +3,12 @@
 use rig::{Backend, RedisCluster, RedisSentinels, Result, Stack};
 use tempfile::TempDir;
 
-use crate::scene::{SOON, furnish};
+use crate::fixture::{SOON, with_lobby};
 
-/// Two installations, whose rooms have the same numbers, on the Redis at `urls`.
-async fn do_not_meet(urls: [String; 2]) -> Result<()> {
+/// Two installations, whose rooms have the same numbers, on the Redis at `urls` do not affect each other.
+async fn check_isolation(urls: [String; 2]) -> Result<()> {
     let start = async |url: &str| -> Result<_> {
-        Ok(furnish(Stack::builder().gateway("REDIS_URL", url).worker("REDIS_URL", url).start().await?).await)
+        Ok(with_lobby(Stack::builder().gateway("REDIS_URL", url).worker("REDIS_URL", url).start().await?).await)
     };
     let (_ours, ann) = start(&urls[0]).await?;
     let (_theirs, ben) = start(&urls[1]).await?;
@@ -23,7 +23,8 @@ async fn do_not_meet(urls: [String; 2]) -> Result<()> {
             messages.iter().map(|event| Ok(event.json()?["message"].to_string())).collect::<Result<_>>()?;
         assert_eq!(texts, [0, 1, 2].map(|round| format!("\"{whose} {round}\"")));
     }
-    // A log-out, like any news for all gateways, stays at home: the sessions have the same shape, the users the same numbers.
+    // A log-out stays within its installation, like any notification to all gateways: the sessions have the same shape, the users
+    // the same numbers.
     ann.call(rig::Method::POST, "/auth/logout").await?.expect(200)?;
     ben.post("lobby", "still here").await?;
     assert_eq!(streams.1.message(SOON).await?.json()?["message"], "still here");
@@ -31,31 +32,31 @@ async fn do_not_meet(urls: [String; 2]) -> Result<()> {
 }
 
 #[tokio::test]
-async fn installations_on_one_server_never_see_each_other() {
-    let (stack, _ann) = furnish(Stack::start().await.unwrap()).await;
+async fn installations_on_one_redis_are_isolated() {
+    let (stack, _ann) = with_lobby(Stack::start().await.unwrap()).await;
     let url = stack.redis.url();
-    do_not_meet([url.clone(), url.clone()]).await.unwrap();
-    // Pub/sub knows no database numbers.
-    do_not_meet([format!("{url}/1"), format!("{url}/2")]).await.unwrap();
+    check_isolation([url.clone(), url.clone()]).await.unwrap();
+    // Pub/sub ignores database numbers.
+    check_isolation([format!("{url}/1"), format!("{url}/2")]).await.unwrap();
 }
 
 #[tokio::test]
-async fn installations_on_one_sentinel_set_never_see_each_other() {
+async fn installations_on_one_sentinel_set_are_isolated() {
     let directory = TempDir::new().unwrap();
     let redis = RedisSentinels::start(directory.path()).await.unwrap();
-    do_not_meet([redis.url(), redis.url()]).await.unwrap();
+    check_isolation([redis.url(), redis.url()]).await.unwrap();
 }
 
 #[tokio::test]
-async fn installations_on_one_cluster_never_see_each_other() {
+async fn installations_on_one_cluster_are_isolated() {
     let directory = TempDir::new().unwrap();
     let redis = RedisCluster::start(directory.path()).await.unwrap();
-    do_not_meet([redis.url(), redis.url()]).await.unwrap();
+    check_isolation([redis.url(), redis.url()]).await.unwrap();
 }
 
-/// Five messages, a backup, three more; then the database is as it was, while the gateway goes on.
-async fn restore_under_an_open_stream(backend: Backend) {
-    let (mut stack, ann) = furnish(Stack::builder().backend(backend).start().await.unwrap()).await;
+/// Five messages, a backup, three more; then the database is restored while the gateway goes on.
+async fn check_restore_under_open_stream(backend: Backend) {
+    let (mut stack, ann) = with_lobby(Stack::builder().backend(backend).start().await.unwrap()).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     for number in 0..5 {
         ann.post("lobby", &format!("kept {number}")).await.unwrap();
@@ -67,7 +68,7 @@ async fn restore_under_an_open_stream(backend: Backend) {
         ann.post("lobby", &format!("lost {number}")).await.unwrap();
     }
     let last = stream.messages(3, SOON).await.unwrap().pop().unwrap().id;
-    // What is trimmed is in SQL alone: only that can be lost.
+    // Only trimmed messages can be lost, because they are in SQL alone.
     rig::eventually(SOON, "the log is trimmed", async || match stack.redis.waiting_entries().await? {
         0 => Ok(()),
         left => Err(rig::Failure::new(format!("{left} entries wait"))),
@@ -86,7 +87,7 @@ async fn restore_under_an_open_stream(backend: Backend) {
     let mut again = ann.stream("lobby").after(&last).open().await.unwrap();
     let reset = again.expect("reset", SOON).await.unwrap();
     assert_eq!(reset.json().unwrap()["reason"], "foreign");
-    let shown = rig::eventually(SOON, "all that is left and new is in history", async || {
+    let messages = rig::eventually(SOON, "all that is left and new is in history", async || {
         let history = ann.history("lobby", "").await?;
         if history.len() == 10 {
             Ok(history)
@@ -94,19 +95,20 @@ async fn restore_under_an_open_stream(backend: Backend) {
             Err(rig::Failure::new(format!("{} messages", history.len())))
         }
     });
-    let texts: Vec<String> = shown.await.unwrap().iter().rev().map(|message| message["message"].to_string()).collect();
+    let texts: Vec<String> =
+        messages.await.unwrap().iter().rev().map(|message| message["message"].to_string()).collect();
     let of = |word: &'static str| (0..5).map(move |number| format!("\"{word} {number}\""));
     assert_eq!(texts, of("kept").chain(of("after")).collect::<Vec<_>>());
-    assert!(stack.worker.service.log().contains("was restored from a backup"), "it is told loudly");
+    assert!(stack.worker.service.log().contains("was restored from a backup"), "it is logged");
     database.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_restored_sqlite_database_resets_every_client() {
-    restore_under_an_open_stream(Backend::Sqlite).await;
+async fn restored_sqlite_database_resets_every_client() {
+    check_restore_under_open_stream(Backend::Sqlite).await;
 }
 
 #[tokio::test]
-async fn a_restored_postgres_database_resets_every_client() {
-    restore_under_an_open_stream(Backend::Postgres).await;
+async fn restored_postgres_database_resets_every_client() {
+    check_restore_under_open_stream(Backend::Postgres).await;
 }

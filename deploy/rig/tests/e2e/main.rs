@@ -1,62 +1,62 @@
-//! Stories of users and operators, played against real processes.
+//! Tests of the whole installation against real processes, from the point of view of users and operators.
 //!
-//! Each test starts a stack of its own and shares nothing with the others, so they run side by side.
+//! Each test starts a stack of its own and shares nothing with the others, so they run concurrently.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a step that fails is a test that fails, and unwrap says where"
 )]
 
-mod accept;
 mod ack_stored;
 mod back_pressure;
-mod bounds;
-mod browsers;
-mod bye;
-mod calls_chat;
-mod calls_users;
+mod bounded_streams;
+mod client_disconnect;
+mod cors;
+mod cross_gateway_consistency;
 mod cursors;
-mod damage;
+mod damaged_history;
 mod dead_letters;
 mod documentation;
-mod errors;
-mod event_lines;
+mod error_shape;
+mod event_format;
+mod fixture;
 mod floods;
-mod forged;
-mod forms;
+mod forged_notifications;
 mod gateway_faults;
-mod hangup;
-mod history;
+mod history_paging;
 mod hostile_parameters;
 mod hostile_tokens;
+mod http_semantics;
+mod http_versions;
+mod idempotency_keys;
 mod installations;
-mod keys;
-mod limits;
-mod logs;
-mod membership;
-mod messages;
-mod names_again;
-mod not_http;
+mod limits_across_gateways;
+mod log_privacy;
+mod logout;
+mod lost_notifications;
+mod malformed_http;
+mod message_texts;
 mod outage_logs;
-mod ownership;
-mod pages;
+mod path_and_token_forms;
 mod private_rooms;
-mod protocols;
 mod readiness;
+mod redis_deployments;
 mod redis_faults;
-mod redis_topologies;
-mod repair;
+mod rejoining;
+mod repeated_posts;
 mod resume;
+mod reused_room_names;
+mod room_calls;
 mod run_script;
-mod scene;
-mod sessions;
-mod shared_work;
+mod shared_partitions;
 mod sign_in;
 mod signals;
-mod small_print;
-mod starting;
-mod stream;
+mod specification_scenario;
+mod startup;
+mod stream_ends;
 mod stream_quota;
-mod two_gateways;
-mod usage;
+mod stream_start;
+mod swagger_page;
+mod user_calls;
 mod worker_faults;
+mod worker_takeover;

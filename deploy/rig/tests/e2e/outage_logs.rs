@@ -1,18 +1,18 @@
-//! An outage stands in the log as a few lines, however many requests it meets.
+//! An outage is a few lines in the log, however many requests it affects.
 
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use rig::{Backend, Ends, Failure, Health, Stack, Weather, eventually};
+use rig::{Backend, DiskCondition, Failure, LinkEnds, NetworkCondition, Stack, eventually};
 
-use crate::scene::{SOON, furnish};
+use crate::fixture::{SOON, with_lobby};
 
 /// Counts are written every ten seconds.
 const COUNTED_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn posts_without_redis_are_written_once_and_counted() {
-    let (mut stack, ann) = furnish(Stack::builder().without_rates().start().await.unwrap()).await;
+async fn failed_posts_are_logged_once_and_counted() {
+    let (mut stack, ann) = with_lobby(Stack::builder().without_rates().start().await.unwrap()).await;
     stack.redis.kill().unwrap();
     let posts = stream::iter(0..300).map(|number| {
         let ann = ann.clone();
@@ -37,57 +37,57 @@ async fn posts_without_redis_are_written_once_and_counted() {
 /// Messages that are accepted before the database fails.
 const ACCEPTED: usize = 3;
 
-/// The worker tries for two seconds before it says so.
-const TOLD_WITHIN: Duration = Duration::from_secs(30);
+/// The worker tries for two seconds before it logs the outage.
+const LOGGED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Lets the database of the worker fail, or work again.
+/// Makes the database of the worker fail, or work again.
 fn set_database(stack: &Stack, works: bool) {
     if let Some(disk) = &stack.worker_disk {
-        let health = Health {
+        let condition = DiskCondition {
             is_full: !works,
-            ..Health::default()
+            ..DiskCondition::default()
         };
-        return disk.set(health).unwrap();
+        return disk.set(condition).unwrap();
     }
-    let link = stack.link(Ends::WorkerPostgres(0)).unwrap();
+    let link = stack.link(LinkEnds::WorkerPostgres(0)).unwrap();
     if works {
-        link.proxy.heal();
+        link.proxy.clear_faults();
     } else {
-        link.proxy.set(Weather::Refusing);
+        link.proxy.set(NetworkCondition::Refusing);
         link.proxy.cut();
     }
 }
 
-async fn an_outage_of_storage_is_told(stack: Stack) {
-    let (stack, ann) = furnish(stack).await;
+async fn check_storage_outage(stack: Stack) {
+    let (stack, ann) = with_lobby(stack).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
-    // It finds what is accepted now when it can store nothing.
+    // The worker reads these messages only when it can store nothing.
     stack.worker.service.pause().unwrap();
     for number in 0..ACCEPTED {
         ann.post("lobby", &format!("accepted {number}")).await.unwrap();
     }
     set_database(&stack, false);
     stack.worker.service.resume().unwrap();
-    let told = eventually(TOLD_WITHIN, "the worker says that nothing is stored", async || {
+    let logged = eventually(LOGGED_WITHIN, "the worker logs that nothing is stored", async || {
         let log = stack.worker.service.log();
-        let is_told = log.lines().any(|line| line.contains("ERROR") && line.contains("nothing is stored"));
-        is_told.then_some(()).ok_or_else(|| Failure::new(log))
+        let is_logged = log.lines().any(|line| line.contains("ERROR") && line.contains("nothing is stored"));
+        is_logged.then_some(()).ok_or_else(|| Failure::new(log))
     });
-    told.await.unwrap();
+    logged.await.unwrap();
     set_database(&stack, true);
     stream.messages(ACCEPTED, SOON * 3).await.unwrap();
     let log = stack.worker.service.log();
     let lines = log.lines().filter(|line| line.contains("nothing_is_stored")).count();
-    // Once, and a count every ten seconds.
+    // It is logged once, with a count every ten seconds.
     assert!((1..=4).contains(&lines), "{lines} lines:\n{log}");
 }
 
 #[tokio::test]
-async fn a_worker_says_that_nothing_is_stored() {
-    an_outage_of_storage_is_told(Stack::builder().disks().start().await.unwrap()).await;
+async fn worker_logs_that_nothing_is_stored() {
+    check_storage_outage(Stack::builder().disks().start().await.unwrap()).await;
 }
 
 #[tokio::test]
-async fn a_worker_says_that_nothing_is_stored_in_postgres() {
-    an_outage_of_storage_is_told(Stack::builder().backend(Backend::Postgres).links().start().await.unwrap()).await;
+async fn worker_logs_that_nothing_is_stored_on_postgres() {
+    check_storage_outage(Stack::builder().backend(Backend::Postgres).links().start().await.unwrap()).await;
 }

@@ -1,17 +1,17 @@
-//! A private room does not exist for those who are not in it.
+//! For users who are no members a private room does not exist.
 
-use rig::{App, Method};
+use rig::{ApiClient, Method};
 use serde_json::{Value, json};
 
-use crate::scene::lobby;
+use crate::fixture::lobby;
 
-/// What an answer tells, without what differs in every answer.
-fn told(answer: &rig::Answer) -> (u16, Value, Value) {
-    let body = answer.json().unwrap();
-    (answer.status(), body["code"].clone(), body["status"].clone())
+/// The status and codes of a response, without the parts that differ in every response.
+fn status_and_codes(response: &rig::HttpResponse) -> (u16, Value, Value) {
+    let body = response.json().unwrap();
+    (response.status(), body["code"].clone(), body["status"].clone())
 }
 
-async fn every_call(app: &App, room: &str) -> Vec<(u16, Value, Value)> {
+async fn every_call(client: &ApiClient, room: &str) -> Vec<(u16, Value, Value)> {
     let mut seen = Vec::new();
     for (method, path) in [
         (Method::GET, format!("/chat/{room}")),
@@ -21,28 +21,28 @@ async fn every_call(app: &App, room: &str) -> Vec<(u16, Value, Value)> {
         (Method::GET, format!("/chat/{room}/message?wait_s=1")),
         (Method::DELETE, format!("/chat/{room}/message")),
     ] {
-        seen.push(told(&app.call(method, &path).await.unwrap()));
+        seen.push(status_and_codes(&client.call(method, &path).await.unwrap()));
     }
-    seen.push(told(&app.try_post(room, "let me in", None).await.unwrap()));
+    seen.push(status_and_codes(&client.try_post(room, "let me in", None).await.unwrap()));
     seen
 }
 
 #[tokio::test]
-async fn an_outsider_cannot_tell_a_private_room_from_none() {
+async fn outsider_cannot_distinguish_private_room_from_missing() {
     let (stack, ann) = lobby().await;
     ann.send_json("/chat/secret", &json!({"private": true})).await.unwrap().expect(201).unwrap();
     let id = ann.post("secret", "for us").await.unwrap();
-    let bob = stack.app().unwrap().register("bob").await.unwrap();
+    let bob = stack.client().unwrap().register("bob").await.unwrap();
 
     let secret = every_call(&bob, "secret").await;
     assert!(secret.iter().all(|(status, code, _)| *status == 404 && code == "room_not_found"), "{secret:?}");
     assert_eq!(secret, every_call(&bob, "nothing").await);
     assert_eq!(bob.get("/chat/").await.unwrap().json().unwrap(), json!({"data": [{"name": "lobby"}]}));
-    // Nor can its messages be had through another room.
+    // Its messages cannot be read through another room either.
     let foreign = bob.history("lobby", &format!("?message_id={id}")).await.unwrap();
     assert!(foreign.is_empty(), "{foreign:?}");
 
-    // Its member has all of it.
+    // Its member sees all of it.
     let names = ann.get("/chat/").await.unwrap().json().unwrap();
     assert_eq!(names, json!({"data": [{"name": "lobby"}, {"name": "secret"}]}));
     assert_eq!(ann.get("/chat/secret/users").await.unwrap().json().unwrap(), json!(["ann"]));
@@ -50,7 +50,7 @@ async fn an_outsider_cannot_tell_a_private_room_from_none() {
 }
 
 #[tokio::test]
-async fn its_owner_can_delete_it_even_after_leaving() {
+async fn owner_deletes_private_room_after_leaving() {
     let (_stack, ann) = lobby().await;
     ann.send_json("/chat/secret", &json!({"private": true})).await.unwrap().expect(201).unwrap();
     ann.call(Method::DELETE, "/chat/secret/message").await.unwrap().expect(204).unwrap();
@@ -60,13 +60,13 @@ async fn its_owner_can_delete_it_even_after_leaving() {
 }
 
 #[tokio::test]
-async fn a_new_room_of_an_old_name_is_another_room() {
+async fn recreated_room_resets_old_cursors() {
     let (_stack, ann) = lobby().await;
     let first = ann.stream("lobby").open().await.unwrap().ready().id.clone();
     ann.call(Method::DELETE, "/chat/lobby").await.unwrap().expect(204).unwrap();
     ann.create_room("lobby").await.unwrap();
-    // A phone that slept through it is told, instead of resuming as if nothing had happened.
+    // A client that was away meanwhile gets a reset, so that it does not resume in the wrong room.
     let mut stream = ann.stream("lobby").after(&first).open().await.unwrap();
-    let reset = stream.expect("reset", crate::scene::SOON).await.unwrap();
+    let reset = stream.expect("reset", crate::fixture::SOON).await.unwrap();
     assert_eq!(reset.json().unwrap()["reason"], "foreign");
 }

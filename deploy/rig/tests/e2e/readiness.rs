@@ -1,38 +1,38 @@
-//! What a load balancer is told: soon, and why.
+//! Readiness for load balancers: the response comes soon and names the reasons.
 
 use std::time::{Duration, Instant};
 
-use rig::{App, Backend, Failure, Result, Stack, eventually};
+use rig::{ApiClient, Backend, Failure, Result, Stack, eventually};
 
-use crate::scene::{SOON, furnish};
+use crate::fixture::{SOON, with_lobby};
 
 /// Half a second is promised; the rest is for a machine that is busy with other tests.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+const RESPONSE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Waits until readiness is answered with this status for exactly these reasons; every answer must come soon.
-async fn wait_for(app: &App, status: u16, reasons: &[&str]) {
-    let told = eventually(SOON, "the reasons are told", async || {
+/// Waits until readiness has this status for exactly these reasons; every response must come soon.
+async fn wait_for(client: &ApiClient, status: u16, reasons: &[&str]) {
+    let ready = eventually(SOON, "readiness has these reasons", async || {
         let asked = Instant::now();
-        let answer = app.get("/health/ready").await?;
+        let response = client.get("/health/ready").await?;
         let took = asked.elapsed();
-        assert!(took < ANSWERED_WITHIN, "{took:?}: {answer}");
-        let body = answer.json()?;
-        let told: Vec<&str> = body["reasons"].as_array().into_iter().flatten().filter_map(|r| r.as_str()).collect();
-        if answer.status() == 503 {
-            answer.expect_error(503, "not_ready")?;
+        assert!(took < RESPONSE_WITHIN, "{took:?}: {response}");
+        let body = response.json()?;
+        let found: Vec<&str> = body["reasons"].as_array().into_iter().flatten().filter_map(|r| r.as_str()).collect();
+        if response.status() == 503 {
+            response.expect_error(503, "not_ready")?;
         }
-        if (answer.status(), &told[..]) == (status, reasons) {
+        if (response.status(), &found[..]) == (status, reasons) {
             Ok(())
         } else {
-            Err(Failure::new(answer.to_string()))
+            Err(Failure::new(response.to_string()))
         }
     });
-    told.await.unwrap();
+    ready.await.unwrap();
 }
 
 #[tokio::test]
-async fn readiness_names_what_is_wrong_with_redis() -> Result<()> {
-    let (mut stack, ann) = furnish(Stack::start().await?).await;
+async fn readiness_names_redis_problems() -> Result<()> {
+    let (mut stack, ann) = with_lobby(Stack::start().await?).await;
     wait_for(&ann, 200, &[]).await;
     stack.redis.configure("maxmemory", "1").await?;
     wait_for(&ann, 503, &["redis_full"]).await;
@@ -52,9 +52,9 @@ async fn readiness_names_what_is_wrong_with_redis() -> Result<()> {
 }
 
 #[tokio::test]
-async fn readiness_names_a_missing_worker_and_then_the_backlog() -> Result<()> {
+async fn readiness_names_missing_worker_then_backlog() -> Result<()> {
     let stack = Stack::builder().gateway("BACKLOG_PER_PARTITION", "3").start().await?;
-    let (mut stack, ann) = furnish(stack).await;
+    let (mut stack, ann) = with_lobby(stack).await;
     stack.worker.service.stop(SOON).await?;
     wait_for(&ann, 200, &["no_worker"]).await;
     for number in 0..3 {
@@ -67,9 +67,9 @@ async fn readiness_names_a_missing_worker_and_then_the_backlog() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_a_worker_nothing_can_be_acknowledged_as_stored() -> Result<()> {
+async fn readiness_fails_without_worker_if_ack_is_stored() -> Result<()> {
     let stack = Stack::builder().gateway("ACK", "stored").start().await?;
-    let (mut stack, ann) = furnish(stack).await;
+    let (mut stack, ann) = with_lobby(stack).await;
     wait_for(&ann, 200, &[]).await;
     stack.worker.service.stop(SOON).await?;
     wait_for(&ann, 503, &["no_worker"]).await;
@@ -77,9 +77,9 @@ async fn without_a_worker_nothing_can_be_acknowledged_as_stored() -> Result<()> 
 }
 
 #[tokio::test]
-async fn readiness_names_a_database_that_is_away() -> Result<()> {
+async fn readiness_names_unreachable_database() -> Result<()> {
     let stack = Stack::builder().backend(Backend::Postgres).start().await?;
-    let (mut stack, ann) = furnish(stack).await;
+    let (mut stack, ann) = with_lobby(stack).await;
     wait_for(&ann, 200, &[]).await;
     stack.postgres.as_mut().ok_or_else(|| Failure::new("no Postgres"))?.kill()?;
     wait_for(&ann, 503, &["sql_unreachable"]).await;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use rig::{App, Ledger, Result, eventually};
+use rig::{AcknowledgedMessages, ApiClient, Result, eventually};
 
-use crate::scene::{SOON, busy_lobby};
+use crate::fixture::{SOON, busy_lobby};
 
 const SENDERS: usize = 4;
 const POSTS: usize = 60;
@@ -13,30 +13,30 @@ const POSTS: usize = 60;
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Posts one after another, each under a key of its own that is repeated until it is accepted.
-async fn post_stubbornly(app: &App, sender: usize) -> Result<Ledger> {
-    let mut ledger = Ledger::default();
+async fn post_until_accepted(client: &ApiClient, sender: usize) -> Result<AcknowledgedMessages> {
+    let mut acknowledged = AcknowledgedMessages::default();
     for number in 0..POSTS {
         let text = format!("{number} of sender {sender}");
         let key = format!("{sender}-{number}");
-        let answer = eventually(ACCEPTED_WITHIN, "the post is accepted", async || {
-            let answer = app.try_post("lobby", &text, Some(&key)).await?;
-            if answer.status() != 204 {
-                // Nothing but "come back later" may be said meanwhile.
-                answer.expect_error_shape()?;
-                assert_eq!(answer.status(), 503, "{answer}");
+        let response = eventually(ACCEPTED_WITHIN, "the post is accepted", async || {
+            let response = client.try_post("lobby", &text, Some(&key)).await?;
+            if response.status() != 204 {
+                // Until then every refusal must be a 503.
+                response.expect_error_shape()?;
+                assert_eq!(response.status(), 503, "{response}");
             }
-            answer.expect(204)
+            response.expect(204)
         })
         .await?;
-        ledger.acknowledge(answer.header("message-id").unwrap_or_default(), text);
+        acknowledged.add(response.header("message-id").unwrap_or_default(), text);
     }
-    Ok(ledger)
+    Ok(acknowledged)
 }
 
 /// Waits until this many messages are in history.
-async fn wait_for_history(app: &App, count: i64) -> Result<()> {
+async fn wait_for_history(client: &ApiClient, count: i64) -> Result<()> {
     eventually(ACCEPTED_WITHIN, "the messages have arrived", async || {
-        let newest = app.history("lobby", "?limit=1").await?;
+        let newest = client.history("lobby", "?limit=1").await?;
         match newest.first().and_then(|message| message["seq"].as_i64()).unwrap_or(0) {
             head if head >= count => Ok(()),
             head => Err(rig::Failure::new(format!("{head} of {count}"))),
@@ -51,7 +51,7 @@ async fn redis_killed_under_posting_loses_nothing() {
     let (mut stack, ann) = busy_lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let start = stream.ready().id.clone();
-    let posting = try_join_all((0..SENDERS).map(|sender| post_stubbornly(&ann, sender)));
+    let posting = try_join_all((0..SENDERS).map(|sender| post_until_accepted(&ann, sender)));
     let killing = async {
         for kill in 1..=KILLS {
             // Each kill falls into the posting: a part of it has arrived, and a part has not.
@@ -62,29 +62,29 @@ async fn redis_killed_under_posting_loses_nothing() {
         }
         Ok(())
     };
-    let (ledgers, ()) = futures_util::future::try_join(posting, killing).await.unwrap();
+    let (acknowledged_by_sender, ()) = futures_util::future::try_join(posting, killing).await.unwrap();
 
     let all = SENDERS * POSTS;
     wait_for_history(&ann, i64::try_from(all).unwrap()).await.unwrap();
     let history = ann.whole_history("lobby").await.unwrap();
     assert_eq!(history.len(), all);
-    for ledger in &ledgers {
-        ledger.check(&history).unwrap();
+    for acknowledged in &acknowledged_by_sender {
+        acknowledged.check(&history).unwrap();
     }
-    // The stream that was open all the time saw the same, and so does one that comes now.
+    // The stream that was open all the time saw the same, and so does one that is opened now.
     let live: Vec<_> = stream.messages(all, SOON).await.unwrap().iter().map(|event| event.json().unwrap()).collect();
     assert_eq!(live, history);
     let mut late = ann.stream("lobby").after(&start).open().await.unwrap();
     assert_eq!(late.messages(all, SOON).await.unwrap().len(), all);
 
-    // And everything works as before.
+    // Afterwards everything works as before.
     stack.wait_ready().await.unwrap();
     ann.post("lobby", "afterwards").await.unwrap();
     assert_eq!(stream.message(SOON).await.unwrap().json().unwrap()["message"], "afterwards");
 }
 
 #[tokio::test]
-async fn without_redis_reading_goes_on_and_posting_is_refused() {
+async fn reads_continue_and_posts_fail_without_redis() {
     let (mut stack, ann) = busy_lobby().await;
     ann.post("lobby", "before").await.unwrap();
     let mut stream = ann.stream("lobby").open().await.unwrap();
@@ -93,9 +93,9 @@ async fn without_redis_reading_goes_on_and_posting_is_refused() {
 
     assert_eq!(ann.history("lobby", "").await.unwrap().len(), 1);
     ann.get("/chat/").await.unwrap().expect(200).unwrap();
-    let answer = ann.try_post("lobby", "during", Some("key")).await.unwrap();
-    answer.expect_error_shape().unwrap();
-    assert_eq!(answer.status(), 503, "{answer}");
+    let response = ann.try_post("lobby", "during", Some("key")).await.unwrap();
+    response.expect_error_shape().unwrap();
+    assert_eq!(response.status(), 503, "{response}");
     let readiness =
         eventually(SOON, "the gateway says that it is not ready", async || ann.get("/health/ready").await?.expect(503));
     readiness.await.unwrap();
@@ -107,7 +107,7 @@ async fn without_redis_reading_goes_on_and_posting_is_refused() {
         ann.try_post("lobby", "during", Some("key")).await?.expect(204)
     });
     again.await.unwrap();
-    // However the first try ended, it is one message.
+    // However the first try ended, there is one message.
     ann.post("lobby", "after").await.unwrap();
     let mut texts = Vec::new();
     while texts.last().is_none_or(|text| text != "after") {
@@ -118,19 +118,19 @@ async fn without_redis_reading_goes_on_and_posting_is_refused() {
 }
 
 #[tokio::test]
-async fn a_redis_that_comes_back_older_than_what_is_stored_loses_nothing() {
+async fn redis_older_than_sql_loses_nothing() {
     let (mut stack, ann) = busy_lobby().await;
     ann.post("lobby", "before").await.unwrap();
     wait_for_history(&ann, 1).await.unwrap();
     stack.worker.kill().unwrap();
-    // What is posted now is appended behind the position that is stored; then that Redis is exchanged for one which
-    // holds the same entry under an id from long ago, as after a failover to a replica with a slow clock.
+    // This message is appended behind the stored position; then that Redis is replaced by one which holds the same entry
+    // under an id from long ago, as after a failover to a replica with a slow clock.
     let id = ann.post("lobby", "accepted").await.unwrap();
     stack.redis.rewrite_ids().await.unwrap();
     stack.worker.start().unwrap();
     wait_for_history(&ann, 2).await.unwrap();
     assert_eq!(ann.history("lobby", "?limit=1").await.unwrap()[0]["id"], id.as_str());
-    // And what comes after it is read as well.
+    // Later messages are read as well.
     stack.wait_ready().await.unwrap();
     ann.post("lobby", "after").await.unwrap();
     wait_for_history(&ann, 3).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_redis_that_comes_back_older_than_what_is_stored_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_redis_that_may_lose_messages_stops_both_services_unless_it_is_allowed() {
+async fn unsafe_redis_stops_services_unless_allowed() {
     let (mut stack, ann) = busy_lobby().await;
     stack.redis.configure("appendfsync", "everysec").await.unwrap();
     stack.worker.kill().unwrap();
@@ -176,7 +176,7 @@ async fn a_redis_that_may_lose_messages_stops_both_services_unless_it_is_allowed
 }
 
 #[tokio::test]
-async fn services_that_start_before_redis_wait_for_it_and_look_then() {
+async fn services_started_before_redis_wait_and_check_it() {
     let (mut stack, ann) = busy_lobby().await;
     stack.worker.kill().unwrap();
     stack.gateways[0].kill().unwrap();
@@ -193,7 +193,7 @@ async fn services_that_start_before_redis_wait_for_it_and_look_then() {
         Ok(())
     });
     waiting.await.unwrap();
-    // What needs only SQL is served meanwhile.
+    // Calls that need only SQL are served meanwhile.
     assert!(ann.history("lobby", "").await.unwrap().is_empty());
     stack.redis.restart().await.unwrap();
     stack.wait_ready().await.unwrap();

@@ -1,15 +1,15 @@
-//! Coming back: everything that was missed, then what is live, without a gap or a double at the seam.
+//! Resuming a stream: all missed messages, then live ones, without a gap or a double in between.
 
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::Response;
-use rig::{App, Explain, Failure, Result, Stack};
+use rig::{ApiClient, Explain, Failure, Result, Stack};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::scene::{SOON, fill, furnish};
+use crate::fixture::{SOON, fill, with_lobby};
 
-/// Messages in the room whose every position is tried.
+/// Messages in the room; a client resumes from each of their positions.
 const ROOM: usize = 1_000;
 /// Streams open at once.
 const CLIENTS: usize = 48;
@@ -17,7 +17,7 @@ const CLIENTS: usize = 48;
 const LIVE: i64 = 2;
 
 /// The seqs of the messages of a stream, read from its bytes: a million events would take the parser minutes in an
-/// unoptimised build, and other tests let it judge the form.
+/// unoptimised build, and other tests check the format with it.
 struct Seqs {
     response: Response,
     buffered: Vec<u8>,
@@ -45,9 +45,9 @@ fn seq_of(event: &str) -> Result<i64> {
     seq.ok_or_else(|| Failure::new(format!("no seq in {event:?}")))
 }
 
-/// Opens a stream after `seq` and reads on to `LIVE` messages behind the head of that moment.
-async fn resume_after(app: &App, epoch: &str, seq: i64) -> Result<()> {
-    let request = app.stream("lobby").after(&format!("{epoch}-{seq}"));
+/// Opens a stream after `seq` and reads up to `LIVE` messages after the head of that moment.
+async fn resume_after(client: &ApiClient, epoch: &str, seq: i64) -> Result<()> {
+    let request = client.stream("lobby").after(&format!("{epoch}-{seq}"));
     let mut seqs = Seqs {
         response: request.open_raw().await?,
         buffered: Vec::new(),
@@ -65,25 +65,25 @@ async fn resume_after(app: &App, epoch: &str, seq: i64) -> Result<()> {
     Ok(())
 }
 
-/// Posts a message every now and then, for ever.
-async fn keep_posting(app: &App) -> Result<()> {
+/// Posts a message every 25 ms, for ever.
+async fn keep_posting(client: &ApiClient) -> Result<()> {
     let mut pace = interval(Duration::from_millis(25));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         pace.tick().await;
-        app.post("lobby", "meanwhile").await?;
+        client.post("lobby", "meanwhile").await?;
     }
 }
 
 #[tokio::test]
-async fn a_client_resumes_from_every_position_while_posting_goes_on() {
-    let (_stack, ann) = furnish(Stack::builder().without_limits().start().await.unwrap()).await;
+async fn client_resumes_from_every_position_under_posting() {
+    let (_stack, ann) = with_lobby(Stack::builder().without_limits().start().await.unwrap()).await;
     fill(&ann, ROOM).await.unwrap();
     let epoch = ann.stream("lobby").open().await.unwrap().ready().id.replace(&format!("-{ROOM}"), "");
     let positions = 0..=i64::try_from(ROOM).unwrap();
     let clients = stream::iter(positions).map(|seq| {
-        let (app, epoch) = (&ann, &epoch);
-        async move { resume_after(app, epoch, seq).await.explain(|| format!("after position {seq}")) }
+        let (client, epoch) = (&ann, &epoch);
+        async move { resume_after(client, epoch, seq).await.explain(|| format!("after position {seq}")) }
     });
     let clients = clients.buffer_unordered(CLIENTS).try_for_each(async |()| Ok(()));
     tokio::select! {
@@ -93,25 +93,25 @@ async fn a_client_resumes_from_every_position_while_posting_goes_on() {
 }
 
 #[tokio::test]
-async fn five_thousand_missed_messages_come_back_completely() {
+async fn five_thousand_missed_messages_are_replayed() {
     const MISSED: usize = 5_000;
-    let (_stack, ann) = furnish(Stack::builder().without_limits().start().await.unwrap()).await;
+    let (_stack, ann) = with_lobby(Stack::builder().without_limits().start().await.unwrap()).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let start = stream.ready().id.clone();
     fill(&ann, MISSED).await.unwrap();
 
-    // One who was there, and one who was away.
+    // A client that was connected, and one that was away.
     let seen = stream.messages(MISSED, SOON).await.unwrap();
     let mut back = ann.stream("lobby").after(&start).open().await.unwrap();
     let ready = back.ready().json().unwrap();
     assert_eq!((&ready["recovered"], &ready["missed"]), (&true.into(), &MISSED.into()));
     let replayed = back.messages(MISSED, SOON).await.unwrap();
-    assert!(replayed == seen, "the replay differs from what was live");
+    assert!(replayed == seen, "the replay differs from the live messages");
     for (seq, event) in (1..).zip(&replayed) {
         assert_eq!(event.seq().unwrap(), seq);
     }
 
-    // One who would rather load history by itself.
+    // A client that prefers to load history by itself.
     let mut impatient = ann.stream("lobby").after(&start).query("max_replay", "4999").open().await.unwrap();
     let reset = impatient.expect("reset", SOON).await.unwrap();
     let data = reset.json().unwrap();

@@ -1,10 +1,10 @@
-//! `make run`: made easy for trying out where only this machine can reach it, and a public server anywhere else.
+//! `make run`: settings are relaxed for trying out if only this machine can reach it, and those of a public server otherwise.
 
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rig::App;
+use rig::ApiClient;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -20,7 +20,7 @@ async fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap().port()
 }
 
-/// Starts the script with an address to listen on and returns what it said until it was ready.
+/// Starts the script with an address to listen on and returns what it printed until it was ready.
 async fn start(directory: &Path, listen: &str, redis_port: u16) -> (Child, String) {
     let binaries = rig::service_binary("gateway").unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../run.sh");
@@ -39,19 +39,19 @@ async fn start(directory: &Path, listen: &str, redis_port: u16) -> (Child, Strin
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut said = String::new();
+    let mut printed = String::new();
     let ready = async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            said += &line;
-            said.push('\n');
+            printed += &line;
+            printed.push('\n');
             if line.starts_with("Ready") {
                 return true;
             }
         }
         false
     };
-    assert!(timeout(READY_WITHIN, ready).await.unwrap_or(false), "it did not become ready:\n{said}");
-    (child, said)
+    assert!(timeout(READY_WITHIN, ready).await.unwrap_or(false), "it did not become ready:\n{printed}");
+    (child, printed)
 }
 
 async fn stop(mut child: Child) {
@@ -61,30 +61,30 @@ async fn stop(mut child: Child) {
 }
 
 #[tokio::test]
-async fn what_is_made_easy_is_so_for_this_machine_alone() {
-    for (host, is_easy) in [("127.0.0.1", true), ("0.0.0.0", false)] {
+async fn relaxed_settings_apply_to_loopback_only() {
+    for (host, is_relaxed) in [("127.0.0.1", true), ("0.0.0.0", false)] {
         let directory = tempfile::tempdir().unwrap();
         let (port, redis_port) = (free_port().await, free_port().await);
-        let (child, said) = start(directory.path(), &format!("{host}:{port}"), redis_port).await;
-        let app = App::at(&format!("http://127.0.0.1:{port}")).unwrap();
+        let (child, printed) = start(directory.path(), &format!("{host}:{port}"), redis_port).await;
+        let client = ApiClient::at(&format!("http://127.0.0.1:{port}")).unwrap();
         let body = json!({"email": "test1", "username": "test1", "password": "test1", "public_id": "test1"});
-        let easy = app.send_json("/user/", &body).await.unwrap();
-        assert_eq!(easy.status(), if is_easy { 201 } else { 400 }, "{host}: {easy}");
-        assert_eq!(said.contains("those of a public server"), !is_easy, "{said}");
-        assert_eq!(said.contains("FIRST_USER_IS_ADMIN"), is_easy, "{said}");
-        let first = if is_easy {
-            app.with_token(easy.json().unwrap()["Authorization"].as_str().unwrap())
+        let registered = client.send_json("/user/", &body).await.unwrap();
+        assert_eq!(registered.status(), if is_relaxed { 201 } else { 400 }, "{host}: {registered}");
+        assert_eq!(printed.contains("those of a public server"), !is_relaxed, "{printed}");
+        assert_eq!(printed.contains("FIRST_USER_IS_ADMIN"), is_relaxed, "{printed}");
+        let first = if is_relaxed {
+            client.with_token(registered.json().unwrap()["Authorization"].as_str().unwrap())
         } else {
-            app.register("stranger").await.unwrap()
+            client.register("stranger").await.unwrap()
         };
-        assert_eq!(first.get("/user/").await.unwrap().status(), if is_easy { 200 } else { 403 }, "{host}");
-        // Every user of the machine reaches its Redis.
+        assert_eq!(first.get("/user/").await.unwrap().status(), if is_relaxed { 200 } else { 403 }, "{host}");
+        // Every user of the machine can connect to its Redis, and is refused without the password.
         let stranger = redis::Client::open(format!("redis://127.0.0.1:{redis_port}")).unwrap();
         let mut stranger = stranger.get_multiplexed_async_connection().await.unwrap();
         let refused = redis::cmd("KEYS").arg("*").query_async::<Vec<String>>(&mut stranger).await.unwrap_err();
         assert_eq!(refused.code(), Some("NOAUTH"), "{refused}");
         let secret = std::fs::read_to_string(directory.path().join("redis/password")).unwrap();
-        assert!(secret.len() == 64 && !said.contains(&secret), "{said}");
+        assert!(secret.len() == 64 && !printed.contains(&secret), "{printed}");
         stop(child).await;
     }
 }

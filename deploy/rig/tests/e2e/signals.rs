@@ -1,4 +1,4 @@
-//! What signals do to a service.
+//! Signals to services: SIGTERM and SIGHUP.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use rig::eventually;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::scene::{SOON, lobby};
+use crate::fixture::{SOON, lobby};
 
 #[tokio::test]
-async fn a_second_sigterm_ends_the_gateway_at_once_as_failed() {
+async fn second_sigterm_ends_gateway_at_once_as_failed() {
     let (mut stack, ann) = lobby().await;
-    // Its body never comes, and keeps the gateway from stopping.
+    // The body of this request never comes, which keeps the gateway from stopping.
     let mut unfinished = TcpStream::connect(("127.0.0.1", stack.gateways[0].port())).await.unwrap();
     let token = ann.token();
     let request = format!(
@@ -19,14 +19,14 @@ async fn a_second_sigterm_ends_the_gateway_at_once_as_failed() {
          content-type: application/json\r\ncontent-length: 100\r\n\r\n"
     );
     unfinished.write_all(request.as_bytes()).await.unwrap();
-    // It is being worked on as soon as the body is asked for.
+    // The gateway processes the request when it asks for the body.
     let mut asked = [0; 25];
     tokio::time::timeout(SOON, unfinished.read_exact(&mut asked)).await.unwrap().unwrap();
     let gateway = &mut stack.gateways[0].service;
     gateway.terminate().unwrap();
-    eventually(SOON, "the gateway has heard the first signal", async || {
-        let heard = gateway.log().contains("stopping: SIGTERM");
-        heard.then_some(()).ok_or_else(|| rig::Failure::new("not yet"))
+    eventually(SOON, "the gateway has logged the first signal", async || {
+        let is_logged = gateway.log().contains("stopping: SIGTERM");
+        is_logged.then_some(()).ok_or_else(|| rig::Failure::new("not yet"))
     })
     .await
     .unwrap();
@@ -36,15 +36,15 @@ async fn a_second_sigterm_ends_the_gateway_at_once_as_failed() {
 }
 
 #[tokio::test]
-async fn a_hangup_ends_nothing() {
+async fn sighup_ends_nothing() {
     let (stack, ann) = lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     stack.gateways[0].service.hang_up().unwrap();
     stack.worker.service.hang_up().unwrap();
-    eventually(SOON, "both have heard it", async || {
+    eventually(SOON, "both have logged it", async || {
         let services = [&stack.gateways[0].service, &stack.worker.service];
-        let heard = services.iter().all(|service| service.log().contains("SIGHUP"));
-        heard.then_some(()).ok_or_else(|| rig::Failure::new("not yet"))
+        let is_logged = services.iter().all(|service| service.log().contains("SIGHUP"));
+        is_logged.then_some(()).ok_or_else(|| rig::Failure::new("not yet"))
     })
     .await
     .unwrap();

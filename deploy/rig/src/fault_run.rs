@@ -1,0 +1,209 @@
+//! One run of faults: a stack under seeded traffic, sampled while it goes on, and judged at the end.
+
+mod dump;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::dump::dump;
+use crate::eventually::eventually;
+use crate::evidence::{Evidence, GatewayInterval, Message, Restore};
+use crate::failure::{Explain as _, Failure, Result};
+use crate::oracle::{Bounds, Invariant, Violation, judge};
+use crate::stack::{Stack, StackBuilder};
+use crate::state_sampler::{SampledState, StateSampler};
+use crate::traffic::{RECREATED_ROOMS, REJOINED_ROOMS, Traffic, TrafficPlan};
+
+/// How long it may take until everything accepted is stored, once all faults are over.
+const STORED_WITHIN: Duration = Duration::from_mins(1);
+/// How long a subscriber may take to have everything once it is stored.
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
+
+/// A stack under traffic into which faults are injected.
+pub struct FaultRun {
+    /// The processes.
+    pub stack: Stack,
+    /// The clients.
+    pub traffic: Traffic,
+    /// Decides when and where the next fault is injected.
+    pub rng: StdRng,
+    /// When faults were injected.
+    pub injections: Vec<Duration>,
+    /// When workers were stopped cleanly, or joined.
+    pub handovers: Vec<Duration>,
+    /// When the run itself kept clients from reaching a gateway.
+    pub unreachable: Vec<GatewayInterval>,
+    /// When a gateway could not learn who may still read.
+    pub unnotified: Vec<GatewayInterval>,
+    /// When the database was put back to a copy.
+    pub restores: Vec<Restore>,
+    /// Held by the sampler while it samples, and by whoever must be alone with the database.
+    pub sampling_lock: Arc<Mutex<()>>,
+    /// What the fault itself demands and did not get.
+    pub unmet_demands: Vec<Violation>,
+    /// Entries put into the accept log that can never be stored.
+    pub poison: i64,
+    /// Facts for the notes of the row.
+    pub notes: Vec<String>,
+    seed: u64,
+    stop: CancellationToken,
+    sampler: JoinHandle<SampledState>,
+}
+
+/// The result of a run.
+pub struct RunOutcome {
+    /// Everything that was recorded.
+    pub evidence: Evidence,
+    /// Every broken promise.
+    pub violations: Vec<Violation>,
+    /// When faults were injected.
+    pub injections: Vec<Duration>,
+    /// When workers were stopped cleanly, or joined.
+    pub handovers: Vec<Duration>,
+    /// Facts for the notes of the row.
+    pub notes: Vec<String>,
+    /// Where evidence and logs were written to, if a promise was broken.
+    pub dump: Option<PathBuf>,
+}
+
+impl FaultRun {
+    /// Starts the stack and the traffic.
+    pub async fn start(builder: StackBuilder, plan: TrafficPlan) -> Result<Self> {
+        // Pings so often that a subscriber soon tells a dead stream from a silent one.
+        let mut stack = builder.gateway("STREAM_HEARTBEAT_S", "2").start().await?;
+        let mut database = stack.database().await?;
+        database.watch_positions().await?;
+        database.close().await?;
+        let traffic = Traffic::start(&stack, plan, SEEN_WITHIN).await?;
+        let stop = CancellationToken::new();
+        let sampling_lock = Arc::<Mutex<()>>::default();
+        let sampler = StateSampler::new(&mut stack, Arc::clone(traffic.recorder()), Arc::clone(&sampling_lock));
+        let sampler = tokio::spawn(sampler.run(stop.clone()));
+        Ok(Self {
+            stack,
+            traffic,
+            rng: StdRng::seed_from_u64(plan.seed),
+            injections: Vec::new(),
+            handovers: Vec::new(),
+            unreachable: Vec::new(),
+            unnotified: Vec::new(),
+            restores: Vec::new(),
+            sampling_lock,
+            unmet_demands: Vec::new(),
+            poison: 0,
+            notes: Vec::new(),
+            seed: plan.seed,
+            stop,
+            sampler,
+        })
+    }
+
+    /// Records that a fault is injected now.
+    pub fn record_injection(&mut self) {
+        self.injections.push(self.traffic.now());
+    }
+
+    /// Records that workers stop cleanly, or join, from now on.
+    pub fn record_handover(&mut self) {
+        self.handovers.push(self.traffic.now());
+    }
+
+    /// Records a demand of the fault that was not met, unless `is_met`.
+    pub fn demand(&mut self, is_met: bool, sentence: impl FnOnce() -> String) {
+        if !is_met {
+            self.unmet_demands.push(Violation::new(Invariant::Demand, sentence()));
+        }
+    }
+
+    /// Ends all faults, waits until everything has arrived, and judges.
+    pub async fn finish(mut self, bounds: &Bounds) -> Result<RunOutcome> {
+        self.stack.recover().await?;
+        self.traffic.stop_changes().await?;
+        let stored = self.wait_stored().await;
+        self.stop.cancel();
+        let sampled = self.sampler.await.explain(|| "the state sampler".to_owned())?;
+
+        let rooms = self.traffic.rooms();
+        let mut database = self.stack.database().await?;
+        let mut rows = Vec::new();
+        for room in &rooms {
+            rows.push(database.messages(room).await?);
+        }
+        let mut unmet_demands = self.unmet_demands;
+        if let Err(failure) = database.check_integrity().await {
+            unmet_demands.push(Violation::new(Invariant::Demand, failure.to_string()));
+        }
+        let reader = self.traffic.reader().clone();
+        let heads = rows.iter().map(|rows| rows.last().map_or(0, |message| message.seq)).collect();
+        let mut evidence = self.traffic.finish(heads).await?;
+        for room in &rooms {
+            evidence.history.push(reader.whole_history(room).await?.iter().filter_map(Message::parse).collect());
+        }
+        evidence.rows = rows;
+        evidence.positions = database.positions().await?;
+        evidence.room_contents = database.room_contents([RECREATED_ROOMS, REJOINED_ROOMS]).await?;
+        let (responses, rejoins) = (evidence.room_responses.len(), evidence.rejoins.len());
+        let mut notes = self.notes;
+        notes.push(format!("{responses} responses to room recreators, {rejoins} rejoins"));
+        if let Some((commits, foreign)) = database.foreign_commits().await? {
+            notes.push(format!("{commits} commits to partitions, {} of them foreign", foreign.len()));
+            evidence.foreign_commits = foreign;
+        }
+        evidence.dead_letters = database.dead_letters().await?;
+        database.close().await?;
+        evidence.poison = self.poison;
+        evidence.unreachable = self.unreachable;
+        evidence.unnotified = self.unnotified;
+        evidence.restores = self.restores;
+        evidence.left_in_log = stored.err().unwrap_or(0);
+        evidence.missing_during_run = sampled.missing;
+        evidence.memory = sampled.memory;
+        let mut violations = judge(&evidence, bounds);
+        violations.append(&mut unmet_demands);
+        let dump = if violations.is_empty() {
+            None
+        } else {
+            Some(dump(self.stack.directory(), self.seed, &evidence, &violations)?)
+        };
+        notes.push(format!("state sampled {} times", sampled.samples));
+        Ok(RunOutcome {
+            evidence,
+            violations,
+            injections: self.injections,
+            handovers: self.handovers,
+            notes,
+            dump,
+        })
+    }
+
+    /// Waits until no entry of the accept log lies above the stored cursors; otherwise returns how many do.
+    async fn wait_stored(&self) -> std::result::Result<(), u64> {
+        let mut left = 0;
+        let waited = eventually(STORED_WITHIN, "everything accepted is stored", async || {
+            left = unstored(&self.stack).await?;
+            if left == 0 {
+                Ok(())
+            } else {
+                Err(Failure::new(format!("{left} entries are not")))
+            }
+        });
+        waited.await.map_err(|_| left.max(1))
+    }
+}
+
+/// Entries of the accept log above the stored cursors.
+async fn unstored(stack: &Stack) -> Result<u64> {
+    let mut database = stack.database().await?;
+    let positions = database.positions().await?;
+    database.close().await?;
+    // The last position of a partition is the current one.
+    let current = positions.into_iter().map(|position| (position.partition, position.cursor)).collect();
+    stack.accept_log().entries_above(&current).await
+}

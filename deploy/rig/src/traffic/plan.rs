@@ -1,0 +1,59 @@
+//! How much traffic there is, and what all of its clients agree on.
+
+use std::time::Duration;
+
+/// How long a client waits for a response; more than the 5 s within which the product promises one.
+pub(super) const RESPONSE_WITHIN: Duration = Duration::from_secs(8);
+/// Room names begin with this where room recreators own them.
+pub(crate) const RECREATED_ROOMS: &str = "recreated-";
+/// Room names begin with this where rejoiners own them.
+pub(crate) const REJOINED_ROOMS: &str = "rejoined-";
+
+/// How much traffic there is.
+#[derive(Debug, Clone, Copy)]
+pub struct TrafficPlan {
+    /// What everything random follows from.
+    pub seed: u64,
+    /// Rooms.
+    pub rooms: usize,
+    /// Senders in each room, each of which posts one message after the other.
+    pub senders_per_room: usize,
+    /// Messages a second that all of them post together, as far as responses come in time.
+    pub per_second: f64,
+    /// Subscribers in each room that hold their stream for as long as they can.
+    pub steady_per_room: usize,
+    /// Subscribers in each room that move between gateways.
+    pub roaming_per_room: usize,
+    /// Share of messages that are posted with an idempotency key, and repeated until their outcome is known.
+    pub keyed: f64,
+    /// Users who join, read and leave.
+    pub transient_readers: usize,
+    /// Users who leave and come back at once.
+    pub rejoiners: usize,
+    /// Users who delete rooms and create them again.
+    pub room_recreators: usize,
+}
+
+impl TrafficPlan {
+    /// The full load: 500 messages a second over 20 rooms.
+    #[must_use]
+    pub fn full(seed: u64) -> Self {
+        Self {
+            seed,
+            rooms: 20,
+            senders_per_room: 3,
+            per_second: 550.0,
+            steady_per_room: 1,
+            roaming_per_room: 1,
+            keyed: 0.8,
+            transient_readers: 3,
+            rejoiners: 2,
+            room_recreators: 2,
+        }
+    }
+}
+
+/// The name of room `number`.
+pub(super) fn room_name(number: usize) -> String {
+    format!("room-{number}")
+}

@@ -1,0 +1,67 @@
+//! History from which messages are missing.
+
+use rig::{ApiClient, Backend, Failure, Stack, eventually};
+
+use crate::fixture::{SOON, fill, with_lobby};
+
+const MESSAGES: usize = 6;
+
+/// A message is missing: a client that resumes before it is reset to load history anew, and goes on live.
+async fn check_history_hole(backend: Backend) {
+    let (stack, ann) = with_lobby(Stack::builder().backend(backend).start().await.unwrap()).await;
+    fill(&ann, MESSAGES).await.unwrap();
+    let mut database = stack.database().await.unwrap();
+    database.lose_message("lobby", 3).await.unwrap();
+    database.close().await.unwrap();
+    let epoch = ann.stream("lobby").open().await.unwrap().ready().id.split_once('-').unwrap().0.to_owned();
+    let http2 = ApiClient::over_http2(&stack.gateways[0].url()).unwrap().with_token(ann.token());
+    for (client, head) in [(&ann, 6), (&http2, 7)] {
+        let mut stream = client.stream("lobby").after(&format!("{epoch}-1")).open().await.unwrap();
+        let reset = stream.expect("reset", SOON).await.unwrap();
+        let data = reset.json().unwrap();
+        assert_eq!((data["reason"].as_str(), data["head"].as_i64()), (Some("history_damaged"), Some(head)));
+        assert_eq!(reset.seq().unwrap(), head);
+        client.post("lobby", "live").await.unwrap();
+        assert_eq!(stream.message(SOON).await.unwrap().seq().unwrap(), head + 1);
+    }
+    // It is logged once, however many readers meet it.
+    let log = stack.gateways[0].service.log();
+    assert_eq!(log.matches("is missing in history").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn history_hole_resets_readers_and_is_logged() {
+    check_history_hole(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn history_hole_resets_readers_and_is_logged_on_postgres() {
+    check_history_hole(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn room_opens_and_is_read_without_redis() {
+    let stack = Stack::builder().gateways(2).gateway("STREAMS_PER_USER", "5").start().await.unwrap();
+    let (mut stack, ann) = with_lobby(stack).await;
+    ann.create_room("attic").await.unwrap();
+    fill(&ann, MESSAGES).await.unwrap();
+    let epoch = ann.stream("lobby").open().await.unwrap().ready().id.split_once('-').unwrap().0.to_owned();
+    let there = ann.moved_to(&stack.gateways[1].url()).unwrap();
+    stack.redis.kill().unwrap();
+    // No stream of the room is open at that gateway yet.
+    let mut stream = there.stream("lobby").after(&format!("{epoch}-2")).open().await.unwrap();
+    let missed = stream.messages(MESSAGES - 2, SOON).await.unwrap();
+    assert_eq!(missed.last().unwrap().seq().unwrap(), 6);
+    there.stream("attic").open().await.unwrap();
+    stack.redis.restart().await.unwrap();
+    stack.wait_ready().await.unwrap();
+    eventually(SOON, "live comes back by itself", async || {
+        ann.post("lobby", "live").await?;
+        match stream.message(SOON).await?.json()?["message"].as_str() {
+            Some("live") => Ok(()),
+            other => Err(Failure::new(format!("{other:?}"))),
+        }
+    })
+    .await
+    .unwrap();
+}
