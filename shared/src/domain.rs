@@ -3,6 +3,7 @@
 mod cursor;
 mod ids;
 mod message;
+mod partition;
 mod room;
 mod text;
 mod time;
@@ -10,10 +11,11 @@ mod user;
 
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
 pub use ids::{
-    Fence, GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, Partition, RoomId, Seq,
-    SessionId, StreamId, StreamKey, UserId, parse_uuid,
+    GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, RoomId, Seq, SessionId, StreamKey,
+    UserId, parse_uuid,
 };
 pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageText, StoredMessage};
+pub use partition::{Fence, Partition, StreamId};
 pub use room::RoomName;
 pub use text::normal_password;
 pub use time::Timestamp;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ids::split_mix;
+use super::partition::split_mix;
 use super::{RoomId, Seq};
 
 /// Version of a room's history. A cursor from another epoch points into a history that no longer exists.

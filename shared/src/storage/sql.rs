@@ -1,10 +1,10 @@
-//! SQL statements that both back ends run, a file a topic.
+//! SQL statements that both back ends run, one file per topic.
 //!
-//! Both databases number parameters as `$1`; for SQLite that is a name, which the driver reads as the number. A back end's
-//! own files keep the statements that differ: parameters that are lists, JSON, locks, and what only one of the two has.
+//! Both databases accept `$1` for the first parameter. For SQLite it is a name, which the driver converts to the number. The
+//! statements that differ are in the files of each back end: those with lists as parameters, JSON or locks.
 //!
 //! A limit is written `LIMIT +$n`. SQLite takes the value of a bare parameter there into its plan, and so plans a prepared
-//! statement anew for each execution (`sqlite3ExprIsInteger` in its sources). To Postgres the sign means nothing.
+//! statement anew for each execution (`sqlite3ExprIsInteger` in its sources). For Postgres the sign makes no difference.
 
 pub(super) mod accounts;
 pub(super) mod dead_letters;

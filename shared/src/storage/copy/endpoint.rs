@@ -1,4 +1,4 @@
-//! What a copy asks of a database, and the statements that follow from it.
+//! What a copy needs from each of its two databases, and the statements that both share.
 
 use sqlx::FromRow;
 
@@ -14,7 +14,7 @@ pub(super) struct Column {
     pub(super) kind: String,
 }
 
-/// One end of a copy: what differs between the two databases, and what follows from it.
+/// An endpoint of a copy. The methods without a body differ between the two databases; the others follow from them.
 ///
 /// Rows are JSON objects in one form: numbers also for booleans, 32 hexadecimal digits for ids.
 pub(super) trait Endpoint: Send + Sized {

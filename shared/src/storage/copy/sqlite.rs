@@ -127,7 +127,7 @@ impl Endpoint for SqliteConnection {
         Ok(newest.fetch_all(self).await?.pop())
     }
 
-    /// The other keys go on by themselves: rows with the highest ones are never removed.
+    /// Other keys continue by themselves, since rows with the highest ones are never deleted.
     async fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> Result<(), sqlx::Error> {
         sqlx::query("DELETE FROM sqlite_sequence WHERE name = 'dead_letters'").execute(&mut *self).await?;
         sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ('dead_letters', $1)")

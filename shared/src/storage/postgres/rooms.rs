@@ -8,7 +8,17 @@ use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
 use crate::storage::rooms::decode_memberships;
 use crate::storage::sql::rooms as sql;
+use crate::storage::sql::visibility::room_exists;
 use crate::storage::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms, StoreError};
+
+const MEMBERSHIPS_AMONG: &str = concat!(
+    "SELECT m.room_id, m.user_id, m.id
+     FROM UNNEST($1::bigint[], $2::bigint[]) AS pair (room_id, user_id)
+     JOIN members m ON m.room_id = pair.room_id AND m.user_id = pair.user_id
+     JOIN rooms r ON r.id = m.room_id
+     WHERE ",
+    room_exists!("r")
+);
 
 #[async_trait]
 impl Rooms for Postgres {
@@ -76,15 +86,7 @@ impl Rooms for Postgres {
 
     async fn memberships_among(&self, pairs: &[(RoomId, UserId)]) -> Result<Memberships, StoreError> {
         let (rooms, users): (Vec<i64>, Vec<i64>) = pairs.iter().map(|(room, user)| (room.0, user.0)).unzip();
-        let query = sqlx::query_as(
-            "SELECT m.room_id, m.user_id, m.id
-             FROM UNNEST($1::bigint[], $2::bigint[]) AS pair (room_id, user_id)
-             JOIN members m ON m.room_id = pair.room_id AND m.user_id = pair.user_id
-             JOIN rooms r ON r.id = m.room_id
-             WHERE r.deleted_on IS NULL",
-        )
-        .bind(rooms)
-        .bind(users);
+        let query = sqlx::query_as(MEMBERSHIPS_AMONG).bind(rooms).bind(users);
         Ok(decode_memberships(within_deadline(query.fetch_all(&self.pool)).await?))
     }
 

@@ -5,7 +5,7 @@ pub(in crate::storage) const READ_INSTALLATION: &str =
     "SELECT identity, epoch, partitions, carries_over, mac_key, unsigned_until, ordered_ids_from
      FROM installation WHERE id = 1";
 
-/// Of several processes that start together, the first one's row stays.
+/// If several processes start together, the row of the first one stays.
 pub(in crate::storage) const INSERT_INSTALLATION: &str =
     "INSERT INTO installation (id, identity, epoch, partitions, mac_key) VALUES (1, $1, $2, $3, $4)
      ON CONFLICT (id) DO NOTHING";
@@ -20,7 +20,7 @@ pub(in crate::storage) const READ_EPOCH: &str = "SELECT epoch, epoch_number FROM
 pub(in crate::storage) const BEGIN_EPOCH: &str =
     "UPDATE installation SET epoch = $1, epoch_number = $2 WHERE id = 1 AND epoch = $3";
 
-/// Whether the database is the target of a copy that did not come to its end: the row of `installation` is copied last.
+/// Whether the database is the target of a copy that did not complete: the row of `installation` is copied last.
 pub(in crate::storage) const UNFINISHED_COPY: &str =
     "SELECT EXISTS (SELECT 1 FROM users) AND NOT EXISTS (SELECT 1 FROM installation)";
 

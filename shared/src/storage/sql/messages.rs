@@ -1,7 +1,6 @@
-//! Statements about stored messages, and the parts that the pages of both back ends are put together from.
+//! Statements about stored messages, and the parts from which both back ends compose their pages.
 
-/// What selects the fields of [`StoredMessage`](crate::domain::StoredMessage) in their order, up to its conditions on the
-/// message `m`.
+/// Selects the fields of [`StoredMessage`](crate::domain::StoredMessage) in their order. Conditions on the message `m` follow.
 macro_rules! select_messages {
     () => {
         "SELECT m.seq, m.id, u.username, u.public_id, m.kind, m.text, m.created_on
@@ -9,7 +8,7 @@ macro_rules! select_messages {
     };
 }
 
-/// Which room a page is read from, and for whom: room `$1`, if user `$2` may see it, beside its head `h`.
+/// The room of a page: room `$1` with its head `h`, if user `$2` may see it.
 macro_rules! from_visible_room {
     () => {
         concat!(

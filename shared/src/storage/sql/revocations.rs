@@ -1,4 +1,4 @@
-//! Statements about what was revoked. Triggers write the rows, in the transaction that revokes.
+//! Statements about revocations. Triggers write the rows in the transaction that revokes.
 
 pub(in crate::storage) const COUNT_REVOCATIONS: &str = "SELECT count FROM removals";
 

@@ -5,7 +5,7 @@ use super::visibility::{room_exists, room_is_public, room_is_visible};
 /// Names of the rooms that a user may see: a range of the public ones and a range of their own private ones, merged.
 ///
 /// Both ranges are those of an index (`rooms_public`, `members_private`), so that a page costs the same however many rooms
-/// others have.
+/// other users own.
 pub const LIST_ROOMS: &str = concat!(
     "SELECT name FROM (
         SELECT name FROM (SELECT name FROM rooms WHERE ",
@@ -56,7 +56,7 @@ pub(in crate::storage) const MEMBERSHIP: &str = concat!(
     room_exists!("r")
 );
 
-/// A member keeps the membership they have. Without `$5` nobody comes in who may mean another room: see
+/// A member keeps the membership they have. Without `$5`, a user who may mean an earlier room does not join: see
 /// [`JoinMode::ByName`](crate::storage::JoinMode::ByName).
 pub(in crate::storage) const JOIN_PUBLIC_ROOM: &str = concat!(
     "INSERT INTO members (room_id, user_id, joined_on, id)

@@ -1,4 +1,4 @@
-//! The one place that says who may see a room, as conditions that statements are put together from at compile time.
+//! Who may see a room: the conditions from which statements are composed at compile time. No other file writes them out.
 
 /// The condition that the room of the alias exists now: it is not deleted.
 macro_rules! room_exists {
@@ -17,7 +17,7 @@ macro_rules! room_is_public {
 }
 
 /// The condition that the user, a parameter, may see the room of the alias: it exists now, and is public or the user is in
-/// it. A user of NULL sees what anybody may see.
+/// it. If the user is NULL, these are the rooms that anybody may see.
 macro_rules! room_is_visible {
     ($room:literal, $user:literal) => {
         concat!(

@@ -9,9 +9,19 @@ use super::Sqlite;
 use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
 use crate::storage::rooms::decode_memberships;
 use crate::storage::sql::rooms as sql;
+use crate::storage::sql::visibility::room_exists;
 use crate::storage::{
     CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms, StoreError, run_detached,
 };
+
+const MEMBERSHIPS_AMONG: &str = concat!(
+    "SELECT m.room_id, m.user_id, m.id
+     FROM json_each($1) j
+     JOIN members m ON m.room_id = j.value ->> 0 AND m.user_id = j.value ->> 1
+     JOIN rooms r ON r.id = m.room_id
+     WHERE ",
+    room_exists!("r")
+);
 
 #[async_trait]
 impl Rooms for Sqlite {
@@ -77,16 +87,8 @@ impl Rooms for Sqlite {
     }
 
     async fn memberships_among(&self, pairs: &[(RoomId, UserId)]) -> Result<Memberships, StoreError> {
-        let found: Vec<(i64, i64, i64)> = sqlx::query_as(
-            "SELECT m.room_id, m.user_id, m.id
-             FROM json_each($1) j
-             JOIN members m ON m.room_id = j.value ->> 0 AND m.user_id = j.value ->> 1
-             JOIN rooms r ON r.id = m.room_id
-             WHERE r.deleted_on IS NULL",
-        )
-        .bind(json!(pairs).to_string())
-        .fetch_all(&self.read)
-        .await?;
+        let found: Vec<(i64, i64, i64)> =
+            sqlx::query_as(MEMBERSHIPS_AMONG).bind(json!(pairs).to_string()).fetch_all(&self.read).await?;
         Ok(decode_memberships(found))
     }
 
