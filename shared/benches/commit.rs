@@ -1,8 +1,8 @@
-//! How many messages a second are stored, by the size of the transaction: all that a commit does, from the check of the
-//! fences to the disk.
+//! Benchmark: messages stored per second, by the size of the transaction. It covers a whole commit, from the check of the fences
+//! to the disk.
 //!
-//! SQLite writes to a temporary directory, with every commit synced: where that is in memory (`TMPDIR`), the disk is left
-//! out. Postgres is measured where `TEST_POSTGRES_URL` names a server: `deploy/postgres.sh cargo bench`.
+//! SQLite writes to a temporary directory and syncs every commit. If that directory (`TMPDIR`) is in memory, the disk is not part
+//! of the figure. Postgres is measured if `TEST_POSTGRES_URL` names a server: `deploy/postgres.sh cargo bench`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,15 +18,15 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
-/// As long as people write.
+/// A text of average length.
 const TEXT: &str =
     "a message of about the length that people write, one hundred bytes of it, give or take a few of them";
-/// Messages go to so many rooms in turn.
+/// Rooms that messages are spread over, in turn.
 const ROOMS: usize = 50;
-/// Messages of one transaction.
+/// Numbers of messages in a transaction.
 const SIZES: [usize; 5] = [1, 10, 50, 100, 500];
 
-/// A database with rooms, and the place up to which it is filled.
+/// A database with rooms, and the claim with the cursor up to which it is filled.
 struct Target {
     store: Store,
     sender: UserId,
@@ -85,18 +85,18 @@ impl Target {
 
     /// The time that `count` transactions of `size` messages take.
     async fn fill(&mut self, count: u64, size: usize) -> Duration {
-        let mut taken = Duration::ZERO;
+        let mut total = Duration::ZERO;
         for _ in 0..count {
             let batch = self.next(size);
             let began = Instant::now();
             self.store.commit(batch, NOW, async {}).await.expect("the transaction is committed");
-            taken += began.elapsed();
+            total += began.elapsed();
         }
-        taken
+        total
     }
 }
 
-/// A database of our own on the server in `TEST_POSTGRES_URL`.
+/// Creates a database on `server` and returns its URL.
 async fn fresh_on(server: &str) -> String {
     let name = format!("bench_{}", Uuid::new_v4().simple());
     let mut connection = PgConnection::connect(server).await.expect("TEST_POSTGRES_URL names a server");

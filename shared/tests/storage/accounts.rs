@@ -1,3 +1,5 @@
+//! Users and their sessions.
+
 use std::time::Duration;
 
 use shared::domain::{Email, PublicId, SessionId, Timestamp, Username};
@@ -7,16 +9,16 @@ use uuid::Uuid;
 use crate::support::{Database, NOW, new_user, on_both_back_ends};
 
 on_both_back_ends![
-    a_user_is_found_by_what_identifies_them,
-    what_is_taken_is_named,
+    a_user_is_found_by_email_and_public_id,
+    a_taken_value_is_named_in_the_error,
     only_the_first_user_can_become_an_admin_by_registering,
     users_are_listed_in_pages,
-    a_password_hash_can_be_renewed,
-    a_session_stands_until_it_is_revoked,
-    expired_sessions_do_not_pile_up,
+    a_password_hash_can_be_replaced,
+    a_session_exists_until_it_is_revoked,
+    a_new_session_deletes_expired_ones,
 ];
 
-async fn a_user_is_found_by_what_identifies_them(db: Database) {
+async fn a_user_is_found_by_email_and_public_id(db: Database) {
     let ann = db.user("ann").await;
     let account = db.store.account_by_email(&Email::parse("ann", false).unwrap()).await.unwrap().unwrap();
     assert_eq!((account.user, account.password_hash.as_str()), (ann.clone(), "hash"));
@@ -25,7 +27,7 @@ async fn a_user_is_found_by_what_identifies_them(db: Database) {
     assert!(db.store.account_by_email(&Email::parse("bob", false).unwrap()).await.unwrap().is_none());
 }
 
-async fn what_is_taken_is_named(db: Database) {
+async fn a_taken_value_is_named_in_the_error(db: Database) {
     db.user("ann").await;
     let with = |change: fn(&mut shared::storage::NewUser)| {
         let mut user = new_user("bob");
@@ -61,14 +63,14 @@ async fn users_are_listed_in_pages(db: Database) {
     assert_eq!(names(db.store.list_users("bob", 2).await.unwrap()), ["cid"]);
 }
 
-async fn a_password_hash_can_be_renewed(db: Database) {
+async fn a_password_hash_can_be_replaced(db: Database) {
     let ann = db.user("ann").await;
     db.store.replace_password_hash(ann.id, "stronger".to_owned()).await.unwrap();
     let account = db.store.account_by_email(&Email::parse("ann", false).unwrap()).await.unwrap().unwrap();
     assert_eq!(account.password_hash, "stronger");
 }
 
-async fn a_session_stands_until_it_is_revoked(db: Database) {
+async fn a_session_exists_until_it_is_revoked(db: Database) {
     let ann = db.user("ann").await;
     let (id, other) = (SessionId(Uuid::from_u128(1)), SessionId(Uuid::from_u128(2)));
     let expires_on = NOW.plus(Duration::from_mins(1));
@@ -83,7 +85,7 @@ async fn a_session_stands_until_it_is_revoked(db: Database) {
     assert_eq!(db.store.unrevoked_sessions(&[id, other, unknown]).await.unwrap(), [other].into());
 }
 
-async fn expired_sessions_do_not_pile_up(db: Database) {
+async fn a_new_session_deletes_expired_ones(db: Database) {
     let ann = db.user("ann").await;
     let (old, new) = (SessionId(Uuid::from_u128(1)), SessionId(Uuid::from_u128(2)));
     db.store.create_session(old, ann.id, NOW, NOW).await.unwrap();

@@ -1,13 +1,13 @@
-//! Bringing the write-ahead log into the file.
+//! Checkpoints: copying the write-ahead log into the database file.
 
 use shared::domain::Seq;
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::{BackEnd, Database, on_both_back_ends};
 
-on_both_back_ends![after_a_checkpoint_the_file_has_everything];
+on_both_back_ends![a_checkpoint_copies_the_whole_log_into_the_file];
 
-async fn after_a_checkpoint_the_file_has_everything(db: Database) {
+async fn a_checkpoint_copies_the_whole_log_into_the_file(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;

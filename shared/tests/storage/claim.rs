@@ -1,4 +1,4 @@
-//! Several workers on one database: whoever takes over gets in, and whoever was replaced stays out.
+//! Claims of several workers on one database: a claim succeeds, and the worker that it replaces cannot commit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,18 +7,18 @@ use shared::domain::{Partition, Seq};
 use shared::storage::{Claim, CommitError, PartitionBatch, Role, Store, Writers};
 use tokio::sync::oneshot;
 
-use crate::support::{BackEnd, Database, FIRST, NOW, entry, message, on_both_back_ends};
+use crate::support::{BackEnd, Database, FIRST, NOW, entry, message, on_both_back_ends, within_ten_seconds};
 
 on_both_back_ends![
-    each_takeover_has_a_fence_of_its_own,
-    fences_tell_what_was_claimed_how_often,
-    a_worker_without_the_fence_is_told_which_partitions_it_lost,
-    an_owner_that_hangs_in_a_commit_is_waited_for_or_ended,
-    workers_commit_side_by_side_without_a_deadlock,
+    each_claim_gets_a_fence_of_its_own,
+    fences_count_the_claims_of_each_partition,
+    a_refused_commit_names_the_lost_partitions,
+    a_claim_waits_for_or_ends_a_stuck_commit,
+    workers_commit_concurrently_without_a_deadlock,
 ];
 
-/// A takeover after a crash is promised within this time.
-const TAKEOVER_WITHIN: Duration = Duration::from_secs(3);
+/// How long a claim may take after the owner crashed or was paused.
+const CLAIM_WITHIN: Duration = Duration::from_secs(3);
 
 const ALL: [Partition; 4] = [Partition(0), Partition(1), Partition(2), Partition(3)];
 
@@ -29,7 +29,7 @@ fn batch(claim: Claim, message: shared::domain::Accepted) -> PartitionBatch {
     }
 }
 
-async fn each_takeover_has_a_fence_of_its_own(db: Database) {
+async fn each_claim_gets_a_fence_of_its_own(db: Database) {
     let other = Store::open(&db.url, Role::Worker).await.unwrap();
     let claims = (0..20).map(|turn| {
         let store = if turn % 2 == 0 { db.store.clone() } else { other.clone() };
@@ -51,7 +51,7 @@ async fn each_takeover_has_a_fence_of_its_own(db: Database) {
     assert_eq!(db.store.writers(), expected);
 }
 
-async fn fences_tell_what_was_claimed_how_often(db: Database) {
+async fn fences_count_the_claims_of_each_partition(db: Database) {
     let before = db.store.fences().await.unwrap();
     let claims = db.store.claim(&[Partition(2), Partition(0)], "worker").await.unwrap();
     let after = db.store.fences().await.unwrap();
@@ -65,7 +65,7 @@ async fn fences_tell_what_was_claimed_how_often(db: Database) {
     assert!(after.is_sorted_by_key(|(partition, _)| partition.0) && after.len() >= ALL.len());
 }
 
-async fn a_worker_without_the_fence_is_told_which_partitions_it_lost(db: Database) {
+async fn a_refused_commit_names_the_lost_partitions(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let old = db.store.claim(&ALL, "old").await.unwrap();
@@ -76,43 +76,43 @@ async fn a_worker_without_the_fence_is_told_which_partitions_it_lost(db: Databas
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
 }
 
-/// With Postgres the server ends a transaction whose owner says nothing; a SQLite file has one writer in one process, whose
-/// end frees it, so there the test lets the owner go on.
-async fn an_owner_that_hangs_in_a_commit_is_waited_for_or_ended(db: Database) {
+/// With Postgres, the server ends a transaction whose owner is silent. An SQLite file has one writer in one process, whose end
+/// releases it, so there the test lets the owner continue.
+async fn a_claim_waits_for_or_ends_a_stuck_commit(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let claim = db.claim().await;
     let (written, reached) = oneshot::channel();
-    let (go_on, stopped) = oneshot::channel::<()>();
+    let (resume, paused) = oneshot::channel::<()>();
     let old = db.store.clone();
     let batches: Arc<[PartitionBatch]> = Arc::new([batch(claim, message(room, ann.id, "x"))]);
     let hanging = tokio::spawn(async move {
         let hang = async move {
             let _ = written.send(());
-            let _ = stopped.await;
+            let _ = paused.await;
         };
         old.commit(batches, NOW, hang).await
     });
-    reached.await.unwrap();
+    within_ten_seconds(reached).await.unwrap();
     if db.back_end == BackEnd::Sqlite {
-        go_on.send(()).unwrap();
-        let appended = hanging.await.unwrap().unwrap();
-        assert_eq!(appended.rooms.len(), 1);
+        resume.send(()).unwrap();
+        let committed = within_ten_seconds(hanging).await.unwrap().unwrap();
+        assert_eq!(committed.rooms.len(), 1);
         assert!(db.claim().await.cursor > claim.cursor);
         return;
     }
     let began = Instant::now();
     let other = Store::open(&db.url, Role::Worker).await.unwrap();
-    let taken = other.claim(&[FIRST], "new").await.unwrap()[0];
-    assert!(began.elapsed() < TAKEOVER_WITHIN, "{:?}", began.elapsed());
-    assert_eq!((taken.cursor, taken.fence.0), (claim.cursor, claim.fence.0 + 1));
-    go_on.send(()).unwrap();
-    let late = hanging.await.unwrap();
+    let claimed = other.claim(&[FIRST], "new").await.unwrap()[0];
+    assert!(began.elapsed() < CLAIM_WITHIN, "{:?}", began.elapsed());
+    assert_eq!((claimed.cursor, claimed.fence.0), (claim.cursor, claim.fence.0 + 1));
+    resume.send(()).unwrap();
+    let late = within_ten_seconds(hanging).await.unwrap();
     assert!(matches!(late, Err(CommitError::Store(error)) if !error.is_rejection()));
-    assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO, "nothing of the old owner came through");
+    assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO, "nothing of the old owner is stored");
 }
 
-async fn workers_commit_side_by_side_without_a_deadlock(db: Database) {
+async fn workers_commit_concurrently_without_a_deadlock(db: Database) {
     const ROUNDS: usize = 20;
     let ann = db.user("ann").await;
     let mut workers = Vec::new();

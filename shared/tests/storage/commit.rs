@@ -1,3 +1,5 @@
+//! Commits of the worker: seqs, duplicates, dead letters and cursors.
+
 use std::sync::Arc;
 
 use shared::domain::{Accepted, Partition, RoomId, Seq, StreamId, UserId};
@@ -7,17 +9,17 @@ use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, pa
 
 on_both_back_ends![
     seqs_are_dense_in_each_room_across_commits,
-    an_entry_that_comes_twice_is_stored_once,
-    a_message_carries_the_names_that_sql_has_of_its_sender,
+    a_repeated_entry_is_stored_once,
+    messages_carry_the_stored_names_of_their_sender,
     two_messages_under_one_id_are_both_stored_once,
-    whoever_was_replaced_can_no_longer_commit,
-    a_batch_that_does_not_begin_at_the_cursor_is_refused,
+    a_replaced_worker_cannot_commit,
+    a_batch_from_another_cursor_is_refused,
     all_partitions_of_a_batch_are_stored_or_none,
-    what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on,
-    what_a_sender_who_does_not_exist_has_sent_is_set_aside,
-    a_deleted_room_still_takes_what_was_accepted_for_it,
-    nothing_is_seen_before_the_commit,
-    what_lies_before_the_cursor_is_stored_without_moving_it_back,
+    unstorable_entries_become_dead_letters_and_the_cursor_moves,
+    a_message_of_an_unknown_sender_is_a_dead_letter,
+    a_deleted_room_still_stores_accepted_messages,
+    readers_see_nothing_before_the_commit,
+    entries_below_the_cursor_do_not_move_it_back,
 ];
 
 fn dead(ms: i64) -> Entry {
@@ -31,7 +33,7 @@ fn dead(ms: i64) -> Entry {
     }
 }
 
-/// How many dead letters there are.
+/// The number of dead letters.
 async fn dead_letters(db: &Database) -> usize {
     db.store.dead_letters(0, 1_000).await.unwrap().len()
 }
@@ -41,23 +43,23 @@ async fn seqs_are_dense_in_each_room_across_commits(db: Database) {
     let (a, b) = (db.room("a", &ann).await.id, db.room("b", &ann).await.id);
     let mut claim = db.claim().await;
     let entries = [a, b, a].iter().zip(1..).map(|(room, ms)| entry(ms, message(*room, ann.id, "x"))).collect();
-    let appended = db.commit(&mut claim, entries).await.unwrap();
-    assert_eq!((seqs(&appended, a), seqs(&appended, b)), (vec![Seq(1), Seq(2)], vec![Seq(1)]));
-    let appended = db.commit(&mut claim, vec![entry(4, message(a, ann.id, "x"))]).await.unwrap();
-    assert_eq!(seqs(&appended, a), [Seq(3)]);
-    assert_eq!(appended.rooms[0].0, FIRST);
+    let committed = db.commit(&mut claim, entries).await.unwrap();
+    assert_eq!((seqs(&committed, a), seqs(&committed, b)), (vec![Seq(1), Seq(2)], vec![Seq(1)]));
+    let committed = db.commit(&mut claim, vec![entry(4, message(a, ann.id, "x"))]).await.unwrap();
+    assert_eq!(seqs(&committed, a), [Seq(3)]);
+    assert_eq!(committed.rooms[0].0, FIRST);
 }
 
-async fn a_message_carries_the_names_that_sql_has_of_its_sender(db: Database) {
+async fn messages_carry_the_stored_names_of_their_sender(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.room("lobby", &bob).await.id;
     let mut claim = db.claim().await;
-    let mut appended = db.commit(&mut claim, vec![entry(1, message(room, bob.id, "x"))]).await.unwrap();
+    let mut committed = db.commit(&mut claim, vec![entry(1, message(room, bob.id, "x"))]).await.unwrap();
     let more = vec![
         entry(2, message(room, bob.id, "y")),
         entry(3, message(room, ann.id, "z")),
     ];
-    let messages = &mut appended.rooms[0].2;
+    let messages = &mut committed.rooms[0].2;
     messages.append(&mut db.commit(&mut claim, more).await.unwrap().rooms[0].2);
     let stored = page(&db.store, room, bob.id, Window::After(Seq::ZERO), 9).await.unwrap().messages;
     let replayed = db.store.messages_after(room, Seq::ZERO, 9).await.unwrap();
@@ -67,16 +69,16 @@ async fn a_message_carries_the_names_that_sql_has_of_its_sender(db: Database) {
     }
 }
 
-async fn an_entry_that_comes_twice_is_stored_once(db: Database) {
+async fn a_repeated_entry_is_stored_once(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
     let twice = message(room, ann.id, "x");
     let id = twice.id;
-    let appended = db.commit(&mut claim, vec![entry(1, twice.clone()), entry(2, twice.clone())]).await.unwrap();
-    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(1)], vec![(id, Seq(1))]));
-    let appended = db.commit(&mut claim, vec![entry(3, twice), entry(4, message(room, ann.id, "y"))]).await.unwrap();
-    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
+    let committed = db.commit(&mut claim, vec![entry(1, twice.clone()), entry(2, twice.clone())]).await.unwrap();
+    assert_eq!((seqs(&committed, room), committed.duplicates), (vec![Seq(1)], vec![(id, Seq(1))]));
+    let committed = db.commit(&mut claim, vec![entry(3, twice), entry(4, message(room, ann.id, "y"))]).await.unwrap();
+    assert_eq!((seqs(&committed, room), committed.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
 }
 
 async fn two_messages_under_one_id_are_both_stored_once(db: Database) {
@@ -88,28 +90,28 @@ async fn two_messages_under_one_id_are_both_stored_once(db: Database) {
         id: first.id,
         ..message(room, ann.id, text)
     };
-    // In the commit of the first one, and again in a later one.
+    // Once in the same commit as the first one, and again in a later commit.
     for ms in [1, 4] {
         let entries = vec![
             entry(ms, first.clone()),
             entry(ms + 1, under_its_id(room, "that")),
             entry(ms + 2, under_its_id(other, "this")),
         ];
-        let appended = db.commit(&mut claim, entries).await.unwrap();
+        let committed = db.commit(&mut claim, entries).await.unwrap();
         let (new, again) = if ms == 1 { (2, 0) } else { (0, 3) };
-        assert_eq!((seqs(&appended, room).len(), appended.duplicates.len(), appended.dead_letters), (new, again, 0));
-        assert_eq!(seqs(&appended, other).len(), new / 2);
+        assert_eq!((seqs(&committed, room).len(), committed.duplicates.len(), committed.dead_letters), (new, again, 0));
+        assert_eq!(seqs(&committed, other).len(), new / 2);
     }
-    // Each has a later commit of its own.
-    let appended = db.commit(&mut claim, vec![entry(7, under_its_id(room, "those"))]).await.unwrap();
-    assert_eq!(seqs(&appended, room), [Seq(3)]);
+    // In a commit of its own.
+    let committed = db.commit(&mut claim, vec![entry(7, under_its_id(room, "those"))]).await.unwrap();
+    assert_eq!(seqs(&committed, room), [Seq(3)]);
     let shown = page(&db.store, room, ann.id, Window::After(Seq::ZERO), 9).await.unwrap().messages;
     let texts: Vec<&str> = shown.iter().map(|message| message.text.as_str()).collect();
     assert_eq!(texts, ["this", "that", "those"]);
     assert_eq!(shown[0].id, first.id);
 }
 
-async fn whoever_was_replaced_can_no_longer_commit(db: Database) {
+async fn a_replaced_worker_cannot_commit(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut old = db.claim().await;
@@ -122,7 +124,7 @@ async fn whoever_was_replaced_can_no_longer_commit(db: Database) {
     assert_eq!(db.claim().await.cursor, StreamId { ms: 1, counter: 0 });
 }
 
-async fn a_batch_that_does_not_begin_at_the_cursor_is_refused(db: Database) {
+async fn a_batch_from_another_cursor_is_refused(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
@@ -150,7 +152,7 @@ async fn all_partitions_of_a_batch_are_stored_or_none(db: Database) {
     assert_eq!(db.store.head(room).await.unwrap(), Seq(2));
 }
 
-async fn what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on(db: Database) {
+async fn unstorable_entries_become_dead_letters_and_the_cursor_moves(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
@@ -159,13 +161,13 @@ async fn what_cannot_be_stored_is_kept_aside_and_the_cursor_moves_on(db: Databas
         entry(2, message(RoomId(999), ann.id, "x")),
         entry(3, message(room, ann.id, "y")),
     ];
-    let appended = db.commit(&mut claim, entries).await.unwrap();
-    assert_eq!((seqs(&appended, room), appended.dead_letters), (vec![Seq(1)], 2));
+    let committed = db.commit(&mut claim, entries).await.unwrap();
+    assert_eq!((seqs(&committed, room), committed.dead_letters), (vec![Seq(1)], 2));
     assert_eq!(dead_letters(&db).await, 2);
     assert_eq!(db.claim().await.cursor, StreamId { ms: 3, counter: 0 });
 }
 
-async fn what_a_sender_who_does_not_exist_has_sent_is_set_aside(db: Database) {
+async fn a_message_of_an_unknown_sender_is_a_dead_letter(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
@@ -173,26 +175,26 @@ async fn what_a_sender_who_does_not_exist_has_sent_is_set_aside(db: Database) {
         entry(1, message(room, UserId(999), "x")),
         entry(2, message(room, ann.id, "y")),
     ];
-    let appended = db.commit(&mut claim, entries).await.unwrap();
-    assert_eq!((seqs(&appended, room), appended.dead_letters, dead_letters(&db).await), (vec![Seq(1)], 1, 1));
+    let committed = db.commit(&mut claim, entries).await.unwrap();
+    assert_eq!((seqs(&committed, room), committed.dead_letters, dead_letters(&db).await), (vec![Seq(1)], 1, 1));
 }
 
-async fn a_deleted_room_still_takes_what_was_accepted_for_it(db: Database) {
+async fn a_deleted_room_still_stores_accepted_messages(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
     db.store.delete_room(room, NOW).await.unwrap();
-    let appended = db.commit(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
-    assert_eq!((seqs(&appended, room), appended.dead_letters), (vec![Seq(1)], 0));
+    let committed = db.commit(&mut claim, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
+    assert_eq!((seqs(&committed, room), committed.dead_letters), (vec![Seq(1)], 0));
 }
 
-async fn nothing_is_seen_before_the_commit(db: Database) {
+async fn readers_see_nothing_before_the_commit(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let claim = db.claim().await;
     let reader = Store::open(&db.url, Role::Gateway).await.unwrap();
     let user = ann.id;
-    let looked = async move {
+    let read = async move {
         let page = page(&reader, room, user, Window::Before(Seq(i64::MAX)), 10).await.unwrap();
         assert!(page.messages.is_empty() && page.head == Seq::ZERO);
     };
@@ -200,11 +202,11 @@ async fn nothing_is_seen_before_the_commit(db: Database) {
         claim,
         entries: vec![entry(1, message(room, user, "x"))],
     };
-    db.store.commit(Arc::new([batch]), NOW, looked).await.unwrap();
+    db.store.commit(Arc::new([batch]), NOW, read).await.unwrap();
     assert_eq!(db.store.head(room).await.unwrap(), Seq(1));
 }
 
-async fn what_lies_before_the_cursor_is_stored_without_moving_it_back(db: Database) {
+async fn entries_below_the_cursor_do_not_move_it_back(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
@@ -212,7 +214,7 @@ async fn what_lies_before_the_cursor_is_stored_without_moving_it_back(db: Databa
     let id = known.id;
     db.commit(&mut claim, vec![entry(9, known.clone())]).await.unwrap();
     let older = vec![entry(2, known), entry(3, message(room, ann.id, "never read"))];
-    let appended = db.commit(&mut claim, older).await.unwrap();
-    assert_eq!((seqs(&appended, room), appended.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
+    let committed = db.commit(&mut claim, older).await.unwrap();
+    assert_eq!((seqs(&committed, room), committed.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
     assert_eq!(db.claim().await.cursor, StreamId { ms: 9, counter: 0 });
 }

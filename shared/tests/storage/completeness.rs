@@ -1,4 +1,4 @@
-//! The suite calls every method of the store, and the two schemas are twins.
+//! The suite calls every method of the store, and the two schemas are equal.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The names of the methods that the traits in `source` ask for.
+/// The names of the methods of the traits in `source`.
 fn methods(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut in_trait = false;
@@ -41,8 +41,8 @@ fn every_method_of_the_store_is_called() {
     sources.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/storage.rs"));
     let methods: Vec<String> = sources.iter().flat_map(|path| methods(&read(path))).collect();
     assert!(methods.len() >= 30, "the traits were not found: {methods:?}");
-    // What the suite calls a store, and nothing else: other types have a `close` and a `head` too. Long calls begin a line
-    // with the method.
+    // Only calls on a variable named `store` count: other types have a `close` and a `head` too. White space is removed, since
+    // long calls have the method on a line of its own.
     let suite: String = files("tests/storage", "rs").iter().map(read).collect();
     let suite: String = suite.split_whitespace().collect();
     let missing: Vec<&String> = methods.iter().filter(|method| !suite.contains(&format!("store.{method}("))).collect();
@@ -58,8 +58,8 @@ fn migrations_come_in_pairs() {
     assert_eq!(names("sqlite"), names("postgres"));
 }
 
-/// `table.column` for columns, `index on table(columns)` for unique indexes with a name of ours. Expressions, which the two
-/// spell differently, are left out of the columns.
+/// `table.column` for each column, `index on table(columns)` for each unique index that a migration names. Expressions, which the
+/// two databases write differently, are left out of the columns.
 type Shape = BTreeSet<String>;
 
 async fn shape_of_sqlite(db: &Database) -> Shape {
@@ -121,9 +121,9 @@ async fn both_databases_have_the_same_tables_columns_and_unique_indexes() {
     assert!(difference.is_empty(), "{difference:?}");
 }
 
-/// Whatever the locale of a database is: names are compared and sorted by their bytes.
+/// Names are compared and sorted by their bytes, whatever the locale of a database is.
 #[tokio::test]
-async fn texts_that_are_sorted_have_the_order_of_their_bytes() {
+async fn sorted_texts_are_compared_by_their_bytes() {
     let db = Database::new(BackEnd::Postgres).await;
     let mut connection = PgConnection::connect(&db.url).await.unwrap();
     let sorted: Vec<String> = sqlx::query_scalar(

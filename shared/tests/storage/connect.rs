@@ -1,3 +1,5 @@
+//! Opening a database, the installation in it, and why a database is refused.
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -5,17 +7,17 @@ use shared::domain::Epoch;
 use shared::storage::{OpenError, Role, Store};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::{BackEnd, Database, NOW, new_user, on_both_back_ends};
+use crate::support::{BackEnd, Database, NOW, new_user, on_both_back_ends, within_ten_seconds};
 
 on_both_back_ends![
-    the_installation_is_made_once_and_kept,
+    the_installation_is_created_once,
     another_number_of_partitions_is_refused,
-    an_epoch_is_exact_in_every_json_reader,
-    processes_that_start_together_take_turns,
-    a_write_is_finished_even_if_nobody_waits_for_it,
+    an_epoch_has_at_most_53_bits,
+    processes_that_start_together_create_one_installation,
+    a_write_completes_after_its_caller_is_dropped,
 ];
 
-async fn the_installation_is_made_once_and_kept(db: Database) {
+async fn the_installation_is_created_once(db: Database) {
     let again = Store::open(&db.url, Role::Gateway).await.unwrap();
     let installation = again.migrate(4, 12_345).await.unwrap();
     assert_eq!((installation.epoch, installation.partitions), (Epoch(77), 4));
@@ -27,14 +29,14 @@ async fn another_number_of_partitions_is_refused(db: Database) {
     assert!(matches!(refused, Err(OpenError::Partitions { stored: 4, wanted: 8 })));
 }
 
-async fn an_epoch_is_exact_in_every_json_reader(db: Database) {
+async fn an_epoch_has_at_most_53_bits(db: Database) {
     let store = Store::open(&db.another().await, Role::Worker).await.unwrap();
     let installation = store.migrate(1, u64::MAX).await.unwrap();
     assert_eq!(installation.epoch, Epoch((1 << 53) - 1));
 }
 
-async fn processes_that_start_together_take_turns(db: Database) {
-    // Several times, since it is a race.
+async fn processes_that_start_together_create_one_installation(db: Database) {
+    // It is a race, so it runs several times.
     for _ in 0..5 {
         let url = db.another().await;
         let starts = (0..4u64).map(|n| {
@@ -53,28 +55,28 @@ async fn processes_that_start_together_take_turns(db: Database) {
 }
 
 #[tokio::test]
-async fn an_unknown_database_is_refused() {
+async fn an_unknown_url_scheme_is_refused() {
     for url in ["mysql://x", "", "roomcast.db", "postgresx://h/d"] {
         assert!(matches!(Store::open(url, Role::Worker).await, Err(OpenError::UnknownScheme)), "{url}");
     }
 }
 
-async fn a_write_is_finished_even_if_nobody_waits_for_it(db: Database) {
+async fn a_write_completes_after_its_caller_is_dropped(db: Database) {
     let mut write = Box::pin(db.store.create_user(new_user("ann"), NOW));
-    let _cut_off = tokio::time::timeout(Duration::ZERO, &mut write).await;
+    let _timed_out = tokio::time::timeout(Duration::ZERO, &mut write).await;
     drop(write);
-    // It goes on in a task of its own.
+    // The write continues in a task of its own.
     let is_written = async {
         while db.store.list_users("", 10).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), is_written).await.unwrap();
+    within_ten_seconds(is_written).await;
 }
 
-/// On a port on which nobody listens.
+/// Nothing listens on port 1.
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told_from_a_url_that_cannot_be_read() {
+async fn an_unreachable_server_differs_from_an_invalid_url() {
     let silent = Store::open("postgres://nobody@127.0.0.1:1/none", Role::Worker).await;
     assert!(matches!(silent, Err(OpenError::Store(_))));
     let bad = Store::open("postgres://me:secret@h/d?sslmode=sometimes", Role::Worker).await;
@@ -84,7 +86,7 @@ async fn a_server_that_is_not_there_is_told_from_a_url_that_cannot_be_read() {
     }
 }
 
-/// Settings of the server that a database can override, which is as far as a test gets on a shared server.
+/// It changes a setting that a database can override, since the tests share the server.
 #[tokio::test]
 async fn a_postgres_that_loses_commits_is_refused_in_one_line() {
     let db = Database::new(BackEnd::Postgres).await;
@@ -102,7 +104,7 @@ async fn a_postgres_that_loses_commits_is_refused_in_one_line() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_in_order_is_used_again() {
+async fn a_healthy_connection_is_used_again() {
     let db = Database::new(BackEnd::Postgres).await;
     let mut connection = PgConnection::connect(&db.url).await.unwrap();
     let mut backends = async || -> HashSet<i32> {

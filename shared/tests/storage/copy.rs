@@ -1,4 +1,4 @@
-//! A database that grew on SQLite goes on in Postgres as if nothing had happened, and the other way round.
+//! Copies from SQLite to Postgres and back: the target continues exactly where the source ended.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::support::{BackEnd, Database, NOW, entry, message, seqs};
 
-/// Something in every table; more messages than travel at once.
+/// A database with rows in every table, and more messages than fit into one page.
 async fn filled() -> Database {
     let db = Database::new(BackEnd::Sqlite).await;
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
@@ -59,8 +59,8 @@ async fn filled() -> Database {
     db
 }
 
-/// All rows of a table, with what the two databases write in different ways made the same.
-fn normal(rows: &str) -> Vec<String> {
+/// All rows of a table in one form, where the two databases write values differently.
+fn normalize(rows: &str) -> Vec<String> {
     let rows: Vec<Value> = serde_json::from_str(rows).unwrap();
     let mut rows: Vec<String> = rows
         .into_iter()
@@ -81,7 +81,7 @@ fn normal(rows: &str) -> Vec<String> {
     rows
 }
 
-/// Every table of `file`, the driver's own ones aside.
+/// Every table of `file` except the driver's own.
 async fn tables(file: &mut SqliteConnection) -> Vec<String> {
     let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB '*sql[xi]*'";
     sqlx::query_scalar(tables).fetch_all(file).await.unwrap()
@@ -96,40 +96,40 @@ async fn rows_of_sqlite(file: &mut SqliteConnection, table: &str) -> Vec<String>
         .unwrap();
     let read = format!("SELECT json_group_array(json_object({})) FROM {table}", columns.join(", "));
     let rows: String = sqlx::query_scalar(AssertSqlSafe(read)).fetch_one(file).await.unwrap();
-    normal(&rows)
+    normalize(&rows)
 }
 
 #[tokio::test]
-async fn everything_is_copied_and_goes_on() {
+async fn everything_is_copied_and_usable() {
     let old = filled().await;
     let mut db = Database::new(BackEnd::Postgres).await;
     let url = db.another().await;
-    let mut told = Vec::new();
-    copy(&old.url, &url, |progress| told.push(progress)).await.unwrap();
-    let messages: Vec<&Progress> = told.iter().filter(|progress| progress.table == "messages").collect();
+    let mut reports = Vec::new();
+    copy(&old.url, &url, |progress| reports.push(progress)).await.unwrap();
+    let messages: Vec<&Progress> = reports.iter().filter(|progress| progress.table == "messages").collect();
     assert_eq!(messages.iter().map(|progress| progress.rows).collect::<Vec<_>>(), [500, 1_000, 1_201, 1_201]);
     assert!(
         messages
             .iter()
             .all(|progress| progress.of == 1_201 && progress.is_done == (progress == &messages[3]))
     );
-    told.retain(|progress| progress.is_done);
+    reports.retain(|progress| progress.is_done);
 
     let mut source = SqliteConnection::connect(&old.url).await.unwrap();
     let mut target = PgConnection::connect(&url).await.unwrap();
     let tables = tables(&mut source).await;
-    assert_eq!(tables.len(), told.len());
+    assert_eq!(tables.len(), reports.len());
     for table in &tables {
         let before = rows_of_sqlite(&mut source, table).await;
         let read = format!("SELECT json_agg(to_json(t))::text FROM {table} t");
         let after: String = sqlx::query_scalar(AssertSqlSafe(read)).fetch_one(&mut target).await.unwrap();
-        let after = normal(&after);
+        let after = normalize(&after);
         assert!(!before.is_empty() && before == after, "{table} differs");
-        assert!(told.iter().any(|done| done.table == table && done.rows == i64::try_from(before.len()).unwrap()));
+        assert!(reports.iter().any(|done| done.table == table && done.rows == i64::try_from(before.len()).unwrap()));
     }
     target.close().await.unwrap();
 
-    // And back.
+    // Copy back.
     let back = format!("sqlite://{}.back", old.url.trim_start_matches("sqlite://"));
     copy(&url, &back, |_| {}).await.unwrap();
     let mut copied = SqliteConnection::connect(&back).await.unwrap();
@@ -148,11 +148,11 @@ async fn everything_is_copied_and_goes_on() {
     let room = db.store.room_by_name(&RoomName::parse("lobby").unwrap()).await.unwrap().unwrap();
     let mut claim = db.store.claim(&[Partition(0)], "new").await.unwrap()[0];
     let next = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "on"));
-    let appended = db.commit(&mut claim, vec![next]).await.unwrap();
-    assert_eq!(seqs(&appended, room.id), [Seq(1_201)]);
+    let committed = db.commit(&mut claim, vec![next]).await.unwrap();
+    assert_eq!(seqs(&committed, room.id), [Seq(1_201)]);
     let garbage = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "x")).into_dead_letter("garbage");
     db.commit(&mut claim, vec![garbage]).await.unwrap();
-    assert_eq!(db.store.dead_letters(1, 10).await.unwrap()[0].id, 3, "2 was removed before the move");
+    assert_eq!(db.store.dead_letters(1, 10).await.unwrap()[0].id, 3, "2 was dropped before the copy");
     db.user("cid").await;
     assert_eq!(db.positions_grow_with_seqs().await, 1_202);
 
@@ -161,24 +161,25 @@ async fn everything_is_copied_and_goes_on() {
     assert!(matches!(again, Err(CopyError::NotEmpty("installation"))), "{again:?}");
 }
 
-/// Both ways a copy goes on behind the messages that it brought over, whatever else changed meanwhile; nobody takes what is there
-/// for an installation.
+/// In both directions, a copy continues after the messages that it has copied. Until it is complete, the target is not used as an
+/// installation.
 #[tokio::test]
-async fn a_copy_that_was_broken_off_goes_on() {
+async fn an_interrupted_copy_continues() {
     let old = filled().await;
     let there = Database::new(BackEnd::Postgres).await.another().await;
     let back = format!("sqlite://{}.back", old.url.trim_start_matches("sqlite://"));
     for (from, to) in [(&old.url, &there), (&there, &back)] {
-        let break_off = |progress: Progress| assert!(progress.table != "messages" || progress.rows < 1_000);
-        assert!(AssertUnwindSafe(copy(from, to, break_off)).catch_unwind().await.is_err());
+        let interrupt = |progress: Progress| assert!(progress.table != "messages" || progress.rows < 1_000);
+        assert!(AssertUnwindSafe(copy(from, to, interrupt)).catch_unwind().await.is_err());
         let store = eventually_open(to).await;
         let refused = store.migrate(4, 1).await;
         assert!(matches!(refused, Err(OpenError::UnfinishedCopy)), "{refused:?}");
         store.close().await;
 
-        let mut told = Vec::new();
-        copy(from, to, |progress| told.push((progress.table, progress.rows))).await.unwrap();
-        let messages: Vec<i64> = told.iter().filter(|(table, _)| *table == "messages").map(|(_, rows)| *rows).collect();
+        let mut reports = Vec::new();
+        copy(from, to, |progress| reports.push((progress.table, progress.rows))).await.unwrap();
+        let messages: Vec<i64> =
+            reports.iter().filter(|(table, _)| *table == "messages").map(|(_, rows)| *rows).collect();
         assert_eq!(messages, [1_201, 1_201]);
     }
     let (mut first, mut last) =
@@ -188,7 +189,7 @@ async fn a_copy_that_was_broken_off_goes_on() {
     }
 }
 
-/// The store at `url`, as soon as the copy that was broken off has let go of it.
+/// The store at `url`, once the interrupted copy has released it.
 async fn eventually_open(url: &str) -> Store {
     for _ in 0..100 {
         if let Ok(store) = Store::open(url, Role::Gateway).await {
@@ -200,7 +201,7 @@ async fn eventually_open(url: &str) -> Store {
 }
 
 #[tokio::test]
-async fn what_is_no_part_of_the_copy_is_not_overwritten() {
+async fn other_data_in_the_target_is_not_overwritten() {
     let old = filled().await;
     let url = Database::new(BackEnd::Postgres).await.another().await;
     Store::open(&url, Role::Gateway).await.unwrap().migrate(4, 1).await.unwrap();
@@ -245,7 +246,7 @@ async fn a_target_that_cannot_hold_every_text_is_refused() {
 }
 
 #[tokio::test]
-async fn it_copies_from_one_kind_to_the_other() {
+async fn a_copy_needs_databases_of_two_kinds() {
     for (from, to) in [
         ("postgres://h/d", "postgres://h/e"),
         ("sqlite://x", "sqlite://y"),

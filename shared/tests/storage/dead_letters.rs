@@ -5,10 +5,10 @@ use crate::support::{Database, FIRST, NOW, on_both_back_ends};
 
 on_both_back_ends![
     dead_letters_are_listed_shown_and_dropped,
-    whatever_was_in_an_entry_can_be_kept,
-    an_entry_that_is_read_again_is_kept_once,
-    another_entry_at_the_same_place_is_kept_too,
-    the_id_of_a_removed_one_is_not_used_again,
+    any_entry_can_become_a_dead_letter,
+    a_repeated_dead_letter_is_stored_once,
+    another_entry_at_the_same_position_is_stored_too,
+    the_id_of_a_dropped_dead_letter_is_not_reused,
 ];
 
 fn dead(ms: i64, reason: &str, entry: &str) -> Entry {
@@ -39,7 +39,7 @@ async fn dead_letters_are_listed_shown_and_dropped(db: Database) {
     assert_eq!(db.store.dead_letters(0, 10).await.unwrap(), all[1..]);
 }
 
-async fn whatever_was_in_an_entry_can_be_kept(db: Database) {
+async fn any_entry_can_become_a_dead_letter(db: Database) {
     let claim = db.store.claim(&[Partition(3)], "worker").await.unwrap();
     let entry = r#"[["a\u0000b","\ud800 🦀 \\"]]"#;
     let mut claim = claim[0];
@@ -49,8 +49,8 @@ async fn whatever_was_in_an_entry_can_be_kept(db: Database) {
     assert_eq!(letter.partition, Partition(3));
 }
 
-/// As after a worker that was killed between its commit and the trim.
-async fn an_entry_that_is_read_again_is_kept_once(db: Database) {
+/// As after a worker was killed between its commit and the trim.
+async fn a_repeated_dead_letter_is_stored_once(db: Database) {
     let mut claim = db.claim().await;
     let read = vec![
         dead(1, "garbage", "[1]"),
@@ -66,8 +66,8 @@ async fn an_entry_that_is_read_again_is_kept_once(db: Database) {
     assert_eq!((&all[..2], all.len()), (&kept[..], 3));
 }
 
-/// As after a Redis that came back older and counts its ids from there; and in another partition, where they are others'.
-async fn another_entry_at_the_same_place_is_kept_too(db: Database) {
+/// As after Redis was restored to an older state and generates the same ids again. Another partition has ids of its own.
+async fn another_entry_at_the_same_position_is_stored_too(db: Database) {
     let mut claim = db.claim().await;
     db.commit(&mut claim, vec![dead(1, "garbage", "[1]")]).await.unwrap();
     let other = db.commit(&mut claim, vec![dead(1, "garbage", "[2]")]).await.unwrap();
@@ -79,8 +79,8 @@ async fn another_entry_at_the_same_place_is_kept_too(db: Database) {
     assert_eq!(kept, [(FIRST, "[1]"), (FIRST, "[2]"), (Partition(1), "[1]")]);
 }
 
-/// Otherwise an operator who drops the one that was listed could hit another.
-async fn the_id_of_a_removed_one_is_not_used_again(db: Database) {
+/// Otherwise an operator who drops a listed dead letter could drop another one.
+async fn the_id_of_a_dropped_dead_letter_is_not_reused(db: Database) {
     let mut claim = db.claim().await;
     db.commit(&mut claim, vec![dead(1, "garbage", "[1]"), dead(2, "garbage", "[2]")]).await.unwrap();
     let newest = db.store.dead_letters(0, 10).await.unwrap()[1].id;

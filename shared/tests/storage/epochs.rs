@@ -1,10 +1,10 @@
-//! The number that makes cursors from before a restore foreign.
+//! Epochs: a new one makes the cursors from before a restore foreign.
 
 use crate::support::{Database, on_both_back_ends};
 
-on_both_back_ends![an_epoch_begins_once_for_all_who_know_the_one_before];
+on_both_back_ends![an_epoch_begins_once_after_the_one_before];
 
-async fn an_epoch_begins_once_for_all_who_know_the_one_before(db: Database) {
+async fn an_epoch_begins_once_after_the_one_before(db: Database) {
     let (first, number) = db.store.epoch().await.unwrap();
     assert!(db.store.begin_epoch(first, number + 1, 7).await.unwrap());
     let (second, raised) = db.store.epoch().await.unwrap();

@@ -1,4 +1,4 @@
-//! A disk without room, and with room again: real, for a process of its own, by the limit on the size of its files.
+//! A full disk, and one with room again: a limit on file sizes makes real writes of a child process fail.
 
 use std::env;
 use std::process::Command;
@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use crate::support::{BackEnd, Database, NOW, entry, message, new_user};
 
-/// Set in the process that has no room.
+/// This variable is set in the child process.
 const CHILD: &str = "ROOMCAST_TEST_HAS_NO_ROOM";
 
-/// Lets files grow to `bytes`, or as far as before.
+/// Limits files to `bytes`, or lifts the limit.
 fn limit_files(bytes: Option<u64>) {
     let maximum = getrlimit(Resource::Fsize).maximum;
     let current = bytes.or(maximum);
@@ -21,16 +21,16 @@ fn limit_files(bytes: Option<u64>) {
 }
 
 #[test]
-fn after_a_full_disk_writing_goes_on_by_itself() {
+fn writes_succeed_again_after_a_full_disk() {
     if env::var_os(CHILD).is_some() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         return runtime.block_on(run_out_of_room());
     }
-    // A write beyond the limit is a signal first, which ends a process that does not ignore it; only then an error.
-    let story = "full_disk::after_a_full_disk_writing_goes_on_by_itself";
+    // A write beyond the limit raises a signal, which ends a process that does not ignore it. Only then it returns an error.
+    let test = "full_disk::writes_succeed_again_after_a_full_disk";
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" --exact \"$1\" --nocapture"])
-        .args([env::current_exe().unwrap().to_str().unwrap(), story])
+        .args([env::current_exe().unwrap().to_str().unwrap(), test])
         .env(CHILD, "1")
         .output()
         .unwrap();
@@ -47,7 +47,7 @@ async fn run_out_of_room() {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
-    // Longer than SQLite keeps in memory: it is written before the commit; a short one by the commit alone.
+    // The second batch is larger than SQLite's cache, so it is written before the commit; the first one by the commit.
     let long = "x".repeat(4_000);
     for (turn, count) in [(1, 1), (2, 2_000)] {
         let entries: Vec<_> = (1..=count).map(|n| entry(claim.cursor.ms + n, message(room, ann.id, &long))).collect();
@@ -65,7 +65,7 @@ async fn run_out_of_room() {
         let session = SessionId(Uuid::from_u128(turn));
         db.store.create_session(session, ann.id, NOW, NOW).await.unwrap_err();
         db.store.claim(&[Partition(1)], "worker").await.unwrap_err();
-        // Its row comes before the commit that fails.
+        // SQLite returns the row before the commit fails.
         let name = format!("bob-{turn}");
         db.store.create_user(new_user(&name), NOW).await.unwrap_err();
         limit_files(None);

@@ -1,20 +1,22 @@
+//! Pages of history, and lookups of messages by id.
+
 use shared::domain::{MessageId, RoomId, Seq, UserId};
 use shared::storage::{KnownMessage, Window};
 
 use crate::support::{Database, NOW, Page, on_both_back_ends, page};
 
 on_both_back_ends![
-    a_window_says_which_part_is_read,
-    a_page_reaches_over_what_is_missing,
-    what_the_reader_has_is_not_read_again,
+    a_window_selects_a_part_of_the_history,
+    a_page_skips_missing_messages,
+    messages_that_the_caller_has_are_not_read,
     a_message_is_read_back_as_it_was_accepted,
-    any_text_survives,
-    a_single_message_is_found_by_its_id_in_its_room_only,
-    only_those_read_who_may_see_the_room,
-    an_id_that_is_stored_is_known_with_what_it_stands_for,
+    any_text_is_read_back_unchanged,
+    a_message_is_found_by_id_only_in_its_room,
+    only_users_who_see_the_room_read_its_history,
+    stored_messages_are_found_by_id,
 ];
 
-/// A room with the messages 1 to 10 by ann.
+/// A room with the messages 1 to 10 from ann.
 async fn ten(db: Database) -> (Database, RoomId, UserId, Vec<MessageId>) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
@@ -28,7 +30,7 @@ fn seqs(page: &Page) -> Vec<i64> {
     page.messages.iter().map(|message| message.seq.0).collect()
 }
 
-async fn a_window_says_which_part_is_read(db: Database) {
+async fn a_window_selects_a_part_of_the_history(db: Database) {
     let (db, room, ann, _) = ten(db).await;
     let read = async |window, limit| seqs(&page(&db.store, room, ann, window, limit).await.unwrap());
     assert_eq!(read(Window::Before(Seq(i64::MAX)), 3).await, [8, 9, 10]);
@@ -39,7 +41,7 @@ async fn a_window_says_which_part_is_read(db: Database) {
     assert!(read(Window::Before(Seq(0)), 3).await.is_empty());
 }
 
-async fn a_page_reaches_over_what_is_missing(db: Database) {
+async fn a_page_skips_missing_messages(db: Database) {
     let (db, room, ann, _) = ten(db).await;
     db.execute("DELETE FROM messages WHERE seq IN (3, 6, 7, 8, 9)").await;
     let read = async |window, limit| seqs(&page(&db.store, room, ann, window, limit).await.unwrap());
@@ -50,7 +52,7 @@ async fn a_page_reaches_over_what_is_missing(db: Database) {
     assert_eq!(read(Window::After(Seq(2)), 3).await, [4, 5, 10]);
 }
 
-async fn what_the_reader_has_is_not_read_again(db: Database) {
+async fn messages_that_the_caller_has_are_not_read(db: Database) {
     let (db, room, ann, _) = ten(db).await;
     let window = Window::Before(Seq(i64::MAX));
     let read = async |known| {
@@ -72,7 +74,7 @@ async fn a_message_is_read_back_as_it_was_accepted(db: Database) {
     assert_eq!(message.created_on, NOW);
 }
 
-async fn any_text_survives(db: Database) {
+async fn any_text_is_read_back_unchanged(db: Database) {
     let (db, room, ann, _) = ten(db).await;
     let texts = [
         "\"quoted\" \\ / \u{1}\u{7f}",
@@ -88,7 +90,7 @@ async fn any_text_survives(db: Database) {
     assert_eq!(read, texts);
 }
 
-async fn a_single_message_is_found_by_its_id_in_its_room_only(db: Database) {
+async fn a_message_is_found_by_id_only_in_its_room(db: Database) {
     let (db, room, ann, ids) = ten(db).await;
     let read = async |room, id| seqs(&page(&db.store, room, ann, Window::Only(id), 100).await.unwrap());
     assert_eq!(read(room, ids[6]).await, [7]);
@@ -98,7 +100,7 @@ async fn a_single_message_is_found_by_its_id_in_its_room_only(db: Database) {
     assert!(read(other, ids[6]).await.is_empty());
 }
 
-async fn an_id_that_is_stored_is_known_with_what_it_stands_for(db: Database) {
+async fn stored_messages_are_found_by_id(db: Database) {
     let (db, room, _, ids) = ten(db).await;
     let known = db.store.known_messages(&[ids[0], MessageId::fresh(), ids[2]]).await.unwrap();
     let stored = |seq, text: &str| KnownMessage {
@@ -111,7 +113,7 @@ async fn an_id_that_is_stored_is_known_with_what_it_stands_for(db: Database) {
     assert_eq!(known, [(ids[0], stored(1, "1")), (ids[2], stored(3, "3"))].into());
 }
 
-async fn only_those_read_who_may_see_the_room(db: Database) {
+async fn only_users_who_see_the_room_read_its_history(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let secret = db.private_room("secret", &ann).await.id;
     let public = db.room("lobby", &ann).await.id;

@@ -1,4 +1,4 @@
-//! The edges of what is valid: both databases hold all of it and agree about its order.
+//! The longest and strangest valid values: both databases store them and sort them in the same order.
 
 use shared::domain::{Email, MessageId, MessageText, PublicId, RoomName, Seq, Username};
 use shared::storage::{CreateRoom, Window};
@@ -6,13 +6,13 @@ use shared::storage::{CreateRoom, Window};
 use crate::support::{Database, NOW, entry, message, new_user, on_both_back_ends, page, seqs};
 
 on_both_back_ends![
-    the_longest_values_fit,
+    the_longest_values_can_be_stored,
     names_are_sorted_by_their_bytes,
-    a_full_batch_is_stored_in_its_order,
-    what_is_stored_is_told_by_its_id,
+    a_full_batch_is_stored_in_order,
+    stored_seqs_are_found_by_id,
 ];
 
-async fn the_longest_values_fit(db: Database) {
+async fn the_longest_values_can_be_stored(db: Database) {
     let mut user = new_user("ann");
     user.username = Username::parse(&"🦀".repeat(Username::MAX_LEN)).unwrap();
     user.email = Email::parse(&"ä".repeat(Email::MAX_LEN), false).unwrap();
@@ -32,7 +32,7 @@ async fn the_longest_values_fit(db: Database) {
 }
 
 async fn names_are_sorted_by_their_bytes(db: Database) {
-    // Any language would sort these otherwise.
+    // Every locale would sort these in another order.
     let sorted = ["B", "_b", "a", "a-b", "ab", "ß", "ä", "Ω", "名", "🦀"];
     let owner = db.user("z").await;
     let room = db.room("lobby", &owner).await.id;
@@ -56,20 +56,20 @@ async fn names_are_sorted_by_their_bytes(db: Database) {
     assert_eq!(rooms.iter().filter(|name| *name != "lobby").collect::<Vec<_>>(), sorted.iter().collect::<Vec<_>>());
 }
 
-async fn a_full_batch_is_stored_in_its_order(db: Database) {
+async fn a_full_batch_is_stored_in_order(db: Database) {
     const ROWS: i64 = 500;
     let ann = db.user("ann").await;
     let rooms = [db.room("a", &ann).await.id, db.room("b", &ann).await.id];
     let mut claim = db.claim().await;
     let room_of = |n: i64| rooms[usize::try_from(n % 3 % 2).unwrap()];
     let entries = (1..=ROWS).map(|n| entry(n, message(room_of(n), ann.id, &n.to_string()))).collect();
-    let appended = db.commit(&mut claim, entries).await.unwrap();
+    let committed = db.commit(&mut claim, entries).await.unwrap();
     for room in rooms {
         let expected: Vec<String> = (1..=ROWS).filter(|n| room_of(*n) == room).map(|n| n.to_string()).collect();
         let count = i64::try_from(expected.len()).unwrap();
-        assert_eq!(seqs(&appended, room), (1..=count).map(Seq).collect::<Vec<_>>());
+        assert_eq!(seqs(&committed, room), (1..=count).map(Seq).collect::<Vec<_>>());
         let mut texts = Vec::new();
-        // In pages, as a stream that is far behind reads them.
+        // It reads in pages, as a stream that is far behind does.
         while let Ok(messages) = db.store.messages_after(room, Seq(i64::try_from(texts.len()).unwrap()), 100).await {
             if messages.is_empty() {
                 break;
@@ -81,7 +81,7 @@ async fn a_full_batch_is_stored_in_its_order(db: Database) {
     assert_eq!(db.positions_grow_with_seqs().await, ROWS);
 }
 
-async fn what_is_stored_is_told_by_its_id(db: Database) {
+async fn stored_seqs_are_found_by_id(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;

@@ -1,4 +1,4 @@
-//! A page of a list is one range of an index, whoever asks and whatever others own.
+//! A page of a list is one range of an index, so that it costs the same however much other users own.
 
 use shared::domain::RoomName;
 use shared::storage::{CreateRoom, CreateRoomError, JoinMode, list_statements};
@@ -8,11 +8,11 @@ use crate::support::{BackEnd, Database, NOW, on_both_back_ends};
 
 on_both_back_ends![
     lists_are_ranges_of_indexes,
-    lists_follow_what_happens_to_rooms_and_names,
-    a_user_owns_no_more_rooms_than_may_be,
+    lists_follow_changes_of_rooms_and_names,
+    a_user_cannot_own_more_rooms_than_allowed,
 ];
 
-/// How the database would run a list, one line a step, with many rooms and members in it.
+/// The plan of the statement of a list, one line per step.
 async fn plan(db: &Database, statement: &str) -> Vec<String> {
     match db.back_end {
         BackEnd::Sqlite => {
@@ -27,7 +27,7 @@ async fn plan(db: &Database, statement: &str) -> Vec<String> {
             connection.execute("ANALYZE").await.unwrap();
             let values = ["''", "1", "10", "10"];
             let mut explain = format!("EXPLAIN {statement}");
-            // The members' list names its room first.
+            // The parameters of the list of members begin with the room.
             let is_members = statement.contains("m.username");
             let values = if is_members { ["1", "1", "''", "10"] } else { values };
             for (number, value) in (1..).zip(values) {
@@ -65,7 +65,7 @@ async fn lists_are_ranges_of_indexes(db: Database) {
     assert_eq!(db.store.list_rooms(bob.id, "open-99", 2).await.unwrap(), ["secret-0", "secret-1"]);
 }
 
-async fn lists_follow_what_happens_to_rooms_and_names(db: Database) {
+async fn lists_follow_changes_of_rooms_and_names(db: Database) {
     let ann = db.user("ann").await;
     let first = db.private_room("secret", &ann).await;
     assert_eq!(db.store.list_rooms(ann.id, "", 10).await.unwrap(), ["secret"]);
@@ -82,7 +82,7 @@ async fn lists_follow_what_happens_to_rooms_and_names(db: Database) {
     assert_eq!(db.store.list_members(second.id, ann.id, "", 10).await.unwrap(), ["zoe"]);
 }
 
-async fn a_user_owns_no_more_rooms_than_may_be(db: Database) {
+async fn a_user_cannot_own_more_rooms_than_allowed(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = |number: usize, owner| CreateRoom {
         is_private: number.is_multiple_of(2),
@@ -91,7 +91,7 @@ async fn a_user_owns_no_more_rooms_than_may_be(db: Database) {
     let creations = (0..20).map(|number| db.store.create_room_within(3, room(number, ann.id), NOW));
     let made = futures_util::future::join_all(creations).await;
     let (made, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
-    assert_eq!(made.len(), 3, "also when all are asked for at once");
+    assert_eq!(made.len(), 3, "also when all are created at once");
     assert!(refused.iter().all(|refused| matches!(refused, Err(CreateRoomError::TooMany))), "{refused:?}");
     db.store.create_room_within(3, room(100, bob.id), NOW).await.unwrap();
     let gone = made.into_iter().next().unwrap().unwrap();

@@ -1,6 +1,6 @@
-//! What every store must do, on SQLite and on Postgres. One behaviour a test, one database a test.
+//! Tests of the store on SQLite and Postgres. Each test checks one behaviour on a database of its own.
 //!
-//! The Postgres server is named by `TEST_POSTGRES_URL`; `make tests` starts one. Without it the tests fail.
+//! `TEST_POSTGRES_URL` names the Postgres server, and `make tests` starts one. Without it the tests fail.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -11,7 +11,6 @@ mod commit;
 mod completeness;
 mod connect;
 mod copy;
-mod cut_off;
 mod dead_letters;
 mod epochs;
 mod full_disk;
@@ -22,5 +21,6 @@ mod revocations;
 mod rooms;
 mod round_trips;
 mod sign_ins;
+mod stuck_owners;
 mod support;
 mod user_keys;

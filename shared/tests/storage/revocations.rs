@@ -1,4 +1,4 @@
-//! The number by which gateways notice that somebody may no longer do what they could.
+//! The number and the log of revocations, from which gateways learn who lost access.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use uuid::Uuid;
 use crate::support::{BackEnd, Database, NOW, on_both_back_ends};
 
 on_both_back_ends![
-    every_removal_is_counted_once_and_nothing_else_is,
-    a_removal_that_is_rolled_back_is_not_counted,
-    what_was_removed_is_read_from_any_number_on,
-    of_too_many_removals_nothing_is_told,
+    every_revocation_and_nothing_else_is_counted_once,
+    a_revocation_that_is_rolled_back_is_not_counted,
+    revocations_are_read_from_any_number_on,
+    only_the_last_thousand_revocations_are_kept,
 ];
 
-async fn every_removal_is_counted_once_and_nothing_else_is(db: Database) {
+async fn every_revocation_and_nothing_else_is_counted_once(db: Database) {
     let count = async || db.store.revocation_count().await.unwrap();
     assert_eq!(count().await, 0);
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let (old, new) = (SessionId(Uuid::from_u128(1)), SessionId(Uuid::from_u128(2)));
     db.store.create_session(old, ann.id, NOW, NOW).await.unwrap();
-    // This one clears the expired one away, whose token is of no use any more.
+    // This one deletes the expired one, whose token is not valid anyway.
     let later = NOW.plus(Duration::from_secs(1));
     db.store.create_session(new, ann.id, later, later).await.unwrap();
     let room = db.room("lobby", &ann).await.id;
@@ -42,7 +42,7 @@ async fn every_removal_is_counted_once_and_nothing_else_is(db: Database) {
     }
 }
 
-async fn what_was_removed_is_read_from_any_number_on(db: Database) {
+async fn revocations_are_read_from_any_number_on(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let session = SessionId(Uuid::from_u128(1));
     db.store.create_session(session, ann.id, NOW.plus(Duration::from_secs(1)), NOW).await.unwrap();
@@ -67,12 +67,12 @@ async fn what_was_removed_is_read_from_any_number_on(db: Database) {
     assert_eq!(removed(0, 3).await.unwrap(), all);
     assert_eq!(removed(1, 2).await.unwrap(), all[1..2]);
     assert_eq!(removed(3, 3).await.unwrap(), []);
-    // A number that this database never had, as before it was restored.
+    // A number that this database never reached, as before a restore.
     assert_eq!(removed(7, 3).await, None);
     assert_eq!(removed(0, 4).await, None);
 }
 
-async fn of_too_many_removals_nothing_is_told(db: Database) {
+async fn only_the_last_thousand_revocations_are_kept(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     for _ in 0..1_001 {
@@ -83,7 +83,7 @@ async fn of_too_many_removals_nothing_is_told(db: Database) {
     assert_eq!(db.store.revocations_between(1, 1_001).await.unwrap().map(|removed| removed.len()), Some(1_000));
 }
 
-async fn a_removal_that_is_rolled_back_is_not_counted(db: Database) {
+async fn a_revocation_that_is_rolled_back_is_not_counted(db: Database) {
     let ann = db.user("ann").await;
     db.room("lobby", &ann).await;
     let (remove, count) = ("DELETE FROM members", "SELECT count FROM removals");

@@ -1,3 +1,5 @@
+//! Rooms, their members, and names of deleted rooms.
+
 use std::time::Duration;
 
 use shared::domain::{Epoch, RoomName, Seq, Timestamp, UserId};
@@ -6,20 +8,20 @@ use shared::storage::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Room, 
 use crate::support::{Database, NOW, on_both_back_ends};
 
 on_both_back_ends![
-    a_room_has_one_name_and_its_owner_in_it,
+    a_new_room_has_its_owner_as_member,
     a_public_room_is_joined_and_left,
-    a_private_room_lets_nobody_in_and_shows_to_members_only,
-    a_deleted_room_is_gone_and_its_successor_is_another_room,
-    heads_are_told_for_all_rooms_asked_for,
-    the_name_of_a_deleted_room_stays_with_its_owner,
-    who_knew_another_room_by_the_name_joins_expressly,
+    only_members_see_a_private_room,
+    a_deleted_room_and_its_successor_are_different_rooms,
+    heads_of_several_rooms_are_read_at_once,
+    the_name_of_a_deleted_room_is_reserved_for_its_owner,
+    former_members_of_another_room_must_join_explicitly,
 ];
 
 fn name(raw: &str) -> RoomName {
     RoomName::parse(raw).unwrap()
 }
 
-async fn a_room_has_one_name_and_its_owner_in_it(db: Database) {
+async fn a_new_room_has_its_owner_as_member(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.room("lobby", &ann).await;
     assert_eq!(db.store.room_by_name(&name("lobby")).await.unwrap(), Some(room.clone()));
@@ -51,7 +53,7 @@ async fn a_public_room_is_joined_and_left(db: Database) {
     assert!(again.is_some_and(|again| again != of_bob), "joining again is another membership");
 }
 
-async fn a_private_room_lets_nobody_in_and_shows_to_members_only(db: Database) {
+async fn only_members_see_a_private_room(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let room = db.private_room("secret", &ann).await;
     db.room("lobby", &ann).await;
@@ -67,7 +69,7 @@ async fn a_private_room_lets_nobody_in_and_shows_to_members_only(db: Database) {
     assert_eq!(db.store.list_rooms(ann.id, "", 1).await.unwrap(), ["lobby"]);
 }
 
-async fn a_deleted_room_is_gone_and_its_successor_is_another_room(db: Database) {
+async fn a_deleted_room_and_its_successor_are_different_rooms(db: Database) {
     let ann = db.user("ann").await;
     let first = db.room("lobby", &ann).await;
     assert!(db.store.delete_room(first.id, NOW).await.unwrap());
@@ -86,7 +88,7 @@ async fn a_deleted_room_is_gone_and_its_successor_is_another_room(db: Database) 
     assert!(are_foreign, "a cursor of the first room must be foreign in the second");
 }
 
-async fn heads_are_told_for_all_rooms_asked_for(db: Database) {
+async fn heads_of_several_rooms_are_read_at_once(db: Database) {
     let ann = db.user("ann").await;
     let (busy, silent) = (db.room("busy", &ann).await, db.room("silent", &ann).await);
     let mut claim = db.claim().await;
@@ -97,7 +99,7 @@ async fn heads_are_told_for_all_rooms_asked_for(db: Database) {
     assert_eq!(db.store.head(silent.id).await.unwrap(), Seq::ZERO);
 }
 
-async fn the_name_of_a_deleted_room_stays_with_its_owner(db: Database) {
+async fn the_name_of_a_deleted_room_is_reserved_for_its_owner(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let day = Duration::from_hours(24);
     let create = async |user: &User, now: Timestamp, reserved: bool| {
@@ -114,14 +116,14 @@ async fn the_name_of_a_deleted_room_stays_with_its_owner(db: Database) {
     let second = create(&ann, NOW.plus(29 * day), true).await.unwrap();
     db.store.delete_room(second.id, NOW.plus(29 * day)).await.unwrap();
     assert!(matches!(create(&bob, NOW.plus(58 * day), true).await, Err(CreateRoomError::Reserved)));
-    // The time is over; and before that whoever need not keep to it.
+    // The time has passed. Before that, a call without a reservation ignores it.
     let third = create(&bob, NOW.plus(60 * day), true).await.unwrap();
     db.store.delete_room(third.id, NOW.plus(60 * day)).await.unwrap();
     let fourth = create(&ann, NOW.plus(61 * day), false).await.unwrap();
     db.store.delete_room(fourth.id, NOW.plus(61 * day)).await.unwrap();
-    // The last owner counts.
+    // The reservation is for the last owner.
     assert!(matches!(create(&bob, NOW.plus(62 * day), true).await, Err(CreateRoomError::Reserved)));
-    // So does the name in another case.
+    // It also holds for the name in another case.
     let new = CreateRoom {
         reserved_since: Some(NOW.plus(32 * day)),
         ..CreateRoom::public(name("LOBBY"), bob.id)
@@ -132,14 +134,14 @@ async fn the_name_of_a_deleted_room_stays_with_its_owner(db: Database) {
     db.store.create_room(by_ann, NOW.plus(62 * day)).await.unwrap();
 }
 
-async fn who_knew_another_room_by_the_name_joins_expressly(db: Database) {
+async fn former_members_of_another_room_must_join_explicitly(db: Database) {
     let (ann, bob, carl) = (db.user("ann").await, db.user("bob").await, db.user("carl").await);
     let outcome = async |room: &Room, user: &User, mode| db.store.join_public(room.id, user.id, mode, NOW).await;
     let by_name = async |room: &Room, user: &User| outcome(room, user, JoinMode::ByName).await.unwrap();
     let first = db.room("lobby", &ann).await;
     db.join(first.id, &bob).await.unwrap();
     db.store.delete_room(first.id, NOW).await.unwrap();
-    // Made again by the same owner it is meant for the same people.
+    // A new room of the same owner is for the same members.
     let again = db.room("lobby", &ann).await;
     assert!(matches!(by_name(&again, &bob).await, JoinOutcome::Member(_)));
     db.store.delete_room(again.id, NOW).await.unwrap();
@@ -148,7 +150,7 @@ async fn who_knew_another_room_by_the_name_joins_expressly(db: Database) {
     assert_eq!(by_name(&of_carl, &bob).await, JoinOutcome::Replaced);
     assert_eq!(by_name(&of_carl, &ann).await, JoinOutcome::Replaced);
     let dora = db.user("dora").await;
-    assert!(matches!(by_name(&of_carl, &dora).await, JoinOutcome::Member(_)), "she knew no other");
+    assert!(matches!(by_name(&of_carl, &dora).await, JoinOutcome::Member(_)), "she was in no other room");
     assert!(matches!(outcome(&of_carl, &bob, JoinMode::Explicit).await.unwrap(), JoinOutcome::Member(_)));
     assert!(matches!(by_name(&of_carl, &bob).await, JoinOutcome::Member(_)));
 

@@ -1,4 +1,4 @@
-//! Postgres: what a statement costs on a connection that is in order, and what becomes of one that is not.
+//! Postgres: the round trips of a statement on a healthy connection, and what happens to one that is not.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::support::{BackEnd, Database, NOW, page};
+use crate::support::{BackEnd, Database, NOW, page, within_ten_seconds};
 
-/// A way to the server on which is counted how often it is spoken to.
+/// A proxy to the server that counts what is sent to it.
 #[derive(Clone, Default)]
-struct Way {
-    /// Times that something was sent: the driver sends all of a statement at once.
+struct CountingProxy {
+    /// How many times data was sent. The driver sends a whole statement at once.
     sent: Arc<AtomicUsize>,
-    /// The next statement is swallowed, and told of here.
-    swallows: Arc<AtomicBool>,
-    swallowed: Arc<Notify>,
+    /// Whether the next statement is dropped, along with everything after it on its connection.
+    drops_next: Arc<AtomicBool>,
+    dropped: Arc<Notify>,
 }
 
-impl Way {
-    /// The URL of the database at `url` by this way.
-    async fn to(&self, url: &str) -> String {
+impl CountingProxy {
+    /// Starts the proxy, and returns the URL of the database at `url` through it.
+    async fn start(&self, url: &str) -> String {
         let server = PgConnectOptions::from_str(url).unwrap();
         let server = (server.get_host().to_owned(), server.get_port());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -38,20 +38,20 @@ impl Way {
             while let Ok((client, _)) = listener.accept().await {
                 let (mut from_server, to_server) = TcpStream::connect(&server).await.unwrap().into_split();
                 let (from_client, mut to_client) = client.into_split();
-                tokio::spawn(this.clone().pass_on(from_client, to_server));
+                tokio::spawn(this.clone().forward(from_client, to_server));
                 tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
             }
         });
         format!("{url}?host=127.0.0.1&port={port}")
     }
 
-    async fn pass_on(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    async fn forward(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let length = from.read(&mut buffer).await.unwrap_or_default();
             self.sent.fetch_add(1, Ordering::SeqCst);
-            if self.swallows.swap(false, Ordering::SeqCst) {
-                self.swallowed.notify_one();
+            if self.drops_next.swap(false, Ordering::SeqCst) {
+                self.dropped.notify_one();
                 return std::future::pending().await;
             }
             if length == 0 || to.write_all(&buffer[..length]).await.is_err() {
@@ -65,65 +65,65 @@ impl Way {
     }
 }
 
-/// A room with three messages, and a gateway's store that goes there by a way of its own.
-async fn room_by_a_way() -> (Database, Way, Store, (RoomId, UserId)) {
+/// A room with three messages, and the store of a gateway that is connected through a proxy.
+async fn room_behind_a_proxy() -> (Database, CountingProxy, Store, (RoomId, UserId)) {
     let db = Database::new(BackEnd::Postgres).await;
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     let mut claim = db.claim().await;
     db.post(&mut claim, room, ann.id, &["1", "2", "3"]).await;
-    let way = Way::default();
-    let store = Store::open(&way.to(&db.url).await, Role::Gateway).await.unwrap();
-    (db, way, store, (room, ann.id))
+    let proxy = CountingProxy::default();
+    let store = Store::open(&proxy.start(&db.url).await, Role::Gateway).await.unwrap();
+    (db, proxy, store, (room, ann.id))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_is_one_round_trip() {
-    let (_db, way, store, (room, ann)) = room_by_a_way().await;
+    let (_db, proxy, store, (room, ann)) = room_behind_a_proxy().await;
     let newest = Window::Before(Seq(i64::MAX));
     let lobby = RoomName::parse("lobby").unwrap();
-    // The connection is opened, and the statements are prepared.
+    // This opens the connection and prepares the statements.
     page(&store, room, ann, newest, 100).await.unwrap();
     store.room_by_name(&lobby).await.unwrap().unwrap();
-    let before = way.sent();
+    let before = proxy.sent();
     for _ in 0..10 {
         page(&store, room, ann, newest, 100).await.unwrap();
         store.room_by_name(&lobby).await.unwrap().unwrap();
     }
-    assert_eq!(way.sent() - before, 20);
+    assert_eq!(proxy.sent() - before, 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_whose_caller_left_is_asked_before_it_is_used() {
-    let (db, way, store, (room, ann)) = room_by_a_way().await;
+async fn a_connection_of_a_dropped_caller_is_probed() {
+    let (db, proxy, store, (room, ann)) = room_behind_a_proxy().await;
     let newest = Window::Before(Seq(i64::MAX));
     page(&store, room, ann, newest, 100).await.unwrap();
-    way.swallows.store(true, Ordering::SeqCst);
+    proxy.drops_next.store(true, Ordering::SeqCst);
     let left = tokio::spawn({
         let store = store.clone();
         async move { page(&store, room, ann, newest, 100).await.map(|page| page.head) }
     });
-    way.swallowed.notified().await;
+    within_ten_seconds(proxy.dropped.notified()).await;
     left.abort();
-    assert!(left.await.unwrap_err().is_cancelled());
-    // It does not answer, and another one is opened.
+    assert!(within_ten_seconds(left).await.unwrap_err().is_cancelled());
+    // The connection does not answer the probe, so another one is opened.
     assert_eq!(page(&store, room, ann, newest, 100).await.unwrap().head, Seq(3));
 
-    // A transaction whose caller was cut off is rolled back, and holds up nobody.
-    way.swallows.store(true, Ordering::SeqCst);
+    // A transaction whose caller was dropped is rolled back and blocks nobody.
+    proxy.drops_next.store(true, Ordering::SeqCst);
     let created = tokio::spawn({
         let store = store.clone();
         async move { store.create_room(CreateRoom::public(RoomName::parse("other").unwrap(), ann), NOW).await.map(drop) }
     });
-    way.swallowed.notified().await;
-    created.await.unwrap().unwrap_err();
+    within_ten_seconds(proxy.dropped.notified()).await;
+    within_ten_seconds(created).await.unwrap().unwrap_err();
     store.create_room(CreateRoom::public(RoomName::parse("other").unwrap(), ann), NOW).await.unwrap();
     assert_eq!(db.store.list_rooms(ann, "", 10).await.unwrap(), ["lobby", "other"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_lost_connection_has_the_others_asked() {
-    let (db, _way, store, (room, ann)) = room_by_a_way().await;
+async fn a_lost_connection_makes_the_others_probed() {
+    let (db, _proxy, store, (room, ann)) = room_behind_a_proxy().await;
     let newest = Window::Before(Seq(i64::MAX));
     let read = async || store.history_page(room, Some(ann), newest, 100, None).await;
     join_all((0..20).map(|_| read())).await.into_iter().for_each(|read| assert!(read.is_ok()));
@@ -136,6 +136,6 @@ async fn one_lost_connection_has_the_others_asked() {
     .await
     .unwrap();
     assert!(ended > 1, "{ended}");
-    assert!(read().await.is_err(), "nobody had told that the connection is gone");
+    assert!(read().await.is_err(), "nothing has shown yet that the connection is lost");
     join_all((0..20).map(|_| read())).await.into_iter().for_each(|read| assert!(read.is_ok()));
 }

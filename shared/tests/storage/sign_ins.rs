@@ -1,4 +1,4 @@
-//! Networks that are known, and keys that gateways agree on.
+//! Known networks of users, and the signing keys that gateways must share.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::support::{Database, NOW, on_both_back_ends};
 on_both_back_ends![
     a_network_is_known_to_its_user_until_it_expires,
     only_the_latest_networks_are_kept,
-    gateways_agree_on_keys_that_they_share,
+    gateways_must_share_a_signing_key,
 ];
 
 const MONTH: Duration = Duration::from_hours(30 * 24);
@@ -35,17 +35,17 @@ async fn only_the_latest_networks_are_kept(db: Database) {
     assert!(known(5).await.is_some() && known(24).await.is_some());
 }
 
-async fn gateways_agree_on_keys_that_they_share(db: Database) {
+async fn gateways_must_share_a_signing_key(db: Database) {
     let agree = async |keys: &[&str], replace| {
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         db.store.agree_on_signing_keys(keys, replace, NOW).await.unwrap()
     };
-    assert!(agree(&["a"], false).await, "the first gateway decides");
-    assert!(!agree(&["b"], false).await, "no token of either would be good at the other");
-    // Rotation: the new key comes beside the old one, and goes on alone.
+    assert!(agree(&["a"], false).await, "the first gateway stores its keys");
+    assert!(!agree(&["b"], false).await, "neither would accept a token of the other");
+    // Rotation: the new key is added to the old one, and then stays alone.
     assert!(agree(&["b", "a"], false).await);
-    assert!(agree(&["a"], false).await, "one that was not told yet");
+    assert!(agree(&["a"], false).await, "a gateway that does not have the new key yet");
     assert!(agree(&["b", "a"], false).await && agree(&["b"], false).await);
-    assert!(!agree(&["a"], false).await, "a key that was taken out of use");
+    assert!(!agree(&["a"], false).await, "a key that was removed");
     assert!(agree(&["c"], true).await && !agree(&["b"], false).await && agree(&["c"], false).await);
 }

@@ -1,6 +1,7 @@
-//! A fresh database with a few people in it, and short ways to fill it.
+//! A new database for each test, and short ways to fill it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::domain::{
     Accepted, Email, MembershipId, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, Seq, StoredMessage,
@@ -14,10 +15,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// The time in all tests.
+/// The current time in all tests.
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-/// The server that the Postgres half of the suite runs on, as a superuser.
+/// The variable that names the Postgres server, with a superuser.
 const SERVER_VARIABLE: &str = "TEST_POSTGRES_URL";
 
 /// Runs each of the named cases on both back ends, each with an empty database of its own.
@@ -39,14 +40,14 @@ macro_rules! on_both_back_ends {
 }
 pub(crate) use on_both_back_ends;
 
-/// What a case runs on.
+/// The back end that a case runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BackEnd {
     Sqlite,
     Postgres,
 }
 
-/// A database of its own.
+/// A database of one test.
 pub(crate) struct Database {
     pub(crate) store: Store,
     pub(crate) url: String,
@@ -69,12 +70,12 @@ impl Database {
         }
     }
 
-    /// The URL of another database of the same kind, without anything in it.
+    /// The URL of another, empty database of the same kind.
     pub(crate) async fn another(&self) -> String {
         fresh(self.back_end, &self.directory).await
     }
 
-    /// How many messages there are; fails unless a message with a higher seq of its room has a higher position.
+    /// Returns the number of messages. Fails unless a message with a higher seq in its room has a higher position.
     pub(crate) async fn positions_grow_with_seqs(&self) -> i64 {
         let query = "SELECT COUNT(*) FROM messages a JOIN messages b ON b.room_id = a.room_id AND b.seq = a.seq + 1
                      WHERE b.position < a.position";
@@ -95,7 +96,7 @@ impl Database {
         count
     }
 
-    /// Does to the database what no part of us does.
+    /// Runs a statement that the product never runs.
     pub(crate) async fn execute(&self, statement: &'static str) {
         match self.back_end {
             BackEnd::Sqlite => {
@@ -129,7 +130,7 @@ impl Database {
         self.store.create_room(new, NOW).await.unwrap()
     }
 
-    /// Joins by the name; the membership.
+    /// Joins by name, and returns the membership.
     pub(crate) async fn join(&self, room: RoomId, user: &User) -> Option<MembershipId> {
         match self.store.join_public(room, user.id, JoinMode::ByName, NOW).await.unwrap() {
             JoinOutcome::Member(membership) => Some(membership),
@@ -137,7 +138,7 @@ impl Database {
         }
     }
 
-    /// Takes over as another worker and returns the ownership of partition 0.
+    /// Claims partition 0 as another worker.
     pub(crate) async fn claim(&self) -> Claim {
         self.store.claim(&[FIRST], "worker").await.unwrap()[0]
     }
@@ -151,17 +152,17 @@ impl Database {
         messages.iter().map(|message| message.id).collect()
     }
 
-    /// Stores `entries` and moves `claim` behind them.
+    /// Commits `entries` and moves the cursor of `claim` after them.
     pub(crate) async fn commit(&self, claim: &mut Claim, entries: Vec<Entry>) -> Result<Committed, CommitError> {
         let batch = PartitionBatch { claim: *claim, entries };
         let upto = batch.upto();
-        let appended = self.store.commit(Arc::new([batch]), NOW, async {}).await?;
+        let committed = self.store.commit(Arc::new([batch]), NOW, async {}).await?;
         claim.cursor = upto;
-        Ok(appended)
+        Ok(committed)
     }
 }
 
-/// The URL of a database that is empty, or will be made when it is opened.
+/// The URL of a database that is empty, or is created when it is opened.
 async fn fresh(back_end: BackEnd, directory: &TempDir) -> String {
     let name = format!("chat_{}", Uuid::new_v4().simple());
     match back_end {
@@ -207,9 +208,14 @@ pub(crate) fn entry(ms: i64, message: Accepted) -> Entry {
 }
 
 /// The seqs of what a commit stored in `room`.
-pub(crate) fn seqs(appended: &Committed, room: RoomId) -> Vec<Seq> {
-    let of_room = appended.rooms.iter().filter(|(_, id, _)| *id == room);
+pub(crate) fn seqs(committed: &Committed, room: RoomId) -> Vec<Seq> {
+    let of_room = committed.rooms.iter().filter(|(_, id, _)| *id == room);
     of_room.flat_map(|(_, _, messages)| messages.iter().map(|message| message.seq)).collect()
+}
+
+/// Waits for something that must happen, for at most ten seconds.
+pub(crate) async fn within_ten_seconds<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), event).await.expect("it happens within ten seconds")
 }
 
 pub(crate) const FIRST: Partition = Partition(0);

@@ -1,4 +1,4 @@
-//! What reads alike is one name, and who was there before goes on.
+//! Names that look the same are one name, and users of earlier releases keep theirs.
 
 use shared::domain::{Email, PublicId, RoomName, Username};
 use shared::storage::{CreateRoom, CreateRoomError, CreateUserError, NewUser};
@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use crate::support::{BackEnd, Database, NOW, new_user, on_both_back_ends};
 
 on_both_back_ends![
-    what_reads_alike_is_taken,
+    names_that_look_the_same_are_taken,
     an_email_logs_in_in_any_spelling,
-    earlier_users_get_their_keys_and_colliding_ones_go_on,
-    rooms_that_differ_in_case_alone_are_one,
+    users_of_earlier_releases_get_the_free_keys,
+    room_names_must_differ_in_more_than_case,
 ];
 
 fn someone(email: &str, username: &str, public_id: &str) -> NewUser {
@@ -22,7 +22,7 @@ fn someone(email: &str, username: &str, public_id: &str) -> NewUser {
     }
 }
 
-/// Runs statements of somebody else's.
+/// Runs statements that the product never runs.
 async fn execute(db: &Database, statements: &[&str]) {
     for statement in statements {
         match db.back_end {
@@ -38,7 +38,7 @@ async fn execute(db: &Database, statements: &[&str]) {
     }
 }
 
-async fn what_reads_alike_is_taken(db: Database) {
+async fn names_that_look_the_same_are_taken(db: Database) {
     db.store.create_user(someone("Carol@Example.org", "carol", "c1"), NOW).await.unwrap();
     let create = |email, username, public_id| db.store.create_user(someone(email, username, public_id), NOW);
     let refused = create("carol@example.ORG", "dave", "d1").await;
@@ -51,7 +51,7 @@ async fn what_reads_alike_is_taken(db: Database) {
         let refused = create("dave@example.org", "dave", id).await;
         assert!(matches!(refused, Err(CreateUserError::PublicIdTaken)), "{id}: {refused:?}");
     }
-    // One's own two names may be the same.
+    // The username and the public id of one user may be the same.
     create("dave@example.org", "dave", "dave").await.unwrap();
 }
 
@@ -64,11 +64,11 @@ async fn an_email_logs_in_in_any_spelling(db: Database) {
     }
 }
 
-async fn earlier_users_get_their_keys_and_colliding_ones_go_on(db: Database) {
+async fn users_of_earlier_releases_get_the_free_keys(db: Database) {
     for (email, name, id) in [("Ann@x.org", "Ann", "a1"), ("bob@x.org", "Bob", "b1")] {
         db.store.create_user(someone(email, name, id), NOW).await.unwrap();
     }
-    // As an earlier release left it: no keys, and two who read alike.
+    // As an earlier release left them: no keys, and two users whose names look the same.
     execute(
         &db,
         &[
@@ -92,7 +92,7 @@ async fn earlier_users_get_their_keys_and_colliding_ones_go_on(db: Database) {
     }
 }
 
-async fn rooms_that_differ_in_case_alone_are_one(db: Database) {
+async fn room_names_must_differ_in_more_than_case(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("Lobby", &ann).await;
     let create = |name| db.store.create_room(CreateRoom::public(RoomName::parse(name).unwrap(), ann.id), NOW);
