@@ -1,4 +1,4 @@
-//! Watches whether this machine's clock is off: tokens begin and end by it.
+//! Clock check: compares the clock of this machine with that of Redis, since tokens begin and end by it.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use shared::telemetry::Event;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// How often it is compared with Redis's.
+/// How often the clocks are compared.
 const COMPARE_EVERY: Duration = Duration::from_mins(1);
 
-/// A difference that is told, in milliseconds. Tokens of other gateways are good up to minutes of it.
-const TOLD_FROM_MS: i64 = 5_000;
+/// Smallest difference that is reported, in milliseconds. Tokens of other gateways are accepted up to minutes of it.
+const MIN_REPORTED_MS: i64 = 5_000;
 
 static OFF: Event = Event::outage(
     "clock_is_off",
@@ -21,7 +21,7 @@ static OFF: Event = Event::outage(
 )
 .warning();
 
-/// Compares this machine's clock with Redis's until `stop` is cancelled.
+/// Compares the clocks until `stop` is cancelled.
 pub(crate) async fn watch(mut redis: RedisClient, stop: CancellationToken) {
     let mut ticks = interval(COMPARE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -32,21 +32,21 @@ pub(crate) async fn watch(mut redis: RedisClient, stop: CancellationToken) {
         }
         let asked = Instant::now();
         let answer: RedisResult<(i64, i64)> = redis::cmd("TIME").query_async(&mut redis).await;
-        // While Redis is away others say so.
+        // An outage of Redis is reported elsewhere.
         let Ok((seconds, micros)) = answer else {
             continue;
         };
-        let on_the_way = i64::try_from(asked.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let round_trip = i64::try_from(asked.elapsed().as_millis()).unwrap_or(i64::MAX);
         let difference = Timestamp::now().0 - (seconds * 1_000 + micros / 1_000);
-        if is_off(difference, on_the_way) {
+        if is_off(difference, round_trip) {
             OFF.report("", format_args!("by {difference} ms"));
         }
     }
 }
 
-/// Whether a difference in milliseconds is more than the answer's way explains.
-fn is_off(difference: i64, on_the_way: i64) -> bool {
-    difference.abs().saturating_sub(on_the_way) > TOLD_FROM_MS
+/// Whether a difference is more than the round trip of the answer explains; both in milliseconds.
+fn is_off(difference: i64, round_trip: i64) -> bool {
+    difference.abs().saturating_sub(round_trip) > MIN_REPORTED_MS
 }
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slow_answer_is_no_wrong_clock() {
+    fn a_slow_answer_is_not_a_wrong_clock() {
         assert!(!is_off(4_000, 0) && !is_off(-4_000, 0) && !is_off(9_000, 6_000));
         assert!(is_off(6_000, 10) && is_off(-6_000, 10));
     }

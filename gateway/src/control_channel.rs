@@ -1,14 +1,15 @@
-//! Telling the other gateways, and knowing that they know.
+//! Control channel: broadcasts events to all gateways and waits for their acknowledgements.
 //!
-//! What an answer says has ended must have ended at every gateway. Each one that hears of it acts and then says so; Redis
-//! tells how many hear it. Until all have said so the answer waits, but no longer than any gateway trusts what it remembers
-//! (`TRUSTED_FOR`): one that is paused or cut off asks SQL before it uses any of it.
+//! What an answer says has ended must have ended at every gateway. Each gateway that receives the event applies it and then
+//! acknowledges; Redis returns how many receive it. The answer waits until all have acknowledged, but no longer than any gateway
+//! trusts its caches (`TRUSTED_FOR`): one that is paused or cut off asks SQL before it uses them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deadpool_redis::PoolError;
+use parking_lot::Mutex;
 use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::{Acknowledgement, ControlEvent, ControlMessage, Pool, RedisClient, ReplyTo};
 use shared::domain::GatewayId;
@@ -19,13 +20,13 @@ use uuid::Uuid;
 
 use crate::freshness::TRUSTED_FOR;
 
-/// Why the other gateways could not be told.
+/// Why an event could not be broadcast.
 #[derive(Debug, thiserror::Error)]
 enum BroadcastError {
     /// No connection to Redis.
     #[error("no connection to Redis: {0}")]
     Pool(#[from] PoolError),
-    /// Redis did not take the event.
+    /// Redis did not accept the event.
     #[error("Redis did not take the event: {0}")]
     Redis(#[from] redis::RedisError),
     /// Redis has not answered in time.
@@ -33,32 +34,32 @@ enum BroadcastError {
     Late,
 }
 
-/// Tells the gateways what has ended.
+/// Broadcasts events to all gateways.
 pub struct ControlChannel {
-    me: GatewayId,
-    /// On which other gateways acknowledge.
+    own_id: GatewayId,
+    /// The channel on which the other gateways acknowledge to this one.
     channel: String,
     pool: Pool,
     redis: RedisClient,
-    last: AtomicU64,
-    /// Who has acted on what was told, by its number. As many as there are changes under way.
+    next_number: AtomicU64,
+    /// The gateways that have acknowledged each pending broadcast, by its number. The changes under way bound it.
     pending: Mutex<HashMap<u64, Acknowledgers>>,
 }
 
-/// Those who have acted on something.
+/// The gateways that have applied an event.
 type Acknowledgers = watch::Sender<HashSet<GatewayId>>;
 
 impl ControlChannel {
     /// Events go through `pool`, acknowledgements through `redis`.
     #[must_use]
     pub fn new(pool: Pool, redis: RedisClient) -> Self {
-        let me = GatewayId(Uuid::new_v4());
+        let own_id = GatewayId(Uuid::new_v4());
         Self {
-            me,
-            channel: redis.key_space().acknowledgements_channel(me),
+            own_id,
+            channel: redis.key_space().acknowledgements_channel(own_id),
             pool,
             redis,
-            last: AtomicU64::new(0),
+            next_number: AtomicU64::new(0),
             pending: Mutex::default(),
         }
     }
@@ -69,13 +70,14 @@ impl ControlChannel {
         &self.channel
     }
 
-    /// Tells all gateways, this one included, and returns when they have acted on it, or trust nothing any more that is older.
+    /// Broadcasts `event` to all gateways, this one included. Returns when they have applied it, or trust no cache any more that is
+    /// older than it.
     pub async fn broadcast(&self, event: ControlEvent) {
         let began = Instant::now();
-        let number = self.last.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let pending = PendingBroadcast::new(self, number);
         let reply_to = Some(ReplyTo {
-            gateway: self.me,
+            gateway: self.own_id,
             number,
         });
         let message = ControlMessage { event, reply_to };
@@ -94,29 +96,29 @@ impl ControlChannel {
         Ok(connection.publish(self.pool.key_space().control_channel(), raw).await?)
     }
 
-    /// Tells `to` that this gateway has acted.
+    /// Acknowledges to `to` that this gateway has applied the event.
     pub fn acknowledge(&self, to: ReplyTo) {
         let acknowledgement = Acknowledgement {
-            by: self.me,
+            by: self.own_id,
             to: to.gateway,
             number: to.number,
         };
-        if to.gateway == self.me {
+        if to.gateway == self.own_id {
             return self.on_acknowledgement(acknowledgement);
         }
         let mut redis = self.redis.clone();
         tokio::spawn(async move {
             let keys = Arc::clone(redis.key_space());
             let (channel, message) = (keys.acknowledgements_channel(to.gateway), acknowledgement.encode(&keys));
-            let told: RedisResult<()> = redis.publish(channel, message).await;
-            if let Err(error) = told {
-                // The other one waits its time then.
+            let published: RedisResult<()> = redis.publish(channel, message).await;
+            if let Err(error) = published {
+                // The other gateway waits for `TRUSTED_FOR` then.
                 debug!(error = %error, "a change was not acknowledged: {error}");
             }
         });
     }
 
-    /// Takes what came on [`Self::acknowledgements_channel`].
+    /// Handles a message of [`Self::acknowledgements_channel`].
     pub fn on_acknowledgements(&self, payload: &[u8]) {
         match Acknowledgement::decode(payload, self.pool.key_space()) {
             Ok(acknowledgement) => self.on_acknowledgement(acknowledgement),
@@ -125,23 +127,18 @@ impl ControlChannel {
     }
 
     fn on_acknowledgement(&self, Acknowledgement { by, to, number }: Acknowledgement) {
-        if to != self.me {
+        if to != self.own_id {
             return;
         }
-        if let Some(acknowledgers) = self.pending().get(&number) {
+        if let Some(acknowledgers) = self.pending.lock().get(&number) {
             acknowledgers.send_modify(|gateways| {
                 gateways.insert(by);
             });
         }
     }
-
-    fn pending(&self) -> MutexGuard<'_, HashMap<u64, Acknowledgers>> {
-        // A panic cannot leave it half changed.
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Something that was told and is not known to all yet.
+/// A broadcast that not all gateways have acknowledged yet.
 struct PendingBroadcast<'a> {
     control: &'a ControlChannel,
     number: u64,
@@ -151,7 +148,7 @@ struct PendingBroadcast<'a> {
 impl<'a> PendingBroadcast<'a> {
     fn new(control: &'a ControlChannel, number: u64) -> Self {
         let (acknowledgers, gateways) = watch::channel(HashSet::new());
-        control.pending().insert(number, acknowledgers);
+        control.pending.lock().insert(number, acknowledgers);
         Self {
             control,
             number,
@@ -159,7 +156,7 @@ impl<'a> PendingBroadcast<'a> {
         }
     }
 
-    /// Waits until so many gateways have acted, or until `deadline`.
+    /// Waits until `receivers` gateways have acknowledged, or until `deadline`.
     async fn wait_for(mut self, receivers: usize, deadline: Instant) {
         let all = self.gateways.wait_for(|gateways| gateways.len() >= receivers.max(1));
         let in_time = timeout_at(deadline, all).await.is_ok();
@@ -171,7 +168,7 @@ impl<'a> PendingBroadcast<'a> {
 
 impl Drop for PendingBroadcast<'_> {
     fn drop(&mut self) {
-        self.control.pending().remove(&self.number);
+        self.control.pending.lock().remove(&self.number);
     }
 }
 
@@ -183,22 +180,22 @@ mod tests {
 
     use super::*;
 
-    /// Numbers begin anew with each process: what was said to another one is no answer.
+    /// Numbers begin anew with each process, so an acknowledgement to another gateway may carry the same one.
     #[tokio::test]
-    async fn an_acknowledgement_counts_for_whom_it_is_meant() {
+    async fn an_acknowledgement_counts_for_its_addressee_only() {
         let keys = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
         let redis =
             RedisConnector::open(&RedisArgs::at("redis://127.0.0.1:1"), keys, CancellationToken::new()).unwrap();
         let control = ControlChannel::new(redis.pool(), redis.client());
         let pending = PendingBroadcast::new(&control, 7);
-        let said_to = |to| Acknowledgement {
+        let addressed_to = |to| Acknowledgement {
             by: GatewayId(Uuid::new_v4()),
             to,
             number: 7,
         };
-        for to in [GatewayId(Uuid::new_v4()), control.me] {
-            control.on_acknowledgements(&said_to(to).encode(control.pool.key_space()));
-            assert_eq!(pending.gateways.borrow().len(), usize::from(to == control.me));
+        for to in [GatewayId(Uuid::new_v4()), control.own_id] {
+            control.on_acknowledgements(&addressed_to(to).encode(control.pool.key_space()));
+            assert_eq!(pending.gateways.borrow().len(), usize::from(to == control.own_id));
         }
     }
 }

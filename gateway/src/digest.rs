@@ -1,8 +1,8 @@
-//! Short names for values that must not be shown.
+//! Short digests that stand for values which must not be shown.
 
 use sha2::{Digest as _, Sha256};
 
-/// The first 16 bytes of the SHA-256 of all `parts`: enough to tell values apart, useless to find them.
+/// The first 16 bytes of the SHA-256 of all `parts`: enough to distinguish values, useless to find them.
 ///
 /// Only the last part may vary in length, else two lists of parts could have the same bytes.
 pub(crate) fn digest_of(parts: &[&[u8]]) -> [u8; 16] {
@@ -13,7 +13,7 @@ pub(crate) fn digest_of(parts: &[&[u8]]) -> [u8; 16] {
     *hash.finalize().first_chunk().expect("a digest has 32 bytes")
 }
 
-/// The same in hexadecimal.
+/// The digest in hexadecimal.
 pub(crate) fn short_digest(parts: &[&[u8]]) -> String {
     hex::encode(digest_of(parts))
 }

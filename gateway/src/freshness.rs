@@ -1,104 +1,96 @@
-//! How current it is what this gateway remembers of sessions, rooms and members.
+//! Freshness of the caches of sessions, rooms and members.
 //!
-//! Caches are no truth: another gateway may have ended what they hold. What they hold is trusted for [`TRUSTED_FOR`] after
-//! it was last proved that nothing has ended which this gateway does not know: by a look into SQL, or by an answer of Redis
-//! on the connection on which removals are heard, which comes after all that was published before. Both count from the
-//! moment in which the question was asked. Whoever ends something waits as long with their answer unless all gateways say
-//! that they know: see [`crate::control_channel`]. So what an answer said was over is over everywhere, also at a gateway that was
-//! paused: by the monotonic clock, which goes on meanwhile, its knowledge is too old when it wakes up.
+//! Another gateway may have ended what a cache holds. Caches are trusted for [`TRUSTED_FOR`] after it was last proved that no
+//! revocation is unknown here: by a check of the revocation log in SQL, or by an answer of Redis on the connection that
+//! receives revocations, which comes after all that was published before it. Both count from the moment in which the question
+//! was asked. A gateway that ends something waits as long with its answer unless all gateways acknowledge: see
+//! [`crate::control_channel`]. So what an answer said was over is over everywhere, also at a gateway that was paused: by the
+//! monotonic clock, which goes on meanwhile, its caches are too old when it runs again.
 //!
-//! While nobody could tell this gateway, since no connection listens, everything is asked of SQL.
+//! While no connection receives revocations, everything is asked of SQL.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long what was known is trusted. A removal is promised to take effect everywhere within this time.
+/// How long caches are trusted after a proof. A revocation is promised to take effect everywhere within this time.
 pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// When what is remembered was last proved to be current.
+/// When the caches were last proved to be current.
 pub(crate) struct Freshness {
     origin: Instant,
-    /// Until when it is trusted, in microseconds after `origin`.
+    /// Until when they are trusted, in microseconds after `origin`.
     trusted_until: AtomicU64,
-    hearing: Mutex<Hearing>,
-    /// The looks into SQL, one at a time.
+    subscriptions: Mutex<Subscriptions>,
+    /// The checks of the revocation log, one at a time.
     pub(crate) checks: tokio::sync::Mutex<RevocationChecks>,
-    /// Open streams are to be compared with SQL.
+    /// Set while open streams are to be compared with SQL.
     pub(crate) must_compare: AtomicBool,
 }
 
-/// Who listens to removals.
-struct Hearing {
-    /// Connections on which they are heard.
-    connections: usize,
-    /// When one of them came or went. What was known before may lack what was said meanwhile.
+/// The connections that receive revocations.
+struct Subscriptions {
+    /// How many there are.
+    count: usize,
+    /// When one of them came or went. A proof from before may lack revocations that were published in between.
     changed: Instant,
 }
 
-/// What the looks into SQL have found.
+/// The outcome of the checks of the revocation log.
 #[derive(Default)]
 pub(crate) struct RevocationChecks {
-    /// The number of the last removal that was acted on.
+    /// The number of the last revocation that was applied here.
     pub(crate) known: Option<i64>,
-    /// When the last look began, and whether SQL answered.
+    /// When the last check began, and whether SQL answered.
     pub(crate) last: Option<(Instant, bool)>,
 }
 
 impl Freshness {
-    /// Nothing is known yet.
+    /// Caches that are not trusted yet.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             origin: now,
             trusted_until: AtomicU64::new(0),
-            hearing: Mutex::new(Hearing {
-                connections: 0,
-                changed: now,
-            }),
+            subscriptions: Mutex::new(Subscriptions { count: 0, changed: now }),
             checks: tokio::sync::Mutex::default(),
             must_compare: AtomicBool::new(false),
         }
     }
 
-    /// Whether what is remembered can be trusted at `now`.
+    /// Whether the caches can be trusted at `now`.
     pub(crate) fn is_trusted(&self, now: Instant) -> bool {
         self.micros(now) < self.trusted_until.load(Ordering::Acquire)
     }
 
-    /// All that had ended when this was asked, at `asked`, is known.
+    /// Notes that every revocation from before `asked` is known here.
     pub(crate) fn confirm(&self, asked: Instant) {
-        let hearing = self.hearing();
-        if hearing.connections > 0 && asked >= hearing.changed {
+        let subscriptions = self.subscriptions.lock();
+        if subscriptions.count > 0 && asked >= subscriptions.changed {
             self.trusted_until.fetch_max(self.micros(asked + TRUSTED_FOR), Ordering::AcqRel);
         }
     }
 
-    /// From now on removals are heard on one more connection.
+    /// Notes that one more connection receives revocations.
     pub(crate) fn subscription_restored(&self, now: Instant) {
-        self.change(now, |connections| connections + 1);
+        self.change(now, |count| count + 1);
     }
 
-    /// From now on removals are heard on one connection less.
+    /// Notes that one connection less receives revocations.
     pub(crate) fn subscription_lost(&self, now: Instant) {
-        self.change(now, |connections| connections.saturating_sub(1));
+        self.change(now, |count| count.saturating_sub(1));
     }
 
-    fn change(&self, now: Instant, count: impl FnOnce(usize) -> usize) {
-        let mut hearing = self.hearing();
-        hearing.connections = count(hearing.connections);
-        hearing.changed = now;
+    fn change(&self, now: Instant, change: impl FnOnce(usize) -> usize) {
+        let mut subscriptions = self.subscriptions.lock();
+        subscriptions.count = change(subscriptions.count);
+        subscriptions.changed = now;
         self.trusted_until.store(0, Ordering::Release);
     }
 
     fn micros(&self, time: Instant) -> u64 {
         u64::try_from(time.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
-    }
-
-    fn hearing(&self) -> MutexGuard<'_, Hearing> {
-        // A panic cannot leave it half changed.
-        self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knowledge_is_trusted_for_a_second_after_the_question() {
+    fn caches_are_trusted_for_a_second_after_the_question() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
         let freshness = Freshness::new(began);
@@ -115,7 +107,7 @@ mod tests {
         freshness.subscription_restored(at(10));
         freshness.confirm(at(20));
         assert!(freshness.is_trusted(at(1_019)));
-        // As after a pause of the process.
+        // As it is after a pause of the process.
         assert!(!freshness.is_trusted(at(1_020)));
         freshness.confirm(at(900));
         freshness.confirm(at(500));
@@ -123,19 +115,19 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_be_told_trusts_nothing() {
+    fn without_a_subscription_nothing_is_trusted() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
         let freshness = Freshness::new(began);
         freshness.confirm(at(10));
-        assert!(!freshness.is_trusted(at(11)), "nobody listens");
+        assert!(!freshness.is_trusted(at(11)), "no connection receives revocations");
         freshness.subscription_restored(at(20));
         freshness.confirm(at(19));
-        assert!(!freshness.is_trusted(at(21)), "asked before anybody listened");
+        assert!(!freshness.is_trusted(at(21)), "asked before the subscription");
         freshness.confirm(at(30));
         assert!(freshness.is_trusted(at(31)));
         freshness.subscription_lost(at(40));
         freshness.confirm(at(50));
-        assert!(!freshness.is_trusted(at(51)), "nobody listens any more");
+        assert!(!freshness.is_trusted(at(51)), "the subscription is lost");
     }
 }

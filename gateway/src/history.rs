@@ -1,8 +1,8 @@
-//! Pages of history as they go out.
+//! Pages of history, encoded as JSON and cached.
 //!
-//! Most who read history read the same: the newest page of a room that many look at. So a page is encoded once and kept, and
-//! of SQL is only asked, once for all who ask at the same time, who may see it and whether it still is what history
-//! holds. The answer is never older than the question: whoever knows of a message that is stored finds it.
+//! Most clients that read history read the same: the newest page of a room that many look at. So a page is encoded once and
+//! cached, and SQL is asked only, once for all who ask at the same time, who may see it and whether it still is what history
+//! holds. The answer is never older than the question: whoever knows of a stored message finds it.
 
 mod fair_queue;
 mod read_rate;
@@ -24,42 +24,42 @@ use self::single_flight::SingleFlight;
 use crate::encoding::Packed;
 use crate::message;
 
-/// Bytes that all pages keep together. Past it the least used ones are forgotten, and read again when they are needed.
+/// Bytes that all pages keep together. Past it the least used ones are dropped, and read again when they are needed.
 const PAGES_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How long a page is kept after somebody read it.
+/// How long a page is kept after it was read last.
 const KEPT_FOR: Duration = Duration::from_mins(1);
 
-/// What a kept page costs beside its bytes.
+/// Bytes that a cached page costs beside its JSON.
 const PAGE_OVERHEAD: usize = 256;
 
-/// Bytes of a page at most, its last message aside. Where more was asked for the page is shorter, and leads on to the rest.
+/// Bytes of a page at most, apart from its last message. Where more was asked for, the page is shorter and leads on to the rest.
 pub const PAGE_MAX_BYTES: usize = 1024 * 1024;
 
-/// Who reads, of those between whom reading is shared out.
+/// A reader, of those among whom the reads are shared out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reader {
     /// A user.
     User(UserId),
-    /// A user who looks a single message up. Whether a post was taken is found out so, and waits for no pages.
+    /// A user who looks up a single message. This tells whether a post was accepted, and must not wait for pages.
     LookUp(UserId),
-    /// All who follow a room and are behind.
+    /// All streams of a room that are behind.
     Followers(RoomId),
 }
 
-/// The turns in which history is read, of pages and for those who are behind alike. Clones share them.
+/// The queue of all reads of history, for pages and for streams that are behind. Clones share it.
 pub type ReadQueue = FairQueue<Reader>;
 
 /// Permission to read, until it is dropped or released.
 pub type ReadPermit = Permit<Reader>;
 
-/// Why a page cannot be read. Those who waited for the same read share it.
+/// Why a page cannot be read. All who waited for the same read share the error.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// Storage failed.
     #[error(transparent)]
     Store(Arc<StoreError>),
-    /// Too many reads wait.
+    /// Too many reads of history wait.
     #[error("too many reads of history wait")]
     Refused(ReadRefused),
     /// A fault of ours.
@@ -67,21 +67,21 @@ pub enum ReadError {
     Panicked,
 }
 
-/// A part of a room's history.
+/// A page of the history of a room.
 #[derive(Debug)]
 pub struct Page {
     /// Its message objects as a JSON array, newest first.
     pub json: Bytes,
-    /// The same compressed, once somebody has asked for it.
+    /// The same compressed, once a client has asked for it.
     pub(crate) packed: Packed,
     /// The lowest and the highest seq, if it is not empty.
     pub seqs: Option<(Seq, Seq)>,
 }
 
-/// A page, and the last seq of the room when it was read.
+/// The last seq of the room when a page was read, and the page.
 pub type PageAtHead = (Seq, Arc<Page>);
 
-/// What a page is a page of.
+/// The range of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct PageRange {
     room: RoomId,
@@ -89,54 +89,54 @@ struct PageRange {
     limit: u32,
 }
 
-/// What is read, and for whom where that makes a difference.
+/// What is read, and for which user where that makes a difference.
 type ReadKey = (PageRange, Option<UserId>);
 
 type PageResult = Result<Option<PageAtHead>, ReadError>;
 
-/// A page that is kept, with the heads at which the room's history has it.
+/// A cached page, with the heads at which the history of the room has it.
 #[derive(Clone)]
 struct CachedPage {
     page: Arc<Page>,
     heads: RangeInclusive<Seq>,
 }
 
-/// Reads history. Clones share what is kept.
+/// Reads pages of history. Clones share the cache.
 #[derive(Clone)]
 pub struct HistoryPages {
     store: Store,
-    kept: Cache<PageRange, CachedPage>,
+    cache: Cache<PageRange, CachedPage>,
     single_flight: SingleFlight<ReadKey, PageResult>,
     read_queue: ReadQueue,
     rates: HistoryRates,
 }
 
 impl HistoryPages {
-    /// History as `store` has it, read in turn with all other `reads`, and by nobody faster than `rates` allow.
+    /// The history in `store`, read in turn with everything in `read_queue`, and by no user faster than `rates` allow.
     #[must_use]
     pub fn new(store: Store, read_queue: ReadQueue, rates: HistoryRates) -> Self {
         // The compressed form, if there is one, takes half as much at most.
-        let weigh = |_: &PageRange, kept: &CachedPage| {
-            u32::try_from(kept.page.json.len() / 2 * 3 + PAGE_OVERHEAD).unwrap_or(u32::MAX)
+        let weigh = |_: &PageRange, cached: &CachedPage| {
+            u32::try_from(cached.page.json.len() / 2 * 3 + PAGE_OVERHEAD).unwrap_or(u32::MAX)
         };
-        let kept = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
+        let cache = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
         Self {
             store,
-            kept: kept.build(),
+            cache: cache.build(),
             single_flight: SingleFlight::default(),
             read_queue,
             rates,
         }
     }
 
-    /// Forgets what was read: history was restored or cut.
+    /// Empties the cache: history was restored or cut.
     pub fn forget_all(&self) {
-        self.kept.invalidate_all();
+        self.cache.invalidate_all();
     }
 
     /// At most `limit` messages of `room` within `window`: `None` if it is gone, or closed to `user`.
     pub async fn page(&self, room: &Arc<Room>, user: UserId, window: Window, limit: u32) -> PageResult {
-        let part = PageRange {
+        let range = PageRange {
             room: room.id,
             window,
             limit,
@@ -146,14 +146,14 @@ impl HistoryPages {
             Window::Before(_) | Window::After(_) | Window::Between(..) => Reader::User(user),
         };
         let member = room.is_private.then_some(user);
-        // What is public all may read together, and the statement looks whether it still is. But nobody waits for somebody else
-        // who has read too much.
+        // A read of a public room is shared by all users, and its statement checks that the room is still public. But nobody shares
+        // the read of a user who has read too much and must wait.
         let asker = (room.is_private || self.read_queue.must_wait(reader)).then_some(user);
         let (this, room) = (self.clone(), Arc::clone(room));
         let reading = async move |permit: ReadPermit| {
-            let answer = this.load_page(&room, part, member).await;
+            let answer = this.load_page(&room, range, member).await;
             let bytes = answer.as_ref().ok().and_then(Option::as_ref).map_or(0, |(_, page)| page.json.len());
-            // Whoever has asked first pays for all who share the answer.
+            // The user who asked first is charged for all who share the answer.
             let rate = this.rates.of(user).filter(|_| reader == Reader::User(user));
             permit.release_after(rate.and_then(|rate| {
                 let now = Instant::now();
@@ -163,27 +163,27 @@ impl HistoryPages {
             answer
         };
         let queue = self.read_queue.clone();
-        let admit = async move { queue.acquire(reader).await.map_err(|crowded| Err(ReadError::Refused(crowded))) };
-        self.single_flight.run((part, asker), admit, reading).await.unwrap_or(Err(ReadError::Panicked))
+        let admit = async move { queue.acquire(reader).await.map_err(|refused| Err(ReadError::Refused(refused))) };
+        self.single_flight.run((range, asker), admit, reading).await.unwrap_or(Err(ReadError::Panicked))
     }
 
-    async fn load_page(&self, room: &Room, part: PageRange, member: Option<UserId>) -> PageResult {
-        let kept = self.kept.get(&part);
-        let known = kept.as_ref().map(|kept| kept.heads.clone());
-        let reading = self.store.history_page(part.room, member, part.window, part.limit, known);
+    async fn load_page(&self, room: &Room, range: PageRange, member: Option<UserId>) -> PageResult {
+        let cached = self.cache.get(&range);
+        let known = cached.as_ref().map(|cached| cached.heads.clone());
+        let reading = self.store.history_page(range.room, member, range.window, range.limit, known);
         let Some(HistoryPage { head, messages }) = reading.await.map_err(|error| ReadError::Store(Arc::new(error)))?
         else {
             return Ok(None);
         };
-        let page = match (messages, kept) {
-            (None, Some(kept)) => kept.page,
+        let page = match (messages, cached) {
+            (None, Some(cached)) => cached.page,
             (messages, _) => {
                 let messages = messages.unwrap_or_default();
                 let bytes = messages.iter().map(|message| message.text.len()).sum();
-                let page = Arc::new(block_in_place_if_large(bytes, || Page::of(&room.name, &messages, part.window)));
-                if let Some(heads) = heads_of(part, head, &page) {
+                let page = Arc::new(block_in_place_if_large(bytes, || Page::of(&room.name, &messages, range.window)));
+                if let Some(heads) = heads_of(range, head, &page) {
                     let page = Arc::clone(&page);
-                    self.kept.insert(part, CachedPage { page, heads });
+                    self.cache.insert(range, CachedPage { page, heads });
                 }
                 page
             }
@@ -194,11 +194,11 @@ impl HistoryPages {
 
 impl Page {
     /// The page of `messages`, which have ascending seqs and lie in `window`, of the room named `room`. If they are too large for
-    /// one page it is shorter, at the end where the window goes on.
+    /// one page, it is shortened at the end where the window goes on.
     #[must_use]
     pub fn of(room: &str, messages: &[StoredMessage], window: Window) -> Self {
         let texts: usize = messages.iter().map(|message| message.text.len() + message.username.len()).sum();
-        // What stands around them takes 200 bytes with a name of some length.
+        // The other fields take 200 bytes with a name of some length.
         let mut json = Vec::with_capacity(2 + texts + messages.len() * (200 + room.len()));
         json.push(b'[');
         let mut ends = Vec::with_capacity(messages.len());
@@ -218,7 +218,7 @@ impl Page {
                 &messages[messages.len() - kept..]
             }
             Some(Cut::Newest(left_out)) => {
-                // Behind the comma, so that the bracket takes its place.
+                // From the comma on, which the bracket replaces.
                 let start = ends[left_out - 1];
                 json[start] = b'[';
                 json.drain(..start);
@@ -235,15 +235,15 @@ impl Page {
     }
 }
 
-/// What a page that is too large is to be shortened by; messages stand in it newest first.
+/// How a page that is too large is shortened. Its messages stand newest first.
 enum Cut {
-    /// Only so many of the newest stay.
+    /// The oldest messages are left out; so many of the newest stay.
     Oldest(usize),
-    /// So many of the newest go.
+    /// So many of the newest messages are left out.
     Newest(usize),
 }
 
-/// What to leave out of `json`, whose messages end at `ends`; nothing if it is not too large. One message stays in any case.
+/// What to leave out of `json`, whose messages end at `ends`; `None` if it is not too large. One message always stays.
 fn cut(json: &[u8], ends: &[usize], window: Window) -> Option<Cut> {
     if json.len() <= PAGE_MAX_BYTES {
         return None;
@@ -260,13 +260,13 @@ fn cut(json: &[u8], ends: &[usize], window: Window) -> Option<Cut> {
     }
 }
 
-/// The heads at which history has this page of `part`, which was read at `head`: from that one on for ever, once nothing
-/// that comes can be in it. `None` if that cannot be told.
-fn heads_of(part: PageRange, head: Seq, page: &Page) -> Option<RangeInclusive<Seq>> {
-    let is_over = match part.window {
+/// The heads at which history has this page of `range`, which was read at `head`: from that one on for ever, once no later
+/// message can be in it. `None` if that is not known.
+fn heads_of(range: PageRange, head: Seq, page: &Page) -> Option<RangeInclusive<Seq>> {
+    let is_over = match range.window {
         Window::Before(before) | Window::Between(_, before) => before <= head.next(),
-        Window::After(after) => page.seqs.is_some_and(|(_, last)| last.0 - after.0 >= i64::from(part.limit)),
-        // Its message may be stored at any time, and moves no head that was known.
+        Window::After(after) => page.seqs.is_some_and(|(_, last)| last.0 - after.0 >= i64::from(range.limit)),
+        // Its message may be stored at any time, and need not move the head.
         Window::Only(_) => return None,
     };
     Some(head..=if is_over { Seq(i64::MAX) } else { head })
@@ -284,7 +284,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(2);
 
     #[tokio::test]
-    async fn one_who_has_read_too_much_waits_and_holds_up_nobody_else() {
+    async fn a_user_who_has_read_too_much_delays_only_themselves() {
         let fixture = fixture().await;
         let room = Arc::new(fixture.room("lobby").await);
         fixture.store_silently(room.id, 300).await;
@@ -298,7 +298,7 @@ mod tests {
         let held_up: Vec<_> = (0..8).map(|_| Box::pin(read(1, Window::Before(Seq(201))))).collect();
         let mut held_up = futures_util::future::join_all(held_up);
         assert!((&mut held_up).now_or_never().is_none());
-        // The very page that the other one waits for, and a look-up of the other one.
+        // The very page that the user waits for, read by another user, and a look-up of the first one.
         assert!(timeout(SOON, read(2, Window::Before(Seq(201)))).await.unwrap().is_ok());
         let message = Window::Only(shared::domain::MessageId::fresh());
         assert!(timeout(SOON, read(1, message)).await.unwrap().is_ok());
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_too_large_ends_where_its_window_goes_on() {
+    fn a_large_page_is_cut_where_its_window_goes_on() {
         let message = |seq| StoredMessage {
             seq: Seq(seq),
             id: shared::domain::MessageId::fresh(),
@@ -343,9 +343,9 @@ mod tests {
     }
 
     #[test]
-    fn a_page_stands_for_ever_once_nothing_can_be_added_to_it() {
+    fn a_page_is_final_once_nothing_can_be_added() {
         let heads = |window, seqs: Option<(i64, i64)>| {
-            let part = PageRange {
+            let range = PageRange {
                 room: RoomId(1),
                 window,
                 limit: 10,
@@ -355,7 +355,7 @@ mod tests {
                 packed: Packed::default(),
                 seqs: seqs.map(|(first, last)| (Seq(first), Seq(last))),
             };
-            heads_of(part, Seq(100), &page)
+            heads_of(range, Seq(100), &page)
         };
         let for_ever = Some(Seq(100)..=Seq(i64::MAX));
         let for_now = Some(Seq(100)..=Seq(100));

@@ -1,20 +1,20 @@
-//! Caches that stay true across gateways.
+//! Cache that is invalidated by the changes of any gateway.
 //!
-//! What one gateway changes, it tells the others on the control channel, and they forget what they knew. What they are not
-//! told of they find out by themselves: see [`crate::revocation_watcher`]. Whoever uses what is cached asks first whether it is
+//! A gateway announces each change on the control channel, and all gateways forget what it concerns. A change whose
+//! announcement is lost is found by [`crate::revocation_watcher`]. Whoever uses a cached value asks first whether the caches are
 //! current: see `crate::freshness`.
 
 use std::hash::Hash;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use parking_lot::RwLock;
 
 /// A bounded, expiring cache of something that any gateway may change.
 pub struct InvalidatingCache<K, V> {
     cache: Cache<K, V>,
-    /// Counts the changes, so that what was read before one and arrives after it is not kept. The lock makes looking
-    /// and keeping one step: even for a moment, nobody finds what a change has outdated.
+    /// Counts the changes, so that a value that was read before one and arrives after it is not cached. Under the lock the check
+    /// of the count and the insertion are one step: nobody finds, even for a moment, what a change has outdated.
     changes: RwLock<u64>,
 }
 
@@ -23,7 +23,7 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A cache of at most `capacity` entries, each kept for at most `ttl`; the least used ones leave first.
+    /// A cache of at most `capacity` entries, each kept for at most `ttl`; the least used ones are dropped first.
     #[must_use]
     pub fn new(capacity: u64, ttl: Duration) -> Self {
         Self {
@@ -32,7 +32,7 @@ where
         }
     }
 
-    /// The cached value, or what `load` finds; nothing found is not kept.
+    /// The cached value, or what `load` finds. That nothing was found is not cached.
     pub async fn get_or_load<E>(
         &self,
         key: &K,
@@ -41,10 +41,10 @@ where
         if let Some(value) = self.cache.get(key) {
             return Ok(Some(value));
         }
-        let before = *self.changes();
+        let before = *self.changes.read();
         let found = load.await?;
         if let Some(value) = &found {
-            let changes = self.changes();
+            let changes = self.changes.read();
             if *changes == before {
                 self.cache.insert(key.clone(), value.clone());
             }
@@ -54,21 +54,16 @@ where
 
     /// Forgets `key`.
     pub fn forget(&self, key: &K) {
-        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.changes.write();
         *changes += 1;
         self.cache.invalidate(key);
     }
 
     /// Forgets everything.
     pub fn forget_all(&self) {
-        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.changes.write();
         *changes += 1;
         self.cache.invalidate_all();
-    }
-
-    fn changes(&self) -> RwLockReadGuard<'_, u64> {
-        // A panic cannot leave a count half changed.
-        self.changes.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_known_is_not_read_again() {
+    async fn a_cached_value_is_not_loaded_again() {
         let cache = cache();
         assert_eq!(load(&cache, None).await, None);
         assert_eq!(load(&cache, Some(7)).await, Some(7));
@@ -99,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_during_a_read_is_not_overwritten_by_what_was_read() {
+    async fn a_value_outdated_while_loading_is_not_cached() {
         let cache = cache();
         let read = async {
             cache.forget(&1);

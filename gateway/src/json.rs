@@ -1,9 +1,9 @@
-//! JSON as it leaves the gateway wherever text of users is in it: in events, in history and in errors.
+//! Encodes JSON on one line for every reader: in events, in history and in errors, wherever text of users is in it.
 //!
-//! JSON itself lets U+0085, U+2028 and U+2029 stand in a string, and a server-sent event ends its lines at CR and LF alone.
-//! But there are readers of both that split at whatever Unicode calls the end of a line, and one user's text would then
-//! cut the events of all others: so these are written by number, as in `\u2028`, and with them DEL and the other C1 controls,
-//! which some tools interpret. What a reader gets from its JSON parser is the same.
+//! JSON allows U+0085, U+2028 and U+2029 in a string, and a server-sent event ends its lines at CR and LF alone. But some
+//! readers of both split at whatever Unicode calls the end of a line, and the text of one user would then break the events of
+//! all others. So these characters are escaped, as in `\u2028`, and with them DEL and the other C1 controls, which some tools
+//! interpret. A JSON parser returns the same text.
 
 use std::io::{self, Write};
 
@@ -14,28 +14,28 @@ use serde_json::ser::Formatter;
 /// The media type, as the framework spells it.
 pub(crate) const CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
-/// Adds `value` to `out`.
+/// Adds `value` to `out` as JSON.
 pub(crate) fn write(out: &mut Vec<u8>, value: &impl Serialize) {
     let mut serializer = serde_json::Serializer::with_formatter(out, OneLine);
     value.serialize(&mut serializer).expect("what is sent has string keys only and no failing parts");
 }
 
-/// `value` alone.
+/// Encodes `value` into a new buffer.
 pub(crate) fn to_vec(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::new();
     write(&mut out, value);
     out
 }
 
-/// Compact JSON in which no reader finds the end of a line.
+/// Formats compact JSON in which no reader finds the end of a line.
 struct OneLine;
 
 impl Formatter for OneLine {
-    /// `fragment` is what the serializer found nothing to escape in.
+    /// Writes a `fragment` in which the serializer found nothing to escape.
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let bytes = fragment.as_bytes();
         let mut written = 0;
-        // The first bytes of all that is escaped here, in UTF-8.
+        // The first bytes, in UTF-8, of all characters that are escaped here.
         for at in memchr3_iter(0x7f, 0xc2, 0xe2, bytes) {
             let escaped = match bytes[at..] {
                 [0x7f, ..] => Some((0x7f, 1)),
@@ -60,11 +60,11 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Texts of any characters, many of them from around those that end lines somewhere.
+    /// Texts of any characters, many of them from around those that end lines for some reader.
     pub(crate) const TEXT: &str = "(?s)(.|[\u{7f}-\u{a0}]|[\u{2020}-\u{2030}]|[\0-\u{1f}]|ä|€|🦀){0,60}";
 
-    /// The lines of `text` for a reader that takes every line end of Unicode for one: UAX 14's mandatory breaks, and the
-    /// separators of Python's `str.splitlines`.
+    /// The lines of `text` for a reader that splits at every line end of Unicode: the mandatory breaks of UAX 14, and the
+    /// separators of `str.splitlines` in Python.
     pub(crate) fn lines(text: &str) -> Vec<&str> {
         let ends = [
             '\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
@@ -72,8 +72,8 @@ pub(crate) mod tests {
         text.split(ends).collect()
     }
 
-    /// What the text of a JSON string stands for, read by hand as RFC 8259 says (section 7).
-    fn read(json: &str) -> String {
+    /// The text that a JSON string stands for, decoded by hand as RFC 8259 says (section 7).
+    fn decode(json: &str) -> String {
         let mut units: Vec<u16> = Vec::new();
         let mut characters = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap().chars();
         while let Some(character) = characters.next() {
@@ -102,24 +102,24 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_one_line_and_reads_back(text in TEXT) {
+        fn any_text_is_one_line_and_decodes_to_itself(text in TEXT) {
             let json = String::from_utf8(to_vec(&text)).unwrap();
             prop_assert_eq!(lines(&json).len(), 1);
             prop_assert!(!json.chars().any(char::is_control), "{}", json);
-            prop_assert_eq!(&read(&json), &text);
+            prop_assert_eq!(&decode(&json), &text);
             prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         }
 
         #[test]
-        fn ordinary_text_is_written_as_ever(text in "[ -~äöü€🦀–а-я名前]{0,60}") {
+        fn ordinary_text_is_encoded_as_by_serde_json(text in "[ -~äöü€🦀–а-я名前]{0,60}") {
             prop_assert_eq!(to_vec(&text), serde_json::to_vec(&text).unwrap());
         }
     }
 
     #[test]
-    fn the_ends_of_lines_are_escaped_wherever_they_stand() {
+    fn line_ends_are_escaped_wherever_they_stand() {
         assert_eq!(to_vec(&"\u{2028}a\u{85}\u{2029}\u{7f}"), br#""\u2028a\u0085\u2029\u007f""#);
-        // Neighbours that share their first bytes.
+        // Their neighbours share their first bytes.
         assert_eq!(to_vec(&"\u{a0}\u{2027}\u{202a}£"), "\"\u{a0}\u{2027}\u{202a}£\"".as_bytes());
     }
 }

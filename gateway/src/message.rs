@@ -1,6 +1,6 @@
 //! The message object: what an app sees of a message, the same in history and on the stream.
 //!
-//! It has two forms with one meaning: [`Message`], by which it is documented, and [`write()`], which copies nothing.
+//! It has two forms with one meaning: [`Message`], which documents it, and [`write()`], which encodes it without a copy.
 
 use poem_openapi::Object;
 use serde::{Serialize, Serializer};
@@ -15,17 +15,17 @@ pub fn rfc3339(at: Timestamp) -> String {
     as_text(&digits(at)).to_owned()
 }
 
-/// The same without a copy. Written by hand, since a page of history has a hundred of them: what the time crate interprets a
-/// description for takes most of the time that encoding a message does.
+/// The same without an allocation. It is written by hand, since a page of history has a hundred of them and the `time` crate
+/// interprets a format description for each, which would take most of the time of encoding a message.
 fn digits(at: Timestamp) -> [u8; 24] {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000);
     let at = at.ok().filter(|at| (0..=9_999).contains(&at.year())).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let mut text = *b"0000-00-00T00:00:00.000Z";
     let mut put = |end: usize, mut number: u32| {
-        let mut place = end;
+        let mut position = end;
         while number > 0 {
-            place -= 1;
-            text[place] += u8::try_from(number % 10).expect("a digit");
+            position -= 1;
+            text[position] += u8::try_from(number % 10).expect("a digit");
             number /= 10;
         }
     };
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_are_the_same() {
+    fn both_forms_are_equal() {
         let stored = StoredMessage {
             seq: Seq(7),
             id: MessageId::fresh(),

@@ -1,21 +1,22 @@
-//! How fast a user reads history: in pages, and on streams that missed something.
+//! Read rate: how fast a user may read history, in pages and on streams that missed messages.
 //!
-//! Whoever comes back is sent what was missed as fast as it is taken, up to a burst; after that at a rate, shared by all that
-//! the user reads. What is live is never held back, and waits for nobody's history.
+//! A client that comes back is sent what it missed as fast as it reads, up to a burst; after that at a rate, shared by all that
+//! the user reads. Live messages are never held back, and wait for nobody's history.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use shared::domain::UserId;
 
-/// How much is sent at once, in seconds of the rate: a phone that was away for an hour in a busy room is through with it.
+/// The burst, in seconds of the rate: enough for a phone that was away from a busy room for an hour.
 const BURST_S: f64 = 2.0;
 
-/// How long a user's rate is remembered after it was last used: coming back does not begin a new burst.
+/// How long the rate of a user is remembered after its last use, so that coming back does not begin a new burst.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 
-/// Users whose rate is remembered; past it the longest unused ones begin anew.
+/// Users whose rate is remembered; past it those unused for longest begin with a new burst.
 const REMEMBERED_USERS: u64 = 100_000;
 
 /// The rates of all users. Clones share them.
@@ -36,15 +37,15 @@ impl HistoryRates {
         }
     }
 
-    /// That of `user`; `None` without a limit.
+    /// The rate of `user`; `None` without a limit.
     #[must_use]
     pub fn of(&self, user: UserId) -> Option<Arc<HistoryRate>> {
         (self.per_s > 0.0).then(|| self.users.get_with(user, || Arc::new(HistoryRate::new(self.per_s, Instant::now()))))
     }
 }
 
-/// The rate of one user: a bucket that fills up with time. What is sent may leave a debt, since nobody knows before how large a
-/// segment is.
+/// The rate of one user: a token bucket that fills with time. A read may leave a debt, since its size is known only after
+/// it.
 pub struct HistoryRate {
     per_s: f64,
     level: Mutex<Level>,
@@ -67,20 +68,20 @@ impl HistoryRate {
         }
     }
 
-    /// How long the next segment has to wait; `None` if it need not.
+    /// How long the next read has to wait; `None` if it need not.
     pub(crate) fn delay(&self, now: Instant) -> Option<Duration> {
         let bytes = self.change(now, 0.0);
         (bytes <= 0.0).then(|| Duration::from_secs_f64((1.0 - bytes) / self.per_s))
     }
 
-    /// Notes that `bytes` are read.
+    /// Charges a read of `bytes`.
     pub(crate) fn charge(&self, bytes: usize, now: Instant) {
-        // A segment has some 64 KiB, a page 1 MiB.
+        // A segment of a stream has some 64 KiB, a page 1 MiB.
         self.change(now, f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)));
     }
 
     fn change(&self, now: Instant, taken: f64) -> f64 {
-        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut level = self.level.lock();
         let filled = now.saturating_duration_since(level.at).as_secs_f64() * self.per_s;
         level.bytes = (level.bytes + filled).min(self.per_s * BURST_S) - taken;
         level.at = level.at.max(now);
@@ -93,21 +94,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_a_burst_pieces_come_at_the_rate() {
+    fn after_a_burst_reads_come_at_the_rate() {
         let began = Instant::now();
         let rate = HistoryRate::new(1_000.0, began);
         rate.charge(2_500, began);
         let wait = rate.delay(began).unwrap();
         assert!((0.5..0.51).contains(&wait.as_secs_f64()), "{wait:?}");
         assert!(rate.delay(began + wait).is_none());
-        // It fills up to the burst and no further.
+        // The bucket fills up to the burst and no further.
         let later = began + Duration::from_hours(1);
         rate.charge(2_000, later);
         assert!(rate.delay(later).is_some());
     }
 
     #[test]
-    fn what_a_user_reads_shares_the_rate_and_others_have_their_own() {
+    fn each_user_has_one_rate_for_all_reads() {
         let rates = HistoryRates::new(1);
         let now = Instant::now();
         rates.of(UserId(1)).unwrap().charge(1 << 20, now);

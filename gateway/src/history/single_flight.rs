@@ -1,32 +1,33 @@
-//! One read for all who ask the same at the same time, and none that is older than the question.
+//! Single flight: one read for all who ask the same at the same time, and none that is older than the question.
 //!
-//! Whoever asks while a read is under way waits for the next one, together with all others who do: what was committed
-//! before a question is in its answer. That is what sets it apart from a cache that loads once for all who miss.
+//! Whoever asks while a read runs waits for the next one, together with all others who do: what was committed before a
+//! question is in its answer. A cache that loads once for all who miss does not promise that.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
+use parking_lot::Mutex;
 
-/// The reads under way and the ones that follow them, by what they read: two of each at most. A read that has begun goes on
-/// without those who asked; one that has not is forgotten with the last of them. Clones share them.
+/// The reads that run and the ones that follow them, by key: two for each key at most. A read that has begun goes on without
+/// those who asked; one that has not is dropped with the last of them. Clones share them.
 pub(super) struct SingleFlight<K, T>(Arc<Mutex<HashMap<K, LatestRead<T>>>>);
 
-/// The latest read of something.
+/// The latest read of a key.
 struct LatestRead<T> {
     number: Arc<()>,
-    /// For those who come before it begins. Those who asked hold it.
-    answer: Option<WeakShared<BoxFuture<'static, Option<T>>>>,
-    /// Since it has begun, when it answers nobody who comes.
+    /// The result, for those who ask before the read begins. Those who asked keep it alive.
+    result: Option<WeakShared<BoxFuture<'static, Option<T>>>>,
+    /// The running read, once it has begun. It answers nobody who asks from then on.
     running: Option<SharedResult<T>>,
 }
 
-/// What a read will find; `None` if it panicked.
+/// The result of a read; `None` if it panicked.
 type SharedResult<T> = Shared<BoxFuture<'static, Option<T>>>;
 
-/// Forgets a read when it is through, however it ended.
+/// Removes a read from the map when it has ended, however it ended.
 struct ReadGuard<K: Hash + Eq, T> {
     single_flight: SingleFlight<K, T>,
     key: K,
@@ -35,12 +36,12 @@ struct ReadGuard<K: Hash + Eq, T> {
 
 impl<K: Hash + Eq, T> Drop for ReadGuard<K, T> {
     fn drop(&mut self) {
-        let mut single_flight = lock(&self.single_flight.0);
-        // Another one may follow it already.
-        let latest = single_flight.get(&self.key).is_some_and(|latest| Arc::ptr_eq(&latest.number, &self.number));
-        // Dropped when the lock is not held any more.
-        let _forgotten = if latest { single_flight.remove(&self.key) } else { None };
-        drop(single_flight);
+        let mut reads = self.single_flight.0.lock();
+        // Another read may follow it already.
+        let latest = reads.get(&self.key).is_some_and(|latest| Arc::ptr_eq(&latest.number, &self.number));
+        // Dropped after the lock is released.
+        let _removed = if latest { reads.remove(&self.key) } else { None };
+        drop(reads);
     }
 }
 
@@ -61,8 +62,8 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     T: Clone + Send + Sync + 'static,
 {
-    /// What `read` finds, or another's read of the same that has not begun yet. It begins with the leave that `admit` gives,
-    /// or ends with the refusal.
+    /// The result of `read`, or of another read of `key` that has not begun yet. The read begins with the permit that `admit`
+    /// grants, or ends with its refusal.
     pub(super) fn run<P: Send + 'static, R>(
         &self,
         key: K,
@@ -72,13 +73,13 @@ where
     where
         R: Future<Output = T> + Send + 'static,
     {
-        let mut single_flight = lock(&self.0);
-        let before = match single_flight.get(&key) {
+        let mut reads = self.0.lock();
+        let before = match reads.get(&key) {
             Some(LatestRead {
                 running: Some(running), ..
             }) => Some(running.clone()),
-            Some(turn) => match turn.answer.as_ref().and_then(WeakShared::upgrade) {
-                Some(answer) => return answer,
+            Some(latest) => match latest.result.as_ref().and_then(WeakShared::upgrade) {
+                Some(result) => return result,
                 None => None,
             },
             None => None,
@@ -89,14 +90,14 @@ where
             key: key.clone(),
             number: Arc::clone(&number),
         };
-        let answer = wait_and_read(before, admit, guard, read).boxed().shared();
-        let turn = LatestRead {
+        let result = wait_and_read(before, admit, guard, read).boxed().shared();
+        let latest = LatestRead {
             number,
-            answer: answer.downgrade(),
+            result: result.downgrade(),
             running: None,
         };
-        single_flight.insert(key, turn);
-        answer
+        reads.insert(key, latest);
+        result
     }
 }
 
@@ -121,25 +122,20 @@ where
     };
     let running = {
         let shared = guard.single_flight.clone();
-        // Who comes from now on must not share it: it is noted under the lock that it begins.
-        let mut single_flight = lock(&shared.0);
-        let noted = single_flight.get_mut(&guard.key).filter(|latest| Arc::ptr_eq(&latest.number, &guard.number));
+        // Whoever asks from now on must not share this read, so it is marked as begun under the lock.
+        let mut reads = shared.0.lock();
+        let latest = reads.get_mut(&guard.key).filter(|latest| Arc::ptr_eq(&latest.number, &guard.number));
         let reading = tokio::spawn(async move {
             let _guard = guard;
             read(permit).await
         });
         let running = reading.map(Result::ok).boxed().shared();
-        if let Some(turn) = noted {
-            turn.running = Some(running.clone());
+        if let Some(latest) = latest {
+            latest.running = Some(running.clone());
         }
         running
     };
     running.await
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change is one call on the map: a panic leaves none of them half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -160,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_during_a_read_shares_the_next_one() {
+    async fn whoever_asks_during_a_read_shares_the_next() {
         let single_flight = SingleFlight::<&str, u8>::default();
         let (finish, finished) = oneshot::channel();
         let first = run(&single_flight, "a", async { finished.await.unwrap() });
@@ -173,7 +169,7 @@ mod tests {
         finish.send(1).unwrap();
         assert_eq!((third.await, second.await), (Some(2), Some(2)));
         assert_eq!(first.await, Some(1));
-        while !lock(&single_flight.0).is_empty() {
+        while !single_flight.0.lock().is_empty() {
             yield_now().await;
         }
     }
@@ -186,13 +182,13 @@ mod tests {
         assert!(given_up.clone().now_or_never().is_none());
         drop(given_up);
         let next = run(&single_flight, "a", async { 2 });
-        assert!(next.clone().now_or_never().is_none(), "it waits for the one that runs");
+        assert!(next.clone().now_or_never().is_none(), "it does not wait for the read that runs");
         finish.send(1).unwrap();
         assert_eq!(next.await, Some(2));
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_does_not_begin() {
+    async fn a_read_that_nobody_waits_for_does_not_begin() {
         let single_flight = SingleFlight::<&str, u8>::default();
         let (begun, has_begun) = oneshot::channel();
         let (permit, permitted) = oneshot::channel::<()>();
@@ -203,13 +199,13 @@ mod tests {
         });
         assert!(waiting.clone().now_or_never().is_none());
         drop(waiting);
-        assert!(lock(&single_flight.0).is_empty());
+        assert!(single_flight.0.lock().is_empty());
         assert!(permit.send(()).is_err());
         assert!(has_begun.await.is_err(), "the read was dropped and not begun");
     }
 
     #[tokio::test]
-    async fn a_read_that_panics_holds_up_nobody() {
+    async fn a_read_that_panics_blocks_nobody() {
         let single_flight = SingleFlight::<&str, u8>::default();
         assert_eq!(run(&single_flight, "a", async { panic!("it fails") }).await, None);
         assert_eq!(run(&single_flight, "a", async { 1 }).await, Some(1));

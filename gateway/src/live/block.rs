@@ -1,4 +1,4 @@
-//! Frames in one stretch of memory, of which every reader gets its part without a copy.
+//! Frames of successive messages in one buffer, of which every reader gets its part without a copy.
 
 use bytes::{Bytes, BytesMut};
 use shared::domain::Seq;
@@ -6,7 +6,7 @@ use shared::domain::Seq;
 use super::frame::{Frame, Framing, payload};
 
 /// Bytes after which a segment is not made longer: what is handed to the kernel at once, and about what a client that reads
-/// nothing holds at most beside what lies there.
+/// nothing keeps allocated beside the buffers of the kernel.
 pub(super) const SEGMENT_BYTES: usize = 64 * 1024;
 
 /// Frames of successive seqs.
@@ -14,7 +14,7 @@ pub(super) const SEGMENT_BYTES: usize = 64 * 1024;
 pub(super) struct Block {
     /// The seq before the first.
     after: Seq,
-    /// The frames in their chunks.
+    /// The frames, each inside of its HTTP chunk.
     bytes: Bytes,
     /// Where each frame ends.
     ends: Box<[usize]>,
@@ -35,8 +35,8 @@ impl Block {
         }
     }
 
-    /// The frames that follow `after`, in blocks of about the length of a segment: whoever holds on to a segment keeps its
-    /// block, and no more.
+    /// The frames that follow `after`, in blocks of about the length of a segment: a client that holds on to a segment keeps
+    /// its block allocated, and no more.
     pub(super) fn row(mut after: Seq, frames: &[Frame]) -> Vec<Self> {
         let mut bytes = 0;
         let full = |frame: &Frame| {
@@ -51,9 +51,9 @@ impl Block {
         blocks.collect()
     }
 
-    /// The block of `row` with what follows `cursor`, which is not before the first one.
+    /// The block of `row` with what follows `cursor`; `None` if the cursor lies before the first block.
     pub(super) fn find(row: &[Self], cursor: Seq) -> Option<&Self> {
-        row.partition_point(|block| block.after <= cursor).checked_sub(1).map(|place| &row[place])
+        row.partition_point(|block| block.after <= cursor).checked_sub(1).map(|index| &row[index])
     }
 
     /// The seq before the first frame.
@@ -61,13 +61,13 @@ impl Block {
         self.after
     }
 
-    /// Bytes it takes.
+    /// Bytes of memory it takes.
     pub(super) fn kept_bytes(&self) -> usize {
         self.bytes.len() + size_of_val(&*self.ends)
     }
 
-    /// A segment of what follows `cursor`, of at most `limit` frames, and the last one's seq. The cursor is not before the
-    /// block; behind it there is nothing.
+    /// A segment of what follows `cursor`, of at most `limit` frames, and the seq of the last one. The cursor must not lie
+    /// before the block; behind the block the segment is empty.
     pub(super) fn read_after(&self, cursor: Seq, limit: usize, framing: Framing) -> (Bytes, Seq) {
         let passed = cursor.since(self.after).min(self.ends.len());
         let start = self.end_of(passed);
@@ -100,7 +100,7 @@ mod tests {
     use crate::live::frame::{Kind, event};
 
     #[test]
-    fn a_row_of_long_frames_is_cut_into_blocks_that_follow_each_other() {
+    fn long_frames_are_split_into_successive_blocks() {
         let text = "x".repeat(SEGMENT_BYTES / 3);
         let frames: Vec<Frame> = (0..10).map(|_| event(Kind::Ping, None, &text)).collect();
         let row = Block::row(Seq(5), &frames);

@@ -1,4 +1,4 @@
-//! A stream as the chunks of a response body: for HTTP/2, and wherever the socket is not ours to write to.
+//! A stream as the body of an HTTP library: for HTTP/2, and wherever the socket cannot be hijacked.
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -9,39 +9,39 @@ use tokio::time::{Instant, sleep_until};
 use super::stream::LiveStream;
 use crate::fanout::{NextStep, Source as _};
 
-/// The chunks of `stream`, after what it says first.
+/// The chunks of `stream`, after `opening`, its first bytes.
 pub fn chunks(
     stream: LiveStream,
     opening: Bytes,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
     let moved = stream.feed.watch_head();
-    let sender = Sender {
+    let body = StreamBody {
         stream,
         moved,
         opening: Some(opening),
         ended: false,
     };
-    futures_util::stream::unfold(sender, |mut sender| async move {
-        let chunk = sender.next().await?;
-        Some((Ok(chunk), sender))
+    futures_util::stream::unfold(body, |mut body| async move {
+        let chunk = body.next().await?;
+        Some((Ok(chunk), body))
     })
 }
 
-struct Sender {
+struct StreamBody {
     stream: LiveStream,
     moved: watch::Receiver<Seq>,
     opening: Option<Bytes>,
     ended: bool,
 }
 
-impl Sender {
+impl StreamBody {
     /// The next bytes to send; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(opening) = self.opening.take() {
             return Some(opening);
         }
         while !self.ended {
-            // Marked as seen before the feed is read: a message that comes in between wakes the wait below.
+            // Marked as seen before the feed is read: a message that comes after the read wakes the wait below.
             self.moved.mark_unchanged();
             match self.stream.next_step(std::time::Instant::now()) {
                 NextStep::Write(segment) => return Some(segment.into_bytes()),
@@ -59,7 +59,7 @@ impl Sender {
         None
     }
 
-    /// Waits for something to send or to do.
+    /// Waits until the stream has something to send or to do.
     async fn wait(&mut self) {
         let due = Instant::from_std(self.stream.due());
         tokio::select! {

@@ -1,10 +1,14 @@
-//! The last events of one room as finished frames, in their order and without a hole.
+//! Feed of one room: the latest messages as finished frames, in order and without a gap.
+//!
+//! A feed appends the message after its head and nothing else. So readers never see a gap, whatever events bring: what is
+//! missing is read from SQL and appended before what comes later.
 
 mod frame_ring;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use shared::domain::{Epoch, Partition, RoomId, Seq, StoredMessage};
 use shared::storage::Room;
 use tokio::sync::watch;
@@ -21,39 +25,39 @@ pub struct Feed {
     pub name: String,
     /// The epoch of its cursors.
     pub epoch: Epoch,
-    /// The partition its messages travel through.
+    /// The partition of the accept log that its messages come through.
     pub partition: Partition,
     /// The room's head when the feed was started.
     start: OnceLock<Seq>,
     ring: Mutex<FrameRing>,
-    /// Wakes tasks.
+    /// The head, for tasks that wait for it.
     head: watch::Sender<Seq>,
-    /// Wakes threads of the fan-out: those that have readers of this room.
+    /// The threads of the fan-out that have readers of this room.
     wakers: Mutex<Vec<Weak<TopicWaker>>>,
 }
 
-/// What lies behind a reader's position.
+/// What follows the position of a reader.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FeedRead {
-    /// Nothing yet.
+    /// Nothing yet: the reader is up to date.
     UpToDate,
-    /// These frames, up to and with the seq.
+    /// These frames, of the messages up to this seq.
     Frames(Bytes, Seq),
-    /// More than the feed keeps: the reader must read history, up to where the feed begins.
+    /// More than the feed keeps: the reader must read history up to where the ring begins.
     Behind(Gap),
 }
 
-/// What the feed does not keep of what it has taken.
+/// The messages that the feed has appended and does not keep any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The last seq before those it keeps.
+    /// The last seq before the frames that it keeps.
     pub floor: Seq,
-    /// The last seq it has taken.
+    /// The last seq that it has appended.
     pub head: Seq,
 }
 
 impl Feed {
-    /// A feed that takes nothing until it is started.
+    /// A feed that appends nothing until it is started.
     #[must_use]
     pub fn new(room: &Room, epoch: Epoch, partition: Partition) -> Self {
         Self {
@@ -68,7 +72,7 @@ impl Feed {
         }
     }
 
-    /// Starts the feed at `head`, the room's last seq read after the subscription stood.
+    /// Starts the feed at `head`, the last seq of the room, which was read after the subscription was confirmed.
     pub fn start(&self, head: Seq) {
         let mut ring = self.ring();
         if ring.head.is_none() {
@@ -79,13 +83,13 @@ impl Feed {
         }
     }
 
-    /// The room's head when the feed was started: what lies behind it was never here.
+    /// The room's head when the feed was started. Messages up to it were never in the feed.
     #[must_use]
     pub fn started_at(&self) -> Seq {
         self.start.get().copied().unwrap_or_default()
     }
 
-    /// Rings `waker` from now on whenever the head moves, for as long as somebody holds it.
+    /// Wakes `waker` from now on whenever the head moves, for as long as somebody holds it.
     pub fn add_waker(&self, waker: &Arc<TopicWaker>) {
         let mut wakers = self.wakers();
         wakers.retain(|waker| waker.strong_count() > 0);
@@ -98,35 +102,35 @@ impl Feed {
         self.ring().head.unwrap_or_default()
     }
 
-    /// Notes that the room has messages up to `seq`. True if some of them are missing here.
+    /// Notes that SQL has messages of the room up to `seq`. True if some of them are missing here.
     pub fn note_stored_head(&self, seq: Seq) -> bool {
         let mut ring = self.ring();
         ring.known_head = ring.known_head.max(seq);
         ring.has_gap()
     }
 
-    /// The largest seq heard of.
+    /// The largest seq that the room is known to have.
     #[must_use]
     pub fn known_head(&self) -> Seq {
         self.ring().known_head
     }
 
-    /// Forgets that `heard` was heard of, unless more was since: history does not have it.
-    pub fn retract_known_head(&self, heard: Seq) {
+    /// Takes back that the room has messages up to `known`, unless more is known since: history does not have them.
+    pub fn retract_known_head(&self, known: Seq) {
         let mut ring = self.ring();
-        if ring.known_head == heard {
+        if ring.known_head == known {
             ring.known_head = ring.head.unwrap_or_default();
         }
     }
 
-    /// True if some messages that were heard of are missing here.
+    /// True if some messages that the room is known to have are missing here.
     #[must_use]
     pub fn has_gap(&self) -> bool {
         self.ring().has_gap()
     }
 
-    /// Takes those of `messages` (ascending) that directly follow what is there and wakes the readers.
-    /// True if others are missing before them, or after them as far as was heard.
+    /// Appends those of `messages` (ascending) that directly follow the head, and wakes the readers. True if messages are
+    /// missing before them, or after them as far as the room is known.
     pub fn append(&self, messages: &[StoredMessage]) -> bool {
         let mut ring = self.ring();
         if let Some(last) = messages.last() {
@@ -148,8 +152,8 @@ impl Feed {
         missing
     }
 
-    /// Goes on behind `head` without what lies before: history does not have it. Readers that are not there yet find out
-    /// when they read history.
+    /// Goes on after `head` without the messages before it: history does not have them. Readers that have not reached them find
+    /// out when they read history.
     pub fn skip_to(&self, head: Seq) {
         self.ring().skip_to(head);
         self.wake_readers(head);
@@ -160,36 +164,35 @@ impl Feed {
         self.wakers().iter().filter_map(Weak::upgrade).for_each(|waker| waker.wake());
     }
 
-    /// What follows `cursor`, in one segment of at most `limit` frames.
+    /// What follows `cursor`, as one segment of at most `limit` frames.
     #[must_use]
     pub fn read_after(&self, cursor: Seq, limit: usize, framing: Framing) -> FeedRead {
         self.ring().read_after(cursor, limit, framing)
     }
 
-    /// Bytes that the feed keeps for its readers.
+    /// Bytes that the ring keeps for readers.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.ring().kept_bytes()
     }
 
-    /// Gives up the oldest frames until `most` bytes are kept at most. A newest frame that stands alone is kept all the same.
+    /// Drops the oldest frames until `most` bytes are kept at most; see [`FrameRing::shrink`].
     pub fn shrink_to(&self, most: usize) {
         self.ring().shrink(most);
     }
 
-    /// Wakes whoever holds it when the head moves.
+    /// A receiver that is woken when the head moves.
     #[must_use]
     pub fn watch_head(&self) -> watch::Receiver<Seq> {
         self.head.subscribe()
     }
 
     fn wakers(&self) -> MutexGuard<'_, Vec<Weak<TopicWaker>>> {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.wakers.lock()
     }
 
     fn ring(&self) -> MutexGuard<'_, FrameRing> {
-        // A panic while the lock was held cannot leave the ring half changed in a way that breaks its order.
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ring.lock()
     }
 }
 
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_gets_all_after_its_cursor_in_one_piece() {
+    fn a_reader_gets_all_after_its_cursor_at_once() {
         let feed = feed();
         feed.start(Seq(5));
         assert!(!feed.append(&messages(6..=8)));
@@ -259,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_are_dropped_and_gaps_are_told() {
+    fn repetitions_are_dropped_and_gaps_reported() {
         let feed = feed();
         feed.start(Seq(5));
         assert!(!feed.append(&messages(4..=6)));
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_heard_before_the_start_is_not_forgotten() {
+    fn a_message_from_before_the_start_is_not_forgotten() {
         let feed = feed();
         assert!(!feed.append(&messages(6..=6)));
         feed.start(Seq(5));
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn from_any_place_the_pieces_lead_to_the_head() {
+    fn segments_lead_from_any_position_to_the_head() {
         let feed = feed();
         feed.start(Seq(0));
         feed.append(&messages(1..=1_000));
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_bounded_and_all_readers_share_its_memory() {
+    fn a_segment_is_bounded_and_shared_by_all_readers() {
         let feed = feed();
         feed.start(Seq(0));
         let mut messages = messages(1..=1_000);
@@ -331,7 +334,7 @@ mod tests {
         let (later, same) = segment(10);
         assert_eq!(last, same);
         assert!(first.as_ptr_range().contains(&later.as_ptr()));
-        // The newest frames are not together yet: readers at the same place share what is joined for them.
+        // The newest frames are not in a block yet: readers at the same position share what is joined for them.
         assert_eq!(segment(998).1, Seq(1_000));
         assert_eq!(segment(998).0.as_ptr(), segment(998).0.as_ptr());
     }

@@ -1,12 +1,12 @@
 //! Server-sent events as bytes (WHATWG HTML, section 9.2).
 //!
 //! An event is encoded once for all who get it, inside of an HTTP chunk of its own (RFC 9112, section 7.1): the fan-out writes
-//! any row of such chunks to a socket as they are, and whoever sends through an HTTP library leaves the wrapping away.
+//! successive chunks to a socket as they are, and whoever sends through an HTTP library leaves the chunk framing away.
 //!
-//! Nothing a user wrote reaches a field name or ends a line: data is one line of JSON, whose strings escape all that anybody
-//! takes for the end of a line (see `crate::json`); ids are integers; event names come from an enum.
+//! No text of a user reaches a field name or ends a line: data is one line of JSON, whose strings escape every character that
+//! some reader takes for the end of a line (see `crate::json`); ids are integers; event names come from an enum.
 //!
-//! The id stands behind the data, because some clients take an id when its line arrives: if the connection is cut between
+//! The id stands after the data, because some clients take an id when its line arrives: if the connection is cut between
 //! the two lines, an id that came first skips the event whose data was lost. Every block of lines has data, because some
 //! clients dispatch a block without it as an empty message.
 
@@ -24,14 +24,14 @@ const PADDING: usize = 512;
 /// About how many bytes an event takes beside the text of its message.
 const MESSAGE_OVERHEAD: usize = 320;
 
-/// What a chunk begins with: its length in hexadecimal, always as many digits, so that it can be filled in when the
-/// length is known. Six reach 16 MiB.
+/// What a chunk begins with: its length in hexadecimal, in a fixed number of digits, so that it can be filled in when the
+/// length is known. Six digits reach 16 MiB.
 const CHUNK_HEAD: &[u8] = b"000000\r\n";
 
 /// What a chunk ends with.
 const CHUNK_TAIL: &[u8] = b"\r\n";
 
-/// How bytes get to the client.
+/// How the bytes of a stream get to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// Through an HTTP library, which frames them.
@@ -40,14 +40,14 @@ pub enum Framing {
     Chunked,
 }
 
-/// What is in the chunk of a frame.
+/// The event inside of the chunk of a frame.
 #[must_use]
 pub(super) fn payload(chunk: &[u8]) -> &[u8] {
     &chunk[CHUNK_HEAD.len()..chunk.len() - CHUNK_TAIL.len()]
 }
 
 impl Framing {
-    /// How many there are.
+    /// How many framings there are.
     pub(super) const COUNT: usize = 2;
 }
 
@@ -65,7 +65,7 @@ impl Frame {
         }
     }
 
-    /// The same, borrowed.
+    /// The bytes to send, borrowed.
     #[must_use]
     pub fn as_slice(&self, framing: Framing) -> &[u8] {
         match framing {
@@ -74,13 +74,13 @@ impl Frame {
         }
     }
 
-    /// Bytes it takes.
+    /// Bytes of memory it takes.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.0.len()
     }
 
-    /// Encodes what `write` adds.
+    /// Encodes the event that `write` adds to the buffer.
     fn encode(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut chunk = Vec::with_capacity(CHUNK_HEAD.len() + capacity + CHUNK_TAIL.len());
         chunk.extend_from_slice(CHUNK_HEAD);
@@ -100,9 +100,9 @@ impl Frame {
 pub enum Kind {
     /// The stream is open.
     Ready,
-    /// The client's cursor was of no use; what it has may be outdated.
+    /// The cursor of the client could not be used; what the client has may be outdated.
     Reset,
-    /// The stream is silent and alive.
+    /// The stream is silent, and alive.
     Ping,
     /// The server ends the stream.
     Bye,
@@ -138,7 +138,7 @@ pub fn message(room: &str, epoch: Epoch, message: &StoredMessage) -> Frame {
     })
 }
 
-/// An event of `kind`; see [`push_event`].
+/// An event of `kind` as a frame; see [`push_event`].
 #[must_use]
 pub fn event(kind: Kind, cursor: Option<StreamCursor>, data: &impl Serialize) -> Frame {
     Frame::encode(MESSAGE_OVERHEAD, |out| push_event(out, kind, cursor, data))
@@ -151,7 +151,7 @@ pub fn push_event(out: &mut Vec<u8>, kind: Kind, cursor: Option<StreamCursor>, d
     });
 }
 
-/// `write` adds one line of JSON.
+/// Adds an event, whose data is the one line of JSON that `write` adds.
 fn push(out: &mut Vec<u8>, kind: Option<Kind>, cursor: Option<StreamCursor>, write: impl FnOnce(&mut Vec<u8>)) {
     if let Some(kind) = kind {
         let _ = writeln!(out, "event: {}", kind.name());
@@ -165,33 +165,33 @@ fn push(out: &mut Vec<u8>, kind: Option<Kind>, cursor: Option<StreamCursor>, wri
     out.push(b'\n');
 }
 
-/// What `ready` tells.
+/// Data of `ready`.
 #[derive(Debug, Serialize)]
 pub struct Ready<'a> {
     /// Name of the room.
     pub room: &'a str,
     /// Last seq of the room.
     pub head: Seq,
-    /// True if the stream goes on from the client's own cursor.
+    /// True if the stream goes on from the cursor of the client.
     pub recovered: bool,
     /// Messages between that cursor and the head, which follow now.
     pub missed: i64,
     /// Seconds of silence after which a ping comes.
     pub heartbeat_s: u64,
-    /// The gateway's clock.
+    /// The time by the clock of the gateway.
     pub server_time: String,
 }
 
-/// What `reset` tells.
+/// Data of `reset`.
 #[derive(Debug, Serialize)]
 pub struct Reset {
-    /// Why the cursor was of no use.
+    /// Why the cursor could not be used.
     pub reason: ResetReason,
     /// Last seq of the room, from which the stream goes on.
     pub head: Seq,
 }
 
-/// Why a cursor was of no use.
+/// Why a cursor could not be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResetReason {
@@ -203,23 +203,23 @@ pub enum ResetReason {
     Ahead,
     /// More was missed than the client wants to have replayed.
     TooMany,
-    /// Messages are gone that were behind it.
+    /// Messages that followed it are gone.
     HistoryDamaged,
 }
 
-/// What `ping` tells.
+/// Data of `ping`.
 #[derive(Debug, Serialize)]
 pub struct Ping {
-    /// The gateway's clock.
+    /// The time by the clock of the gateway.
     pub server_time: String,
 }
 
-/// What `bye` tells.
+/// Data of `bye`.
 #[derive(Debug, Serialize)]
 pub struct Bye {
     /// Why the stream ends.
     pub reason: super::ByeReason,
-    /// When to come back; absent where that is of no use.
+    /// When to come back; absent where coming back is of no use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_ms: Option<u32>,
 }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_the_object_of_the_contract() {
+    fn a_message_is_encoded_as_documented() {
         let frame = message("testchat1", Epoch(99), &stored("test message 1", "test1"));
         let expected = concat!(
             r#"data: {"id":"00000000-0000-0000-0000-000000000000","seq":17,"name":"testchat1","username":"test1","#,
@@ -266,8 +266,8 @@ mod tests {
     }
 
     proptest! {
-        /// The standard ends a line at CR, LF or CRLF, and some readers at more (see [`crate::json`]): whatever the text,
-        /// there are exactly our lines.
+        /// The standard ends a line at CR, LF or CRLF, and some readers at more (see [`crate::json`]): whatever the text, there
+        /// are exactly the lines of the frame.
         #[test]
         fn no_text_can_end_a_line(text in json::tests::TEXT, name in json::tests::TEXT) {
             let frame = message("room", Epoch(1), &stored(&text, &name));

@@ -1,4 +1,9 @@
-//! The feeds of this process: opened by the first reader of a room, repaired from SQL, closed when nobody reads.
+//! Hub: all feeds of this process.
+//!
+//! The first reader of a room opens its feed, which subscribes to the events of the room. Messages that no event brought are
+//! read from SQL (module `repair`). A feed that nobody reads is closed after a while.
+//!
+//! The lock of the map comes before the locks of feeds, and no feed is locked while the map is.
 
 mod feed_entry;
 mod repair;
@@ -6,11 +11,12 @@ mod repair;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use shared::bus::{KeySpace, RoomEvent};
 use shared::domain::{Epoch, Partition, RoomId, Seq};
 use shared::storage::{Installation, Room, Store, StoreError};
@@ -30,17 +36,18 @@ use super::ring_budget::{self, RINGS_BYTES};
 use super::subscriber::Subscriber;
 use crate::history::{ReadQueue, Reader};
 
-/// How often the heads of the rooms read here are compared with SQL, so that a lost event shows late but shows.
+/// How often the heads of the rooms read here are compared with SQL, so that a message whose event was lost comes late but
+/// comes.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 
 /// Rooms compared by one query.
 const ROOMS_AT_ONCE: usize = 1_000;
 
-/// How long a feed stays without readers. A phone that changes networks is back before.
+/// How long a feed stays open without readers. A phone that changes networks is back before.
 const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// How long the first reader of a room waits until its events are subscribed to. Without them, as while Redis is away, a feed
-/// lives from the comparison of heads.
+/// gets its messages by the comparison of heads.
 const SUBSCRIBE_TIME: Duration = Duration::from_millis(500);
 
 /// How long a reader waits for a feed to start.
@@ -49,10 +56,10 @@ const OPEN_TIME: Duration = Duration::from_secs(5);
 /// Why a feed cannot be read now.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Storage has not told in time where the room ends.
+    /// Storage has not answered in time which seq is the last of the room.
     #[error("the head of the room was not read in time")]
     Late,
-    /// The process stops.
+    /// The process is stopping.
     #[error("live events are not subscribed to any more")]
     Stopping,
     /// Storage failed.
@@ -69,7 +76,7 @@ pub struct Hub {
 struct Shared {
     store: Store,
     installation: Installation,
-    /// The epoch of history, which the installation began with and may have changed since.
+    /// The epoch of history: that of the installation when the process started, or a later one.
     epoch: AtomicU64,
     keys: KeySpace,
     subscriber: Subscriber,
@@ -102,7 +109,7 @@ impl Hub {
     /// The feed of `room`, started if it was not.
     pub async fn open(&self, room: &Room) -> Result<OpenFeed, OpenError> {
         let open = {
-            let mut feeds = lock(&self.shared.feeds);
+            let mut feeds = self.shared.feeds.lock();
             OpenFeed::hold(feeds.entry(room.id).or_insert_with(|| self.entry(room)))
         };
         let start = open.0.started.get_or_try_init(|| self.start(&open));
@@ -122,17 +129,17 @@ impl Hub {
         Epoch(self.shared.epoch.load(Ordering::Acquire))
     }
 
-    /// Closes every feed: from now on they are opened in `epoch`. Whoever reads one of the old ones must be ended.
+    /// Closes every feed: from now on feeds are opened in `epoch`. The streams that read the old ones must be ended.
     pub fn begin_epoch(&self, epoch: Epoch) {
-        let mut feeds = lock(&self.shared.feeds);
+        let mut feeds = self.shared.feeds.lock();
         self.shared.epoch.store(epoch.0, Ordering::Release);
         for (room, entry) in feeds.drain() {
-            // Said under the lock: whoever opens the room again subscribes after this.
+            // Under the lock: whoever opens the room again subscribes after this.
             self.shared.subscriber.unsubscribe(&self.shared.keys.room_channel(entry.feed.partition, room));
         }
     }
 
-    /// Subscribes first and reads the head then: what is stored in between is heard of.
+    /// Subscribes first and reads the head then, so that an event brings what is stored in between.
     async fn start(&self, open: &OpenFeed) -> Result<(), OpenError> {
         let channel = self.shared.keys.room_channel(open.partition, open.room);
         let subscriber = self.shared.subscriber.clone();
@@ -142,7 +149,7 @@ impl Hub {
             Ok(false) => return Err(OpenError::Stopping),
             Err(_) => {
                 let (hub, partition) = (self.clone(), open.partition);
-                // Ends at the latest when the channel is left.
+                // The task ends at the latest when the channel is unsubscribed from.
                 tokio::spawn(async move {
                     if subscription.await {
                         hub.mark_stale(&[partition]);
@@ -156,13 +163,13 @@ impl Hub {
         Ok(())
     }
 
-    /// Takes what a room's channel brought.
+    /// Appends the messages of an event that came on the channel of `room`.
     ///
-    /// What a worker published is not compared with SQL: it publishes only what it has committed, and a committed message keeps
-    /// its place and its text. So an event that comes late, from a worker that was paused behind its commit and has lost
-    /// the partition meanwhile, says what history says too; the feed drops it as a repetition.
+    /// The messages are not compared with SQL: a worker publishes only what it has committed, and a committed message keeps its
+    /// seq and its text. So a late event, from a worker that was paused after its commit and has lost the partition since, says
+    /// what history says too; the feed drops it as a repetition.
     pub fn on_room_event(&self, room: RoomId, payload: &[u8]) {
-        let Some(entry) = lock(&self.shared.feeds).get(&room).cloned() else {
+        let Some(entry) = self.shared.feeds.lock().get(&room).cloned() else {
             return;
         };
         match RoomEvent::decode(payload, &self.shared.keys) {
@@ -172,27 +179,27 @@ impl Hub {
                 }
             }
             Ok(_) => warn!(room.id = room.0, "an event of another room came on the channel of room {}", room.0),
-            // What it may have told of shows when heads are compared.
+            // The messages it may have held are found when heads are compared.
             Err(error) => error.report("room event"),
         }
     }
 
-    /// Notes that SQL has messages of a feed up to `head`.
+    /// Notes that SQL has messages of a feed up to `head`, and reads those that are missing.
     fn note_stored_head(&self, entry: &Arc<FeedEntry>, head: Seq) {
         if entry.feed.note_stored_head(head) {
             repair(&self.shared.store, entry);
         }
     }
 
-    /// The room's last seq by SQL, for a reader whose position is ahead of the feed; the feed catches up.
+    /// The last seq of the room by SQL, for a reader whose position is ahead of the feed. The feed catches up.
     pub async fn refresh(&self, open: &OpenFeed) -> Result<Seq, StoreError> {
         let head = self.shared.store.head(open.room).await?;
         self.note_stored_head(&open.0, head);
         Ok(head)
     }
 
-    /// What follows `cursor` in the `gap` before what the feed keeps, in one segment of at most `limit` messages; and the
-    /// last one's seq. Read from SQL once for all who need it.
+    /// What follows `cursor` in the `gap` before the frames that the feed keeps, as one segment of at most `limit` messages, and
+    /// the seq of the last one. It is read from SQL once for all who need it.
     pub(super) async fn read_behind(
         &self,
         feed: &Feed,
@@ -207,8 +214,8 @@ impl Hub {
         self.shared.pages.read_behind(feed, (cursor, gap), (limit, framing), read).await
     }
 
-    /// Compares heads, every second and where there is doubt at once, closes idle feeds and bounds what all keep, until
-    /// `stop` is cancelled.
+    /// Compares heads, every second and at once where partitions are stale, closes idle feeds and enforces the budget of the
+    /// rings, until `stop` is cancelled.
     pub async fn maintain(self, stop: CancellationToken) {
         let mut round = interval(COMPARE_EVERY);
         round.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -227,29 +234,29 @@ impl Hub {
         }
     }
 
-    /// Has the rooms of `partitions` compared soon: another worker owns them now, and the one before may have stored
-    /// something without telling.
+    /// Has the rooms of `partitions` compared soon: another worker owns them now, and the one before may have stored messages
+    /// without publishing them.
     ///
-    /// Nothing of its can come after the comparison either: the takeover was committed before it was announced, and
-    /// from then on the old owner's commits fail.
+    /// The former owner stores nothing after the comparison either: the claim of the new one was committed before it was
+    /// announced, and from then on the commits of the former one fail.
     pub fn mark_stale(&self, partitions: &[Partition]) {
         self.shared.resync_queue.mark_stale(partitions);
     }
 
-    /// Has all rooms compared soon: events may have been missed.
+    /// Has all rooms compared soon: events of any of them may have been missed.
     pub fn mark_all_stale(&self) {
         let partitions: Vec<Partition> = (0..self.shared.installation.partitions).map(Partition).collect();
         self.mark_stale(&partitions);
     }
 
-    /// Finds what no event told of.
+    /// Finds the messages that no event brought.
     async fn compare_heads(&self) {
         self.compare(|_| true).await;
     }
 
     async fn compare(&self, which: impl Fn(&Feed) -> bool) {
         let is_wanted = |entry: &&Arc<FeedEntry>| entry.started.initialized() && which(&entry.feed);
-        let entries: Vec<Arc<FeedEntry>> = lock(&self.shared.feeds).values().filter(is_wanted).cloned().collect();
+        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().filter(is_wanted).cloned().collect();
         for some in entries.chunks(ROOMS_AT_ONCE) {
             let rooms: Vec<RoomId> = some.iter().map(|entry| entry.feed.room).collect();
             match self.shared.store.heads(&rooms).await {
@@ -264,16 +271,16 @@ impl Hub {
     }
 
     fn bound_memory(&self) {
-        // Collected first: a feed is never locked while the map is.
-        let entries: Vec<Arc<FeedEntry>> = lock(&self.shared.feeds).values().cloned().collect();
+        // Collected first, since no feed is locked while the map is.
+        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().cloned().collect();
         ring_budget::enforce(entries.iter().map(|entry| &entry.feed), RINGS_BYTES);
     }
 
     fn close_idle(&self) {
         let Shared { subscriber, keys, .. } = &*self.shared;
-        lock(&self.shared.feeds).retain(|room, entry| {
+        self.shared.feeds.lock().retain(|room, entry| {
             let idle = entry.is_idle_for(IDLE_TIME);
-            // Said under the lock: whoever opens the room again subscribes after this.
+            // Under the lock: whoever opens the room again subscribes after this.
             if idle {
                 subscriber.unsubscribe(&keys.room_channel(entry.feed.partition, *room));
                 debug!(room.id = room.0, "nobody reads room {} here any more", room.0);
@@ -281,9 +288,4 @@ impl Hub {
             !idle
         });
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that is guarded here can be left half changed by a panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
-//! What the kernel knows of the peer of a connection: for how long it has acknowledged nothing of what was sent to it.
+//! Liveness of the peer of a connection: for how long it has acknowledged nothing of what was sent, by the kernel.
 //!
-//! A phone that changed networks says no goodbye. Its stream looks open until the kernel gives the connection up, after half
-//! a minute of repetitions; but the kernel counts them, and tells whoever asks (`sock_diag(7)`). It is asked by the two
-//! addresses of the connection, so that it makes no difference who writes to its socket.
+//! A phone that changed networks closes no connection. Its stream looks open until the kernel gives the connection up, after
+//! half a minute of retransmissions; but the kernel counts them, and answers who asks (`sock_diag(7)`). The connection is named
+//! by its two addresses, so that it makes no difference who writes to its socket.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,31 +10,32 @@ use std::time::Duration;
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpEndpoints {
-    /// Ours.
+    /// The address of this gateway.
     pub local: SocketAddr,
-    /// The client's, or its proxy's.
+    /// The address of the client, or of its proxy.
     pub peer: SocketAddr,
 }
 
-/// Repetitions without an answer after which a peer counts as silent: three seconds at least, by the kernel's shortest
-/// pause of 0.2 s, which doubles (RFC 6298). One or two happen on any radio link.
+/// Retransmissions without an acknowledgement after which a peer counts as silent: three seconds at least, by the shortest
+/// pause of the kernel, 0.2 s, which doubles (RFC 6298). One or two happen on any radio link.
 #[cfg(target_os = "linux")]
-const REPETITIONS: u8 = 4;
+const MIN_RETRANSMISSIONS: u8 = 4;
 
-/// For how long the peer has sent no acknowledgement while some was owed; `None` if none is owed, or if that is not known.
+/// For how long the peer has sent no acknowledgement while one is due; `None` if none is due, or if that is not known.
 #[cfg(target_os = "linux")]
 #[must_use]
-pub(super) fn silence(ends: TcpEndpoints) -> Option<Duration> {
-    let info = linux::ask(ends).inspect_err(|error| tracing::debug!(error = %error, "cannot ask for a peer: {error}"));
+pub(super) fn silence(endpoints: TcpEndpoints) -> Option<Duration> {
+    let info =
+        linux::ask(endpoints).inspect_err(|error| tracing::debug!(error = %error, "cannot ask for a peer: {error}"));
     let info = info.ok().flatten()?;
-    let owes = info.unacked > 0 && info.retransmits >= REPETITIONS;
-    owes.then(|| Duration::from_millis(info.last_ack_recv.into()))
+    let is_due = info.unacked > 0 && info.retransmits >= MIN_RETRANSMISSIONS;
+    is_due.then(|| Duration::from_millis(info.last_ack_recv.into()))
 }
 
 /// Elsewhere the kernel is not asked.
 #[cfg(not(target_os = "linux"))]
 #[must_use]
-pub(super) fn silence(_ends: TcpEndpoints) -> Option<Duration> {
+pub(super) fn silence(_endpoints: TcpEndpoints) -> Option<Duration> {
     None
 }
 
@@ -55,13 +56,13 @@ mod linux {
     /// "Any cookie": the socket is named by its addresses alone.
     const NO_COOKIE: [u8; 8] = [0xff; 8];
 
-    /// What the kernel says of the connection; `None` if there is none. The kernel answers before it takes the next request,
-    /// so nothing is waited for.
-    pub(super) fn ask(ends: TcpEndpoints) -> io::Result<Option<Box<TcpInfo>>> {
+    /// What the kernel knows of the connection; `None` if there is none. The kernel answers before the call that asks returns,
+    /// so this does not block.
+    pub(super) fn ask(endpoints: TcpEndpoints) -> io::Result<Option<Box<TcpInfo>>> {
         let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        socket.send(&request(ends), 0)?;
+        socket.send(&request(endpoints), 0)?;
         let (answer, _) = socket.recv_from_full()?;
         let answer = NetlinkMessage::<SockDiagMessage>::deserialize(&answer).map_err(io::Error::other)?;
         let NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(found)) = answer.payload else {
@@ -73,17 +74,17 @@ mod linux {
         }))
     }
 
-    fn request(ends: TcpEndpoints) -> Vec<u8> {
+    fn request(endpoints: TcpEndpoints) -> Vec<u8> {
         let socket = InetRequest {
-            family: if ends.local.is_ipv4() { AF_INET } else { AF_INET6 },
+            family: if endpoints.local.is_ipv4() { AF_INET } else { AF_INET6 },
             protocol: IPPROTO_TCP,
             extensions: ExtensionFlags::INFO,
             states: StateFlags::all(),
             socket_id: SocketId {
-                source_port: ends.local.port(),
-                destination_port: ends.peer.port(),
-                source_address: ends.local.ip(),
-                destination_address: ends.peer.ip(),
+                source_port: endpoints.local.port(),
+                destination_port: endpoints.peer.port(),
+                source_address: endpoints.local.ip(),
+                destination_address: endpoints.peer.ip(),
                 interface_id: 0,
                 cookie: NO_COOKIE,
             },
@@ -108,35 +109,35 @@ mod tests {
 
     use super::*;
 
-    /// Accepts no packet at all (`ret 0` of the classic packet filter).
-    const DEAF: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
+    /// A filter that accepts no packet at all (`ret 0` of the classic packet filter).
+    const DROP_ALL: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
     #[expect(
         clippy::disallowed_methods,
         reason = "the kernel is asked again and again, and no task waits here"
     )]
     #[test]
-    fn a_peer_that_has_vanished_is_silent_and_one_that_reads_nothing_is_not() {
+    fn a_vanished_peer_is_silent_and_an_idle_one_is_not() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else {
                 continue;
             };
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (mut served, peer) = listener.accept().unwrap();
-            let ends = TcpEndpoints {
+            let endpoints = TcpEndpoints {
                 local: served.local_addr().unwrap(),
                 peer,
             };
             served.write_all(b"read by nobody").unwrap();
-            assert_eq!(silence(ends), None);
-            SockRef::from(&client).attach_filter(&DEAF).unwrap();
+            assert_eq!(silence(endpoints), None);
+            SockRef::from(&client).attach_filter(&DROP_ALL).unwrap();
             served.write_all(b"reaches nobody").unwrap();
             let written = Instant::now();
-            while silence(ends).is_none() {
+            while silence(endpoints).is_none() {
                 assert!(written.elapsed() < Duration::from_secs(20), "the kernel says nothing");
                 std::thread::sleep(Duration::from_millis(50));
             }
-            assert!(silence(ends).unwrap() > Duration::from_secs(1));
+            assert!(silence(endpoints).unwrap() > Duration::from_secs(1));
         }
     }
 }

@@ -1,28 +1,29 @@
-//! Partitions whose rooms are compared with SQL without waiting for the next round.
+//! Partitions whose rooms are to be compared with SQL at once, without waiting for the next round.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::mem;
 
+use parking_lot::Mutex;
 use shared::domain::Partition;
 use tokio::sync::Notify;
 
-/// Partitions in doubt. It holds each at most once, however often it is stale.
+/// Stale partitions. It holds each at most once, however often it is marked.
 #[derive(Default)]
 pub(super) struct ResyncQueue {
     stale: Mutex<BTreeSet<Partition>>,
-    news: Notify,
+    changed: Notify,
 }
 
 impl ResyncQueue {
-    /// Puts `partitions` in doubt.
+    /// Marks `partitions` as stale: events of their rooms may have been lost.
     pub(super) fn mark_stale(&self, partitions: &[Partition]) {
-        self.stale.lock().unwrap_or_else(PoisonError::into_inner).extend(partitions);
-        self.news.notify_one();
+        self.stale.lock().extend(partitions);
+        self.changed.notify_one();
     }
 
-    /// Waits until there is some doubt, and takes all of it. Nothing is lost if the wait is given up.
+    /// Waits until some partitions are stale, and takes all of them out. Nothing is lost if the wait is dropped.
     pub(super) async fn next_stale(&self) -> BTreeSet<Partition> {
-        self.news.notified().await;
-        std::mem::take(&mut self.stale.lock().unwrap_or_else(PoisonError::into_inner))
+        self.changed.notified().await;
+        mem::take(&mut self.stale.lock())
     }
 }

@@ -1,15 +1,15 @@
-//! One bound for what all rings of this process keep, beside the bound of each.
+//! One budget for the bytes of all rings of this process, beside the bound of each ring.
 
 use super::feed::Feed;
 
-/// Bytes that all feeds keep together, looked at once a second. Past it the largest rings give up their oldest frames;
-/// a reader that wanted those reads history, as if it had fallen behind. Between two looks the rings may overshoot by what
-/// is stored in a second.
+/// Bytes that all feeds keep together, enforced once a second. Past it the largest rings drop their oldest frames; a reader
+/// that wanted those reads history, as if it had fallen behind. In between the rings may overshoot by what is stored in a
+/// second.
 pub(super) const RINGS_BYTES: usize = 256 * 1024 * 1024;
 
-/// Cuts rings until all of `feeds` keep at most `most` bytes together, the newest frames of quiet rooms aside.
+/// Shrinks rings until all of `feeds` keep at most `most` bytes together, apart from the newest frames of quiet rooms.
 ///
-/// Every feed may keep an equal share, so that busy rooms do not take the rings of quiet ones away.
+/// Every feed may keep an equal share, so that busy rooms do not push the frames of quiet ones out.
 pub(super) fn enforce<'a>(feeds: impl ExactSizeIterator<Item = &'a Feed> + Clone, most: usize) {
     let kept: usize = feeds.clone().map(Feed::kept_bytes).sum();
     if kept > most {
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_rings_are_cut_and_a_quiet_room_keeps_its_own() {
+    fn the_largest_rings_shrink_and_quiet_rooms_keep_theirs() {
         let feeds = [feed(1, 500), feed(2, 300), feed(3, 10)];
         let is_complete =
             |feed: &Feed| matches!(feed.read_after(Seq::ZERO, usize::MAX, Framing::Library), FeedRead::Frames(..));
@@ -56,7 +56,7 @@ mod tests {
         enforce(feeds.iter(), 60_000);
         assert!(feeds.iter().map(kept).sum::<usize>() <= 60_000);
         assert_eq!(feeds.each_ref().map(is_complete), [false, false, true]);
-        // Whoever is up to date notices nothing.
+        // A reader that is up to date notices nothing.
         assert!(matches!(feeds[0].read_after(Seq(499), usize::MAX, Framing::Library), FeedRead::Frames(_, Seq(500))));
         assert!(matches!(feeds[0].read_after(Seq(100), usize::MAX, Framing::Library), FeedRead::Behind(_)));
 

@@ -1,7 +1,7 @@
-//! One client's stream: its position, and what moves it or ends it.
+//! One client's stream: its position in the room, and what moves or ends it.
 //!
-//! It does no input or output and never waits: whoever sends it asks for the next segment, and how long there is none. Two
-//! do so: a thread of [`crate::fanout`], and [`mod@super::chunks`] for what goes out through an HTTP library.
+//! It does no input or output and never waits: its sender asks for the next segment, and until when there is none. There are
+//! two senders: a thread of [`crate::fanout`], and [`mod@super::chunks`] for what goes out through an HTTP library.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,35 +25,35 @@ use crate::message::rfc3339;
 /// Pause after history could not be read.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// When a client should come back, in milliseconds; each is told another time, so that they do not come together.
+/// When a client should come back, in milliseconds. Each gets another time, so that they do not come together.
 const RETRY_MS: std::ops::RangeInclusive<u32> = 2_000..=5_000;
 
-/// What is the same for all streams.
+/// Settings that are the same for all streams.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamSettings {
     /// Silence after which a ping is sent.
     pub heartbeat: Duration,
-    /// Longest life.
+    /// Longest life of a stream.
     pub max_age: Duration,
 }
 
 /// What a stream is opened with.
 pub struct Opened {
-    /// For what the feed does not keep.
+    /// Reads what the feed does not keep.
     pub hub: Hub,
-    /// What it follows.
+    /// The feed of the room it follows.
     pub feed: OpenFeed,
-    /// Its entry in the register.
+    /// Its entry in the registry.
     pub connection: Arc<RegisteredStream>,
-    /// Counts for as long as the stream lives.
+    /// Its lease, held for as long as the stream lives.
     pub lease: StreamLease,
-    /// Where it begins.
+    /// Where it starts.
     pub start: StreamStart,
     /// When it ends by itself.
     pub bounds: StreamBounds,
-    /// When its token expires.
+    /// When the token of its client expires.
     pub expires_on: Timestamp,
-    /// How fast it may be brought up to date; `None` without a limit.
+    /// How fast missed messages may be replayed; `None` without a limit.
     pub replay: Option<Arc<HistoryRate>>,
 }
 
@@ -62,34 +62,34 @@ pub struct LiveStream {
     hub: Hub,
     pub(super) feed: OpenFeed,
     pub(super) connection: Arc<RegisteredStream>,
-    /// Released with the last word, so that a client that comes back at once finds its place free.
+    /// Released with the last event, so that a client that comes back at once finds a lease free.
     lease: Option<StreamLease>,
     heartbeat: Duration,
     framing: Framing,
-    /// The last message sent, or the position the stream began at.
+    /// The seq of the last message sent, or the position the stream started at.
     cursor: Seq,
-    /// History is being read.
+    /// A read of history is under way.
     is_fetching: bool,
-    /// Read from history, and to be sent next.
+    /// A segment read from history, to be sent next, with its last seq.
     history: Option<(Bytes, Seq)>,
-    /// History lacks what comes next: the client is to be told.
+    /// History lacks the next message: the client is to get a `reset`.
     is_damaged: bool,
-    /// History could not be read: not again before.
+    /// History is not read before this time: a read failed, or the rate requires a pause.
     not_before: Option<Instant>,
-    /// The rate at which it is brought up to date, and up to which seq that is; `None` without a limit.
+    /// The rate of the replay, and the seq up to which messages are part of it; `None` without a limit.
     replay: Option<(Arc<HistoryRate>, Seq)>,
     messages_left: Option<u32>,
     ping_at: Instant,
     end: StreamEnd,
 }
 
-/// What came of reading history.
+/// The outcome of a read of history.
 pub enum History {
-    /// A segment of it, with the seq of its last message.
+    /// A segment, with the seq of its last message.
     Segment(Bytes, Seq),
-    /// A message is missing that was there.
+    /// A message that was there is missing.
     Damaged,
-    /// It could not be read now.
+    /// History could not be read now.
     Failed,
 }
 
@@ -104,7 +104,7 @@ fn history(read: Result<(Bytes, Seq), Arc<ReplayError>>) -> History {
 }
 
 impl LiveStream {
-    /// Begins a stream, at `now` by the clock of tokens; returns what it says first, too.
+    /// Starts a stream, at `now` by the clock of tokens. Returns its first bytes, too.
     #[must_use]
     pub fn new(opened: Opened, settings: StreamSettings, now: Timestamp, framing: Framing) -> (Self, Bytes) {
         let Opened {
@@ -141,11 +141,11 @@ impl LiveStream {
             end: StreamEnd::first(began, (settings.max_age, random.random()), (expires_on, now), bounds),
             feed,
         };
-        let opening = stream.open(start, head.max(cursor), now, random.random_range(RETRY_MS));
+        let opening = stream.opening(start, head.max(cursor), now, random.random_range(RETRY_MS));
         (stream, opening)
     }
 
-    fn open(&self, start: StreamStart, head: Seq, now: Timestamp, retry_ms: u32) -> Bytes {
+    fn opening(&self, start: StreamStart, head: Seq, now: Timestamp, retry_ms: u32) -> Bytes {
         let mut out = frame::prelude(retry_ms);
         let ready = Ready {
             room: &self.feed.name,
@@ -169,7 +169,7 @@ impl LiveStream {
         }
     }
 
-    /// When there is something to say or to do although nothing happens.
+    /// When the stream has something to send or to do although no message comes.
     pub(super) fn due(&self) -> Instant {
         self.not_before.unwrap_or(self.ping_at).min(self.ping_at).min(self.end.at)
     }
@@ -187,11 +187,11 @@ impl LiveStream {
         self.not_before = None;
         let (hub, feed) = (self.hub.clone(), self.feed.clone());
         let (from, form) = ((self.cursor, gap), (limit, self.framing));
-        // What fails is logged where it is read.
+        // A failure is logged where history is read.
         NextStep::Fetch(async move { history(hub.read_behind(&feed, from, form).await) }.boxed())
     }
 
-    fn sent(&mut self, segment: Bytes, last: Seq, now: Instant) -> NextStep<History> {
+    fn send(&mut self, segment: Bytes, last: Seq, now: Instant) -> NextStep<History> {
         let count = u32::try_from(last.0 - self.cursor.0).unwrap_or(u32::MAX);
         if let Some(left) = &mut self.messages_left {
             *left = left.saturating_sub(count);
@@ -205,21 +205,21 @@ impl LiveStream {
         NextStep::Write(Segment::shared(segment))
     }
 
-    /// The rate that holds for what comes next.
+    /// The rate that limits the next segment.
     fn replay(&self) -> Option<&HistoryRate> {
         let (replay, upto) = self.replay.as_ref()?;
         (self.cursor < *upto).then_some(replay)
     }
 
-    /// Whether what comes next must wait for its rate. It is asked for again when that is over.
-    fn is_held_back(&mut self, now: Instant) -> bool {
-        let Some(wait) = self.replay().map(|replay| replay.delay(now)) else {
+    /// Whether the next segment must wait for the rate. It is asked for again when the wait is over.
+    fn must_wait_for_rate(&mut self, now: Instant) -> bool {
+        let Some(delay) = self.replay().map(|replay| replay.delay(now)) else {
             return false;
         };
-        if let Some(wait) = wait {
-            self.not_before = Some(now + wait);
+        if let Some(delay) = delay {
+            self.not_before = Some(now + delay);
         }
-        wait.is_some()
+        delay.is_some()
     }
 
     fn ping(&mut self, now: Instant) -> NextStep<History> {
@@ -228,7 +228,7 @@ impl LiveStream {
             server_time: rfc3339(Timestamp::now()),
         };
         let ping = frame::event(Kind::Ping, Some(self.position()), &data);
-        NextStep::Write(self.own(&ping))
+        NextStep::Write(Self::segment(self.framing, &ping))
     }
 
     fn bye(&mut self, reason: ByeReason) -> NextStep<History> {
@@ -237,20 +237,20 @@ impl LiveStream {
             reason,
             retry_ms: reason.may_come_back().then(|| rand::rng().random_range(RETRY_MS)),
         };
-        NextStep::End(self.own(&frame::event(Kind::Bye, Some(self.position()), &data)))
+        NextStep::End(Self::segment(self.framing, &frame::event(Kind::Bye, Some(self.position()), &data)))
     }
 
-    /// Tells the client that what follows its position is gone, and goes on from the head.
+    /// Sends `reset`, since what follows the position is gone, and goes on from the head.
     fn reset(&mut self, reason: ResetReason, now: Instant) -> NextStep<History> {
         let head = self.feed.head().max(self.cursor);
         self.cursor = head;
         self.ping_at = now + self.heartbeat;
         let reset = frame::event(Kind::Reset, Some(self.position()), &Reset { reason, head });
-        NextStep::Write(self.own(&reset))
+        NextStep::Write(Self::segment(self.framing, &reset))
     }
 
-    fn own(&self, frame: &Frame) -> Segment {
-        Segment::shared(frame.bytes(self.framing))
+    fn segment(framing: Framing, frame: &Frame) -> Segment {
+        Segment::shared(frame.bytes(framing))
     }
 }
 
@@ -273,14 +273,14 @@ impl Source for LiveStream {
         if let Some(reason) = self.reason_to_end(now) {
             return self.bye(reason);
         }
-        // Whoever was shut out while it was read gets none of it.
+        // After the check above: a client whose access was revoked during the read gets none of it.
         if let Some((segment, last)) = self.history.take() {
-            return self.sent(segment, last, now);
+            return self.send(segment, last, now);
         }
         if std::mem::take(&mut self.is_damaged) {
             return self.reset(ResetReason::HistoryDamaged, now);
         }
-        if !self.is_fetching && self.is_held_back(now) {
+        if !self.is_fetching && self.must_wait_for_rate(now) {
             return if now >= self.ping_at {
                 self.ping(now)
             } else {
@@ -289,7 +289,7 @@ impl Source for LiveStream {
         }
         let limit = self.messages_left.map_or(usize::MAX, |left| left as usize);
         match self.feed.read_after(self.cursor, limit, self.framing) {
-            FeedRead::Frames(segment, last) => return self.sent(segment, last, now),
+            FeedRead::Frames(segment, last) => return self.send(segment, last, now),
             FeedRead::Behind(gap) if !self.is_fetching && self.not_before.is_none_or(|time| now >= time) => {
                 return self.fetch(gap, limit);
             }

@@ -1,9 +1,9 @@
-//! How many streams a user or an address has open, counted in Redis so that it holds across all gateways.
+//! Quota of streams: how many a user or an address has open, counted in Redis so that it holds across all gateways.
 //!
-//! A stream holds a lease: a member of a sorted set whose score is the time at which it counts no longer. The gateway that
-//! serves the stream renews the lease while the stream lives and releases it when the stream ends, not before: also while
-//! the gateway stops. A gateway that was killed leaves leases behind. They expire, and whoever needs one of them before
-//! that finds their gateway gone and removes them.
+//! A stream holds a lease: a member of a sorted set whose score is the time at which it expires. The gateway that serves the
+//! stream renews the lease while the stream lives and releases it when the stream ends, not before, also while the gateway
+//! stops. A gateway that was killed leaves leases behind. They expire, and whoever needs one of them before that finds their
+//! gateway gone and removes them.
 //!
 //! A client that names itself has one stream of a room: its newer one takes the lease of the older one, which is ended
 //! wherever it is served.
@@ -31,21 +31,21 @@ use super::peer_liveness::{self, TcpEndpoints};
 use super::stream_registry::{ByeReason, RegisteredStream};
 use crate::digest::short_digest;
 
-/// How long a lease counts after the gateway that held it has vanished.
-const COUNTS_FOR: Duration = Duration::from_mins(1);
+/// How long a lease is valid after the gateway that held it has vanished.
+const LEASE_TTL: Duration = Duration::from_mins(1);
 
-/// How often a lease is renewed: two failures in a row do no harm.
+/// How often leases are renewed: two failures in a row do no harm.
 const RENEW_EVERY: Duration = Duration::from_secs(20);
 
-/// How often a gateway says that it lives, and for how long that is believed. Leases of one that does not are removed by
-/// whoever needs them; should it live after all, it counts them again when it renews them.
-const SIGN_EVERY: Duration = Duration::from_secs(1);
-const SIGNED_FOR: Duration = Duration::from_secs(4);
+/// How often a gateway renews its liveness key, and how long the key is valid. The leases of a gateway without one are
+/// removed by whoever needs them; should the gateway live after all, it counts them again when it renews them.
+const LIVENESS_EVERY: Duration = Duration::from_secs(1);
+const LIVENESS_TTL: Duration = Duration::from_secs(4);
 
-/// How often the gateways are asked for one user's silent streams.
+/// How often the gateways are asked for the silent streams of one user.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Users whose asking is remembered; of more, some are asked for more often.
+/// Users for whom it is remembered that the gateways were asked. With more, they are asked more often for some.
 const ASKED: u64 = 10_000;
 
 /// Leases renewed or released by one round trip.
@@ -54,24 +54,24 @@ const BATCH: usize = 500;
 /// Why a stream may not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum QuotaError {
-    /// As many are open as may be.
+    /// As many streams are open as the limit allows.
     #[error("too many streams")]
     TooMany,
 }
 
-/// What a stream says of itself when it asks for a lease.
+/// What a lease is asked for.
 pub struct LeaseRequest {
-    /// Who opens it, and by which session.
+    /// The user who opens the stream.
     pub user: UserId,
-    /// The session.
+    /// The session that it is opened by.
     pub session: SessionId,
-    /// What it follows.
+    /// The room it follows.
     pub room: RoomId,
-    /// The name the client gave itself, if it did.
+    /// The name that the client gave itself, if it did.
     pub client: Option<ClientName>,
-    /// The address it is counted for.
+    /// The address that the stream is counted for.
     pub address: IpAddr,
-    /// The two ends of its connection, if known.
+    /// The two ends of its connection, if they are known.
     pub endpoints: Option<TcpEndpoints>,
 }
 
@@ -83,7 +83,7 @@ impl ClientName {
     /// Longest name, in characters.
     pub const MAX_LEN: usize = 64;
 
-    /// Reads a name; `None` if it is none.
+    /// Parses a name; `None` if it is not one.
     #[must_use]
     pub fn parse(raw: &str) -> Option<Self> {
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
@@ -113,9 +113,9 @@ pub struct StreamQuota {
     /// This process among the gateways; a part of each lease's name.
     gateway: u64,
     leases: Arc<LeaseTable>,
-    /// Whether this gateway has said that it lives: leases of one that has not count as abandoned.
-    has_signed: Arc<AtomicBool>,
-    /// For whom the gateways were asked to make room lately.
+    /// Whether this gateway has set its liveness key: the leases of one without count as abandoned.
+    is_announced: Arc<AtomicBool>,
+    /// The users for whose silent streams the gateways were asked lately.
     asked: Cache<UserId, ()>,
 }
 
@@ -129,16 +129,16 @@ impl StreamQuota {
             per_address,
             gateway: rand::random(),
             leases: Arc::default(),
-            has_signed: Arc::default(),
+            is_announced: Arc::default(),
             asked: Cache::builder().max_capacity(ASKED).time_to_live(ASK_EVERY).build(),
         }
     }
 
-    /// A lease for the stream of `connection`, and the older stream of the same client whose lease it took.
+    /// Acquires a lease for `registered`, and returns the older stream of the same client whose lease it took, too.
     pub async fn acquire(
         &self,
         request: &LeaseRequest,
-        connection: &Arc<RegisteredStream>,
+        registered: &Arc<RegisteredStream>,
     ) -> Result<(StreamLease, Option<StreamKey>), QuotaError> {
         let stream = StreamKey {
             gateway: self.gateway,
@@ -153,15 +153,15 @@ impl StreamQuota {
             address: request.address,
             client,
             endpoints: request.endpoints,
-            connection: Arc::clone(connection),
+            registered: Arc::clone(registered),
         };
-        if !self.has_signed.load(Ordering::Acquire) {
-            // Without Redis nobody counts, see below.
-            let _ = self.sign().await;
+        if !self.is_announced.load(Ordering::Acquire) {
+            // Without Redis nothing is counted, see below.
+            let _ = self.announce().await;
         }
         let counted: Vec<(Keys, u32)> = self.counted(&holder).collect();
-        // Noted before it is counted, so that it is released whatever happens in between.
-        self.leases.begin(stream, holder);
+        // In the table before it is counted, so that it is released whatever happens in between.
+        self.leases.insert(stream, holder);
         let lease = StreamLease {
             stream,
             leases: Arc::clone(&self.leases),
@@ -171,14 +171,14 @@ impl StreamQuota {
             match self.try_acquire(&keys, stream, limit).await {
                 Ok((false, _)) => return Err(QuotaError::TooMany),
                 Ok((true, older)) => replaced = replaced.or(older),
-                // Reading needs no Redis. It is counted with the next renewal.
+                // Streams need no Redis. This one is counted with the next renewal.
                 Err(error) => debug!(error = %error, "a stream is not counted yet: {error}"),
             }
         }
         Ok((lease, replaced))
     }
 
-    /// Counts one more, if need be in the place of what a gateway left behind that is gone.
+    /// Counts one stream more, after removing leases of vanished gateways if there are too many.
     async fn try_acquire(&self, keys: &Keys, stream: StreamKey, limit: u32) -> RedisResult<(bool, Option<StreamKey>)> {
         let mut redis = self.redis.clone();
         let first = scripts::acquire(keys, stream, limit).invoke_async(&mut redis).await;
@@ -191,7 +191,7 @@ impl StreamQuota {
         Ok((granted, older.and_then(|raw| StreamKey::parse(&raw))))
     }
 
-    /// Removes the leases of gateways that no longer say that they live; true if there were any.
+    /// Removes the leases of gateways without a liveness key; true if there were any.
     async fn remove_abandoned(&self, keys: &Keys) -> RedisResult<bool> {
         let mut redis = self.redis.clone();
         let members: Vec<String> = redis.zrange(&keys.set, 0, -1).await?;
@@ -199,7 +199,7 @@ impl StreamQuota {
         let gateways: HashSet<u64> = members.iter().filter_map(|member| gateway_of(member)).collect();
         let mut gone = HashSet::new();
         for gateway in gateways.into_iter().filter(|gateway| *gateway != self.gateway) {
-            let lives: bool = redis.exists(self.sign_of(gateway)).await?;
+            let lives: bool = redis.exists(self.liveness_key(gateway)).await?;
             if !lives {
                 gone.insert(gateway);
             }
@@ -213,8 +213,8 @@ impl StreamQuota {
         Ok(true)
     }
 
-    /// The sets a stream is counted in, and how many may be in each. A client's name is kept beside its user's streams,
-    /// also where any number of them may be open.
+    /// The sets a stream is counted in, and how many may be in each. The name of a client is kept beside the streams of its
+    /// user, also where the user may have any number of them.
     fn counted(&self, holder: &LeaseHolder) -> impl Iterator<Item = (Keys, u32)> + use<> {
         let names = self.redis.key_space();
         let by_user = self.per_user > 0 || holder.client.is_some();
@@ -223,8 +223,8 @@ impl StreamQuota {
         user.into_iter().chain(address)
     }
 
-    /// Whether the gateways should be asked now for streams of `user` behind which there is nobody any more; once in
-    /// `ASK_EVERY`, however often somebody wants more than may be open.
+    /// Whether the gateways should be asked now for streams of `user` whose clients have vanished: once in `ASK_EVERY`, however
+    /// often the user asks for more than the limit.
     #[must_use]
     pub fn should_ask(&self, user: UserId) -> bool {
         self.asked.entry(user).or_insert(()).is_fresh()
@@ -232,57 +232,57 @@ impl StreamQuota {
 
     /// Ends a stream of this gateway whose lease was taken by a newer one, if it is there.
     pub fn replace(&self, stream: StreamKey) {
-        if let Some(connection) = self.leases.connection(stream) {
-            connection.end(ByeReason::Replaced);
+        if let Some(registered) = self.leases.registered(stream) {
+            registered.end(ByeReason::Replaced);
         }
     }
 
-    /// Ends that stream of `user` at this gateway whose client has acknowledged nothing for longest, if that is for longer
-    /// than `heartbeat`: there is nobody behind it, though the network has not said so yet.
+    /// Ends that stream of `user` at this gateway whose client has acknowledged nothing for the longest time, if that is longer
+    /// than `heartbeat`: the client has vanished, though the network has not reported it yet.
     pub async fn give_up_silent(&self, user: UserId, heartbeat: Duration) {
         let streams = self.leases.streams_of(user);
         let silent = tokio::task::spawn_blocking(move || {
             let silences = streams
                 .into_iter()
-                .filter_map(|(ends, connection)| Some((peer_liveness::silence(ends?)?, connection)));
+                .filter_map(|(endpoints, stream)| Some((peer_liveness::silence(endpoints?)?, stream)));
             silences.filter(|(silence, _)| *silence > heartbeat).max_by_key(|(silence, _)| *silence)
         });
-        if let Ok(Some((_, connection))) = silent.await {
-            connection.end(ByeReason::Replaced);
+        if let Ok(Some((_, stream))) = silent.await {
+            stream.end(ByeReason::Replaced);
         }
     }
 
     /// Renews the leases of open streams and releases those of ended ones, until `stop` is cancelled and the last stream
     /// has ended.
     pub async fn maintain(mut self, stop: CancellationToken) {
-        let (mut renewal, mut sign) = (interval(RENEW_EVERY), interval(SIGN_EVERY));
+        let (mut renewal, mut liveness) = (interval(RENEW_EVERY), interval(LIVENESS_EVERY));
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        sign.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !(stop.is_cancelled() && self.leases.is_empty()) {
             tokio::select! {
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
                 () = self.leases.ended() => self.release().await,
-                // Without Redis nobody can look.
-                _ = sign.tick() => drop(self.sign().await),
+                // Without Redis nobody can read the key either.
+                _ = liveness.tick() => drop(self.announce().await),
                 _ = renewal.tick() => self.renew().await,
             }
         }
         self.release().await;
-        // What could not be released is abandoned by now.
-        let sign = self.sign_of(self.gateway);
-        let _: RedisResult<()> = self.redis.del(sign).await;
+        // Leases that could not be released count as abandoned from here on.
+        let key = self.liveness_key(self.gateway);
+        let _: RedisResult<()> = self.redis.del(key).await;
     }
 
-    /// The key that is there while a gateway lives.
-    fn sign_of(&self, gateway: u64) -> String {
+    /// The key that exists while a gateway lives.
+    fn liveness_key(&self, gateway: u64) -> String {
         self.redis.key_space().living_gateway(gateway)
     }
 
-    /// Says that this gateway lives.
-    async fn sign(&self) -> RedisResult<()> {
-        let millis = u64::try_from(SIGNED_FOR.as_millis()).unwrap_or(u64::MAX);
-        let _: () = self.redis.clone().pset_ex(self.sign_of(self.gateway), 1, millis).await?;
-        self.has_signed.store(true, Ordering::Release);
+    /// Announces that this gateway lives.
+    async fn announce(&self) -> RedisResult<()> {
+        let millis = u64::try_from(LIVENESS_TTL.as_millis()).unwrap_or(u64::MAX);
+        let _: () = self.redis.clone().pset_ex(self.liveness_key(self.gateway), 1, millis).await?;
+        self.is_announced.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -295,7 +295,7 @@ impl StreamQuota {
                     pipeline.invoke_script(&scripts::release(&keys, *stream)).ignore();
                 }
             }
-            // What could not be released is no longer renewed and expires.
+            // A lease that could not be released is not renewed, and expires.
             let _: RedisResult<()> = pipeline.query_async(&mut self.redis).await;
         }
     }
@@ -313,7 +313,7 @@ impl StreamQuota {
             }
             let outcome: RedisResult<Vec<bool>> = pipeline.query_async(&mut self.redis).await;
             match outcome {
-                // Nobody may have been able to tell this gateway that a newer stream has taken over.
+                // The announcement that a newer stream has taken a lease may not have reached this gateway.
                 Ok(held) => {
                     let lost = renewed.into_iter().zip(held).filter(|(_, held)| !held);
                     lost.for_each(|(stream, _)| self.replace(stream));
@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_named_by_letters_digits_and_two_signs() {
+    fn a_client_name_has_letters_digits_and_two_signs() {
         for good in ["a", "Tab-1_x", &"x".repeat(64)] {
             assert!(ClientName::parse(good).is_some(), "{good}");
         }

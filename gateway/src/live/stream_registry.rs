@@ -1,8 +1,9 @@
-//! Which streams are open here, and for whom: to end them when their user may no longer read.
+//! Registry of the streams that are open here, by user: it ends them when the user may no longer read.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use shared::domain::{MembershipId, RoomId, SessionId, UserId};
 use tokio::sync::Notify;
@@ -11,7 +12,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ByeReason {
-    /// The token's time is over.
+    /// The token has expired.
     TokenExpired,
     /// The session was ended.
     Revoked,
@@ -19,13 +20,13 @@ pub enum ByeReason {
     Removed,
     /// History was restored or cut: the stream's positions are of a history that is gone.
     HistoryChanged,
-    /// A newer stream of the same client took its place.
+    /// A newer stream of the same client has replaced it.
     Replaced,
     /// The gateway stops.
     Shutdown,
-    /// The stream has lived its time.
+    /// The stream has reached its longest life.
     MaxAge,
-    /// The client asked for no more than this.
+    /// The client asked for an end after so many messages, or so long.
     Bounded,
 }
 
@@ -39,15 +40,15 @@ impl ByeReason {
     }
 }
 
-/// One open stream; it leaves the register when dropped.
+/// One open stream. It leaves the registry when it is dropped.
 pub struct RegisteredStream {
-    /// Whose it is.
+    /// The user who follows.
     pub user: UserId,
-    /// By which session.
+    /// The session that opened it.
     pub session: SessionId,
-    /// What it follows.
+    /// The room it follows.
     pub room: RoomId,
-    /// By which membership: it ends with this one, whatever comes after.
+    /// The membership it was opened by. It ends with this one, even if the user joins again.
     pub membership: MembershipId,
     ended: Notify,
     reason: OnceLock<ByeReason>,
@@ -55,10 +56,10 @@ pub struct RegisteredStream {
 }
 
 impl RegisteredStream {
-    /// Waits until the stream must end and says why.
+    /// Waits until the stream must end, and returns why.
     pub async fn ended(&self) -> ByeReason {
         loop {
-            // It counts as waiting from here on: an end that comes after the look wakes it.
+            // Registered before the check: an end that comes after the check wakes it.
             let ended = self.ended.notified();
             if let Some(reason) = self.must_end() {
                 return reason;
@@ -73,14 +74,14 @@ impl RegisteredStream {
         self.reason.get().copied()
     }
 
-    /// Makes the stream end; the first reason stands.
+    /// Makes the stream end. The first reason stays.
     pub fn end(&self, reason: ByeReason) {
         let _ = self.reason.set(reason);
         self.ended.notify_waiters();
     }
 }
 
-/// The register of open streams. Clones share it.
+/// The registry of open streams. Clones share it.
 #[derive(Clone, Default)]
 pub struct StreamRegistry {
     open: Arc<Mutex<Open>>,
@@ -88,9 +89,9 @@ pub struct StreamRegistry {
 
 #[derive(Default)]
 struct Open {
-    /// Set once all have to end.
+    /// Why all streams end, once they have to.
     ended: Option<ByeReason>,
-    by_user: HashMap<UserId, Vec<std::sync::Weak<RegisteredStream>>>,
+    by_user: HashMap<UserId, Vec<Weak<RegisteredStream>>>,
 }
 
 impl StreamRegistry {
@@ -103,7 +104,7 @@ impl StreamRegistry {
         room: RoomId,
         membership: MembershipId,
     ) -> Arc<RegisteredStream> {
-        let connection = Arc::new(RegisteredStream {
+        let stream = Arc::new(RegisteredStream {
             user,
             session,
             room,
@@ -114,61 +115,61 @@ impl StreamRegistry {
         });
         let mut open = self.open();
         if let Some(reason) = open.ended {
-            connection.end(reason);
+            stream.end(reason);
         }
-        open.by_user.entry(user).or_default().push(Arc::downgrade(&connection));
+        open.by_user.entry(user).or_default().push(Arc::downgrade(&stream));
         drop(open);
-        connection
+        stream
     }
 
-    /// Ends the streams of a session.
+    /// Ends the streams that a session has opened.
     pub fn end_session(&self, user: UserId, session: SessionId) {
-        self.end_where(Some(user), ByeReason::Revoked, |connection| connection.session == session);
+        self.end_where(Some(user), ByeReason::Revoked, |stream| stream.session == session);
     }
 
     /// Ends a user's streams of a room that were opened by `membership`.
     pub fn end_membership(&self, room: RoomId, user: UserId, membership: MembershipId) {
-        let by_it = |connection: &RegisteredStream| connection.room == room && connection.membership == membership;
+        let by_it = |stream: &RegisteredStream| stream.room == room && stream.membership == membership;
         self.end_where(Some(user), ByeReason::Removed, by_it);
     }
 
     /// Ends all streams of a room.
     pub fn end_room(&self, room: RoomId) {
-        self.end_where(None, ByeReason::Removed, |connection| connection.room == room);
+        self.end_where(None, ByeReason::Removed, |stream| stream.room == room);
     }
 
-    /// Ends all streams, and those that are registered from now on, for `reason`.
+    /// Ends all streams, and every one that is registered from now on, for `reason`.
     pub fn end_all(&self, reason: ByeReason) {
         self.open().ended = Some(reason);
-        for connection in self.all() {
-            connection.end(reason);
+        for stream in self.all() {
+            stream.end(reason);
         }
     }
 
     /// All open streams.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<RegisteredStream>> {
-        self.open().by_user.values().flatten().filter_map(std::sync::Weak::upgrade).collect()
+        self.open().by_user.values().flatten().filter_map(Weak::upgrade).collect()
     }
 
     fn end_where(&self, user: Option<UserId>, reason: ByeReason, which: impl Fn(&RegisteredStream) -> bool) {
         let candidates: Vec<Arc<RegisteredStream>> = match user {
             Some(user) => {
                 let open = self.open();
-                open.by_user.get(&user).into_iter().flatten().filter_map(std::sync::Weak::upgrade).collect()
+                open.by_user.get(&user).into_iter().flatten().filter_map(Weak::upgrade).collect()
             }
             None => self.all(),
         };
-        // Outside the lock: the last holder of a connection takes the lock when it drops it.
-        for connection in candidates {
-            if which(&connection) {
-                connection.end(reason);
+        // Outside the lock: whoever drops the last reference to a stream takes the lock.
+        for stream in candidates {
+            if which(&stream) {
+                stream.end(reason);
             }
         }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 
@@ -176,7 +177,7 @@ impl Drop for RegisteredStream {
     fn drop(&mut self) {
         let mut open = self.registry.open();
         if let Some(of_user) = open.by_user.get_mut(&self.user) {
-            of_user.retain(|connection| connection.strong_count() > 0);
+            of_user.retain(|stream| stream.strong_count() > 0);
             if of_user.is_empty() {
                 open.by_user.remove(&self.user);
             }
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_ends_with_its_session_its_membership_or_its_room() {
+    fn a_stream_ends_with_its_session_membership_or_room() {
         let registry = StreamRegistry::default();
         let streams = [
             open(&registry, 1, 1, 1),
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_end_so_does_whoever_comes_then() {
+    fn a_stream_registered_after_the_end_of_all_ends_too() {
         let registry = StreamRegistry::default();
         let before = open(&registry, 1, 1, 1);
         registry.end_all(ByeReason::Shutdown);
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_stream_leaves_the_register() {
+    fn a_dropped_stream_leaves_the_registry() {
         let registry = StreamRegistry::default();
         let streams = [open(&registry, 1, 1, 1), open(&registry, 1, 1, 2)];
         assert_eq!(registry.all().len(), 2);

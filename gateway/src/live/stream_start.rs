@@ -1,4 +1,4 @@
-//! Where a stream begins, and when it ends by itself.
+//! Where a stream starts in the history of its room, and when it ends by itself.
 
 use std::time::{Duration, Instant};
 
@@ -7,20 +7,21 @@ use shared::domain::{Epoch, Seq, StreamCursor, Timestamp};
 use super::frame::ResetReason;
 use super::stream_registry::ByeReason;
 
-/// Where a stream begins.
+/// Where a stream starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamStart {
-    /// Without a past.
+    /// At the head of the room: the client sent no cursor.
     Head,
-    /// After what the client has.
+    /// After the last message that the client has.
     After(Seq),
-    /// Without a past, since the client's is of no use.
+    /// At the head of the room, since the cursor of the client cannot be used.
     Reset(ResetReason),
 }
 
 impl StreamStart {
-    /// Decides from the cursor a client sent, the room's epochs and head, and how much it wants to have replayed. Beside the
-    /// epoch of the cursors that are given out now, that of earlier releases counts: apps still come back with those.
+    /// Decides by the cursor that the client sent, the epochs and the head of the room, and how many messages the client wants
+    /// to have replayed at most. Beside the epoch of the cursors that this release gives out, that of earlier releases counts:
+    /// apps still come back with those.
     #[must_use]
     pub fn decide(cursor: Option<&str>, epochs: [Epoch; 2], head: Seq, max_replay: Option<u32>) -> Self {
         let Some(raw) = cursor else {
@@ -38,7 +39,7 @@ impl StreamStart {
     }
 }
 
-/// What the client asked for at most.
+/// The end that the client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StreamBounds {
     /// End after this many messages.
@@ -47,7 +48,7 @@ pub struct StreamBounds {
     pub time: Option<Duration>,
 }
 
-/// When a stream ends by itself, and why.
+/// When a stream ends by itself, and for which reason.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamEnd {
     pub(super) at: Instant,
@@ -55,8 +56,8 @@ pub(super) struct StreamEnd {
 }
 
 impl StreamEnd {
-    /// The first of three: its age, between 80 and 100 % of `max_age` as `jitter` says, the expiry of its token, and what
-    /// the client asked for. `began` and `now` are the same moment by two clocks.
+    /// The first of three ends: by age, between 80 and 100 % of `max_age` as `jitter` (0 to 1) says, by the expiry of the token,
+    /// and by what the client asked for. `began` and `now` are the same moment by two clocks.
     pub(super) fn first(
         began: Instant,
         (max_age, jitter): (Duration, f64),
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_followed_or_its_fault_is_named() {
+    fn a_cursor_is_used_or_its_fault_is_named() {
         let decide = |cursor, max_replay| StreamStart::decide(cursor, [Epoch(9), Epoch(7)], Seq(100), max_replay);
         assert_eq!(decide(None, None), StreamStart::Head);
         assert_eq!(decide(Some("9-100"), None), StreamStart::After(Seq(100)));
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_ends_by_what_comes_first() {
+    fn the_first_of_three_ends_counts() {
         let began = Instant::now();
         let first = |expires_s: i64, asked: Option<u64>| {
             let bounds = StreamBounds {

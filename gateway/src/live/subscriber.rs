@@ -1,9 +1,8 @@
-//! Hearing of stored messages and control events.
+//! Subscriber of Redis channels: receives stored messages, receipts and control events.
 //!
-//! [`desired_channels`] holds which channels should be heard; a [`subscription`] is one connection to one server, which brings its
-//! subscriptions into line with that, again and again. There is one for each server that takes writes: one, or
-//! on a cluster several, each for the rooms whose slots its server holds. This module opens and closes them as servers
-//! come and go.
+//! [`desired_channels`] holds which channels are to be subscribed to; a [`subscription`] is one connection to one server, which
+//! aligns its subscriptions with that, again and again. There is one for each server that takes writes: one, or on a cluster
+//! several, each for the rooms whose slots its server holds. This module opens and closes them as servers come and go.
 
 mod desired_channels;
 mod subscription;
@@ -19,36 +18,36 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::desired_channels::DesiredChannels;
 use self::subscription::Subscription;
 
-/// Lets others change what is listened to. Clones share it.
+/// Adds and removes channels. Clones share them.
 #[derive(Clone)]
 pub struct Subscriber {
     desired: Arc<DesiredChannels>,
 }
 
-/// The other half of a [`Subscriber`], which [`run`] takes.
+/// The other half of a [`Subscriber`], which [`run`] consumes.
 pub struct Commands(Arc<DesiredChannels>);
 
-/// What hears the messages.
+/// Handles what comes on the channels, and changes of the connections.
 pub trait EventHandler: Send + Sync + 'static {
-    /// The channels that are listened to all the time.
+    /// The channels that are subscribed to for the life of the process.
     fn channels(&self) -> Vec<String>;
 
-    /// A message came. It must return at once. On a cluster what is not of a room comes once from each server.
+    /// Handles a message, and must return at once. On a cluster a message that is not of a room comes once from each server.
     fn on_message(self: &Arc<Self>, channel: &str, payload: &[u8]);
 
-    /// The subscriptions of a connection stand, for the first time or after an outage, in which anything may have been
-    /// missed.
+    /// All subscriptions of a connection are confirmed, for the first time or after an outage, in which any message may have
+    /// been lost.
     fn on_reconnected(self: &Arc<Self>);
 
-    /// Everything was heard that was published before `asked` on the channels that are listened to all the time.
+    /// Every message that was published before `asked` on [`Self::channels`] has been handled.
     fn on_confirmed(self: &Arc<Self>, asked: Instant);
 
-    /// A connection of those that stood is lost, or given up.
+    /// A connection whose subscriptions were confirmed is lost, or closed.
     fn on_disconnected(self: &Arc<Self>);
 }
 
 impl Subscriber {
-    /// A subscriber and what [`run`] needs to serve it.
+    /// A subscriber, and what [`run`] needs to serve it.
     #[must_use]
     pub fn new() -> (Self, Commands) {
         let desired = Arc::new(DesiredChannels::default());
@@ -60,14 +59,14 @@ impl Subscriber {
         )
     }
 
-    /// Listens to `channel`; returns when the subscription stands. False if the process is stopping.
+    /// Subscribes to `channel`, and returns when a server has confirmed it. False if the process is stopping.
     ///
-    /// It stays wanted when the caller gives up waiting.
+    /// The channel stays desired if the caller stops waiting.
     pub async fn subscribe(&self, channel: String) -> bool {
         self.desired.add(channel).await.is_ok()
     }
 
-    /// Listens to `channel` no longer.
+    /// Unsubscribes from `channel`.
     pub fn unsubscribe(&self, channel: &str) {
         self.desired.remove(channel);
     }
@@ -86,7 +85,7 @@ pub async fn run<L: EventHandler>(
     let mut changes = redis.watch_topology();
     while !stop.is_cancelled() {
         let nodes = redis.nodes();
-        // Dropped: a server that takes no writes any more has nothing to tell.
+        // Dropping the guard ends the subscription: a server that takes no writes any more publishes nothing.
         subscriptions.retain(|node, _| nodes.contains(node));
         for node in nodes {
             subscriptions.entry(node.clone()).or_insert_with(|| {
@@ -104,7 +103,7 @@ pub async fn run<L: EventHandler>(
         tokio::select! {
             () = stop.cancelled() => {}
             () = changes.changed() => desired.notify_changed(),
-            // A subscription that panics must not leave its rooms without events: the panic is passed on to whoever watches this task.
+            // A panic is passed on to whoever watches this task: without a subscription its rooms would get no events.
             Some(Err(failed)) = tasks.join_next() => std::panic::resume_unwind(failed.into_panic()),
         }
     }

@@ -1,4 +1,4 @@
-//! What tests of live streams begin with: a database with somebody in it.
+//! Fixture of tests of live streams and history: a database with one user.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(crate) async fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    /// A new room of ann's.
+    /// A new room that ann owns.
     pub(crate) async fn room(&self, name: &str) -> Room {
         self.store
             .create_room(CreateRoom::public(RoomName::parse(name).unwrap(), self.ann), Timestamp(0))
@@ -47,7 +47,7 @@ impl Fixture {
             .unwrap()
     }
 
-    /// Stores `count` messages in `room` and tells nobody.
+    /// Stores `count` messages in `room` without publishing them.
     pub(crate) async fn store_silently(&self, room: RoomId, count: u32) {
         let partition = self.installation.partition_of(room);
         let claim = self.store.claim(&[partition], "worker").await.unwrap()[0];

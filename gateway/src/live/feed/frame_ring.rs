@@ -1,7 +1,7 @@
-//! The frames a feed keeps, and what it knows of those it does not.
+//! Ring of the latest frames of a room, and what is known of the messages that it does not keep.
 //!
-//! The newest frames stand alone. As soon as they make a block they are put together, so that readers that are behind, each
-//! at a place of its own, get large segments that nobody copies.
+//! The newest frames are kept one by one. As soon as they fill a block they are joined, so that readers that are behind, each
+//! at a position of its own, get large segments that nobody copies.
 
 use std::collections::VecDeque;
 
@@ -12,31 +12,31 @@ use super::{FeedRead, Gap};
 use crate::live::block::{Block, SEGMENT_BYTES};
 use crate::live::frame::{Frame, Framing};
 
-/// Bytes a feed keeps, its newest frames aside: some ten thousand ordinary messages, or several seconds of the busiest room.
-/// A reader that falls further behind reads history instead.
+/// Bytes a feed keeps, apart from its newest frames: some ten thousand ordinary messages, or several seconds of the busiest
+/// room. A reader that falls further behind reads history instead.
 const RING_BYTES: usize = 4 * 1024 * 1024;
 
-/// Newest frames that stand alone at most, however small they are.
+/// Newest frames that are kept one by one at most, however small they are.
 const BLOCK_FRAMES: usize = 256;
 
-/// The last frames of a room.
+/// The latest frames of a room.
 #[derive(Default)]
 pub(super) struct FrameRing {
     blocks: VecDeque<Block>,
-    /// The frames behind them.
+    /// The frames after them, one by one.
     newest: Vec<Frame>,
     /// Bytes of both.
     bytes: usize,
     newest_bytes: usize,
-    /// The last seq taken, kept or not; `None` until the feed was started.
+    /// The last seq appended, kept or not; `None` until the feed is started.
     pub(super) head: Option<Seq>,
-    /// The largest seq heard of, taken or not.
+    /// The largest seq that the room is known to have, appended or not.
     pub(super) known_head: Seq,
-    /// The segment of the newest frames joined last, by its framing: readers at the same place share it.
+    /// The segment that was joined last from the newest frames, by its framing: readers at the same position share it.
     joined: [Option<Joined>; Framing::COUNT],
 }
 
-/// A segment, and what it is for.
+/// A joined segment, and the seqs that it lies between.
 struct Joined {
     cursor: Seq,
     last: Seq,
@@ -44,19 +44,19 @@ struct Joined {
 }
 
 impl FrameRing {
-    /// Adds the frame behind the newest one, which becomes the head.
+    /// Adds the frame after the newest one; its message becomes the head.
     pub(super) fn push(&mut self, frame: Frame) {
         self.bytes += frame.kept_bytes();
         self.newest_bytes += frame.kept_bytes();
         self.newest.push(frame);
         self.head = self.head.map(Seq::next);
         if self.newest_bytes >= SEGMENT_BYTES || self.newest.len() >= BLOCK_FRAMES {
-            self.put_together();
-            self.cut(RING_BYTES);
+            self.join_newest();
+            self.drop_blocks(RING_BYTES);
         }
     }
 
-    /// Gives up all frames and goes on behind `head`, if it is not there yet.
+    /// Drops all frames and goes on after `head`, if the ring is not there yet.
     pub(super) fn skip_to(&mut self, head: Seq) {
         if self.head.is_some_and(|before| before < head) {
             *self = Self {
@@ -67,7 +67,7 @@ impl FrameRing {
         }
     }
 
-    fn put_together(&mut self) {
+    fn join_newest(&mut self) {
         let block = Block::of(self.before_newest(), &self.newest);
         self.bytes = self.bytes - self.newest_bytes + block.kept_bytes();
         self.blocks.push_back(block);
@@ -76,7 +76,7 @@ impl FrameRing {
         self.joined = Default::default();
     }
 
-    fn cut(&mut self, most: usize) {
+    fn drop_blocks(&mut self, most: usize) {
         while self.bytes > most
             && let Some(oldest) = self.blocks.pop_front()
         {
@@ -84,19 +84,19 @@ impl FrameRing {
         }
     }
 
-    /// Gives up the oldest frames until `most` bytes are kept at most. A newest frame that stands alone is kept all the same.
+    /// Drops the oldest frames until `most` bytes are kept at most. The newest frame is kept all the same, unless it is in a block.
     pub(super) fn shrink(&mut self, most: usize) {
         self.joined = Default::default();
-        self.cut(most);
+        self.drop_blocks(most);
         let mut surplus = self.bytes.saturating_sub(most);
         let mut count = 0;
         while surplus > 0 && count + 1 < self.newest.len() {
             surplus = surplus.saturating_sub(self.newest[count].kept_bytes());
             count += 1;
         }
-        let given_up: usize = self.newest.drain(..count).map(|frame| frame.kept_bytes()).sum();
-        self.bytes -= given_up;
-        self.newest_bytes -= given_up;
+        let dropped: usize = self.newest.drain(..count).map(|frame| frame.kept_bytes()).sum();
+        self.bytes -= dropped;
+        self.newest_bytes -= dropped;
         self.newest.shrink_to_fit();
         self.blocks.shrink_to_fit();
     }
@@ -120,8 +120,8 @@ impl FrameRing {
         if cursor < floor {
             return FeedRead::Behind(Gap { floor, head });
         }
-        let place = self.blocks.partition_point(|block| block.after() <= cursor).saturating_sub(1);
-        let (segment, last) = self.blocks[place].read_after(cursor, limit, framing);
+        let index = self.blocks.partition_point(|block| block.after() <= cursor).saturating_sub(1);
+        let (segment, last) = self.blocks[index].read_after(cursor, limit, framing);
         FeedRead::Frames(segment, last)
     }
 
@@ -154,7 +154,7 @@ impl FrameRing {
         Seq(self.head.unwrap_or_default().0 - count)
     }
 
-    /// True if some messages that were heard of were not taken.
+    /// True if some messages that the room is known to have were not appended.
     pub(super) fn has_gap(&self) -> bool {
         self.head.is_some_and(|head| head < self.known_head)
     }

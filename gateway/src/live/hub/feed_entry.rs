@@ -1,28 +1,29 @@
-//! A feed's place in the hub, and the hold that keeps it there.
+//! A feed's entry in the hub, and the handle that keeps it open.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::live::feed::Feed;
 
-/// A feed and who uses it.
+/// A feed, and how many readers it has.
 pub(super) struct FeedEntry {
     pub(super) feed: Feed,
-    /// Set once the subscription stands and the head was read.
+    /// Set once the room is subscribed to and its head was read.
     pub(super) started: OnceCell<()>,
-    /// Set while somebody reads what the feed is missing.
+    /// Set while a task reads what the feed is missing.
     pub(super) repairing: AtomicBool,
     readers: AtomicUsize,
     idle_since: Mutex<Instant>,
 }
 
 impl FeedEntry {
-    /// A place for a feed that nobody reads yet.
+    /// An entry for a feed that nobody reads yet.
     pub(super) fn new(feed: Feed) -> Self {
         Self {
             feed,
@@ -33,14 +34,14 @@ impl FeedEntry {
         }
     }
 
-    /// True if there was no reader for longer than `time`.
+    /// True if there has been no reader for longer than `time`.
     pub(super) fn is_idle_for(&self, time: Duration) -> bool {
-        let since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self.idle_since.lock();
         self.readers.load(Ordering::Acquire) == 0 && since.elapsed() > time
     }
 }
 
-/// A feed that stays open for as long as this is held.
+/// A reader's handle of a feed, which stays open for as long as this is held.
 pub struct OpenFeed(pub(super) Arc<FeedEntry>);
 
 impl OpenFeed {
@@ -67,7 +68,7 @@ impl Deref for OpenFeed {
 
 impl Drop for OpenFeed {
     fn drop(&mut self) {
-        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.idle_since.lock() = Instant::now();
         self.0.readers.fetch_sub(1, Ordering::Release);
     }
 }

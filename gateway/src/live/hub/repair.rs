@@ -1,4 +1,4 @@
-//! Reading from SQL what a feed is missing, once for all its readers.
+//! Reads from SQL what a feed is missing, once for all its readers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,9 +13,9 @@ use crate::live::feed::Feed;
 /// Messages read at once.
 const GAP_PAGE: u32 = 500;
 
-/// Reads what the feed is missing, unless somebody is at it.
+/// Reads what the feed is missing, unless another task does.
 ///
-/// What fails is tried again when the next comparison of heads finds something missing.
+/// A failure is not retried here: the next comparison of heads finds the same messages missing.
 pub(super) fn repair(store: &Store, entry: &Arc<FeedEntry>) {
     let Some(guard) = RepairGuard::acquire(entry) else {
         return;
@@ -25,7 +25,7 @@ pub(super) fn repair(store: &Store, entry: &Arc<FeedEntry>) {
         let filled = fill(&store, &entry.feed).await;
         drop(guard);
         match filled {
-            // Something may have been heard of after the last look and before the turn ended.
+            // A message may have become known after the last read and before the guard was dropped.
             Ok(()) if entry.feed.has_gap() => repair(&store, &entry),
             Ok(()) => {}
             Err(error) => {
@@ -35,14 +35,14 @@ pub(super) fn repair(store: &Store, entry: &Arc<FeedEntry>) {
     });
 }
 
-/// The turn to repair a feed. It ends when this is dropped, be it by a panic.
+/// The exclusive right to repair a feed. It ends when this is dropped, be it by a panic.
 pub(super) struct RepairGuard(Arc<FeedEntry>);
 
 impl RepairGuard {
-    /// Takes the guard; `None` if somebody has it.
+    /// Acquires the right; `None` if another task has it.
     pub(super) fn acquire(entry: &Arc<FeedEntry>) -> Option<Self> {
-        let is_taken = entry.repairing.swap(true, Ordering::AcqRel);
-        (!is_taken).then(|| Self(Arc::clone(entry)))
+        let is_held = entry.repairing.swap(true, Ordering::AcqRel);
+        (!is_held).then(|| Self(Arc::clone(entry)))
     }
 }
 
@@ -52,22 +52,22 @@ impl Drop for RepairGuard {
     }
 }
 
-/// Takes what is missing from history, page by page. Seqs are dense: where history has what comes later and not what comes
-/// next, something has damaged it, and the feed goes on behind that.
+/// Appends what is missing from history, page by page. Seqs are dense: where history has a later message and not the next
+/// one, it is damaged, and the feed goes on after the hole.
 pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
     loop {
-        let (heard, before) = (feed.known_head(), feed.head());
+        let (known, before) = (feed.known_head(), feed.head());
         let messages = store.messages_after(feed.room, before, GAP_PAGE).await?;
         let next = if let Some(first) = messages.first() {
             first.seq
         } else {
             let stored = store.head(feed.room).await?;
             if stored <= before {
-                // Whoever told of more was wrong.
-                feed.retract_known_head(heard);
+                // Whoever announced more was wrong.
+                feed.retract_known_head(known);
                 return Ok(());
             }
-            // What was stored since the last look is there by now.
+            // Messages stored since the last read are there by now.
             if !store.messages_after(feed.room, before, 1).await?.is_empty() {
                 continue;
             }
@@ -83,7 +83,7 @@ pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
     }
 }
 
-/// Tells the operator that history lacks a message it had.
+/// Reports to the operator that history lacks a message it had.
 pub(in crate::live) fn report_damage(room: RoomId, seq: Seq) {
     error!(
         room.id = room.0,

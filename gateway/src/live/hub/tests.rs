@@ -6,17 +6,17 @@ use crate::history::ReadQueue;
 use crate::live::feed::FeedRead;
 use crate::live::test_fixture::fixture;
 
-/// The feed of `room` as it is when its subscription stands.
+/// The feed of `room` as it is once its subscription is confirmed.
 async fn opened(hub: &Hub, room: &Room) -> Arc<FeedEntry> {
     let entry = hub.entry(room);
     entry.feed.start(hub.shared.store.head(room.id).await.unwrap());
     entry.started.set(()).unwrap();
-    lock(&hub.shared.feeds).insert(room.id, Arc::clone(&entry));
+    hub.shared.feeds.lock().insert(room.id, Arc::clone(&entry));
     entry
 }
 
 #[tokio::test]
-async fn a_takeover_shows_what_was_stored_silently_in_the_rooms_of_its_partitions() {
+async fn a_claim_reveals_unpublished_messages_of_its_partitions() {
     let fixture = fixture().await;
     let (subscriber, _commands) = Subscriber::new();
     let hub = Hub::new(fixture.store.clone(), fixture.installation, subscriber, ReadQueue::default());
@@ -24,24 +24,24 @@ async fn a_takeover_shows_what_was_stored_silently_in_the_rooms_of_its_partition
     for name in ["one", "two", "three", "four", "five", "six"] {
         entries.push(opened(&hub, &fixture.room(name).await).await);
     }
-    let taken = entries[0].feed.partition;
-    let in_doubt: Vec<_> = entries.iter().filter(|entry| entry.feed.partition == taken).collect();
-    let others: Vec<_> = entries.iter().filter(|entry| entry.feed.partition != taken).collect();
+    let claimed = entries[0].feed.partition;
+    let stale: Vec<_> = entries.iter().filter(|entry| entry.feed.partition == claimed).collect();
+    let others: Vec<_> = entries.iter().filter(|entry| entry.feed.partition != claimed).collect();
     assert!(!others.is_empty());
-    fixture.store_silently(in_doubt[0].feed.room, 1).await;
+    fixture.store_silently(stale[0].feed.room, 1).await;
     fixture.store_silently(others[0].feed.room, 1).await;
 
-    let mut moved = in_doubt[0].feed.watch_head();
-    hub.mark_stale(&[taken]);
+    let mut moved = stale[0].feed.watch_head();
+    hub.mark_stale(&[claimed]);
     let partitions = hub.shared.resync_queue.next_stale().await;
     hub.compare(|feed| partitions.contains(&feed.partition)).await;
     timeout(OPEN_TIME, moved.changed()).await.unwrap().unwrap();
-    assert_eq!(in_doubt[0].feed.head(), Seq(1));
+    assert_eq!(stale[0].feed.head(), Seq(1));
     assert_eq!(others[0].feed.head(), Seq::ZERO);
 }
 
 #[tokio::test]
-async fn an_event_that_anybody_could_have_published_shows_what_sql_has() {
+async fn a_forged_event_shows_what_sql_has() {
     let fixture = fixture().await;
     let (subscriber, _commands) = Subscriber::new();
     let hub = Hub::new(fixture.store.clone(), fixture.installation, subscriber, ReadQueue::default());
@@ -66,7 +66,7 @@ async fn an_event_that_anybody_could_have_published_shows_what_sql_has() {
 }
 
 #[tokio::test]
-async fn a_feed_goes_on_behind_a_hole_in_history() {
+async fn a_feed_goes_on_after_a_hole_in_history() {
     let fixture = fixture().await;
     let room = fixture.room("lobby").await;
     fixture.store_silently(room.id, 1).await;
@@ -80,7 +80,7 @@ async fn a_feed_goes_on_behind_a_hole_in_history() {
 }
 
 #[tokio::test]
-async fn a_repair_that_panics_does_not_end_all_repairs_of_its_room() {
+async fn a_panicking_repair_lets_the_next_one_begin() {
     let room = Room::for_tests(RoomId(1), "lobby", UserId(1));
     let entry = Arc::new(FeedEntry::new(Feed::new(&room, Epoch(1), Partition(0))));
     let guard = RepairGuard::acquire(&entry).unwrap();

@@ -8,7 +8,7 @@ use crate::live::test_fixture::{Fixture, fixture};
 
 const EPOCH: u64 = 9;
 
-/// A room's history, and how often it was read.
+/// A room with a history, and how often that was read.
 struct History {
     fixture: Fixture,
     feed: Feed,
@@ -30,7 +30,7 @@ impl History {
         }
     }
 
-    /// Reads on from `cursor` to where the feed begins; every segment must begin with the message that is next.
+    /// Reads on from `cursor` to where the ring of the feed begins. Every segment must begin with the next message.
     async fn catch_up(&self, mut cursor: Seq, gap: Gap) -> Result<(), Arc<ReplayError>> {
         while cursor < gap.floor {
             let read = |after, count| {
@@ -50,15 +50,15 @@ impl History {
 }
 
 #[tokio::test]
-async fn five_thousand_readers_who_come_back_at_once_read_each_page_once() {
+async fn five_thousand_readers_at_once_read_each_page_once() {
     const READERS: i64 = 5_000;
     let history = History::of(1_000).await;
-    // After a restart: the feed has nothing of the 1,000 messages, and the readers have each another part of them.
+    // As after a restart: the feed has none of the 1,000 messages, and each reader has another part of them.
     let empty = Gap {
         floor: Seq(1_000),
         head: Seq(1_000),
     };
-    // Posting goes on: what was read is still what those need who come later.
+    // Posting goes on: later readers still need the pages that were read.
     let grown = Gap {
         head: Seq(1_010),
         ..empty
@@ -71,7 +71,7 @@ async fn five_thousand_readers_who_come_back_at_once_read_each_page_once() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_not_whole_is_an_error_and_not_kept() {
+async fn an_incomplete_page_is_an_error_and_not_cached() {
     let history = History::of(100).await;
     let gap = Gap {
         floor: Seq(101),
@@ -84,7 +84,7 @@ async fn a_page_that_is_not_whole_is_an_error_and_not_kept() {
 }
 
 #[tokio::test]
-async fn who_missed_less_than_a_page_before_the_feed_was_started_costs_one_read_for_all() {
+async fn readers_that_missed_less_than_a_page_share_one_read() {
     const HEAD: Seq = Seq(1_000);
     let history = History::of(1_000).await;
     history.feed.start(HEAD);
@@ -94,7 +94,7 @@ async fn who_missed_less_than_a_page_before_the_feed_was_started_costs_one_read_
     };
     try_join_all((1..128).map(|missed| history.catch_up(Seq(HEAD.0 - missed), gap))).await.unwrap();
     assert_eq!(history.reads.load(Ordering::Relaxed), 1);
-    // The room's first page is what is left: 1,000 messages are seven whole ones and 104 more.
+    // The first page of the room is the rest: 1,000 messages are seven full pages and 104 more.
     history.catch_up(Seq::ZERO, gap).await.unwrap();
     assert_eq!(history.reads.load(Ordering::Relaxed), 8);
 }

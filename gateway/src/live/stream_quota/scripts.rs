@@ -1,4 +1,4 @@
-//! The three scripts that count leases, each in one set of one server. Redis's own clock counts.
+//! Lua scripts that acquire, renew and release leases, each in one set of one server. Times are by the clock of Redis.
 
 use std::sync::LazyLock;
 
@@ -6,10 +6,10 @@ use redis::{Script, ScriptInvocation};
 use shared::bus::KeySpace as Names;
 use shared::domain::{StreamKey, UserId};
 
-use super::COUNTS_FOR;
+use super::LEASE_TTL;
 
-/// KEYS: the set, the clients. ARGV: the stream, time to count in ms, how many may be open (0: any number), the client or
-/// nothing. Returns whether it may be opened, and the older stream of the client whose lease it took.
+/// KEYS: the set, the clients. ARGV: the stream, the time to live in ms, how many may be open (0: any number), the client or
+/// nothing. Returns whether the stream may be opened, and the older stream of the client whose lease it took.
 static ACQUIRE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local t = redis.call('TIME')
@@ -55,11 +55,11 @@ pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Where a stream is counted.
+/// The Redis keys that a stream is counted in.
 pub(super) struct Keys {
-    /// The leases.
+    /// The set of leases.
     pub(super) set: String,
-    /// Which stream each client has, on the server of the set.
+    /// The map from clients to their streams, on the server of the set.
     clients: String,
     client: String,
 }
@@ -85,13 +85,13 @@ impl Keys {
 
 pub(super) fn acquire(keys: &Keys, stream: StreamKey, limit: u32) -> ScriptInvocation<'static> {
     let mut invocation = begin(&ACQUIRE, keys, stream);
-    invocation.arg(counts_for_ms()).arg(limit).arg(&keys.client);
+    invocation.arg(lease_ttl_ms()).arg(limit).arg(&keys.client);
     invocation
 }
 
 pub(super) fn renew(keys: &Keys, stream: StreamKey) -> ScriptInvocation<'static> {
     let mut invocation = begin(&RENEW, keys, stream);
-    invocation.arg(counts_for_ms()).arg(&keys.client);
+    invocation.arg(lease_ttl_ms()).arg(&keys.client);
     invocation
 }
 
@@ -107,6 +107,6 @@ fn begin(script: &'static Script, keys: &Keys, stream: StreamKey) -> ScriptInvoc
     invocation
 }
 
-fn counts_for_ms() -> u64 {
-    u64::try_from(COUNTS_FOR.as_millis()).unwrap_or(u64::MAX)
+fn lease_ttl_ms() -> u64 {
+    u64::try_from(LEASE_TTL.as_millis()).unwrap_or(u64::MAX)
 }

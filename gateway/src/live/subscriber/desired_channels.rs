@@ -1,14 +1,14 @@
-//! Which channels should be heard.
+//! Desired channels: the set of channels that are to be subscribed to.
 //!
-//! It says what is wanted, not what to do: whoever was away for a while compares and is up to date, and no queue of
-//! changes can overflow. Its size is that of the rooms open here.
+//! It holds a state and not a queue of changes: a connection that was away for a while compares and is up to date, and nothing
+//! can overflow. It is as large as the number of rooms open here.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-/// The channels, and who waits for the subscription to stand.
+/// The channels, and who waits for their confirmation.
 #[derive(Default)]
 pub(super) struct DesiredChannels {
     channels: Mutex<Channels>,
@@ -22,69 +22,64 @@ struct Channels {
 }
 
 impl DesiredChannels {
-    /// Wants `channel`. What is returned resolves when it is heard, or fails when the process stops.
+    /// Adds `channel`. What is returned resolves when a server has confirmed it, or fails when the process stops.
     pub(super) fn add(&self, channel: String) -> oneshot::Receiver<()> {
-        let (stands, waiting) = oneshot::channel();
-        let mut channels = self.lock();
+        let (confirmed, waiting) = oneshot::channel();
+        let mut channels = self.channels.lock();
         if !channels.is_closed {
             let waiting = channels.waiting.entry(channel).or_default();
-            waiting.retain(|someone| !someone.is_closed());
-            waiting.push(stands);
+            waiting.retain(|waiter| !waiter.is_closed());
+            waiting.push(confirmed);
         }
         drop(channels);
         self.notify_changed();
         waiting
     }
 
-    /// Wants `channel` for the life of the process.
+    /// Adds `channel` for the life of the process.
     pub(super) fn add_permanent(&self, channel: String) {
-        self.lock().waiting.entry(channel).or_default();
+        self.channels.lock().waiting.entry(channel).or_default();
         self.notify_changed();
     }
 
-    /// Wants `channel` no longer.
+    /// Removes `channel`.
     pub(super) fn remove(&self, channel: &str) {
-        self.lock().waiting.remove(channel);
+        self.channels.lock().waiting.remove(channel);
         self.notify_changed();
     }
 
     pub(super) fn contains(&self, channel: &str) -> bool {
-        self.lock().waiting.contains_key(channel)
+        self.channels.lock().waiting.contains_key(channel)
     }
 
-    /// The channels for which `is_ours` says yes.
+    /// The channels for which `is_ours` returns true.
     pub(super) fn matching(&self, is_ours: impl Fn(&str) -> bool) -> Vec<String> {
-        self.lock().waiting.keys().filter(|channel| is_ours(channel)).cloned().collect()
+        self.channels.lock().waiting.keys().filter(|channel| is_ours(channel)).cloned().collect()
     }
 
-    /// Tells those who wait for `channel` that it is heard.
+    /// Resolves the waits for `channel`: a server has confirmed it.
     pub(super) fn confirm(&self, channel: &str) {
-        let waiting = self.lock().waiting.get_mut(channel).map(std::mem::take);
-        for someone in waiting.unwrap_or_default() {
-            // Whoever asked may have gone away meanwhile; the sweep of idle feeds ends the subscription then.
-            let _ = someone.send(());
+        let waiting = self.channels.lock().waiting.get_mut(channel).map(std::mem::take);
+        for waiter in waiting.unwrap_or_default() {
+            // The caller may have stopped waiting. Then the feed becomes idle, and its closing unsubscribes.
+            let _ = waiter.send(());
         }
     }
 
-    /// Makes everybody compare again.
+    /// Makes every connection compare again.
     pub(super) fn notify_changed(&self) {
         self.changes.send_replace(());
     }
 
-    /// Tells of changes, beginning with those after this call.
+    /// A receiver of changes, from this call on.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
-    /// Nobody is served any more: those who wait are told so.
+    /// Fails all waits, and every later one: no channel is subscribed to any more.
     pub(super) fn close(&self) {
-        let mut channels = self.lock();
+        let mut channels = self.channels.lock();
         channels.is_closed = true;
         channels.waiting.clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Channels> {
-        // Nothing that is guarded here can be left half changed by a panic.
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

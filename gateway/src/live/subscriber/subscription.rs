@@ -1,8 +1,8 @@
-//! One connection on which messages are heard, and its replacement when it is lost.
+//! Subscription to one server: a connection for its channels, and its replacement when it is lost.
 //!
-//! It reads without ever waiting for anything else. A subscription counts when the server has confirmed it by name. The
-//! connection is given up when an answer does not come in time, when the server ends a subscription of its own accord
-//! (a slot has moved away), or when more is heard than is taken; then everything is subscribed to anew, and the handler
+//! It reads without waiting for anything else. A channel counts as subscribed when the server has confirmed it by name. The
+//! connection is closed when an answer does not come in time, when the server ends a subscription by itself (a slot has moved
+//! away), or when messages come faster than they are handled; then every channel is subscribed to anew, and the handler
 //! compares what it may have missed.
 
 use std::collections::{HashMap, HashSet};
@@ -20,24 +20,24 @@ use tracing::{info, warn};
 use super::EventHandler;
 use super::desired_channels::DesiredChannels;
 
-/// Channels subscribed to, or left, in one round trip.
+/// Channels subscribed to, or unsubscribed from, in one round trip.
 const CHANNELS_AT_ONCE: usize = 512;
 
-/// Messages that may wait to be heard. Hearing takes microseconds; should it not keep up, the connection is replaced and
-/// what was missed is read from SQL.
+/// Messages that may wait to be handled. Handling one takes microseconds; if it does not keep up, the connection is replaced
+/// and what was missed is read from SQL.
 const MAX_PENDING_PUSHES: usize = 16_384;
 
-/// How often the connection is proved to be alive, several times in the second for which what was heard is trusted. An
+/// How often the connection is probed, several times in the second for which caches are trusted (see [`crate::freshness`]). An
 /// answer may take [`shared::bus::COMMAND_TIMEOUT`].
 const PROBE_EVERY: Duration = Duration::from_millis(400);
 
-/// How often what the server would not let us subscribe to is tried again, because a slot is on its way.
+/// How often channels that the server refused are tried again, because their slot is being moved.
 const ALIGN_EVERY: Duration = Duration::from_secs(2);
 
 /// Pause before connecting again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 
-/// What listens to one server.
+/// The subscription to one server.
 pub(super) struct Subscription<L> {
     pub(super) node: Node,
     pub(super) redis: RedisConnector,
@@ -45,19 +45,19 @@ pub(super) struct Subscription<L> {
     pub(super) handler: Arc<L>,
 }
 
-/// A connection and what was subscribed to on it.
+/// A connection, and the channels that are subscribed to on it.
 struct SubscribedConnection {
     raw: MultiplexedConnection,
     pushes: mpsc::Receiver<PushInfo>,
-    /// Cancelled when a push found no room.
+    /// Cancelled when a push came while `MAX_PENDING_PUSHES` waited.
     overrun: CancellationToken,
     confirmed: HashSet<String>,
-    /// Ends of subscriptions that we asked for and that are yet to be read among the pushes.
+    /// Channels that we unsubscribed from and whose confirmation is yet to be read among the pushes, with how often.
     unsubscribing: HashMap<String, u32>,
 }
 
 impl<L: EventHandler> Subscription<L> {
-    /// Listens until `end` is cancelled.
+    /// Keeps a connection until `end` is cancelled.
     pub(super) async fn run(self, end: CancellationToken) {
         let mut complained = false;
         while !end.is_cancelled() {
@@ -117,7 +117,7 @@ impl<L: EventHandler> Subscription<L> {
         let mut changes = self.desired.changes();
         let (mut probe, mut alignment) = (interval(PROBE_EVERY), interval(ALIGN_EVERY));
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What was wanted between connecting and now.
+        // For channels that were added between connecting and now.
         changes.mark_changed();
         loop {
             let outcome = tokio::select! {
@@ -142,7 +142,7 @@ impl<L: EventHandler> Subscription<L> {
         }
     }
 
-    /// Asks the server for an answer, and takes all that it sent before; false if the connection is of no use any more.
+    /// Asks the server for an answer, and handles all that it sent before; false if the connection is of no use any more.
     async fn probe(&self, connection: &mut SubscribedConnection) -> RedisResult<bool> {
         let asked = Instant::now();
         ping(&mut connection.raw).await?;
@@ -157,7 +157,7 @@ impl<L: EventHandler> Subscription<L> {
         Ok(true)
     }
 
-    /// Takes what the server sent; false if the connection is of no use any more.
+    /// Handles what the server sent; false if the connection is of no use any more.
     fn on_push(&self, push: &PushInfo, connection: &mut SubscribedConnection) -> bool {
         match (&push.kind, push.data.as_slice()) {
             (PushKind::Message | PushKind::SMessage, [Value::BulkString(channel), Value::BulkString(payload)]) => {
@@ -178,7 +178,7 @@ impl<L: EventHandler> Subscription<L> {
         }
     }
 
-    /// Subscribes to what is wanted from this server and does not stand, and leaves what is no longer desired.
+    /// Subscribes to the desired channels of this server that are not confirmed, and unsubscribes from all others.
     async fn align(&self, connection: &mut SubscribedConnection) -> RedisResult<()> {
         let ours = self.desired.matching(|channel| self.is_ours(channel));
         for channel in ours.iter().filter(|channel| connection.confirmed.contains(*channel)) {
@@ -200,7 +200,7 @@ impl<L: EventHandler> Subscription<L> {
         Ok(())
     }
 
-    /// On a cluster a room belongs to one server, and what is said to all is heard from each of them.
+    /// On a cluster the channel of a room belongs to one server, and a channel for all comes from each of them.
     fn is_ours(&self, channel: &str) -> bool {
         !self.redis.key_space().is_sharded(channel) || self.redis.node_of_channel(channel).as_ref() == Some(&self.node)
     }
@@ -226,7 +226,7 @@ impl<L: EventHandler> Subscription<L> {
                     connection.confirmed.insert((*channel).clone());
                     self.desired.confirm(channel);
                 }
-                // The server has not got this slot, or not yet: said again at the next probe, unless the map changes before.
+                // The server does not hold this slot, or not yet: tried again with the next alignment.
                 Value::ServerError(error) if error.kind().is_some_and(is_about_slots) => {
                     self.redis.note_error(&error.into());
                 }
@@ -258,7 +258,7 @@ async fn unsubscribe(connection: &mut SubscribedConnection, channels: &[String],
         connection.confirmed.remove(channel);
         if keys.is_sharded(channel) {
             commands.cmd("SUNSUBSCRIBE").arg(channel);
-            // The server's confirmation must not be taken for a move of the slot.
+            // The confirmation of the server must not be taken for a move of the slot.
             *connection.unsubscribing.entry(channel.clone()).or_default() += 1;
         } else {
             commands.cmd("UNSUBSCRIBE").arg(channel);
@@ -271,7 +271,7 @@ async fn unsubscribe(connection: &mut SubscribedConnection, channels: &[String],
 async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     match cmd("PING").query_async::<Value>(connection).await? {
         Value::SimpleString(_) => Ok(()),
-        // An announcement of the server that came while we asked was taken for the answer.
+        // A push of the server that came in between was taken for the answer.
         _ => Err((ErrorKind::UnexpectedReturnType, "the answer to PING was another").into()),
     }
 }
