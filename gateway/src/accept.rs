@@ -1,11 +1,11 @@
-//! Accepting a message: from here on it is never lost.
+//! Message acceptance: appends messages to the accept log in Redis, after which they are never lost.
 //!
 //! A message is accepted when it is in its partition's stream in Redis, which is on disk by then. All requests share
-//! one [`RedisClient`], which makes one write of what many of them append at the same time. Whether that is already the
-//! answer or the commit is waited for is decided by [`Ack`].
+//! one [`RedisClient`], which makes one write of what many of them append at the same time. [`Ack`] decides whether a post is
+//! answered then or waits for the commit.
 //!
-//! What may pile up here is bounded twice: requests under way by `POSTS_AT_ONCE`, messages that no worker has stored
-//! yet by `backlog`.
+//! Two bounds limit what piles up here: `POSTS_AT_ONCE` the posts under way, `backlog` the messages that no worker has stored
+//! yet.
 
 mod backlog;
 mod commit_waiters;
@@ -30,14 +30,14 @@ use commit_waiters::CommitWaiters;
 use recent_keys::{KeyUse, RecentKeys};
 use stored_lookup::StoredLookup;
 
-/// Posts under way at once, from the first question to SQL or Redis to the answer. One more is told that the service is busy.
+/// Posts under way at once, from the first query of SQL or Redis to the answer. One more is refused as busy.
 ///
-/// It bounds what a Redis or a worker that hangs makes us hold: about 50 KiB for each of the longest messages, 100 MiB
+/// It bounds what is held while Redis or a worker hangs: about 50 KiB for each of the longest messages, 100 MiB
 /// together. At 5 ms a post it lets 400,000 a second through.
 const POSTS_AT_ONCE: usize = 2_048;
 
-/// Pause between two looks for the second of two messages that were taken under one key.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The pause between two look-ups of the second of two messages that were accepted under one key.
+const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a message was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum AcceptError {
     /// Too many posts are under way.
     #[error("too many posts are under way")]
     Busy,
-    /// The worker is too far behind: nothing more is taken until it has caught up.
+    /// The worker is too far behind: no post is accepted until it has caught up.
     #[error("the accept log is full")]
     Backlog,
     /// The same key was used for another message.
@@ -70,14 +70,14 @@ pub enum AcceptError {
 pub struct Acknowledged {
     /// Its identity.
     pub id: MessageId,
-    /// Its place in the room, if it is known to be stored.
+    /// Its position in the room, if it is known to be stored.
     pub seq: Option<Seq>,
 }
 
-/// The right to have one post under way.
+/// Permits one post to be under way, until it is dropped.
 pub struct PostPermit(#[expect(dead_code, reason = "held for what its drop gives back")] OwnedSemaphorePermit);
 
-/// The way into the accept log.
+/// Appends messages to the accept log.
 pub struct Acceptor {
     redis: RedisClient,
     store: Store,
@@ -87,7 +87,7 @@ pub struct Acceptor {
     posts: Arc<Semaphore>,
     backlog: Backlog,
     waiters: CommitWaiters,
-    /// Where workers send receipts to; `None` if nobody waits for them.
+    /// Where workers send receipts; `None` if no post waits for them.
     reply_to: Option<GatewayId>,
 }
 
@@ -111,7 +111,7 @@ impl Acceptor {
         }
     }
 
-    /// Lets a post in, unless too many are under way.
+    /// A permit for one post, unless too many are under way.
     pub fn acquire_permit(&self) -> Result<PostPermit, AcceptError> {
         Arc::clone(&self.posts).try_acquire_owned().map(PostPermit).map_err(|_| AcceptError::Busy)
     }
@@ -121,7 +121,7 @@ impl Acceptor {
         self.redis.clone().exists(self.redis.key_space().workers()).await
     }
 
-    /// What is known of the accept log, without asking.
+    /// What is known of the accept log, without a query.
     #[must_use]
     pub fn accept_log(&self) -> AcceptLog {
         self.backlog.known()
@@ -130,7 +130,7 @@ impl Acceptor {
     /// Appends a message of `sender` to `room`, and waits for its commit if this installation acknowledges only then.
     /// Repeated with the same `key` it is the same message.
     ///
-    /// The wait has no end of its own: bound it.
+    /// The wait has no timeout of its own: the caller bounds it.
     pub async fn accept(
         &self,
         _permit: &PostPermit,
@@ -169,8 +169,8 @@ impl Acceptor {
         self.stored_as(&message).await
     }
 
-    /// Under which id a keyed message is stored, of which it is known that something is stored under its own: that may be another
-    /// message of the same key, taken at another gateway at the same moment. Waits until it is stored.
+    /// The id under which a keyed message is stored. Something is known to be stored under its own id, which may be another
+    /// message of the same key, accepted at another gateway at the same moment. Waits until the message is stored.
     async fn stored_as(&self, message: &Accepted) -> Result<Acknowledged, AcceptError> {
         loop {
             for id in [message.id, message.id.derived_for(message.room, &message.text)] {
@@ -181,36 +181,36 @@ impl Acceptor {
                     return Ok(Acknowledged { id, seq });
                 }
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(LOOKUP_PAUSE).await;
         }
     }
 
-    /// The channel on which this gateway hears that messages are stored, if it waits for that.
+    /// The channel on which this gateway receives receipts, if it waits for commits.
     #[must_use]
     pub fn receipts_channel(&self) -> Option<String> {
         self.reply_to.map(|gateway| self.redis.key_space().receipts_channel(gateway))
     }
 
-    /// Takes what came on that channel.
+    /// Resolves the posts that a message on that channel confirms.
     pub fn on_receipts(&self, payload: &[u8]) {
         self.waiters.on_receipts(payload, self.redis.key_space());
     }
 
-    /// Looks up what posts wait for and no receipt tells of, until `stop` is cancelled.
+    /// Looks up what posts wait for without a receipt, until `stop` is cancelled.
     pub fn look_up_overdue(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         self.waiters.clone().look_up_overdue(self.store.clone(), stop)
     }
 
-    /// Keeps watch over the accept streams until `stop` is cancelled: one that holds `bound` entries or more takes no
+    /// Watches the accept streams until `stop` is cancelled: a partition whose stream holds `bound` entries or more accepts no
     /// posts until it is shorter again.
     pub fn watch_backlog(&self, bound: u32, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         self.backlog.clone().watch(self.redis.clone(), bound, stop)
     }
 
-    /// Appends a keyed message, unless the very same one is stored already, whose place is returned then; an error if the key
-    /// stands for another message.
+    /// Appends a keyed message, unless the very same one is stored already: then returns its position. Fails if the key stands
+    /// for another message.
     ///
-    /// SQL knows what is stored, this gateway what it has accepted lately and may not be stored yet.
+    /// SQL knows what is stored, and this gateway what it has accepted lately and may not be stored yet.
     async fn append_unless_stored(
         &self,
         partition: Partition,
@@ -241,12 +241,12 @@ impl Acceptor {
         let keys = self.redis.key_space();
         let appended: RedisResult<String> =
             self.redis.clone().xadd(keys.accept_stream(partition), "*", &encode_entry(message, keys)).await;
-        appended.map(drop).map_err(unanswered)
+        appended.map(drop).map_err(classify)
     }
 }
 
 /// What an error of Redis means for the message that was sent.
-fn unanswered(error: RedisError) -> AcceptError {
+fn classify(error: RedisError) -> AcceptError {
     if is_refusal(&error) {
         AcceptError::Refused(error)
     } else {
@@ -263,12 +263,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_post_too_many_is_refused_at_once_and_a_place_is_given_back() {
+    async fn a_post_beyond_the_limit_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
         let store = Store::open(&url, Role::Gateway).await.unwrap();
         let installation = store.migrate(4, 1).await.unwrap();
-        // Nobody listens there: what is asked here needs no Redis.
+        // Nothing listens there: this test needs no Redis.
         let nowhere = RedisArgs::at("redis://127.0.0.1:1");
         let nowhere = RedisConnector::open(&nowhere, installation.key_space(), CancellationToken::new()).unwrap();
         let acceptor = Acceptor::new(nowhere.client(), store, installation, Ack::Logged);

@@ -180,7 +180,7 @@ impl Accounts {
         };
         let verified = parts.passwords.verify(password.clone(), hash, queue).await;
         if verified != Ok(Verdict::Wrong) {
-            parts.limits.give_back(attempt).await;
+            parts.limits.refund(attempt).await;
         }
         let verdict = verified?;
         let id = user.as_ref().map_or(0, |user| user.id.0);

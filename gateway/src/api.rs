@@ -107,7 +107,7 @@ pub fn document() -> String {
     document_with(PASSWORD_MIN_LENGTH)
 }
 
-/// The OpenAPI document of a gateway that takes passwords from this length on, as served.
+/// The OpenAPI document of a gateway that accepts passwords from this length on, as served.
 fn document_with(password_min: u16) -> String {
     document::finish(&service().spec(), password_min)
 }

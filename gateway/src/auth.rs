@@ -1,4 +1,4 @@
-//! Who is calling: passwords prove it once, tokens carry it, sessions can take it back.
+//! Authentication: a password proves once who somebody is, a token carries the proof, and a session can revoke it.
 
 pub mod common_passwords;
 pub mod keys;

@@ -1,4 +1,4 @@
-//! Settings of the gateway.
+//! Settings of the gateway: one struct for command line and environment.
 
 use std::net::IpAddr;
 use std::num::NonZero;
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_have_the_cores_that_the_fan_out_leaves_and_one_at_least() {
+    fn requests_get_the_cores_that_the_fan_out_leaves() {
         let streams = |fanout_threads| StreamArgs {
             heartbeat_s: 15,
             stream_max_age_s: 3_600,

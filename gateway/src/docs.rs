@@ -1,7 +1,7 @@
 //! The Swagger UI page at `/`, its files under `/docs/`, and the OpenAPI document at `/openapi.json`.
 //!
 //! Everything is in the binary and compressed before the first request, so the page works offline
-//! and answering costs no copy. This module does not know what the document says; only the page's
+//! and an answer costs no copy. This module does not know the content of the document; only the page's
 //! script knows the names of three calls and of the security scheme.
 
 use std::{collections::HashMap, sync::OnceLock};
@@ -21,9 +21,9 @@ use crate::encoding::{accepts_gzip, pack, unpack};
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// For files whose address changes with their content.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// For fixed addresses: kept, but asked about each time, which an ETag answers in one empty response.
-const ASK_FIRST: &str = "no-cache";
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// For fixed addresses: cached, but validated each time, which an ETag answers in one empty response.
+const REVALIDATE: &str = "no-cache";
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -48,7 +48,7 @@ pub(crate) struct Docs<A> {
 }
 
 impl<A: Endpoint> Docs<A> {
-    /// Puts the page at `/` and `document` at `/openapi.json`; every other path goes to `api`.
+    /// Serves the page at `/` and `document` at `/openapi.json`; every other path goes to `api`.
     pub(crate) fn in_front_of(api: impl IntoEndpoint<Endpoint = A>, document: &str) -> Self {
         let assets = [
             ("start.js", JAVASCRIPT, pack(include_str!("docs/start.js").as_bytes(), Compression::best())),
@@ -56,7 +56,7 @@ impl<A: Endpoint> Docs<A> {
             packed!("swagger-ui.css", "text/css; charset=utf-8"),
             packed!("favicon-32x32.png", "image/png"),
         ];
-        // The version alone would leave an edited start.js in browsers for a year.
+        // With the version alone, an edited start.js would stay in browsers for a year.
         let mut digest = Sha256::new();
         for (_, _, gzip) in &assets {
             digest.update(gzip);
@@ -66,12 +66,12 @@ impl<A: Endpoint> Docs<A> {
         let page = include_str!("docs/index.html").replace("{directory}", &directory);
 
         let mut page =
-            StaticFile::new("text/html; charset=utf-8", ASK_FIRST, pack(page.as_bytes(), Compression::best()));
+            StaticFile::new("text/html; charset=utf-8", REVALIDATE, pack(page.as_bytes(), Compression::best()));
         page.is_page = true;
-        let document = StaticFile::new("application/json", ASK_FIRST, pack(document.as_bytes(), Compression::best()));
+        let document = StaticFile::new("application/json", REVALIDATE, pack(document.as_bytes(), Compression::best()));
         let mut files = HashMap::from([("/".to_owned(), get(page)), ("/openapi.json".to_owned(), get(document))]);
         for (name, content_type, gzip) in assets {
-            let file = StaticFile::new(content_type, FOR_EVER, gzip);
+            let file = StaticFile::new(content_type, IMMUTABLE, gzip);
             files.insert(format!("/{directory}/{name}"), get(file));
         }
         let api = api.into_endpoint();
@@ -97,7 +97,7 @@ struct StaticFile {
     is_page: bool,
     etag: ETag,
     gzip: Bytes,
-    /// Filled by the first client that does not accept gzip: nearly none does not.
+    /// Unpacked for the first client that does not accept gzip, which nearly every client does.
     plain: OnceLock<Bytes>,
 }
 
@@ -142,7 +142,7 @@ impl Endpoint for StaticFile {
         } else {
             self.plain.get_or_init(|| unpack(&self.gzip))
         };
-        // Written out because a HEAD answer has no body to count.
+        // Set explicitly, because a HEAD answer has no body to count.
         response = response.header(header::CONTENT_LENGTH, body.len());
         Ok(response.content_type(self.content_type).body(body.clone()))
     }

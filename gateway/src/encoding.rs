@@ -1,4 +1,4 @@
-//! Answers in gzip, for clients that ask for it (RFC 9110, section 8.4).
+//! Gzip encoding of answers, for clients that accept it (RFC 9110, section 8.4).
 
 use std::io::Read;
 use std::sync::{Arc, OnceLock};
@@ -12,10 +12,10 @@ use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
 use poem::{Body, Response};
 use tokio::task::spawn_blocking;
 
-/// Shortest content that is compressed, in bytes: below, headers are most of an answer.
+/// Shortest content that is compressed, in bytes: below it, headers are most of an answer.
 const WORTH_BYTES: usize = 1024;
 
-/// Longest content that is compressed where it is answered: about 1 ms of work. Longer ones would hold up other requests.
+/// Longest content that is compressed on the thread of its request: about 1 ms of work. Longer ones would delay other requests.
 const INLINE_BYTES: usize = 64 * 1024;
 
 /// Whether `Accept-Encoding` names gzip and does not refuse it with `q=0` (RFC 9110, section
@@ -29,12 +29,12 @@ pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The gzip form of `content`.
+/// Compresses `content`.
 pub(crate) fn pack(content: &[u8], level: Compression) -> Bytes {
     read_all(GzEncoder::new(content, level))
 }
 
-/// The content of what [`pack`] made.
+/// Decompresses what [`pack`] compressed.
 pub(crate) fn unpack(gzip: &[u8]) -> Bytes {
     read_all(GzDecoder::new(gzip))
 }
@@ -45,10 +45,10 @@ fn read_all(mut source: impl Read) -> Bytes {
     content.into()
 }
 
-/// The compressed form of a content that many ask for, made for the first of them. Goes along with an answer as data of it.
+/// The compressed form of a content that many clients read, made for the first of them. It is attached to an answer as data.
 ///
-/// It is kept only if it takes at most half the bytes of the content, so that whoever keeps both can count on that; a content
-/// that does not shrink to that is sent as it is.
+/// It is kept only if it takes at most half the bytes of the content, so that a cache of both can rely on that; a content that
+/// does not shrink to that is sent as it is.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Packed(Arc<OnceLock<Option<Bytes>>>);
 
@@ -60,7 +60,7 @@ impl Packed {
         if content.len() <= INLINE_BYTES {
             return self.make(&content);
         }
-        // Should it panic, the plain form is as good.
+        // If it panics, the plain form is as good.
         spawn_blocking(move || self.make(&content)).await.ok().flatten()
     }
 
@@ -70,7 +70,7 @@ impl Packed {
     }
 }
 
-/// Whether an answer to GET is one that clients may have compressed: JSON, and never an event stream.
+/// Whether an answer to GET may be compressed: JSON may, and an event stream never.
 pub(crate) fn is_compressible(response: &Response) -> bool {
     let headers = response.headers();
     let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
@@ -79,7 +79,7 @@ pub(crate) fn is_compressible(response: &Response) -> bool {
         && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
-/// Compresses an answer that is worth it. What comes back is the same content, as the headers say.
+/// Compresses an answer where that is worth it, and sets the headers that say so.
 pub(crate) async fn compress(mut response: Response) -> Response {
     let Ok(content) = response.take_body().into_bytes().await else {
         // The content of our JSON answers is in memory.
@@ -119,13 +119,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_shrinks_is_packed_once_and_the_rest_is_sent_plain() {
+    async fn compressible_content_is_packed_once() {
         let answer = |content: &Bytes, packed: &Packed| {
             let mut response = Response::builder().content_type("application/json").body(content.clone());
             response.set_data(packed.clone());
             response
         };
-        // It does not shrink at all.
+        // Random bytes do not shrink.
         let mixed: Vec<u8> = (0..100_000).map(|_| rand::random()).collect();
         for (content, shrinks) in [
             (vec![b'x'; 1_023], false),

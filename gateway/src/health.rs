@@ -27,9 +27,9 @@ pub enum Reason {
     SqlUnreachable,
     /// Redis does not answer, or one of its masters.
     RedisUnreachable,
-    /// Redis has used up its memory: no post is taken.
+    /// Redis has used up its memory: no post is accepted.
     RedisFull,
-    /// A server of Redis answers and writes nothing: no post of its rooms is taken.
+    /// A server of Redis answers and writes nothing: no post of its rooms is accepted.
     RedisRefusesWrites,
     /// Too many accepted messages of some rooms wait to be stored: their posts are refused.
     BacklogFull,
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_worker_stops_calls_only_where_posts_wait_for_it() {
+    fn a_missing_worker_stops_calls_if_posts_await_commits() {
         assert!(Reason::NoWorker.stops_calls(true) && !Reason::NoWorker.stops_calls(false));
         assert!(Reason::RedisFull.stops_calls(false) && Reason::SqlUnreachable.stops_calls(false));
     }

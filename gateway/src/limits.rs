@@ -1,4 +1,4 @@
-//! How often a client may do something, counted in Redis so that it holds across all gateways.
+//! Rate limits of clients, counted in Redis so that they hold across all gateways.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -17,7 +17,7 @@ use crate::digest::short_digest;
 ///
 /// KEYS: the bucket. ARGV: time between two tokens in µs, tokens the bucket holds. Returns 0, or the µs to wait.
 /// Redis's own clock counts, so that gateways need not agree on the time.
-static TAKE: LazyLock<Script> = LazyLock::new(|| {
+static CONSUME: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local t = redis.call('TIME')
          local now = t[1] * 1000000 + t[2]
@@ -30,8 +30,8 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Gives one back. KEYS: the bucket. ARGV: time between two tokens in µs.
-static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
+/// Returns one token to the bucket. KEYS: the bucket. ARGV: time between two tokens in µs.
+static REFUND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local t = redis.call('TIME')
          local now = t[1] * 1000000 + t[2]
@@ -80,24 +80,24 @@ pub enum Limited {
     Redis(#[from] redis::RedisError),
 }
 
-/// What one attempt to log in is counted against. It is counted before the password is looked at, so that attempts side by
-/// side count too, and given back when the password was right: only failures stay.
+/// The buckets that one attempt to log in is counted against. It is counted before the password is verified, so that
+/// concurrent attempts count too, and refunded when the password was right: only failures stay.
 pub struct Attempt(Vec<(Rate, String)>);
 
 /// Where an attempt to log in comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginOrigin {
-    /// A device or network from which the user has signed in before, by a name that tells nothing of it.
+    /// A device or network from which the user has logged in before, by a name that reveals nothing of it.
     Known(String),
     /// Any other.
     Unknown,
 }
 
-/// Failures of strangers on one account in an hour, from wherever they come.
-const STRANGERS_PER_ACCOUNT: u32 = 100;
+/// Failures from all unknown origins on one account in an hour.
+const UNKNOWN_PER_ACCOUNT: u32 = 100;
 
-/// Failures of strangers on all accounts in a minute.
-const STRANGERS_IN_ALL: u32 = 600;
+/// Failures from all unknown origins on all accounts in a minute.
+const UNKNOWN_IN_ALL: u32 = 600;
 
 static REFUSED: Event = Event::refusal("rate_limited", "somebody does something too often");
 
@@ -134,40 +134,40 @@ impl Limits {
 
     /// Counts a message posted by `user`.
     pub async fn post(&self, user: UserId) -> Result<(), Limited> {
-        self.take(self.post, "post", user.0).await
+        self.consume(self.post, "post", user.0).await
     }
 
     /// Counts a registration from `address`.
     pub async fn register(&self, address: IpAddr) -> Result<(), Limited> {
-        self.take(self.register, "register", network(address)).await
+        self.consume(self.register, "register", network(address)).await
     }
 
     /// Counts a room that `user` creates.
     pub async fn create_room(&self, user: UserId) -> Result<(), Limited> {
-        self.take(self.create_room, "room", user.0).await
+        self.consume(self.create_room, "room", user.0).await
     }
 
     /// Counts a room that `user` joins or leaves.
     pub async fn join(&self, user: UserId) -> Result<(), Limited> {
-        self.take(self.join, "join", user.0).await
+        self.consume(self.join, "join", user.0).await
     }
 
     /// Counts an attempt to log in as `email` from `address`, whether or not there is such an account: the answer must not
-    /// tell. Strangers cannot use up what is set aside for those who are known, whatever they try.
-    pub async fn log_in(&self, email: &Email, address: IpAddr, standing: &LoginOrigin) -> Result<Attempt, Limited> {
+    /// reveal it. Unknown origins cannot use up what is set aside for known ones, whatever they try.
+    pub async fn log_in(&self, email: &Email, address: IpAddr, origin: &LoginOrigin) -> Result<Attempt, Limited> {
         let account = short_digest(&[email.key().as_bytes()]);
         let network = network(address);
         let (per_account, per_address) = (self.login_account, self.login_address);
-        let buckets = match standing {
+        let buckets = match origin {
             LoginOrigin::Known(by) => vec![(per_account, format!("known:{account}:{by}"))],
             LoginOrigin::Unknown => vec![
                 (per_account, format!("account:{account}:{network}")),
                 (per_address, format!("address:{network}")),
                 (
-                    per_account.and(Rate::per(Duration::from_hours(1), STRANGERS_PER_ACCOUNT)),
+                    per_account.and(Rate::per(Duration::from_hours(1), UNKNOWN_PER_ACCOUNT)),
                     format!("strangers:{account}"),
                 ),
-                (per_address.and(Rate::per(Duration::from_mins(1), STRANGERS_IN_ALL)), "strangers".to_owned()),
+                (per_address.and(Rate::per(Duration::from_mins(1), UNKNOWN_IN_ALL)), "strangers".to_owned()),
             ],
         };
         let mut attempt = Attempt(Vec::new());
@@ -175,8 +175,8 @@ impl Limits {
             let Some(rate) = rate else {
                 continue;
             };
-            if let Err(limited) = self.take(Some(rate), "login", &who).await {
-                self.give_back(attempt).await;
+            if let Err(limited) = self.consume(Some(rate), "login", &who).await {
+                self.refund(attempt).await;
                 return Err(limited);
             }
             attempt.0.push((rate, self.redis.key_space().rate("login", &who)));
@@ -184,23 +184,23 @@ impl Limits {
         Ok(attempt)
     }
 
-    /// Gives back what an attempt was counted against, since it was no failure.
-    pub async fn give_back(&self, attempt: Attempt) {
+    /// Refunds an attempt that was no failure.
+    pub async fn refund(&self, attempt: Attempt) {
         for (rate, bucket) in attempt.0 {
             let given: Result<(), _> =
-                GIVE_BACK.key(bucket).arg(rate.micros()).invoke_async(&mut self.redis.clone()).await;
+                REFUND.key(bucket).arg(rate.micros()).invoke_async(&mut self.redis.clone()).await;
             if let Err(error) = given {
-                // It comes back by itself, a little later.
+                // The bucket refills by itself, a little later.
                 debug!(error = %error, "cannot give back an attempt: {error}");
             }
         }
     }
 
-    async fn take(&self, rate: Option<Rate>, what: &str, who: impl std::fmt::Display) -> Result<(), Limited> {
+    async fn consume(&self, rate: Option<Rate>, what: &str, who: impl std::fmt::Display) -> Result<(), Limited> {
         let Some(rate) = rate else {
             return Ok(());
         };
-        let wait: u64 = TAKE
+        let wait: u64 = CONSUME
             .key(self.redis.key_space().rate(what, &who))
             .arg(rate.micros())
             .arg(rate.burst)

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 async fn start(config: Config) -> Result<(), StartError> {
     match &config.command {
         Some(Command::Openapi) => {
-            // Nobody is left to tell if standard output is closed.
+            // If standard output is closed, there is nowhere to report that.
             let _ = std::io::stdout().write_all(gateway::api::document().as_bytes());
             Ok(())
         }

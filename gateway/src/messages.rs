@@ -46,7 +46,7 @@ pub enum NotRead {
 pub struct PostedMessage {
     /// Its room.
     pub room: Arc<Room>,
-    /// Its identity and place.
+    /// Its identity and position.
     pub acknowledged: Acknowledged,
 }
 

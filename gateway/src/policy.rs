@@ -157,11 +157,11 @@ mod tests {
 
     #[test]
     fn rows_and_columns_stand_in_the_order_of_their_enums() {
-        for (place, (action, _)) in POLICY.iter().enumerate() {
-            assert_eq!(*action as usize, place, "{action:?}");
+        for (index, (action, _)) in POLICY.iter().enumerate() {
+            assert_eq!(*action as usize, index, "{action:?}");
         }
-        for (place, role) in ROLES.into_iter().enumerate() {
-            assert_eq!(role as usize, place, "{role:?}");
+        for (index, role) in ROLES.into_iter().enumerate() {
+            assert_eq!(role as usize, index, "{role:?}");
         }
     }
 

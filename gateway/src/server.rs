@@ -77,7 +77,7 @@ pub(crate) struct ServerLimits {
     pub(crate) write_stall: Duration,
     /// Request line and headers together, in bytes. A larger head is answered with 431.
     pub(crate) max_header_bytes: usize,
-    /// Requests in flight on one HTTP/2 connection; the client is told and holds further ones back.
+    /// Requests in flight on one HTTP/2 connection; the client learns the limit and holds further ones back.
     pub(crate) h2_max_streams: u32,
 }
 

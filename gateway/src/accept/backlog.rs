@@ -1,7 +1,7 @@
-//! When posts are refused, because too much of what was accepted waits for a worker.
+//! Backlog watch: refuses posts while too many accepted messages wait for a worker.
 //!
-//! Two bounds: the entries of one partition, and the memory of Redis. The second one keeps a reserve: a Redis that is
-//! full to the last byte takes no limits and no places of streams either.
+//! There are two bounds: the entries of one partition, and the memory of Redis. The second one keeps a reserve, because a
+//! Redis that is full to the last byte stores no limits and no leases of streams either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,15 +15,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// How often Redis is looked at. Until the next time posts may overshoot the bounds.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often Redis is polled. Until the next poll posts may overshoot the bounds.
+const POLL_EVERY: Duration = Duration::from_millis(250);
 
-/// How long a write may take until the server counts as one that takes none. Where another one may take over, the connection
+/// How long a write may take until the server counts as one that refuses them. Where another server may take over, the client
 /// tries for longer.
 const WRITE_TIME: Duration = Duration::from_millis(500);
 
-/// Percent of a Redis server's `maxmemory` above which nothing is accepted. The rest is for limits, places of streams,
-/// and what gateways accept until they look again.
+/// Percent of a Redis server's `maxmemory` above which nothing is accepted. The rest is for limits, leases of streams,
+/// and what gateways accept until the next poll.
 const FULL_PERCENT: u64 = 90;
 
 /// What is known of the accept log. Clones share it.
@@ -31,7 +31,7 @@ const FULL_PERCENT: u64 = 90;
 pub(super) struct Backlog {
     partitions: Arc<[AtomicBool]>,
     memory: Arc<AtomicBool>,
-    /// Partitions whose stream could not be asked for the last time.
+    /// Partitions whose stream could not be read at the last poll.
     away: Arc<[AtomicBool]>,
     /// Partitions whose server answered, and would not have written.
     read_only: Arc<[AtomicBool]>,
@@ -41,18 +41,18 @@ pub(super) struct Backlog {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each of them can be so beside the others")]
 pub struct AcceptLog {
-    /// Redis has used up its memory: no partition takes posts.
+    /// Redis has used up its memory: no partition accepts posts.
     pub memory_is_full: bool,
-    /// A partition takes no posts until its worker has caught up.
+    /// A partition accepts no posts until its worker has caught up.
     pub backlog_is_full: bool,
-    /// A partition's stream could not be asked.
+    /// A partition's stream could not be read.
     pub is_away: bool,
     /// A partition's server answers, and writes nothing: it has too few replicas, its disk fails, or it is a replica itself.
     pub is_read_only: bool,
 }
 
 impl Backlog {
-    /// Nothing waits in any of `partitions`, as far as is known.
+    /// A watch that knows of nothing that waits in any of `partitions`.
     pub(super) fn new(partitions: u16) -> Self {
         let none = || (0..partitions).map(|_| AtomicBool::new(false)).collect();
         Self {
@@ -76,28 +76,28 @@ impl Backlog {
         }
     }
 
-    /// True if `partition` takes no posts now.
+    /// Whether `partition` accepts no posts now.
     pub(super) fn is_full(&self, partition: Partition) -> bool {
         self.memory.load(Ordering::Relaxed) || self.partitions[usize::from(partition.0)].load(Ordering::Relaxed)
     }
 
-    /// Keeps watch until `stop` is cancelled: a stream of `bound` entries or more takes no posts until it is shorter.
+    /// Polls Redis until `stop` is cancelled: a stream of `bound` entries or more accepts no posts until it is shorter.
     ///
-    /// What Redis does not tell stays as it was: while a server is away nothing is accepted there anyway.
+    /// What a server does not answer stays as it was: while it is away nothing is accepted there anyway.
     pub(super) async fn watch(self, redis: RedisClient, bound: u32, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            tokio::join!(self.look_at_lengths(&redis, bound), self.look_at_memory(&redis));
+            tokio::join!(self.poll_lengths(&redis, bound), self.poll_memory(&redis));
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(POLL_EVERY) => {}
             }
         }
     }
 
     /// One command for each partition: those of a server that is away say nothing about the others.
-    async fn look_at_lengths(&self, redis: &RedisClient, bound: u32) {
+    async fn poll_lengths(&self, redis: &RedisClient, bound: u32) {
         let partitions = self.partitions.iter().zip(self.away.iter()).zip(self.read_only.iter()).zip(0..);
-        let looks = partitions.map(|(((is_full, is_away), is_read_only), number)| async move {
+        let polls = partitions.map(|(((is_full, is_away), is_read_only), number)| async move {
             let partition = Partition(number);
             let (keys, mut redis) = (redis.key_space(), redis.clone());
             let length: RedisResult<u64> = redis.xlen(keys.accept_stream(partition)).await;
@@ -114,25 +114,25 @@ impl Backlog {
                 warn!(partition = number, backlog = length, "accept log of partition {number} full: {full}");
             }
         });
-        join_all(looks).await;
+        join_all(polls).await;
     }
 
-    async fn look_at_memory(&self, redis: &RedisClient) {
+    async fn poll_memory(&self, redis: &RedisClient) {
         let servers = redis.run_on_each(cmd("INFO").arg("memory")).await;
-        let told: Vec<InfoDict> =
+        let answers: Vec<InfoDict> =
             servers.into_iter().flatten().filter_map(|answer| InfoDict::from_redis_value(answer).ok()).collect();
-        if told.is_empty() {
+        if answers.is_empty() {
             return;
         }
-        let is_full = told.iter().any(|memory| is_short(memory.get("used_memory"), memory.get("maxmemory")));
+        let is_full = answers.iter().any(|memory| is_full(memory.get("used_memory"), memory.get("maxmemory")));
         if self.memory.swap(is_full, Ordering::Relaxed) != is_full {
             warn!("Redis has used up {FULL_PERCENT} % of its memory: {is_full}");
         }
     }
 }
 
-/// True if too many bytes of `most` are used; 0 stands for no bound.
-fn is_short(used: Option<u64>, most: Option<u64>) -> bool {
+/// Whether too many bytes of `most` are used; 0 stands for no bound.
+fn is_full(used: Option<u64>, most: Option<u64>) -> bool {
     match (used, most) {
         (Some(used), Some(most)) if most > 0 => used >= most / 100 * FULL_PERCENT,
         _ => false,
@@ -144,10 +144,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_short_before_it_is_used_up_and_never_without_a_bound() {
-        assert!(is_short(Some(900), Some(1_000)));
-        assert!(!is_short(Some(899), Some(1_000)));
-        assert!(!is_short(Some(900), Some(0)));
-        assert!(!is_short(None, Some(1_000)));
+    fn memory_counts_as_full_before_it_is_used_up() {
+        assert!(is_full(Some(900), Some(1_000)));
+        assert!(!is_full(Some(899), Some(1_000)));
+        assert!(!is_full(Some(900), Some(0)));
+        assert!(!is_full(None, Some(1_000)));
     }
 }

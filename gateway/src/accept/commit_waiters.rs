@@ -1,15 +1,16 @@
-//! Posts that wait until their message is stored.
+//! Commit waiters: posts that wait until their message is stored.
 //!
-//! A worker tells the gateway that accepted a message when it has committed it. That is a hint and may be lost with a
-//! connection or a worker, so whoever has waited for some time is looked up in SQL, all of them by one query.
+//! A worker sends a receipt to the gateway that accepted a message when it has committed it. The receipt is a hint and may be
+//! lost with a connection or a worker, so posts that have waited for some time are looked up in SQL, all of them by one query.
 //!
-//! Owned here: who waits for which message. Bounded by [`super::POSTS_AT_ONCE`], since only a post under way waits; one
-//! that ends, whether it was answered, timed out or its client left, takes its entry along.
+//! The table of waiting posts is bounded by [`super::POSTS_AT_ONCE`], since only a post under way waits. A post that ends,
+//! whether it was answered, timed out or its client left, removes its entry.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use shared::bus::{KeySpace, Receipts};
 use shared::domain::{MessageId, Seq};
 use shared::storage::Store;
@@ -18,55 +19,55 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// How long a message is waited for before SQL is asked: several times what a commit takes.
+/// How long a post waits before its message is looked up in SQL: several times what a commit takes.
 const OVERDUE_AFTER: Duration = Duration::from_millis(250);
 
-/// How often SQL is asked for what is overdue. A lost receipt delays its answer by this and the time above at most.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often SQL is queried for what is overdue. A lost receipt delays its answer by this and the time above at most.
+const QUERY_EVERY: Duration = Duration::from_millis(100);
 
-/// Who waits for which message. Clones share it.
+/// Which posts wait for which message. Clones share the table, of which every change is one call: a panic leaves it whole.
 #[derive(Clone, Default)]
 pub(super) struct CommitWaiters(Arc<Mutex<HashMap<MessageId, Awaited>>>);
 
 /// A message that at least one post waits for.
 struct Awaited {
     since: Instant,
-    place: watch::Sender<Option<Seq>>,
+    seq: watch::Sender<Option<Seq>>,
 }
 
 /// One post that waits. Dropping it ends the wait.
 pub(super) struct CommitWaiter {
     waiters: CommitWaiters,
     id: MessageId,
-    place: watch::Receiver<Option<Seq>>,
+    seq: watch::Receiver<Option<Seq>>,
 }
 
 impl CommitWaiters {
-    /// Begins to wait for `id`. Call it before the message is sent: the receipt may come sooner than Redis's answer.
+    /// Begins to wait for `id`. The caller does so before it sends the message: the receipt may come sooner than Redis's answer.
     pub(super) fn wait_for(&self, id: MessageId) -> CommitWaiter {
         let mut awaited = self.awaited();
         let entry = awaited.entry(id).or_insert_with(|| Awaited {
             since: Instant::now(),
-            place: watch::Sender::new(None),
+            seq: watch::Sender::new(None),
         });
         CommitWaiter {
             waiters: self.clone(),
             id,
-            place: entry.place.subscribe(),
+            seq: entry.seq.subscribe(),
         }
     }
 
-    /// Answers those who wait for one of `stored`.
+    /// Ends the wait for each of `stored`.
     pub(super) fn resolve(&self, stored: impl IntoIterator<Item = (MessageId, Seq)>) {
         let awaited = self.awaited();
         for (id, seq) in stored {
-            if let Some(Awaited { place, .. }) = awaited.get(&id) {
-                place.send_replace(Some(seq));
+            if let Some(waiting) = awaited.get(&id) {
+                waiting.seq.send_replace(Some(seq));
             }
         }
     }
 
-    /// Takes what a worker published.
+    /// Ends the wait for the messages of the receipts that a worker published.
     pub(super) fn on_receipts(&self, payload: &[u8], keys: &KeySpace) {
         match Receipts::decode(payload, keys) {
             Ok(Receipts(stored)) => self.resolve(stored),
@@ -74,7 +75,7 @@ impl CommitWaiters {
         }
     }
 
-    /// Looks those up in `store` whose receipt does not come, until `stop` is cancelled.
+    /// Looks up in `store` the messages whose receipt does not come, until `stop` is cancelled.
     pub(super) async fn look_up_overdue(self, store: Store, stop: CancellationToken) {
         let mut complained = false;
         while !stop.is_cancelled() {
@@ -94,36 +95,35 @@ impl CommitWaiters {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep(QUERY_EVERY) => {}
             }
         }
     }
 
-    /// Those that have been waited for too long at `now`.
+    /// Messages that posts have waited for too long at `now`.
     fn overdue(&self, now: Instant) -> Vec<MessageId> {
-        let is_overdue = |awaited: &Awaited| now - awaited.since >= OVERDUE_AFTER && awaited.place.borrow().is_none();
+        let is_overdue = |awaited: &Awaited| now - awaited.since >= OVERDUE_AFTER && awaited.seq.borrow().is_none();
         self.awaited().iter().filter(|(_, awaited)| is_overdue(awaited)).map(|(id, _)| *id).collect()
     }
 
     fn awaited(&self) -> MutexGuard<'_, HashMap<MessageId, Awaited>> {
-        // Every change is one call on the map: a panic leaves none of them half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
 impl CommitWaiter {
-    /// Waits until the message is stored and returns its place, however long it takes.
+    /// Waits until the message is stored and returns its position, however long it takes.
     pub(super) async fn stored(mut self) -> Seq {
-        let place = self.place.wait_for(Option::is_some).await;
-        place.ok().and_then(|place| *place).expect("the entry stays for as long as somebody waits")
+        let seq = self.seq.wait_for(Option::is_some).await;
+        seq.ok().and_then(|seq| *seq).expect("the entry stays for as long as a post waits")
     }
 }
 
 impl Drop for CommitWaiter {
     fn drop(&mut self) {
         let mut awaited = self.waiters.awaited();
-        // Counted under the lock under which others begin to wait; this waiter is still one of them.
-        if awaited.get(&self.id).is_some_and(|entry| entry.place.receiver_count() <= 1) {
+        // Counted under the lock under which others begin to wait. This waiter is still one of them.
+        if awaited.get(&self.id).is_some_and(|entry| entry.seq.receiver_count() <= 1) {
             awaited.remove(&self.id);
         }
     }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn everybody_who_waits_for_a_message_hears_its_place() {
+    async fn a_receipt_ends_the_wait_of_all_posts() {
         let keys = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh());
         let waiters = CommitWaiters::default();
         let (id, other) = (MessageId::fresh(), MessageId::fresh());
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_goes_away_leaves_nothing_behind() {
+    async fn a_dropped_waiter_leaves_nothing_behind() {
         let waiters = CommitWaiters::default();
         let id = MessageId::fresh();
         let (first, second) = (waiters.wait_for(id), waiters.wait_for(id));
@@ -165,11 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn only_those_are_looked_up_who_have_waited_for_long() {
+    fn only_overdue_messages_are_looked_up() {
         let waiters = CommitWaiters::default();
-        let (late, told) = (MessageId::fresh(), MessageId::fresh());
-        let _waiting = (waiters.wait_for(late), waiters.wait_for(told));
-        waiters.resolve([(told, Seq(1))]);
+        let (late, resolved) = (MessageId::fresh(), MessageId::fresh());
+        let _waiting = (waiters.wait_for(late), waiters.wait_for(resolved));
+        waiters.resolve([(resolved, Seq(1))]);
         assert!(waiters.overdue(Instant::now()).is_empty());
         assert_eq!(waiters.overdue(Instant::now() + OVERDUE_AFTER), [late]);
     }

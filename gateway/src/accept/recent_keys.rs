@@ -1,13 +1,13 @@
-//! What idempotency keys were used for lately at this gateway: what tells a retry from another message under the same key while SQL
-//! has neither of them yet.
+//! Idempotency keys that were used lately at this gateway: they distinguish a retry from another message under the same key while
+//! SQL has neither of them yet.
 //!
-//! Of a key that is used for two messages at two gateways before the first one is stored nobody knows here. Then both are accepted
-//! and both are stored, the second under an id of its own: see the commit.
+//! A key that is used for two messages at two gateways before the first one is stored is not noticed here. Then both are
+//! accepted and both are stored, the second under an id of its own: see the commit.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use shared::domain::{MessageId, RoomId};
 
 use super::AcceptError;
@@ -16,10 +16,10 @@ use crate::digest::digest_of;
 /// Keys of one generation, of which two are kept: 15 MB at most.
 const GENERATION_KEYS: usize = 50_000;
 
-/// A generation lasts so long at most; what was accepted is stored long before while a worker lives.
+/// The longest that a generation lasts; while a worker lives, what was accepted is stored long before.
 const GENERATION_TIME: Duration = Duration::from_secs(30);
 
-/// What a key stands for. Name and text are only compared: by digests.
+/// What a key stands for. Name and text are only compared, so digests of them are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyUse {
     room: RoomId,
@@ -50,7 +50,7 @@ struct Claim {
     is_recorded: bool,
 }
 
-/// The keys of this generation and of the one before.
+/// The keys of this generation and of the one before. Every change is one call on a map, so a panic leaves them whole.
 pub(super) struct RecentKeys(Mutex<Generations>);
 
 struct Generations {
@@ -68,17 +68,16 @@ impl RecentKeys {
         }))
     }
 
-    /// Notes that the key of `id` is used at `now`; true if it was not before. An error if it stands for another message.
+    /// Notes that the key of `id` is used at `now`; true if it was not before. Fails if it stands for another message.
     pub(super) fn claim(&self, id: MessageId, used: KeyUse, now: Instant) -> Result<bool, AcceptError> {
-        // Every change is one call on a map.
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.0.lock();
         // Of two rooms of one name the earlier one was deleted.
         let is_in_earlier_room = |known: &KeyUse| known.text == used.text && known.room_name == used.room_name;
         match keys.now.get(&id).or_else(|| keys.before.get(&id)) {
             Some(known) if known.used == used => return Ok(false),
             Some(known) if !is_in_earlier_room(&known.used) => return Err(AcceptError::KeyReused),
             Some(known) if known.is_recorded => return Err(AcceptError::RoomDeleted),
-            // Nobody knows whether it is recorded there, where nobody can read it any more: it is posted here.
+            // It is not known whether the message is recorded in that room, where nobody can read it any more: it is posted here.
             Some(_) | None => {}
         }
         if keys.now.len() >= GENERATION_KEYS || now.duration_since(keys.began) >= GENERATION_TIME {
@@ -95,16 +94,16 @@ impl RecentKeys {
 
     /// Notes that the message of a claim is recorded.
     pub(super) fn confirm(&self, id: MessageId) {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.0.lock();
         let Generations { now, before, .. } = &mut *keys;
         if let Some(claim) = now.get_mut(&id).or_else(|| before.get_mut(&id)) {
             claim.is_recorded = true;
         }
     }
 
-    /// Forgets what was claimed and came to nothing.
+    /// Forgets a claim whose message was not accepted.
     pub(super) fn forget(&self, id: MessageId) {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.0.lock();
         keys.now.remove(&id);
         keys.before.remove(&id);
     }
@@ -132,7 +131,7 @@ mod tests {
         assert!(matches!(claim(KeyUse::of(RoomId(2), "other", "a"), 0), Err(AcceptError::KeyReused)));
         keys.forget(id);
         assert!(claim(used(1, "b"), 0).unwrap());
-        // Nobody knows whether it is recorded in a room that is gone: then it is posted here.
+        // It is not known whether it is recorded in a room that is gone: then it is posted here.
         assert!(claim(used(2, "b"), 0).unwrap());
         assert!(pass(31));
         assert!(matches!(claim(used(1, "a"), 31), Err(AcceptError::KeyReused)));
@@ -147,7 +146,7 @@ mod tests {
         for _ in 0..3 * GENERATION_KEYS {
             keys.claim(MessageId::fresh(), used(1, "a"), now).unwrap();
         }
-        let kept = keys.0.lock().unwrap();
+        let kept = keys.0.lock();
         assert_eq!((kept.now.len(), kept.before.len()), (GENERATION_KEYS, GENERATION_KEYS));
     }
 }

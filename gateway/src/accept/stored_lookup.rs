@@ -1,6 +1,6 @@
-//! Which keyed messages are stored already.
+//! Look-up of stored messages by id: which keyed messages are in SQL already.
 //!
-//! A statement for each post would cost more than everything else about it, so that the posts of one moment share one.
+//! A statement for each post would cost more than everything else about it, so the posts of one moment share one statement.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use shared::batcher::{BatchLimits, Batcher};
 use shared::domain::MessageId;
 use shared::storage::{KnownMessage, Store, StoreError};
 
-/// One statement at a time: what a statement costs beside its ids is most of it, so that fewer and larger ones are quicker for
-/// everybody.
+/// One statement at a time: most of the cost of a statement does not depend on its ids, so fewer and larger ones are quicker
+/// for all posts.
 const LIMITS: BatchLimits = BatchLimits { batches: 1, calls: 256 };
 
 /// Looks messages up by their ids.
@@ -19,7 +19,7 @@ pub(super) struct StoredLookup(Batcher<MessageId, LookupResult>);
 type LookupResult = Result<Option<KnownMessage>, Arc<StoreError>>;
 
 impl StoredLookup {
-    /// Messages as `store` has them.
+    /// Looks up in `store`.
     pub(super) fn new(store: Store) -> Self {
         Self(Batcher::new(LIMITS, move |ids| look_up(store.clone(), ids).boxed()))
     }
@@ -32,7 +32,7 @@ impl StoredLookup {
 
 async fn look_up(store: Store, ids: Vec<MessageId>) -> Vec<LookupResult> {
     match store.known_messages(&ids).await {
-        // The same id may be asked for twice at the same time.
+        // Two calls may look up the same id at the same time.
         Ok(known) => ids.iter().map(|id| Ok(known.get(id).cloned())).collect(),
         Err(error) => {
             let error = Arc::new(error);

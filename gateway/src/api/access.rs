@@ -1,4 +1,4 @@
-//! Who is calling, as far as a request shows it.
+//! Extractors for the caller, the client's address and the device's earlier token.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl<'a> FromRequest<'a> for PreviousToken {
     }
 }
 
-/// The address limits are counted for.
+/// The address that limits are counted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 

@@ -1,4 +1,4 @@
-//! Whether a request may be worked on: that it is what HTTP allows, and that there is room for it in memory.
+//! Admission of requests: refuses what HTTP does not allow, and what the byte budgets have no room for.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ static ONCE: [(HeaderName, &str); 5] = [
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// RFC 9112, section 3.2. Over HTTP/2 `:authority` stands for it, and HTTP/1.0 did not know it.
+/// RFC 9112, section 3.2. Over HTTP/2 `:authority` replaces the header, and HTTP/1.0 did not know it.
 fn check_host<'a>(mut hosts: impl Iterator<Item = &'a HeaderValue>, version: Version) -> Result<(), ApiError> {
     match (hosts.next(), hosts.next()) {
         (None, _) if version != Version::HTTP_11 => Ok(()),
@@ -47,14 +47,14 @@ fn check_host<'a>(mut hosts: impl Iterator<Item = &'a HeaderValue>, version: Ver
     }
 }
 
-/// Whether `host` can be that of a URI, which names no user. It may be empty, and so may its port.
+/// Whether `host` can be that of a URI without a user name. It may be empty, and so may its port.
 fn is_host(host: &[u8]) -> bool {
     let has_port = |authority: &Authority| authority.port_u16().is_some() || authority.as_str().ends_with(':');
     let names = |authority: Authority| authority.host() == authority.as_str() || has_port(&authority);
     host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok_and(names))
 }
 
-/// RFC 9112, section 6.1: whoever does not know a transfer coding answers with 501.
+/// RFC 9112, section 6.1: a server answers a transfer coding that it does not know with 501.
 fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     let is_known = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     headers
@@ -64,11 +64,11 @@ fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
         .ok_or(ApiError::UnknownTransferCoding)
 }
 
-/// What takes the pieces of a request's body in hand.
+/// Charges the pieces of a request's body.
 pub(super) struct BodyBudget(Option<Arc<RequestBudget>>);
 
 impl BodyBudget {
-    /// The budget of `request`. Before any of its body is read there must be room for as much as it is said to have.
+    /// The budget of `request`. Before any of its body is read there must be room for the length that it announces.
     pub(super) fn of(request: &Request) -> Result<Self, ApiError> {
         let budget = Self(request.extensions().get().cloned());
         let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -80,8 +80,8 @@ impl BodyBudget {
         Ok(budget)
     }
 
-    /// Takes `bytes` more in hand.
-    pub(super) fn grow(&self, bytes: usize) -> Result<(), ApiError> {
+    /// Charges `bytes` more.
+    pub(super) fn charge(&self, bytes: usize) -> Result<(), ApiError> {
         self.0.as_ref().map_or(Ok(()), |budget| budget.charge(bytes)).map_err(ApiError::from)
     }
 }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_one_host_one_caller_and_no_strange_coding() {
+    fn ambiguous_heads_and_unknown_codings_are_refused() {
         let request = || Request::builder().header("host", "chat");
         assert_eq!(checked(request()), Ok(()));
         assert_eq!(checked(Request::builder()), Err("malformed_request"));

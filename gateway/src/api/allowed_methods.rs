@@ -1,11 +1,11 @@
-//! Which methods each path takes, for the header `Allow`.
+//! Allowed methods of each path, for the header `Allow`.
 
 use std::collections::HashMap;
 
 use poem::http::HeaderValue;
 use serde_json::{Map, Value};
 
-/// What every path takes: it is answered with this very list.
+/// The method that every path allows: its answer is this very list.
 const OPTIONS: &str = "OPTIONS";
 
 /// The methods of a path that can only be read: that of the page and its files.
@@ -41,7 +41,7 @@ impl AllowedMethods {
         let fits = |template: &[String]| {
             template.len() == path.len() && template.iter().zip(&path).all(|(t, p)| t == p || t.starts_with('{'))
         };
-        // A word of a template wins over its parameters.
+        // A literal segment of a template wins over a parameter.
         let words = |template: &[String]| template.iter().filter(|part| !part.starts_with('{')).count();
         let found = self.0.iter().filter(|(template, _)| fits(template)).max_by_key(|(template, _)| words(template));
         found.map_or(READ_ONLY, |(_, methods)| methods.clone())

@@ -1,9 +1,9 @@
-//! The body of a request: one JSON object.
+//! JSON bodies of requests: one object each.
 //!
-//! The framework's own payload builds a tree first, takes `null` and arrays against the document that it generates, and
-//! tells clients the names of its types.
+//! The framework's own payload is not used: it builds a tree first, accepts `null` and arrays against the document that it
+//! generates, and shows clients the names of its types.
 //!
-//! `null` is taken where a body or a field may be left out, and stands for that: many generated clients write it for what
+//! `null` is accepted where a body or a field may be left out, and means that: many generated clients write it for what
 //! their caller did not give. The document says so.
 
 use poem::{Request, RequestBody};
@@ -16,7 +16,7 @@ use serde_json::error::Category;
 
 use super::error::ApiError;
 
-/// What some writers of text begin a file with; it says nothing (RFC 8259, section 8.1).
+/// Some writers of text begin a file with this; it has no meaning (RFC 8259, section 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A parsed body. `JsonBody<Option<T>>` may be left out.
@@ -105,7 +105,7 @@ mod tests {
     use crate::api::models::{MessageDraft, RoomOptions};
 
     #[test]
-    fn a_body_is_one_object_and_the_message_says_what_is_wrong_with_it() {
+    fn a_body_is_one_object_and_errors_say_why() {
         let draft = |body: &str| parse::<MessageDraft>(body.as_bytes(), true).map(|draft| draft.message.0);
         assert_eq!(draft(r#" {"message":"hello","later":[1]}"#).unwrap(), "hello");
         assert_eq!(draft("\u{feff}{\"message\":\"hello\"}").unwrap(), "hello");

@@ -1,28 +1,28 @@
-//! Which pages of other origins may read our answers (Fetch, section 3.2).
+//! CORS: which pages of other origins may read our answers (Fetch, section 3.2).
 //!
 //! Answers differ in these headers alone. A call of a foreign origin is answered like any other, without them: its browser
 //! keeps the answer from the page and says why. To refuse it would protect nothing, since a page can send a token only
-//! after a preflight that names its origin, and it would shut out programs that send an `Origin` of their own.
+//! after a preflight that names its origin, and it would exclude programs that send an `Origin` of their own.
 
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-/// What pages may call.
+/// Methods that pages may call.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
-/// What pages may send beside what every page may: our own headers, those of polyfills for event streams, and those that
-/// tracing adds to every call.
+/// Headers that pages may send in addition to those that every page may: our own, those of polyfills for event streams, and
+/// those that tracing adds to every call.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, cache-control, pragma, last-event-id, idempotency-key, if-none-match, \
      x-requested-with, x-request-id, x-csrf, x-session, traceparent, tracestate, baggage, sentry-trace, b3",
 );
 
-/// What pages may read beside what every page may.
+/// Headers that pages may read in addition to those that every page may.
 const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "message-id, message-seq, location, link, etag, x-first-seq, x-last-seq, last-event-id, x-request-id, retry-after, \
      www-authenticate, allow",
 );
 
-/// Seconds for which a browser remembers the answer to a preflight: as long as the most patient of them does.
+/// Seconds for which a browser caches the answer to a preflight: the longest that any browser does.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("7200");
 
 /// The origins whose pages may read.
@@ -31,7 +31,7 @@ pub struct Cors {
     listed: Vec<HeaderValue>,
 }
 
-/// What a request says about where it comes from.
+/// What a request says about its origin.
 #[derive(Debug, Default)]
 pub struct Asked {
     /// The origin, if it is a listed one.
@@ -58,12 +58,12 @@ impl Cors {
         }
     }
 
-    /// Adds to the headers of an answer what the browser of whoever asked needs.
+    /// Adds to the headers of an answer what the client's browser needs.
     pub fn finish(&self, asked: Asked, headers: &mut HeaderMap) {
         if self.listed.is_empty() {
             return;
         }
-        // Also for those without an origin: a cache must not give one's answer to another.
+        // Also for requests without an origin: a cache must not give the answer for one origin to another.
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = asked.origin else { return };
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -76,7 +76,7 @@ impl Cors {
         }
     }
 
-    /// The same of `head`, the beginning of a request that nobody parses.
+    /// Reads `head`, the beginning of a request that is not parsed.
     #[must_use]
     pub fn asked_in(&self, head: &[u8]) -> Asked {
         Asked {
@@ -99,8 +99,8 @@ impl Cors {
 
 /// An origin as browsers send it: scheme, `://`, host, and a port where it is not the scheme's own (RFC 6454, section 6.1).
 ///
-/// Apps have origins of their own, such as `capacitor://localhost`. `null` is none that can be listed: every page from a
-/// file and in a sandboxed frame has it, whoever wrote it.
+/// Apps have origins of their own, such as `capacitor://localhost`. `null` cannot be listed: every page from a file and in a
+/// sandboxed frame has it, whoever wrote it.
 pub fn parse_origin(raw: &str) -> Result<String, String> {
     let wrong = || "not an origin such as https://chat.example.org or capacitor://localhost".to_owned();
     if raw == "null" {
@@ -121,7 +121,7 @@ pub fn parse_origin(raw: &str) -> Result<String, String> {
         "https" => ":443",
         _ => "",
     };
-    // Browsers leave the scheme's own port away.
+    // Browsers omit the scheme's own port.
     let authority = authority.strip_suffix(own_port).unwrap_or(&authority);
     Ok(format!("{scheme}://{authority}"))
 }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_origin_of_an_app_or_a_site_can_be_listed() {
+    fn origins_of_apps_and_sites_can_be_listed() {
         for origin in [
             "https://chat.example.org",
             "http://localhost:8080",
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_as_an_origin_is_refused() {
+    fn text_that_is_no_origin_is_refused() {
         for wrong in [
             "",
             "*",
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_origin_is_found_in_a_head_that_nobody_parsed() {
+    fn the_origin_is_found_in_an_unparsed_head() {
         let cors = Cors::new(&["https://chat.example.org".to_owned()]);
         let found = |head: &str| cors.listed_in(head.as_bytes()).is_some();
         assert!(found("GET / HTTP/1.1\r\nHost: x\r\norigin:https://chat.example.org\r\n\r\n"));

@@ -1,8 +1,8 @@
-//! The OpenAPI document: what the framework generates, made complete.
+//! The OpenAPI document: completes what the framework generates.
 //!
-//! Added here: the version of the standard, the server, both spellings of the token, the errors of each operation, limits and
-//! examples, the events of a stream, and the order in which a tester needs the calls. `openapi.json` beside this crate is
-//! compared with it by a test.
+//! It adds the version of the standard, the server, both spellings of the token, the errors of each operation, limits and
+//! examples, the events of a stream, and the order in which a tester needs the calls. A test compares it with `openapi.json`
+//! beside this crate.
 
 mod patterns;
 mod responses;
@@ -63,7 +63,7 @@ const WITH_BODY: Errors = &[
     (415, &["unsupported_media_type", "unsupported_encoding"]),
 ];
 
-/// What can go wrong with an operation, besides what can go wrong with any.
+/// The errors of an operation, in addition to those of any operation.
 fn errors_of(operation: &str) -> Vec<Errors> {
     let own: Errors = match operation {
         "registerUser" => &[
@@ -124,7 +124,7 @@ const ABOUT: &str = "A real-time chat backend. Register, create a room, follow i
     Send the token of register or login in the header `Authorization`, as it is or behind `Bearer `. Every error has the \
     shape `Problem`; programs test its `code`. Clients must ignore fields, event names and values they do not know.";
 
-/// Completes the generated document for a gateway that takes passwords of `password_min` characters or more, and writes it
+/// Completes the generated document for a gateway that accepts passwords of `password_min` characters or more, and writes it
 /// out.
 #[must_use]
 pub fn finish(generated: &str, password_min: u16) -> String {
@@ -272,7 +272,7 @@ fn complete(operation: &mut Value, shared: &mut Responses) {
 
 fn describe_parameter(operation: &str, parameter: &mut Value) {
     let name = parameter["name"].as_str().unwrap_or_default().to_owned();
-    // The framework says so by default, and tools take it for something to be warned of.
+    // The framework writes it by default, and tools warn of it.
     parameter.as_object_mut().map(|parameter| parameter.shift_remove("deprecated"));
     let schema = &mut parameter["schema"];
     match (operation, name.as_str()) {
@@ -307,7 +307,7 @@ fn bound(schema: &mut Value, max: usize, pattern: &str) {
     schema["pattern"] = json!(pattern);
 }
 
-/// A place in a list, which begins behind it.
+/// A position in a list, behind which the list begins.
 fn position(schema: &mut Value, max: usize) {
     schema["maxLength"] = json!(max);
     schema["pattern"] = json!("^[^\\u0000]*$");
@@ -323,16 +323,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_in_the_repository_is_the_one_that_is_served() {
+    fn the_document_in_the_repository_is_current() {
         let kept = include_str!("../../openapi.json");
         assert!(kept == crate::api::document(), "run `make openapi` and look at the difference");
     }
 
     #[test]
-    fn every_operation_has_an_id_a_place_and_errors() {
+    fn every_operation_has_an_id_a_position_and_errors() {
         let mut document: Value = serde_json::from_str(&crate::api::document()).unwrap();
         for path in document["paths"].as_object().unwrap().keys() {
-            assert!(PATHS.contains(&path.as_str()), "{path} has no place");
+            assert!(PATHS.contains(&path.as_str()), "{path} has no position");
         }
         each_operation(&mut document, |operation| {
             let id = operation["operationId"].as_str().unwrap();
@@ -344,7 +344,7 @@ mod tests {
 
     /// A schema `NewX` beside `X` breaks Go, whose constructors are called so; a tag that begins with a digit breaks Python.
     #[test]
-    fn names_are_such_that_generators_can_use_them() {
+    fn generators_can_use_the_names() {
         let document: Value = serde_json::from_str(&crate::api::document()).unwrap();
         let is_word = |name: &str| {
             name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric())
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_and_their_examples_are_those_that_the_gateway_takes() {
+    fn documented_passwords_are_those_the_gateway_accepts() {
         for min in [1, 4, 8, 128] {
             let document: Value = serde_json::from_str(&crate::api::document_with(min)).unwrap();
             let registration = &document["components"]["schemas"]["Registration"];
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_of_every_operation_is_described_and_every_reference_leads_somewhere() {
+    fn operations_are_described_and_references_resolve() {
         let mut document: Value = serde_json::from_str(&crate::api::document()).unwrap();
         let text = document.to_string();
         for reference in text.split("\"#/").skip(1).filter_map(|rest| rest.split('"').next()) {

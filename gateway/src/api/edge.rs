@@ -1,8 +1,8 @@
-//! What happens to every request before a handler sees it and to every answer after.
+//! The outermost endpoint: checks every request before a handler gets it, and finishes every answer.
 //!
-//! Outermost of all, and the one place that makes answers: whatever goes wrong inside, a panic included, leaves as the one
-//! error shape with a request id. What depends on the client alone is added last, to every answer alike: that its copy is
-//! still good, that it is compressed, that its browser may show it to a page.
+//! Every answer is made here: whatever goes wrong inside, a panic included, leaves in the one error shape with a request id.
+//! What depends on the client alone is added last, to every answer alike: `304` for a copy that is still good, compression,
+//! and the headers that let its browser show it to a page.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -31,10 +31,10 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long a handler may take to begin its answer.
 const HANDLER_TIME: Duration = Duration::from_secs(10);
 
-/// How long a call may take that is promised a quick answer, from the end of its body: a post, and finding out who calls.
+/// How long a call may take that is promised a quick answer, from the end of its body: a post, and authentication.
 const PROMPT_TIME: Duration = Duration::from_millis(4_500);
 
-/// When a request was there; handlers find it among its data.
+/// When a request was complete; handlers find it among its data.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrived(Instant);
 
@@ -45,8 +45,8 @@ impl Arrived {
     }
 }
 
-/// Whether only the head of the answer is wanted: HEAD, which the framework routes like GET. It must have no effect that
-/// GET has beside its answer.
+/// Whether only the head of the answer is wanted: HEAD, which the framework routes like GET. It must have none of the effects
+/// that GET has beside its answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HeadOnly(pub(super) bool);
 
@@ -56,12 +56,12 @@ impl<'a> FromRequest<'a> for HeadOnly {
     }
 }
 
-/// Requests that handlers work on at once, open streams not counted; one more is told that the service is busy. It bounds
-/// what piles up while something that all of them wait for hangs, at some 20 KiB each. Posts, the many, have a lower bound
-/// of their own, so that they leave room for reading.
+/// Requests that handlers work on at once, open streams not counted; one more is refused as busy. It bounds what piles up
+/// while something hangs that all of them wait for, at some 20 KiB each. Posts, which are the most, have a lower bound of
+/// their own, so that they leave room for reading.
 const REQUESTS_AT_ONCE: usize = 8_192;
 
-/// Longest request id taken over from a client, in characters.
+/// Longest request id that is adopted from a client, in characters.
 const MAX_REQUEST_ID: usize = 64;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -71,7 +71,7 @@ pub struct Edge<E> {
     inner: E,
     methods: AllowedMethods,
     cors: Cors,
-    places: Semaphore,
+    permits: Semaphore,
 }
 
 impl<E> Edge<E> {
@@ -82,7 +82,7 @@ impl<E> Edge<E> {
             inner,
             cors,
             methods: AllowedMethods::of(document),
-            places: Semaphore::new(REQUESTS_AT_ONCE),
+            permits: Semaphore::new(REQUESTS_AT_ONCE),
         }
     }
 }
@@ -97,7 +97,7 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let asked = self.cors.asked(&method, request.headers());
-        let reader = Reader::of(&method, request.headers());
+        let preferences = ReadPreferences::of(&method, request.headers());
         let mut response = match admission::check(&request) {
             Err(problem) => refuse_and_close(&problem, &request_id),
             Ok(()) if method == Method::OPTIONS => {
@@ -105,8 +105,8 @@ impl<E: Endpoint> Endpoint for Edge<E> {
             }
             Ok(()) => self.respond(request, &path, &request_id).await,
         };
-        if let Some(reader) = reader {
-            response = reader.suit(response).await;
+        if let Some(preferences) = preferences {
+            response = preferences.apply(response).await;
         }
         if method == Method::HEAD {
             // Refusals have a body, and hyper would send it over HTTP/2, which breaks the request.
@@ -121,7 +121,7 @@ impl<E: Endpoint> Endpoint for Edge<E> {
 
 impl<E: Endpoint> Edge<E> {
     async fn respond(&self, mut request: Request, path: &str, request_id: &str) -> Response {
-        match take_body(&mut request).await {
+        match read_body(&mut request).await {
             Ok(body) => {
                 request.set_body(body);
                 let head_only = HeadOnly(request.method() == Method::HEAD);
@@ -142,7 +142,7 @@ impl<E: Endpoint> Edge<E> {
     }
 
     async fn answer(&self, request: Request) -> Result<Response, ApiError> {
-        let _place = self.places.try_acquire().map_err(|_| ApiError::Busy)?;
+        let _permit = self.permits.try_acquire().map_err(|_| ApiError::Busy)?;
         let handled = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         match timeout(HANDLER_TIME, handled).await {
             Ok(Ok(Ok(output))) => Ok(output.into_response()),
@@ -157,17 +157,17 @@ impl<E: Endpoint> Edge<E> {
     }
 }
 
-/// The answer to a request whose body was not read. The rest of it is still to come, so the server closes. A client that is
-/// not told would send its next request into the closing connection.
+/// The answer to a request whose body was not read. The rest of the body is still to come, so the server closes the connection,
+/// and says so: otherwise the client would send its next request into the closing connection.
 fn refuse_and_close(problem: &ApiError, request_id: &str) -> Response {
     let mut response = problem.response(request_id);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-/// Replaces header values that are not visible ASCII by one that no reader of them accepts.
+/// Replaces header values that are not visible ASCII by one that no parser of them accepts.
 ///
-/// The framework takes such a header for absent. With an `Idempotency-Key` that is ignored a retry would post a second
+/// The framework treats such a header as absent. With an `Idempotency-Key` that is ignored a retry would post a second
 /// message, and with such a `Last-Event-ID` a stream would skip what the client wanted to have.
 fn make_readable(headers: &mut HeaderMap) {
     for value in headers.values_mut() {
@@ -177,25 +177,25 @@ fn make_readable(headers: &mut HeaderMap) {
     }
 }
 
-/// What a client that reads has and can take.
-struct Reader {
+/// The copies that a reading client has, and the encodings that it accepts.
+struct ReadPreferences {
     /// The copies it has.
     known: Option<IfNoneMatch>,
     accepts_gzip: bool,
 }
 
-impl Reader {
+impl ReadPreferences {
     /// `None` for calls that do not read.
     fn of(method: &Method, headers: &HeaderMap) -> Option<Self> {
         (method == Method::GET || method == Method::HEAD).then(|| Self {
             known: headers.typed_get(),
-            // Whoever wants the head alone gets that of the plain form.
+            // A client that wants the head alone gets that of the plain form.
             accepts_gzip: method == Method::GET && accepts_gzip(headers),
         })
     }
 
-    /// The answer in the form that suits this client.
-    async fn suit(self, mut response: Response) -> Response {
+    /// Turns an answer into the form that the client prefers.
+    async fn apply(self, mut response: Response) -> Response {
         if let (Some(known), Some(tag)) = (self.known, response.headers().typed_get::<ETag>())
             && response.status() == StatusCode::OK
             && !known.precondition_passes(&tag)
@@ -209,7 +209,7 @@ impl Reader {
         if is_compressible(&response) {
             response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
             if self.accepts_gzip {
-                // Boxed: else the place for it is moved about with every request.
+                // Boxed: otherwise every request moves the memory for it about.
                 return Box::pin(compress(response)).await;
             }
         }
@@ -227,8 +227,8 @@ fn request_id(headers: &HeaderMap) -> String {
     given.filter(harmless).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// Reads the body, at most as much as is allowed.
-async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
+/// Reads the body, up to the allowed size.
+async fn read_body(request: &mut Request) -> Result<Bytes, ApiError> {
     if is_encoded(request.headers()) {
         return Err(ApiError::EncodedBody);
     }
@@ -247,13 +247,13 @@ async fn take_body(request: &mut Request) -> Result<Bytes, ApiError> {
     Ok(bytes)
 }
 
-/// Whether the body is compressed or the like: what it unpacks to would have to be bounded too, for bodies that are short.
+/// Whether the body is compressed or the like. It is refused, because what a short body unpacks to would have to be bounded too.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-/// The bytes of a body, each taken in hand when it is there. Nearly every body comes in one piece, which is not copied.
+/// The bytes of a body, each charged when it arrives. Nearly every body comes in one piece, which is not copied.
 async fn collect(body: Body, budget: &BodyBudget) -> Result<Bytes, ApiError> {
     let mut pieces = body.into_bytes_stream();
     let mut whole = Bytes::new();
@@ -262,7 +262,7 @@ async fn collect(body: Body, budget: &BodyBudget) -> Result<Bytes, ApiError> {
         if piece.is_empty() {
             return Ok(whole);
         }
-        budget.grow(piece.len())?;
+        budget.charge(piece.len())?;
         if whole.is_empty() {
             whole = piece;
             continue;
@@ -273,7 +273,7 @@ async fn collect(body: Body, budget: &BodyBudget) -> Result<Bytes, ApiError> {
     }
 }
 
-/// The next piece that is not empty; an empty one at the end. With what came `before` it must not be too large.
+/// The next piece that is not empty; an empty one at the end. Together with what came `before` it must not be too large.
 async fn next_piece(
     pieces: &mut (impl Stream<Item = std::io::Result<Bytes>> + Unpin),
     before: usize,
@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_request_too_many_is_told_to_come_back_and_a_place_is_given_back() {
+    async fn a_request_beyond_the_limit_is_refused_as_busy() {
         let hanging = poem::endpoint::make(|_| std::future::pending::<poem::Result<Response>>());
         let edge = Edge::new(hanging, "{}", Cors::default());
         let request = || Request::builder().header("host", "chat").finish();
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_answered_like_any_fault_of_ours_also_to_pages() {
+    async fn a_panic_is_answered_with_internal_and_cors_headers() {
         let panics = poem::endpoint::make(|_| async { panic!("on purpose") as poem::Result<Response> });
         let edge = Edge::new(panics, "{}", Cors::new(&["https://chat.example.org".to_owned()]));
         for origin in [None, Some("https://chat.example.org"), Some("https://evil.example.org")] {
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_header_is_a_wrong_one_and_not_an_absent_one() {
+    fn an_unreadable_header_is_invalid_and_not_absent() {
         let mut headers = HeaderMap::new();
         headers.insert("idempotency-key", HeaderValue::from_bytes("ä".as_bytes()).unwrap());
         headers.insert("accept", HeaderValue::from_static("*/*"));

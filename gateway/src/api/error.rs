@@ -1,4 +1,4 @@
-//! What a client reads when a call fails, and what the log says instead.
+//! Errors of the API: status, stable code and message of each, as clients read them.
 
 mod mapping;
 
@@ -26,7 +26,7 @@ const RETRY_ROOMS: Duration = Duration::from_mins(1);
 /// Every way a call can fail.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// The body is not what the operation takes.
+    /// The body is not what the operation accepts.
     #[error("{0}")]
     InvalidBody(String),
     /// Single fields are not valid.
@@ -41,7 +41,7 @@ pub enum ApiError {
     /// The session was ended.
     #[error("The session was ended: log in again.")]
     SessionRevoked,
-    /// E-mail or password is wrong; which one is not told.
+    /// E-mail or password is wrong; the answer does not say which one.
     #[error("The e-mail or the password is wrong.")]
     InvalidCredentials,
     /// The caller may not do this.
@@ -56,7 +56,7 @@ pub enum ApiError {
     /// Joining takes a call of its own, since the caller knew another room by this name.
     #[error("This is not the room of this name that you were in. Join it first: POST /chat/{0}/join.")]
     RoomReplaced(String),
-    /// The name is kept for the owner of a deleted room.
+    /// The name is reserved for the owner of a deleted room.
     #[error("This name belongs to the owner of a room that was deleted.")]
     RoomNameReserved,
     /// There is no such user.
@@ -65,7 +65,7 @@ pub enum ApiError {
     /// There is no such path.
     #[error("There is nothing at this path.")]
     NotFound,
-    /// The path does not take this method.
+    /// The path does not allow this method.
     #[error("This path does not take this method.")]
     MethodNotAllowed,
     /// The body is not JSON by its content type.
@@ -92,25 +92,25 @@ pub enum ApiError {
     /// There is a room of this name.
     #[error("There is a room of this name.")]
     RoomExists,
-    /// The idempotency key stands for another message.
+    /// The idempotency key was used for another message.
     #[error("This Idempotency-Key was used for another message.")]
     IdempotencyKeyReused,
-    /// Too much in too little time.
+    /// The caller does this too often.
     #[error("Too often: come back in {} s.", .0.as_secs().max(1))]
     RateLimited(Duration),
     /// Too many streams of one user or address.
     #[error("Too many streams are open: close one first.")]
     TooManyStreams,
-    /// The caller owns as many rooms as may be.
+    /// The caller owns as many rooms as allowed.
     #[error("You own as many rooms as one may: delete one first.")]
     TooManyRooms,
     /// Too many reads of one user wait.
     #[error("Too many reads of history wait, or too much was read: go on more slowly.")]
     TooManyReads,
-    /// Too many connections of one address. Only the accept loop refuses for it, before there is a request.
+    /// Too many connections of one address. Only the server refuses for it, before there is a request.
     #[error("Too many connections are open from this address: close one first.")]
     TooManyConnections,
-    /// Too many bytes of one client are in hand.
+    /// Too many bytes of one client are under way.
     #[error("Too many bytes of requests and answers are under way: finish some first.")]
     TooMuchInFlight,
     /// The request is not what HTTP allows.
@@ -119,13 +119,13 @@ pub enum ApiError {
     /// The request's head is too large.
     #[error("The request line and the headers together are too large.")]
     HeadersTooLarge,
-    /// The body is coded in a way that we do not know.
+    /// The transfer coding of the body is unknown.
     #[error("Send the body as it is, or with Transfer-Encoding: chunked alone.")]
     UnknownTransferCoding,
-    /// Too much of it is being done.
+    /// The service has as much of this to do as it may.
     #[error("The service is busy: come back soon.")]
     Busy,
-    /// Something the call needs is away; nothing was done.
+    /// Something that the call needs is away; nothing was done.
     #[error("The service cannot do this now: come back soon.")]
     Unavailable,
     /// The service should get no calls now.
@@ -227,7 +227,7 @@ impl ApiError {
         ]
     }
 
-    /// What a client reads, as the body of the answer to the request named `request_id`.
+    /// The body of the answer to the request named `request_id`.
     pub(super) fn problem(&self, request_id: &str) -> Problem {
         Problem {
             status: "fail".to_owned(),
@@ -245,7 +245,7 @@ impl ApiError {
         self.kind().1
     }
 
-    /// What the framework, or a handler, failed with.
+    /// The error for a failure of the framework.
     #[must_use]
     pub fn from_poem(failure: &poem::Error) -> Self {
         if let Some(invalid) = failure.downcast_ref::<framework::ParseParamError>() {
@@ -278,7 +278,7 @@ impl ApiError {
         response
     }
 
-    /// The same, whatever is made of it.
+    /// The response as the server sends it too, without the framework.
     pub(super) fn answer(&self, request_id: &str) -> http::Response<Bytes> {
         let (status, _) = self.kind();
         let mut response = http::Response::new(json::to_vec(&self.problem(request_id)).into());
@@ -311,7 +311,33 @@ impl ApiError {
             | Self::Unavailable
             | Self::NotReady(_)
             | Self::OutcomeUnknown => Some(RETRY_UNAVAILABLE),
-            _ => None,
+            Self::InvalidBody(_)
+            | Self::InvalidFields(_)
+            | Self::Unauthorized
+            | Self::TokenExpired
+            | Self::SessionRevoked
+            | Self::InvalidCredentials
+            | Self::Forbidden
+            | Self::RoomNotFound(_)
+            | Self::RoomDeleted
+            | Self::RoomReplaced(_)
+            | Self::RoomNameReserved
+            | Self::UserNotFound(_)
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::UnsupportedMediaType
+            | Self::EncodedBody
+            | Self::PayloadTooLarge
+            | Self::BodyTimeout
+            | Self::EmailTaken
+            | Self::UsernameTaken
+            | Self::PublicIdTaken
+            | Self::RoomExists
+            | Self::IdempotencyKeyReused
+            | Self::MalformedRequest(_)
+            | Self::HeadersTooLarge
+            | Self::UnknownTransferCoding
+            | Self::Internal => None,
         }
     }
 
@@ -335,7 +361,7 @@ impl ApiError {
     }
 }
 
-/// What a parameter must be, by the reason for which the framework refused it: its own words name its types.
+/// What a parameter must be, by the reason for which the framework refused it; the framework's own text names Rust types.
 fn expectation(reason: &str) -> &'static str {
     if reason.contains("\"integer") {
         "Must be a whole number."

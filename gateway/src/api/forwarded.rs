@@ -1,7 +1,7 @@
-//! The client behind proxies: `X-Forwarded-For`, or `Forwarded` (RFC 7239).
+//! The client behind trusted proxies, by `X-Forwarded-For` or `Forwarded` (RFC 7239).
 //!
-//! One of the two is believed, as the operator says: a proxy that adds to one of them passes the other on as the client made it
-//! up. No crate is used: those for RFC 7239 refuse a whole header for a parameter they do not know, and cut quoted strings.
+//! The operator chooses which of the two is believed: a proxy that adds to one of them passes the other on as the client wrote
+//! it. No crate is used: those for RFC 7239 refuse a whole header for a parameter that they do not know, and cut quoted strings.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -35,7 +35,7 @@ impl ForwardedHeader {
         }
     }
 
-    /// The addresses in one value, the nearest last; `None` stands for one that says nothing.
+    /// The addresses in one value, the nearest last; `None` stands for an element without one.
     fn hops(self, value: &str) -> Vec<Option<IpAddr>> {
         match self {
             Self::XForwardedFor => value.split(',').map(|hop| address(hop.trim())).collect(),
@@ -72,7 +72,7 @@ impl TrustedProxies {
             return peer;
         }
         let values = headers.get_all(self.header.name()).iter();
-        // What is not ASCII names nobody, and stands between.
+        // A value that is not ASCII names nobody, and stops the search.
         let hops: Vec<Option<IpAddr>> = values
             .flat_map(|value| value.to_str().map_or(vec![None], |value| self.header.hops(value)))
             .collect();
@@ -91,7 +91,7 @@ impl TrustedProxies {
     }
 }
 
-/// An address in any of its spellings: with a port, in brackets, both or neither.
+/// Parses an address in any of its spellings: with a port, in brackets, both or neither.
 fn address(raw: &str) -> Option<IpAddr> {
     let in_brackets = || raw.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     let plain = raw.parse().ok();
@@ -100,7 +100,7 @@ fn address(raw: &str) -> Option<IpAddr> {
         .or_else(in_brackets)
 }
 
-/// The address in the parameter `for` of an element of `Forwarded`; nothing for `unknown` and for names made up to hide it.
+/// The address in the parameter `for` of an element of `Forwarded`; `None` for `unknown` and for obfuscated names.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let parameters = split(element, ';').into_iter().filter_map(|parameter| parameter.split_once('='));
     let mut of_client = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
@@ -117,14 +117,14 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
 fn split(value: &str, separator: char) -> Vec<&str> {
     let (mut parts, mut start) = (Vec::new(), 0);
     let (mut quoted, mut escaped) = (false, false);
-    for (place, character) in value.char_indices() {
+    for (index, character) in value.char_indices() {
         match character {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
             _ if character == separator && !quoted => {
-                parts.push(&value[start..place]);
-                start = place + character.len_utf8();
+                parts.push(&value[start..index]);
+                start = index + character.len_utf8();
             }
             _ => {}
         }
@@ -199,7 +199,7 @@ mod tests {
     proptest! {
         /// Whatever the client put in front, the last hop is what the proxy wrote.
         #[test]
-        fn what_a_client_wrote_never_moves_the_last_hop(made_up in "[ -~]{0,80}", last in any::<[u8; 4]>()) {
+        fn client_input_never_moves_the_last_hop(made_up in "[ -~]{0,80}", last in any::<[u8; 4]>()) {
             let real = IpAddr::from(last);
             prop_assume!(last[0] != 10);
             let by_list = client(ForwardedHeader::XForwardedFor, "10.0.0.1", &[&made_up, &real.to_string()]);

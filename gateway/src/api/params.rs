@@ -1,7 +1,7 @@
-//! Parameters in their one spelling.
+//! Parameters that are accepted in their canonical spelling only.
 //!
-//! The framework also takes `+5` and `007` for numbers, and UUIDs in capitals, in braces or without hyphens. What has two
-//! spellings is two keys to a cache or a proxy, so each is taken as we write it and in no other form.
+//! The framework also accepts `+5` and `007` as numbers, and UUIDs in capitals, in braces or without hyphens. Two spellings of
+//! one value are two keys to a cache or a proxy, so each value is accepted as we write it and in no other form.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Answers to those who are turned away before there is a request, or instead of an answer that is too much: the same in form
-//! and headers as all others.
+//! Refusals of the server in the form of the API: for clients whose request does not reach the endpoint, and in place of
+//! answers beyond a byte budget. They have the same form and headers as all other answers.
 
 use bytes::Bytes;
 use poem::http::{HeaderMap, Response};
@@ -10,13 +10,13 @@ use super::edge::{REQUEST_ID, finish};
 use super::error::ApiError;
 use crate::server::{Refusal, RefusalRenderer};
 
-/// Makes them.
+/// Renders refusals.
 pub struct RefusalResponses {
     cors: Cors,
 }
 
 impl RefusalResponses {
-    /// Also for pages of the origins that `cors` lists.
+    /// Renders refusals also for pages of the origins that `cors` lists.
     #[must_use]
     pub fn new(cors: Cors) -> Self {
         Self { cors }

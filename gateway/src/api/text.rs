@@ -1,6 +1,6 @@
-//! A JSON string that is a string.
+//! JSON strings in bodies.
 //!
-//! The framework's own type for strings takes numbers and booleans too, against the document it generates: `1` would
+//! The framework's own type for strings accepts numbers and booleans too, against the document that it generates: `1` would
 //! be posted as a message.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Passwords that are refused at registration, since whoever tries a few of them at many accounts finds some.
+//! Common passwords, which registration refuses: an attacker who tries a few of them at many accounts finds some.
 
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 use flate2::read::GzDecoder;
 use shared::domain::Invalid;
 
-/// The list, in lower case; lines that begin with `#` say whose it is.
+/// The list, in lower case; lines that begin with `#` name its source.
 static LIST: &[u8] = include_bytes!("../../data/common_passwords.txt.gz");
 
-/// Some 30,000 words: 2 MB, made at the first registration.
+/// Some 30,000 words: 2 MB, unpacked at the first registration.
 static COMMON: LazyLock<HashSet<Box<str>>> = LazyLock::new(|| {
     let mut text = String::new();
     GzDecoder::new(LIST)
@@ -24,7 +24,7 @@ pub fn check(password: &str, names: &[&str]) -> Result<(), Invalid> {
     let password = password.to_lowercase();
     let is_name = |name: &&str| {
         let name = name.to_lowercase();
-        // An e-mail's part before the `@` is a name, too.
+        // The part of an e-mail before the `@` is a name, too.
         password == name || name.rsplit_once('@').is_some_and(|(local, _)| local == password)
     };
     if names.iter().any(is_name) {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_guessed_first_is_refused() {
+    fn common_and_own_names_are_refused() {
         let code =
             |password: &str| check(password, &["Ann Example", "ann.e@example.org"]).map_err(|invalid| invalid.code);
         for common in ["password", "PassWord1", "12345678", "qwertyuiop", "iloveyou"] {

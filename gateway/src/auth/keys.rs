@@ -1,4 +1,4 @@
-//! The keys that sign access tokens.
+//! Signing keys of access tokens: reads the key file, or creates it, and refuses weak and exposed keys.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -49,7 +49,7 @@ pub fn load_or_create(path: &Path) -> Result<Vec<Vec<u8>>, KeyError> {
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(place, line)| parse(line.trim(), place + 1))
+        .map(|(index, line)| parse(line.trim(), index + 1))
         .collect::<Result<_, _>>()?;
     if keys.is_empty() {
         Err(KeyError::Empty)
@@ -82,16 +82,14 @@ fn parse(line: &str, number: usize) -> Result<Vec<u8>, KeyError> {
     Ok(key)
 }
 
-/// Writes a key beside `path` and links it there, so that of gateways that start together all use the same.
+/// Writes a key beside `path` and links it there, so that gateways that start together all use the same.
 fn create(path: &Path) -> Result<(), KeyError> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;
     }
     let mut key = [0; MIN_KEY_BYTES];
     rand::rng().fill_bytes(&mut key);
-    let line = hex::encode(key)
-        + "
-";
+    let line = format!("{}\n", hex::encode(key));
     let draft = path.with_extension(format!("{:x}.new", rand::random::<u64>()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     file.write_all(line.as_bytes())?;
@@ -142,8 +140,9 @@ mod tests {
             assert!(matches!(with(weak, 0o600), Err(KeyError::Weak(1))));
         }
     }
+
     #[test]
-    fn a_key_that_only_an_own_group_may_read_is_taken() {
+    fn a_key_readable_by_an_own_group_is_accepted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("signing.key");
         create(&path).unwrap();
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_of_somebody_else_may_not_read() {
+    fn a_key_readable_by_a_foreign_group_is_exposed() {
         assert!(is_exposed(0o100_440, 7, &[5, 6]));
         assert!(!is_exposed(0o100_440, 6, &[5, 6]));
         assert!(!is_exposed(0o100_400, 7, &[5, 6]));

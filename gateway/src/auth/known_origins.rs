@@ -1,6 +1,7 @@
-//! Who has signed in before from where they are: by the network, and by the device, which has a token of an earlier session.
+//! Known origins: networks and devices from which a user has logged in before. A device has a token of an earlier session.
 //!
-//! Wrong passwords of strangers slow down strangers. Were they counted for the account alone, anybody could keep its owner out.
+//! Wrong passwords from unknown origins slow down unknown origins only. If they were counted for the account alone, anybody
+//! could keep its owner out.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,27 +14,28 @@ use super::tokens::Tokens;
 use crate::digest::short_digest;
 use crate::limits::{LoginOrigin, network};
 
-/// How long a network is known after the last sign-in from it.
+/// How long a network is known after the last login from it.
 const KNOWN_FOR: Duration = Duration::from_hours(90 * 24);
 
-/// A sign-in is noted at most this often for a network.
+/// A login is recorded at most this often for a network.
 const NOTED_EVERY: Duration = Duration::from_hours(24);
 
-/// Tells who is known.
+/// Tells known origins from unknown ones.
 pub struct KnownOrigins {
     store: Store,
     tokens: Arc<Tokens>,
 }
 
 impl KnownOrigins {
-    /// Those in `store`, and the devices whose tokens are of `tokens`.
+    /// The networks in `store`, and the devices whose tokens were issued by `tokens`.
     #[must_use]
     pub fn new(store: Store, tokens: Arc<Tokens>) -> Self {
         Self { store, tokens }
     }
 
-    /// How somebody stands who wants to sign in as `user`, if there is such a user, from `address`, with a token that the
-    /// device had before. The database is asked in any case: the answer must not take another time for an unknown user.
+    /// Whether a login as `user`, if there is such a user, comes from a known origin: from `address`, with a `token` that the
+    /// device had before. The database is queried in any case, because the answer must not take another time for an unknown
+    /// user.
     pub async fn classify(
         &self,
         user: Option<&User>,
@@ -53,7 +55,7 @@ impl KnownOrigins {
         })
     }
 
-    /// Notes that `user` has signed in from `address`.
+    /// Records that `user` has logged in from `address`.
     pub async fn remember(&self, user: UserId, address: IpAddr, now: Timestamp) -> Result<(), StoreError> {
         let (digest, until) = (digest(user, address), now.plus(KNOWN_FOR));
         match self.store.known_network(user, &digest, now).await? {
@@ -63,7 +65,7 @@ impl KnownOrigins {
     }
 }
 
-/// A network of a user, which tells neither.
+/// A digest of a user and their network, which reveals neither.
 fn digest(user: UserId, address: IpAddr) -> String {
     short_digest(&[&user.0.to_be_bytes(), network(address).to_string().as_bytes()])
 }

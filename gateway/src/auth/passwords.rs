@@ -1,11 +1,11 @@
-//! Passwords, kept as argon2id hashes.
+//! Password hashing with argon2id, with a bound on how many hashes run and wait.
 //!
-//! A hash takes 19 MiB and some 20 ms of a core, so as many run at once as there are cores, on the blocking pool; a
-//! short queue waits, and whoever comes after that is told to come again. Strangers have a queue and a share of the cores of
-//! their own: however many come, those who have signed in before from where they are do not wait behind them.
+//! A hash takes 19 MiB and some 20 ms of a core, so as many run at once as there are cores, on the blocking pool. A short
+//! queue waits, and further calls are refused as busy. Logins from unknown origins have a queue and a share of the cores of
+//! their own: however many come, logins from known origins do not wait behind them.
 //!
-//! What is hashed is the password's normal form, in which it is the same from every keyboard and system. Earlier releases
-//! hashed what was typed: that is tried too where the two differ, and made anew when it was right.
+//! The hash is that of the password's normal form, in which it is the same from every keyboard and system. Earlier releases
+//! hashed what was typed: that is tried too where the two differ, and replaced when it was right.
 
 use std::sync::Arc;
 use std::thread;
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// Longest accepted password, in characters.
 pub const MAX_LENGTH: usize = 128;
 
-/// Hashes of each share that may wait for a core.
+/// Hashes of each queue that may wait for a core.
 const QUEUE: usize = 32;
 
 /// How long one may wait.
@@ -44,18 +44,18 @@ pub enum HashError {
 pub enum Verdict {
     /// The password is right.
     Right,
-    /// The password is right, and its hash should be made anew with today's parameters.
+    /// The password is right, and its hash should be replaced by one with today's parameters.
     RightButWeak,
     /// The password is wrong.
     Wrong,
 }
 
-/// For whom a password is hashed.
+/// The queue that a hash waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashQueue {
-    /// Somebody who has signed in before from where they are.
+    /// For logins from a known origin.
     KnownOrigin,
-    /// Anybody else, who registers or logs in.
+    /// For registrations and for logins from an unknown origin.
     UnknownOrigin,
 }
 
@@ -63,10 +63,10 @@ pub enum HashQueue {
 #[derive(Clone)]
 pub struct Passwords {
     cores: Arc<Semaphore>,
-    /// Half of the cores, for all strangers together.
-    strangers: Arc<Semaphore>,
+    /// Half of the cores, for all unknown origins together.
+    unknown_cores: Arc<Semaphore>,
     known_queue: Arc<Semaphore>,
-    strangers_queue: Arc<Semaphore>,
+    unknown_queue: Arc<Semaphore>,
     /// Verified when the user is unknown, so that the answer takes the same time.
     dummy: Arc<str>,
 }
@@ -77,9 +77,9 @@ impl Passwords {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             cores: Arc::new(Semaphore::new(cores)),
-            strangers: Arc::new(Semaphore::new((cores / 2).max(1))),
+            unknown_cores: Arc::new(Semaphore::new((cores / 2).max(1))),
             known_queue: Arc::new(Semaphore::new(cores + QUEUE)),
-            strangers_queue: Arc::new(Semaphore::new(cores + QUEUE)),
+            unknown_queue: Arc::new(Semaphore::new(cores + QUEUE)),
             dummy: hash_now("nobody has this password")?.into(),
         })
     }
@@ -106,11 +106,11 @@ impl Passwords {
     ) -> Result<T, HashError> {
         let waiting = match queue {
             HashQueue::KnownOrigin => &self.known_queue,
-            HashQueue::UnknownOrigin => &self.strangers_queue,
+            HashQueue::UnknownOrigin => &self.unknown_queue,
         };
         let _permit = waiting.try_acquire().map_err(|_| HashError::Busy)?;
         let core = timeout(QUEUE_TIME, self.core(queue)).await.map_err(|_| HashError::Busy)?;
-        // The core is given back when the work is done, even if the caller has gone away meanwhile.
+        // The core is released when the work is done, even if the caller has gone away meanwhile.
         let done = spawn_blocking(move || {
             let _core = core;
             work()
@@ -118,13 +118,13 @@ impl Passwords {
         done.await.map_err(|_| HashError::Failed)
     }
 
-    /// A core, and for strangers a part of their share before they wait for one: so at most as many of them are in front of
-    /// somebody who is known.
+    /// A core; an unknown origin gets a part of its share before it waits for one, so that at most as many of them are in front
+    /// of a known origin.
     async fn core(&self, queue: HashQueue) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
         // The semaphores are never closed.
         let of_queue = match queue {
             HashQueue::KnownOrigin => None,
-            HashQueue::UnknownOrigin => Arc::clone(&self.strangers).acquire_owned().await.ok(),
+            HashQueue::UnknownOrigin => Arc::clone(&self.unknown_cores).acquire_owned().await.ok(),
         };
         (of_queue, Arc::clone(&self.cores).acquire_owned().await.ok())
     }
@@ -141,7 +141,7 @@ fn verify_either(password: &str, hash: &str) -> Verdict {
     match verify_now(&normal, hash) {
         Verdict::Wrong if normal != password => match verify_now(password, hash) {
             Verdict::Wrong => Verdict::Wrong,
-            // Made anew, it is that of the normal form.
+            // The new hash will be that of the normal form.
             Verdict::Right | Verdict::RightButWeak => Verdict::RightButWeak,
         },
         verdict => verdict,
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_is_right_from_every_keyboard_and_as_it_was_hashed_before() {
+    async fn composed_decomposed_and_earlier_forms_are_right() {
         let (composed, decomposed) = ("p\u{E4}ssword 1", "pa\u{308}ssword\u{A0}1");
         let passwords = Passwords::new().unwrap();
         let new = passwords.hash(decomposed.to_owned(), HashQueue::KnownOrigin).await.unwrap();
@@ -205,27 +205,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_of_strangers_keeps_nobody_out_who_is_known() {
+    async fn a_full_unknown_queue_leaves_the_known_queue_open() {
         let passwords = Passwords::new().unwrap();
-        let count = u32::try_from(passwords.strangers_queue.available_permits()).unwrap();
-        let _waiting = passwords.strangers_queue.try_acquire_many(count).unwrap();
+        let count = u32::try_from(passwords.unknown_queue.available_permits()).unwrap();
+        let _waiting = passwords.unknown_queue.try_acquire_many(count).unwrap();
         let hash = |queue| passwords.hash("test1".to_owned(), queue);
         assert_eq!(hash(HashQueue::UnknownOrigin).await, Err(HashError::Busy));
         assert!(hash(HashQueue::KnownOrigin).await.is_ok());
     }
 
-    #[tokio::test]
-    async fn strangers_leave_cores_to_those_who_are_known() {
+    #[tokio::test(start_paused = true)]
+    async fn unknown_origins_leave_cores_to_known_ones() {
         let passwords = Passwords::new().unwrap();
         let cores = passwords.cores.available_permits();
-        let strangers = passwords.core(HashQueue::UnknownOrigin).await;
-        let mut taken = vec![strangers];
-        while passwords.strangers.available_permits() > 0 {
+        let unknown = passwords.core(HashQueue::UnknownOrigin).await;
+        let mut taken = vec![unknown];
+        while passwords.unknown_cores.available_permits() > 0 {
             taken.push(passwords.core(HashQueue::UnknownOrigin).await);
         }
         assert_eq!(passwords.cores.available_permits(), cores - (cores / 2).max(1));
         assert!(
-            tokio::time::timeout(Duration::from_millis(50), passwords.core(HashQueue::UnknownOrigin))
+            tokio::time::timeout(Duration::from_secs(50), passwords.core(HashQueue::UnknownOrigin))
                 .await
                 .is_err()
         );

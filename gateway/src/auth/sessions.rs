@@ -1,4 +1,4 @@
-//! Sessions: what makes a token stop working before it expires.
+//! Sessions: which of them a token carries, and whether it was revoked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,21 +27,21 @@ pub struct Caller {
     pub session: Session,
 }
 
-/// Why a caller is not let in.
+/// Why a token is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAuthenticated {
-    /// The token is refused.
+    /// It is not a valid token.
     #[error(transparent)]
     Token(#[from] Refused),
     /// The session was ended.
     #[error("the session was ended")]
     Revoked,
-    /// It could not be found out.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Turns tokens into callers.
+/// Opens sessions and finds the callers of tokens.
 pub struct Sessions {
     tokens: Arc<Tokens>,
     store: Store,
@@ -93,12 +93,12 @@ impl Sessions {
         Ok(caller)
     }
 
-    /// Forgets what is known of a session that was ended.
+    /// Forgets a session that was ended.
     pub fn forget(&self, id: SessionId) {
         self.cache.forget(&id);
     }
 
-    /// Forgets what is known of all sessions.
+    /// Forgets all sessions.
     pub fn forget_all(&self) {
         self.cache.forget_all();
     }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::digest::short_digest;
 
-/// Longest token that is looked at, in bytes.
+/// Longest token that is parsed, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 4 * 1024;
 
 /// Who issues our tokens, and for whom.
@@ -24,11 +24,12 @@ const ISSUER: &str = "roomcast";
 /// What a token says it is for (`typ` of RFC 9068).
 const TOKEN_TYPE: &str = "at+jwt";
 
-/// By how many seconds the clock of the gateway that issued a token may be ahead of ours. A token's end is not put off.
+/// By how many seconds the clock of the gateway that issued a token may be ahead of ours. It does not postpone the end of a
+/// token.
 const LEEWAY_S: i64 = 300;
 
-/// Tokens whose verification is remembered, the least used ones leaving first: some 15 MB.
-const REMEMBERED: u64 = 100_000;
+/// Tokens whose verification is cached, the least used ones leaving first: some 15 MB.
+const CACHED: u64 = 100_000;
 
 /// The claims of a token, all of them required.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +46,7 @@ struct Claims {
     sid: Uuid,
 }
 
-/// Reads an id in the spelling in which it is written, and in no other.
+/// Reads an id in its canonical spelling, and in no other.
 fn read_uuid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
     let raw = String::deserialize(deserializer)?;
     parse_uuid(&raw).ok_or_else(|| D::Error::custom("not a UUID as we write it"))
@@ -79,9 +80,9 @@ struct Verified {
 
 /// Issues and verifies tokens.
 ///
-/// A client sends the same token with every request, and looking it up costs a tenth of verifying it: so what was found is
-/// remembered, under the token's SHA-256. Only a token that was verified gets there, a token that differs in one character has
-/// another digest, and all that can change of what was found, whether its time is over, is looked at each time.
+/// A client sends the same token with every request, and a look-up costs a tenth of a verification, so results are cached
+/// under the token's SHA-256. Only verified tokens are cached, a token that differs in one character has another digest, and
+/// the one thing that can change, whether the token has expired, is checked each time.
 pub struct Tokens {
     signing: (Header, EncodingKey),
     verifying: HashMap<String, DecodingKey>,
@@ -99,7 +100,7 @@ impl Tokens {
         header.typ = Some(TOKEN_TYPE.to_owned());
         header.kid = Some(key_id(signing));
         let mut validation = Validation::new(Algorithm::HS256);
-        // Its times are compared with the caller's, below.
+        // Times are compared with the clock of the caller, below.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.set_issuer(&[ISSUER]);
@@ -110,7 +111,7 @@ impl Tokens {
             verifying: keys.iter().map(|key| (key_id(key), DecodingKey::from_secret(key))).collect(),
             validation,
             ttl,
-            verified: Cache::new(REMEMBERED),
+            verified: Cache::new(CACHED),
         }
     }
 
@@ -137,7 +138,7 @@ impl Tokens {
         jsonwebtoken::encode(header, &claims, key).expect("an HMAC key signs any claims")
     }
 
-    /// The session a token was issued for. Whether it still stands is the session store's to say.
+    /// The session that a token was issued for. Whether it was revoked is for the session store to say.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<SessionId, Refused> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::Invalid);
@@ -165,21 +166,21 @@ impl Tokens {
         Ok(verified.session)
     }
 
-    /// The session and the user's public id of a token of ours, also of one whose time is over: the device that has it has
-    /// signed in before.
+    /// The session and the user's public id of a token of ours, also of an expired one: the device that has it has logged in
+    /// before.
     #[must_use]
     pub fn device(&self, token: &str) -> Option<(SessionId, String)> {
         let claims = self.claims(token).ok()?;
         Some((SessionId(claims.sid), claims.sub))
     }
 
-    /// What a token of ours says, whatever the time is.
+    /// The claims of a token of ours, expired or not.
     fn claims(&self, token: &str) -> Result<Claims, Refused> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::Invalid);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Invalid)?;
-        // Nothing that asks for more than we do (`crit`, `zip`, `jku` ...) is to be understood or ignored.
+        // A header that asks for more than ours (`crit`, `zip`, `jku` ...) is refused, neither understood nor ignored.
         let ours = Header {
             kid: header.kid.clone(),
             ..self.signing.0.clone()
@@ -193,13 +194,13 @@ impl Tokens {
     }
 }
 
-/// Names of `keys`, by which gateways find out whether they have the same.
+/// Fingerprints of `keys`, by which gateways find out whether they have the same.
 #[must_use]
 pub fn fingerprints(keys: &[Vec<u8>]) -> Vec<String> {
     keys.iter().map(|key| key_id(key)).collect()
 }
 
-/// Name of a key, which tells nothing of it.
+/// Name of a key, which reveals nothing of it.
 fn key_id(key: &[u8]) -> String {
     short_digest(&[key])
 }
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_was_seen_before_expires_all_the_same_and_vouches_for_no_other() {
+    fn a_cached_token_expires_and_vouches_for_no_other() {
         let (tokens, now) = (Tokens::new(&[key(1)], DAY), Timestamp::now());
         let token = tokens.issue(SessionId(Uuid::new_v4()), "test1", now);
         assert!(tokens.verify(&token, now).is_ok());

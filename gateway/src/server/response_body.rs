@@ -1,7 +1,7 @@
 //! Response bodies on their way out: cut into pieces, charged for until they are sent, and bounded in time.
 //!
 //! Over HTTP/1.1 the socket notices a client that takes nothing ([`super::socket`]) and the connection's deadline one that
-//! takes too little ([`super::connection_state`]). Over HTTP/2 the socket tells neither, because many responses share it;
+//! takes too little ([`super::connection_state`]). Over HTTP/2 the socket shows neither, because many responses share it;
 //! there each response has a task of its own, which ends it ([`SendProgress`]).
 
 use std::io;

@@ -221,7 +221,7 @@ async fn a_panicking_endpoint_costs_only_its_connection() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_malformed_head_is_answered_in_the_error_shape() -> TestResult {
+async fn a_malformed_head_gets_an_error_answer() -> TestResult {
     let server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut client = server.connect().await?;
     client.send("this is not HTTP\r\n\r\n").await?;
@@ -232,7 +232,7 @@ async fn a_malformed_head_is_answered_in_the_error_shape() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_malformed_second_head_is_answered_in_the_error_shape() -> TestResult {
+async fn a_malformed_second_head_gets_an_error_answer() -> TestResult {
     let server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut client = server.connect().await?;
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
@@ -259,7 +259,7 @@ async fn a_malformed_pipelined_head_leaves_the_first_answer_whole() -> TestResul
 }
 
 #[tokio::test]
-async fn a_head_past_the_limit_is_answered_in_the_error_shape() -> TestResult {
+async fn a_head_past_the_limit_gets_an_error_answer() -> TestResult {
     let server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut client = server.connect().await?;
     client

@@ -1,10 +1,11 @@
-//! Which characters texts may have, as regular expressions that all tools read alike (ECMA-262).
+//! Patterns of the OpenAPI document: which characters texts may have, as regular expressions that all tools read alike
+//! (ECMA-262).
 
-/// Of a room's name and a `public_id`: anything of these characters but `.` and `..`.
+/// The pattern of a room's name and of a `public_id`: these characters, and neither `.` nor `..`.
 pub(super) const NAME: &str = r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$";
 
-/// No space, no control character, and none of the marks that reorder text or are never seen. What a script or an emoji needs
-/// in its place, such as U+200D, is left to the gateway: it follows tables that no expression holds.
+/// No space, no control character, and none of the marks that reorder text or are invisible. Marks that a script or an emoji
+/// needs, such as U+200D, are left to the gateway: the rules for them follow tables that no expression holds.
 const EMAIL: &str =
     r"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200B\u200E\u200F\u2028-\u202F\u205F-\u206F\u3000\uFEFF]+$";
 
@@ -35,7 +36,7 @@ mod tests {
     type IsTaken = fn(&str) -> bool;
 
     #[test]
-    fn the_patterns_allow_all_that_the_gateway_takes() {
+    fn the_patterns_allow_all_that_the_gateway_accepts() {
         let is_taken: [(&str, IsTaken); 5] = [
             (EMAIL, |text| Email::parse_new(text, false).is_ok()),
             (USERNAME, |text| Username::parse_new(text).is_ok()),

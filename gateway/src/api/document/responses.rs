@@ -1,18 +1,18 @@
-//! The answers of calls that fail, each described once for all operations that have it.
+//! Error responses of the OpenAPI document, each described once for all operations that have it.
 
 use serde_json::{Map, Value, json};
 
 use crate::api::error::ApiError;
 
-/// Stands in every example.
+/// The request id of every example.
 const REQUEST_ID: &str = "01a20ab1-49a0-708d-8bf6-055e5f5df19a";
 
-/// The answers that operations refer to.
+/// The responses that operations refer to.
 #[derive(Debug, Default)]
 pub(super) struct Responses(Map<String, Value>);
 
 impl Responses {
-    /// Refers to the answer with one of these codes.
+    /// A reference to the response with one of these codes.
     pub(super) fn refer(&mut self, status: u16, codes: &[&str]) -> Value {
         let name = codes.iter().map(|code| camel_case(code)).collect::<Vec<_>>().join("Or");
         let reference = json!({"$ref": format!("#/components/responses/{name}")});
@@ -20,14 +20,14 @@ impl Responses {
         reference
     }
 
-    /// All answers that were referred to, sorted by name.
+    /// All responses that were referred to, sorted by name.
     pub(super) fn into_components(mut self) -> Value {
         self.0.sort_keys();
         Value::Object(self.0)
     }
 }
 
-/// `room_not_found` as the name of a thing: `RoomNotFound`.
+/// The name of a component: `RoomNotFound` for `room_not_found`.
 fn camel_case(code: &str) -> String {
     let capital = |word: &str| word.split_at_checked(1).map(|(first, rest)| first.to_uppercase() + rest);
     code.split('_').filter_map(capital).collect()
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_of_the_document_has_an_example_of_its_own() {
+    fn every_code_has_an_example_of_its_own() {
         let document: Value = serde_json::from_str(&crate::api::document()).unwrap();
         let responses = document["components"]["responses"].as_object().unwrap();
         assert!(responses.len() > 10, "only {} answers", responses.len());

@@ -1,4 +1,4 @@
-//! What generators and testers need to know of objects, and the framework does not say.
+//! Schemas of the OpenAPI document: completes them with what generators and testers need and the framework does not write.
 
 use poem_openapi::registry::Registry;
 use poem_openapi::types::Type;
@@ -24,14 +24,14 @@ const MOST_ITEMS: [(&str, &str, usize); 4] = [
     ("Problem", "reasons", 16),
 ];
 
-/// The same for answers that are arrays themselves, by what they hold: texts are names of members, the others messages.
+/// Most items of responses that are arrays themselves: arrays of strings are names of members, the others messages.
 const MOST_NAMES: usize = 1_000;
 const MOST_MESSAGES: usize = 100;
 
 /// Fields that may be left out, and be `null` for it: schema, field.
 const NULLABLE: [(&str, &str); 2] = [("Registration", "public_id"), ("RoomOptions", "private")];
 
-/// Completes the schemas of a gateway that takes passwords of `password_min` characters or more.
+/// Completes the schemas of a gateway that accepts passwords of `password_min` characters or more.
 pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     let mut registry = Registry::new();
     <Problem as Type>::register(&mut registry);
@@ -65,7 +65,7 @@ pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     }
     for schema in schemas.as_object_mut().into_iter().flat_map(Map::values_mut) {
         let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
-        properties.into_iter().flat_map(Map::values_mut).for_each(tidy);
+        properties.into_iter().flat_map(Map::values_mut).for_each(normalize);
     }
 }
 
@@ -79,8 +79,8 @@ fn example_password(min: usize) -> String {
     long.chars().cycle().take(min.max(long.len() - 1)).collect()
 }
 
-/// Rewrites what the framework says in words of its own.
-fn tidy(property: &mut Value) {
+/// Replaces what the framework writes in a form of its own.
+fn normalize(property: &mut Value) {
     // No format of the standard; its numbers fit into this one.
     if property["format"] == "uint32" {
         property["format"] = json!("int64");
@@ -92,7 +92,7 @@ fn tidy(property: &mut Value) {
     }
 }
 
-/// Completes a successful answer: bounds of arrays, formats of headers.
+/// Completes a successful response: bounds of arrays, formats of headers.
 pub(super) fn describe_answer(response: &mut Value) {
     let schema = response.pointer_mut("/content/application~1json; charset=utf-8/schema");
     if let Some(schema) = schema.filter(|schema| schema["type"] == "array") {
@@ -101,7 +101,7 @@ pub(super) fn describe_answer(response: &mut Value) {
     }
     let headers = response.get_mut("headers").and_then(Value::as_object_mut);
     for (name, header) in headers.into_iter().flatten() {
-        // The framework says so of each, and tools take it for something to be warned of.
+        // The framework writes it for each, and tools warn of it.
         header.as_object_mut().map(|header| header.shift_remove("deprecated"));
         if name == "MESSAGE-ID" || name == "Message-Id" {
             header["schema"]["format"] = json!("uuid");
@@ -109,7 +109,7 @@ pub(super) fn describe_answer(response: &mut Value) {
     }
 }
 
-/// The parameter with which a client says which copy it has. It is read by the edge, not by the handler.
+/// The parameter with which a client says which copy it has. The edge reads it, not the handler.
 pub(super) fn if_none_match() -> Value {
     json!({
         "name": "If-None-Match",

@@ -8,7 +8,7 @@ use super::clients::{self, Client, Server, TestResult, eventually};
 use crate::server::ServerLimits;
 
 #[tokio::test]
-async fn the_soft_stop_lets_a_response_end_and_nobody_in() -> TestResult {
+async fn the_soft_stop_finishes_responses_and_admits_nobody() -> TestResult {
     let (chunks, receiver) = mpsc::channel::<std::io::Result<Bytes>>(1);
     let receiver = Mutex::new(Some(receiver));
     let mut server = Server::start(ServerLimits::default(), move |_| {
@@ -36,7 +36,7 @@ async fn the_soft_stop_lets_a_response_end_and_nobody_in() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_client_in_the_accept_queue_is_served_at_the_soft_stop() -> TestResult {
+async fn a_queued_client_is_served_at_the_soft_stop() -> TestResult {
     let mut server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut first = server.connect().await?;
     first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
