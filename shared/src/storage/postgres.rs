@@ -38,7 +38,7 @@ use crate::domain::Epoch;
 
 /// How long a call may take, from its first statement to its last. A server that became unreachable does not say so: without
 /// this, a call would hang until the network stack gives up, after a quarter of an hour.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections to one server.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(super) struct Postgres {
     /// For the watch for revocations alone.
     watch: Connections<sqlx::Postgres>,
     /// Options without the time-outs of the pools' connections, which a migration may exceed.
-    plain: PgConnectOptions,
+    migration_options: PgConnectOptions,
     senders: SenderCache,
 }
 
@@ -63,8 +63,7 @@ impl Backend for Postgres {
 
     async fn epoch(&self) -> Result<(Epoch, i64), StoreError> {
         let query = sqlx::query_as(READ_EPOCH);
-        let (epoch, number): (i64, i64) =
-            within_deadline(async { Ok::<_, StoreError>(query.fetch_one(&self.pool).await?) }).await?;
+        let (epoch, number): (i64, i64) = within_deadline(query.fetch_one(&self.pool)).await?;
         Ok((Epoch(epoch.cast_unsigned()), number))
     }
 
@@ -84,23 +83,19 @@ impl Backend for Postgres {
 
     async fn revocation_count(&self) -> Result<i64, StoreError> {
         let query = sqlx::query_scalar(COUNT_REVOCATIONS);
-        let count: Option<i64> =
-            within_deadline(async { Ok::<_, StoreError>(query.fetch_optional(&self.watch).await?) }).await?;
+        let count: Option<i64> = within_deadline(query.fetch_optional(&self.watch)).await?;
         Ok(count.unwrap_or(0))
     }
 
     async fn revocations_between(&self, after: i64, upto: i64) -> Result<Option<Vec<Revocation>>, StoreError> {
         let query = sqlx::query_as(LIST_REVOCATIONS).bind(after).bind(upto);
-        let rows = within_deadline(async { Ok::<_, StoreError>(query.fetch_all(&self.watch).await?) }).await?;
+        let rows = within_deadline(query.fetch_all(&self.watch)).await?;
         Ok(decode_revocations(rows, upto - after))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        within_deadline(async {
-            sqlx::query(PING).execute(&self.pool).await?;
-            Ok(())
-        })
-        .await
+        within_deadline(sqlx::query(PING).execute(&self.pool)).await?;
+        Ok(())
     }
 
     async fn checkpoint(&self) -> Result<(), StoreError> {
@@ -110,14 +105,14 @@ impl Backend for Postgres {
     async fn close(&self) {
         // The process stops, so it does not matter if the server is unreachable.
         let closing = async { tokio::join!(self.pool.close(), self.history.close(), self.watch.close()) };
-        let _ = timeout(ANSWER_WITHIN, closing).await;
+        let _ = timeout(CALL_TIMEOUT, closing).await;
     }
 }
 
-/// Fails if a call takes longer than [`ANSWER_WITHIN`]. Whether a write was committed is then unknown. Its connection is probed
+/// Fails if a call takes longer than [`CALL_TIMEOUT`]. Whether a write was committed is then unknown. Its connection is probed
 /// before its next use.
 async fn within_deadline<T, E: From<sqlx::Error>>(call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    timeout(ANSWER_WITHIN, call).await.unwrap_or_else(|_| {
+    timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| {
         let silent = io::Error::new(io::ErrorKind::TimedOut, "the database has not answered in time");
         Err(E::from(sqlx::Error::Io(silent)))
     })

@@ -7,7 +7,7 @@ mod accounts;
 mod commit;
 mod dead_letters;
 mod history;
-mod list;
+mod json_list;
 pub(super) mod open;
 mod rooms;
 mod sign_ins;

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Postgres, within_deadline};
@@ -96,13 +95,10 @@ impl History for Postgres {
     }
 
     async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError> {
-        within_deadline(async {
-            let mut connection = self.pool.acquire().await?;
-            let stored = stored_seqs(&mut connection, ids).await?;
-            connection.release_healthy();
-            Ok(stored.into_iter().collect())
-        })
-        .await
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let query = sqlx::query_as("SELECT id, seq FROM messages WHERE id = ANY ($1)").bind(ids);
+        let stored: Vec<(Uuid, i64)> = within_deadline(query.fetch_all(&self.pool)).await?;
+        Ok(stored.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())
     }
 }
 
@@ -112,17 +108,4 @@ impl Postgres {
         let seq: Option<i64> = within_deadline(query.fetch_optional(&self.history)).await?;
         Ok(seq.map(Seq))
     }
-}
-
-/// The seqs of those `ids` that are stored.
-pub(super) async fn stored_seqs(
-    connection: &mut PgConnection,
-    ids: &[MessageId],
-) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let known: Vec<(Uuid, i64)> = sqlx::query_as("SELECT id, seq FROM messages WHERE id = ANY ($1)")
-        .bind(ids)
-        .fetch_all(connection)
-        .await?;
-    Ok(known.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())
 }

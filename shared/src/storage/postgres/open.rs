@@ -82,14 +82,14 @@ impl Postgres {
             pool: pool(size),
             history: pool(HISTORY_CONNECTIONS),
             watch: pool(1),
-            plain,
+            migration_options: plain,
             senders: SenderCache::default(),
         })
     }
 
     pub(super) async fn prepare(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-        let pool = pool.connect_with(self.plain.clone()).await?;
+        let pool = pool.connect_with(self.migration_options.clone()).await?;
         if let Some(installation) = prepared(&pool, partitions).await? {
             pool.close().await;
             return Ok(installation);

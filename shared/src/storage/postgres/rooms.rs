@@ -115,7 +115,7 @@ impl Rooms for Postgres {
         if let Some(membership) = self.membership(room, user).await? {
             return Ok(JoinOutcome::Member(membership));
         }
-        Ok(if self.is_open(room).await? {
+        Ok(if self.is_public(room).await? {
             JoinOutcome::Replaced
         } else {
             JoinOutcome::NotFound
@@ -157,7 +157,7 @@ impl Rooms for Postgres {
 
 impl Postgres {
     /// Whether the room exists now and is public.
-    async fn is_open(&self, room: RoomId) -> Result<bool, StoreError> {
+    async fn is_public(&self, room: RoomId) -> Result<bool, StoreError> {
         let query = sqlx::query_scalar(sql::IS_PUBLIC).bind(room.0);
         Ok(within_deadline(query.fetch_one(&self.pool)).await?)
     }

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use serde_json::json;
 use uuid::Uuid;
 
 use super::Sqlite;
+use super::json_list::json_list;
 use crate::domain::{Email, PublicId, SessionId, Timestamp, UserId, Username};
 use crate::storage::accounts::{EXPIRED_AT_ONCE, SessionRow, check_crossing};
 use crate::storage::sql::accounts as sql;
@@ -109,12 +109,12 @@ impl Accounts for Sqlite {
     }
 
     async fn unrevoked_sessions(&self, ids: &[SessionId]) -> Result<HashSet<SessionId>, StoreError> {
-        let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+        let ids = ids.iter().map(|id| id.0.simple().to_string());
         let open: Vec<(Uuid,)> = sqlx::query_as(
             "SELECT id FROM sessions
              WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j) AND revoked_on IS NULL",
         )
-        .bind(json!(ids).to_string())
+        .bind(json_list(ids)?)
         .fetch_all(&self.read)
         .await?;
         Ok(open.into_iter().map(|(id,)| SessionId(id)).collect())

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use serde_json::json;
 use sqlx::SqliteConnection;
 
 use super::Sqlite;
-use super::list::{Hex, list};
+use super::json_list::{Hex, json_list};
 use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
 use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
 use crate::storage::commit_plan;
@@ -20,7 +19,7 @@ use crate::storage::{Claim, CommitError, Commits, Committed, PartitionBatch, Sto
 #[async_trait]
 impl Commits for Sqlite {
     async fn claim(&self, partitions: &[Partition], owner: &str) -> Result<Vec<Claim>, StoreError> {
-        let (pool, partitions, owner) = (self.write.clone(), json!(partitions).to_string(), owner.to_owned());
+        let (pool, partitions, owner) = (self.write.clone(), json_list(partitions)?, owner.to_owned());
         run_detached(async move {
             let rows: Vec<ClaimRow> = sqlx::query_as(
                 "UPDATE cursors SET fence = fence + 1, owner = $1
@@ -66,7 +65,7 @@ impl CommitStatements for SqliteConnection {
             "SELECT partition, fence, stream_ms, stream_counter FROM cursors
              WHERE partition IN (SELECT j.value FROM json_each($1) j)",
         )
-        .bind(list(partitions)?)
+        .bind(json_list(partitions)?)
         .fetch_all(&mut *self)
         .await?;
         decode_claims(rows)
@@ -78,7 +77,7 @@ impl CommitStatements for SqliteConnection {
             "UPDATE cursors SET stream_ms = j.value ->> 1, stream_counter = j.value ->> 2
              FROM json_each($1) j WHERE partition = j.value ->> 0",
         )
-        .bind(list(to)?)
+        .bind(json_list(to)?)
         .execute(&mut *self)
         .await?;
         Ok(())
@@ -89,7 +88,7 @@ impl CommitStatements for SqliteConnection {
             "SELECT r.id, COALESCE(h.seq, 0)
              FROM json_each($1) j JOIN rooms r ON r.id = j.value LEFT JOIN room_heads h ON h.room_id = r.id",
         )
-        .bind(list(rooms)?)
+        .bind(json_list(rooms)?)
         .fetch_all(&mut *self)
         .await?;
         Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
@@ -99,7 +98,7 @@ impl CommitStatements for SqliteConnection {
         sqlx::query_as(
             "SELECT id, seq, room_id, text FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j)",
         )
-        .bind(list(ids.iter().copied().map(Hex))?)
+        .bind(json_list(ids.iter().copied().map(Hex))?)
         .fetch_all(&mut *self)
         .await
     }
@@ -108,7 +107,7 @@ impl CommitStatements for SqliteConnection {
         let rows: Vec<SenderRow> = sqlx::query_as(
             "SELECT id, username, public_id FROM users WHERE id IN (SELECT j.value FROM json_each($1) j)",
         )
-        .bind(list(users)?)
+        .bind(json_list(users)?)
         .fetch_all(&mut *self)
         .await?;
         Ok(decode_senders(rows))
@@ -125,7 +124,7 @@ impl CommitStatements for SqliteConnection {
              FROM json_each($2) j ORDER BY j.key",
         )
         .bind(MESSAGE_KIND)
-        .bind(list(rows)?)
+        .bind(json_list(rows)?)
         .execute(&mut *self)
         .await?;
         Ok(())
@@ -136,7 +135,7 @@ impl CommitStatements for SqliteConnection {
             "INSERT INTO room_heads (room_id, seq) SELECT j.value ->> 0, j.value ->> 1 FROM json_each($1) j WHERE true
              ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq",
         )
-        .bind(list(heads)?)
+        .bind(json_list(heads)?)
         .execute(&mut *self)
         .await?;
         Ok(())

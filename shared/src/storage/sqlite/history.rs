@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::Sqlite;
-use super::list::{Hex, list};
+use super::json_list::{Hex, json_list};
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 use crate::storage::history::{decode_known, decode_messages, known_heads};
 use crate::storage::sql::messages::{self as sql, from_visible_room, select_messages};
@@ -16,7 +16,7 @@ use crate::storage::{History, HistoryPage, KnownMessage, StoreError, Window};
 /// A page and the room's head, in one statement so that they are of the same moment.
 ///
 /// It reads upwards whichever end is wanted: to the next row SQLite takes one step, to the one before it goes through the
-/// tree again. Seqs have no holes, so the newest messages begin so many below the end. The array is not ordered here, since
+/// tree again. Seqs have no gaps, so the newest messages begin so many below the end. The array is not ordered here, since
 /// SQLite would put every message through a tree of its own for that.
 const PAGE: &str = concat!(
     "SELECT COALESCE(h.seq, 0),
@@ -89,17 +89,19 @@ impl History for Sqlite {
             "SELECT m.id, m.seq, m.room_id, m.text, r.name, r.deleted_on IS NOT NULL
              FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id IN (SELECT unhex(j.value) FROM json_each($1) j)",
         )
-        .bind(list(ids.iter().copied().map(Hex))?)
+        .bind(json_list(ids.iter().copied().map(Hex))?)
         .fetch_all(&self.read)
         .await?;
         Ok(decode_known(rows))
     }
 
     async fn stored_seqs(&self, ids: &[MessageId]) -> Result<HashMap<MessageId, Seq>, StoreError> {
-        let mut connection = self.read.acquire().await?;
-        let stored = stored_seqs(&mut connection, ids).await?;
-        connection.release_healthy();
-        Ok(stored.into_iter().collect())
+        let stored: Vec<(Uuid, i64)> =
+            sqlx::query_as("SELECT id, seq FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j)")
+                .bind(json_list(ids.iter().copied().map(Hex))?)
+                .fetch_all(&self.read)
+                .await?;
+        Ok(stored.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())
     }
 }
 
@@ -147,17 +149,4 @@ impl Sqlite {
             sqlx::query_scalar(sql::SEQ_IN_ROOM).bind(id.0).bind(room.0).fetch_optional(&self.history).await?;
         Ok(seq.map(Seq))
     }
-}
-
-/// The seqs of those `ids` that are stored.
-pub(super) async fn stored_seqs(
-    connection: &mut sqlx::SqliteConnection,
-    ids: &[MessageId],
-) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
-    let known: Vec<(Uuid, i64)> =
-        sqlx::query_as("SELECT id, seq FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j)")
-            .bind(list(ids.iter().copied().map(Hex))?)
-            .fetch_all(connection)
-            .await?;
-    Ok(known.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())
 }

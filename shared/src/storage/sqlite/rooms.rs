@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use serde_json::json;
 
 use super::Sqlite;
+use super::json_list::json_list;
 use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
 use crate::storage::rooms::decode_memberships;
 use crate::storage::sql::rooms as sql;
@@ -88,7 +88,7 @@ impl Rooms for Sqlite {
 
     async fn memberships_among(&self, pairs: &[(RoomId, UserId)]) -> Result<Memberships, StoreError> {
         let found: Vec<(i64, i64, i64)> =
-            sqlx::query_as(MEMBERSHIPS_AMONG).bind(json!(pairs).to_string()).fetch_all(&self.read).await?;
+            sqlx::query_as(MEMBERSHIPS_AMONG).bind(json_list(pairs)?).fetch_all(&self.read).await?;
         Ok(decode_memberships(found))
     }
 
@@ -117,7 +117,7 @@ impl Rooms for Sqlite {
         if let Some(membership) = self.membership(room, user).await? {
             return Ok(JoinOutcome::Member(membership));
         }
-        Ok(if self.is_open(room).await? {
+        Ok(if self.is_public(room).await? {
             JoinOutcome::Replaced
         } else {
             JoinOutcome::NotFound
@@ -159,7 +159,7 @@ impl Rooms for Sqlite {
         let rows: Vec<(i64, i64)> = sqlx::query_as(
             "SELECT j.value, COALESCE(h.seq, 0) FROM json_each($1) j LEFT JOIN room_heads h ON h.room_id = j.value",
         )
-        .bind(json!(rooms).to_string())
+        .bind(json_list(rooms)?)
         .fetch_all(&self.read)
         .await?;
         Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
@@ -168,8 +168,8 @@ impl Rooms for Sqlite {
 
 impl Sqlite {
     /// Whether the room exists now and is public.
-    async fn is_open(&self, room: RoomId) -> Result<bool, StoreError> {
-        let open = sqlx::query_scalar(sql::IS_PUBLIC).bind(room.0).fetch_one(&self.read).await?;
-        Ok(open)
+    async fn is_public(&self, room: RoomId) -> Result<bool, StoreError> {
+        let is_public = sqlx::query_scalar(sql::IS_PUBLIC).bind(room.0).fetch_one(&self.read).await?;
+        Ok(is_public)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use serde_json::json;
 use sqlx::error::DatabaseError;
 
 use super::Sqlite;
+use super::json_list::json_list;
 use crate::storage::sql::user_keys as sql;
 use crate::storage::user_keys::{NewKeys, UserKeys, UserWithoutKey};
 use crate::storage::{StoreError, run_detached};
@@ -24,8 +24,7 @@ impl UserKeys for Sqlite {
         ];
         let mut taken: [HashSet<String>; 3] = Default::default();
         for ((taken, statement), keys) in taken.iter_mut().zip(statements).zip(keys) {
-            let found: Vec<String> =
-                sqlx::query_scalar(statement).bind(json!(keys).to_string()).fetch_all(&self.read).await?;
+            let found: Vec<String> = sqlx::query_scalar(statement).bind(json_list(keys)?).fetch_all(&self.read).await?;
             taken.extend(found);
         }
         Ok(taken)
@@ -33,8 +32,8 @@ impl UserKeys for Sqlite {
 
     async fn set_keys(&self, keys: &[NewKeys]) -> Result<bool, StoreError> {
         let pool = self.write.clone();
-        let rows: Vec<_> = keys.iter().map(|keys| (keys.id, &keys.email, &keys.username, &keys.public_id)).collect();
-        let rows = json!(rows).to_string();
+        let rows = keys.iter().map(|keys| (keys.id, &keys.email, &keys.username, &keys.public_id));
+        let rows = json_list(rows)?;
         let written = run_detached(async move {
             sqlx::query(
                 "UPDATE users SET email_key = COALESCE(email_key, j.value ->> 1),

@@ -15,7 +15,7 @@ impl Serialize for Hex {
 
 /// Encodes a list as one parameter. It writes the text directly, since a tree of values in between would take several times as
 /// long.
-pub(super) fn list<T: Serialize>(items: impl IntoIterator<Item = T>) -> Result<String, sqlx::Error> {
+pub(super) fn json_list<T: Serialize>(items: impl IntoIterator<Item = T>) -> Result<String, sqlx::Error> {
     let mut json = Vec::new();
     let written = serde_json::Serializer::new(&mut json).collect_seq(items);
     written.map_err(|error| sqlx::Error::Encode(error.into()))?;
