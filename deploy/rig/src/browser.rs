@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fantoccini::error::CmdError;
 use fantoccini::wd::Capabilities;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,6 +16,8 @@ use crate::ports::free_port;
 use crate::programs::system_program;
 use crate::service::Service;
 
+/// How long one command to the browser may take.
+const COMMAND_WITHIN: Duration = Duration::from_mins(1);
 /// chromedriver and Chromium start in this time even on a machine that is busy with other tests.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
@@ -76,23 +79,23 @@ impl Browser {
 
     /// Opens a page.
     pub async fn open(&self, url: &str) -> Result<()> {
-        Ok(self.client.goto(url).await?)
+        within_limit(self.client.goto(url)).await
     }
 
     /// Runs the body of a JavaScript function in the page and returns what it returns.
     pub async fn run(&self, script: &str, arguments: Vec<Value>) -> Result<Value> {
-        Ok(self.client.execute(script, arguments).await?)
+        within_limit(self.client.execute(script, arguments)).await
     }
 
     /// Writes a picture of the window (PNG).
     pub async fn screenshot(&self, file: &Path) -> Result<()> {
-        let picture = self.client.screenshot().await?;
+        let picture = within_limit(self.client.screenshot()).await?;
         fs::write(file, picture).explain(|| format!("cannot write {}", file.display()))
     }
 
     /// Closes the browser and returns the URL of every request that pages of `origin` made.
     pub async fn requests_of(self, origin: &str) -> Result<Vec<String>> {
-        self.client.close().await?;
+        within_limit(self.client.close()).await?;
         let log = eventually(START_WITHIN, "the browser completes its network log", async || {
             let raw = fs::read_to_string(&self.network_log)?;
             Ok(serde_json::from_str::<Value>(&raw)?)
@@ -106,4 +109,10 @@ impl Browser {
         let parameters = events.iter().map(|event| &event["params"]).filter(by_page);
         Ok(parameters.filter_map(|parameters| parameters["url"].as_str()).map(str::to_owned).collect())
     }
+}
+
+/// Waits for a command to the browser for as long as one may take.
+async fn within_limit<T>(command: impl Future<Output = std::result::Result<T, CmdError>>) -> Result<T> {
+    let outcome = tokio::time::timeout(COMMAND_WITHIN, command).await;
+    Ok(outcome.explain(|| "the browser does not respond".to_owned())??)
 }

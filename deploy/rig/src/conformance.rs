@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! linters      the document, as Redocly and Spectral judge it
-//! generated    clients made from the document, each through one story
+//! generated    clients generated from the document, each through one scenario
 //! streams ──── Follower ── Proxy    client libraries for server-sent events, through everything that can break
 //! callers      Schemathesis, as four kinds of caller
 //! ```

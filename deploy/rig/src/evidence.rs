@@ -53,7 +53,7 @@ pub struct Evidence {
     pub rows: Vec<Vec<Message>>,
     /// Positions of all partitions in the order in which they were seen.
     pub positions: Vec<Position>,
-    /// Commits to a partition by another session than the one that had claimed it; SQLite cannot tell.
+    /// Commits to a partition by another session than the one that had claimed it; SQLite does not know its clients.
     pub foreign_commits: Vec<String>,
     /// Messages that were acknowledged, and at that moment neither in the accept log nor in the database.
     pub missing_during_run: Vec<Uuid>,

@@ -44,7 +44,7 @@ pub struct FaultRun {
     pub unnotified: Vec<GatewayInterval>,
     /// When the database was put back to a copy.
     pub restores: Vec<Restore>,
-    /// Held by the sampler while it samples, and by whoever must be alone with the database.
+    /// Held by the sampler while it samples, and by a fault that must be alone with the database.
     pub sampling_lock: Arc<Mutex<()>>,
     /// What the fault itself demands and did not get.
     pub unmet_demands: Vec<Violation>,
@@ -76,7 +76,7 @@ pub struct RunOutcome {
 impl FaultRun {
     /// Starts the stack and the traffic.
     pub async fn start(builder: StackBuilder, plan: TrafficPlan) -> Result<Self> {
-        // Pings so often that a subscriber soon tells a dead stream from a silent one.
+        // Pings are so frequent that a subscriber soon distinguishes a dead stream from a silent one.
         let mut stack = builder.gateway("STREAM_HEARTBEAT_S", "2").start().await?;
         let mut database = stack.database().await?;
         database.watch_positions().await?;

@@ -81,14 +81,14 @@ pub const FLOODS: &[Flood] = &[
     Flood {
         name: "logins",
         title: "wrong passwords for many accounts",
-        // As if each came from another address.
+        // The limit is lifted, as if each login came from another address.
         settings: &[("LOGIN_PER_ADDRESS", "0")],
         prepare: |context| Box::pin(async { Ok(logins::attack(context)) }),
     },
     Flood {
         name: "rooms",
         title: "rooms created, joined, left, listed and deleted",
-        // As if it were many users.
+        // The limits are lifted, as if the requests came from many users.
         settings: &[("CREATE_ROOM_PER_HOUR", "0"), ("JOIN_PER_MIN", "0")],
         prepare: |context| Box::pin(async { Ok(rooms::attack(context)) }),
     },

@@ -117,3 +117,33 @@ impl fmt::Display for HttpResponse {
         write!(f, "{} {:?} {shown:?}", self.status, self.headers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn response(status: u16, content_type: &str, body: &str) -> Result<HttpResponse> {
+        let response = http::Response::builder().status(status).header("content-type", content_type);
+        HttpResponse::receive(response.body(body.to_owned())?.into()).await
+    }
+
+    #[tokio::test]
+    async fn only_complete_errors_have_the_error_shape() -> Result<()> {
+        let complete = r#"{"status":"fail","code":"not_found","message":"…","request_id":"1"}"#;
+        let json = "application/json";
+        response(404, json, complete).await?.expect_error(404, "not_found")?;
+        for (status, content_type, body, complaint) in [
+            (200, json, complete, "no error status"),
+            (404, "text/plain", complete, "an error that is not application/json"),
+            (404, json, "garbage", "not JSON"),
+            (404, json, r#"{"status":"ok"}"#, "no `status: fail`"),
+            (404, json, r#"{"status":"fail","message":"…","request_id":"1"}"#, "no `code`"),
+            (404, json, r#"{"status":"fail","code":"not_found","message":"","request_id":"1"}"#, "no `message`"),
+            (503, json, complete, "no header retry-after"),
+        ] {
+            let failure = response(status, content_type, body).await?.expect_error_shape().err();
+            assert!(failure.is_some_and(|failure| failure.to_string().starts_with(complaint)), "{complaint}");
+        }
+        Ok(())
+    }
+}

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Longest time that is told apart from longer ones.
+/// Longest time that is distinguished from longer ones.
 const LONGEST_US: u64 = 120_000_000;
 
 /// Histogram of times in microseconds, from 1 µs to 120 s.

@@ -3,13 +3,13 @@
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::geteuid;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::eventually::eventually;
 use crate::failure::{Explain as _, Failure, Result};
@@ -19,6 +19,9 @@ use crate::service::Service;
 
 /// How long a start may take: it replays the write-ahead log, after the last processes of a killed server have ended.
 const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long one of the programs beside the server may run.
+const PROGRAM_WITHIN: Duration = Duration::from_mins(1);
 
 /// Where distributions keep the server's programs, outside of `PATH`: a directory a version.
 const HOMES: [&str; 3] = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"];
@@ -50,7 +53,7 @@ impl PostgresServer {
         }
         let user = user.map(|(name, ..)| name);
         let data = home.path().join("data");
-        make_cluster(&programs, &data, user.as_deref())?;
+        make_cluster(&programs, &data, user.as_deref()).await?;
         let port = free_port()?;
         let (program, arguments) = server(&programs, &data, port, user.as_deref())?;
         let mut service = Service::new("postgres", program, directory);
@@ -159,7 +162,13 @@ fn programs() -> Result<PathBuf> {
 
 /// Runs one of the programs beside the server on `file`.
 async fn run(program: &str, arguments: &[&str], file: &Path) -> Result<()> {
-    let output = tokio::process::Command::new(programs()?.join(program)).args(arguments).arg(file).output().await?;
+    run_to_end(program, Command::new(programs()?.join(program)).args(arguments).arg(file)).await
+}
+
+/// Runs `command`, called `program` in messages, to its end, which must be a success.
+async fn run_to_end(program: &str, command: &mut Command) -> Result<()> {
+    let output = tokio::time::timeout(PROGRAM_WITHIN, command.kill_on_drop(true).output()).await;
+    let output = output.explain(|| format!("{program} did not end within {PROGRAM_WITHIN:?}"))??;
     if output.status.success() {
         Ok(())
     } else {
@@ -179,9 +188,10 @@ fn unprivileged_user() -> Result<(String, u32, u32)> {
     Err(Failure::new("there is neither a user postgres nor nobody to run Postgres as"))
 }
 
-fn make_cluster(programs: &Path, data: &Path, user: Option<&str>) -> Result<()> {
+async fn make_cluster(programs: &Path, data: &Path, user: Option<&str>) -> Result<()> {
     let (program, before) = as_user(programs.join("initdb"), user)?;
-    let made = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(before)
         .args([
             "--username=roomcast",
@@ -192,13 +202,8 @@ fn make_cluster(programs: &Path, data: &Path, user: Option<&str>) -> Result<()> 
         ])
         .arg("--pgdata")
         .arg(data)
-        .current_dir("/")
-        .output()?;
-    if made.status.success() {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("initdb failed: {}", String::from_utf8_lossy(&made.stderr))))
-    }
+        .current_dir("/");
+    run_to_end("initdb", &mut command).await
 }
 
 /// The program that becomes the server, under the same process id, with its arguments.

@@ -1,4 +1,4 @@
-//! Names a running server process, for whoever measures its processor time and memory.
+//! Names a running server process whose processor time and memory are measured.
 
 /// A process, with all its descendants.
 #[derive(Debug, Clone, PartialEq, Eq)]

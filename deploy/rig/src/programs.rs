@@ -13,7 +13,7 @@ pub fn service_binary(name: &str) -> Result<PathBuf> {
     let directory = if let Some(directory) = std::env::var_os(BIN_DIR_VARIABLE) {
         PathBuf::from(directory)
     } else {
-        let test = std::env::current_exe().explain(|| "cannot tell where the test runs".to_owned())?;
+        let test = std::env::current_exe().explain(|| "the path of the running test is not known".to_owned())?;
         let directory = test.parent().unwrap_or(Path::new("."));
         // target/debug/deps/e2e-… and target/debug/some-tool both lead to target/debug.
         let above = directory.ends_with("deps").then(|| directory.parent()).flatten();

@@ -120,15 +120,18 @@ impl RedisCluster {
         let set = |state: &str, id: &str| cmd("CLUSTER").arg("SETSLOT").arg(slot).arg(state).arg(id).clone();
         target.run::<()>(&set("IMPORTING", &ids[0])).await?;
         source.run::<()>(&set("MIGRATING", &ids[1])).await?;
-        loop {
+        eventually(FORMED_WITHIN, "the slot is empty", async || {
             let keys: Vec<String> = source.run(cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(100)).await?;
             if keys.is_empty() {
-                break;
+                return Ok(());
             }
+            let count = keys.len();
             let mut migrate = cmd("MIGRATE");
             migrate.arg("127.0.0.1").arg(target.port()).arg("").arg(0).arg(5_000).arg("KEYS").arg(keys);
             let _moved: String = source.run(&migrate).await?;
-        }
+            Err(Failure::new(format!("{count} keys were moved, and there may be more")))
+        })
+        .await?;
         target.run::<()>(&set("NODE", &ids[1])).await?;
         source.run::<()>(&set("NODE", &ids[1])).await?;
         Ok(())
@@ -144,4 +147,21 @@ fn own_slots(nodes: &str) -> Vec<u16> {
         Some(first.parse().ok()?..=last.parse().ok()?)
     };
     ranges.filter_map(range).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_slots_are_parsed_and_everything_else_is_left_out() {
+        let line = |slots: &str| {
+            format!(
+                "a 127.0.0.1:1@2 master - 0 0 2 connected 5\nb 127.0.0.1:3@4 myself,master - 0 0 1 connected {slots}\n"
+            )
+        };
+        assert_eq!(own_slots(&line("0-2 7 [9->-a]")), [0, 1, 2, 7]);
+        assert_eq!(own_slots(&line("x 1-y -3 99999")), [0; 0]);
+        assert_eq!(own_slots(""), [0; 0]);
+    }
 }

@@ -144,3 +144,24 @@ async fn next(events: &mut Events, within: Duration) -> Result<Option<Event>> {
     let event = tokio::time::timeout(within, events.next()).await;
     event.explain(|| format!("no event within {within:?}"))?.transpose()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoch_and_seq_are_parsed_and_malformed_ids_are_failures() {
+        let event = |id: &str| Event {
+            name: MESSAGE.to_owned(),
+            id: id.to_owned(),
+            data: "no JSON".to_owned(),
+        };
+        assert_eq!((event("7-42").epoch().ok(), event("7-42").seq().ok()), (Some(7), Some(42)));
+        for malformed in ["", "-", "7", "7-", "-42", "x-y", "7-42x"] {
+            let event = event(malformed);
+            assert!(event.epoch().is_err() || event.seq().is_err(), "{event:?}");
+        }
+        let failure = event("7-42").json().err().map(|failure| failure.to_string());
+        assert!(failure.is_some_and(|text| text.starts_with("no JSON in Event")));
+    }
+}

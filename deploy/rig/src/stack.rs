@@ -5,6 +5,7 @@ mod builder;
 mod links;
 mod processes;
 mod redis_group;
+mod service_starter;
 
 pub use self::backup::Backup;
 pub use self::builder::StackBuilder;

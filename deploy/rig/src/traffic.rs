@@ -45,6 +45,8 @@ use crate::stack::Stack;
 
 /// Users who are registered at a time: the gateway bounds the hashing of passwords, and refuses what would wait too long.
 const REGISTERED_AT_ONCE: usize = 4;
+/// How long subscribers may take to end after they were to have everything: the time-outs of opening a stream and of silence.
+const SUBSCRIBERS_END_WITHIN: Duration = Duration::from_mins(1);
 /// How long senders may take to finish the message they are posting; each gives one up after a minute.
 const FINISH_WITHIN: Duration = Duration::from_secs(90);
 
@@ -159,10 +161,14 @@ impl Traffic {
     pub async fn finish(mut self, heads: Vec<i64>) -> Result<Evidence> {
         self.heads.send_replace(Some(Arc::new(heads)));
         let mut final_positions = Vec::new();
-        // Each subscriber ends by itself, at the latest after `settle_within` and the time-outs of its last request.
-        while let Some(position) = self.subscribers.join_next().await {
-            final_positions.push(position.explain(|| "a subscriber".to_owned())?);
-        }
+        let all = async {
+            while let Some(position) = self.subscribers.join_next().await {
+                final_positions.push(position.explain(|| "a subscriber".to_owned())?);
+            }
+            Ok::<_, Failure>(())
+        };
+        let within = self.settle_within + SUBSCRIBERS_END_WITHIN;
+        tokio::time::timeout(within, all).await.explain(|| "subscribers do not end".to_owned())??;
         let mut evidence =
             self.recorder.take_evidence().ok_or_else(|| Failure::new("more was posted than a run can record"))?;
         evidence.final_positions = final_positions;

@@ -18,20 +18,20 @@ pub(super) async fn run(paths: &Paths) -> Result<Vec<Check>> {
     let stack = Stack::builder().without_limits().start().await?;
     let clients = &paths.clients;
     let classes = format!("{0}/classes:{0}/libraries/*", clients.join("kotlin/target").display());
-    let node_story = clients.join("node/compiled/story.js").display().to_string();
-    let python_story = clients.join("python/story.py").display().to_string();
+    let node_program = clients.join("node/compiled/story.js").display().to_string();
+    let python_program = clients.join("python/story.py").display().to_string();
     let generated = clients.join("python/generated").display().to_string();
-    let stories = [
-        ("typescript", Program::new("node", &[&node_story])),
+    let programs = [
+        ("typescript", Program::new("node", &[&node_program])),
         ("kotlin", Program::new("java", &["-cp", &classes, "story.StoryKt"])),
         (
             "python",
-            Program::new(clients.join("python/venv/bin/python"), &[&python_story]).variable("PYTHONPATH", &generated),
+            Program::new(clients.join("python/venv/bin/python"), &[&python_program]).variable("PYTHONPATH", &generated),
         ),
         ("go", Program::new(clients.join("go/bin/story"), &[])),
     ];
     let mut checks = Vec::new();
-    for (language, program) in stories {
+    for (language, program) in programs {
         checks.push(Check::new(format!("client for {language}"), run_client(&stack, language, program).await));
     }
     Ok(checks)

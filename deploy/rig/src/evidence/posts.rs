@@ -82,3 +82,23 @@ impl Message {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn message_is_parsed_and_incomplete_objects_are_none() {
+        let complete = json!({"seq": 3, "id": "017f22e2-79b0-8cc3-98c4-dc0c0c07398f", "message": "hello"});
+        let message = Message::parse(&complete).unwrap();
+        assert_eq!((message.seq, message.text), (3, Digest::of("hello")));
+        for field in ["seq", "id", "message"] {
+            let mut broken = complete.clone();
+            broken[field] = json!(["garbage"]);
+            assert_eq!(Message::parse(&broken), None, "{field}");
+        }
+        assert_eq!(Message::parse(&json!(null)), None);
+    }
+}

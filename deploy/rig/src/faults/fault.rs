@@ -94,7 +94,7 @@ impl Fault {
         let mut row = self.row(backend, plan.seed, &outcome);
         if let Some(dump) = &outcome.dump {
             if self.demand == Demand::Loss {
-                // The loss had to be found: nobody needs to look into it.
+                // The loss had to be found, so its evidence is not needed.
                 std::fs::remove_dir_all(dump)?;
             } else {
                 row.notes.push(format!("evidence in {}", dump.display()));

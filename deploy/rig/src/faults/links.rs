@@ -11,10 +11,10 @@ use crate::fault_run::FaultRun;
 use crate::proxy::NetworkCondition;
 use crate::stack::LinkEnds;
 
-/// How long a link is bad, in seconds. Short times are more likely than long ones: the root of the time is drawn evenly
+/// How long a link is disturbed, in seconds. Short times are more likely than long ones: the root of the time is drawn evenly
 /// between the roots of these two.
-const BAD_S: (f64, f64) = (1.0, 30.0);
-/// Links that are bad at the same time.
+const DISTURBED_S: (f64, f64) = (1.0, 30.0);
+/// Links that are disturbed at the same time.
 const AT_ONCE: usize = 3;
 /// Time between two lost replies.
 const BETWEEN_LOSSES: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_millis(200);
@@ -26,10 +26,10 @@ pub(super) async fn cuts(run: &mut FaultRun, count: usize) -> Result<()> {
     let mut injected = 0;
     while injected < count {
         let round = AT_ONCE.min(count - injected);
-        let bad: Vec<usize> = (0..round).map(|_| run.rng.random_range(0..run.stack.links.len())).collect();
-        let time = bad_time(run);
+        let disturbed: Vec<usize> = (0..round).map(|_| run.rng.random_range(0..run.stack.links.len())).collect();
+        let time = disturbed_time(run);
         let from = run.traffic.now();
-        for number in &bad {
+        for number in &disturbed {
             run.record_injection();
             let condition = random_condition(run);
             let link = &run.stack.links[*number];
@@ -39,8 +39,8 @@ pub(super) async fn cuts(run: &mut FaultRun, count: usize) -> Result<()> {
             }
         }
         sleep(time).await;
-        let ends: Vec<LinkEnds> = bad.iter().map(|number| run.stack.links[*number].ends).collect();
-        for number in bad {
+        let ends: Vec<LinkEnds> = disturbed.iter().map(|number| run.stack.links[*number].ends).collect();
+        for number in disturbed {
             run.stack.links[number].proxy.clear_faults();
         }
         let until = run.traffic.now();
@@ -60,8 +60,8 @@ pub(super) async fn cuts(run: &mut FaultRun, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn bad_time(run: &mut FaultRun) -> Duration {
-    let root = run.rng.random_range(BAD_S.0.sqrt()..BAD_S.1.sqrt());
+fn disturbed_time(run: &mut FaultRun) -> Duration {
+    let root = run.rng.random_range(DISTURBED_S.0.sqrt()..DISTURBED_S.1.sqrt());
     Duration::from_secs_f64(root * root)
 }
 

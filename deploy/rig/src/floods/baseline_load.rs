@@ -14,7 +14,7 @@ use crate::service::ProcessHandle;
 use crate::sse::EventStream;
 use crate::stack::Stack;
 
-/// Users, each with a room; every other one speaks HTTP/2.
+/// Users, each with a room; every other one uses HTTP/2.
 const USERS: usize = 4;
 /// Time between two posts of one user; slower than the limit of posts a second.
 const PACE: Duration = Duration::from_millis(125);

@@ -1,4 +1,4 @@
-//! Whether responses and `bye` events told the truth.
+//! Whether responses and `bye` events were true.
 
 use std::collections::HashMap;
 

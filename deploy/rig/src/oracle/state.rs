@@ -53,7 +53,7 @@ pub(super) fn memory_bounded(evidence: &Evidence, bounds: &Bounds) -> Vec<Violat
     .collect()
 }
 
-/// A post never slow_posts, unless nobody could have room_responses it.
+/// A post never hangs, unless its gateway was unreachable.
 pub(super) fn posts_in_time(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
     let mut found = Vec::new();
     for post in evidence.slow_posts.iter().filter(|post| post.until.saturating_sub(post.from) > bounds.post) {

@@ -65,6 +65,20 @@ mod tests {
     const CONTROL: &[u8] = b">3\r\n$7\r\nmessage\r\n$29\r\nroomcast:00a1b2c3d4e5:control\r\n$2\r\nhi\r\n";
 
     #[test]
+    fn malformed_length_is_never_taken_for_a_complete_reply() {
+        for malformed in [
+            "$x\r\nabc\r\n",
+            "*\r\n",
+            "$5\r\nab\r\n",
+            "*2\r\n+one\r\n",
+            "no end of a line",
+        ] {
+            assert_eq!(reply_length(malformed.as_bytes()), None, "{malformed:?}");
+            assert_eq!(Replies::default().filter(malformed.as_bytes(), || true), b"", "{malformed:?}");
+        }
+    }
+
+    #[test]
     fn only_room_messages_are_left_out_wherever_bytes_are_split() {
         let all = [
             b"+PONG\r\n".as_slice(),

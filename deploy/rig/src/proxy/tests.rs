@@ -28,7 +28,7 @@ async fn connect(proxy: &Proxy) -> TcpStream {
 async fn exchange(client: &mut TcpStream, request: &[u8]) -> std::io::Result<Vec<u8>> {
     client.write_all(request).await?;
     let mut reply = vec![0; request.len()];
-    client.read_exact(&mut reply).await?;
+    timeout(SOON, client.read_exact(&mut reply)).await??;
     Ok(reply)
 }
 

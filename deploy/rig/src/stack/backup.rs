@@ -8,8 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use uuid::Uuid;
 
-use super::builder::DATABASE;
-use super::processes::Stack;
+use super::processes::{DATABASE, Stack};
 use crate::failure::Result;
 
 /// A copy of the database in a file of the back end's format.

@@ -22,6 +22,9 @@ use crate::redis_server::RedisServer;
 use crate::service::Service;
 use crate::worker::Worker;
 
+/// The name of the database in a Postgres.
+pub(super) const DATABASE: &str = "roomcast";
+
 /// How long the services may take until they are ready, also on a machine that is busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 

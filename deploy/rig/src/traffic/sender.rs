@@ -162,3 +162,33 @@ fn classify(response: Result<HttpResponse>) -> std::result::Result<Try, String> 
         _ => Err(response.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn outcome(status: u16, header: (&str, &str), code: &str) -> std::result::Result<Try, String> {
+        let response = http::Response::builder().status(status).header("content-type", "application/json");
+        let body = json!({"status": "fail", "code": code, "message": "…", "request_id": "1"}).to_string();
+        let response = response.header(header.0, header.1).body(body).map_err(|error| error.to_string())?;
+        classify(HttpResponse::receive(response.into()).await)
+    }
+
+    #[tokio::test]
+    async fn responses_to_posts_are_classified_and_others_are_unexpected() {
+        let id = Uuid::from_u128(7);
+        let retry = ("retry-after", "1");
+        assert_eq!(outcome(204, ("message-id", &id.to_string()), "").await, Ok(Try::Acknowledged(id)));
+        assert_eq!(outcome(503, retry, "outcome_unknown").await, Ok(Try::Unknown));
+        assert_eq!(outcome(503, retry, "busy").await, Ok(Try::Refused));
+        assert_eq!(classify(Err(crate::failure::Failure::new("no response"))), Ok(Try::Unknown));
+        for (status, header) in [
+            (204, ("message-id", "garbage")),
+            (503, ("x-other", "1")),
+            (500, retry),
+            (200, retry),
+        ] {
+            assert!(outcome(status, header, "busy").await.is_err(), "{status} {header:?}");
+        }
+    }
+}

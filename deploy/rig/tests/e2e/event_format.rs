@@ -3,8 +3,9 @@
 
 use futures_util::TryStreamExt as _;
 use rig::{ApiClient, Stack, StreamRequest};
+use tokio::time::timeout;
 
-use crate::fixture::{busy_lobby, fill, with_lobby};
+use crate::fixture::{SOON, busy_lobby, fill, with_lobby};
 
 /// The events of a stream that ends by itself, each as its lines.
 async fn blocks(request: StreamRequest) -> Vec<Vec<String>> {
@@ -14,7 +15,9 @@ async fn blocks(request: StreamRequest) -> Vec<Vec<String>> {
 }
 
 async fn body(request: StreamRequest) -> String {
-    let chunks: Vec<_> = request.open_raw().await.unwrap().bytes_stream().try_collect().await.unwrap();
+    let response = request.open_raw().await.unwrap();
+    // The streams here end by themselves within 9 s.
+    let chunks: Vec<_> = timeout(SOON * 2, response.bytes_stream().try_collect()).await.unwrap().unwrap();
     String::from_utf8(chunks.concat()).unwrap()
 }
 
@@ -80,8 +83,7 @@ async fn id_never_precedes_its_data_wherever_cut() {
 #[tokio::test]
 async fn bye_has_retry_time_only_if_reconnecting_helps() {
     let (_stack, ann) = busy_lobby().await;
-    let bye =
-        async |mut stream: rig::EventStream| stream.expect("bye", crate::fixture::SOON).await.unwrap().json().unwrap();
+    let bye = async |mut stream: rig::EventStream| stream.expect("bye", SOON).await.unwrap().json().unwrap();
     let bounded = bye(ann.stream("lobby").query("wait_s", "1").open().await.unwrap()).await;
     assert!((2_000..=5_000).contains(&bounded["retry_ms"].as_u64().unwrap()), "{bounded}");
     let stream = ann.stream("lobby").open().await.unwrap();

@@ -17,16 +17,16 @@ async fn forged_notifications_are_ignored() {
     let mut search = redis::cmd("PUBSUB");
     let channels: Vec<String> = search.arg("SHARDCHANNELS").arg("*:room:*").query_async(&mut redis).await.unwrap();
     let room: i64 = channels[0].rsplit_once(':').unwrap().1.parse().unwrap();
-    let ghost = |seq: i64| {
+    let forged = |seq: i64| {
         let message = json!({
             "seq": seq, "id": "0190aaaa-0000-7000-8000-000000000001", "username": "ann", "public_id": "ann",
-            "kind": "MESSAGE", "text": "a ghost", "created_on": 1,
+            "kind": "MESSAGE", "text": "a forged message", "created_on": 1,
         });
         json!({"room": room, "messages": [message]}).to_string()
     };
     for seq in [2, 1_000_000] {
         let receivers: u64 =
-            redis::cmd("SPUBLISH").arg(&channels[0]).arg(ghost(seq)).query_async(&mut redis).await.unwrap();
+            redis::cmd("SPUBLISH").arg(&channels[0]).arg(forged(seq)).query_async(&mut redis).await.unwrap();
         assert_eq!(receivers, 1);
     }
     // Revocations of sessions, as if ann had logged out.

@@ -4,6 +4,7 @@ use futures_util::StreamExt as _;
 use rig::{ApiClient, EventStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::fixture::{SOON, busy_lobby, fill};
 
@@ -56,10 +57,10 @@ async fn http_1_0_client_gets_unframed_events() {
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut response = Vec::new();
     while !response.windows(12).any(|window| window == b"event: ready") {
-        assert_ne!(socket.read_buf(&mut response).await.unwrap(), 0);
+        assert_ne!(timeout(SOON, socket.read_buf(&mut response)).await.unwrap().unwrap(), 0);
     }
     fill(&ann, 2).await.unwrap();
-    tokio::time::timeout(SOON, socket.read_to_end(&mut response)).await.unwrap().unwrap();
+    timeout(SOON, socket.read_to_end(&mut response)).await.unwrap().unwrap();
     let response = String::from_utf8(response).unwrap();
     let (_, body) = response.split_once("\r\n\r\n").unwrap();
     assert!(body.starts_with("retry: ") && !body.contains('\r'), "{body}");
@@ -75,7 +76,7 @@ async fn stream_announces_close_of_its_connection() {
     for _ in 0..3 {
         let response = ann.stream("lobby").query("limit", "1").query("wait_s", "1").open_raw().await.unwrap();
         assert_eq!(response.headers()["connection"], "close");
-        let chunks: Vec<_> = response.bytes_stream().collect().await;
+        let chunks: Vec<_> = timeout(SOON, response.bytes_stream().collect()).await.unwrap();
         assert!(chunks.iter().all(Result::is_ok), "the body is whole");
         ann.post("lobby", "between streams").await.unwrap();
     }

@@ -29,7 +29,12 @@ async fn logged_out_token_is_refused_at_every_gateway() {
                 client.get("/chat/").await?.expect_error(401, "session_revoked")
             });
             refused.await.unwrap();
-            client.try_post("lobby", "ghost", None).await.unwrap().expect_error(401, "session_revoked").unwrap();
+            client
+                .try_post("lobby", "too late", None)
+                .await
+                .unwrap()
+                .expect_error(401, "session_revoked")
+                .unwrap();
             client.stream("lobby").response().await.unwrap().expect_error(401, "session_revoked").unwrap();
         }
     }

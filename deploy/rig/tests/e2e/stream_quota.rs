@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rig::{ApiClient, Stack, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::fixture::{SOON, with_lobby};
 
@@ -125,7 +126,7 @@ async fn vanished_client_frees_its_lease() {
     vanished.write_all(request.as_bytes()).await.unwrap();
     let mut response = Vec::new();
     while !response.windows(12).any(|window| window == b"event: ready") {
-        assert_ne!(vanished.read_buf(&mut response).await.unwrap(), 0);
+        assert_ne!(timeout(SOON, vanished.read_buf(&mut response)).await.unwrap().unwrap(), 0);
     }
     assert_eq!(elsewhere.stream("lobby").response().await.unwrap().status(), 429, "its lease counts");
     socket2::SockRef::from(&vanished).attach_filter(&DROP_ALL).unwrap();
