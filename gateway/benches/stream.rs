@@ -1,5 +1,5 @@
-//! What a stored message costs on its way to the sockets, the kernel aside: encoding its frame, taking it into the feed of
-//! its room, and reading the next piece for those who follow.
+//! Cost of a stored message on its way to the sockets, without the kernel: encoding its frame, appending it to the feed of its
+//! room, and reading the next segment for the streams.
 
 use std::hint::black_box;
 
@@ -11,7 +11,7 @@ use shared::domain::{Epoch, MessageId, Partition, RoomId, Seq, StoredMessage, Ti
 use shared::storage::Room;
 
 const EPOCH: Epoch = Epoch(0x1234_5678_9abc_def0);
-/// As long as people write.
+/// A text of about the length that people write.
 const TEXT: &str = "a message of about the length that people write, with \"quotes\" and ümläuts";
 /// Messages of one event under load.
 const BATCH: i64 = 100;
@@ -29,7 +29,7 @@ fn messages(seqs: std::ops::RangeInclusive<i64>) -> Vec<StoredMessage> {
     seqs.map(message).collect()
 }
 
-/// A feed that has the messages up to `head`.
+/// A feed with the messages up to `head`.
 fn feed(head: i64) -> Feed {
     let feed = Feed::new(&Room::for_tests(RoomId(1), "lobby", UserId(1)), EPOCH, Partition(0));
     feed.start(Seq::ZERO);
@@ -44,7 +44,7 @@ fn encoding(criterion: &mut Criterion) {
     });
 }
 
-fn taking(criterion: &mut Criterion) {
+fn appending(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("take into a feed");
     group.throughput(Throughput::Elements(BATCH.unsigned_abs()));
     let next = messages(2_001..=2_000 + BATCH);
@@ -71,5 +71,5 @@ fn reading(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, encoding, taking, reading);
+criterion_group!(benches, encoding, appending, reading);
 criterion_main!(benches);

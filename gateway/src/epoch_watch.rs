@@ -1,7 +1,7 @@
 //! Epoch watch: detects that a new epoch of history has begun, because the database was restored from a backup.
 //!
-//! What a gateway remembers, and where its streams stand, is of a history that is gone. It forgets all of it and ends every
-//! stream; whoever comes back with a position of the former epoch is told by `reset`.
+//! The caches of a gateway and the positions of its streams belong to a history that is gone then. The gateway empties all
+//! caches and ends every stream; a client that comes back with a position of the former epoch gets a `reset`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::history::HistoryPages;
 use crate::live::{ByeReason, Hub, StreamRegistry};
 use crate::rooms::directory::RoomDirectory;
 
-/// How often the epoch is looked at. A worker that begins one stores nothing for twice as long.
+/// How often the epoch is read from SQL. A worker that begins one stores nothing for twice as long.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
-/// What is of one epoch.
+/// Everything that belongs to one epoch.
 pub(crate) struct EpochWatch {
     pub(crate) store: Store,
     pub(crate) hub: Hub,
@@ -31,8 +31,8 @@ pub(crate) struct EpochWatch {
 }
 
 impl EpochWatch {
-    /// Compares the epoch with SQL until `stop` is cancelled. A worker that begins one stores nothing for longer than it
-    /// takes to notice it here.
+    /// Compares the epoch with SQL until `stop` is cancelled. A worker that begins one stores nothing for longer than it takes to
+    /// detect it here.
     pub(crate) async fn watch(self, stop: CancellationToken) {
         let mut ticks = interval(CHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -41,7 +41,7 @@ impl EpochWatch {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            // That SQL cannot be read is said by the watch over removals.
+            // A failure of SQL is reported by the revocation watcher.
             if let Ok((epoch, _)) = self.store.epoch().await
                 && epoch != self.hub.epoch()
             {

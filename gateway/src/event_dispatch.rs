@@ -145,7 +145,7 @@ impl EventHandler for EventDispatcher {
         }
     }
 
-    /// Any message may have been stored meanwhile, and anything may have ended.
+    /// During the outage any message may have been stored and anything may have ended.
     fn on_reconnected(self: &Arc<Self>) {
         self.0.freshness.subscription_restored(Instant::now());
         self.0.hub.mark_all_stale();

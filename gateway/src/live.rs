@@ -1,15 +1,18 @@
-//! Live streams: one feed per room and process, one cursor per connection.
+//! Live streams: one feed per room and process, one cursor per stream.
 //!
 //! ```text
 //! Redis channel ──► subscriber ──► feed (ring of finished frames) ──► stream ──► socket, by a thread of the fan-out
 //!                                   ▲  gap: filled once per room        │        or chunks of an HTTP library
-//!                                   │                                   │ fell off the ring: reads history in
-//!                                   └────────────── SQL ◄──── pages ◄───┘ shared pages, joins again
+//!                                   │                                   │ behind the ring: reads history in
+//!                                   └────────────── SQL ◄──── pages ◄───┘ shared pages, then the ring again
 //! ```
 //!
-//! A room event is only a hint. A feed takes the seq after its last one and nothing else: a smaller one is a repetition,
-//! a larger one a gap that is filled from SQL. A comparison of heads every second finds what no event told. So what a
-//! stream sends is the room's history, and a reconnecting client reads on from where it was.
+//! A room event is only a hint. A feed appends the message after its head and nothing else: a smaller seq is a repetition, a
+//! larger one a gap that is filled from SQL. A comparison of heads every second finds what no event brought. So what a stream
+//! sends is the history of the room, and a client that reconnects reads on from its position.
+//!
+//! A stream opens in the steps of `open`, and ends by itself or by its entry in the registry: when its session, its membership
+//! or its room ends, when a newer stream of its client takes its lease, or when the process stops.
 
 mod block;
 mod chunks;
@@ -34,7 +37,7 @@ pub use frame::Framing;
 pub use hub::{Hub, OpenError, OpenFeed};
 pub use open::{NotOpened, StreamParts, StreamRequest, Streams};
 pub use peer_liveness::TcpEndpoints;
-pub use stream::{LiveStream, Opened, StreamSettings};
+pub use stream::{LiveStream, StreamSettings};
 pub use stream_quota::{ClientName, LeaseRequest, QuotaError, StreamLease, StreamQuota};
 pub use stream_registry::{ByeReason, RegisteredStream, StreamRegistry};
 pub use stream_start::{StreamBounds, StreamStart};

@@ -25,16 +25,16 @@ use crate::freshness::{Freshness, RevocationChecks, TRUSTED_FOR};
 use crate::live::{ByeReason, StreamRegistry};
 use crate::rooms::directory::RoomDirectory;
 
-/// How often the number is looked at: what is remembered is trusted without a break while looks take less than this.
+/// How often the number is read. While a check takes less than this, the caches are trusted without a break.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a look may take.
+/// How long a check may take.
 const CHECK_WITHIN: Duration = TRUSTED_FOR;
 
 /// Streams compared by one query.
 const STREAMS_AT_ONCE: usize = 500;
 
-/// Why it is not known whether what is remembered is still true.
+/// Why it is not known whether the caches are current.
 #[derive(Debug, thiserror::Error)]
 pub enum RevocationCheckError {
     /// Storage failed.
@@ -43,7 +43,7 @@ pub enum RevocationCheckError {
     /// Storage has not answered in time.
     #[error("storage has not answered within {} ms", CHECK_WITHIN.as_millis())]
     Late,
-    /// The look of somebody else, which was waited for, has failed.
+    /// The check of another caller, which this one waited for, has failed.
     #[error("storage cannot be asked")]
     Shared,
 }
@@ -89,16 +89,16 @@ impl Revocations {
             Some((began, false)) if began >= asked => return Err(RevocationCheckError::Shared),
             _ => {}
         }
-        let looked = self.check_revocations(&mut checks).await;
-        // Redis may have told meanwhile.
+        let checked = self.check_revocations(&mut checks).await;
+        // An answer of Redis may have proved the caches current in the meantime.
         if self.freshness.is_trusted(Instant::now()) {
             Ok(())
         } else {
-            looked
+            checked
         }
     }
 
-    /// Acts on the removals that nobody told of, until `stop` is cancelled.
+    /// Applies the revocations whose announcements were lost, until `stop` is cancelled.
     pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let mut complained = false;
         let mut ticks = interval(CHECK_EVERY);
@@ -132,7 +132,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Asks SQL what has ended, and acts on it.
+    /// Asks SQL what has ended, and applies it.
     async fn check_revocations(&self, checks: &mut RevocationChecks) -> Result<(), RevocationCheckError> {
         let began = Instant::now();
         let caught_up = timeout(CHECK_WITHIN, self.catch_up(checks.known)).await;
@@ -149,22 +149,23 @@ impl Revocations {
         outcome
     }
 
-    /// Acts on what was removed if there is more than `known`, and returns the new number.
+    /// Applies the revocations after number `known`, and returns the number of the last one.
     async fn catch_up(&self, known: Option<i64>) -> Result<i64, StoreError> {
         let count = self.store.revocation_count().await?;
         if known == Some(count) {
             return Ok(count);
         }
-        let removed = match known {
+        let revoked = match known {
             Some(known) => self.store.revocations_between(known, count).await?,
             None => None,
         };
-        if let Some(removed) = removed {
-            for removal in removed {
-                self.events.apply(&event(removal));
+        if let Some(revoked) = revoked {
+            for revocation in revoked {
+                self.events.apply(&event(revocation));
             }
         } else {
-            // In this order: a stream that the comparison does not find is opened after it, and looks into SQL then.
+            // In this order: a stream that the comparison does not find is opened after it, and its session and membership are read
+            // from SQL then.
             self.sessions.forget_all();
             self.directory.forget_all();
             self.freshness.must_compare.store(true, Ordering::Release);
@@ -191,7 +192,7 @@ impl Revocations {
     }
 }
 
-/// What the gateway that did it tells the others.
+/// The event that the gateway announces which makes this change.
 fn event(revocation: Revocation) -> ControlEvent {
     match revocation {
         Revocation::Session { user, session } => ControlEvent::SessionRevoked { user, session },

@@ -1,7 +1,7 @@
-//! Says when nobody stores what is posted here.
+//! Worker watch: warns when no worker stores what is posted to this gateway.
 //!
-//! A worker on another database or another Redis belongs to another installation and does not meet this gateway: both are
-//! well, and what is posted waits. The operator is told which of the two to compare.
+//! A worker on another database or another Redis belongs to another installation, and this gateway never meets it: both run,
+//! and what is posted waits. The warning tells the operator which two settings to compare.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::accept::Acceptor;
 /// How often Redis is asked for workers.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
-/// How long there may be none: longer than a restart or a takeover takes.
+/// How long there may be none before a warning: longer than a restart of a worker or a claim of its partitions takes.
 const MAX_ABSENCE: Duration = Duration::from_secs(10);
 
 /// Warns while no worker lives, once each time, until `stop` is cancelled.
@@ -42,7 +42,7 @@ pub(crate) async fn watch(acceptor: Arc<Acceptor>, installation: InstallationId,
                 );
                 complained = true;
             }
-            // That Redis is away others say.
+            // An outage of Redis is reported elsewhere.
             Ok(false) | Err(_) => {}
         }
     }

@@ -19,7 +19,7 @@ use super::error::ApiError;
 use super::pages::parse_count;
 use super::params::Integer;
 use super::{ApiContext, Tag};
-use crate::live::{ClientName, Framing, LiveStream, StreamBounds, StreamRequest, TcpEndpoints, chunks};
+use crate::live::{ClientName, Framing, LeaseRequest, LiveStream, StreamBounds, StreamRequest, TcpEndpoints, chunks};
 use crate::server::{HijackOffer, HijackedSocket};
 
 /// Largest `limit` of the bounded mode.
@@ -139,9 +139,11 @@ impl StreamApi {
             });
         }
         let request = StreamRequest {
-            client,
-            address: address.0,
-            endpoints: endpoints.0,
+            lease: LeaseRequest {
+                client,
+                address: address.0,
+                endpoints: endpoints.0,
+            },
             cursor: [last_event_id.0, last_event_id_query.0].into_iter().flatten().find(|raw| !raw.is_empty()),
             max_replay,
             bounds,

@@ -51,7 +51,7 @@ impl StreamBody {
                 }
                 NextStep::Fetch(fetch) => tokio::select! {
                     fetched = fetch => self.stream.apply(fetched, std::time::Instant::now()),
-                    _ = self.stream.connection.ended() => {}
+                    _ = self.stream.registered.ended() => {}
                 },
                 NextStep::Wait => self.wait().await,
             }
@@ -64,7 +64,7 @@ impl StreamBody {
         let due = Instant::from_std(self.stream.due());
         tokio::select! {
             _ = self.moved.changed() => {}
-            _ = self.stream.connection.ended() => {}
+            _ = self.stream.registered.ended() => {}
             () = sleep_until(due) => {}
         }
     }

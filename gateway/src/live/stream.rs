@@ -14,6 +14,7 @@ use shared::domain::{Seq, StreamCursor, Timestamp};
 use super::feed::{FeedRead, Gap};
 use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset, ResetReason};
 use super::hub::{Hub, OpenFeed};
+use super::open::Opened;
 use super::replay_pages::ReplayError;
 use super::stream_quota::StreamLease;
 use super::stream_registry::{ByeReason, RegisteredStream};
@@ -37,31 +38,11 @@ pub struct StreamSettings {
     pub max_age: Duration,
 }
 
-/// What a stream is opened with.
-pub struct Opened {
-    /// Reads what the feed does not keep.
-    pub hub: Hub,
-    /// The feed of the room it follows.
-    pub feed: OpenFeed,
-    /// Its entry in the registry.
-    pub connection: Arc<RegisteredStream>,
-    /// Its lease, held for as long as the stream lives.
-    pub lease: StreamLease,
-    /// Where it starts.
-    pub start: StreamStart,
-    /// When it ends by itself.
-    pub bounds: StreamBounds,
-    /// When the token of its client expires.
-    pub expires_on: Timestamp,
-    /// How fast missed messages may be replayed; `None` without a limit.
-    pub replay: Option<Arc<HistoryRate>>,
-}
-
 /// One client's stream.
 pub struct LiveStream {
     hub: Hub,
     pub(super) feed: OpenFeed,
-    pub(super) connection: Arc<RegisteredStream>,
+    pub(super) registered: Arc<RegisteredStream>,
     /// Released with the last event, so that a client that comes back at once finds a lease free.
     lease: Option<StreamLease>,
     heartbeat: Duration,
@@ -106,16 +87,22 @@ fn history(read: Result<(Bytes, Seq), Arc<ReplayError>>) -> History {
 impl LiveStream {
     /// Starts a stream, at `now` by the clock of tokens. Returns its first bytes, too.
     #[must_use]
-    pub fn new(opened: Opened, settings: StreamSettings, now: Timestamp, framing: Framing) -> (Self, Bytes) {
+    pub(super) fn new(
+        opened: Opened,
+        bounds: StreamBounds,
+        settings: StreamSettings,
+        now: Timestamp,
+        framing: Framing,
+    ) -> (Self, Bytes) {
         let Opened {
             hub,
             feed,
-            connection,
             lease,
+            registered,
             start,
-            bounds,
             expires_on,
             replay,
+            ..
         } = opened;
         let began = Instant::now();
         let mut random = rand::rng();
@@ -126,7 +113,7 @@ impl LiveStream {
         };
         let stream = Self {
             hub,
-            connection,
+            registered,
             lease: Some(lease),
             heartbeat: settings.heartbeat,
             framing,
@@ -179,7 +166,7 @@ impl LiveStream {
         if self.messages_left == Some(0) {
             return Some(ByeReason::Bounded);
         }
-        self.connection.must_end().or_else(|| (now >= self.end.at).then_some(self.end.reason))
+        self.registered.must_end().or_else(|| (now >= self.end.at).then_some(self.end.reason))
     }
 
     fn fetch(&mut self, gap: Gap, limit: usize) -> NextStep<History> {

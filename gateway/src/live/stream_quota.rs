@@ -20,7 +20,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::RedisClient;
-use shared::domain::{RoomId, SessionId, StreamKey, UserId};
+use shared::domain::{StreamKey, UserId};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -59,14 +59,8 @@ pub enum QuotaError {
     TooMany,
 }
 
-/// What a lease is asked for.
+/// What a lease is asked for with, beside the registered stream.
 pub struct LeaseRequest {
-    /// The user who opens the stream.
-    pub user: UserId,
-    /// The session that it is opened by.
-    pub session: SessionId,
-    /// The room it follows.
-    pub room: RoomId,
     /// The name that the client gave itself, if it did.
     pub client: Option<ClientName>,
     /// The address that the stream is counted for.
@@ -145,11 +139,11 @@ impl StreamQuota {
             number: self.leases.next_number(),
         };
         let client = request.client.as_ref().map(|client| {
-            let (session, room) = (request.session.0.as_bytes(), request.room.0.to_be_bytes());
+            let (session, room) = (registered.session.0.as_bytes(), registered.room.0.to_be_bytes());
             short_digest(&[session, &room, client.0.as_bytes()])
         });
         let holder = LeaseHolder {
-            user: request.user,
+            user: registered.user,
             address: request.address,
             client,
             endpoints: request.endpoints,

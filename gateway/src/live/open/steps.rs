@@ -1,0 +1,193 @@
+//! The steps in which a stream opens, as types: each consumes the one before, so none can be left out or moved.
+//!
+//! ```text
+//! Registered ──lease──► Leased ──open_feed──► Following ──decide_start──► Opened ──► LiveStream
+//! ```
+//!
+//! The order has reasons:
+//!
+//! 1. [`Registered`]: the stream is in the registry before SQL is asked whether its session and membership stand. A
+//!    revocation from before the registration does not find the stream, and SQL knows of it; a later one finds it.
+//! 2. [`Leased`]: only a stream that may be read costs a lease, or ends the older stream of its client. The lease holds the
+//!    registered stream, by which a newer stream of the client can end it.
+//! 3. [`Following`]: a feed costs a subscription and a read of SQL, which a client at its limit must not cause.
+//! 4. [`Opened`]: where the stream starts is decided by the head of the running feed, so that no message falls between the
+//!    position of the stream and what the feed brings.
+//!
+//! A step that is dropped undoes itself: the feed loses a reader, the lease is released, the stream leaves the registry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::bus::ControlEvent;
+use shared::domain::{StreamCursor, Timestamp};
+use shared::storage::{JoinMode, Room, StoreError};
+use shared::telemetry::Event;
+use tokio::time::sleep;
+
+use super::{NotOpened, StreamParts};
+use crate::auth::sessions::Caller;
+use crate::history::HistoryRate;
+use crate::live::frame::Framing;
+use crate::live::hub::{Hub, OpenError, OpenFeed};
+use crate::live::stream::{LiveStream, StreamSettings};
+use crate::live::stream_quota::{LeaseRequest, QuotaError, StreamLease};
+use crate::live::stream_registry::RegisteredStream;
+use crate::live::stream_start::{StreamBounds, StreamStart};
+use crate::policy::Action;
+use crate::rooms::not_found;
+
+static REFUSED: Event = Event::refusal("too_many_streams", "a stream is refused, since as many are open as may be");
+
+/// How often a room is joined for one stream. More than twice is needed only while somebody leaves and joins all the time.
+const JOINS_AT_MOST: u32 = 5;
+
+/// How long a stream at the limit waits for others to end before it is refused.
+const LEASE_RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// A stream in the registry whose session and membership stand by SQL.
+pub(super) struct Registered<'a> {
+    parts: &'a StreamParts,
+    caller: &'a Caller,
+    room: Arc<Room>,
+    stream: Arc<RegisteredStream>,
+}
+
+/// A registered stream that holds a lease.
+pub(super) struct Leased<'a> {
+    lease: StreamLease,
+    registered: Registered<'a>,
+}
+
+/// A leased stream whose room has a running feed.
+pub(super) struct Following<'a> {
+    feed: OpenFeed,
+    leased: Leased<'a>,
+}
+
+/// A stream that knows where it starts: all that a [`LiveStream`] is made of. Only the last step can make one.
+pub(in crate::live) struct Opened {
+    /// Reads what the feed does not keep.
+    pub(in crate::live) hub: Hub,
+    /// The feed of the room it follows.
+    pub(in crate::live) feed: OpenFeed,
+    /// Its lease, held for as long as the stream lives.
+    pub(in crate::live) lease: StreamLease,
+    /// Its entry in the registry.
+    pub(in crate::live) registered: Arc<RegisteredStream>,
+    /// Where it starts.
+    pub(in crate::live) start: StreamStart,
+    /// When the token of its client expires.
+    pub(in crate::live) expires_on: Timestamp,
+    /// How fast missed messages may be replayed; `None` without a limit.
+    pub(in crate::live) replay: Option<Arc<HistoryRate>>,
+    /// Keeps others from making one.
+    _made_by_the_last_step: (),
+}
+
+impl<'a> Registered<'a> {
+    /// Joins the room of this name for `caller` and registers a stream of it.
+    ///
+    /// The membership may end while the stream is registered, on another device or at another gateway: then the room is joined
+    /// anew.
+    pub(super) async fn register(parts: &'a StreamParts, caller: &'a Caller, name: &str) -> Result<Self, NotOpened> {
+        let user = &caller.session.user;
+        for _ in 0..JOINS_AT_MOST {
+            let joined = parts.rooms.join(name, user, Action::Follow, JoinMode::ByName).await?;
+            let stream = parts.registry.register(user.id, caller.session_id, joined.room.id, joined.membership);
+            parts.sessions.check(caller.session_id).await?;
+            if parts.rooms.is_current(&joined, user.id).await? {
+                return Ok(Self {
+                    parts,
+                    caller,
+                    room: joined.room,
+                    stream,
+                });
+            }
+        }
+        Err(not_found(name).into())
+    }
+
+    /// Acquires a lease. At the limit it is asked for once more a moment later, when streams that have just ended are released
+    /// and those whose clients have vanished have been given up.
+    pub(super) async fn lease(self, request: &LeaseRequest) -> Result<Leased<'a>, QuotaError> {
+        let (quota, events, user) = (&self.parts.quota, &self.parts.events, self.stream.user);
+        let mut granted = quota.acquire(request, &self.stream).await;
+        if matches!(granted, Err(QuotaError::TooMany)) {
+            if quota.should_ask(user) {
+                events.announce(ControlEvent::StreamQuotaReached { user });
+            }
+            sleep(LEASE_RETRY_AFTER).await;
+            granted = quota.acquire(request, &self.stream).await;
+        }
+        if matches!(granted, Err(QuotaError::TooMany)) {
+            REFUSED.report(format_args!("user:{}", user.0), "");
+        }
+        let (lease, older) = granted?;
+        if let Some(stream) = older {
+            let replaced = ControlEvent::StreamReplaced { stream };
+            events.apply(&replaced);
+            events.announce(replaced);
+        }
+        Ok(Leased {
+            lease,
+            registered: self,
+        })
+    }
+}
+
+impl<'a> Leased<'a> {
+    /// Opens the feed of the room, or joins its other readers.
+    pub(super) async fn open_feed(self) -> Result<Following<'a>, OpenError> {
+        let feed = self.registered.parts.hub.open(&self.registered.room).await?;
+        Ok(Following { feed, leased: self })
+    }
+}
+
+impl Following<'_> {
+    /// Decides where the stream starts, by the cursor of the client and how many messages it wants to have replayed at most.
+    ///
+    /// A client may have got messages from another gateway that have not reached this one yet: SQL has them.
+    pub(super) async fn decide_start(
+        self,
+        cursor: Option<&str>,
+        max_replay: Option<u32>,
+    ) -> Result<Opened, StoreError> {
+        let Self { feed, leased } = self;
+        let Registered {
+            parts,
+            caller,
+            room,
+            stream,
+        } = leased.registered;
+        let epochs = [feed.epoch, room.former_epoch(parts.hub.epoch())];
+        let mut head = feed.head();
+        let claimed = cursor.and_then(|raw| StreamCursor::parse(raw).ok());
+        if claimed.is_some_and(|cursor| cursor.seq > head) {
+            head = parts.hub.refresh(&feed).await?;
+        }
+        Ok(Opened {
+            hub: parts.hub.clone(),
+            start: StreamStart::decide(cursor, epochs, head, max_replay),
+            expires_on: caller.session.expires_on,
+            replay: parts.history_rates.of(stream.user),
+            feed,
+            lease: leased.lease,
+            registered: stream,
+            _made_by_the_last_step: (),
+        })
+    }
+}
+
+impl Opened {
+    /// The stream, and its first bytes.
+    pub(super) fn into_stream(
+        self,
+        bounds: StreamBounds,
+        settings: StreamSettings,
+        framing: Framing,
+    ) -> (LiveStream, Bytes) {
+        LiveStream::new(self, bounds, settings, Timestamp::now(), framing)
+    }
+}
