@@ -1,9 +1,8 @@
-//! Cuts what was read into transactions, and keeps the positions right: in the order of each partition, a later part
-//! begins where the one before it ends.
+//! Splits read batches into transactions. In the order of each partition, a later part begins where the one before it ends.
 
 use shared::storage::{Claim, Entry, PartitionBatch};
 
-/// Cuts what was read into transactions of at most `max_rows` rows and about `max_bytes` bytes.
+/// Splits `batches` into transactions of at most `max_rows` rows and about `max_bytes` bytes.
 #[must_use]
 pub fn split(batches: Vec<PartitionBatch>, max_rows: usize, max_bytes: usize) -> Vec<Vec<PartitionBatch>> {
     let mut parts: Vec<Vec<PartitionBatch>> = Vec::new();
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_begins_where_the_one_before_ends() {
+    fn part_begins_where_the_one_before_ends() {
         let parts = split(vec![batch(1, 1..=3), batch(2, 1..=4)], 2, usize::MAX);
         assert_eq!(
             shape(&parts),
@@ -110,13 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn a_part_ends_when_it_is_large_enough() {
+    fn part_ends_when_it_is_large_enough() {
         let parts = split(vec![batch(1, 1..=4)], 100, 10);
         assert_eq!(shape(&parts), [vec![(1, 0, 2)], vec![(1, 2, 4)]]);
     }
 
     #[test]
-    fn a_refused_batch_is_halved_until_one_entry_is_left() {
+    fn refused_batch_is_halved_down_to_one_entry() {
         let (first, second) = halves(&[batch(1, 1..=2), batch(2, 1..=3)]).unwrap();
         assert_eq!(shape(&[first, second]), [vec![(1, 0, 2)], vec![(2, 0, 3)]]);
         assert!(halves(&[batch(1, 5..=5)]).is_none());

@@ -1,7 +1,7 @@
-//! Checkpoints by time.
+//! Checkpoints SQLite's write-ahead log every second.
 //!
-//! SQLite makes one when a commit of the worker finds the write-ahead log long. While nothing is posted the worker commits nothing,
-//! and gateways, which have callers waiting, make none before the log is very long: what they write would lie there.
+//! SQLite makes a checkpoint when a commit of the worker finds the write-ahead log long. While nothing is posted the worker commits
+//! nothing, and gateways, which have callers waiting, make none before the log is very long: what they write would stay there.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Gateways write some 10 MB a second at most: the log grows by that beyond the length at which it is cut.
-const EVERY: Duration = Duration::from_secs(1);
+/// Gateways write some 10 MB a second at most: the log grows by that beyond the length at which it is truncated.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes checkpoints of `store` until `stop` is cancelled.
-pub async fn keep(store: Store, stop: CancellationToken) {
-    let mut is_told = false;
+pub async fn run(store: Store, stop: CancellationToken) {
+    let mut is_reported = false;
     while !stop.is_cancelled() {
         match store.checkpoint().await {
-            Ok(()) => is_told = false,
-            Err(error) if !is_told => {
+            Ok(()) => is_reported = false,
+            Err(error) if !is_reported => {
                 warn!(error = %error, "cannot make a checkpoint, trying on: {error}");
-                is_told = true;
+                is_reported = true;
             }
             Err(_) => {}
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = sleep(EVERY) => {}
+            () = sleep(INTERVAL) => {}
         }
     }
 }

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Config::command().debug_assert();
     }
 

@@ -1,4 +1,4 @@
-//! The command that moves an installation from SQLite to Postgres, or back.
+//! The command `copy-database`: copies an installation from SQLite to Postgres, or back.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use tracing::info;
 
 use crate::StartError;
 
-/// How often it is told how far a long table is.
-const TELL_EVERY: Duration = Duration::from_secs(2);
+/// How often the progress of a long table is logged.
+const LOG_EVERY: Duration = Duration::from_secs(2);
 
-/// Copies the database at `from` to `to`, telling how far it is.
+/// Copies the database at `from` to `to`, and logs its progress.
 ///
-/// It can be ended at any time, by a signal too: the next call goes on with the messages where this one ended.
+/// It may end at any time, by a signal too: the next call goes on with the messages where this one ended.
 pub async fn copy_database(from: &Secret, to: &Secret) -> Result<(), StartError> {
-    let (mut total, mut told) = (0, Instant::now());
+    let (mut total, mut logged) = (0, Instant::now());
     let copied = |Progress {
                       table,
                       rows,
@@ -25,8 +25,8 @@ pub async fn copy_database(from: &Secret, to: &Secret) -> Result<(), StartError>
         if is_done {
             total += rows;
             info!(table, rows, "copied {rows} rows of {table}");
-        } else if told.elapsed() >= TELL_EVERY {
-            told = Instant::now();
+        } else if logged.elapsed() >= LOG_EVERY {
+            logged = Instant::now();
             info!(table, rows, of, "copied {rows} of {of} rows of {table}");
         }
     };

@@ -1,8 +1,8 @@
-//! Places between two steps where a test can stop the worker and kill it.
+//! Crash points: between two steps a test can halt the worker here and kill it.
 //!
 //! Without the feature `crash-points` nothing of this is in the binary.
 
-/// Waits for ever if a test asked to be stopped at `step`, after telling it by a file.
+/// Writes a file and waits for ever if a test asked to halt at `step`.
 #[cfg(feature = "crash-points")]
 pub(crate) async fn reached(step: &str) {
     let wanted = std::env::var("CRASH_POINT").is_ok_and(|wanted| wanted == step);

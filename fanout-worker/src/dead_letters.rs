@@ -1,9 +1,8 @@
-//! What an operator does with accepted entries that could not be stored: look at them, have them stored after all, throw
-//! them away.
+//! The command `dead-letters`: lists, shows, replays and drops accepted entries that could not be stored.
 //!
 //! A replay appends the entry to the accept log of its room's partition and then removes the dead letter, in this order: if
-//! something fails in between, both are there, and the message id makes one message of whatever comes twice. An entry that
-//! is no message (a field is missing or not valid) would come straight back and is therefore not replayed.
+//! something fails in between, both are there, and the message id makes one message of an entry that comes twice. An entry that
+//! is no message (a field is missing or not valid) would become a dead letter again and is therefore not replayed.
 
 pub mod encoding;
 mod output;
@@ -25,16 +24,16 @@ use crate::{SERVICE, StartError};
 /// How long a replay waits for Redis.
 const REDIS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Why nothing was done about a dead letter.
+/// Why a command did nothing about a dead letter.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
     /// No dead letter has this id.
     #[error("there is no dead letter {0}")]
     Unknown(i64),
-    /// What it holds is no message.
+    /// The entry is no message.
     #[error("dead letter {0} cannot be replayed: {1}")]
     NoMessage(i64, String),
-    /// Redis did not say that it took the entry. Replaying again is safe.
+    /// Redis did not confirm that it has the entry. Replaying again is safe.
     #[error("dead letter {0} is kept, Redis did not take it: {1}")]
     NotAppended(i64, RedisError),
     /// Storage failed.
@@ -42,60 +41,60 @@ pub enum DeadLetterError {
     Store(#[from] StoreError),
 }
 
-/// Does what `action` says and tells it on `out`.
+/// Runs the command `action` and writes its output to `out`.
 pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) -> Result<(), StartError> {
     let (store, installation) = open_store(&config.storage, SERVICE.role).await?;
-    let undone = match action {
+    let errors = match action {
         DeadLetters::List { after, limit, json } => {
             let shown = list(&store, *after, *limit, *json).await;
-            tell(out, shown)
+            output_of(out, shown)
         }
-        DeadLetters::Show { id } => tell(out, find(&store, *id).await.map(|letter| output::whole(&letter))),
+        DeadLetters::Show { id } => output_of(out, find(&store, *id).await.map(|letter| output::whole(&letter))),
         DeadLetters::Replay { ids } => {
             let mut redis = connect(config, installation).await?;
-            let mut undone = Vec::new();
+            let mut errors = Vec::new();
             for id in ids {
-                undone.extend(tell(out, replay(&store, &mut redis, installation, *id).await));
+                errors.extend(output_of(out, replay(&store, &mut redis, installation, *id).await));
             }
-            undone
+            errors
         }
         DeadLetters::Drop { ids } => {
-            let mut undone = Vec::new();
+            let mut errors = Vec::new();
             for id in ids {
-                undone.extend(tell(out, drop_one(&store, *id).await));
+                errors.extend(output_of(out, drop_one(&store, *id).await));
             }
-            undone
+            errors
         }
     };
     store.close().await;
-    if undone.is_empty() {
+    if errors.is_empty() {
         Ok(())
     } else {
-        Err(StartError::DeadLetters(undone))
+        Err(StartError::DeadLetters(errors))
     }
 }
 
-/// A connection to Redis, which is as usable as Redis is within [`REDIS_WITHIN`].
+/// A client of Redis, which is as usable as Redis is within [`REDIS_WITHIN`].
 async fn connect(config: &Config, installation: Installation) -> Result<RedisClient, StartError> {
     let stop = CancellationToken::new();
     let redis =
         RedisConnector::open(&config.redis, installation.key_space(), stop.clone()).map_err(BootstrapError::from)?;
     // If Redis is away, each replay says so.
-    if let Ok(looked) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
-        looked.map_err(BootstrapError::from)?;
+    if let Ok(report) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
+        report.map_err(BootstrapError::from)?;
     }
     Ok(redis.client())
 }
 
-/// Writes what was done; keeps what was not.
-fn tell(out: &mut impl Write, done: Result<String, DeadLetterError>) -> Vec<DeadLetterError> {
+/// Writes the output of one action; returns its error.
+fn output_of(out: &mut impl Write, done: Result<String, DeadLetterError>) -> Vec<DeadLetterError> {
     match done {
         Ok(text) => {
             // Nobody is left to tell if standard output is closed.
             let _ = out.write_all(text.as_bytes());
             Vec::new()
         }
-        Err(undone) => vec![undone],
+        Err(error) => vec![error],
     }
 }
 

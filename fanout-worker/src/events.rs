@@ -1,4 +1,4 @@
-//! Tells the gateways what was stored.
+//! The events of a commit: what was stored in each room, and receipts for the gateways that wait.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use shared::domain::{Accepted, GatewayId, MessageId, Partition};
 use shared::storage::{Committed, EntryContent, PartitionBatch};
 use tracing::warn;
 
-/// The gateways that wait to hear of messages. Several wait for one that was posted again at another gateway.
+/// The gateways that wait for the receipts of messages. Several wait for one that was posted again at another gateway.
 pub type Waiting = HashMap<MessageId, HashSet<GatewayId>>;
 
-/// Who waits for messages of `batches`.
+/// The gateways that wait for messages of `batches`.
 #[must_use]
 pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
     let mut waiting = Waiting::new();
@@ -29,14 +29,14 @@ pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
     waiting
 }
 
-/// Publishes the events of a commit, one for each room, and then the receipts, one for each gateway that waits, in one
-/// round trip. Its size is bounded by that of the commit.
+/// Publishes the events of a commit, one for each room, and then the receipts, one for each gateway that waits, in one round
+/// trip. Its size is bounded by that of the commit.
 ///
-/// A failure is logged and nothing more: both are hints. Gateways find what they told by comparing heads and asking SQL.
-pub async fn publish(redis: &mut RedisClient, appended: Committed, waiting: &mut Waiting) {
-    let receipts = receipts(&appended, waiting);
+/// A failure is logged and nothing more: both are hints. Gateways find what they missed by comparing heads and asking SQL.
+pub async fn publish(redis: &mut RedisClient, committed: Committed, waiting: &mut Waiting) {
+    let receipts = receipts(&committed, waiting);
     let (mut pipeline, keys) = (redis::pipe(), Arc::clone(redis.key_space()));
-    for (partition, room, messages) in appended.rooms {
+    for (partition, room, messages) in committed.rooms {
         let event = RoomEvent { room, messages };
         pipeline.cmd("SPUBLISH").arg(keys.room_channel(partition, room)).arg(event.encode(&keys)).ignore();
     }
@@ -52,12 +52,16 @@ pub async fn publish(redis: &mut RedisClient, appended: Committed, waiting: &mut
     }
 }
 
-/// What each gateway is told: messages that were stored now, and those that were before. Nobody waits for them any more
-/// then.
-fn receipts(appended: &Committed, waiting: &mut Waiting) -> HashMap<GatewayId, Receipts> {
-    let new = appended.rooms.iter().flat_map(|(_, _, messages)| messages).map(|message| (message.id, message.seq));
+/// The receipts for each gateway: messages that this commit stored, and those that were stored before. They are removed from
+/// `waiting`.
+fn receipts(committed: &Committed, waiting: &mut Waiting) -> HashMap<GatewayId, Receipts> {
+    let new = committed
+        .rooms
+        .iter()
+        .flat_map(|(_, _, messages)| messages)
+        .map(|message| (message.id, message.seq));
     let mut receipts: HashMap<GatewayId, Receipts> = HashMap::new();
-    for (id, seq) in new.chain(appended.duplicates.iter().copied()) {
+    for (id, seq) in new.chain(committed.duplicates.iter().copied()) {
         for gateway in waiting.remove(&id).into_iter().flatten() {
             receipts.entry(gateway).or_insert_with(|| Receipts(Vec::new())).0.push((id, seq));
         }
@@ -65,16 +69,16 @@ fn receipts(appended: &Committed, waiting: &mut Waiting) -> HashMap<GatewayId, R
     receipts
 }
 
-/// Tells the gateways that `partitions` have a new owner, so that they look for what the former one did not announce.
+/// Announces to the gateways that `partitions` have a new owner, so that they look for what the former one did not publish.
 pub async fn announce(redis: &mut RedisClient, partitions: Vec<Partition>) {
     let keys = Arc::clone(redis.key_space());
     let message = ControlMessage {
         event: ControlEvent::PartitionsTaken { partitions },
         reply_to: None,
     };
-    let told: RedisResult<()> =
+    let published: RedisResult<()> =
         redis::AsyncCommands::publish(redis, keys.control_channel(), message.encode(&keys)).await;
-    if let Err(error) = told {
+    if let Err(error) = published {
         warn!(error = %error, "taking over partitions was not announced: {error}");
     }
 }
@@ -88,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_gateways_that_post_the_same_message_are_both_told_once() {
+    fn two_gateways_with_one_message_get_one_receipt_each() {
         let (id, first, second) = (MessageId::fresh(), GatewayId(Uuid::new_v4()), GatewayId(Uuid::new_v4()));
         let entry = |(ms, gateway)| Entry {
             stream_id: StreamId { ms, counter: 0 },
@@ -109,13 +113,13 @@ mod tests {
             },
             entries: [(1, first), (2, second)].map(entry).into(),
         };
-        let appended = Committed {
+        let committed = Committed {
             duplicates: vec![(id, Seq(7)), (id, Seq(7))],
             ..Committed::default()
         };
-        let told = receipts(&appended, &mut waiting_for(&[batch]));
+        let receipts = receipts(&committed, &mut waiting_for(&[batch]));
         for gateway in [first, second] {
-            assert_eq!(told[&gateway].0, [(id, Seq(7))]);
+            assert_eq!(receipts[&gateway].0, [(id, Seq(7))]);
         }
     }
 }

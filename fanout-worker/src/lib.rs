@@ -1,15 +1,31 @@
-//! The fanout-worker: accept log in → batch → SQL → room events out.
+//! The fanout-worker: reads the accept log, commits batches to SQL, and publishes what it committed.
 //!
 //! ```text
-//! source (XREAD) ──► persist (one transaction: rows + cursors) ──► publish (room events, receipts), trim
+//!  worker registry ──view──┐
+//!  claimer, fence poller ──┤
+//!                          ▼
+//!  log reader ──batch──► pipeline ──► persist ──────────► publisher ──────────────► trimmer
+//!  (XREAD)               (decides)    (one transaction:   (room events, receipts)   (ten times a second)
+//!                                      rows + cursors)
 //! ```
 //!
-//! - [`ownership`] says which worker stores which partition, and why it is safe; read it first.
-//! - [`pipeline`] runs the three steps in their order: nothing is published before it is committed, and nothing is
-//!   trimmed before it is published. While one batch is in one step, the next is in the step before; what is stored is
-//!   trimmed ten times a second.
-//! - [`dead_letters`] is for operators: what became of entries that could not be stored.
-//! - It knows neither HTTP nor tokens.
+//! Nothing is published before it is committed, and nothing is trimmed before it is published. While one batch is in one step,
+//! the next one is in the step before. The worker knows neither HTTP nor tokens.
+//!
+//! # Where to begin
+//!
+//! 1. [`ownership`]: which worker stores which partition, and why that is safe.
+//! 2. [`pipeline`]: the loop, and the reducer that decides in it.
+//! 3. [`log_reader`] and [`persist`]: where batches come from and where they go.
+//! 4. [`dead_letters`]: the operators' command for entries that could not be stored.
+//!
+//! # Words
+//!
+//! - **Lease**: the time for which a worker counts as alive in the registry. It renews its lease with every heartbeat.
+//! - **View**: who was alive at a worker's last heartbeat, and until when the worker may rely on it.
+//! - **Assignment**: which partitions a worker should own by its view. **Claim**: that it owns one, in SQL.
+//! - **Batch**: entries of several partitions that were read at once; a large one is split into several transactions.
+//! - **Dead letter**: an entry that cannot be stored, set aside with the reason in the same transaction as the cursor.
 
 pub mod batch;
 pub mod checkpoints;
@@ -117,7 +133,7 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
         return Ok(());
     };
     let store = context.store.clone();
-    lifecycle.tracker.spawn(checkpoints::keep(store.clone(), lifecycle.soft.clone()));
+    lifecycle.tracker.spawn(checkpoints::run(store.clone(), lifecycle.soft.clone()));
     context.preflight().await.map_err(BootstrapError::from)?;
     let pipeline = Pipeline::new(context.redis, store.clone(), store.writers(), context.installation);
     pipeline.run(&lifecycle.soft).await;

@@ -1,36 +1,37 @@
-//! Calls of many tasks at about the same time, made together.
+//! Batches the calls of many tasks that come at about the same time.
 //!
-//! A call on its own costs a wake-up of a task, a message to a server and the wait for its answer. Here calls that come at about
-//! the same time are made as one batch. There is no timer: the first call starts a batch, which takes along the calls
-//! that are there when it departs.
+//! A call on its own costs waking a task, a message to a server and the wait for its answer. The batcher sends calls that come at
+//! about the same time as one batch. It has no timer: the first call starts a batch, which takes all calls that are pending when
+//! it is sent.
 //!
-//! A call that is made after another one was answered is in a later batch. Nothing is made twice: what became of a call whose
-//! batch failed is its caller's to judge.
+//! A call that starts after another one was answered is in a later batch. Nothing is sent twice: the caller of a call judges what
+//! became of it when its batch failed.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-/// How much is under way at the same time.
+/// How much is in flight at the same time.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
-    /// Batches at once. While that many are under way, calls collect.
+    /// Batches in flight at once. While there are that many, calls collect.
     pub batches: usize,
-    /// Calls of one batch. More wait for the next one.
+    /// Calls of one batch. Further calls wait for the next one.
     pub calls: usize,
 }
 
-/// Makes a batch of calls. It returns the answers in the order of the calls.
+/// Sends a batch of calls, and returns the answers in the order of the calls.
 type SendBatch<C, T> = dyn Fn(Vec<C>) -> BoxFuture<'static, Vec<T>> + Send + Sync;
 
-/// Makes calls of type `C`, which are answered by a `T`. Clones share the batches.
+/// Batches calls of type `C`, each of which is answered by a `T`. Clones share the batches.
 ///
-/// What waits here is bounded by the tasks that do, and those by whoever lets them in.
+/// The number of pending calls is bounded by the number of calling tasks, and that by whoever starts them.
 pub struct Batcher<C, T> {
     queue: Arc<Mutex<Queue<C, T>>>,
     send: Arc<SendBatch<C, T>>,
@@ -50,7 +51,7 @@ struct Queue<C, T> {
     pending: VecDeque<Pending<C, T>>,
     /// Batches that have begun and not ended.
     batches: usize,
-    /// Whether one of them has yet to take the pending calls.
+    /// Whether one of them has not taken the pending calls yet.
     collecting: bool,
 }
 
@@ -61,7 +62,7 @@ struct Pending<C, T> {
 }
 
 impl<C: Send + 'static, T: Send + 'static> Batcher<C, T> {
-    /// Makes batches by `send`, which answers each call of a batch in its order.
+    /// A batcher that sends by `send`, which answers the calls of a batch in their order.
     pub fn new(
         limits: BatchLimits,
         send: impl Fn(Vec<C>) -> BoxFuture<'static, Vec<T>> + Send + Sync + 'static,
@@ -78,33 +79,33 @@ impl<C: Send + 'static, T: Send + 'static> Batcher<C, T> {
         Arc::ptr_eq(&self.queue, &other.queue)
     }
 
-    /// Makes a call. One whose caller stops waiting before its batch departs is not made. `None` if its batch panicked, or the
+    /// Makes a call. A call whose caller stops waiting before its batch is sent is not sent. `None` if its batch panicked, or the
     /// process ends in the middle of it.
     pub async fn call(&self, call: C) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        if lock(&self.queue).add(Pending { call, answer }) {
+        if self.queue.lock().add(Pending { call, answer }) {
             tokio::spawn(self.clone().run_batches());
         }
         answered.await.ok()
     }
 
-    /// Sends the pending calls, until there are none or another batch will.
+    /// Sends batches until no call is pending or another batch takes them.
     async fn run_batches(self) {
         loop {
-            // Tasks that are about to call at this moment come along.
+            // Tasks that are about to call at this moment join the batch.
             yield_now().await;
             let (calls, waiting): (Vec<C>, Vec<_>) =
-                lock(&self.queue).take().into_iter().map(|Pending { call, answer }| (call, answer)).unzip();
+                self.queue.lock().drain_batch().into_iter().map(|Pending { call, answer }| (call, answer)).unzip();
             if !calls.is_empty() {
-                // Should it panic, the callers of this batch are told so; the next one goes all the same.
+                // If it panics, the callers of this batch get `None`, and the next batch is sent all the same.
                 let answers =
                     AssertUnwindSafe(async { (self.send)(calls).await }).catch_unwind().await.unwrap_or_default();
                 for (waits, answer) in waiting.into_iter().zip(answers) {
-                    // A caller that has left need not be told.
+                    // A caller that stopped waiting needs no answer.
                     let _ = waits.send(answer);
                 }
             }
-            if !lock(&self.queue).end_batch() {
+            if !self.queue.lock().end_batch() {
                 return;
             }
         }
@@ -127,8 +128,8 @@ impl<C, T> Queue<C, T> {
         self.begin_batch()
     }
 
-    /// Takes the calls of one batch, without those whose callers have left.
-    fn take(&mut self) -> Vec<Pending<C, T>> {
+    /// Removes the calls of one batch, and returns them without those whose callers have stopped waiting.
+    fn drain_batch(&mut self) -> Vec<Pending<C, T>> {
         self.collecting = false;
         let count = self.pending.len().min(self.limits.calls);
         self.pending.drain(..count).filter(|pending| !pending.answer.is_closed()).collect()
@@ -140,7 +141,7 @@ impl<C, T> Queue<C, T> {
         !self.pending.is_empty() && self.begin_batch()
     }
 
-    /// Begins a batch unless one is about to depart, or too many are under way: the first to end goes on then.
+    /// Begins a batch unless one is about to be sent, or too many are in flight: the first of these to end goes on then.
     fn begin_batch(&mut self) -> bool {
         let begins = !self.collecting && self.batches < self.limits.batches;
         if begins {
@@ -149,11 +150,6 @@ impl<C, T> Queue<C, T> {
         }
         begins
     }
-}
-
-fn lock<C, T>(queue: &Mutex<Queue<C, T>>) -> MutexGuard<'_, Queue<C, T>> {
-    // Every change is one call on a collection, or of a number: a panic leaves none of them half done.
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -168,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_takes_the_calls_that_are_still_waited_for() {
+    fn batch_takes_calls_that_are_still_awaited() {
         let mut queue = Queue::new(LIMITS);
         let (first, _first) = pending();
         let (second, left) = pending();
@@ -177,12 +173,12 @@ mod tests {
         assert!(!queue.add(second));
         assert!(!queue.add(third));
         drop(left);
-        assert_eq!(queue.take().len(), 2);
+        assert_eq!(queue.drain_batch().len(), 2);
         assert!(!queue.end_batch());
     }
 
     #[test]
-    fn batches_are_bounded_and_one_that_ends_takes_what_has_collected() {
+    fn ending_batch_goes_on_with_the_collected_calls() {
         let mut queue = Queue::new(LIMITS);
         let mut answers = Vec::new();
         let mut add = |queue: &mut Queue<u8, u8>| {
@@ -192,20 +188,20 @@ mod tests {
         };
         for _ in 0..LIMITS.batches {
             assert!(add(&mut queue));
-            assert_eq!(queue.take().len(), 1);
+            assert_eq!(queue.drain_batch().len(), 1);
         }
         for _ in 0..=LIMITS.calls {
             assert!(!add(&mut queue));
         }
         assert!(queue.end_batch());
-        assert_eq!(queue.take().len(), LIMITS.calls);
+        assert_eq!(queue.drain_batch().len(), LIMITS.calls);
         assert!(queue.end_batch());
-        assert_eq!(queue.take().len(), 1);
+        assert_eq!(queue.drain_batch().len(), 1);
         assert!(!queue.end_batch());
     }
 
     #[tokio::test]
-    async fn each_call_gets_its_own_answer_and_a_panic_ends_one_batch_alone() {
+    async fn panic_fails_the_calls_of_one_batch_alone() {
         let batcher = Batcher::new(LIMITS, |calls: Vec<i32>| {
             async move { calls.into_iter().map(|call| 10 / call).collect() }.boxed()
         });

@@ -112,7 +112,7 @@ where
     match run(config, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            settings::complain(service.name, &error);
+            settings::print_error(service.name, &error);
             ExitCode::from(error.exit_code())
         }
     }

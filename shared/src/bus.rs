@@ -1,6 +1,15 @@
-//! Redis as the two processes share it: key names, the form of entries and events, and how to connect.
+//! Redis as both services share it: the names of keys and channels, the encoding of entries and events, and the connections.
 //!
-//! [`KeySpace`] makes every name, [`RedisClient`] carries commands to the server of their keys.
+//! ```text
+//!            RedisArgs ──► RedisConnector ──┬─► RedisClient            shared, routes each command to the server of its key
+//!                              │            ├─► Pool                   for the rare commands without a key
+//!                        preflight check    ├─► PartitionConnections   for the one reader of a partition
+//!                              │            └─► a connection for pushes (subscriptions)
+//!                          Topology: which server owns which slot
+//! ```
+//!
+//! [`KeySpace`] makes every name. Whatever is read from Redis ends with a message authentication code, which
+//! [`decode_entry`] and the `decode` of each event check.
 
 mod address;
 mod client;

@@ -1,12 +1,35 @@
-//! What the `gateway` and the `fanout-worker` must agree on, and nothing else.
+//! What the gateway and the fanout-worker must agree on, and nothing else.
 //!
-//! - [`domain`]: what is valid. Parsed types, no I/O, no framework.
-//! - [`storage`]: how it is kept. SQL behind use-case sized methods.
-//! - [`bus`]: how it travels. Redis keys, the accept log's entries, the room events.
-//! - [`batcher`]: calls of many tasks that are made together.
-//! - [`settings`], [`bootstrap`], [`telemetry`], [`lifecycle`]: how a process starts, talks to its operator and stops.
+//! ```text
+//!   gateway ──append──►  accept log (Redis)  ──read──► fanout-worker
+//!      ▲                                                │       │
+//!      └──── room events, receipts (Redis pub/sub) ◄────┘     commit
+//!      │                                                        ▼
+//!      └──────────────── history, accounts, rooms ◄──────── SQL store
+//! ```
 //!
-//! What does not belong here: HTTP, tokens, anything only one of the two processes uses.
+//! | module | owns |
+//! |---|---|
+//! | [`domain`] | what is valid: parsed types, no I/O, no framework |
+//! | [`storage`] | how it is kept: SQL behind one method per use case |
+//! | [`bus`] | how it travels: names in Redis, entries of the accept log, events, connections |
+//! | [`batcher`] | batches the calls of many tasks |
+//! | [`bootstrap`], [`settings`], [`telemetry`], [`lifecycle`] | how a service starts, logs and stops |
+//!
+//! HTTP, tokens and anything that only one of the two services uses do not belong here.
+//!
+//! # Words
+//!
+//! - **Accept log**: one Redis stream per partition. A message in it is accepted, and never lost.
+//! - **Partition**: a share of the rooms. All messages of a room go through one partition, which keeps their order.
+//! - **Claim, fence, cursor**: a worker claims a partition in SQL; the claim raises the partition's fence, which excludes the
+//!   former owner, and returns the cursor, the last entry that is stored.
+//! - **Seq**: the number of a message in its room, dense and in the order of the commits.
+//! - **Room event, receipt, control event**: publications. They are hints: whoever misses one asks SQL.
+//! - **Epoch**: a history without gaps. A restore from a backup begins a new one.
+//! - **Stored watermark**: how far SQL had stored a partition, as Redis remembers it; it reveals a restore.
+//!
+//! Begin with [`domain`], then [`bus::KeySpace`] and the methods of [`storage::Store`].
 
 pub mod batcher;
 pub mod bootstrap;

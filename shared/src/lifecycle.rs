@@ -1,8 +1,8 @@
-//! How a process stops: softly at the first signal, hard at the deadline, and at once at the second signal.
+//! The shutdown of a process: soft at the first signal, hard at the deadline, and at once at the second signal.
 //!
-//! `soft` asks: accept nothing new, end streams, finish the batch. `hard` tells: drop what is left. Work that must be
-//! waited for runs in `tracker`. A part that the process cannot do without is spawned as essential: if it ends unasked,
-//! the process stops and its exit code says so.
+//! `soft` means: accept nothing new, end streams, finish the batch. `hard` means: drop what is left. Work that must be waited for
+//! runs in `tracker`. A task that the process cannot do without is spawned as essential: if it ends unasked, the process stops
+//! and its exit code says so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,21 +16,21 @@ use tracing::{error, info, warn};
 /// The two stop signals of a process and its tasks in flight. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
-    /// Cancelled when the process should come to an end.
+    /// Cancelled when the process should stop.
     pub soft: CancellationToken,
-    /// Cancelled when it must end now.
+    /// Cancelled when the process must end at once.
     pub hard: CancellationToken,
-    /// What must be finished before the process exits.
+    /// The tasks that must end before the process exits.
     pub tracker: TaskTracker,
     failed: Arc<AtomicBool>,
     forced: Arc<AtomicBool>,
 }
 
-/// How long a process may take to say why it ends at once, after the second signal.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a process may take to log why it ends at once, after the second signal.
+const EXIT_WITHIN: Duration = Duration::from_millis(500);
 
 impl Lifecycle {
-    /// A lifecycle nobody has asked to stop.
+    /// A lifecycle that nothing has stopped yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -38,10 +38,10 @@ impl Lifecycle {
 
     /// Cancels `soft` at SIGTERM or SIGINT, and `hard` at a second one or `deadline` after `soft`.
     ///
-    /// After the second signal the process ends within half a second, with exit code 1 whatever still hangs. SIGHUP, which a
-    /// closing terminal sends, ends nothing: there is nothing to be read again.
+    /// After the second signal the process ends within half a second, with exit code 1, even if something hangs. SIGHUP, which a
+    /// closing terminal sends, is ignored: there are no settings to reload.
     ///
-    /// Runs in the background for the life of the process; call it from `main` only.
+    /// It works in the background for the life of the process. Only `main` calls it.
     pub fn watch_signals(&self, deadline: Duration) -> std::io::Result<()> {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
@@ -77,13 +77,13 @@ impl Lifecycle {
             warn!("stopping at once: a second signal came");
             forced.store(true, Ordering::Release);
             hard.cancel();
-            tokio::time::sleep(LAST_WORDS).await;
-            end_at_once();
+            tokio::time::sleep(EXIT_WITHIN).await;
+            exit_at_once();
         });
         Ok(())
     }
 
-    /// Runs `task` for the life of the process: should it end or panic before `soft`, the process stops as failed.
+    /// Runs `task` for the life of the process. If it ends or panics before `soft`, the process stops as failed.
     pub fn spawn_essential(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let (soft, failed) = (self.soft.clone(), Arc::clone(&self.failed));
         self.tracker.spawn(async move {
@@ -108,7 +108,7 @@ impl Lifecycle {
         self.forced.load(Ordering::Acquire)
     }
 
-    /// Asks for a soft stop and waits until every tracked task is done, or until `hard`.
+    /// Requests a soft stop and waits until every tracked task has ended, or until `hard`.
     pub async fn drain(&self) {
         self.soft.cancel();
         self.tracker.close();
@@ -121,9 +121,9 @@ impl Lifecycle {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "whoever signals twice does not wait for what still hangs, such as the closing of a connection"
+    reason = "a second signal does not wait for what hangs, such as the closing of a connection"
 )]
-fn end_at_once() -> ! {
+fn exit_at_once() -> ! {
     std::process::exit(1)
 }
 
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_essential_task_that_ends_unasked_stops_the_process_as_failed() {
+    async fn essential_task_that_ends_unasked_fails_the_process() {
         for task in [true, false] {
             let lifecycle = Lifecycle::new();
             lifecycle.spawn_essential("a part", async move { assert!(task, "it panics") });
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_ends_when_asked_is_no_failure() {
+    async fn essential_task_that_ends_when_asked_is_no_failure() {
         let lifecycle = Lifecycle::new();
         let soft = lifecycle.soft.clone();
         lifecycle.spawn_essential("a part", async move { soft.cancelled().await });
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_end_is_left_at_the_hard_stop() {
+    async fn drain_ends_at_the_hard_stop() {
         let lifecycle = Lifecycle::new();
         lifecycle.tracker.spawn(std::future::pending::<()>());
         lifecycle.hard.cancel();

@@ -1,4 +1,4 @@
-//! Groups of settings that both processes take, each from a flag or its environment variable.
+//! Groups of settings that both services have, each from a flag or its environment variable.
 
 use std::fmt;
 use std::io::Write as _;
@@ -13,18 +13,18 @@ use clap::{Args, Parser, ValueEnum};
 /// Exit code of a process that was started with settings it cannot use (`EX_USAGE` of BSD's sysexits).
 pub const EXIT_USAGE: u8 = 64;
 
-/// Reads a process's settings from its command line and environment.
+/// Parses a service's settings from its command line and environment.
 ///
-/// `Err` holds the exit code after help, version or a complaint was printed.
+/// `Err` holds the exit code after help, version or an error was printed.
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     let parsed = without_empty_settings(C::command()).try_get_matches();
     parsed.and_then(|mut matches| C::from_arg_matches_mut(&mut matches)).map_err(|error| {
         if error.use_stderr() {
-            // clap explains over several lines; what is wrong ends at the first empty one.
+            // clap explains over several lines; the error itself ends at the first empty one.
             let text = error.to_string();
             let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
             let line = lines.collect::<Vec<_>>().join(" ");
-            complain(C::command().get_name(), &line.trim_start_matches("error: "));
+            print_error(C::command().get_name(), &line.trim_start_matches("error: "));
             ExitCode::from(EXIT_USAGE)
         } else {
             // Help or version: nothing is wrong if standard output is closed.
@@ -34,7 +34,7 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     })
 }
 
-/// An environment variable that is set to nothing is not set: what passes variables on, as compose does, sets all it knows.
+/// Treats an empty environment variable as unset: tools that pass variables on, such as compose, set all that they know.
 fn without_empty_settings(command: clap::Command) -> clap::Command {
     command.mut_args(|arg| {
         let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
@@ -42,9 +42,9 @@ fn without_empty_settings(command: clap::Command) -> clap::Command {
     })
 }
 
-/// Tells the operator in one line why the process does not start.
-pub fn complain(process: &str, error: &dyn fmt::Display) {
-    // There is nowhere else to tell it.
+/// Prints in one line why the process does not start.
+pub fn print_error(process: &str, error: &dyn fmt::Display) {
+    // If standard error is closed, there is no other place for it.
     let _ = writeln!(std::io::stderr(), "{process}: {error}");
 }
 
@@ -147,25 +147,25 @@ impl ShutdownArgs {
     }
 }
 
-/// A setting that may hold a password: it prints as `***`.
+/// A setting that may hold a password. `Debug` prints `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// A URL as it may be shown: without user, password and parameters.
+    /// The URL without user, password and parameters, so that it may be shown.
     #[must_use]
     pub fn without_login(&self) -> String {
         let url = self.0.split('?').next().unwrap_or_default();
         match url.split_once("://") {
             Some((scheme, rest)) => {
-                let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-                format!("{scheme}://{place}")
+                let location = rest.rsplit_once('@').map_or(rest, |(_, location)| location);
+                format!("{scheme}://{location}")
             }
             None => "***".to_owned(),
         }
     }
 
-    /// The value itself, for the one place that uses it.
+    /// The value itself, for the one caller that uses it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_shown_without_what_is_secret_in_it() {
+    fn url_is_shown_without_its_secrets() {
         for (url, shown) in [
             ("postgres://me:p@ss@db.example.org:5432/chat?password=x", "postgres://db.example.org:5432/chat"),
             ("sqlite://.data/roomcast.db", "sqlite://.data/roomcast.db"),

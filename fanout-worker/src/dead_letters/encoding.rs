@@ -1,23 +1,23 @@
-//! The form in which a dead letter keeps the entry it was made of.
+//! Encodes the entry that a dead letter keeps.
 //!
-//! It is JSON, and the entry can be put back from it byte by byte: an array of pairs of field and value, in which what is
-//! not UTF-8 is an object with its bytes in hexadecimal. A message that only the database refused is kept as an object of
-//! its fields. Of an entry that is too large to be kept, its size and its hash are.
+//! The encoding is JSON, and decoding gives the entry back byte by byte: an array of pairs of field and value, in which bytes that
+//! are not UTF-8 are an object with their hexadecimal digits. A message that only the database refused is an object of its
+//! fields. An entry that is too large is encoded as its size and its hash.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// Bytes of an entry that are kept at most. No gateway writes a hundredth of it; what a stranger writes beyond it could be
-/// more than a database can hold in one value.
+/// Bytes of an entry that are kept at most. No gateway writes a hundredth of that; a stranger could write more than a database can
+/// hold in one value.
 const MAX_KEPT: usize = 8 * 1024 * 1024;
 
-/// What the form of an entry that is not kept begins with.
+/// The beginning of the encoding of an entry that is not kept.
 const ABRIDGED: &str = r#"{"bytes":"#;
 
 /// A field of an entry and its value.
 pub type Field = (Vec<u8>, Vec<u8>);
 
-/// The stored form of an entry with these fields.
+/// The encoding of an entry with these fields.
 #[must_use]
 pub fn encode(fields: &[Field]) -> String {
     let parts = || fields.iter().flat_map(|(name, value)| [name, value]);
@@ -28,7 +28,7 @@ pub fn encode(fields: &[Field]) -> String {
     Value::from(pairs).to_string()
 }
 
-/// The form of an entry that cannot be kept: how many bytes its parts have, and their SHA-256.
+/// The encoding of an entry that cannot be kept: how many bytes its parts have, and their SHA-256.
 #[must_use]
 pub fn abridge<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
     let (mut bytes, mut hash) = (0, Sha256::new());
@@ -39,13 +39,13 @@ pub fn abridge<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
     json!({ "bytes": bytes, "sha256": hex::encode(hash.finalize()) }).to_string()
 }
 
-/// Whether `stored` is such a form.
+/// Whether `stored` is the encoding of an entry that is not kept.
 #[must_use]
 pub fn is_abridged(stored: &str) -> bool {
     stored.starts_with(ABRIDGED)
 }
 
-/// The fields that were encoded; `None` if `stored` has neither form.
+/// The fields that were encoded; `None` if `stored` is no encoding of fields.
 #[must_use]
 pub fn decode(stored: &str) -> Option<Vec<Field>> {
     match serde_json::from_str(stored).ok()? {
@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_entry_can_be_put_back_byte_by_byte(fields: Vec<Field>) {
+        fn entry_is_decoded_byte_by_byte(fields: Vec<Field>) {
             prop_assert_eq!(decode(&encode(&fields)), Some(fields));
         }
 
@@ -103,13 +103,13 @@ mod tests {
         }
 
         #[test]
-        fn anything_else_is_no_entry_and_never_a_panic(stored: String) {
+        fn decoding_never_panics(stored: String) {
             let _ = decode(&stored);
         }
     }
 
     #[test]
-    fn of_an_entry_that_is_too_large_its_size_and_hash_are_kept() {
+    fn too_large_entry_is_abridged_to_size_and_hash() {
         let fields = [(b"text".to_vec(), vec![0xff; MAX_KEPT])];
         let stored = encode(&fields);
         assert!(is_abridged(&stored) && stored.len() < 200, "{stored}");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_the_database_refused_becomes_an_entry_again() {
+    fn refused_message_becomes_an_entry_again() {
         let fields = decode(r#"{"id":"x","room":7,"text":"hi"}"#).unwrap();
         let expected = [("id", "x"), ("room", "7"), ("text", "hi")];
         assert_eq!(fields, expected.map(|(name, value)| (name.into(), value.into())));

@@ -1,4 +1,4 @@
-//! How dead letters look in a terminal and to programs.
+//! Formats dead letters for terminals and for programs.
 
 use serde_json::json;
 use shared::domain::Timestamp;
@@ -16,7 +16,7 @@ const RFC3339_MS: &[BorrowedFormatItem<'_>] =
 /// The columns of the table.
 const HEADINGS: [&str; 6] = ["id", "time", "partition", "room", "sender", "reason"];
 
-/// A table, one line for each. It shows no text of messages.
+/// A table with one line for each letter. It shows no text of messages.
 pub(super) fn table(letters: &[DeadLetter]) -> String {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     rows.extend(letters.iter().map(|letter| {
@@ -55,7 +55,7 @@ pub(super) fn json_lines(letters: &[DeadLetter]) -> String {
     letters.iter().map(line).collect()
 }
 
-/// Everything about one, with what it holds.
+/// Everything about one letter, with its entry.
 pub(super) fn whole(letter: &DeadLetter) -> String {
     let lines = [
         ("id", letter.id.to_string()),
@@ -69,7 +69,7 @@ pub(super) fn whole(letter: &DeadLetter) -> String {
     lines.concat()
 }
 
-/// A field that holds a number; whatever else a stranger put there stays out of tables.
+/// A field that holds a number; anything else that a stranger put there stays out of tables.
 fn number(letter: &DeadLetter, name: &str) -> Option<i64> {
     let fields = encoding::decode(&letter.entry)?;
     let (_, value) = fields.into_iter().find(|(field, _)| field == name.as_bytes())?;
@@ -81,7 +81,7 @@ fn time(at: Timestamp) -> String {
     at.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(RFC3339_MS).unwrap_or_default()
 }
 
-/// The text without characters that a terminal would obey.
+/// The text without characters that a terminal would interpret.
 fn printable(text: &str) -> String {
     let show = |c: char| {
         if c.is_control() {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_shows_what_is_known_and_no_text() {
+    fn table_shows_what_is_known_and_no_text() {
         let expected = "\
 id  time                      partition  room  sender  reason
 7   2023-11-14T22:13:20.123Z  3          42    1       there is no such room
@@ -125,13 +125,13 @@ id  time                      partition  room  sender  reason
     }
 
     #[test]
-    fn programs_get_an_object_a_line() {
+    fn programs_get_one_object_a_line() {
         let first = r#"{"id":7,"created_on":"2023-11-14T22:13:20.123Z","partition":3,"stream_id":"5-1","room":42,"sender":1,"reason":"there is no such room"}"#;
         assert_eq!(json_lines(&letters()).lines().next(), Some(first));
     }
 
     #[test]
-    fn no_stranger_commands_the_terminal() {
+    fn control_characters_are_escaped() {
         let shown = whole(&letters()[1]);
         assert!(shown.contains(r"\u{1b}[2J") && !shown.contains('\u{1b}'), "{shown}");
     }

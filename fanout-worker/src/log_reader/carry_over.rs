@@ -1,8 +1,8 @@
-//! Takes over what waits in the accept log under the names of earlier versions, which had no installation in them.
+//! Carries over the accept log of earlier versions, whose names had no installation in them.
 //!
-//! At the first time the old log is renamed, so that ids, and with them the positions in SQL, stay what they are; that
-//! works on a cluster too, since both names are in one slot. What gateways of the earlier version append after that is
-//! moved entry by entry, behind what is there already.
+//! The first time it renames the old log, so that ids, and with them the positions in SQL, stay what they are; that works on a
+//! cluster too, since both names are in one slot. After that it moves what gateways of the earlier version append entry by
+//! entry, behind what is there already.
 
 use std::sync::LazyLock;
 
@@ -12,9 +12,9 @@ use shared::bus::KeySpace;
 use shared::domain::Partition;
 use tracing::info;
 
-/// Moves what is in `KEYS[1]` to `KEYS[2]`; returns how many entries that were. A failure leaves all as it was, and of an
-/// entry with more fields than Lua hands on, which no gateway writes, their number is kept. allow-oom: a Redis whose
-/// memory is full gets room by being read.
+/// Moves the entries of `KEYS[1]` to `KEYS[2]`; returns how many they were. A failure leaves both as they were, and of an entry
+/// with more fields than Lua passes, which no gateway writes, only their number is kept. allow-oom: a Redis whose memory is
+/// full gets room by being read.
 static CARRY_OVER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "#!lua flags=allow-oom
@@ -34,7 +34,7 @@ static CARRY_OVER: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Takes over what waits for each of `partitions`.
+/// Carries over the old log of each of `partitions`.
 pub(super) async fn carry_over(
     connection: &mut MultiplexedConnection,
     keys: &KeySpace,

@@ -1,4 +1,4 @@
-//! What an entry of the accept log holds. It is not trusted: anybody with access to Redis could have written it.
+//! Parses entries of the accept log. They are not trusted: anybody with access to Redis could have written them.
 
 use shared::bus::{InvalidEntry, KeySpace, decode_entry};
 use shared::domain::{Partition, StreamId};
@@ -6,31 +6,31 @@ use shared::storage::{Entry, EntryContent};
 
 use crate::dead_letters::encoding::{self, Field};
 
-/// An entry as Redis sends it: its id, and a flat list of fields and values.
+/// An entry in Redis's reply: its id, and a flat list of fields and values.
 pub(super) type RawEntry = (String, Vec<Vec<u8>>);
 
-/// Why an entry is set aside that came through another partition than its room's. Stored from there, the room would have
-/// two writers at a time, and no order.
-const ELSEWHERE: &str = "its room belongs to another partition";
+/// Why an entry is set aside that came through another partition than its room's. Stored from there, the room would have two
+/// writers at a time, and no order.
+const OTHER_PARTITION: &str = "its room belongs to another partition";
 
-/// Where entries were read.
+/// Where entries were read, and which ids are allowed there.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    /// The installation.
+pub(super) struct EntryOrigin<'a> {
+    /// The names of the installation.
     pub(super) keys: &'a KeySpace,
     /// How many partitions it has.
     pub(super) partitions: u16,
-    /// The one they were in.
+    /// The partition of the entries.
     pub(super) partition: Partition,
-    /// In milliseconds, up to where ids may lie.
+    /// Up to where ids may lie, in milliseconds.
     pub(super) horizon: i64,
 }
 
-/// Reads `raw`, which was at `place`, up to the first entry whose id is too far; returns that id too, if there is one.
-pub(super) fn read_all(raw: Vec<RawEntry>, place: Place<'_>) -> (Vec<Entry>, Option<String>) {
+/// Parses `raw` up to the first entry whose id lies too far ahead; returns that id too, if there is one.
+pub(super) fn parse_entries(raw: Vec<RawEntry>, origin: EntryOrigin<'_>) -> (Vec<Entry>, Option<String>) {
     let mut entries = Vec::with_capacity(raw.len());
     for (id, flat) in raw {
-        match read(&id, flat, place) {
+        match parse_entry(&id, flat, origin) {
             Some(entry) => entries.push(entry),
             None => return (entries, Some(id)),
         }
@@ -38,20 +38,20 @@ pub(super) fn read_all(raw: Vec<RawEntry>, place: Place<'_>) -> (Vec<Entry>, Opt
     (entries, None)
 }
 
-/// Reads one entry; `None` if its id is too far for a position.
-fn read(id: &str, flat: Vec<Vec<u8>>, place: Place<'_>) -> Option<Entry> {
-    let stream_id = near(id, place.horizon)?;
+/// Parses one entry; `None` if its id lies too far ahead for a position.
+fn parse_entry(id: &str, flat: Vec<Vec<u8>>, origin: EntryOrigin<'_>) -> Option<Entry> {
+    let stream_id = parse_id(id, origin.horizon)?;
     let mut flat = flat.into_iter();
     let fields: Vec<Field> = std::iter::from_fn(|| flat.next().zip(flat.next())).collect();
     let dead = |reason| EntryContent::DeadLetter {
         reason,
         entry: encoding::encode(&fields),
     };
-    let content = match decode_entry(&fields, place.keys) {
-        Ok(message) if Partition::of(message.room, place.partitions) == place.partition => {
+    let content = match decode_entry(&fields, origin.keys) {
+        Ok(message) if Partition::of(message.room, origin.partitions) == origin.partition => {
             EntryContent::Message(message)
         }
-        Ok(_) => dead(ELSEWHERE.to_owned()),
+        Ok(_) => dead(OTHER_PARTITION.to_owned()),
         Err(error) => {
             if let InvalidEntry::NotAuthentic(error) = &error {
                 error.report("entry of the accept log");
@@ -62,9 +62,9 @@ fn read(id: &str, flat: Vec<Vec<u8>>, place: Place<'_>) -> Option<Entry> {
     Some(Entry { stream_id, content })
 }
 
-/// The id, unless its time lies past `horizon` or its counter past 10^18. Redis would go on from there, our position would
-/// follow, and at the end no position could express what comes next. Only a stranger gives out such ids.
-fn near(id: &str, horizon: i64) -> Option<StreamId> {
+/// The id, unless its time lies past `horizon` or its counter past 10^18. Redis would go on from there, the position would follow,
+/// and at the end no position could express the next id. Only a stranger creates such ids.
+fn parse_id(id: &str, horizon: i64) -> Option<StreamId> {
     let (ms, counter) = id.split_once('-')?;
     let id: StreamId = (ms.len() <= 14 && counter.len() <= 18).then(|| id.parse().ok()).flatten()?;
     (id.ms <= horizon).then_some(id)
@@ -76,14 +76,14 @@ mod tests {
 
     use super::*;
 
-    fn read_all(raw: Vec<RawEntry>) -> (Vec<Entry>, Option<String>) {
-        let place = Place {
+    fn parse_entries(raw: Vec<RawEntry>) -> (Vec<Entry>, Option<String>) {
+        let origin = EntryOrigin {
             keys: &KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh()),
             partitions: 1,
             partition: Partition(0),
             horizon: 1_700_000_000_000,
         };
-        super::read_all(raw, place)
+        super::parse_entries(raw, origin)
     }
 
     fn raw(id: &str) -> RawEntry {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_at_an_id_that_no_position_can_express() {
+    fn parsing_ends_at_an_id_beyond_every_position() {
         for far in [
             "18446744073709551615-1",
             "100000000000000-0",
@@ -99,16 +99,16 @@ mod tests {
             // Past the horizon.
             "1700000000001-0",
         ] {
-            let (entries, found) = read_all(vec![raw("1700000000000-3"), raw(far), raw("1700000000000-4")]);
+            let (entries, found) = parse_entries(vec![raw("1700000000000-3"), raw(far), raw("1700000000000-4")]);
             assert_eq!((entries.len(), found.as_deref()), (1, Some(far)));
         }
-        let (entries, found) = read_all(vec![raw("1699999999999-3"), raw("1700000000000-0")]);
+        let (entries, found) = parse_entries(vec![raw("1699999999999-3"), raw("1700000000000-0")]);
         assert_eq!((entries.len(), found), (2, None));
     }
 
     #[test]
-    fn what_is_not_text_is_kept_byte_by_byte() {
-        let (mut entries, _) = read_all(vec![raw("1-1")]);
+    fn bytes_that_are_not_text_are_kept() {
+        let (mut entries, _) = parse_entries(vec![raw("1-1")]);
         match entries.remove(0).content {
             EntryContent::DeadLetter { reason, entry } => {
                 assert_eq!(

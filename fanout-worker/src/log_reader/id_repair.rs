@@ -1,4 +1,4 @@
-//! Puts the ids of an accept stream in order when they are not as a single healthy server gives them out.
+//! Repairs the ids of an accept stream when they are not as a single healthy server generates them.
 
 use std::sync::LazyLock;
 
@@ -7,8 +7,8 @@ use redis::{RedisResult, Script};
 use shared::bus::KeySpace;
 use shared::domain::{Partition, StreamId};
 
-/// Makes the next ids of the stream lie behind `ARGV[1]`; returns 1 if they would not have. An entry with that very id does
-/// it, and is gone before anybody sees it. Redis refuses it if its newest id is there already.
+/// Makes the next ids of the stream lie behind `ARGV[1]`; returns 1 if they would not have. The script adds an entry with that
+/// very id and removes it before anybody sees it. Redis refuses the entry if its newest id is there already.
 ///
 /// Here and below, allow-oom: a Redis whose memory is full gets room by being read, and by nothing else.
 const RAISE_IDS: &str = "#!lua flags=allow-oom
@@ -22,14 +22,14 @@ const RAISE_IDS: &str = "#!lua flags=allow-oom
       return added
     end";
 
-/// Gives the entries from the id `ARGV[1]` on new ids, in their order and behind all others; returns how many they were.
+/// Gives new ids to the entries from the id `ARGV[1]` on, in their order and behind all others; returns how many they were.
 ///
-/// Redis never lets the newest id of a stream go back; so the stream is written anew, to `KEYS[2]`, which then takes its
-/// place. This is one atomic step: no gateway appends in between, and a failure leaves all as it was. It takes time in
+/// Redis never lets the newest id of a stream go back; so the script writes the stream anew, to `KEYS[2]`, and renames that.
+/// This is one atomic step: no gateway appends in between, and a failure leaves the stream as it was. It takes time in
 /// proportion to the stream, which the gateways' bound on the backlog keeps short.
 ///
-/// Lua hands on 8,000 values at most: of an entry with more, which no gateway writes, the number of fields is kept.
-static EXCHANGE_FAR_IDS: LazyLock<Script> = LazyLock::new(|| {
+/// Lua passes 8,000 values at most: of an entry with more, which no gateway writes, only the number of fields is kept.
+static REPLACE_FAR_IDS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "#!lua flags=allow-oom
          redis.call('DEL', KEYS[2])
@@ -49,8 +49,7 @@ static EXCHANGE_FAR_IDS: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Makes sure that what is appended to each of the streams from now on sorts behind its position; returns for each whether
-/// it would not have.
+/// Makes sure that new entries of each stream sort behind its position; returns for each whether they would not have.
 pub(super) async fn raise_ids(
     connection: &mut MultiplexedConnection,
     positions: impl Iterator<Item = (&str, StreamId)>,
@@ -62,13 +61,13 @@ pub(super) async fn raise_ids(
     scripts.query_async(connection).await
 }
 
-/// See [`EXCHANGE_FAR_IDS`]; `from` is the first id that is too far.
-pub(super) async fn exchange_far_ids(
+/// See [`REPLACE_FAR_IDS`]; `from` is the first id that lies too far ahead.
+pub(super) async fn replace_far_ids(
     connection: &mut MultiplexedConnection,
     keys: &KeySpace,
     partition: Partition,
     from: &str,
 ) -> RedisResult<u64> {
     let (stream, rewritten) = (keys.accept_stream(partition), keys.rewritten_stream(partition));
-    EXCHANGE_FAR_IDS.key(stream).key(rewritten).arg(from).invoke_async(connection).await
+    REPLACE_FAR_IDS.key(stream).key(rewritten).arg(from).invoke_async(connection).await
 }

@@ -1,8 +1,8 @@
-//! What Redis remembers of SQL: how far each partition was stored when its accept log was last trimmed.
+//! Detects a database that was restored from a backup, by the watermark that Redis remembers.
 //!
-//! What is trimmed is in SQL alone. So a database that has not come as far as Redis remembers was restored from a backup,
-//! and what lies between is lost. That is noticed before anything more is stored, and becomes a new epoch: clients with a
-//! position of the lost history are told so, instead of never being shown what takes its places.
+//! Trimmed entries are in SQL alone. So a database that has not come as far as Redis remembers was restored from a backup, and
+//! what lies between is lost. The worker notices that before it stores anything more, and begins a new epoch: clients with a
+//! position of the lost history then learn of it, instead of never receiving what gets the same positions.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use shared::storage::{Claim, Store, StoreError};
 use tracing::error;
 use uuid::Uuid;
 
-/// How long nothing is stored after a new epoch has begun: twice what gateways take to notice it.
+/// How long nothing is stored after a new epoch has begun: twice as long as gateways take to notice it.
 const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
-/// Why it is not known whether SQL has come as far as Redis remembers.
+/// Why the check failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CheckError {
     /// Redis failed.
@@ -27,10 +27,10 @@ pub(super) enum CheckError {
     Store(#[from] StoreError),
 }
 
-/// Whether a database that is at `now` has lost something that was there at `remembered`, and nobody was told yet.
+/// Whether a database that is at `now` has lost entries that it had at `remembered`, and no epoch has begun for that yet.
 ///
-/// In a later epoch a lower position is well: had anything of that epoch been trimmed, it would be remembered by its
-/// number. So the epoch is that of the restore which took the position back, begun by whoever found it first.
+/// In a later epoch a lower position is no loss: had anything of that epoch been trimmed, Redis would remember its number. So
+/// the epoch is that of the restore which moved the position back, begun by whichever worker noticed it first.
 fn is_behind(now: StoredWatermark, remembered: StoredWatermark) -> bool {
     now < remembered
 }
@@ -49,7 +49,8 @@ pub(super) async fn check(
         let Some(raw) = raw else {
             continue;
         };
-        // What cannot be read was written by a stranger, by another version, or under the key of a database that is gone.
+        // A watermark that does not decode was written by a stranger, by another version, or under the key of a database that
+        // is gone.
         let remembered = match StoredWatermark::decode(&String::from_utf8_lossy(&raw), claim.partition, keys) {
             Ok(Some(remembered)) => remembered,
             Ok(None) => continue,
@@ -70,7 +71,7 @@ pub(super) async fn check(
     if behind == 0 {
         return Ok(number);
     }
-    // Refused if another worker has just done the same.
+    // SQL refuses this if another worker has just done the same.
     if store.begin_epoch(epoch, newest + 1, Uuid::new_v4().as_u64_pair().0).await? {
         error!(
             partitions = behind,
@@ -105,7 +106,7 @@ mod tests {
         }
     }
 
-    /// An installation of two partitions, both claimed, in which nothing was stored.
+    /// An installation of two partitions, both claimed, in which nothing is stored.
     struct Fixture {
         store: Store,
         keys: KeySpace,
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_behind_by_its_position_or_its_epoch() {
+    fn database_is_behind_by_position_or_epoch() {
         assert!(!is_behind(at(1, 5), at(1, 5)));
         assert!(!is_behind(at(2, 6), at(1, 5)));
         assert!(is_behind(at(1, 4), at(1, 5)));
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_restore_begins_one_epoch_whoever_finds_it_and_when() {
+    async fn one_restore_begins_one_epoch() {
         let mut fixture = fixture().await;
         let Fixture {
             store,
@@ -164,7 +165,7 @@ mod tests {
 
     /// It would be told to all clients, and stay in SQL.
     #[tokio::test]
-    async fn what_a_stranger_lets_redis_remember_begins_no_epoch() {
+    async fn forged_watermark_begins_no_epoch() {
         let mut fixture = fixture().await;
         let Fixture {
             store,

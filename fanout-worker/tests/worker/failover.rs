@@ -1,4 +1,4 @@
-//! Another Redis takes over while the former one still answers: to the worker it looks well, and nothing new comes there.
+//! Another Redis takes over while the former one still answers, so that it looks healthy although nothing new arrives there.
 
 use fanout_worker::log_reader::{BatchOrigins, LogReader};
 use fanout_worker::trimmer::Trimmer;
@@ -33,7 +33,7 @@ async fn length_at(server: &RedisNode, stream: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_worker_follows_to_the_new_master_although_the_old_one_still_answers() {
+async fn worker_leaves_a_replaced_master_that_still_answers() {
     let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
     let redis = RedisSentinels::start(directory.path()).await.unwrap();
     let fixture = Fixture::with_rooms(1).await;
@@ -48,7 +48,7 @@ async fn a_worker_follows_to_the_new_master_although_the_old_one_still_answers()
 }
 
 #[tokio::test]
-async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master() {
+async fn stored_entries_are_removed_where_they_were_read() {
     let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
     let redis = RedisSentinels::start(directory.path()).await.unwrap();
     let fixture = Fixture::with_rooms(1).await;
@@ -83,7 +83,7 @@ async fn what_is_stored_is_removed_where_it_was_read_and_not_from_the_new_master
 }
 
 #[tokio::test]
-async fn a_worker_whose_connection_for_removing_was_closed_makes_another() {
+async fn worker_reopens_a_closed_trim_connection() {
     let fixture = Fixture::with_rooms(1).await;
     let worker = fixture.worker(Writers::One).await;
     let mut redis = fixture.redis.connect().await.unwrap();

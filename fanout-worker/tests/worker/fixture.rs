@@ -38,7 +38,7 @@ pub(crate) struct Fixture {
     _directory: TempDir,
 }
 
-/// A worker at work. Dropping it is as good as killing it.
+/// A running worker. Dropping it has the effect of killing it.
 pub(crate) struct Worker {
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -69,7 +69,7 @@ impl Fixture {
     pub(crate) async fn with_rooms(count: usize) -> Self {
         let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
         let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
-        Self::furnish(directory, url, count).await
+        Self::set_up(directory, url, count).await
     }
 
     /// The same on a Postgres of its own. [`Fixture::texts`], [`Fixture::run`] and [`Fixture::number`] are for SQLite.
@@ -78,10 +78,10 @@ impl Fixture {
         let server = PostgresServer::start(directory.path()).await.unwrap();
         let url = server.create_database("roomcast").await.unwrap();
         let connection = server.connect("roomcast").await.unwrap();
-        (Self::furnish(directory, url, count).await, connection, server)
+        (Self::set_up(directory, url, count).await, connection, server)
     }
 
-    async fn furnish(directory: TempDir, url: String, count: usize) -> Self {
+    async fn set_up(directory: TempDir, url: String, count: usize) -> Self {
         let redis = RedisServer::start(directory.path()).await.unwrap();
         let store = Store::open(&url, Role::Worker).await.unwrap();
         let installation = store.migrate(PARTITIONS, 77).await.unwrap();
@@ -173,7 +173,7 @@ impl Fixture {
         rows.into_iter().map(|(_, text)| text).collect()
     }
 
-    /// Changes the database behind the product's back.
+    /// Changes the database without the product.
     pub(crate) async fn run(&self, sql: &'static str) {
         let mut database = SqliteConnection::connect(&self.url).await.unwrap();
         sqlx::query(sql).execute(&mut database).await.unwrap();

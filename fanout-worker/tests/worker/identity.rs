@@ -9,7 +9,7 @@ use shared::storage::Writers;
 use crate::fixture::{Fixture, PARTITIONS, SOON};
 
 #[tokio::test]
-async fn two_installations_on_one_redis_store_only_their_own() {
+async fn installations_on_one_redis_store_only_their_own() {
     let (ours, theirs) = (Fixture::with_rooms(1).await, Fixture::with_rooms(1).await);
     let mut redis = ours.redis.connect().await.unwrap();
     let workers = (ours.worker(Writers::One).await, theirs.worker_on(&ours.redis.url(), Writers::One).await);
@@ -31,7 +31,7 @@ async fn two_installations_on_one_redis_store_only_their_own() {
 }
 
 #[tokio::test]
-async fn an_entry_of_another_installation_is_set_aside() {
+async fn entry_of_another_installation_is_set_aside() {
     let (ours, theirs) = (Fixture::with_rooms(1).await, Fixture::with_rooms(1).await);
     let room = ours.rooms[0];
     let mut redis = ours.redis.connect().await.unwrap();

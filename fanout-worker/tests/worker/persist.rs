@@ -6,13 +6,13 @@ use tokio_util::sync::CancellationToken;
 use crate::fixture::Fixture;
 
 #[tokio::test]
-async fn what_another_worker_has_taken_is_left_to_it_and_the_rest_is_stored_at_once() {
+async fn partition_claimed_by_another_worker_is_skipped() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let claims = fixture.store.claim(&[Partition(0), Partition(1)], "we").await.unwrap();
     fixture.store.claim(&[Partition(1)], "another").await.unwrap();
-    let batch = |place: usize, text| PartitionBatch {
-        claim: claims[place],
+    let batch = |index: usize, text| PartitionBatch {
+        claim: claims[index],
         entries: vec![fixture.entry(1, room, text)],
     };
     let batches = vec![batch(0, "ours"), batch(1, "theirs")];
@@ -22,7 +22,7 @@ async fn what_another_worker_has_taken_is_left_to_it_and_the_rest_is_stored_at_o
 }
 
 #[tokio::test]
-async fn a_batch_whose_commit_was_not_confirmed_is_stored_once() {
+async fn batch_with_unconfirmed_commit_is_stored_once() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let claim = fixture.store.claim(&[Partition(0)], "we").await.unwrap()[0];
@@ -58,7 +58,7 @@ async fn refused(fixture: &Fixture, ms: i64) -> Entry {
 }
 
 #[tokio::test]
-async fn what_was_stored_before_storage_went_away_is_told_with_the_reason() {
+async fn outage_reports_what_was_stored_before_it() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     // While the refused one is looked for, the others are stored; then nothing more is.
@@ -70,13 +70,13 @@ async fn what_was_stored_before_storage_went_away_is_told_with_the_reason() {
     let stored: Vec<usize> = persisted.stored.iter().map(|appended| appended.rooms.len()).collect();
     assert_eq!(stored, [1]);
     let first = StreamId { ms: 1, counter: 0 };
-    let reached = persisted.progress[&Partition(0)];
-    assert_eq!((reached.cursor, reached.last), (first, first));
+    let progress = persisted.progress[&Partition(0)];
+    assert_eq!((progress.cursor, progress.last), (first, first));
     assert_eq!(fixture.texts(room, 1).await, ["stored"]);
 }
 
 #[tokio::test]
-async fn of_a_dead_letter_that_the_database_cannot_hold_size_and_hash_are_kept() {
+async fn too_large_dead_letter_keeps_size_and_hash() {
     let fixture = Fixture::with_rooms(1).await;
     // NULL is refused as data that does not fit.
     fixture
@@ -100,7 +100,7 @@ async fn of_a_dead_letter_that_the_database_cannot_hold_size_and_hash_are_kept()
 }
 
 #[tokio::test]
-async fn a_database_that_takes_no_dead_letter_at_all_counts_as_away() {
+async fn database_without_room_for_dead_letters_counts_as_away() {
     let fixture = Fixture::with_rooms(1).await;
     fixture
         .run("CREATE TRIGGER none BEFORE INSERT ON dead_letters BEGIN UPDATE cursors SET owner = NULL; END")

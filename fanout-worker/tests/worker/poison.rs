@@ -1,4 +1,4 @@
-//! What strangers can put into the accept log harms nobody else.
+//! Entries that strangers put into the accept log harm nobody else.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +23,7 @@ async fn wait_for_dead_letters(fixture: &Fixture, count: i64) {
 }
 
 #[tokio::test]
-async fn bad_entries_are_set_aside_and_only_they() {
+async fn only_invalid_entries_are_set_aside() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let mut redis = fixture.redis.connect().await.unwrap();
@@ -62,7 +62,7 @@ async fn bad_entries_are_set_aside_and_only_they() {
 }
 
 #[tokio::test]
-async fn an_id_that_no_position_can_express_stops_nothing() {
+async fn id_beyond_every_position_stops_nothing() {
     for far in [
         "18446744073709551615-1",
         "9223372036854775807-9223372036854775807",
@@ -102,7 +102,7 @@ async fn an_id_that_no_position_can_express_stops_nothing() {
 
 /// Messages of ours get ids then that lie as far, and our position must not follow them.
 #[tokio::test]
-async fn an_id_that_is_set_far_ahead_moves_no_position() {
+async fn id_set_far_ahead_moves_no_position() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let mut redis = fixture.redis.connect().await.unwrap();
@@ -127,7 +127,7 @@ async fn an_id_that_is_set_far_ahead_moves_no_position() {
 }
 
 #[tokio::test]
-async fn the_last_of_all_ids_and_an_entry_with_too_many_fields_stop_nothing() {
+async fn last_id_with_too_many_fields_stops_nothing() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let mut redis = fixture.redis.connect().await.unwrap();
@@ -147,7 +147,7 @@ async fn the_last_of_all_ids_and_an_entry_with_too_many_fields_stop_nothing() {
 }
 
 #[tokio::test]
-async fn a_redis_whose_memory_is_full_is_emptied_by_a_worker_that_starts() {
+async fn starting_worker_empties_a_full_redis() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let mut redis = fixture.redis.connect().await.unwrap();
@@ -161,7 +161,7 @@ async fn a_redis_whose_memory_is_full_is_emptied_by_a_worker_that_starts() {
 }
 
 #[tokio::test]
-async fn entries_that_were_given_ids_below_the_position_are_read_although_newer_ones_came() {
+async fn entries_with_ids_below_the_position_are_read() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let mut redis = fixture.redis.connect().await.unwrap();
@@ -184,7 +184,7 @@ async fn entries_that_were_given_ids_below_the_position_are_read_although_newer_
 }
 
 #[tokio::test]
-async fn what_comes_through_another_partition_than_its_rooms_is_set_aside() {
+async fn entry_in_another_rooms_partition_is_set_aside() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let mut redis = fixture.redis.connect().await.unwrap();
@@ -201,7 +201,7 @@ async fn what_comes_through_another_partition_than_its_rooms_is_set_aside() {
 }
 
 #[tokio::test]
-async fn what_no_gateway_wrote_is_not_stored_in_anybodys_name() {
+async fn forged_entry_is_stored_in_nobodys_name() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let mut redis = fixture.redis.connect().await.unwrap();

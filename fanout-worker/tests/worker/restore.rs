@@ -1,4 +1,4 @@
-//! A database that was restored from a backup is noticed by what Redis remembers, and nothing else is taken for one.
+//! The worker detects a database that was restored from a backup, and nothing else counts as one.
 
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
@@ -61,7 +61,7 @@ async fn restore(fixture: &Fixture) {
 }
 
 #[tokio::test]
-async fn a_restored_database_begins_a_new_epoch_each_time() {
+async fn each_restore_begins_a_new_epoch() {
     let (fixture, mut redis) = with_a_backup().await;
     let first = fixture.number("SELECT epoch FROM installation").await;
     let mut epochs = vec![first];
@@ -79,7 +79,7 @@ async fn a_restored_database_begins_a_new_epoch_each_time() {
 }
 
 #[tokio::test]
-async fn a_restart_and_an_empty_redis_are_no_restored_database() {
+async fn restart_and_empty_redis_begin_no_epoch() {
     let (fixture, mut redis) = with_a_backup().await;
     for is_emptied in [false, true, false] {
         if is_emptied {

@@ -11,8 +11,8 @@ use crate::fixture::{Fixture, PARTITIONS, SOON};
 const ROOMS: usize = 12;
 const ROUNDS: usize = 700;
 
-/// Well below what a claim waits for a lock that is not given up.
-const A_CLAIM_WAITS: Duration = Duration::from_secs(1);
+/// Well below what a claim waits for a lock that is not released.
+const CLAIM_WAIT: Duration = Duration::from_secs(1);
 
 /// Appends a message to every room, round after round.
 async fn post(fixture: &Fixture) {
@@ -39,7 +39,7 @@ async fn wait_for_owners(fixture: &Fixture, count: i64) {
 
 /// One worker, then four; one stops, one dies, and two new ones come, all under posting.
 #[tokio::test]
-async fn workers_that_share_come_and_go_without_a_lost_doubled_or_reordered_message() {
+async fn changing_workers_lose_double_and_reorder_nothing() {
     let fixture = Fixture::with_rooms(ROOMS).await;
     let changing = async {
         let worker = || fixture.worker(Writers::Many);
@@ -57,14 +57,14 @@ async fn workers_that_share_come_and_go_without_a_lost_doubled_or_reordered_mess
     for room in &fixture.rooms {
         assert_eq!(fixture.texts(*room, ROUNDS).await, expected);
     }
-    // Nobody argues: six workers came and three went, and each moved a part of the partitions once or twice.
+    // No worker claims back and forth: six joined and three left, and each moved a part of the partitions once or twice.
     let claims = fixture.number("SELECT sum(fence) FROM cursors").await;
     assert!(claims < i64::from(PARTITIONS) * 9 * 2, "{claims} claims");
     drop(workers);
 }
 
 #[tokio::test]
-async fn workers_that_come_at_once_each_have_a_part_and_one_that_is_left_has_all() {
+async fn simultaneous_workers_share_and_the_last_one_owns_all() {
     let fixture = Fixture::with_rooms(1).await;
     let worker = || fixture.worker(Writers::Many);
     let (first, second, third) = tokio::join!(worker(), worker(), worker());
@@ -75,7 +75,7 @@ async fn workers_that_come_at_once_each_have_a_part_and_one_that_is_left_has_all
 }
 
 #[tokio::test]
-async fn what_was_claimed_behind_the_back_of_a_worker_that_has_nothing_to_store_is_claimed_again() {
+async fn silent_owner_reclaims_after_theft() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let mut redis = fixture.redis.connect().await.unwrap();
@@ -108,7 +108,7 @@ async fn wait_for_number(postgres: &mut PgConnection, sql: &'static str, expecte
 }
 
 #[tokio::test]
-async fn what_is_held_is_stored_while_a_claim_waits_for_a_worker_that_was_paused_in_a_commit() {
+async fn waiting_claim_does_not_delay_owned_partitions() {
     // Some of the rooms are in partitions of each worker: one run in a million fails.
     let (fixture, mut postgres, server) = Fixture::with_rooms_on_postgres(40).await;
     let mut redis = fixture.redis.connect().await.unwrap();
@@ -144,11 +144,11 @@ async fn what_is_held_is_stored_while_a_claim_waits_for_a_worker_that_was_paused
         _ => Ok(()),
     });
     stored.await.unwrap();
-    assert!(began.elapsed() < A_CLAIM_WAITS, "stored after {:?}", began.elapsed());
+    assert!(began.elapsed() < CLAIM_WAIT, "stored after {:?}", began.elapsed());
 }
 
 #[tokio::test]
-async fn with_one_writer_the_others_stand_by() {
+async fn other_workers_stand_by_with_one_writer() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
     let mut redis = fixture.redis.connect().await.unwrap();

@@ -54,7 +54,7 @@ async fn nothing_is_left(redis: &mut MultiplexedConnection) {
 }
 
 #[tokio::test]
-async fn what_waited_under_old_names_is_stored_on_sqlite() {
+async fn entries_under_old_names_are_stored_on_sqlite() {
     let fixture = Fixture::with_rooms(1).await;
     let mut redis = fixture.redis.connect().await.unwrap();
     fill_old_log(&mut redis, &fixture).await;
@@ -77,7 +77,7 @@ async fn what_waited_under_old_names_is_stored_on_sqlite() {
 }
 
 #[tokio::test]
-async fn what_waited_under_old_names_is_stored_on_postgres() {
+async fn entries_under_old_names_are_stored_on_postgres() {
     let (fixture, mut database, _server) = Fixture::with_rooms_on_postgres(1).await;
     let mut redis = fixture.redis.connect().await.unwrap();
     fill_old_log(&mut redis, &fixture).await;
@@ -103,7 +103,7 @@ async fn what_waited_under_old_names_is_stored_on_postgres() {
 }
 
 #[tokio::test]
-async fn a_new_installation_leaves_old_names_alone() {
+async fn new_installation_leaves_old_names_alone() {
     let fixture = Fixture::with_rooms(1).await;
     let mut redis = fixture.redis.connect().await.unwrap();
     append_as_before(&mut redis, &fixture, fixture.rooms[0], "*", "of somebody else").await;

@@ -1,4 +1,4 @@
-//! What all gateways must hear of: sessions ended, members gone, rooms deleted, partitions taken over.
+//! Control events, which every gateway acts on: revoked sessions, removed members, deleted rooms, claimed partitions.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::KeySpace;
 use super::mac::{InvalidPublication, Purpose};
 use crate::domain::{GatewayId, MembershipId, Partition, RoomId, RoomName, SessionId, StreamKey, UserId};
 
-/// Something that all gateways must act on at once.
+/// An event that every gateway must act on at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum ControlEvent {
@@ -33,22 +33,22 @@ pub enum ControlEvent {
         /// Its name.
         name: RoomName,
     },
-    /// A room was created whose name another one had before.
+    /// A room was created with a name that another room had before.
     RoomReplaced {
         /// The name.
         name: RoomName,
     },
-    /// A newer stream of the same client has the lease of this one.
+    /// A newer stream of the same client took the lease of this one.
     StreamReplaced {
         /// The older stream.
         stream: StreamKey,
     },
-    /// A user wants one more stream than may be open: those behind which there is nobody any more should make room.
+    /// A user opens one more stream than allowed: streams whose client is gone should end.
     StreamQuotaReached {
         /// The user.
         user: UserId,
     },
-    /// A worker took over some partitions. What its predecessor stored last may not have been announced.
+    /// A worker has claimed some partitions. Its predecessor may not have published what it stored last.
     PartitionsTaken {
         /// The partitions.
         partitions: Vec<Partition>,
@@ -61,7 +61,7 @@ pub struct ControlMessage {
     /// What happened.
     #[serde(flatten)]
     pub event: ControlEvent,
-    /// Who waits until all gateways have acted on it, if somebody does.
+    /// Who waits until every gateway has acted on it, if anybody does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<ReplyTo>,
 }
@@ -71,18 +71,18 @@ pub struct ControlMessage {
 pub struct ReplyTo {
     /// The gateway.
     pub gateway: GatewayId,
-    /// What it calls the message.
+    /// Its number of the message.
     pub number: u64,
 }
 
 impl ControlMessage {
-    /// The message's form on the channel: one JSON object, and its MAC.
+    /// The message on the channel: one JSON object, and its MAC.
     #[must_use]
     pub fn encode(&self, keys: &KeySpace) -> Vec<u8> {
         keys.mac().encode(Purpose::Control, self)
     }
 
-    /// Reads what [`ControlMessage::encode`] wrote.
+    /// Decodes what [`ControlMessage::encode`] wrote.
     pub fn decode(raw: &[u8], keys: &KeySpace) -> Result<Self, InvalidPublication> {
         keys.mac().decode(Purpose::Control, raw)
     }
@@ -95,18 +95,18 @@ pub struct Acknowledgement {
     pub by: GatewayId,
     /// Who waits for it. Numbers are unique within one gateway only: without this a copy that is sent to another one would count.
     pub to: GatewayId,
-    /// On what, as the other one calls it.
+    /// The waiting gateway's number of the message.
     pub number: u64,
 }
 
 impl Acknowledgement {
-    /// Its form on the channel: one JSON object, and its MAC.
+    /// The acknowledgement on the channel: one JSON object, and its MAC.
     #[must_use]
     pub fn encode(&self, keys: &KeySpace) -> Vec<u8> {
         keys.mac().encode(Purpose::Acknowledgement, self)
     }
 
-    /// Reads what [`Acknowledgement::encode`] wrote.
+    /// Decodes what [`Acknowledgement::encode`] wrote.
     pub fn decode(raw: &[u8], keys: &KeySpace) -> Result<Self, InvalidPublication> {
         keys.mac().decode(Purpose::Acknowledgement, raw)
     }

@@ -1,7 +1,7 @@
-//! The form of an accepted message in the accept log: named fields, readable with `XRANGE`.
+//! Encodes an accepted message as an entry of the accept log: named fields, readable with `XRANGE`.
 //!
-//! What is read back is not trusted: anybody with access to Redis could have written it. So an entry ends with a message
-//! authentication code of its other fields.
+//! Entries are not trusted: anybody with access to Redis could have written them. So an entry ends with a message authentication
+//! code of its other fields.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,7 @@ use super::KeySpace;
 use super::mac::{CODE_BYTES, NotAuthentic};
 use crate::domain::{Accepted, GatewayId, Invalid, MessageId, MessageText, RoomId, Timestamp, UserId};
 
-/// The field that names the installation and holds the code, in hexadecimal digits, with [`BEFORE_CODE`] between. It is the last
-/// one.
+/// The last field. It names the installation and holds the code, in hexadecimal digits, with [`BEFORE_CODE`] between.
 const MAC: &str = "mac";
 const BEFORE_CODE: char = '-';
 
@@ -22,13 +21,13 @@ const FORMER_INSTALLATION: &str = "installation";
 /// An entry that is not an accepted message.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidEntry {
-    /// A field is not there.
+    /// A field is missing.
     #[error("field '{0}' is missing")]
     Missing(&'static str),
     /// A field has no valid value.
     #[error("field '{0}' is not valid")]
     Malformed(&'static str),
-    /// It was accepted by a gateway of another installation, whose rooms and users have the same numbers as ours.
+    /// A gateway of another installation accepted it, whose rooms and users have the same numbers as ours.
     #[error("it belongs to installation '{0}'")]
     Foreign(String),
     /// No gateway of the installation wrote it.
@@ -62,7 +61,7 @@ pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a KeySpace) -> Vec<(&'sta
     fields
 }
 
-/// Reads the fields of an entry that a gateway of the installation of `keys` wrote; unknown ones are ignored, so that a newer
+/// Decodes the fields of an entry that a gateway of the installation of `keys` wrote. Unknown fields are ignored, so that a newer
 /// gateway may add some.
 pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Accepted, InvalidEntry> {
     let message = decode_unverified_entry(fields, keys)?;
@@ -73,9 +72,9 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Ac
             let mut code = [0; CODE_BYTES];
             hex::decode_to_slice(digits, &mut code).is_ok() && keys.mac().is_code_of_entry(&code, others)
         }
-        // Of a code in another place nobody knows what it covers.
+        // A code that is not the last field covers nobody knows what.
         _ if field(fields, MAC).is_ok() => false,
-        _ => keys.takes_unsigned(installation_of(fields)?.is_some(), Timestamp::now()),
+        _ => keys.accepts_unsigned(installation_of(fields)?.is_some(), Timestamp::now()),
     };
     if is_authentic {
         Ok(message)
@@ -84,7 +83,7 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Ac
     }
 }
 
-/// The same for what an operator has judged: whoever wrote it, but not for another installation.
+/// The same without the code, for an entry that an operator has judged: whoever wrote it, but not for another installation.
 pub fn decode_unverified_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Accepted, InvalidEntry> {
     match installation_of(fields)? {
         Some(installation) if installation != keys.installation() => {
@@ -158,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_survives_the_accept_log(
+        fn message_survives_the_accept_log(
             text in "[^\0]{1,200}",
             room in 1..i64::MAX,
             at in 0..i64::MAX,
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_field_is_named() {
+    fn malformed_field_is_named() {
         let fields = raw(&[("text", "hi".into()), ("id", "7".into())]);
         assert_eq!(decode_entry(&fields, &keys()).unwrap_err().to_string(), "field 'id' is not valid");
         let fields = raw(&[("text", "a\0b".into())]);
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_another_installation_is_refused_by_name() {
+    fn entry_of_another_installation_is_refused_by_name() {
         let message = message();
         let others = KeySpace::new("00a1b2c3d4e6".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
         let mut fields = raw(&encode_entry(&message, &others));
@@ -212,16 +211,16 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_anybody_could_have_written_is_refused() {
+    fn entry_without_the_right_code_is_refused() {
         let message = message();
         let genuine = raw(&encode_entry(&message, &keys()));
         assert_eq!(decode_entry(&genuine, &keys()).unwrap(), message);
         let other_key = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, "08".repeat(32).parse().unwrap());
         assert!(decode_entry(&genuine, &other_key).is_err());
-        for place in 0..genuine.len() {
+        for index in 0..genuine.len() {
             let mut without = genuine.clone();
-            without.remove(place);
-            assert!(decode_entry(&without, &keys()).is_err(), "{place}");
+            without.remove(index);
+            assert!(decode_entry(&without, &keys()).is_err(), "{index}");
         }
         let mut of_another = genuine.clone();
         of_another[2].1 = b"2".to_vec();

@@ -1,4 +1,4 @@
-//! What the worker publishes on a room's channel after a commit.
+//! Room events: what the worker publishes on a room's channel after a commit.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,23 +8,23 @@ use crate::domain::{RoomId, StoredMessage};
 
 /// Messages that were stored in one room by one commit, with ascending seqs.
 ///
-/// It is a hint: a receiver that misses one learns of the gap from the next seq and reads history.
+/// An event is a hint: a receiver that misses one sees the gap by the next seq and reads history.
 #[derive(Serialize, Deserialize)]
 pub struct RoomEvent {
-    /// The room, repeated from the channel's name so that a wrong route is noticed.
+    /// The room, repeated from the channel's name so that a receiver notices a wrong route.
     pub room: RoomId,
-    /// What was stored.
+    /// The messages.
     pub messages: Vec<StoredMessage>,
 }
 
 impl RoomEvent {
-    /// The event's form on the channel: one JSON object, and its MAC.
+    /// The event on the channel: one JSON object, and its MAC.
     #[must_use]
     pub fn encode(&self, keys: &KeySpace) -> Vec<u8> {
         keys.mac().encode(Purpose::Room, self)
     }
 
-    /// Reads what [`RoomEvent::encode`] wrote.
+    /// Decodes what [`RoomEvent::encode`] wrote.
     pub fn decode(raw: &[u8], keys: &KeySpace) -> Result<Self, InvalidPublication> {
         keys.mac().decode(Purpose::Room, raw)
     }

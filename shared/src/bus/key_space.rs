@@ -1,20 +1,20 @@
-//! Every name in Redis. There is no other place that makes one.
+//! The key space: every name in Redis. No other module makes one.
 //!
 //! ```text
 //! roomcast:<installation>:{7}:in        stream           the accept log of partition 7: gateways append, its worker reads and trims
 //! roomcast:<installation>:{7}:stored    string           how far that partition is stored in SQL
-//! roomcast:<installation>:{7}:probe     none             is never there: removing it shows whether a server writes
+//! roomcast:<installation>:{7}:probe     none             never exists: removing it shows whether a server takes writes
 //! roomcast:<installation>:{7}:room:42   sharded channel  what was stored in room 42, published after the commit
-//! roomcast:<installation>:control       channel          what all gateways must hear of
-//! roomcast:<installation>:workers       sorted set       the living workers; each also listens to a channel of its own
+//! roomcast:<installation>:control       channel          control events for all gateways
+//! roomcast:<installation>:workers       sorted set       the living workers; each also subscribes to a channel of its own
 //! ```
 //!
-//! Pub/sub knows no database numbers, and room ids are small integers: without the installation in every name, two
-//! installations on one server would hear each other. [`RedisClient`](super::RedisClient) refuses a command that names anything else.
+//! Pub/sub knows no database numbers, and room ids are small integers: without the installation in every name, two installations
+//! on one server would receive each other's messages. [`RedisClient`](super::RedisClient) refuses a command with any other name.
 //!
-//! The braces are a hash tag: on a Redis Cluster everything of one partition lives on one server, and what is said on a
-//! room's channel reaches that server alone. So rooms use sharded publishing (`SPUBLISH`) everywhere, also on a single
-//! server, where it is the same. Every command names keys of one slot only; `RedisClient` splits pipelines.
+//! The braces are a hash tag: on a Redis Cluster all keys of one partition are on one server, and a publication on a room's
+//! channel reaches that server alone. So rooms use sharded publishing (`SPUBLISH`) everywhere, also on a single server, where it
+//! makes no difference. Every command names keys of one slot only; `RedisClient` splits pipelines.
 
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
@@ -22,25 +22,25 @@ use std::net::IpAddr;
 use super::mac::{Mac, MacKey};
 use crate::domain::{GatewayId, InstallationId, Partition, RoomId, Timestamp, UserId};
 
-/// The names of one installation. What the frequent commands need is made once.
+/// The names of one installation. Those that frequent commands need are made once.
 #[derive(Debug)]
 pub struct KeySpace {
-    /// The installation as it stands in names.
+    /// The installation, as it stands in names.
     installation: String,
-    /// What all names begin with.
+    /// The prefix of every name.
     prefix: String,
     /// By partition.
     accept_streams: Box<[String]>,
-    /// By partition: what the names of its rooms' channels begin with.
+    /// By partition: the prefix of its rooms' channels.
     room_prefixes: Box<[String]>,
     control: String,
     workers: String,
     presence: String,
     mac: Mac,
-    /// Until then entries without an authentication code are taken if they name this installation.
+    /// Until then entries without an authentication code are accepted if they name this installation.
     unsigned_until: Timestamp,
-    /// And if they name none.
-    takes_unnamed: bool,
+    /// Whether they are accepted without a name, too.
+    accepts_unnamed: bool,
 }
 
 impl KeySpace {
@@ -55,35 +55,34 @@ impl KeySpace {
             accept_streams: of_each("in"),
             room_prefixes: of_each("room:"),
             control: format!("{prefix}control"),
-            // In the slot of the set, so that a script which looks at the set can count who listens.
+            // In the slot of the set, so that a script which reads the set can count subscribers.
             presence: format!("{prefix}present:{{{workers}}}:"),
             workers,
             installation,
             prefix,
             mac: Mac::new(key),
             unsigned_until: Timestamp(0),
-            takes_unnamed: false,
+            accepts_unnamed: false,
         }
     }
 
-    /// The same for an installation whose gateways wrote entries without an authentication code before it was upgraded: until `end`
-    /// these are taken if they name the installation, and also without a name if it is older than names (`takes_unnamed`).
+    /// The same for an installation whose gateways wrote entries without an authentication code before it was upgraded. Until `end`
+    /// these are accepted if they name the installation, and also without a name if it is older than names (`accepts_unnamed`).
     #[must_use]
-    pub fn accepting_unsigned(self, end: Timestamp, takes_unnamed: bool) -> Self {
+    pub fn accepting_unsigned(self, end: Timestamp, accepts_unnamed: bool) -> Self {
         Self {
             unsigned_until: end,
-            takes_unnamed,
+            accepts_unnamed,
             ..self
         }
     }
 
-    /// Whether entries without an authentication code are taken at `now`, of gateways that named the installation in them or, if
-    /// `is_named` is false, did not.
-    pub(super) fn takes_unsigned(&self, is_named: bool, now: Timestamp) -> bool {
-        now < self.unsigned_until && (is_named || self.takes_unnamed)
+    /// Whether entries without an authentication code are accepted at `now`. `is_named` says whether they name the installation.
+    pub(super) fn accepts_unsigned(&self, is_named: bool, now: Timestamp) -> bool {
+        now < self.unsigned_until && (is_named || self.accepts_unnamed)
     }
 
-    /// Makes and checks authentication codes.
+    /// Computes and checks authentication codes.
     pub(super) fn mac(&self) -> &Mac {
         &self.mac
     }
@@ -110,19 +109,19 @@ impl KeySpace {
         &self.accept_streams[usize::from(partition.0)]
     }
 
-    /// Where an accept log is written anew before it takes the place of the old one.
+    /// The copy of an accept log that is being written anew, before it replaces the old one.
     #[must_use]
     pub fn rewritten_stream(&self, partition: Partition) -> String {
         self.of_partition(partition, "in:exchanged")
     }
 
-    /// A key that is never there, by whose removal a server shows whether it writes.
+    /// A key that never exists. Removing it shows whether a server takes writes.
     #[must_use]
     pub fn write_probe(&self, partition: Partition) -> String {
         self.of_partition(partition, "probe")
     }
 
-    /// How far SQL has come with a partition, as whoever trims its accept log remembers it.
+    /// The stored watermark of a partition: how far SQL had stored it when its accept log was last trimmed.
     #[must_use]
     pub fn stored_watermark(&self, partition: Partition) -> String {
         self.of_partition(partition, "stored")
@@ -157,45 +156,44 @@ impl KeySpace {
         room.parse().ok().map(RoomId)
     }
 
-    /// Whether a channel is subscribed to with `SSUBSCRIBE` at the server of its slot, and not with `SUBSCRIBE` at any.
+    /// Whether subscribing to a channel needs `SSUBSCRIBE` at the server of its slot, instead of `SUBSCRIBE` at any server.
     #[must_use]
     pub fn is_sharded(&self, channel: &str) -> bool {
         self.room_of_channel(channel).is_some()
     }
 
-    /// The channel every gateway listens on.
+    /// The channel of control events, to which every gateway subscribes.
     #[must_use]
     pub fn control_channel(&self) -> &str {
         &self.control
     }
 
-    /// The living workers: a sorted set of their names, each with the time at which its place runs out, in milliseconds of
-    /// Redis's clock. It expires with the last of them, so that it exists only while some worker lives.
+    /// The living workers: a sorted set of their names, each with the time at which its lease expires, in milliseconds of Redis's
+    /// clock. It expires with the last of them, so that it exists only while some worker lives.
     #[must_use]
     pub fn workers(&self) -> &str {
         &self.workers
     }
 
-    /// The sharded channel that the worker called `name` subscribes to for as long as it is connected. Nothing is said on
-    /// it.
+    /// The sharded channel that the worker `name` subscribes to for as long as it is connected. Nothing is published on it.
     #[must_use]
     pub fn presence_channel(&self, name: &str) -> String {
         format!("{}{name}", self.presence)
     }
 
-    /// The channel on which `gateway` hears of the messages it waits for.
+    /// The channel on which `gateway` receives receipts.
     #[must_use]
     pub fn receipts_channel(&self, gateway: GatewayId) -> String {
         self.of_all("receipts", gateway)
     }
 
-    /// The channel on which `gateway` hears who has acted on what it told.
+    /// The channel on which `gateway` receives acknowledgements of its control events.
     #[must_use]
     pub fn acknowledgements_channel(&self, gateway: GatewayId) -> String {
         self.of_all("acknowledgements", gateway)
     }
 
-    /// The bucket in which what `who` does of the kind `what` is counted.
+    /// The token bucket of `who` for actions of the kind `what`.
     #[must_use]
     pub fn rate(&self, what: &str, who: impl Display) -> String {
         format!("{}limit:{what}:{who}", self.prefix)
@@ -207,13 +205,13 @@ impl KeySpace {
         self.of_all("streams:user", user.0)
     }
 
-    /// Which of a user's streams each client that named itself has; its hash tag puts it in the slot of the streams.
+    /// The stream of each named client of a user. Its hash tag puts it in the slot of the user's streams.
     #[must_use]
     pub fn stream_clients(&self, user: UserId) -> String {
         format!("{}clients:{{{}}}", self.prefix, self.streams_of_user(user))
     }
 
-    /// There while the gateway of this number says that it lives.
+    /// A key that exists while the gateway of this number renews it.
     #[must_use]
     pub fn living_gateway(&self, number: u64) -> String {
         format!("{}gateway:{number:016x}", self.prefix)
@@ -243,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_is_read_back_from_its_channel() {
+    fn room_is_parsed_from_its_channel() {
         let keys = keys("00a1b2c3d4e5");
         let channel = keys.room_channel(Partition(7), RoomId(42));
         assert_eq!(channel, "roomcast:00a1b2c3d4e5:{7}:room:42");
@@ -288,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_compose_file_asks_for_the_channel_of_a_worker() {
+    fn compose_file_asks_for_the_channel_of_a_worker() {
         let compose = include_str!("../../../deploy/compose.yml");
         let pattern = "roomcast:*:present:*";
         assert!(compose.contains(&format!("PUBSUB SHARDCHANNELS {pattern}\\r")), "it asks for something else");

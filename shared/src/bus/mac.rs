@@ -1,13 +1,13 @@
-//! Proof that what comes from Redis was written by a process of this installation.
+//! Message authentication codes: proof that a process of this installation wrote what comes from Redis.
 //!
-//! Redis asks for a password at most, and pub/sub not even that of everybody: whoever reaches it could append entries in
-//! anybody's name, and publish messages that nobody stored. So everything that is read from the accept log or heard on a
-//! channel ends with a message authentication code, whose key stands in SQL and nowhere else. What has none, or another
-//! one, is never believed: an entry goes to the dead letters, and a publication is at most a reason to ask SQL.
+//! Redis asks for a password at most, and for some commands of pub/sub not even that: whoever reaches it could append entries in
+//! anybody's name, and publish messages that nobody stored. So every entry of the accept log and every publication ends with a
+//! message authentication code, whose key stands in SQL and nowhere else. Without the right code nothing is trusted: an entry
+//! becomes a dead letter, and a publication is at most a reason to ask SQL.
 //!
-//! A copy of something genuine that is sent again passes. An entry is stored once all the same, an acknowledgement is meant for
-//! one process that never calls two messages the same, and what else is published speaks of what SQL holds; unless the database
-//! was restored in between, so that a copied event tells of what is lost.
+//! A copy of a genuine message that is sent again passes. An entry is stored once all the same, an acknowledgement is meant for
+//! one process that never gives two messages the same number, and every other publication describes what SQL holds; unless the
+//! database was restored in between, so that a copied event describes what is lost.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,13 +20,13 @@ use uuid::Uuid;
 
 use crate::telemetry::Event;
 
-/// Bytes of a code: half of what HMAC-SHA-256 makes, the least that is advised (RFC 2104, section 5).
+/// Bytes of a code: half of the output of HMAC-SHA-256, the least that RFC 2104, section 5, advises.
 pub(super) const CODE_BYTES: usize = 16;
 
 /// Bytes that the fields of an ordinary entry take.
 const ORDINARY_BYTES: usize = 512;
 
-/// The key of an installation's authentication codes. It is not shown by `Debug`.
+/// The key of an installation's authentication codes. `Debug` does not show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct MacKey([u8; 32]);
 
@@ -36,7 +36,7 @@ pub struct MacKey([u8; 32]);
 pub struct InvalidMacKey;
 
 impl MacKey {
-    /// A key that nobody knows: 244 random bits.
+    /// A new key of 244 random bits.
     #[must_use]
     pub fn fresh() -> Self {
         let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
@@ -69,24 +69,24 @@ impl fmt::Debug for MacKey {
     }
 }
 
-/// What a code is made for: it does not pass for another purpose. The numbers are part of the codes and never change.
+/// The purpose of a code, which is not valid for another one. The numbers are part of the codes and never change.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
     /// An entry of the accept log.
     Entry = 0,
-    /// What was stored in a room.
+    /// The messages that were stored in a room.
     Room = 1,
-    /// What a gateway waits for is stored.
+    /// Receipts: messages that a gateway waits for are stored.
     Receipts = 2,
-    /// What all gateways must hear of.
+    /// A control event for all gateways.
     Control = 3,
-    /// A gateway has acted on that.
+    /// The acknowledgement of a control event.
     Acknowledgement = 4,
-    /// What Redis remembers of SQL.
+    /// The stored watermark.
     StoredWatermark = 5,
 }
 
-/// Something without the right code at its end.
+/// Something that does not end with the right code.
 #[derive(Debug, thiserror::Error)]
 #[error("it was not written by a process of this installation")]
 pub struct NotAuthentic;
@@ -95,26 +95,26 @@ static NOT_AUTHENTIC: Event =
     Event::refusal("not_authentic", "somebody else writes into the Redis of this installation").warning();
 static UNREADABLE: Event = Event::outage("unreadable", "what a process of this installation publishes cannot be read");
 
-/// A publication that cannot be read.
+/// A publication that does not decode.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidPublication {
-    /// Nobody knows who wrote it.
+    /// It does not end with the right code.
     #[error(transparent)]
     NotAuthentic(#[from] NotAuthentic),
-    /// Its form is unknown.
+    /// Its encoding is unknown.
     #[error("its form is unknown: {0}")]
     Malformed(#[from] serde_json::Error),
 }
 
 impl NotAuthentic {
-    /// Writes to the log that this came as `what`.
+    /// Logs that this came as `what`.
     pub fn report(&self, what: &'static str) {
         NOT_AUTHENTIC.report(what, self);
     }
 }
 
 impl InvalidPublication {
-    /// Writes to the log that this came as `what`.
+    /// Logs that this came as `what`.
     pub fn report(&self, what: &'static str) {
         match self {
             Self::NotAuthentic(_) => NOT_AUTHENTIC.report(what, self),
@@ -123,7 +123,7 @@ impl InvalidPublication {
     }
 }
 
-/// Makes and checks codes.
+/// Computes and checks codes.
 pub(super) struct Mac(hmac::Key);
 
 impl Mac {
@@ -164,7 +164,7 @@ impl Mac {
         self.protect(purpose, json)
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Decodes what [`Self::encode`] wrote.
     pub(super) fn decode<T: DeserializeOwned>(
         &self,
         purpose: Purpose,
@@ -203,21 +203,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_authentic_opens_for_its_purpose_and_key_alone() {
+    fn code_is_valid_for_its_purpose_and_key_alone() {
         let authentic = mac().protect(Purpose::Room, b"hello".to_vec());
         assert_eq!(mac().verify(Purpose::Room, &authentic).unwrap(), b"hello");
         assert!(mac().verify(Purpose::Control, &authentic).is_err());
         assert!(Mac::new(MacKey([8; 32])).verify(Purpose::Room, &authentic).is_err());
-        for place in 0..authentic.len() {
+        for index in 0..authentic.len() {
             let mut changed = authentic.clone();
-            changed[place] ^= 1;
-            assert!(mac().verify(Purpose::Room, &changed).is_err(), "{place}");
-            assert!(mac().verify(Purpose::Room, &authentic[..place]).is_err(), "{place}");
+            changed[index] ^= 1;
+            assert!(mac().verify(Purpose::Room, &changed).is_err(), "{index}");
+            assert!(mac().verify(Purpose::Room, &authentic[..index]).is_err(), "{index}");
         }
     }
 
     #[test]
-    fn the_code_of_fields_depends_on_where_each_ends() {
+    fn code_depends_on_where_each_field_ends() {
         let code = |fields: &[(&str, &str)]| {
             let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
             mac().code_of_entry(fields)
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_not_shown() {
+    fn debug_hides_the_key() {
         assert_eq!(format!("{:?} {:?}", MacKey([7; 32]), mac()), "MacKey(..) Mac(..)");
     }
 }

@@ -1,4 +1,4 @@
-//! How a worker tells a gateway that messages it waits for are stored.
+//! Receipts: what the worker publishes to a gateway that waits for its messages to be stored.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,21 +6,21 @@ use super::KeySpace;
 use super::mac::{InvalidPublication, Purpose};
 use crate::domain::{MessageId, Seq};
 
-/// Messages that are stored now, or were before, with their places in their rooms.
+/// Messages that a commit stored, or that were stored before, with their seqs in their rooms.
 ///
-/// It is a hint: a gateway that misses one asks SQL.
+/// Receipts are a hint: a gateway that misses one asks SQL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Receipts(pub Vec<(MessageId, Seq)>);
 
 impl Receipts {
-    /// Their form on the channel: a JSON array of pairs, and its MAC.
+    /// The receipts on the channel: a JSON array of pairs, and its MAC.
     #[must_use]
     pub fn encode(&self, keys: &KeySpace) -> Vec<u8> {
         keys.mac().encode(Purpose::Receipts, self)
     }
 
-    /// Reads what [`Receipts::encode`] wrote.
+    /// Decodes what [`Receipts::encode`] wrote.
     pub fn decode(raw: &[u8], keys: &KeySpace) -> Result<Self, InvalidPublication> {
         keys.mac().decode(Purpose::Receipts, raw)
     }

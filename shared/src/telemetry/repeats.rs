@@ -1,67 +1,68 @@
-//! Log lines about what can come in floods: the first one is written, those that follow are counted, and every ten seconds
-//! the count is written instead of them.
+//! Rate-limited log events: the first occurrence is logged, those that follow are counted, and the count is logged every ten
+//! seconds.
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::Once;
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tracing::{Level, error, event, info, warn};
 
-/// How often counts are written.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often counts are logged.
+const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Subjects that are told apart at a time. What comes beyond is counted together, under no subject.
-const SUBJECTS: usize = 1_000;
+/// Subjects that are counted separately. The events of further ones are counted together, under an empty subject.
+const MAX_SUBJECTS: usize = 1_000;
 
-/// How grave it is.
+/// How severe an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gravity {
-    /// Worth knowing: somebody was refused.
+    /// A client was refused.
     Info,
-    /// Somebody should look when there are many.
+    /// An operator should look when there are many.
     Warn,
     /// Something does not work.
     Error,
 }
 
-/// For whom it is written.
+/// Who reads an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Whoever keeps the service running.
+    /// The operators of the service.
     Operators,
-    /// Whoever watches for attacks: target `security`.
+    /// Those who watch for attacks: target `security`.
     Security,
 }
 
-/// A kind of event. Its name is stable: programs search for it.
+/// A kind of log event. Its name is stable: programs search for it.
 #[derive(Debug)]
 pub struct Event {
     /// In `snake_case`.
     pub name: &'static str,
     /// What happened, as the beginning of a sentence.
     pub text: &'static str,
-    /// How grave it is.
+    /// How severe it is.
     pub gravity: Gravity,
-    /// For whom it is written.
+    /// Who reads it.
     pub audience: Audience,
 }
 
-/// Counts since the last time they were written, by event and subject.
-static SEEN: Mutex<Option<HashMap<(&'static str, String), Counted>>> = Mutex::new(None);
+/// The events since the counts were last logged, by event and subject.
+static COUNTS: Mutex<Option<HashMap<(&'static str, String), Counted>>> = Mutex::new(None);
 
-/// Starts the thread that writes them.
+/// Starts the thread that logs them.
 static WRITER: Once = Once::new();
 
 struct Counted {
     event: &'static Event,
-    /// How many more there were than was written.
+    /// Occurrences that are not logged yet.
     more: u64,
 }
 
 impl Event {
-    /// Something that does not work, for operators.
+    /// A failure, for operators.
     #[must_use]
     pub const fn outage(name: &'static str, text: &'static str) -> Self {
         Self {
@@ -72,7 +73,7 @@ impl Event {
         }
     }
 
-    /// Something that is refused, for whoever watches for attacks.
+    /// A refusal, for those who watch for attacks.
     #[must_use]
     pub const fn refusal(name: &'static str, text: &'static str) -> Self {
         Self {
@@ -92,11 +93,11 @@ impl Event {
         }
     }
 
-    /// Reports that it happened to `subject`: ids of users, sessions and networks, never e-mail, passwords, tokens or text.
-    /// `detail` is written with the first one of a row.
+    /// Reports an occurrence for `subject`: an id of a user, session or network, never e-mail, password, token or text. `detail` is
+    /// logged with the first occurrence of a series.
     pub fn report(&'static self, subject: impl Display, detail: impl Display) {
         WRITER.call_once(|| {
-            // Without the thread what follows is not counted, and the first ones are still written.
+            // Without the thread the counts are never logged, and the first occurrences still are.
             let _ = thread::Builder::new().name("log-counts".to_owned()).spawn(|| {
                 loop {
                     pause();
@@ -110,11 +111,11 @@ impl Event {
         }
     }
 
-    /// Counts one; true if it has to be written at once.
+    /// Counts an occurrence; true if it is to be logged at once.
     fn is_first(&'static self, subject: &str) -> bool {
-        let mut seen = seen();
-        let counts = seen.get_or_insert_default();
-        let many = counts.len() >= SUBJECTS;
+        let mut guard = COUNTS.lock();
+        let counts = guard.get_or_insert_default();
+        let many = counts.len() >= MAX_SUBJECTS;
         let key = (self.name, subject.to_owned());
         let key = if many && !counts.contains_key(&key) {
             (self.name, String::new())
@@ -153,31 +154,26 @@ impl Event {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the thread that writes counts has no tasks")]
+#[expect(clippy::disallowed_methods, reason = "the thread that logs counts runs no tasks")]
 fn pause() {
-    thread::sleep(EVERY);
+    thread::sleep(INTERVAL);
 }
 
-/// Writes how often what happened more than once happened since the last time, and forgets what happens no longer.
+/// Logs the counts of events that occurred again since the last time, and forgets those that did not.
 fn write_counts() {
     let mut due = Vec::new();
-    if let Some(counts) = seen().as_mut() {
+    if let Some(counts) = COUNTS.lock().as_mut() {
         counts.retain(|(_, subject), counted| {
             if counted.more > 0 {
                 due.push((counted.event, subject.clone(), counted.more));
             }
-            // A flood that goes on is only counted.
+            // A series that goes on is only counted.
             std::mem::take(&mut counted.more) > 0
         });
     }
     for (event, subject, more) in due {
-        event.write(&subject, &format!("{more} more within {} s", EVERY.as_secs()), more);
+        event.write(&subject, &format!("{more} more within {} s", INTERVAL.as_secs()), more);
     }
-}
-
-fn seen() -> MutexGuard<'static, Option<HashMap<(&'static str, String), Counted>>> {
-    // A count is whole after every statement.
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -185,13 +181,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_written_and_a_flood_only_counted() {
+    fn first_occurrence_is_logged_and_further_ones_counted() {
         static EVENT: Event = Event::outage("test_flood", "something failed");
         assert!(EVENT.is_first("ann"));
         assert!((0..300).all(|_| !EVENT.is_first("ann")));
         assert!(EVENT.is_first("bob"), "another subject");
         let more = |subject: &str| {
-            seen().as_ref().unwrap().get(&("test_flood", subject.to_owned())).map(|counted| counted.more)
+            COUNTS.lock().as_ref().unwrap().get(&("test_flood", subject.to_owned())).map(|counted| counted.more)
         };
         assert_eq!((more("ann"), more("bob")), (Some(300), Some(0)));
         write_counts();
