@@ -38,7 +38,7 @@ const TEXTS: [&str; 8] = [
     r"'; DROP TABLE users; --",
 ];
 
-/// What an client does with a parameter or a field, and what came of it on a back end.
+/// A request with a hostile value, and the status and error code that it got.
 type Responses = Vec<(String, u16, Value)>;
 
 async fn responses(backend: Backend) -> Responses {

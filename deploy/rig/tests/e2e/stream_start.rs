@@ -6,7 +6,7 @@ use rig::Stack;
 
 use crate::fixture::{SOON, lobby, with_lobby};
 
-/// What an client developer may rely on for the first bytes in a silent room.
+/// What an app developer may rely on for the first bytes in a silent room.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// Buffers of clients and proxies that hold back less than this must be filled by the first bytes.
 const PADDING: usize = 512;
