@@ -1,17 +1,19 @@
 //! Accounts: registering, logging in and out, who presents a token, and what users may learn of each other.
 
+mod registration;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use shared::bus::ControlEvent;
-use shared::domain::{Email, Invalid, PublicId, Timestamp, UserId, Username};
+use shared::domain::{Email, Invalid, PublicId, Timestamp, UserId};
 use shared::storage::{CreateUserError, NewUser, Store, StoreError, User};
 use shared::telemetry::Event;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-use uuid::Uuid;
 
-use crate::auth::common_passwords;
+use self::registration::Candidate;
+pub use self::registration::Registration;
 use crate::auth::known_origins::KnownOrigins;
 use crate::auth::passwords::{self, HashError, HashQueue, Passwords, Verdict};
 use crate::auth::sessions::{Caller, NotAuthenticated, Sessions};
@@ -22,18 +24,6 @@ use crate::policy::{self, Action};
 use crate::revocation_watcher::{RevocationCheckError, Revocations};
 
 static LOGIN_REFUSED: Event = Event::refusal("login_refused", "a login is refused");
-
-/// What somebody registers with, as they sent it.
-pub struct Registration {
-    /// E-mail address.
-    pub email: String,
-    /// Shown name.
-    pub username: String,
-    /// Password.
-    pub password: String,
-    /// Name in URLs; a UUID is made up if it is left out.
-    pub public_id: Option<String>,
-}
 
 /// Why nobody was registered.
 #[derive(Debug, thiserror::Error)]
@@ -252,60 +242,5 @@ impl Accounts {
                 warn!(user.id = user.0, error = %error, "cannot renew a password hash: {error}");
             }
         });
-    }
-}
-
-/// A registration whose fields are valid.
-struct Candidate {
-    email: Email,
-    username: Username,
-    password: String,
-    public_id: PublicId,
-}
-
-impl Candidate {
-    /// Checks all fields and returns the errors of all of them.
-    fn parse(registration: Registration, settings: &AccountArgs) -> Result<Self, Vec<Invalid>> {
-        let Registration {
-            email: raw_email,
-            username: raw_username,
-            password,
-            public_id,
-        } = registration;
-        let email = Email::parse_new(&raw_email, settings.strict_email);
-        let username = Username::parse_new(&raw_username);
-        let checked = check_length(&password, usize::from(settings.password_min_length)).and_then(|()| {
-            if settings.allow_weak_passwords {
-                Ok(())
-            } else {
-                common_passwords::check(&password, &[&raw_email, &raw_username])
-            }
-        });
-        let public_id = PublicId::parse_new(&public_id.unwrap_or_else(|| Uuid::now_v7().to_string()));
-        match (email, username, checked, public_id) {
-            (Ok(email), Ok(username), Ok(()), Ok(public_id)) => Ok(Self {
-                email,
-                username,
-                password,
-                public_id,
-            }),
-            (email, username, checked, public_id) => {
-                let invalid = [email.err(), username.err(), checked.err(), public_id.err()];
-                Err(invalid.into_iter().flatten().collect())
-            }
-        }
-    }
-}
-
-fn check_length(password: &str, min: usize) -> Result<(), Invalid> {
-    match password.chars().count() {
-        length if length < min => {
-            Err(Invalid::new("password", "too_short", format!("Must have at least {min} characters.")))
-        }
-        length if length > passwords::MAX_LENGTH => {
-            let message = format!("Must have at most {} characters.", passwords::MAX_LENGTH);
-            Err(Invalid::new("password", "too_long", message))
-        }
-        _ => Ok(()),
     }
 }

@@ -1,5 +1,7 @@
 //! Builds the services that handlers call and the parts that run beside requests, and connects them.
 
+mod background;
+
 use std::sync::Arc;
 
 use shared::bootstrap::Context;
@@ -7,6 +9,8 @@ use shared::bus::RedisClient;
 use shared::storage::Store;
 use tokio::time::Instant;
 
+pub(crate) use self::background::Background;
+use crate::StartError;
 use crate::accept::Acceptor;
 use crate::accounts::{AccountParts, Accounts};
 use crate::auth::known_origins::KnownOrigins;
@@ -22,14 +26,11 @@ use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::history::{HistoryPages, HistoryRates, ReadQueue};
 use crate::limits::Limits;
-use crate::live::{
-    ByeReason, Commands, Hub, LiveStream, StreamParts, StreamQuota, StreamRegistry, Streams, Subscriber, run_subscriber,
-};
+use crate::live::{Commands, Hub, LiveStream, StreamParts, StreamQuota, StreamRegistry, Streams, Subscriber};
 use crate::messages::Messages;
 use crate::revocation_watcher::Revocations;
 use crate::rooms::directory::RoomDirectory;
 use crate::rooms::{RoomLookup, RoomSettings, Rooms};
-use crate::{StartError, clock_check, worker_watch};
 
 /// What handlers call. Everything that is not in here is in SQL or Redis.
 pub struct Services {
@@ -38,19 +39,6 @@ pub struct Services {
     pub(crate) messages: Messages,
     pub(crate) streams: Streams,
     pub(crate) health: Health,
-}
-
-/// The parts that run beside requests, each in a task of its own.
-pub(crate) struct Background {
-    acceptor: Arc<Acceptor>,
-    events: Arc<EventDispatcher>,
-    revocations: Arc<Revocations>,
-    epoch: EpochWatch,
-    hub: Hub,
-    quota: StreamQuota,
-    streams: StreamRegistry,
-    redis: RedisClient,
-    commands: Commands,
 }
 
 /// What the services and the parts beside them share. Clones of most of them share their state.
@@ -216,42 +204,5 @@ impl<'a> Parts<'a> {
             redis: self.redis,
             commands,
         }
-    }
-}
-
-impl Background {
-    /// Starts everything that runs beside requests. A part that ends unasked stops the gateway.
-    pub(crate) fn spawn(self, config: &Config, context: &Context) {
-        let lifecycle = &context.lifecycle;
-        let stop = || lifecycle.soft.clone();
-        let Self {
-            acceptor,
-            events,
-            revocations,
-            epoch,
-            hub,
-            quota,
-            streams,
-            redis,
-            commands,
-        } = self;
-        let backlog = config.limits.backlog_per_partition;
-        lifecycle.spawn_essential("the subscriber", run_subscriber(context.redis.clone(), commands, events, stop()));
-        lifecycle.spawn_essential("the keeper of feeds", hub.maintain(stop()));
-        lifecycle.spawn_essential("the keeper of stream leases", quota.maintain(stop()));
-        lifecycle.spawn_essential("the watch over removals", revocations.watch(stop()));
-        lifecycle.spawn_essential(
-            "the watch over workers",
-            worker_watch::watch(Arc::clone(&acceptor), context.installation.id, stop()),
-        );
-        lifecycle.spawn_essential("the watch over the epoch", epoch.watch(stop()));
-        lifecycle.spawn_essential("the watch over the clock", clock_check::watch(redis, stop()));
-        lifecycle.spawn_essential("the watch over the backlog", acceptor.watch_backlog(backlog, stop()));
-        lifecycle.spawn_essential("the look-up of overdue posts", acceptor.look_up_overdue(stop()));
-        let stopped = stop();
-        lifecycle.tracker.spawn(async move {
-            stopped.cancelled().await;
-            streams.end_all(ByeReason::Shutdown);
-        });
     }
 }

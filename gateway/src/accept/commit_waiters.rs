@@ -164,8 +164,8 @@ mod tests {
         assert!(waiters.awaited().is_empty());
     }
 
-    #[test]
-    fn only_overdue_messages_are_looked_up() {
+    #[tokio::test(start_paused = true)]
+    async fn only_overdue_messages_are_looked_up() {
         let waiters = CommitWaiters::default();
         let (late, resolved) = (MessageId::fresh(), MessageId::fresh());
         let _waiting = (waiters.wait_for(late), waiters.wait_for(resolved));

@@ -4,29 +4,27 @@
 //! What depends on the client alone is added last, to every answer alike: `304` for a copy that is still good, compression,
 //! and the headers that let its browser show it to a page.
 
+mod read_preferences;
+mod request_body;
+
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use futures_util::FutureExt as _;
 use poem::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use poem::web::headers::{ETag, HeaderMapExt as _, IfNoneMatch};
-use poem::{Body, Endpoint, FromRequest, IntoResponse as _, Request, RequestBody, Response};
+use poem::{Endpoint, FromRequest, IntoResponse as _, Request, RequestBody, Response};
 use poem_openapi::OperationId;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::MAX_BODY_BYTES;
-use super::admission::{self, BodyBudget};
+use self::read_preferences::ReadPreferences;
+use self::request_body::read_body;
+use super::admission;
 use super::allowed_methods::AllowedMethods;
 use super::cors::Cors;
 use super::error::ApiError;
-use crate::encoding::{accepts_gzip, compress, is_compressible};
-
-/// How long a client may take to send its body.
-const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// How long a handler may take to begin its answer.
 const HANDLER_TIME: Duration = Duration::from_secs(10);
@@ -177,46 +175,6 @@ fn make_readable(headers: &mut HeaderMap) {
     }
 }
 
-/// The copies that a reading client has, and the encodings that it accepts.
-struct ReadPreferences {
-    /// The copies it has.
-    known: Option<IfNoneMatch>,
-    accepts_gzip: bool,
-}
-
-impl ReadPreferences {
-    /// `None` for calls that do not read.
-    fn of(method: &Method, headers: &HeaderMap) -> Option<Self> {
-        (method == Method::GET || method == Method::HEAD).then(|| Self {
-            known: headers.typed_get(),
-            // A client that wants the head alone gets that of the plain form.
-            accepts_gzip: method == Method::GET && accepts_gzip(headers),
-        })
-    }
-
-    /// Turns an answer into the form that the client prefers.
-    async fn apply(self, mut response: Response) -> Response {
-        if let (Some(known), Some(tag)) = (self.known, response.headers().typed_get::<ETag>())
-            && response.status() == StatusCode::OK
-            && !known.precondition_passes(&tag)
-        {
-            response.set_status(StatusCode::NOT_MODIFIED);
-            response.set_body(());
-            response.headers_mut().remove(header::CONTENT_TYPE);
-            response.headers_mut().remove(header::CONTENT_LENGTH);
-            response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        }
-        if is_compressible(&response) {
-            response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-            if self.accepts_gzip {
-                // Boxed: otherwise every request moves the memory for it about.
-                return Box::pin(compress(response)).await;
-            }
-        }
-        response
-    }
-}
-
 /// The client's own id of the request if it is harmless in a log line, or a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
@@ -225,68 +183,6 @@ fn request_id(headers: &HeaderMap) -> String {
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
     given.filter(harmless).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
-}
-
-/// Reads the body, up to the allowed size.
-async fn read_body(request: &mut Request) -> Result<Bytes, ApiError> {
-    if is_encoded(request.headers()) {
-        return Err(ApiError::EncodedBody);
-    }
-    let budget = BodyBudget::of(request)?;
-    let body = request.take_body();
-    let bytes = if body.is_empty() {
-        Bytes::new()
-    } else {
-        timeout(BODY_TIME, collect(body, &budget)).await.unwrap_or(Err(ApiError::BodyTimeout))?
-    };
-    if bytes.is_empty() {
-        // A body without a byte stands for no JSON value, whatever the headers say or leave out.
-        let json = HeaderValue::from_static("application/json");
-        request.headers_mut().insert(header::CONTENT_TYPE, json);
-    }
-    Ok(bytes)
-}
-
-/// Whether the body is compressed or the like. It is refused, because what a short body unpacks to would have to be bounded too.
-fn is_encoded(headers: &HeaderMap) -> bool {
-    let encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-/// The bytes of a body, each charged when it arrives. Nearly every body comes in one piece, which is not copied.
-async fn collect(body: Body, budget: &BodyBudget) -> Result<Bytes, ApiError> {
-    let mut pieces = body.into_bytes_stream();
-    let mut whole = Bytes::new();
-    loop {
-        let piece = next_piece(&mut pieces, whole.len()).await?;
-        if piece.is_empty() {
-            return Ok(whole);
-        }
-        budget.charge(piece.len())?;
-        if whole.is_empty() {
-            whole = piece;
-            continue;
-        }
-        let mut longer = BytesMut::from(whole);
-        longer.extend_from_slice(&piece);
-        whole = longer.freeze();
-    }
-}
-
-/// The next piece that is not empty; an empty one at the end. Together with what came `before` it must not be too large.
-async fn next_piece(
-    pieces: &mut (impl Stream<Item = std::io::Result<Bytes>> + Unpin),
-    before: usize,
-) -> Result<Bytes, ApiError> {
-    loop {
-        match pieces.next().await {
-            None => return Ok(Bytes::new()),
-            Some(Ok(piece)) if piece.len() > MAX_BODY_BYTES - before => return Err(ApiError::PayloadTooLarge),
-            Some(Ok(piece)) if piece.is_empty() => {}
-            Some(Ok(piece)) => return Ok(piece),
-            Some(Err(_)) => return Err(ApiError::InvalidBody("The body cannot be read.".to_owned())),
-        }
-    }
 }
 
 /// Headers that every answer has.

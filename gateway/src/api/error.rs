@@ -1,17 +1,15 @@
 //! Errors of the API: status, stable code and message of each, as clients read them.
 
+mod examples;
+mod framework;
 mod mapping;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use poem::Response;
-use poem::error::ResponseError;
 use poem::http::{self, HeaderValue, StatusCode, header};
-use poem_openapi::registry::{MetaResponses, Registry};
-use poem_openapi::{ApiResponse, error as framework};
 use shared::domain::Invalid;
-use tracing::error;
 
 use super::models::{FieldProblem, Problem};
 use crate::health::Reason;
@@ -183,50 +181,6 @@ impl ApiError {
         }
     }
 
-    /// One of each kind, for the examples of the document.
-    pub(super) fn examples() -> Vec<Self> {
-        let too_long = Invalid::new("username", "too_long", "Must have at most 50 characters.");
-        vec![
-            Self::InvalidBody("The body must be a JSON object.".to_owned()),
-            Self::InvalidFields(vec![too_long]),
-            Self::Unauthorized,
-            Self::TokenExpired,
-            Self::SessionRevoked,
-            Self::InvalidCredentials,
-            Self::Forbidden,
-            Self::RoomNotFound("testchat1".to_owned()),
-            Self::RoomDeleted,
-            Self::RoomReplaced("testchat1".to_owned()),
-            Self::UserNotFound("test1".to_owned()),
-            Self::NotFound,
-            Self::MethodNotAllowed,
-            Self::UnsupportedMediaType,
-            Self::EncodedBody,
-            Self::PayloadTooLarge,
-            Self::BodyTimeout,
-            Self::EmailTaken,
-            Self::UsernameTaken,
-            Self::PublicIdTaken,
-            Self::RoomExists,
-            Self::RoomNameReserved,
-            Self::IdempotencyKeyReused,
-            Self::RateLimited(Duration::from_secs(7)),
-            Self::TooManyStreams,
-            Self::TooManyRooms,
-            Self::TooManyReads,
-            Self::TooManyConnections,
-            Self::TooMuchInFlight,
-            Self::MalformedRequest("Send one header Host."),
-            Self::HeadersTooLarge,
-            Self::UnknownTransferCoding,
-            Self::Busy,
-            Self::Unavailable,
-            Self::NotReady(vec![Reason::RedisFull]),
-            Self::OutcomeUnknown,
-            Self::Internal,
-        ]
-    }
-
     /// The body of the answer to the request named `request_id`.
     pub(super) fn problem(&self, request_id: &str) -> Problem {
         Problem {
@@ -243,30 +197,6 @@ impl ApiError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.kind().1
-    }
-
-    /// The error for a failure of the framework.
-    #[must_use]
-    pub fn from_poem(failure: &poem::Error) -> Self {
-        if let Some(invalid) = failure.downcast_ref::<framework::ParseParamError>() {
-            return Invalid::new(invalid.name, "invalid", expectation(&invalid.reason)).into();
-        }
-        if let Some(invalid) = failure.downcast_ref::<framework::ParsePathError>() {
-            return Invalid::new(invalid.name, "invalid", expectation(&invalid.reason)).into();
-        }
-        match failure.status() {
-            StatusCode::UNAUTHORIZED => Self::Unauthorized,
-            StatusCode::FORBIDDEN => Self::Forbidden,
-            StatusCode::NOT_FOUND => Self::NotFound,
-            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
-            StatusCode::PAYLOAD_TOO_LARGE => Self::PayloadTooLarge,
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
-            status if status.is_client_error() => Self::InvalidBody("The request cannot be read.".to_owned()),
-            status => {
-                error!(error = %failure, "a request failed with {status}: {failure}");
-                Self::Internal
-            }
-        }
     }
 
     /// The response to the request named `request_id`.
@@ -359,30 +289,4 @@ impl ApiError {
         };
         Some(invalid.iter().map(problem).collect())
     }
-}
-
-/// What a parameter must be, by the reason for which the framework refused it; the framework's own text names Rust types.
-fn expectation(reason: &str) -> &'static str {
-    if reason.contains("\"integer") {
-        "Must be a whole number."
-    } else if reason.contains("uuid") {
-        "Must be a UUID."
-    } else {
-        "Must be UTF-8, percent-encoded."
-    }
-}
-
-impl ResponseError for ApiError {
-    fn status(&self) -> StatusCode {
-        self.kind().0
-    }
-}
-
-/// The document lists the errors of each operation by a table, see [`mod@super::document`].
-impl ApiResponse for ApiError {
-    fn meta() -> MetaResponses {
-        MetaResponses { responses: Vec::new() }
-    }
-
-    fn register(_registry: &mut Registry) {}
 }

@@ -156,3 +156,6 @@ impl RoomDirectory {
         self.members.get_or_load(&(room.id, user), self.store.membership(room.id, user)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

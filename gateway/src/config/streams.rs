@@ -1,0 +1,70 @@
+//! Settings of live streams and of the threads that write to them.
+
+use std::num::NonZero;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::live::StreamSettings;
+
+/// Live streams.
+#[derive(Debug, Clone, Args)]
+pub struct StreamArgs {
+    /// Seconds of silence after which a stream sends a ping.
+    #[arg(long, env = "STREAM_HEARTBEAT_S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub heartbeat_s: u64,
+
+    /// Longest life of a stream in seconds; each ends after 80–100 % of it, so that they do not return together.
+    #[arg(long, env = "STREAM_MAX_AGE_S", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub stream_max_age_s: u64,
+
+    /// Threads that write to streams, each with its own rooms; one for every two cores if not set, and requests have the others.
+    #[arg(long, env = "FANOUT_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub fanout_threads: Option<u16>,
+}
+
+impl StreamArgs {
+    /// Threads of the fan-out: as many as are set, or one for every two cores.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.fanout_threads.map_or_else(|| cores().div_ceil(2), usize::from)
+    }
+
+    /// Threads for requests: one for each of the other cores. More of them would compete with the fan-out, and wake each
+    /// other for work that one of them does already.
+    #[must_use]
+    pub fn request_threads(&self) -> usize {
+        cores().saturating_sub(self.threads()).max(1)
+    }
+
+    /// The settings in the form that streams use.
+    #[must_use]
+    pub fn settings(&self) -> StreamSettings {
+        StreamSettings {
+            heartbeat: Duration::from_secs(self.heartbeat_s),
+            max_age: Duration::from_secs(self.stream_max_age_s),
+        }
+    }
+}
+
+/// Cores this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_get_the_cores_that_the_fan_out_leaves() {
+        let streams = |fanout_threads| StreamArgs {
+            heartbeat_s: 15,
+            stream_max_age_s: 3_600,
+            fanout_threads,
+        };
+        assert_eq!(streams(Some(256)).request_threads(), cores().saturating_sub(256).max(1));
+        let unset = streams(None);
+        assert_eq!(unset.threads() + unset.request_threads(), cores().max(2));
+    }
+}

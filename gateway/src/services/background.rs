@@ -1,0 +1,64 @@
+//! The parts that run beside requests, and how they start.
+
+use std::sync::Arc;
+
+use shared::bootstrap::Context;
+use shared::bus::RedisClient;
+
+use crate::accept::Acceptor;
+use crate::config::Config;
+use crate::epoch_watch::EpochWatch;
+use crate::event_dispatch::EventDispatcher;
+use crate::live::{ByeReason, Commands, Hub, StreamQuota, StreamRegistry, run_subscriber};
+use crate::revocation_watcher::Revocations;
+use crate::{clock_check, worker_watch};
+
+/// The parts that run beside requests, each in a task of its own.
+pub(crate) struct Background {
+    pub(super) acceptor: Arc<Acceptor>,
+    pub(super) events: Arc<EventDispatcher>,
+    pub(super) revocations: Arc<Revocations>,
+    pub(super) epoch: EpochWatch,
+    pub(super) hub: Hub,
+    pub(super) quota: StreamQuota,
+    pub(super) streams: StreamRegistry,
+    pub(super) redis: RedisClient,
+    pub(super) commands: Commands,
+}
+
+impl Background {
+    /// Starts everything that runs beside requests. A part that ends unasked stops the gateway.
+    pub(crate) fn spawn(self, config: &Config, context: &Context) {
+        let lifecycle = &context.lifecycle;
+        let stop = || lifecycle.soft.clone();
+        let Self {
+            acceptor,
+            events,
+            revocations,
+            epoch,
+            hub,
+            quota,
+            streams,
+            redis,
+            commands,
+        } = self;
+        let backlog = config.limits.backlog_per_partition;
+        lifecycle.spawn_essential("the subscriber", run_subscriber(context.redis.clone(), commands, events, stop()));
+        lifecycle.spawn_essential("the keeper of feeds", hub.maintain(stop()));
+        lifecycle.spawn_essential("the keeper of stream leases", quota.maintain(stop()));
+        lifecycle.spawn_essential("the watch over removals", revocations.watch(stop()));
+        lifecycle.spawn_essential(
+            "the watch over workers",
+            worker_watch::watch(Arc::clone(&acceptor), context.installation.id, stop()),
+        );
+        lifecycle.spawn_essential("the watch over the epoch", epoch.watch(stop()));
+        lifecycle.spawn_essential("the watch over the clock", clock_check::watch(redis, stop()));
+        lifecycle.spawn_essential("the watch over the backlog", acceptor.watch_backlog(backlog, stop()));
+        lifecycle.spawn_essential("the look-up of overdue posts", acceptor.look_up_overdue(stop()));
+        let stopped = stop();
+        lifecycle.tracker.spawn(async move {
+            stopped.cancelled().await;
+            streams.end_all(ByeReason::Shutdown);
+        });
+    }
+}
