@@ -1,4 +1,4 @@
-//! Measures all there is to measure, and puts it beside what is demanded.
+//! Measures all loads and all criterion benches, and compares the figures with what is demanded of them.
 //!
 //! ```text
 //! LOADS ──► loadtest, a process for each ──┐
@@ -7,23 +7,23 @@
 //!                                                DEMANDS ───────┘
 //! ```
 //!
-//! Everything that is shown follows from `figures.json` alone, so that it can be shown in another way without measuring
-//! again. What a figure is judged by stands in `demands` and nowhere else.
+//! Tables and charts are made from `figures.json` alone, so that they can be made again without measuring again. The bounds
+//! that figures must keep are in `demands` and nowhere else.
 
 mod charts;
-mod child;
 mod criterion;
 mod demands;
 mod loads;
+mod loadtest_process;
 mod machine;
 mod markdown;
 mod report;
 mod svg;
 mod table;
 
-pub use child::{Pace, run};
-pub use criterion::{BENCHES, Timing, measure};
-pub use demands::{Bound, DEMANDS, Demand, Judged, judge};
+pub use criterion::{BENCHES, Timing, run_bench};
+pub use demands::{Bound, DEMANDS, Demand, DemandResult, evaluate};
 pub use loads::{LOADS, Load};
+pub use loadtest_process::{LoadOverrides, run_load};
 pub use machine::Machine;
 pub use report::{Outcome, Report, Round};

@@ -1,60 +1,41 @@
-//! Puts load on an installation and says what it costs and whether every client saw what it must see.
+//! Puts load on a server, and measures what it carries, what that costs, and whether every client saw every message once
+//! and in order.
 //!
 //! ```text
 //! Preset ──► Plan ──► run ──► Figures ──► table, JSON
 //!                      │
-//!   Site ──────────────┤   an installation (roomcast) or a peer (nchan), furnished with users and rooms
-//!                      ├── crew     the threads, what they are told (orders) and what they tell (boards):
-//!                      ├── reader   threads that hold the streams: reply ► framing ► scanner ► order
-//!                      ├── caller   a thread whose connections post, or ask for history
-//!                      ├── queues   what servers have written to clients that do not read
-//!                      └── watch    processor time and memory of the servers
+//!   target ────────────┤   the server: an installation of Roomcast, nchan to compare with, or a synthetic server
+//!   threads ───────────┤   workers start reader threads and a request thread, which follow the control of the run
+//!   client ────────────┤   what the threads drive: streams that check their messages, connections that send requests
+//!   results ───────────┘   figures, and what /proc and logs show of the servers
+//!
+//! bench                    all loads and all criterion benches, compared with what is demanded of them
 //! ```
 //!
-//! It must cost little beside the servers it measures: nothing is shared on the hot paths, a message costs a reader the
-//! search for its id, and only some streams take the times of their messages.
+//! The tool must cost little beside the servers it measures. Threads share nothing on the hot paths, a message costs its
+//! reader the search for its id, and latency is measured on some of the streams only.
 
-mod agenda;
 pub mod bench;
-mod caller;
-mod clock;
-mod crew;
-mod descriptors;
-mod figures;
-mod fountain;
-mod framing;
-mod line;
-mod nchan;
-mod order;
-mod orders;
+mod client;
+mod file_limit;
 mod plan;
 mod progress;
-mod queues;
-mod reader;
-mod reads;
-mod reply;
-mod roomcast;
+mod results;
 mod run;
-mod scanner;
-mod script;
-mod sequence;
-mod site;
-mod stamp;
-mod stream;
-mod table;
-mod watch;
-mod wire;
+mod target;
+mod threads;
 
-pub use descriptors::raise_descriptors;
-pub use figures::{Cpu, Figures, Memory, Window};
-pub use fountain::Fountain;
-pub use nchan::Nchan;
+pub use file_limit::raise_file_limit;
 pub use plan::{KeyKind, Pages, Plan, Preset, Work};
 pub use progress::Progress;
-pub use queues::Stalled;
-pub use reads::Reads;
-pub use roomcast::{Furnished, furnish};
+pub use results::figures::Figures;
+pub use results::history_reads::HistoryReads;
+pub use results::process_cost::{ProcessCpu, ProcessMemory};
+pub use results::send_queues::StalledStreams;
+pub use results::table::comparison;
+pub use results::window::Window;
 pub use run::run;
-pub use site::Site;
-pub use table::comparison;
-pub(crate) use table::grouped;
+pub use target::Target;
+pub use target::nchan::Nchan;
+pub use target::roomcast::{PreparedTarget, prepare};
+pub use target::synthetic_server::SyntheticServer;

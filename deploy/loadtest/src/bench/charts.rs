@@ -1,10 +1,10 @@
-//! Which figures are drawn, from what is kept of them.
+//! Chooses which figures of a report are drawn as charts.
 
 use super::report::{Report, Round};
 use super::svg::{Chart, Line};
 use crate::Figures;
 
-/// Deliveries a second, and the time that they take, by the number of streams.
+/// Deliveries a second, and the time from post to event, by the number of streams.
 pub(super) fn by_streams(report: &Report) -> Vec<Chart> {
     let p99 = |figures: &Figures| Some(figures.post_to_event_ms()?.p99);
     vec![
@@ -23,7 +23,7 @@ pub(super) fn by_streams(report: &Report) -> Vec<Chart> {
     ]
 }
 
-/// Messages stored a second, by the number that one transaction holds.
+/// Messages stored in a second, by the number of messages in a transaction.
 pub(super) fn by_batch(report: &Report) -> Vec<Chart> {
     let line = |name: &'static str| {
         let group = format!("commit to {name}");
@@ -49,7 +49,7 @@ fn both(report: &Report, preset: &str, figure: impl Fn(&Figures) -> Option<f64>)
     ]
 }
 
-/// What the loads of one kind came to, by their streams.
+/// A figure of all loads of one preset, by their number of streams.
 #[expect(clippy::cast_precision_loss, reason = "numbers of streams are far below 2^52")]
 fn line(name: &'static str, report: &Report, preset: &str, figure: impl Fn(&Round) -> Option<f64>) -> Line {
     let loads = report.loads.iter().filter(|outcome| outcome.preset == preset);
@@ -71,16 +71,16 @@ mod tests {
     }
 
     #[test]
-    fn loads_of_a_kind_are_a_line_by_streams() {
+    fn loads_of_a_preset_are_a_line_by_streams() {
         let mut report = Report::default();
-        report.take(outcome("hot-1000", 1_000, &[(5.0, Some(2.0))]));
-        report.take(outcome("hot-10", 10, &[(3.0, None)]));
-        report.take(outcome("steady-10", 10, &[(9.0, None)]));
+        report.replace_load(outcome("hot-1000", 1_000, &[(5.0, Some(2.0))]));
+        report.replace_load(outcome("hot-10", 10, &[(3.0, None)]));
+        report.replace_load(outcome("steady-10", 10, &[(9.0, None)]));
         let failed = Outcome {
             failure: Some("no Redis".to_owned()),
             ..outcome("hot-100", 100, &[])
         };
-        report.take(failed);
+        report.replace_load(failed);
         let charts = by_streams(&report);
         let expected: [(&str, &[(f64, f64)]); 2] = [
             ("Roomcast", &[(10.0, 3.0), (1_000.0, 5.0)]),

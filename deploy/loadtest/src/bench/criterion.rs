@@ -1,4 +1,4 @@
-//! Runs the benches of the workspace, and reads what criterion has written about them.
+//! Runs the criterion benches of the workspace and reads their results.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,34 +11,34 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// The benches, whichever crate they belong to.
+/// Names of the benches, in whichever crate they are.
 pub const BENCHES: [&str; 5] = ["requests", "stream", "entries", "batches", "commit"];
 
 /// The groups of the bench `commit`; each needs its database.
 const COMMITS: [&str; 2] = ["commit to SQLite", "commit to Postgres"];
 
-/// Longest time of a bench that is built already; what takes longer is broken off.
+/// Longest time of a bench that is already built; a longer one is killed.
 const BENCH_WITHIN: Duration = Duration::from_mins(10);
 
-/// What one part takes.
+/// The measured time of one part.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// The bench it is in.
+    /// Name of the bench.
     pub bench: String,
-    /// What is measured; with several cases, what they have in common.
+    /// What is measured; if there are several cases, what they have in common.
     pub group: String,
-    /// The case; empty where there is but one.
+    /// The case; empty if there is only one.
     pub case: String,
     /// Nanoseconds of one run.
     pub nanos: f64,
-    /// Between these it lies with a confidence of 95 %.
+    /// Bounds of `nanos` with a confidence of 95 %.
     pub nanos_between: (f64, f64),
-    /// What one run goes through, such as messages; `None` where there is nothing to count.
+    /// Elements that one run handles, such as messages; `None` if it handles no countable ones.
     pub elements: Option<u64>,
 }
 
 impl Timing {
-    /// Elements a second.
+    /// Elements handled in a second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a batch is small against 2^52")]
     pub fn elements_per_s(&self) -> Option<f64> {
@@ -46,9 +46,9 @@ impl Timing {
     }
 }
 
-/// Runs `bench`, each part for so many seconds if that is said. It is built by cargo, in the workspace that is the current directory;
-/// its results go to a directory of their own, so that none of an earlier run is among them.
-pub async fn measure(bench: &str, seconds: Option<u64>) -> Result<Vec<Timing>> {
+/// Runs `bench`, each part for `seconds` if given. cargo builds it in the workspace of the current directory. The
+/// results go to a directory of their own, so that none of an earlier run is among them.
+pub async fn run_bench(bench: &str, seconds: Option<u64>) -> Result<Vec<Timing>> {
     let directory = TempDir::with_prefix("criterion-")?;
     let mut cargo = Command::from(command(Path::new(&cargo_program())));
     cargo.args(["bench", "--quiet", "--bench", bench, "--", "--noplot"]);
@@ -59,18 +59,18 @@ pub async fn measure(bench: &str, seconds: Option<u64>) -> Result<Vec<Timing>> {
     let output = timeout(BENCH_WITHIN, cargo.output()).await;
     let output = output.map_err(|_| Failure::new(format!("not done within {} s", BENCH_WITHIN.as_secs())))??;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Failure::new(format!("cargo bench: {}: {}", output.status, said.trim_end())));
+        let printed = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::new(format!("cargo bench: {}: {}", output.status, printed.trim_end())));
     }
-    let timings = read(bench, directory.path())?;
-    match wanting(bench, &timings) {
+    let timings = read_results(bench, directory.path())?;
+    match missing_group(bench, &timings) {
         Some(group) => Err(Failure::new(format!("{bench} measured nothing of {group}"))),
         None => Ok(timings),
     }
 }
 
 /// A group that `bench` should have measured and has not.
-fn wanting(bench: &str, timings: &[Timing]) -> Option<&'static str> {
+fn missing_group(bench: &str, timings: &[Timing]) -> Option<&'static str> {
     let groups: &[&'static str] = if bench == "commit" { &COMMITS } else { &[""] };
     let is_there = |group: &str| timings.iter().any(|timing| timing.group.starts_with(group));
     groups
@@ -80,7 +80,7 @@ fn wanting(bench: &str, timings: &[Timing]) -> Option<&'static str> {
         .map(|group| if group.is_empty() { "anything" } else { group })
 }
 
-/// cargo tells its own children where it is.
+/// The cargo that started this process, which sets the variable, or else the one in `PATH`.
 fn cargo_program() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
 }
@@ -101,11 +101,11 @@ enum Throughput {
     Other(serde::de::IgnoredAny),
 }
 
-/// criterion's findings about it, in nanoseconds.
+/// criterion's estimates for a part, in nanoseconds.
 #[derive(Deserialize)]
 struct Estimates {
     mean: Estimate,
-    /// Where runs were repeated more and more often; then it is what criterion itself shows.
+    /// Present if criterion repeated runs in growing batches; criterion itself then shows it instead of the mean.
     slope: Option<Estimate>,
 }
 
@@ -121,10 +121,10 @@ struct Interval {
     upper_bound: f64,
 }
 
-/// All parts of `bench` that criterion tells of under `home`, those of a group by their numbers.
-fn read(bench: &str, home: &Path) -> Result<Vec<Timing>> {
+/// All parts of `bench` with results under `home`, the cases of a group by number.
+fn read_results(bench: &str, home: &Path) -> Result<Vec<Timing>> {
     let mut found = Vec::new();
-    for directory in measured_in(home)? {
+    for directory in directories_of_results(home)? {
         let benchmark: Benchmark = parse(&directory.join("benchmark.json"))?;
         let Estimates { mean, slope } = parse(&directory.join("estimates.json"))?;
         let estimate = slope.unwrap_or(mean);
@@ -151,14 +151,14 @@ fn read(bench: &str, home: &Path) -> Result<Vec<Timing>> {
 }
 
 /// The directories called `new` at any depth, which hold the latest results.
-fn measured_in(directory: &Path) -> Result<Vec<PathBuf>> {
+fn directories_of_results(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).explain(|| format!("cannot read {}", directory.display()))? {
         let path = entry?.path();
         if path.is_dir() && path.ends_with("new") {
             found.push(path);
         } else if path.is_dir() {
-            found.extend(measured_in(&path)?);
+            found.extend(directories_of_results(&path)?);
         }
     }
     Ok(found)
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_results_are_read_by_number() {
+    fn latest_results_are_read_in_order_of_number() {
         let home = tempfile::tempdir().unwrap();
         for (size, nanos) in [(100, 1e6), (1, 1e5), (50, 5e5)] {
             let benchmark = format!(
@@ -201,17 +201,17 @@ mod tests {
             write(home.path(), &format!("commit to SQLite/{size}/new"), &benchmark, &estimates);
             write(home.path(), &format!("commit to SQLite/{size}/base"), "old", "old");
         }
-        let timings = read("commit", home.path()).unwrap();
+        let timings = read_results("commit", home.path()).unwrap();
         let cases: Vec<(&str, Option<f64>)> =
             timings.iter().map(|timing| (timing.case.as_str(), timing.elements_per_s())).collect();
         assert_eq!(cases, [("1", Some(10_000.0)), ("50", Some(100_000.0)), ("100", Some(100_000.0))]);
-        assert_eq!(wanting("commit", &timings), Some("commit to Postgres"));
-        assert_eq!((wanting("stream", &timings), wanting("stream", &[])), (None, Some("anything")));
+        assert_eq!(missing_group("commit", &timings), Some("commit to Postgres"));
+        assert_eq!((missing_group("stream", &timings), missing_group("stream", &[])), (None, Some("anything")));
         assert_eq!((timings[0].bench.as_str(), timings[0].group.as_str()), ("commit", "commit to SQLite"));
     }
 
     #[test]
-    fn the_slope_counts_where_there_is_one() {
+    fn the_slope_wins_over_the_mean() {
         let home = tempfile::tempdir().unwrap();
         let estimates = format!(r#"{{"mean":{},"slope":{}}}"#, estimate(30.0), estimate(20.0));
         for (name, throughput) in [("of bytes", r#"{"Bytes":7}"#), ("of nothing", "null")] {
@@ -219,17 +219,17 @@ mod tests {
                 format!(r#"{{"group_id":"{name}","function_id":null,"value_str":null,"throughput":{throughput}}}"#);
             write(home.path(), &format!("{name}/new"), &benchmark, &estimates);
         }
-        for timing in read("stream", home.path()).unwrap() {
+        for timing in read_results("stream", home.path()).unwrap() {
             assert_eq!((timing.nanos, timing.nanos_between), (20.0, (19.0, 21.0)));
             assert_eq!((timing.case.as_str(), timing.elements), ("", None));
         }
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn a_file_that_cannot_be_read_is_named() {
         let home = tempfile::tempdir().unwrap();
         write(home.path(), "a part/new", "{}", "{}");
-        let failure = read("stream", home.path()).unwrap_err().to_string();
+        let failure = read_results("stream", home.path()).unwrap_err().to_string();
         assert!(failure.contains("benchmark.json is not as criterion writes it"), "{failure}");
     }
 }

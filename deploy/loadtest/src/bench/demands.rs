@@ -1,19 +1,19 @@
-//! What is demanded, and of which figure.
+//! The demands on Roomcast: which figure of which load must keep which bound.
 
 use serde::Serialize;
 
 use super::report::{Report, Round};
 use crate::{Figures, Window};
 
-/// One figure and its bound.
+/// A figure and the bound it must keep.
 pub struct Demand {
     /// What is measured.
     pub what: &'static str,
-    /// The load it is taken from.
+    /// Name of the load that the figure is taken from.
     pub load: &'static str,
-    /// What it must be.
+    /// The bound.
     pub bound: Bound,
-    /// What it is counted in.
+    /// Unit of the figure.
     pub unit: &'static str,
     figure: fn(&Round) -> Option<f64>,
 }
@@ -22,16 +22,16 @@ pub struct Demand {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// So much or more.
+    /// This or more.
     AtLeast(f64),
-    /// So much or less.
+    /// This or less.
     AtMost(f64),
 }
 
 use Bound::{AtLeast, AtMost};
 
-/// All of them: targets for two cores that tool and servers share. "×" is a ratio to nchan under the same load, one after
-/// the other on the same machine, or of a load to itself under other circumstances.
+/// All demands: targets for two cores that the tool and the servers share. "×" is a ratio to nchan under the same load,
+/// one after the other on the same machine, or of a load to itself under other conditions.
 pub const DEMANDS: [Demand; 19] = [
     demand("one hot room, deliveries/s against nchan", "hot-1000", AtLeast(8.0), "×", deliveries_ratio),
     demand("the same with 10,000 streams", "hot-10000", AtLeast(15.0), "×", deliveries_ratio),
@@ -52,7 +52,7 @@ pub const DEMANDS: [Demand; 19] = [
     demand("from post to event, p50", "latency", AtMost(5.0), "ms", p50),
     demand("from post to event, p99", "latency", AtMost(30.0), "ms", p99),
     demand("all streams resumed", "resume", AtMost(3.0), "s", |round| Some(caught_up(round))),
-    demand("… with gaps, doubles or wrong order", "resume", AtMost(0.0), "", |round| Some(wrongs(round))),
+    demand("… with gaps, doubles or wrong order", "resume", AtMost(0.0), "", |round| Some(violations(round))),
     demand("… reads of history a room and second", "resume", AtMost(1.0), "", reads),
     demand("others' p99 while 10 % stall", "stalled", AtMost(1.1), "×", p99_with_stalled),
     demand("gateway memory for a stalled stream", "stalled", AtMost(64.0), "KiB", memory_of_a_stalled),
@@ -78,31 +78,31 @@ const fn demand(
 
 /// A demand and what was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Judged {
+pub struct DemandResult {
     /// What is measured.
     pub what: &'static str,
-    /// The load it is taken from.
+    /// Name of the load that the figure is taken from.
     pub load: &'static str,
-    /// What it must be.
+    /// The bound.
     pub demanded: Bound,
-    /// What it is counted in.
+    /// Unit of the figure.
     pub unit: &'static str,
-    /// What it is; `None` if it was not measured. Infinite (`null` in JSON) where it never came.
+    /// The figure; `None` if it was not measured. Infinite (`null` in JSON) if streams never caught up.
     pub measured: Option<f64>,
-    /// Whether that is enough; `None` if it was not measured.
+    /// Whether the figure keeps the bound; `None` if it was not measured.
     pub is_reached: Option<bool>,
-    /// The load was not what it was meant to be, so that nothing is reached by it.
+    /// The load was not the one that was planned, so that its figure keeps no bound.
     pub is_wrong: bool,
 }
 
-/// Compares what was measured with what is demanded.
+/// Compares the figures of `report` with all demands.
 #[must_use]
-pub fn judge(report: &Report) -> Vec<Judged> {
-    let judged = |demand: &Demand| {
+pub fn evaluate(report: &Report) -> Vec<DemandResult> {
+    let result = |demand: &Demand| {
         let outcome = report.load(demand.load);
         let measured = outcome.and_then(|outcome| outcome.median(demand.figure));
-        let is_wrong = measured.is_some() && outcome.is_some_and(|outcome| !outcome.is_sound());
-        Judged {
+        let is_wrong = measured.is_some() && outcome.is_some_and(|outcome| !outcome.is_valid());
+        DemandResult {
             what: demand.what,
             load: demand.load,
             demanded: demand.bound,
@@ -112,7 +112,7 @@ pub fn judge(report: &Report) -> Vec<Judged> {
             is_wrong,
         }
     };
-    DEMANDS.iter().map(judged).collect()
+    DEMANDS.iter().map(result).collect()
 }
 
 impl Bound {
@@ -129,7 +129,7 @@ fn ratio(round: &Round, figure: fn(&Figures) -> Option<f64>) -> Option<f64> {
     (theirs > 0.0).then_some(figure(&round.figures)? / theirs)
 }
 
-/// Of each request its one delivery: of a server that falls behind, ever fewer.
+/// Deliveries of a request, in rooms of one stream: at least nearly 1, unless the server falls behind ever further.
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
 fn delivered(round: &Round) -> Option<f64> {
     let window = round.figures.windows.first()?;
@@ -152,7 +152,7 @@ fn requests(round: &Round) -> Option<f64> {
     round.figures.requests_per_s()
 }
 
-/// Of a room that is as long as it is demanded for.
+/// Requests a second, if the room is as long as the demand says.
 fn long_history(round: &Round) -> Option<f64> {
     requests(round).filter(|_| round.figures.messages >= 1_000_000)
 }
@@ -182,8 +182,8 @@ fn reads(round: &Round) -> Option<f64> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
-fn wrongs(round: &Round) -> f64 {
-    round.figures.wrongs() as f64
+fn violations(round: &Round) -> f64 {
+    round.figures.violations() as f64
 }
 
 fn p99_with_stalled(round: &Round) -> Option<f64> {
@@ -193,9 +193,9 @@ fn p99_with_stalled(round: &Round) -> Option<f64> {
     Some(with.p99_ms()? / before.p99_ms()?)
 }
 
-/// What the gateway grew by from the end of the window before some streams stalled to the end of the one with them, under
-/// the same load, shared out among them; less than 0 where it gave memory back. What rooms keep of the messages in between
-/// is in it.
+/// Growth of the gateway's memory for each stalled stream, from the end of the window before to the end of the window
+/// with the stalled streams, under the same load; negative if the gateway gave memory back. The messages that rooms
+/// retain in between are included.
 #[expect(
     clippy::cast_precision_loss,
     reason = "memory and streams of a run are far below 2^52"
@@ -212,18 +212,18 @@ fn memory_of_a_stalled(round: &Round) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Stalled;
+    use crate::StalledStreams;
     use crate::bench::report::tests::outcome;
     use crate::bench::{LOADS, Outcome};
 
-    fn judged(outcome: Outcome, what: &str) -> Judged {
+    fn result(outcome: Outcome, what: &str) -> DemandResult {
         let mut report = Report::default();
-        report.take(outcome);
-        judge(&report).into_iter().find(|judged| judged.what.contains(what)).unwrap()
+        report.replace_load(outcome);
+        evaluate(&report).into_iter().find(|result| result.what.contains(what)).unwrap()
     }
 
     #[test]
-    fn every_demand_is_of_a_load_that_is_run() {
+    fn every_demand_names_a_load_with_a_peer_if_needed() {
         for demand in &DEMANDS {
             let load = LOADS.iter().find(|load| load.name == demand.load).unwrap();
             let has_peer = load.has_peer || load.arguments.contains(&"--peer");
@@ -232,48 +232,48 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_the_middle_one_of_all_rounds() {
-        let judge = |rounds: &[(f64, Option<f64>)]| {
-            let judged = judged(outcome("hot-1000", 1_000, rounds), "one hot room");
-            (judged.measured, judged.is_reached)
+    fn a_ratio_is_the_median_of_all_rounds() {
+        let ratio = |rounds: &[(f64, Option<f64>)]| {
+            let result = result(outcome("hot-1000", 1_000, rounds), "one hot room");
+            (result.measured, result.is_reached)
         };
-        assert_eq!(judge(&[(20.0, Some(2.0)), (90.0, Some(10.0)), (10.0, Some(10.0))]), (Some(9.0), Some(true)));
-        assert_eq!(judge(&[(15.0, Some(2.0))]), (Some(7.5), Some(false)));
-        assert_eq!(judge(&[(15.0, Some(0.0))]), (None, None));
-        assert_eq!(judge(&[(15.0, None)]), (None, None));
+        assert_eq!(ratio(&[(20.0, Some(2.0)), (90.0, Some(10.0)), (10.0, Some(10.0))]), (Some(9.0), Some(true)));
+        assert_eq!(ratio(&[(15.0, Some(2.0))]), (Some(7.5), Some(false)));
+        assert_eq!(ratio(&[(15.0, Some(0.0))]), (None, None));
+        assert_eq!(ratio(&[(15.0, None)]), (None, None));
     }
 
     #[test]
-    fn what_was_not_run_is_neither_reached_nor_missed() {
-        let judged = judge(&Report::default());
-        assert!(judged.iter().all(|judged| judged.measured.is_none() && judged.is_reached.is_none()));
+    fn loads_that_were_not_run_neither_reach_nor_miss() {
+        let results = evaluate(&Report::default());
+        assert!(results.iter().all(|result| result.measured.is_none() && result.is_reached.is_none()));
     }
 
     #[test]
-    fn who_never_catches_up_misses_every_bound() {
+    fn streams_that_never_catch_up_miss_every_bound() {
         let mut resume = outcome("resume", 10, &[(1.0, None)]);
         resume.rounds[0].figures.caught_up_s = None;
         resume.rounds[0].figures.behind = 2;
-        assert_eq!(judged(resume.clone(), "all streams resumed").is_reached, Some(false));
-        assert!(judged(resume.clone(), "all streams resumed").is_wrong);
-        assert_eq!(judged(resume, "gaps").measured, Some(2.0));
+        assert_eq!(result(resume.clone(), "all streams resumed").is_reached, Some(false));
+        assert!(result(resume.clone(), "all streams resumed").is_wrong);
+        assert_eq!(result(resume, "gaps").measured, Some(2.0));
     }
 
     #[test]
-    fn stalled_streams_are_compared_with_the_time_before() {
+    fn stalled_streams_are_compared_with_the_window_before() {
         let mut stalled = outcome("stalled", 1_000, &[(1.0, None)]);
         let figures = &mut stalled.rounds[0].figures;
         figures.windows.push(figures.windows[0].clone());
         figures.windows[1].stalled_percent = 10;
         figures.windows[1].post_to_event_ms.as_mut().unwrap().p99 = 3.6;
         (figures.windows[0].processes[0].resident_kib, figures.windows[1].processes[0].resident_kib) = (3_000, 1_000);
-        figures.stalled = Some(Stalled {
+        figures.stalled = Some(StalledStreams {
             streams: 100,
             full: 100,
             held_kib: 6_400,
         });
-        let p99 = judged(stalled.clone(), "others' p99");
+        let p99 = result(stalled.clone(), "others' p99");
         assert_eq!((p99.measured.map(|ratio| (ratio * 10.0).round()), p99.is_reached), (Some(12.0), Some(false)));
-        assert_eq!(judged(stalled, "stalled stream").measured, Some(-20.0));
+        assert_eq!(result(stalled, "stalled stream").measured, Some(-20.0));
     }
 }

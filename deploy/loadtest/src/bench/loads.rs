@@ -1,22 +1,22 @@
-//! What `loadtest` is run for.
+//! The loads that `loadtest` is run with.
 
 /// One run of `loadtest`.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// What it is called in the figures, and where a part is asked for.
+    /// Name of the load in the figures and in `--only`.
     pub name: &'static str,
-    /// The load of `loadtest`; also names all loads of this kind.
+    /// Preset of `loadtest`; `--only` with a preset names all loads of it.
     pub preset: &'static str,
-    /// What differs from it.
+    /// Arguments that change the preset.
     pub arguments: &'static [&'static str],
-    /// The same is put on nchan.
+    /// The same load is put on nchan as well.
     pub has_peer: bool,
 }
 
-/// Messages of the room whose history is read, and the arguments that say so.
-const LONG: &[&str] = &["--rooms", "1", "--messages", "1000000"];
+/// Arguments for a room of 1,000,000 messages, whose history is read.
+const LONG_ROOM: &[&str] = &["--rooms", "1", "--messages", "1000000"];
 
-/// All of them, in the order in which they are run and shown.
+/// All loads, in the order in which they are run and shown.
 pub const LOADS: [Load; 21] = [
     against_peer("hot-10", "hot", &["--streams", "10"]),
     against_peer("hot-100", "hot", &["--streams", "100"]),
@@ -32,14 +32,14 @@ pub const LOADS: [Load; 21] = [
     alone("idle", "idle", &[]),
     alone("accept", "accept", &["--peer", "no-keys"]),
     alone("accept-random", "accept", &["--keys", "random", "--peer", "no-keys"]),
-    // A little more than is demanded, at a rate: whether what is accepted is also stored and delivered at once.
+    // A rate slightly above the demand: whether what is accepted is also stored and delivered at once.
     alone("sustained", "accept", &["--posts-per-s", "15500"]),
     alone("latency", "latency", &[]),
     alone("resume", "resume", &[]),
     alone("stalled", "stalled", &[]),
-    alone("history-cold", "history-cold", LONG),
-    alone("history-hot", "history-hot", LONG),
-    // What can be measured at all.
+    alone("history-cold", "history-cold", LONG_ROOM),
+    alone("history-hot", "history-hot", LONG_ROOM),
+    // The most that the tool can measure.
     alone("self-test", "self-test", &[]),
 ];
 
@@ -60,13 +60,13 @@ const fn against_peer(name: &'static str, preset: &'static str, arguments: &'sta
 }
 
 impl Load {
-    /// True if `part` means it: its name, or its kind.
+    /// True if `part` names the load, its preset, or all loads.
     #[must_use]
-    pub fn is_meant_by(&self, part: &str) -> bool {
+    pub fn matches(&self, part: &str) -> bool {
         part == self.name || part == self.preset || part == "loads"
     }
 
-    /// True if rooms are filled before anything is measured.
+    /// True if rooms are filled with messages before the load.
     #[must_use]
     pub fn fills_rooms(&self) -> bool {
         self.preset.starts_with("history")
@@ -83,25 +83,25 @@ mod tests {
     use crate::Preset;
 
     #[test]
-    fn loads_have_names_of_their_own_and_are_known_to_loadtest() {
+    fn loads_have_unique_names_and_known_presets() {
         let names: HashSet<&str> = LOADS.iter().map(|load| load.name).collect();
         assert_eq!(names.len(), LOADS.len());
         for load in LOADS {
             let preset = Preset::from_str(load.preset, false).unwrap();
-            assert!(!load.has_peer || preset.suits_peers(), "{}", load.name);
+            assert!(!load.has_peer || preset.supports_nchan(), "{}", load.name);
         }
     }
 
     #[test]
-    fn a_part_is_one_load_or_all_of_a_kind() {
-        let meant = |part: &str| LOADS.iter().filter(|load| load.is_meant_by(part)).count();
+    fn a_part_is_one_load_or_all_of_a_preset() {
+        let matching = |part: &str| LOADS.iter().filter(|load| load.matches(part)).count();
         assert_eq!(
             [
-                meant("hot-10"),
-                meant("hot"),
-                meant("accept"),
-                meant("loads"),
-                meant("ho")
+                matching("hot-10"),
+                matching("hot"),
+                matching("accept"),
+                matching("loads"),
+                matching("ho")
             ],
             [1, 5, 3, 21, 0]
         );

@@ -1,10 +1,10 @@
-//! Rows of Markdown, and how figures are written in them.
+//! Rows of Markdown tables, and how figures are written in them.
 
 use std::fmt::Write as _;
 
-use crate::grouped;
+use crate::results::table::grouped;
 
-/// Stands where nothing was measured.
+/// Stands in a cell whose figure was not measured.
 pub(super) const NOTHING: &str = "–";
 
 /// A table with these columns and no row yet.
@@ -23,12 +23,12 @@ pub(super) fn row(text: &mut String, cells: &[impl AsRef<str>]) {
     text.push_str("|\n");
 }
 
-/// The figure as `show` writes it, if there is one.
+/// The figure as `show` writes it, or [`NOTHING`].
 pub(super) fn shown(figure: Option<f64>, show: fn(f64) -> String) -> String {
     figure.map_or_else(|| NOTHING.to_owned(), show)
 }
 
-/// Several of a kind in one cell.
+/// Three figures in one cell.
 pub(super) fn shown_together(figures: [Option<f64>; 3]) -> String {
     if figures.iter().all(Option::is_none) {
         return NOTHING.to_owned();
@@ -36,7 +36,7 @@ pub(super) fn shown_together(figures: [Option<f64>; 3]) -> String {
     figures.map(|figure| shown(figure, number)).join(" / ")
 }
 
-/// With about three digits, and without a fraction where there is none.
+/// The figure with about three digits, and without a fraction if it is whole.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -52,7 +52,7 @@ pub(super) fn number(figure: f64) -> String {
     }
 }
 
-/// A time in a unit that suits it.
+/// A time in a suitable unit.
 pub(super) fn duration(nanos: f64) -> String {
     match nanos {
         nanos if nanos < 1e3 => format!("{nanos:.1} ns"),

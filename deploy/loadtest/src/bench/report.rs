@@ -1,4 +1,4 @@
-//! Everything that was measured, as it is kept.
+//! The report of `bench`: everything that was measured, as it is kept in `figures.json`.
 
 use std::fs;
 use std::path::Path;
@@ -8,100 +8,100 @@ use serde::{Deserialize, Serialize};
 
 use super::charts;
 use super::criterion::{BENCHES, Timing};
-use super::demands::{Judged, judge};
+use super::demands::{DemandResult, evaluate};
 use super::loads::LOADS;
 use super::machine::Machine;
 use super::svg::draw;
 use super::table::tables;
 use crate::Figures;
 
-/// The results of one run, or of several that each measured a part.
+/// The results of one run, or of several runs that each measured some parts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Where the last of it was measured.
+    /// The machine of the latest measurement.
     pub machine: Machine,
-    /// What `loadtest` told.
+    /// The outcomes of `loadtest`.
     pub loads: Vec<Outcome>,
-    /// What criterion told.
+    /// The times of criterion.
     pub timings: Vec<Timing>,
 }
 
-/// What came of a load.
+/// The outcome of a load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Which load.
+    /// Name of the load.
     pub name: String,
-    /// Its kind.
+    /// Preset of the load.
     pub preset: String,
-    /// When it began, as RFC 3339 without fractions.
+    /// When the load began, as RFC 3339 without fractions.
     pub measured_on: String,
-    /// What `loadtest` was told.
+    /// The arguments of `loadtest`.
     pub arguments: Vec<String>,
-    /// What it measured, each time it was run.
+    /// The figures of each round.
     pub rounds: Vec<Round>,
-    /// Why it did not come to its end, if it did not.
+    /// Why the load failed, if it did.
     pub failure: Option<String>,
 }
 
-/// One time.
+/// The figures of one round.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
-    /// Of Roomcast.
+    /// Figures of Roomcast.
     pub figures: Figures,
-    /// Of the other server.
+    /// Figures of the other server.
     pub peer: Option<Figures>,
 }
 
-/// The file: what was measured, and what follows from it for whoever reads no Rust.
+/// The file: what was measured, and the demands evaluated for readers that are not this program.
 #[derive(Serialize)]
-struct Saved<'a> {
-    demands: Vec<Judged>,
+struct ReportFile<'a> {
+    demands: Vec<DemandResult>,
     #[serde(flatten)]
     report: &'a Report,
 }
 
 impl Report {
-    /// Reads `file`.
+    /// Reads the report in `file`.
     pub fn read(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file).explain(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_str(&text).explain(|| format!("{} holds no figures", file.display()))
+        serde_json::from_str(&text).explain(|| format!("{} is no report of figures", file.display()))
     }
 
-    /// Writes it to `file`.
+    /// Writes the report to `file`.
     pub fn save(&self, file: &Path) -> Result<()> {
-        let saved = Saved {
-            demands: judge(self),
+        let saved = ReportFile {
+            demands: evaluate(self),
             report: self,
         };
         let text = serde_json::to_string_pretty(&saved)?;
         fs::write(file, text + "\n").explain(|| format!("cannot write {}", file.display()))
     }
 
-    /// All of it as tables, in Markdown.
+    /// All tables, in Markdown.
     #[must_use]
     pub fn tables(&self) -> String {
         tables(self)
     }
 
-    /// The pictures that there are points for, by the names of their files.
-    pub fn pictures(&self) -> Result<Vec<(&'static str, String)>> {
-        let pictures = [
+    /// The images that have points, by the names of their files.
+    pub fn images(&self) -> Result<Vec<(&'static str, String)>> {
+        let images = [
             ("streams.svg", charts::by_streams(self)),
             ("batches.svg", charts::by_batch(self)),
         ];
-        let drawn = pictures.map(|(name, charts)| Ok(draw(&charts)?.map(|picture| (name, picture))));
+        let drawn = images.map(|(name, charts)| Ok(draw(&charts)?.map(|image| (name, image))));
         drawn.into_iter().filter_map(Result::transpose).collect()
     }
 
-    /// Takes in what came of a load, in the place of what came of it before; all stay in the order of [`LOADS`].
-    pub fn take(&mut self, outcome: Outcome) {
+    /// Replaces the outcome of a load; all stay in the order of [`LOADS`].
+    pub fn replace_load(&mut self, outcome: Outcome) {
         self.loads.retain(|former| former.name != outcome.name);
         self.loads.push(outcome);
         self.loads.sort_by_key(|outcome| LOADS.iter().position(|load| load.name == outcome.name));
     }
 
-    /// Takes in what a bench came to, in the place of what it came to before; the order is that of [`BENCHES`].
-    pub fn take_timings(&mut self, bench: &str, timings: Vec<Timing>) {
+    /// Replaces the times of a bench; all stay in the order of [`BENCHES`].
+    pub fn replace_timings(&mut self, bench: &str, timings: Vec<Timing>) {
         self.timings.retain(|former| former.bench != bench);
         self.timings.extend(timings);
         self.timings.sort_by_key(|timing| BENCHES.iter().position(|bench| *bench == timing.bench));
@@ -115,7 +115,8 @@ impl Report {
 }
 
 impl Outcome {
-    /// What `figure` finds, the middle one of all rounds, or the mean of the two in the middle; `None` if a round lacks it, or there is none.
+    /// The median of `figure` over all rounds, or the mean of the two in the middle; `None` if a round lacks the
+    /// figure, or there is no round.
     pub(super) fn median(&self, figure: impl Fn(&Round) -> Option<f64>) -> Option<f64> {
         let mut found: Vec<f64> = self.rounds.iter().map(figure).collect::<Option<_>>()?;
         found.sort_by(f64::total_cmp);
@@ -123,25 +124,25 @@ impl Outcome {
         Some(f64::midpoint(found[low], found[high]))
     }
 
-    /// True if it came to its end and was what it was meant to be, every time and on both servers.
-    pub(super) fn is_sound(&self) -> bool {
-        let is_sound = |round: &Round| round.figures.is_sound() && round.peer.as_ref().is_none_or(Figures::is_sound);
-        self.failure.is_none() && self.rounds.iter().all(is_sound)
+    /// True if the load did not fail, and was the planned one in all rounds and on both servers.
+    pub(super) fn is_valid(&self) -> bool {
+        let is_valid = |round: &Round| round.figures.is_valid() && round.peer.as_ref().is_none_or(Figures::is_valid);
+        self.failure.is_none() && self.rounds.iter().all(is_valid)
     }
 
-    /// True if it came to its end and every client saw every message once and in order.
+    /// True if the load did not fail and no order was violated.
     #[must_use]
-    pub fn is_right(&self) -> bool {
-        self.failure.is_none() && self.rounds.iter().all(|round| round.figures.is_right())
+    pub fn is_correct(&self) -> bool {
+        self.failure.is_none() && self.rounds.iter().all(|round| round.figures.is_correct())
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::figures::tests::example;
+    use crate::results::figures::tests::example;
 
-    /// A load of which each round brought so many deliveries a second, to Roomcast and to the other.
+    /// The outcome of a load whose rounds had so many deliveries a second, on Roomcast and on the other server.
     pub(crate) fn outcome(name: &str, streams: usize, rounds: &[(f64, Option<f64>)]) -> Outcome {
         let figures = |server: &str, per_s: f64| {
             let mut figures = example();
@@ -164,21 +165,21 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_saved_can_be_read_again() {
+    fn a_saved_report_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("figures.json");
         let mut report = Report::default();
-        report.take(outcome("hot-10", 10, &[(5.0, Some(1.0))]));
+        report.replace_load(outcome("hot-10", 10, &[(5.0, Some(1.0))]));
         report.save(&file).unwrap();
         assert_eq!(Report::read(&file).unwrap(), report);
     }
 
     #[test]
-    fn a_load_that_is_run_again_takes_its_place() {
+    fn a_load_that_is_run_again_is_replaced() {
         let mut report = Report::default();
         for per_s in [1.0, 2.0] {
-            report.take(outcome("idle", 10, &[(per_s, None)]));
-            report.take(outcome("hot-10", 10, &[(per_s, None)]));
+            report.replace_load(outcome("idle", 10, &[(per_s, None)]));
+            report.replace_load(outcome("hot-10", 10, &[(per_s, None)]));
         }
         let names: Vec<&str> = report.loads.iter().map(|outcome| outcome.name.as_str()).collect();
         assert_eq!(names, ["hot-10", "idle"]);
@@ -186,7 +187,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn of_several_rounds_the_middle_one_counts() {
+    fn the_median_of_all_rounds_counts() {
         let per_s = |round: &Round| Some(round.figures.windows[0].deliveries_per_s);
         let of = |rounds: &[(f64, Option<f64>)]| outcome("hot", 10, rounds).median(per_s);
         assert_eq!(of(&[(9.0, None), (1.0, None), (5.0, None)]), Some(5.0));

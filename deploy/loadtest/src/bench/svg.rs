@@ -1,4 +1,4 @@
-//! Draws lines into pictures that any browser shows, without fonts or libraries of the system.
+//! Draws line charts as SVG, without fonts or libraries of the system.
 
 use std::ops::Range;
 
@@ -6,56 +6,56 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use rig::{Failure, Result};
 
-use crate::grouped;
+use crate::results::table::grouped;
 
 /// Size of one chart, in pixels.
 const SIZE: (u32, u32) = (560, 380);
-/// Colours that also look different to those who see few of them (Okabe and Ito).
+/// Colours that people with colour vision deficiency can tell apart (Okabe and Ito).
 const COLOURS: [RGBColor; 2] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
-/// What of a decade lies around the outermost points.
+/// Factor by which the axes extend beyond the outermost points.
 const MARGIN: f64 = 1.3;
-/// Powers of ten in which anything that is measured lies.
+/// Powers of ten that all figures lie in.
 const DECADES: Range<i32> = -3..9;
 const FONT: &str = "sans-serif";
 
 /// Lines over two logarithmic axes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Chart {
-    /// What stands above it.
+    /// Title above the chart.
     pub(super) title: &'static str,
-    /// What is counted from left to right.
+    /// Label of the horizontal axis.
     pub(super) across: &'static str,
-    /// And from the bottom up.
+    /// Label of the vertical axis.
     pub(super) up: &'static str,
-    /// A few lines.
+    /// The lines, at most as many as there are colours.
     pub(super) lines: Vec<Line>,
 }
 
-/// What was measured of one thing.
+/// A line of a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Line {
-    /// Whose it is.
+    /// Name in the legend.
     pub(super) name: &'static str,
-    /// From left to right, all above zero.
+    /// Points from left to right, with positive coordinates.
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// Draws those of `charts` that have something to show side by side; `None` if none has.
+/// Draws the charts that have points, side by side; `None` if none has.
 pub(super) fn draw(charts: &[Chart]) -> Result<Option<String>> {
     let shown: Vec<_> = charts.iter().filter_map(|chart| Some((chart, chart.ranges()?))).collect();
     if shown.is_empty() {
         return Ok(None);
     }
-    let mut picture = String::new();
+    let mut image = String::new();
     let size = (SIZE.0 * u32::try_from(shown.len())?, SIZE.1);
-    let area = SVGBackend::with_string(&mut picture, size).into_drawing_area();
+    let area = SVGBackend::with_string(&mut image, size).into_drawing_area();
     area.fill(&WHITE).map_err(explain)?;
     for (part, (chart, ranges)) in area.split_evenly((1, shown.len())).iter().zip(shown) {
         chart.draw(part, ranges).map_err(explain)?;
     }
     area.present().map_err(explain)?;
     drop(area);
-    Ok(Some(picture))
+    Ok(Some(image))
 }
 
 fn explain(error: impl std::error::Error) -> Failure {
@@ -66,7 +66,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = std::result::Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 impl Chart {
-    /// What the axes have to show; `None` without points.
+    /// Ranges of the two axes; `None` without points.
     fn ranges(&self) -> Option<(Range<f64>, Range<f64>)> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let across = range(points().map(|(across, _)| *across))?;
@@ -110,20 +110,20 @@ impl Chart {
     }
 }
 
-/// From below the smallest to above the greatest of the numbers.
+/// The range of an axis for these numbers.
 fn range(numbers: impl Iterator<Item = f64> + Clone) -> Option<Range<f64>> {
     let smallest = numbers.clone().min_by(f64::total_cmp)?;
     let greatest = numbers.max_by(f64::total_cmp)?;
     (smallest > 0.0 && greatest.is_finite()).then_some(smallest / MARGIN..greatest * MARGIN)
 }
 
-/// These multiples of the powers of ten that lie in `range`: where a logarithmic axis is marked.
+/// These multiples of the powers of ten that lie in `range`: the marks of a logarithmic axis.
 fn marks(range: &Range<f64>, multiples: &[f64]) -> Vec<f64> {
     let decades = DECADES.flat_map(|decade| multiples.iter().map(move |multiple| multiple * 10_f64.powi(decade)));
     decades.filter(|mark| range.contains(mark)).collect()
 }
 
-/// A number beside an axis.
+/// The label of a mark.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_well_formed_and_names_what_it_shows() {
+    fn an_image_is_well_formed_and_names_its_lines() {
         let lines = vec![
             line("Roomcast", &[(10.0, 1e5), (1_000.0, 2e6)]),
             line("Nchan", &[(10.0, 2e5)]),
         ];
-        let picture = draw(&[chart(lines.clone()), chart(lines)]).unwrap().unwrap();
-        let document = roxmltree::Document::parse(&picture).unwrap();
+        let image = draw(&[chart(lines.clone()), chart(lines)]).unwrap().unwrap();
+        let document = roxmltree::Document::parse(&image).unwrap();
         let texts: Vec<&str> = document
             .descendants()
             .filter(roxmltree::Node::is_text)
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn without_points_there_is_no_picture() {
+    fn without_points_there_is_no_image() {
         for lines in [
             vec![],
             vec![line("Roomcast", &[])],
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn one_point_of_one_chart_is_enough() {
+    fn one_point_of_one_chart_makes_an_image() {
         let charts = [chart(vec![]), chart(vec![line("Roomcast", &[(10.0, 5.0)])])];
         assert_eq!(draw(&charts).unwrap(), draw(&charts[1..]).unwrap());
         assert!(draw(&charts).unwrap().is_some());

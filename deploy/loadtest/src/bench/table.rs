@@ -1,14 +1,14 @@
-//! Everything that was measured, for people, as Markdown.
+//! The tables of a report, in Markdown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::criterion::Timing;
-use super::demands::{Bound, Judged, deliveries_ratio, judge};
+use super::demands::{Bound, DemandResult, deliveries_ratio, evaluate};
 use super::markdown::{NOTHING, duration, head, number, row, shown, shown_together};
 use super::report::{Outcome, Report, Round};
 use crate::Figures;
-use crate::grouped;
+use crate::results::table::grouped;
 
 /// All tables.
 pub(super) fn tables(report: &Report) -> String {
@@ -18,16 +18,16 @@ pub(super) fn tables(report: &Report) -> String {
             let _ = write!(text, "\n## {title}\n\n{rows}");
         }
     };
-    section("Demanded", demanded(&judge(report)));
+    section("Demanded", demanded(&evaluate(report)));
     section("By the number of streams", by_streams(report));
     section("All loads", loads(report));
     section("Stored, by the size of the transaction", by_batch(report));
     section("Parts", parts(report));
-    section("Not brought to their end, or not at rest", failures(report));
+    section("Failed, or memory not steady", failures(report));
     text
 }
 
-/// When, for how long and where.
+/// When, for how long and on which machine the figures were measured.
 fn origin(report: &Report) -> String {
     let machine = &report.machine;
     let day = |outcome: &Outcome| outcome.measured_on.get(..10).unwrap_or_default().to_owned();
@@ -35,7 +35,7 @@ fn origin(report: &Report) -> String {
     days.sort();
     days.dedup();
     let on = days.join(", ");
-    let told = |text: &str| if text.is_empty() { "unknown" } else { text }.to_owned();
+    let or_unknown = |text: &str| if text.is_empty() { "unknown" } else { text }.to_owned();
     let windows = report.loads.iter().flat_map(|outcome| &outcome.rounds).flat_map(|round| &round.figures.windows);
     let seconds = windows.map(|window| format!("{:.0}", window.seconds).parse().unwrap_or(0_u64));
     let seconds: BTreeSet<u64> = seconds.collect();
@@ -46,38 +46,38 @@ fn origin(report: &Report) -> String {
     format!(
         "Measured on {on}, each load for {each} s, with {} cores ({}) that servers and tools shared; files on {}.",
         machine.cores,
-        told(&machine.processor),
-        told(&machine.file_system)
+        or_unknown(&machine.processor),
+        or_unknown(&machine.file_system)
     )
 }
 
-fn demanded(judged: &[Judged]) -> String {
+fn demanded(results: &[DemandResult]) -> String {
     let mut rows = head(&["what", "load", "measured", "demanded", "reached"]);
-    for judged in judged {
-        let with_unit = |figure: &str| format!("{figure} {}", judged.unit).trim_end().to_owned();
-        let demanded = match judged.demanded {
+    for result in results {
+        let with_unit = |figure: &str| format!("{figure} {}", result.unit).trim_end().to_owned();
+        let demanded = match result.demanded {
             Bound::AtLeast(bound) => with_unit(&format!("≥ {}", number(bound))),
             Bound::AtMost(bound) => with_unit(&format!("≤ {}", number(bound))),
         };
-        let measured = judged.measured.map_or_else(|| NOTHING.to_owned(), |figure| with_unit(&number(figure)));
-        let reached = match judged.is_reached {
+        let measured = result.measured.map_or_else(|| NOTHING.to_owned(), |figure| with_unit(&number(figure)));
+        let reached = match result.is_reached {
             Some(true) => "yes",
-            Some(false) if judged.is_wrong => "**no: the load went wrong**",
+            Some(false) if result.is_wrong => "**no: the load went wrong**",
             Some(false) => "**no**",
             None => "not measured",
         };
-        row(&mut rows, &[judged.what, judged.load, &measured, &demanded, reached]);
+        row(&mut rows, &[result.what, result.load, &measured, &demanded, reached]);
     }
     rows
 }
 
-/// What is drawn by streams, and the ratio.
+/// What the charts by the number of streams show, and the ratio.
 fn by_streams(report: &Report) -> String {
     let mut by_streams: BTreeMap<usize, [Option<&Outcome>; 2]> = BTreeMap::new();
-    for (place, preset) in ["hot", "steady"].into_iter().enumerate() {
+    for (index, preset) in ["hot", "steady"].into_iter().enumerate() {
         for outcome in report.loads.iter().filter(|outcome| outcome.preset == preset) {
             let Some(round) = outcome.rounds.first() else { continue };
-            by_streams.entry(round.figures.streams).or_default()[place] = Some(outcome);
+            by_streams.entry(round.figures.streams).or_default()[index] = Some(outcome);
         }
     }
     if by_streams.is_empty() {
@@ -95,7 +95,7 @@ fn by_streams(report: &Report) -> String {
     ]);
     let deliveries = Figures::deliveries_per_s;
     let p99 = |figures: &Figures| Some(figures.post_to_event_ms()?.p99);
-    // How far behind what was posted they are, and for how long afterwards.
+    // How far behind the posts the streams were, and for how long after the load.
     let lags: [fn(&Figures) -> Option<f64>; 3] = [
         |figures| Some(figures.post_to_event_ms()?.p50),
         p99,
@@ -144,14 +144,14 @@ fn loads(report: &Report) -> String {
     rows
 }
 
-/// The figures of one of both servers.
+/// The figures of one of the two servers.
 type Server = fn(&Round) -> Option<&Figures>;
 
-/// The row of a server; `None` where it was not asked.
+/// The row of a server; `None` if the load was not put on it.
 #[expect(clippy::cast_precision_loss, reason = "a machine has few cores")]
 fn load(outcome: &Outcome, server: Server, cores: usize) -> Option<[String; 12]> {
     let first = server(outcome.rounds.first()?)?;
-    // Rounds differ: the one in the middle is looked for figure by figure.
+    // Each figure is the median of all rounds by itself.
     let median = |figure: fn(&Figures) -> Option<f64>| outcome.median(|round| figure(server(round)?));
     let per_s = |figure| shown(median(figure).filter(|per_s| *per_s > 0.0), number);
     let times = [
@@ -160,7 +160,7 @@ fn load(outcome: &Outcome, server: Server, cores: usize) -> Option<[String; 12]>
         median(|figures| Some(figures.post_to_event_ms()?.p999)),
     ];
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
-    let of_all = |taken: f64| percent(taken / cores.max(1) as f64);
+    let of_all = |used: f64| percent(used / cores.max(1) as f64);
     let sum = |count: fn(&Figures) -> u64| grouped(outcome.rounds.iter().filter_map(server).map(count).sum());
     Some([
         outcome.name.clone(),
@@ -178,7 +178,7 @@ fn load(outcome: &Outcome, server: Server, cores: usize) -> Option<[String; 12]>
         ]
         .map(|share| share.unwrap_or_else(|| NOTHING.to_owned()))
         .join(" / "),
-        sum(Figures::wrongs),
+        sum(Figures::violations),
         sum(|figures| figures.broken + figures.refused.values().sum::<u64>()),
     ])
 }
@@ -186,11 +186,11 @@ fn load(outcome: &Outcome, server: Server, cores: usize) -> Option<[String; 12]>
 fn by_batch(report: &Report) -> String {
     let stores = ["SQLite", "Postgres"];
     let mut by_size: BTreeMap<u64, [Option<f64>; 2]> = BTreeMap::new();
-    for (place, store) in stores.into_iter().enumerate() {
+    for (index, store) in stores.into_iter().enumerate() {
         let group = format!("commit to {store}");
         for timing in report.timings.iter().filter(|timing| timing.group == group) {
             let Ok(size) = timing.case.parse() else { continue };
-            by_size.entry(size).or_default()[place] = timing.elements_per_s();
+            by_size.entry(size).or_default()[index] = timing.elements_per_s();
         }
     }
     if by_size.is_empty() {
@@ -230,8 +230,12 @@ fn failures(report: &Report) -> String {
     let is_restless =
         |round: &Round| round.figures.is_restless || round.peer.as_ref().is_some_and(|peer| peer.is_restless);
     let restless = report.loads.iter().filter(|outcome| outcome.rounds.iter().any(is_restless));
-    let restless =
-        restless.map(|outcome| (&outcome.name, "the servers did not come to rest, so that streams are not weighed"));
+    let restless = restless.map(|outcome| {
+        (
+            &outcome.name,
+            "the servers' memory did not become steady, so that the memory of a stream is not known",
+        )
+    });
     failed.chain(restless).fold(String::new(), |mut rows, (name, failure)| {
         let _ = writeln!(rows, "- {name}: {failure}");
         rows
@@ -264,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_say_what_was_measured_and_what_is_demanded() {
+    fn tables_show_what_was_measured_and_demanded() {
         let mut report = Report {
             machine: Machine {
                 cores: 2,
@@ -277,8 +281,8 @@ mod tests {
             ],
             ..Report::default()
         };
-        report.take(outcome("hot-1000", 1_000, &[(2_000_000.0, Some(400_000.0))]));
-        report.take(Outcome {
+        report.replace_load(outcome("hot-1000", 1_000, &[(2_000_000.0, Some(400_000.0))]));
+        report.replace_load(Outcome {
             failure: Some("no Redis".to_owned()),
             ..outcome("idle", 10, &[])
         });
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_at_all_has_no_table() {
+    fn parts_that_were_not_measured_have_no_table() {
         let text = tables(&Report::default());
         let titles: Vec<&str> = text.lines().filter(|line| line.starts_with("## ")).collect();
         assert_eq!(titles, ["## Demanded"]);

@@ -1,7 +1,8 @@
-//! Measures all there is to measure, and leaves figures, tables and pictures in a directory.
+//! Measures all loads and all benches, and writes figures, tables and charts to a directory.
 //!
-//! Ends by itself. Exit code 1 if a client lacked something or a part could not be measured, 2 if the results could not be
-//! written. What is demanded and not reached is told in the tables and changes no exit code: times are those of the machine.
+//! The program ends by itself. Its exit code is 1 if order was violated in a load or a part could not be measured, and
+//! 2 if the results could not be written. A demand that is missed is shown in the tables and does not change the exit
+//! code, since times depend on the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,43 +10,43 @@ use std::process::ExitCode;
 
 use clap::builder::FalseyValueParser;
 use clap::{Parser, ValueEnum};
-use loadtest::bench::{BENCHES, LOADS, Machine, Pace, Report, measure, run};
+use loadtest::bench::{BENCHES, LOADS, LoadOverrides, Machine, Report, run_bench, run_load};
 use rig::{Explain as _, Failure, Result};
 
-/// What everything else follows from.
+/// The file that tables and charts are made from.
 const FIGURES: &str = "figures.json";
 /// Messages of a room whose history is read, in a quick run.
 const QUICK_MESSAGES: u64 = 10_000;
 
-/// Measures Roomcast: its parts by criterion, all of it by loadtest.
+/// Measures Roomcast: its parts by criterion, the whole by loadtest
 #[derive(Parser)]
 struct Options {
-    /// Parts to measure, such as `hot,commit`: loads or kinds of loads, benches, `loads` or `benches` for all of them. The
-    /// figures of the others stay. Everything, and from nothing, if none is named
+    /// Parts to measure, such as `hot,commit`: loads, presets, benches, `loads` or `benches` for all of them. The
+    /// figures of the other parts are kept. Without it, everything is measured and no figures are kept
     #[arg(long, env = "ONLY", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Directory for what comes of it: figures.json, table.md, streams.svg, batches.svg
+    /// Directory for the results: figures.json, table.md, streams.svg, batches.svg
     #[arg(long, env = "OUT", default_value = ".data/performance")]
     out: PathBuf,
 
-    /// How often each load is run; of several figures the one in the middle counts
+    /// How often to run each load; of several figures the median counts
     #[arg(long, env = "ROUNDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=9))]
     rounds: u32,
 
-    /// Seconds that each load is measured, and each part of a bench
+    /// Seconds of each window of a load, and of each part of a bench
     #[arg(long, env = "WINDOW")]
     window: Option<u64>,
 
-    /// Measure everything for a second only, to see whether it works
+    /// Measure everything for one second only, to check that it works
     #[arg(long, env = "QUICK", conflicts_with = "window", value_parser = FalseyValueParser::new())]
     quick: bool,
 
-    /// Servers to compare with
+    /// The server to compare with
     #[arg(long, env = "PEER", value_enum, default_value_t = Peer::Nchan)]
     peer: Peer,
 
-    /// Measure nothing: make tables and pictures anew from these figures
+    /// Measure nothing: make tables and charts from these figures
     #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "quick", "window"])]
     draw: Option<PathBuf>,
 }
@@ -54,7 +55,7 @@ struct Options {
 enum Peer {
     /// nginx with the module nchan (`deploy/install.sh nchan`), which Debian has
     Nchan,
-    /// Roomcast alone
+    /// No other server
     None,
 }
 
@@ -62,7 +63,7 @@ enum Peer {
 async fn main() -> ExitCode {
     let options = Options::parse();
     let ended = match &options.draw {
-        Some(file) => Report::read(file).and_then(|report| show(&report, &options.out).map(|()| true)),
+        Some(file) => Report::read(file).and_then(|report| write(&report, &options.out).map(|()| true)),
         None => measure_all(&options).await,
     };
     match ended {
@@ -75,11 +76,12 @@ async fn main() -> ExitCode {
     }
 }
 
-/// True if everything could be measured and no client lacked anything. What is measured is written at once.
+/// Measures what `options` ask for, and writes each result at once. Returns true if every part could be measured and no
+/// order was violated.
 async fn measure_all(options: &Options) -> Result<bool> {
     let known = |part: &String| {
         let is_bench = part == "benches" || BENCHES.contains(&part.as_str());
-        is_bench || LOADS.iter().any(|load| load.is_meant_by(part))
+        is_bench || LOADS.iter().any(|load| load.matches(part))
     };
     if let Some(part) = options.only.iter().find(|part| !known(part)) {
         return Err(Failure::new(format!("there is no part '{part}'")));
@@ -91,57 +93,57 @@ async fn measure_all(options: &Options) -> Result<bool> {
         _ => Report::default(),
     };
     report.machine = Machine::here();
-    let mut is_right = measure_benches(options, &mut report).await?;
-    is_right &= measure_loads(options, &mut report).await?;
+    let mut is_correct = measure_benches(options, &mut report).await?;
+    is_correct &= measure_loads(options, &mut report).await?;
     println!("{}", report.tables());
-    Ok(is_right)
+    Ok(is_correct)
 }
 
 async fn measure_benches(options: &Options, report: &mut Report) -> Result<bool> {
-    let mut is_right = true;
-    let means = |part: &String, bench: &str| part == bench || part == "benches";
-    for bench in BENCHES.into_iter().filter(|bench| options.wants(|part| means(part, bench))) {
+    let mut is_correct = true;
+    let names = |part: &String, bench: &str| part == bench || part == "benches";
+    for bench in BENCHES.into_iter().filter(|bench| options.includes(|part| names(part, bench))) {
         eprintln!("bench: {bench}");
-        match measure(bench, options.seconds()).await {
-            Ok(timings) => report.take_timings(bench, timings),
+        match run_bench(bench, options.seconds()).await {
+            Ok(timings) => report.replace_timings(bench, timings),
             Err(failure) => {
                 eprintln!("  {failure}");
-                is_right = false;
+                is_correct = false;
             }
         }
-        show(report, &options.out)?;
+        write(report, &options.out)?;
     }
-    Ok(is_right)
+    Ok(is_correct)
 }
 
 async fn measure_loads(options: &Options, report: &mut Report) -> Result<bool> {
-    let mut is_right = true;
-    for load in LOADS.iter().filter(|load| options.wants(|part| load.is_meant_by(part))) {
+    let mut is_correct = true;
+    for load in LOADS.iter().filter(|load| options.includes(|part| load.matches(part))) {
         eprintln!("bench: {}", load.name);
-        let outcome = run(load, options.pace()).await;
+        let outcome = run_load(load, options.overrides()).await;
         if let Some(failure) = &outcome.failure {
             eprintln!("  {failure}");
-        } else if !outcome.is_right() {
-            eprintln!("  a client lacked something, see table.md");
+        } else if !outcome.is_correct() {
+            eprintln!("  order was violated, see table.md");
         }
-        is_right &= outcome.is_right();
-        report.take(outcome);
-        show(report, &options.out)?;
+        is_correct &= outcome.is_correct();
+        report.replace_load(outcome);
+        write(report, &options.out)?;
     }
-    Ok(is_right)
+    Ok(is_correct)
 }
 
 impl Options {
-    fn wants(&self, is_meant: impl Fn(&String) -> bool) -> bool {
-        self.only.is_empty() || self.only.iter().any(is_meant)
+    fn includes(&self, is_named: impl Fn(&String) -> bool) -> bool {
+        self.only.is_empty() || self.only.iter().any(is_named)
     }
 
     fn seconds(&self) -> Option<u64> {
         self.quick.then_some(1).or(self.window)
     }
 
-    fn pace(&self) -> Pace {
-        Pace {
+    fn overrides(&self) -> LoadOverrides {
+        LoadOverrides {
             seconds: self.seconds(),
             warm_up: self.quick.then_some(1),
             messages: self.quick.then_some(QUICK_MESSAGES),
@@ -151,12 +153,12 @@ impl Options {
     }
 }
 
-/// Writes `report`, and all that follows from it, to `directory`.
-fn show(report: &Report, directory: &Path) -> Result<()> {
+/// Writes `report` to `directory`, with the tables and charts.
+fn write(report: &Report, directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).explain(|| format!("cannot make {}", directory.display()))?;
     report.save(&directory.join(FIGURES))?;
     let tables = ("table.md", report.tables());
-    for (name, text) in report.pictures()?.into_iter().chain([tables]) {
+    for (name, text) in report.images()?.into_iter().chain([tables]) {
         let file = directory.join(name);
         fs::write(&file, text).explain(|| format!("cannot write {}", file.display()))?;
     }

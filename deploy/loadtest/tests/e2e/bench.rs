@@ -1,4 +1,4 @@
-//! What `make bench` leaves behind, and that it can be made again from the figures.
+//! `bench` writes its results, and makes tables and charts again from the figures.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use loadtest::bench::Report;
 use rig::service_binary;
 
-/// Runs `bench` so that its results go to `out`, and returns its exit code.
+/// Runs `bench` with its results in `out`, and returns its exit code.
 fn bench(arguments: &[&str], out: &Path) -> Option<i32> {
     let mut bench = Command::new(service_binary("bench").unwrap());
     for variable in ["ONLY", "OUT", "ROUNDS", "WINDOW", "QUICK", "PEER"] {
@@ -17,13 +17,13 @@ fn bench(arguments: &[&str], out: &Path) -> Option<i32> {
 }
 
 #[test]
-fn a_load_is_measured_and_shown_and_shown_again() {
+fn tables_and_charts_are_made_again_from_the_figures() {
     let directory = tempfile::tempdir().unwrap();
     let (first, second) = (directory.path().join("first"), directory.path().join("second"));
     assert_eq!(bench(&["--quick", "--peer", "none", "--only", "hot-10"], &first), Some(0));
     let report = Report::read(&first.join("figures.json")).unwrap();
     let round = &report.load("hot-10").unwrap().rounds[0];
-    assert!(round.figures.is_right() && round.figures.windows[0].deliveries > 0, "{}", round.figures.table());
+    assert!(round.figures.is_correct() && round.figures.windows[0].deliveries > 0, "{}", round.figures.table());
 
     let figures = first.join("figures.json");
     assert_eq!(bench(&["--draw", figures.to_str().unwrap()], &second), Some(0));
@@ -35,7 +35,7 @@ fn a_load_is_measured_and_shown_and_shown_again() {
 }
 
 #[test]
-fn a_part_that_there_is_not_is_refused() {
+fn an_unknown_part_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(bench(&["--only", "hot-11"], directory.path()), Some(2));
 }

@@ -1,0 +1,218 @@
+//! Figures as a table of text.
+
+use std::fmt::Write as _;
+
+use rig::Percentiles;
+
+use crate::results::figures::Figures;
+use crate::results::window::Window;
+
+impl Figures {
+    /// A table of everything that was measured.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut rows = Rows::default();
+        rows.add(
+            &self.server,
+            format!("{} streams in {} rooms", grouped(self.streams as u64), grouped(self.rooms as u64)),
+        );
+        rows.add("opened", format!("{:.1} s", self.opened_s));
+        for window in &self.windows {
+            window.rows(&mut rows);
+        }
+        for memory in &self.memory {
+            let per_stream = memory.kib_per_stream.map_or_else(String::new, |kib| format!(", {kib:.2} KiB a stream"));
+            let [before, open, after] =
+                [memory.before_kib, memory.open_kib, memory.after_kib].map(|kib| format!("{:.1}", mib(kib)));
+            rows.add(
+                format!("memory {}", memory.name),
+                format!("{before} → {open}{per_stream}; at the end {after} MiB"),
+            );
+        }
+        if self.is_restless {
+            rows.add("memory", "the servers' memory did not become steady: no memory of a stream");
+        }
+        if let Some(times) = &self.catch_up_ms {
+            rows.add("caught up (ms)", percentiles(times));
+        }
+        if let Some(stalled) = &self.stalled {
+            let held = stalled.held_kib / (stalled.full as u64).max(1);
+            let text = format!("{}; {} full sockets hold {held} KiB each", stalled.streams, stalled.full);
+            rows.add("stalled streams", text);
+        }
+        if let Some(reads) = &self.reads {
+            let each = format!("{} in all, at most {:.2} a room and second", reads.total, reads.most_per_room_and_s);
+            rows.add("reads of history", each);
+        }
+        let caught_up = match self.caught_up_s {
+            Some(seconds) => format!("after {seconds:.2} s"),
+            None => format!("never: {} streams lack messages", self.behind),
+        };
+        rows.add("all caught up", caught_up);
+        let order = [
+            (self.missing, "missing"),
+            (self.doubled, "doubled"),
+            (self.misplaced, "out of order"),
+            (self.resets, "resets"),
+        ];
+        rows.add("order", order.map(|(count, what)| format!("{} {what}", grouped(count))).join(", "));
+        for (count, what) in [
+            (self.returns, "streams ended by the server"),
+            (self.broken, "requests without a complete response"),
+        ] {
+            if count > 0 {
+                rows.add("also", format!("{} {what}", grouped(count)));
+            }
+        }
+        for (status, count) in &self.refused {
+            rows.add("refused", format!("{} times {status}", grouped(*count)));
+        }
+        rows.text
+    }
+}
+
+impl Window {
+    fn rows(&self, rows: &mut Rows) {
+        if self.stalled_percent > 0 {
+            rows.add("— stalled", format!("{} % of the streams do not read", self.stalled_percent));
+        }
+        if self.deliveries > 0 {
+            rows.add("deliveries/s", grouped_f64(self.deliveries_per_s));
+        }
+        if self.requests > 0 {
+            rows.add("requests/s", grouped_f64(self.requests_per_s));
+        }
+        if let Some(times) = &self.post_to_event_ms {
+            rows.add("post → event (ms)", percentiles(times));
+        }
+        if let Some(times) = &self.answer_ms {
+            rows.add("response (ms)", percentiles(times));
+        }
+        for cpu in &self.processes {
+            let mut text = format!("{:.2} s of {:.1} s", cpu.cpu_s, self.seconds);
+            if let Some(each) = cpu.cpu_s_per_million_deliveries {
+                let _ = write!(text, ", {each:.2} s a million deliveries");
+            }
+            if let Some(each) = cpu.cpu_us_per_request {
+                let _ = write!(text, ", {each:.1} µs a request");
+            }
+            let _ = write!(text, "; {:.1} MiB", mib(cpu.resident_kib));
+            rows.add(format!("CPU {}", cpu.name), text);
+        }
+        let busy = [self.reader_busy, self.caller_busy].map(|share| share * 100.0);
+        rows.add("threads of this tool", format!("reading {:.0} % busy, requests {:.0} %", busy[0], busy[1]));
+    }
+}
+
+/// The ratios of `ours` to `theirs`, where both have a figure; of the processes, the first one of each is compared.
+#[must_use]
+pub fn comparison(ours: &Figures, theirs: &Figures) -> String {
+    let mut rows = Rows::default();
+    let of = format!("{} / {}", ours.server, theirs.server);
+    let mut add = |what: &str, ours: Option<f64>, theirs: Option<f64>| {
+        if let (Some(ours), Some(theirs)) = (ours, theirs)
+            && theirs > 0.0
+        {
+            rows.add(&of, format!("{what}: {:.2}", ours / theirs));
+        }
+    };
+    if let (Some(ours), Some(theirs)) = (ours.windows.first(), theirs.windows.first()) {
+        add("requests/s", Some(ours.requests_per_s), Some(theirs.requests_per_s));
+        add("deliveries/s", Some(ours.deliveries_per_s), Some(theirs.deliveries_per_s));
+        add("p99 from post to event", ours.p99_ms(), theirs.p99_ms());
+    }
+    add("CPU s a million deliveries", ours.cpu_s_per_million(), theirs.cpu_s_per_million());
+    add("memory a stream", ours.kib_per_stream(), theirs.kib_per_stream());
+    rows.text
+}
+
+#[derive(Default)]
+struct Rows {
+    text: String,
+}
+
+impl Rows {
+    fn add(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
+        let _ = writeln!(self.text, "{:<20} {}", name.as_ref(), value.as_ref());
+    }
+}
+
+fn percentiles(times: &Percentiles) -> String {
+    let Percentiles {
+        samples,
+        p50,
+        p90,
+        p99,
+        p999,
+        max,
+    } = times;
+    format!(
+        "p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2}  ({} measured)",
+        grouped(*samples)
+    )
+}
+
+/// Writes 1234567 as 1,234,567.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates are positive and small against 2^64"
+)]
+fn grouped_f64(number: f64) -> String {
+    grouped(number.round() as u64)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "memory in KiB is far below 2^52")]
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1_024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::figures::tests::example;
+
+    #[test]
+    fn a_table_shows_what_was_measured() {
+        let table = example().table();
+        for line in [
+            "roomcast             1,000 streams in 1 rooms",
+            "deliveries/s         2,000,000",
+            "post → event (ms)    p50 1.00  p90 2.00  p99 3.00  p99.9 4.00  max 5.00  (3 measured)",
+            "CPU gateway-1        2.00 s of 2.0 s, 0.50 s a million deliveries, 2000.0 µs a request; 2.9 MiB",
+            "order                0 missing, 0 doubled, 0 out of order, 0 resets",
+            "refused              2 times 503",
+        ] {
+            assert!(table.lines().any(|shown| shown == line), "{line:?} is not in\n{table}");
+        }
+    }
+
+    #[test]
+    fn a_comparison_divides_the_figures_of_both() {
+        let (ours, mut theirs) = (example(), example());
+        theirs.server = "nchan".to_owned();
+        theirs.windows[0].deliveries_per_s = 500_000.0;
+        let text = comparison(&ours, &theirs);
+        assert!(text.lines().any(|line| line == "roomcast / nchan     deliveries/s: 4.00"), "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
+    }
+
+    #[test]
+    fn thousands_are_separated() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Prepares an installation of Roomcast for a run: registers users and creates rooms.
+//!
+//! The limits of the installation come from `/info`, and as many users are registered as these limits require, from
+//! loopback addresses of their own where the gateway is on this machine. Rooms are created for each run, so that they
+//! are empty, and are deleted afterwards. Users stay, since no call deletes a user.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use rig::{ApiClient, Explain as _, Failure, Method, Process, Result, eventually};
+use uuid::Uuid;
+
+use crate::client::client_socket::SourceAddresses;
+use crate::plan::{Plan, Work, ceil};
+use crate::target::{ServerKind, Target};
+
+/// Users where no limit requires more.
+const FEWEST_USERS: usize = 8;
+/// Posts that the users' rate limits allow, for each post of the load: no post shall be refused because several came
+/// close together.
+const RATE_MARGIN: f64 = 1.25;
+/// Most users that are registered for a run: each costs the gateway the hashing of a password.
+const MOST_USERS: usize = 2_000;
+/// Registrations an hour that a gateway allows from one address by default.
+const REGISTRATIONS_PER_ADDRESS: usize = 60;
+/// Registrations in flight: a gateway bounds the hashing of passwords, and refuses what would wait too long.
+const REGISTRATIONS_IN_FLIGHT: usize = 2;
+/// Calls in flight that create or delete rooms.
+const CALLS_IN_FLIGHT: usize = 8;
+/// How long a registration is repeated when the gateway refuses it because it is busy.
+const REGISTER_WITHIN: Duration = Duration::from_secs(20);
+
+/// An installation that runs, with the users and rooms of one run.
+pub struct PreparedTarget {
+    /// The server under load.
+    pub target: Target,
+    owner: ApiClient,
+}
+
+/// Registers users for `plan`, at least `users`, and creates its rooms. With `tokens`, no user is registered, and the
+/// owners of the tokens share the streams and posts.
+pub async fn prepare(plan: &Plan, urls: &[String], users: usize, tokens: &[String]) -> Result<PreparedTarget> {
+    let addresses = urls.iter().map(|url| address(url)).collect::<Result<Vec<_>>>()?;
+    let first = urls.first().ok_or_else(|| Failure::new("no address of a gateway"))?;
+    let run = Uuid::new_v4().simple().to_string()[..8].to_owned();
+    let tokens = if tokens.is_empty() {
+        let users = users.max(users_needed(plan, &ApiClient::at(first)?).await?);
+        register(&run, first, addresses[0], users).await?
+    } else {
+        tokens.to_vec()
+    };
+    let owner = ApiClient::at(first)?.with_token(tokens.first().map(String::as_str).unwrap_or_default());
+    let rooms: Vec<String> = (0..plan.rooms).map(|room| format!("load-{run}-{room}")).collect();
+    let creating = rooms.iter().map(|room| owner.create_room(room));
+    stream::iter(creating).buffer_unordered(CALLS_IN_FLIGHT).try_collect::<()>().await?;
+    Ok(PreparedTarget {
+        target: Target {
+            kind: ServerKind::Roomcast,
+            addresses,
+            tokens,
+            rooms,
+            processes: Vec::new(),
+            logs: Vec::new(),
+        },
+        owner,
+    })
+}
+
+impl PreparedTarget {
+    /// Sets the server processes whose processor time and memory are measured.
+    pub fn watch_processes(&mut self, processes: Vec<Process>) {
+        self.target.processes = processes;
+    }
+
+    /// Sets the log files of gateways that log their SQL statements.
+    pub fn watch_statement_logs(&mut self, logs: Vec<PathBuf>) {
+        self.target.logs = logs;
+    }
+
+    /// Deletes the rooms.
+    pub async fn delete_rooms(self) -> Result<()> {
+        let owner = &self.owner;
+        let deleting = self.target.rooms.iter().map(|room| async move {
+            owner.call(Method::DELETE, &format!("/chat/{room}")).await?.expect(204).map(drop)
+        });
+        stream::iter(deleting).buffer_unordered(CALLS_IN_FLIGHT).try_collect().await
+    }
+}
+
+/// The socket address of `url`.
+fn address(url: &str) -> Result<SocketAddr> {
+    let invalid =
+        || Failure::new(format!("'{url}' is not of the form http://host:port (TLS ends before it gets here)"));
+    let rest = url.trim_end_matches('/').strip_prefix("http://").ok_or_else(invalid)?;
+    let mut addresses = rest.to_socket_addrs().explain(|| invalid().to_string())?;
+    addresses.next().ok_or_else(invalid)
+}
+
+/// How many users the installation's limits require, so that no stream and no post is refused.
+async fn users_needed(plan: &Plan, client: &ApiClient) -> Result<usize> {
+    let info = client.get("/info").await?.expect(200)?.json()?;
+    let limit = |name: &str| {
+        let limit = info["limits"][name].as_u64().unwrap_or(0);
+        usize::try_from(limit).ok().filter(|limit| *limit > 0)
+    };
+    // Users share streams in blocks of whole rooms, see `Target::user_of_stream`.
+    let slots = plan.rooms * plan.streams.div_ceil(plan.rooms);
+    let for_streams = limit("streams_per_user").map_or(0, |each| slots.div_ceil(each));
+    let for_posts = match (limit("post_per_s"), plan.work) {
+        (Some(each), Work::Rate(per_s)) => ceil(per_s * RATE_MARGIN).div_ceil(each),
+        _ => 0,
+    };
+    let users = FEWEST_USERS.max(for_streams).max(for_posts);
+    if users > MOST_USERS {
+        return Err(Failure::new(format!(
+            "{users} users would be needed: raise the limits of a user (STREAMS_PER_USER, POST_PER_S; 0 for no limit)"
+        )));
+    }
+    Ok(users)
+}
+
+async fn register(run: &str, url: &str, address: SocketAddr, users: usize) -> Result<Vec<String>> {
+    // Each run uses a network of its own: the addresses of an earlier run have used up their registrations of the hour.
+    let sources = SourceAddresses::toward(address, 1 + Uuid::new_v4().as_bytes()[0] % 100);
+    let registering = (0..users).map(|number| async move {
+        let address = sources.of_group(number / REGISTRATIONS_PER_ADDRESS);
+        let client = ApiClient::at_from(url, address.map(Into::into))?;
+        let name = format!("load-{run}-{number}");
+        let user = eventually(REGISTER_WITHIN, "a user is registered", async || client.register(&name).await).await;
+        Result::Ok(user.explain(|| "see REGISTER_PER_ADDRESS".to_owned())?.token().to_owned())
+    });
+    stream::iter(registering).buffered(REGISTRATIONS_IN_FLIGHT).try_collect().await
+}
