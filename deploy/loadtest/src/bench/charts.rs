@@ -64,7 +64,7 @@ fn line(name: &'static str, report: &Report, preset: &str, figure: impl Fn(&Roun
 mod tests {
     use super::*;
     use crate::bench::report::tests::outcome;
-    use crate::bench::{Outcome, Timing};
+    use crate::bench::{Outcome, Provenance, Timing};
 
     fn points(lines: &[Line]) -> Vec<(&str, &[(f64, f64)])> {
         lines.iter().map(|line| (line.name, line.points.as_slice())).collect()
@@ -99,6 +99,7 @@ mod tests {
             nanos: 1e6,
             nanos_between: (1e6, 1e6),
             elements: case.parse().ok(),
+            provenance: Provenance::default(),
         };
         let report = Report {
             timings: vec![

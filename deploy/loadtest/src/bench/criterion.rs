@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::provenance::Provenance;
+
 /// Names of the benches, in whichever crate they are.
 pub const BENCHES: [&str; 5] = ["requests", "stream", "entries", "batches", "commit"];
 
@@ -35,6 +37,9 @@ pub struct Timing {
     pub nanos_between: (f64, f64),
     /// Elements that one run handles, such as messages; `None` if it handles no countable ones.
     pub elements: Option<u64>,
+    /// When and where the part was measured.
+    #[serde(flatten)]
+    pub provenance: Provenance,
 }
 
 impl Timing {
@@ -49,6 +54,7 @@ impl Timing {
 /// Runs `bench`, each part for `seconds` if given. cargo builds it in the workspace of the current directory. The
 /// results go to a directory of their own, so that none of an earlier run is among them.
 pub async fn run_bench(bench: &str, seconds: Option<u64>) -> Result<Vec<Timing>> {
+    let provenance = Provenance::here_and_now();
     let directory = TempDir::with_prefix("criterion-")?;
     let mut cargo = Command::from(command(Path::new(&cargo_program())));
     cargo.args(["bench", "--quiet", "--bench", bench, "--", "--noplot"]);
@@ -62,7 +68,7 @@ pub async fn run_bench(bench: &str, seconds: Option<u64>) -> Result<Vec<Timing>>
         let printed = String::from_utf8_lossy(&output.stderr);
         return Err(Failure::new(format!("cargo bench: {}: {}", output.status, printed.trim_end())));
     }
-    let timings = read_results(bench, directory.path())?;
+    let timings = read_results(bench, &provenance, directory.path())?;
     match missing_group(bench, &timings) {
         Some(group) => Err(Failure::new(format!("{bench} measured nothing of {group}"))),
         None => Ok(timings),
@@ -122,7 +128,7 @@ struct Interval {
 }
 
 /// All parts of `bench` with results under `home`, the cases of a group by number.
-fn read_results(bench: &str, home: &Path) -> Result<Vec<Timing>> {
+fn read_results(bench: &str, provenance: &Provenance, home: &Path) -> Result<Vec<Timing>> {
     let mut found = Vec::new();
     for directory in directories_of_results(home)? {
         let benchmark: Benchmark = parse(&directory.join("benchmark.json"))?;
@@ -143,6 +149,7 @@ fn read_results(bench: &str, home: &Path) -> Result<Vec<Timing>> {
                 Some(Throughput::Elements(elements)) => Some(elements),
                 Some(Throughput::Other(_)) | None => None,
             },
+            provenance: provenance.clone(),
         });
     }
     let order = |timing: &Timing| (timing.group.clone(), timing.case.parse().unwrap_or(0_u64), timing.case.clone());
@@ -201,7 +208,7 @@ mod tests {
             write(home.path(), &format!("commit to SQLite/{size}/new"), &benchmark, &estimates);
             write(home.path(), &format!("commit to SQLite/{size}/base"), "old", "old");
         }
-        let timings = read_results("commit", home.path()).unwrap();
+        let timings = read_results("commit", &Provenance::default(), home.path()).unwrap();
         let cases: Vec<(&str, Option<f64>)> =
             timings.iter().map(|timing| (timing.case.as_str(), timing.elements_per_s())).collect();
         assert_eq!(cases, [("1", Some(10_000.0)), ("50", Some(100_000.0)), ("100", Some(100_000.0))]);
@@ -219,7 +226,7 @@ mod tests {
                 format!(r#"{{"group_id":"{name}","function_id":null,"value_str":null,"throughput":{throughput}}}"#);
             write(home.path(), &format!("{name}/new"), &benchmark, &estimates);
         }
-        for timing in read_results("stream", home.path()).unwrap() {
+        for timing in read_results("stream", &Provenance::default(), home.path()).unwrap() {
             assert_eq!((timing.nanos, timing.nanos_between), (20.0, (19.0, 21.0)));
             assert_eq!((timing.case.as_str(), timing.elements), ("", None));
         }
@@ -229,7 +236,7 @@ mod tests {
     fn a_file_that_cannot_be_read_is_named() {
         let home = tempfile::tempdir().unwrap();
         write(home.path(), "a part/new", "{}", "{}");
-        let failure = read_results("stream", home.path()).unwrap_err().to_string();
+        let failure = read_results("stream", &Provenance::default(), home.path()).unwrap_err().to_string();
         assert!(failure.contains("benchmark.json is not as criterion writes it"), "{failure}");
     }
 }

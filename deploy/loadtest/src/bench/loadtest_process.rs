@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use rig::programs::command;
 use rig::{Explain as _, Failure, Result, service_binary};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::loads::Load;
+use super::provenance::Provenance;
 use super::report::{Outcome, Round};
 
 /// Longest time of one round, besides its windows and the filling of rooms: two servers are started, loaded and waited
@@ -39,14 +38,14 @@ pub struct LoadOverrides {
 /// Runs `load` and returns its outcome, also if it failed.
 pub async fn run_load(load: &Load, overrides: LoadOverrides) -> Outcome {
     let arguments = arguments(load, overrides);
-    let began = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let provenance = Provenance::here_and_now();
     let mut rounds = Vec::new();
     let within = within(load, overrides);
     let failure = measure(&arguments, within, &mut rounds).await.err().map(|failure| failure.to_string());
     Outcome {
         name: load.name.to_owned(),
         preset: load.preset.to_owned(),
-        measured_on: began.format(&Rfc3339).unwrap_or_default(),
+        provenance,
         arguments,
         rounds,
         failure,

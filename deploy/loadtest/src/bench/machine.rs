@@ -1,12 +1,13 @@
 //! The machine that figures were measured on; figures say little without it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, thread};
 
 use serde::{Deserialize, Serialize};
 
 /// A machine, as far as it matters for figures.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Machine {
     /// Cores that servers and tools share.
     pub cores: usize,
@@ -15,6 +16,9 @@ pub struct Machine {
     /// File system that the servers write to, such as `ext4`; on `tmpfs` no disk is involved. Empty if the system does
     /// not say.
     pub file_system: String,
+    /// Release of the Linux kernel, such as `6.8.0`; empty if the system, or a report of an older version, does not say.
+    #[serde(default)]
+    pub kernel: String,
 }
 
 impl Machine {
@@ -26,8 +30,26 @@ impl Machine {
         Self {
             cores: thread::available_parallelism().map_or(0, Into::into),
             processor: processor(&read("/proc/cpuinfo")),
+            kernel: read("/proc/sys/kernel/osrelease").trim_end().to_owned(),
             file_system: file_system(&read("/proc/self/mounts"), &directory.canonicalize().unwrap_or(directory)),
         }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = |text: &str, prefix: &str, unknown: &str| match text {
+            "" => unknown.to_owned(),
+            text => format!("{prefix}{text}"),
+        };
+        write!(
+            formatter,
+            "{} cores ({}, {}) that servers and tools shared, files on {}",
+            self.cores,
+            known(&self.processor, "", "unknown processor"),
+            known(&self.kernel, "Linux ", "unknown kernel"),
+            known(&self.file_system, "", "an unknown file system"),
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use super::criterion::{BENCHES, Timing};
 use super::demands::{DemandResult, evaluate};
 use super::loads::LOADS;
 use super::machine::Machine;
+use super::provenance::Provenance;
 use super::svg::draw;
 use super::table::tables;
 use crate::Figures;
@@ -33,8 +34,9 @@ pub struct Outcome {
     pub name: String,
     /// Preset of the load.
     pub preset: String,
-    /// When the load began, as RFC 3339 without fractions.
-    pub measured_on: String,
+    /// When and where the load was measured.
+    #[serde(flatten)]
+    pub provenance: Provenance,
     /// The arguments of `loadtest`.
     pub arguments: Vec<String>,
     /// The figures of each round.
@@ -64,7 +66,19 @@ impl Report {
     /// Reads the report in `file`.
     pub fn read(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file).explain(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_str(&text).explain(|| format!("{} is no report of figures", file.display()))
+        let report: Self =
+            serde_json::from_str(&text).explain(|| format!("{} is no report of figures", file.display()))?;
+        Ok(report.with_machines_of_loads())
+    }
+
+    /// Completes a report of an older version, which names only the machine of its latest measurement: the loads of its latest
+    /// day were measured on that machine. Of the other parts, the machine stays unknown.
+    fn with_machines_of_loads(mut self) -> Self {
+        let latest = self.loads.iter().map(|outcome| outcome.provenance.day()).max().unwrap_or_default().to_owned();
+        for outcome in self.loads.iter_mut().filter(|outcome| outcome.provenance.day() == latest) {
+            outcome.provenance.machine.get_or_insert_with(|| self.machine.clone());
+        }
+        self
     }
 
     /// Writes the report to `file`.
@@ -139,8 +153,23 @@ impl Outcome {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::results::figures::tests::example;
+
+    /// A day and a machine.
+    pub(crate) fn provenance() -> Provenance {
+        Provenance {
+            measured_on: "2026-11-26T10:00:00Z".to_owned(),
+            machine: Some(Machine {
+                cores: 2,
+                processor: "AMD EPYC".to_owned(),
+                file_system: "ext4".to_owned(),
+                kernel: "6.8.0".to_owned(),
+            }),
+        }
+    }
 
     /// The outcome of a load whose rounds had so many deliveries a second, on Roomcast and on the other server.
     pub(crate) fn outcome(name: &str, streams: usize, rounds: &[(f64, Option<f64>)]) -> Outcome {
@@ -157,7 +186,7 @@ pub(super) mod tests {
         Outcome {
             name: name.to_owned(),
             preset: name.split('-').next().unwrap().to_owned(),
-            measured_on: "2026-11-26T10:00:00Z".to_owned(),
+            provenance: provenance(),
             arguments: vec!["hot".to_owned()],
             rounds: rounds.iter().map(round).collect(),
             failure: None,
@@ -172,6 +201,33 @@ pub(super) mod tests {
         report.replace_load(outcome("hot-10", 10, &[(5.0, Some(1.0))]));
         report.save(&file).unwrap();
         assert_eq!(Report::read(&file).unwrap(), report);
+    }
+
+    #[test]
+    fn a_report_without_machines_of_parts_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("figures.json");
+        let mut report = Report {
+            machine: provenance().machine.unwrap(),
+            ..Report::default()
+        };
+        report.replace_load(outcome("hot-10", 10, &[(5.0, None)]));
+        let mut older = outcome("idle", 10, &[(5.0, None)]);
+        older.provenance.measured_on = "2026-11-25T10:00:00Z".to_owned();
+        report.replace_load(older);
+        let mut saved = serde_json::to_value(&report).unwrap();
+        for load in saved["loads"].as_array_mut().unwrap() {
+            load.as_object_mut().unwrap().remove("machine");
+        }
+        saved["timings"] = json!([{
+            "bench": "stream", "group": "encode a frame", "case": "", "nanos": 1.5, "nanos_between": [1.0, 2.0], "elements": 3
+        }]);
+        fs::write(&file, saved.to_string()).unwrap();
+        let read = Report::read(&file).unwrap();
+        assert_eq!(read.load("hot-10").unwrap().provenance, provenance());
+        let idle = &read.load("idle").unwrap().provenance;
+        assert_eq!((idle.day(), &idle.machine), ("2026-11-25", &None));
+        assert_eq!((read.timings[0].nanos, &read.timings[0].provenance), (1.5, &Provenance::default()));
     }
 
     #[test]
