@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -44,13 +44,18 @@ struct Stream {
     cuts: BTreeMap<i64, usize>,
 }
 
-type Streams = Arc<Mutex<Vec<Stream>>>;
+/// What the library has reported.
+struct Reports {
+    streams: Vec<Stream>,
+    /// Lines that are no report of any stream.
+    malformed: Vec<String>,
+}
 
 /// The process of a library.
 pub(super) struct Follower {
     pub(super) name: &'static str,
     pub(super) proxies: Vec<Proxy>,
-    streams: Streams,
+    reports: Arc<Mutex<Reports>>,
     log: PathBuf,
     child: Child,
     reading: JoinHandle<()>,
@@ -76,20 +81,23 @@ impl Follower {
         command.stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut child = command.spawn().explain(|| format!("cannot start the program for {}", library.name))?;
         let output = child.stdout.take().ok_or_else(|| Failure::new("a program without output"))?;
-        let streams = Streams::new(Mutex::new((0..count).map(|_| Stream::default()).collect()));
-        let reading = tokio::spawn(record_events(BufReader::new(output).lines(), Arc::clone(&streams)));
+        let reports = Arc::new(Mutex::new(Reports {
+            streams: (0..count).map(|_| Stream::default()).collect(),
+            malformed: Vec::new(),
+        }));
+        let reading = tokio::spawn(record_events(BufReader::new(output).lines(), Arc::clone(&reports)));
         Ok(Self {
             name: library.name,
             proxies,
-            streams,
+            reports,
             log,
             child,
             reading,
         })
     }
 
-    fn streams(&self) -> MutexGuard<'_, Vec<Stream>> {
-        self.streams.lock()
+    fn streams(&self) -> MappedMutexGuard<'_, Vec<Stream>> {
+        MutexGuard::map(self.reports.lock(), |reports| &mut reports.streams)
     }
 
     /// Fails with what the program wrote if it has ended by itself.
@@ -129,11 +137,15 @@ impl Follower {
     /// Ends the program and compares what each stream showed with the room's history, oldest message first.
     pub(super) async fn judge(mut self, history: &[Value]) -> Result<String> {
         self.check_runs()?;
+        // Before the kill, which may cut a line.
+        let malformed = std::mem::take(&mut self.reports.lock().malformed);
         self.child.kill().await?;
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         self.reading.abort();
         let streams = self.streams();
-        let complaints: Vec<String> = streams.iter().enumerate().flat_map(|each| complaints(each, history)).collect();
+        let malformed = malformed.iter().map(|line| format!("no report of a stream: {line}"));
+        let differences = streams.iter().enumerate().flat_map(|each| complaints(each, history));
+        let complaints: Vec<String> = malformed.chain(differences).collect();
         if !complaints.is_empty() {
             let shown = complaints[..complaints.len().min(SHOWN)].join("\n");
             return Err(Failure::new(format!("{} complaints, the first ones are\n{shown}\n{log}", complaints.len())));
@@ -148,17 +160,14 @@ impl Follower {
     }
 }
 
-/// Reads what the program reports until it ends. A line that is not JSON is printed and skipped: the comparison finds the missing
-/// event.
-async fn record_events(mut lines: Lines<BufReader<ChildStdout>>, streams: Streams) {
+/// Records what the program reports until it ends.
+async fn record_events(mut lines: Lines<BufReader<ChildStdout>>, reports: Arc<Mutex<Reports>>) {
     while let Ok(Some(line)) = lines.next_line().await {
-        let Ok(reported) = serde_json::from_str::<ReportedEvent>(&line) else {
-            eprintln!("not a line of JSON: {line}");
-            continue;
-        };
-        let mut streams = streams.lock();
-        if let Some(stream) = streams.get_mut(reported.stream) {
-            stream.add(reported);
+        let reported = serde_json::from_str::<ReportedEvent>(&line).ok();
+        let mut reports = reports.lock();
+        match reported.and_then(|event| Some((reports.streams.get_mut(event.stream)?, event))) {
+            Some((stream, event)) => stream.add(event),
+            None => reports.malformed.push(line),
         }
     }
 }
@@ -229,5 +238,44 @@ impl Stream {
     fn cut_of(&self, message: &Value) -> String {
         let cut = message["seq"].as_i64().and_then(|seq| self.cuts.get(&seq));
         cut.map(|bytes| format!(", which was cut after {bytes} bytes")).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(seq: i64, data: &Value) -> ReportedEvent {
+        ReportedEvent {
+            stream: 0,
+            event: "message".to_owned(),
+            id: Some(format!("7-{seq}")),
+            data: data.to_string(),
+        }
+    }
+
+    #[test]
+    fn lost_doubled_changed_and_foreign_events_are_complaints() {
+        let history: Vec<Value> = (1..=3).map(|seq| json!({"seq": seq, "message": "hello"})).collect();
+        let found = |events: Vec<ReportedEvent>| {
+            let mut stream = Stream::default();
+            for event in events {
+                stream.add(event);
+            }
+            complaints((0, &stream), &history)
+        };
+        let all = || (1..).zip(&history).map(|(seq, message)| event(seq, message)).collect::<Vec<_>>();
+        assert_eq!(found(all()), [""; 0]);
+        assert_eq!(found(all().split_off(1)), ["stream 0 lacks seq 1"]);
+        assert_eq!(found([all(), all().split_off(2)].concat()), ["stream 0 got seq 3 again or too late"]);
+        assert_eq!(found([all(), vec![event(4, &json!("no message"))]].concat()).len(), 1);
+        let mut changed = all();
+        changed[1].data = json!({"seq": 2, "message": "changed"}).to_string();
+        assert!(found(changed)[0].starts_with("stream 0: ReportedEvent"));
+        let mut reset = event(1, &json!({}));
+        reset.event = "reset".to_owned();
+        assert_eq!(found([all(), vec![reset]].concat()).len(), 1);
     }
 }
