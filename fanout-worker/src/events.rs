@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::RedisResult;
 use shared::bus::{ControlEvent, ControlMessage, Receipts, RedisClient, RoomEvent};
 use shared::domain::{Accepted, GatewayId, MessageId, Partition};
-use shared::storage::{Committed, EntryContent, PartitionBatch};
+use shared::storage::{Committed, EntryContent, PartitionBatch, RoomMessages};
 use tracing::warn;
 
 /// The gateways that wait for the receipts of messages. Several wait for one that was posted again at another gateway.
@@ -36,7 +36,12 @@ pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
 pub async fn publish(redis: &mut RedisClient, committed: Committed, waiting: &mut Waiting) {
     let receipts = receipts(&committed, waiting);
     let (mut pipeline, keys) = (redis::pipe(), Arc::clone(redis.key_space()));
-    for (partition, room, messages) in committed.rooms {
+    for RoomMessages {
+        partition,
+        room,
+        messages,
+    } in committed.rooms
+    {
         let event = RoomEvent { room, messages };
         pipeline.cmd("SPUBLISH").arg(keys.room_channel(partition, room)).arg(event.encode(&keys)).ignore();
     }
@@ -58,7 +63,7 @@ fn receipts(committed: &Committed, waiting: &mut Waiting) -> HashMap<GatewayId, 
     let new = committed
         .rooms
         .iter()
-        .flat_map(|(_, _, messages)| messages)
+        .flat_map(|of_room| &of_room.messages)
         .map(|message| (message.id, message.seq));
     let mut receipts: HashMap<GatewayId, Receipts> = HashMap::new();
     for (id, seq) in new.chain(committed.duplicates.iter().copied()) {

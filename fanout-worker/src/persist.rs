@@ -81,8 +81,8 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
         }
         let batches: Arc<[PartitionBatch]> = batches.into();
         let outcome = match append(store, &batches, stop).await {
-            Ok(Attempt::Stored(appended)) => {
-                persisted.record(&batches, appended);
+            Ok(Attempt::Stored(committed)) => {
+                persisted.record(&batches, committed);
                 Ok(())
             }
             Ok(Attempt::Lost(partitions)) => {
@@ -111,13 +111,13 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
 
 impl Persisted {
     /// Notes that all of `batches` is stored.
-    fn record(&mut self, batches: &[PartitionBatch], appended: Committed) {
+    fn record(&mut self, batches: &[PartitionBatch], committed: Committed) {
         let progress = |batch: &PartitionBatch| PartitionProgress {
             cursor: batch.upto(),
             last: batch.entries.last().map_or(batch.claim.cursor, |entry| entry.stream_id),
         };
         self.progress.extend(batches.iter().map(|batch| (batch.claim.partition, progress(batch))));
-        self.stored.push(appended);
+        self.stored.push(committed);
     }
 }
 
@@ -144,12 +144,12 @@ async fn append(
         let appending = store.commit(Arc::clone(batches), Timestamp::now(), written);
         // The store brings the transaction to its end even if nobody waits for it any more. The next attempt on these
         // partitions, by whomever, then finds their cursors moved.
-        let Ok(appended) = timeout_at(deadline, appending).await else {
+        let Ok(committed) = timeout_at(deadline, appending).await else {
             STORAGE_AWAY.report("", "storing messages hangs");
             return Err(StopReason::StorageAway);
         };
-        match appended {
-            Ok(appended) => return Ok(Attempt::Stored(appended)),
+        match committed {
+            Ok(committed) => return Ok(Attempt::Stored(committed)),
             Err(CommitError::StaleClaims(lost)) => return Ok(Attempt::Lost(lost)),
             Err(CommitError::Store(error)) if error.is_rejection() => {
                 warn!(error = %error, "a batch was refused, looking for the entry: {error}");

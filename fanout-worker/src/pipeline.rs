@@ -189,16 +189,16 @@ fn log(report: &Report) {
 }
 
 fn log_stored(persisted: &Persisted) {
-    for appended in &persisted.stored {
-        let messages: usize = appended.rooms.iter().map(|(_, _, messages)| messages.len()).sum();
+    for committed in &persisted.stored {
+        let messages: usize = committed.rooms.iter().map(|of_room| of_room.messages.len()).sum();
         debug!(
             messages,
-            rooms = appended.rooms.len(),
-            duplicates = appended.duplicates.len(),
+            rooms = committed.rooms.len(),
+            duplicates = committed.duplicates.len(),
             "stored {messages} messages"
         );
-        if appended.dead_letters > 0 {
-            let count = appended.dead_letters;
+        if committed.dead_letters > 0 {
+            let count = committed.dead_letters;
             warn!(dead_letters = count, "{count} entries were set aside as dead letters");
         }
     }

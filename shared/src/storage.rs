@@ -37,7 +37,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use accounts::{Account, Accounts, CreateUserError, NewUser, Session, User};
-pub use commit::{Claim, CommitError, Commits, Committed, Entry, EntryContent, PartitionBatch};
+pub use commit::{Claim, CommitError, Commits, Committed, Entry, EntryContent, PartitionBatch, RoomMessages};
 pub use copy::{CopyError, Progress, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::StoreError;

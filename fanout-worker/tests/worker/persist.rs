@@ -67,7 +67,7 @@ async fn outage_reports_what_was_stored_before_it() {
         .await;
     let persisted = store(&fixture, vec![fixture.entry(1, room, "stored"), refused(&fixture, 2).await]).await;
     assert_eq!(persisted.stopped_by, Some(StopReason::StorageAway));
-    let stored: Vec<usize> = persisted.stored.iter().map(|appended| appended.rooms.len()).collect();
+    let stored: Vec<usize> = persisted.stored.iter().map(|committed| committed.rooms.len()).collect();
     assert_eq!(stored, [1]);
     let first = StreamId { ms: 1, counter: 0 };
     let progress = persisted.progress[&Partition(0)];

@@ -64,12 +64,22 @@ impl PartitionBatch {
 /// The result of a commit.
 #[derive(Default)]
 pub struct Committed {
-    /// The new messages of each room, ascending by seq, with the partition of the room.
-    pub rooms: Vec<(Partition, RoomId, Vec<StoredMessage>)>,
+    /// The new messages, by room.
+    pub rooms: Vec<RoomMessages>,
     /// Messages that were stored before, with the seq that each one has. They were not stored again.
     pub duplicates: Vec<(MessageId, Seq)>,
     /// How many entries went to the dead letters and were not there before.
     pub dead_letters: u64,
+}
+
+/// New messages of one room.
+pub struct RoomMessages {
+    /// The partition of the room.
+    pub partition: Partition,
+    /// The room.
+    pub room: RoomId,
+    /// The messages, ascending by seq.
+    pub messages: Vec<StoredMessage>,
 }
 
 /// Why a commit failed. Nothing of it was stored.

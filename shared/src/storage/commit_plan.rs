@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::commit::{CommitError, Committed, Entry, EntryContent, PartitionBatch, to_json};
+use super::commit::{CommitError, Committed, Entry, EntryContent, PartitionBatch, RoomMessages, to_json};
 use super::commit_statements::{CommitStatements, KnownRow, MessageRow, NewDeadLetter};
 use super::senders::{Sender, SenderCache};
 use crate::domain::{
@@ -169,10 +169,14 @@ impl<'a> CommitPlan<'a> {
         self.rows.push(MessageRow { seq, id, message });
         let rooms = &mut self.committed.rooms;
         let index = *self.room_index.entry(message.room).or_insert_with(|| {
-            rooms.push((partition, message.room, Vec::new()));
+            rooms.push(RoomMessages {
+                partition,
+                room: message.room,
+                messages: Vec::new(),
+            });
             rooms.len() - 1
         });
-        rooms[index].2.push(StoredMessage {
+        rooms[index].messages.push(StoredMessage {
             seq,
             id,
             username: sender.username.clone(),

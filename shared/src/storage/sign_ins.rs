@@ -38,3 +38,8 @@ pub trait SignIns {
 pub(super) fn are_stored(known: &[String], fingerprints: &[String]) -> bool {
     known.len() == fingerprints.len() && known.iter().all(|known| fingerprints.contains(known))
 }
+
+/// Whether keys are stored and none of the `fingerprints` is among them.
+pub(super) fn are_others(known: &[String], fingerprints: &[String]) -> bool {
+    !known.is_empty() && !known.iter().any(|known| fingerprints.contains(known))
+}

@@ -47,7 +47,7 @@ async fn seqs_are_dense_in_each_room_across_commits(db: Database) {
     assert_eq!((seqs(&committed, a), seqs(&committed, b)), (vec![Seq(1), Seq(2)], vec![Seq(1)]));
     let committed = db.commit(&mut claim, vec![entry(4, message(a, ann.id, "x"))]).await.unwrap();
     assert_eq!(seqs(&committed, a), [Seq(3)]);
-    assert_eq!(committed.rooms[0].0, FIRST);
+    assert_eq!(committed.rooms[0].partition, FIRST);
 }
 
 async fn messages_carry_the_stored_names_of_their_sender(db: Database) {
@@ -59,8 +59,8 @@ async fn messages_carry_the_stored_names_of_their_sender(db: Database) {
         entry(2, message(room, bob.id, "y")),
         entry(3, message(room, ann.id, "z")),
     ];
-    let messages = &mut committed.rooms[0].2;
-    messages.append(&mut db.commit(&mut claim, more).await.unwrap().rooms[0].2);
+    let messages = &mut committed.rooms[0].messages;
+    messages.append(&mut db.commit(&mut claim, more).await.unwrap().rooms[0].messages);
     let stored = page(&db.store, room, bob.id, Window::After(Seq::ZERO), 9).await.unwrap().messages;
     let replayed = db.store.messages_after(room, Seq::ZERO, 9).await.unwrap();
     for messages in [messages, &stored, &replayed] {

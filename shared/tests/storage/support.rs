@@ -209,8 +209,8 @@ pub(crate) fn entry(ms: i64, message: Accepted) -> Entry {
 
 /// The seqs of what a commit stored in `room`.
 pub(crate) fn seqs(committed: &Committed, room: RoomId) -> Vec<Seq> {
-    let of_room = committed.rooms.iter().filter(|(_, id, _)| *id == room);
-    of_room.flat_map(|(_, _, messages)| messages.iter().map(|message| message.seq)).collect()
+    let of_room = committed.rooms.iter().filter(|of_room| of_room.room == room);
+    of_room.flat_map(|of_room| of_room.messages.iter().map(|message| message.seq)).collect()
 }
 
 /// Waits for something that must happen, for at most ten seconds.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{Timestamp, UserId};
-use crate::storage::sign_ins::{NETWORKS_KEPT, are_stored};
+use crate::storage::sign_ins::{NETWORKS_KEPT, are_others, are_stored};
 use crate::storage::sql::sign_ins as sql;
 use crate::storage::{SignIns, StoreError};
 
@@ -66,7 +66,7 @@ impl SignIns for Postgres {
             // Gateways that start together wait here for each other.
             sqlx::query("SELECT 1 FROM installation FOR UPDATE").execute(&mut *tx).await?;
             let known: Vec<String> = sqlx::query_scalar(sql::LIST_SIGNING_KEYS).fetch_all(&mut *tx).await?;
-            if !replace && !known.is_empty() && !known.iter().any(|known| fingerprints.contains(known)) {
+            if !replace && are_others(&known, &fingerprints) {
                 return Ok(false);
             }
             sqlx::query(sql::DELETE_SIGNING_KEYS).execute(&mut *tx).await?;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Sqlite;
 use crate::domain::{Timestamp, UserId};
-use crate::storage::sign_ins::{NETWORKS_KEPT, are_stored};
+use crate::storage::sign_ins::{NETWORKS_KEPT, are_others, are_stored};
 use crate::storage::sql::sign_ins as sql;
 use crate::storage::{SignIns, StoreError};
 
@@ -65,7 +65,7 @@ impl SignIns for Sqlite {
         self.transaction(move |tx| {
             Box::pin(async move {
                 let known: Vec<String> = sqlx::query_scalar(sql::LIST_SIGNING_KEYS).fetch_all(&mut *tx).await?;
-                if !replace && !known.is_empty() && !known.iter().any(|known| fingerprints.contains(known)) {
+                if !replace && are_others(&known, &fingerprints) {
                     return Ok(false);
                 }
                 sqlx::query(sql::DELETE_SIGNING_KEYS).execute(&mut *tx).await?;
