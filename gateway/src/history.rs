@@ -5,6 +5,7 @@
 //! holds. The answer is never older than the question: whoever knows of a stored message finds it.
 
 mod fair_queue;
+mod page;
 mod read_rate;
 mod single_flight;
 
@@ -12,17 +13,15 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use moka::sync::Cache;
-use shared::domain::{RoomId, Seq, StoredMessage, UserId};
+use shared::domain::{RoomId, Seq, UserId};
 use shared::storage::{HistoryPage, Room, Store, StoreError, Window, block_in_place_if_large};
 
 use self::fair_queue::{FairQueue, Permit};
 pub use self::fair_queue::{MAX_WAITING_PER_READER, ReadRefused};
+pub use self::page::{PAGE_MAX_BYTES, Page};
 pub use self::read_rate::{HistoryRate, HistoryRates};
 use self::single_flight::SingleFlight;
-use crate::encoding::Packed;
-use crate::message;
 
 /// Bytes that all pages keep together. Past it the least used ones are dropped, and read again when they are needed.
 const PAGES_BYTES: u64 = 64 * 1024 * 1024;
@@ -32,9 +31,6 @@ const KEPT_FOR: Duration = Duration::from_mins(1);
 
 /// Bytes that a cached page costs beside its JSON.
 const PAGE_OVERHEAD: usize = 256;
-
-/// Bytes of a page at most, apart from its last message. Where more was asked for, the page is shorter and leads on to the rest.
-pub const PAGE_MAX_BYTES: usize = 1024 * 1024;
 
 /// A reader, of those among whom the reads are shared out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,17 +61,6 @@ pub enum ReadError {
     /// A fault of ours.
     #[error("reading history panicked")]
     Panicked,
-}
-
-/// A page of the history of a room.
-#[derive(Debug)]
-pub struct Page {
-    /// Its message objects as a JSON array, newest first.
-    pub json: Bytes,
-    /// The same compressed, once a client has asked for it.
-    pub(crate) packed: Packed,
-    /// The lowest and the highest seq, if it is not empty.
-    pub seqs: Option<(Seq, Seq)>,
 }
 
 /// The last seq of the room when a page was read, and the page.
@@ -192,74 +177,6 @@ impl HistoryPages {
     }
 }
 
-impl Page {
-    /// The page of `messages`, which have ascending seqs and lie in `window`, of the room named `room`. If they are too large for
-    /// one page, it is shortened at the end where the window goes on.
-    #[must_use]
-    pub fn of(room: &str, messages: &[StoredMessage], window: Window) -> Self {
-        let texts: usize = messages.iter().map(|message| message.text.len() + message.username.len()).sum();
-        // The other fields take 200 bytes with a name of some length.
-        let mut json = Vec::with_capacity(2 + texts + messages.len() * (200 + room.len()));
-        json.push(b'[');
-        let mut ends = Vec::with_capacity(messages.len());
-        for message in messages.iter().rev() {
-            if json.len() > 1 {
-                json.push(b',');
-            }
-            message::write(&mut json, room, message);
-            ends.push(json.len());
-        }
-        json.push(b']');
-        let messages = match cut(&json, &ends, window) {
-            None => messages,
-            Some(Cut::Oldest(kept)) => {
-                json.truncate(ends[kept - 1]);
-                json.push(b']');
-                &messages[messages.len() - kept..]
-            }
-            Some(Cut::Newest(left_out)) => {
-                // From the comma on, which the bracket replaces.
-                let start = ends[left_out - 1];
-                json[start] = b'[';
-                json.drain(..start);
-                &messages[..messages.len() - left_out]
-            }
-        };
-        json.shrink_to_fit();
-        let ends = messages.first().zip(messages.last());
-        Self {
-            json: json.into(),
-            packed: Packed::default(),
-            seqs: ends.map(|(first, last)| (first.seq, last.seq)),
-        }
-    }
-}
-
-/// How a page that is too large is shortened. Its messages stand newest first.
-enum Cut {
-    /// The oldest messages are left out; so many of the newest stay.
-    Oldest(usize),
-    /// So many of the newest messages are left out.
-    Newest(usize),
-}
-
-/// What to leave out of `json`, whose messages end at `ends`; `None` if it is not too large. One message always stays.
-fn cut(json: &[u8], ends: &[usize], window: Window) -> Option<Cut> {
-    if json.len() <= PAGE_MAX_BYTES {
-        return None;
-    }
-    let oldest = ends.len().checked_sub(1)?;
-    match window {
-        Window::After(_) => {
-            let left_out = ends.partition_point(|end| json.len() - end > PAGE_MAX_BYTES) + 1;
-            (oldest > 0).then_some(Cut::Newest(left_out.min(oldest)))
-        }
-        Window::Before(_) | Window::Between(..) | Window::Only(_) => {
-            Some(Cut::Oldest(ends.partition_point(|end| *end < PAGE_MAX_BYTES).max(1)))
-        }
-    }
-}
-
 /// The heads at which history has this page of `range`, which was read at `head`: from that one on for ever, once no later
 /// message can be in it. `None` if that is not known.
 fn heads_of(range: PageRange, head: Seq, page: &Page) -> Option<RangeInclusive<Seq>> {
@@ -277,7 +194,10 @@ mod tests {
     use futures_util::FutureExt as _;
     use tokio::time::timeout;
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::encoding::Packed;
     use crate::live::test_fixture::fixture;
 
     /// Long enough for a read of a few messages, and much shorter than what the reader below has to wait.
@@ -303,43 +223,6 @@ mod tests {
         let message = Window::Only(shared::domain::MessageId::fresh());
         assert!(timeout(SOON, read(1, message)).await.unwrap().is_ok());
         assert!((&mut held_up).now_or_never().is_none(), "it was read meanwhile");
-    }
-
-    #[test]
-    fn a_large_page_is_cut_where_its_window_goes_on() {
-        let message = |seq| StoredMessage {
-            seq: Seq(seq),
-            id: shared::domain::MessageId::fresh(),
-            username: "ann".to_owned(),
-            public_id: "ann".to_owned(),
-            kind: "MESSAGE".to_owned(),
-            text: "x".repeat(PAGE_MAX_BYTES / 4),
-            created_on: shared::domain::Timestamp(0),
-        };
-        let messages: Vec<_> = (1..=10).map(message).collect();
-        let page = |window, messages: &[StoredMessage]| {
-            let page = Page::of("lobby", messages, window);
-            assert!(page.json.len() <= PAGE_MAX_BYTES + PAGE_MAX_BYTES / 4);
-            let shown: Vec<serde_json::Value> = serde_json::from_slice(&page.json).unwrap();
-            let seqs: Vec<i64> = shown.iter().map(|message| message["seq"].as_i64().unwrap()).collect();
-            assert_eq!(
-                page.seqs.map(|(first, last)| (last.0, first.0)),
-                seqs.first().copied().zip(seqs.last().copied())
-            );
-            seqs
-        };
-        assert_eq!(page(Window::Before(Seq(i64::MAX)), &messages), [10, 9, 8]);
-        assert_eq!(page(Window::Between(Seq(0), Seq(11)), &messages), [10, 9, 8]);
-        assert_eq!(page(Window::After(Seq(0)), &messages), [3, 2, 1]);
-        assert_eq!(page(Window::After(Seq(0)), &messages[..2]), [2, 1]);
-        let large = StoredMessage {
-            text: "x".repeat(2 * PAGE_MAX_BYTES),
-            ..message(1)
-        };
-        for window in [Window::Before(Seq(5)), Window::After(Seq(0))] {
-            let page = Page::of("lobby", std::slice::from_ref(&large), window);
-            assert_eq!(page.seqs, Some((Seq(1), Seq(1))));
-        }
     }
 
     #[test]

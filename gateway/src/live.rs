@@ -16,6 +16,7 @@
 
 mod block;
 mod chunks;
+mod client_name;
 pub mod feed;
 pub mod frame;
 mod hub;
@@ -33,12 +34,13 @@ mod subscriber;
 pub(crate) mod test_fixture;
 
 pub use chunks::chunks;
+pub use client_name::ClientName;
 pub use frame::Framing;
 pub use hub::{Hub, OpenError, OpenFeed};
 pub use open::{NotOpened, StreamParts, StreamRequest, Streams};
 pub use peer_liveness::TcpEndpoints;
 pub use stream::{LiveStream, StreamSettings};
-pub use stream_quota::{ClientName, LeaseRequest, QuotaError, StreamLease, StreamQuota};
+pub use stream_quota::{LeaseRequest, QuotaError, StreamLease, StreamQuota};
 pub use stream_registry::{ByeReason, RegisteredStream, StreamRegistry};
 pub use stream_start::{StreamBounds, StreamStart};
 pub use subscriber::{Commands, EventHandler, Subscriber, run as run_subscriber};

@@ -3,7 +3,7 @@
 //! The first reader of a room opens its feed, which subscribes to the events of the room. Messages that no event brought are
 //! read from SQL (module `repair`). A feed that nobody reads is closed after a while.
 //!
-//! The lock of the map comes before the locks of feeds, and no feed is locked while the map is.
+//! Lock order: the map of feeds, then the idle time of an entry or the desired channels. No feed is locked while the map is.
 
 mod feed_entry;
 mod repair;
@@ -208,7 +208,7 @@ impl Hub {
     ) -> Result<(Bytes, Seq), Arc<ReplayError>> {
         let (shared, room) = (&self.shared, feed.room);
         let read = |after, count| async move {
-            let _turn = shared.read_queue.acquire(Reader::Followers(room)).await.map_err(ReplayError::Refused)?;
+            let _permit = shared.read_queue.acquire(Reader::Followers(room)).await.map_err(ReplayError::Refused)?;
             Ok(shared.store.messages_after(room, after, count).await?)
         };
         self.shared.pages.read_behind(feed, (cursor, gap), (limit, framing), read).await

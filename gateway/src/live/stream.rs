@@ -74,7 +74,7 @@ pub enum History {
     Failed,
 }
 
-fn history(read: Result<(Bytes, Seq), Arc<ReplayError>>) -> History {
+fn outcome(read: Result<(Bytes, Seq), Arc<ReplayError>>) -> History {
     match read {
         Ok((segment, last)) => History::Segment(segment, last),
         Err(error) => match *error {
@@ -175,7 +175,7 @@ impl LiveStream {
         let (hub, feed) = (self.hub.clone(), self.feed.clone());
         let (from, form) = ((self.cursor, gap), (limit, self.framing));
         // A failure is logged where history is read.
-        NextStep::Fetch(async move { history(hub.read_behind(&feed, from, form).await) }.boxed())
+        NextStep::Fetch(async move { outcome(hub.read_behind(&feed, from, form).await) }.boxed())
     }
 
     fn send(&mut self, segment: Bytes, last: Seq, now: Instant) -> NextStep<History> {
@@ -215,7 +215,7 @@ impl LiveStream {
             server_time: rfc3339(Timestamp::now()),
         };
         let ping = frame::event(Kind::Ping, Some(self.position()), &data);
-        NextStep::Write(Self::segment(self.framing, &ping))
+        NextStep::Write(self.segment_of(&ping))
     }
 
     fn bye(&mut self, reason: ByeReason) -> NextStep<History> {
@@ -224,7 +224,7 @@ impl LiveStream {
             reason,
             retry_ms: reason.may_come_back().then(|| rand::rng().random_range(RETRY_MS)),
         };
-        NextStep::End(Self::segment(self.framing, &frame::event(Kind::Bye, Some(self.position()), &data)))
+        NextStep::End(self.segment_of(&frame::event(Kind::Bye, Some(self.position()), &data)))
     }
 
     /// Sends `reset`, since what follows the position is gone, and goes on from the head.
@@ -233,11 +233,11 @@ impl LiveStream {
         self.cursor = head;
         self.ping_at = now + self.heartbeat;
         let reset = frame::event(Kind::Reset, Some(self.position()), &Reset { reason, head });
-        NextStep::Write(Self::segment(self.framing, &reset))
+        NextStep::Write(self.segment_of(&reset))
     }
 
-    fn segment(framing: Framing, frame: &Frame) -> Segment {
-        Segment::shared(frame.bytes(framing))
+    fn segment_of(&self, frame: &Frame) -> Segment {
+        Segment::shared(frame.bytes(self.framing))
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod lease_table;
 mod scripts;
+mod upkeep;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -21,21 +22,17 @@ use moka::sync::Cache;
 use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::RedisClient;
 use shared::domain::{StreamKey, UserId};
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use self::lease_table::{LeaseHolder, LeaseTable};
-use self::scripts::Keys;
+use self::scripts::LeaseKeys;
+use super::client_name::ClientName;
 use super::peer_liveness::{self, TcpEndpoints};
 use super::stream_registry::{ByeReason, RegisteredStream};
 use crate::digest::short_digest;
 
 /// How long a lease is valid after the gateway that held it has vanished.
 const LEASE_TTL: Duration = Duration::from_mins(1);
-
-/// How often leases are renewed: two failures in a row do no harm.
-const RENEW_EVERY: Duration = Duration::from_secs(20);
 
 /// How often a gateway renews its liveness key, and how long the key is valid. The leases of a gateway without one are
 /// removed by whoever needs them; should the gateway live after all, it counts them again when it renews them.
@@ -47,9 +44,6 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Users for whom it is remembered that the gateways were asked. With more, they are asked more often for some.
 const ASKED: u64 = 10_000;
-
-/// Leases renewed or released by one round trip.
-const BATCH: usize = 500;
 
 /// Why a stream may not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -67,23 +61,6 @@ pub struct LeaseRequest {
     pub address: IpAddr,
     /// The two ends of its connection, if they are known.
     pub endpoints: Option<TcpEndpoints>,
-}
-
-/// A name by which an app tells its installations or tabs apart: 1–64 of letters, digits, `-` and `_`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientName(String);
-
-impl ClientName {
-    /// Longest name, in characters.
-    pub const MAX_LEN: usize = 64;
-
-    /// Parses a name; `None` if it is not one.
-    #[must_use]
-    pub fn parse(raw: &str) -> Option<Self> {
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        let fits = (1..=Self::MAX_LEN).contains(&raw.len()) && raw.bytes().all(is_plain);
-        fits.then(|| Self(raw.to_owned()))
-    }
 }
 
 /// A stream's lease, released when dropped.
@@ -140,7 +117,7 @@ impl StreamQuota {
         };
         let client = request.client.as_ref().map(|client| {
             let (session, room) = (registered.session.0.as_bytes(), registered.room.0.to_be_bytes());
-            short_digest(&[session, &room, client.0.as_bytes()])
+            short_digest(&[session, &room, client.as_bytes()])
         });
         let holder = LeaseHolder {
             user: registered.user,
@@ -153,7 +130,7 @@ impl StreamQuota {
             // Without Redis nothing is counted, see below.
             let _ = self.announce().await;
         }
-        let counted: Vec<(Keys, u32)> = self.counted(&holder).collect();
+        let counted: Vec<(LeaseKeys, u32)> = self.counted(&holder).collect();
         // In the table before it is counted, so that it is released whatever happens in between.
         self.leases.insert(stream, holder);
         let lease = StreamLease {
@@ -173,7 +150,12 @@ impl StreamQuota {
     }
 
     /// Counts one stream more, after removing leases of vanished gateways if there are too many.
-    async fn try_acquire(&self, keys: &Keys, stream: StreamKey, limit: u32) -> RedisResult<(bool, Option<StreamKey>)> {
+    async fn try_acquire(
+        &self,
+        keys: &LeaseKeys,
+        stream: StreamKey,
+        limit: u32,
+    ) -> RedisResult<(bool, Option<StreamKey>)> {
         let mut redis = self.redis.clone();
         let first = scripts::acquire(keys, stream, limit).invoke_async(&mut redis).await;
         let (granted, older): (bool, Option<String>) = first?;
@@ -186,7 +168,7 @@ impl StreamQuota {
     }
 
     /// Removes the leases of gateways without a liveness key; true if there were any.
-    async fn remove_abandoned(&self, keys: &Keys) -> RedisResult<bool> {
+    async fn remove_abandoned(&self, keys: &LeaseKeys) -> RedisResult<bool> {
         let mut redis = self.redis.clone();
         let members: Vec<String> = redis.zrange(&keys.set, 0, -1).await?;
         let gateway_of = |member: &str| StreamKey::parse(member).map(|stream| stream.gateway);
@@ -209,11 +191,11 @@ impl StreamQuota {
 
     /// The sets a stream is counted in, and how many may be in each. The name of a client is kept beside the streams of its
     /// user, also where the user may have any number of them.
-    fn counted(&self, holder: &LeaseHolder) -> impl Iterator<Item = (Keys, u32)> + use<> {
+    fn counted(&self, holder: &LeaseHolder) -> impl Iterator<Item = (LeaseKeys, u32)> + use<> {
         let names = self.redis.key_space();
         let by_user = self.per_user > 0 || holder.client.is_some();
-        let user = by_user.then(|| (Keys::of_user(names, holder.user, holder.client.clone()), self.per_user));
-        let address = (self.per_address > 0).then(|| (Keys::of_address(names, holder.address), self.per_address));
+        let user = by_user.then(|| (LeaseKeys::of_user(names, holder.user, holder.client.clone()), self.per_user));
+        let address = (self.per_address > 0).then(|| (LeaseKeys::of_address(names, holder.address), self.per_address));
         user.into_iter().chain(address)
     }
 
@@ -246,27 +228,6 @@ impl StreamQuota {
         }
     }
 
-    /// Renews the leases of open streams and releases those of ended ones, until `stop` is cancelled and the last stream
-    /// has ended.
-    pub async fn maintain(mut self, stop: CancellationToken) {
-        let (mut renewal, mut liveness) = (interval(RENEW_EVERY), interval(LIVENESS_EVERY));
-        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        liveness.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !(stop.is_cancelled() && self.leases.is_empty()) {
-            tokio::select! {
-                () = stop.cancelled(), if !stop.is_cancelled() => {}
-                () = self.leases.ended() => self.release().await,
-                // Without Redis nobody can read the key either.
-                _ = liveness.tick() => drop(self.announce().await),
-                _ = renewal.tick() => self.renew().await,
-            }
-        }
-        self.release().await;
-        // Leases that could not be released count as abandoned from here on.
-        let key = self.liveness_key(self.gateway);
-        let _: RedisResult<()> = self.redis.del(key).await;
-    }
-
     /// The key that exists while a gateway lives.
     fn liveness_key(&self, gateway: u64) -> String {
         self.redis.key_space().living_gateway(gateway)
@@ -278,60 +239,5 @@ impl StreamQuota {
         let _: () = self.redis.clone().pset_ex(self.liveness_key(self.gateway), 1, millis).await?;
         self.is_announced.store(true, Ordering::Release);
         Ok(())
-    }
-
-    async fn release(&mut self) {
-        for some in self.leases.drain_ended().chunks(BATCH) {
-            let mut pipeline = redis::pipe();
-            pipeline.load_script(&scripts::RELEASE).ignore();
-            for (stream, holder) in some {
-                for (keys, _) in self.counted(holder) {
-                    pipeline.invoke_script(&scripts::release(&keys, *stream)).ignore();
-                }
-            }
-            // A lease that could not be released is not renewed, and expires.
-            let _: RedisResult<()> = pipeline.query_async(&mut self.redis).await;
-        }
-    }
-
-    async fn renew(&mut self) {
-        for some in self.leases.open().chunks(BATCH) {
-            let mut pipeline = redis::pipe();
-            pipeline.load_script(&scripts::RENEW).ignore();
-            let mut renewed = Vec::new();
-            for (stream, holder) in some {
-                for (keys, _) in self.counted(holder) {
-                    pipeline.invoke_script(&scripts::renew(&keys, *stream));
-                    renewed.push(*stream);
-                }
-            }
-            let outcome: RedisResult<Vec<bool>> = pipeline.query_async(&mut self.redis).await;
-            match outcome {
-                // The announcement that a newer stream has taken a lease may not have reached this gateway.
-                Ok(held) => {
-                    let lost = renewed.into_iter().zip(held).filter(|(_, held)| !held);
-                    lost.for_each(|(stream, _)| self.replace(stream));
-                }
-                Err(error) => {
-                    warn!(error = %error, "cannot renew the leases of open streams: {error}");
-                    return;
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_name_has_letters_digits_and_two_signs() {
-        for good in ["a", "Tab-1_x", &"x".repeat(64)] {
-            assert!(ClientName::parse(good).is_some(), "{good}");
-        }
-        for bad in ["", "a b", "ä", "a.b", "a/b", &"x".repeat(65)] {
-            assert!(ClientName::parse(bad).is_none(), "{bad}");
-        }
     }
 }

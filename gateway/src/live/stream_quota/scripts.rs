@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use redis::{Script, ScriptInvocation};
-use shared::bus::KeySpace as Names;
+use shared::bus::KeySpace;
 use shared::domain::{StreamKey, UserId};
 
 use super::LEASE_TTL;
@@ -56,7 +56,7 @@ pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// The Redis keys that a stream is counted in.
-pub(super) struct Keys {
+pub(super) struct LeaseKeys {
     /// The set of leases.
     pub(super) set: String,
     /// The map from clients to their streams, on the server of the set.
@@ -64,17 +64,17 @@ pub(super) struct Keys {
     client: String,
 }
 
-impl Keys {
-    pub(super) fn of_user(names: &Names, user: UserId, client: Option<String>) -> Self {
+impl LeaseKeys {
+    pub(super) fn of_user(keys: &KeySpace, user: UserId, client: Option<String>) -> Self {
         Self {
-            set: names.streams_of_user(user),
-            clients: names.stream_clients(user),
+            set: keys.streams_of_user(user),
+            clients: keys.stream_clients(user),
             client: client.unwrap_or_default(),
         }
     }
 
-    pub(super) fn of_address(names: &Names, address: std::net::IpAddr) -> Self {
-        let set = names.streams_of_address(address);
+    pub(super) fn of_address(keys: &KeySpace, address: std::net::IpAddr) -> Self {
+        let set = keys.streams_of_address(address);
         Self {
             clients: set.clone(),
             set,
@@ -83,25 +83,25 @@ impl Keys {
     }
 }
 
-pub(super) fn acquire(keys: &Keys, stream: StreamKey, limit: u32) -> ScriptInvocation<'static> {
+pub(super) fn acquire(keys: &LeaseKeys, stream: StreamKey, limit: u32) -> ScriptInvocation<'static> {
     let mut invocation = begin(&ACQUIRE, keys, stream);
     invocation.arg(lease_ttl_ms()).arg(limit).arg(&keys.client);
     invocation
 }
 
-pub(super) fn renew(keys: &Keys, stream: StreamKey) -> ScriptInvocation<'static> {
+pub(super) fn renew(keys: &LeaseKeys, stream: StreamKey) -> ScriptInvocation<'static> {
     let mut invocation = begin(&RENEW, keys, stream);
     invocation.arg(lease_ttl_ms()).arg(&keys.client);
     invocation
 }
 
-pub(super) fn release(keys: &Keys, stream: StreamKey) -> ScriptInvocation<'static> {
+pub(super) fn release(keys: &LeaseKeys, stream: StreamKey) -> ScriptInvocation<'static> {
     let mut invocation = begin(&RELEASE, keys, stream);
     invocation.arg(&keys.client);
     invocation
 }
 
-fn begin(script: &'static Script, keys: &Keys, stream: StreamKey) -> ScriptInvocation<'static> {
+fn begin(script: &'static Script, keys: &LeaseKeys, stream: StreamKey) -> ScriptInvocation<'static> {
     let mut invocation = script.prepare_invoke();
     invocation.key(&keys.set).key(&keys.clients).arg(stream.to_string());
     invocation
