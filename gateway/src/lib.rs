@@ -1,18 +1,15 @@
 //! The gateway: HTTP in, server-sent events out.
 //!
 //! ```text
-//!            HTTP                                                    SQL        Redis
-//!             │                                                       ▲           ▲
-//!   server ── api ──┬── accounts ── auth, limits ─────────────────────┤           │
-//!   (accept loop,   ├── rooms ───── rooms::directory, policy ─────────┤           │
-//!    hijack)        ├── messages ── accept ───────────────────────────┼─ append ─►│ accept log ──► worker ──► SQL
-//!             │     │           └── history ────────────────────────► │           │
-//!             │     ├── live::Streams ── hub ── feed ◄── read ────────┤           │
-//!             │     └── health                   ▲                    │           │
-//!             │                                  └─ subscriber ◄──────┼── events ─┤
-//!             ▼                                     event_dispatch ◄──┼───────────┤
-//!          fanout ── sockets of streams             control_channel ──┼── events ►│
-//!                                                   revocation_watcher┘
+//!                  ┌─► accounts ─► auth ──────────────────────────────► SQL
+//!  server ─► api ──┼─► rooms ────► rooms::directory ──────────────────► SQL
+//!  (HTTP)          ├─► messages ─► accept ─► accept log ─► worker ────► SQL
+//!    │             │           └─► history ◄─────────────────────────── SQL
+//!    │ hijack      └─► live::Streams ─► hub ─► feeds ◄───────────────── SQL
+//!    ▼                                          │ frames
+//!  fanout ─► sockets of streams ◄───────────────┘
+//!
+//!  Redis channels ─► subscriber ─► event_dispatch ─► hub (a room has news), caches and streams (something has ended)
 //! ```
 //!
 //! A handler of [`api`] extracts, calls one service and converts. The services ([`accounts`], [`rooms`], [`messages`],

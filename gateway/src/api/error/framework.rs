@@ -52,7 +52,7 @@ impl ResponseError for ApiError {
     }
 }
 
-/// The document lists the errors of each operation by a table, see [`mod@super::document`].
+/// The document lists the errors of each operation by a table, see [`mod@crate::api::document`].
 impl ApiResponse for ApiError {
     fn meta() -> MetaResponses {
         MetaResponses { responses: Vec::new() }
