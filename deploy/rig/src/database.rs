@@ -1,6 +1,7 @@
 //! Reads and changes the database of a stack directly, past the services.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -8,7 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
 use crate::evidence::{Digest, Message, Position, RoomContents};
-use crate::failure::{Failure, Result};
+use crate::failure::{Explain as _, Failure, Result};
 
 /// Creates a table of the rig's own in which a trigger records who owns a partition, whenever the owner changes or a position
 /// goes back. Commits of the same owner that go forward, which are nearly all, cost no row.
@@ -60,6 +61,9 @@ const WATCH_COMMITS: &str = "
     END $$;
     CREATE OR REPLACE TRIGGER rig_compare AFTER UPDATE ON cursors FOR EACH ROW EXECUTE FUNCTION rig_compare();";
 
+/// How long opening a connection may take.
+const OPEN_WITHIN: Duration = Duration::from_secs(30);
+
 /// The tables that a backup is of: what workers write, and the epoch.
 const BACKED_UP: [&str; 4] = ["messages", "room_heads", "cursors", "installation"];
 
@@ -86,10 +90,14 @@ macro_rules! on {
 impl Database {
     /// Opens the database at `url`, `sqlite://<path>` or `postgres://…`.
     pub(crate) async fn open(url: &str) -> Result<Self> {
-        let connection = match url.strip_prefix("sqlite://") {
-            Some(file) => Either::Sqlite(SqliteConnectOptions::new().filename(file).connect().await?),
-            None => Either::Postgres(PgConnection::connect(url).await?),
+        let opening = async {
+            Ok::<_, sqlx::Error>(match url.strip_prefix("sqlite://") {
+                Some(file) => Either::Sqlite(SqliteConnectOptions::new().filename(file).connect().await?),
+                None => Either::Postgres(PgConnection::connect(url).await?),
+            })
         };
+        let connection = tokio::time::timeout(OPEN_WITHIN, opening).await;
+        let connection = connection.explain(|| "the database does not accept a connection".to_owned())??;
         Ok(Self { connection })
     }
 

@@ -84,7 +84,7 @@ fn discontinuity(stream: &StreamRecord, restores: &[Restore]) -> Option<String> 
 }
 
 /// I8.
-pub(super) fn no_ghosts(evidence: &Evidence) -> Vec<Violation> {
+pub(super) fn received_is_stored(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for stream in &evidence.streams {
         for received in &stream.received {
@@ -93,7 +93,7 @@ pub(super) fn no_ghosts(evidence: &Evidence) -> Vec<Violation> {
                 let (subscriber, room, message) = (stream.subscriber, stream.room, received.message);
                 let sentence =
                     format!("subscriber {subscriber} received {message:?} in room {room}, which history does not hold");
-                found.push(Violation::new(Invariant::NoGhosts, sentence));
+                found.push(Violation::new(Invariant::ReceivedIsStored, sentence));
             }
         }
     }
@@ -137,7 +137,7 @@ pub(super) fn no_forgery(evidence: &Evidence) -> Vec<Violation> {
 }
 
 /// I15.
-pub(super) fn left_is_left(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
+pub(super) fn leaving_takes_effect(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
     let mut found = Vec::new();
     // What the rig itself held back proves nothing.
     let was_held_back = |departure: &Departure| {
@@ -157,7 +157,7 @@ pub(super) fn left_is_left(evidence: &Evidence, bounds: &Bounds) -> Vec<Violatio
             }
             (Some(_), _) => continue,
         };
-        found.push(Violation::new(Invariant::LeftIsLeft, sentence));
+        found.push(Violation::new(Invariant::LeavingTakesEffect, sentence));
     }
     found
 }

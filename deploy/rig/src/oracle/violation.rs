@@ -22,7 +22,7 @@ pub enum Invariant {
     /// must get one then.
     Contiguous,
     /// I8: nothing is seen live that history lacks.
-    NoGhosts,
+    ReceivedIsStored,
     /// I9: a message of unknown outcome is there once or not at all, and a refused one is not there.
     Converges,
     /// I10: the accept log keeps what is not stored yet.
@@ -36,7 +36,7 @@ pub enum Invariant {
     /// I14: history and dead letters are what was accepted, and nothing else.
     Balanced,
     /// I15: nobody receives messages of a room after leaving it.
-    LeftIsLeft,
+    LeavingTakesEffect,
     /// I15: a stream ends for the reason it names.
     TrueReasons,
     /// What a response says was so: what is done, what exists and what does not.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use rig::{ApiClient, HttpResponse, Stack, eventually};
 
-use crate::fixture::{SOON, busy_lobby, with_lobby};
+use crate::fixture::{SOON, lobby_without_rates, with_lobby};
 
 /// "A post fails within 5 s", with a margin for a machine that is busy with other tests.
 const FAILS_WITHIN: Duration = Duration::from_secs(7);
@@ -79,7 +79,7 @@ async fn unknown_outcome_without_worker_converges_when_repeated() {
 
 #[tokio::test]
 async fn repeated_post_returns_seq_once_stored() {
-    let (_stack, ann) = busy_lobby().await;
+    let (_stack, ann) = lobby_without_rates().await;
     let first = ann.try_post("lobby", "once", Some("key")).await.unwrap().expect(204).unwrap();
     assert_eq!(seq_of(&first), None);
     let seq = eventually(SOON, "the repetition returns the seq", async || {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use rig::{AcknowledgedMessages, ApiClient, Failure, Gateway, RedisServer, Result, Stack, eventually, resident_kib};
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::fixture::{SOON, with_lobby};
 
@@ -20,6 +21,12 @@ const POSTERS: usize = 16;
 
 /// By how much a gateway may grow in any of these tests, in KiB.
 const GROWTH_KIB: usize = 48 * 1024;
+
+/// How long a flood goes on while its posts are refused: long enough for memory to grow if it is not bounded.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+
+/// Pause between two reads while Redis hangs.
+const BETWEEN_READS: Duration = Duration::from_millis(200);
 
 /// How often memory is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
@@ -86,13 +93,13 @@ async fn flood(client: &ApiClient, text: &str, codes: &[&str], during: impl Futu
     futures_util::future::try_join(posting, ending).await.unwrap().0
 }
 
-/// Waits until posts are refused as busy, and lets the flood go on against that for a second.
+/// Waits until posts are refused as busy, and lets the flood go on for [`REFUSED_FOR`].
 async fn post_until_busy(client: &ApiClient, text: &str) {
     let busy = eventually(SOON * 3, "posts are refused", async || {
         client.try_post("lobby", text, None).await?.expect_error(503, "busy")
     });
     busy.await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    sleep(REFUSED_FOR).await;
 }
 
 /// Waits until a post is accepted again, and until everything that was acknowledged is in history.
@@ -194,7 +201,7 @@ async fn full_redis_refuses_posts_while_reads_continue() {
     let (stack, ann) = with_lobby(Stack::builder().without_rates().start().await.unwrap()).await;
     // Until the gateway checks Redis again, its responses are those to Redis's own refusals.
     stack.redis.configure("maxmemory", "1").await.unwrap();
-    let refused = flood(&ann, "no space", &["busy", "unavailable"], tokio::time::sleep(Duration::from_secs(1))).await;
+    let refused = flood(&ann, "no space", &["busy", "unavailable"], sleep(REFUSED_FOR)).await;
     assert!(refused.iter().all(|flood| flood.acknowledged.is_empty() && flood.refused > 0));
     assert!(ann.history("lobby", "").await.unwrap().is_empty());
     ann.get("/chat/").await.unwrap().expect(200).unwrap();
@@ -218,7 +225,7 @@ async fn hanging_redis_fails_posts_soon_while_reads_continue() {
     let reading = async {
         for _ in 0..20 {
             assert_eq!(ann.history("lobby", "?limit=1").await.unwrap().len(), 1);
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            sleep(BETWEEN_READS).await;
         }
     };
     let mut floods = Vec::new();

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt as _;
 use rig::{ApiClient, Stack, StreamRequest};
 use tokio::time::timeout;
 
-use crate::fixture::{SOON, busy_lobby, fill, with_lobby};
+use crate::fixture::{SOON, fill, lobby_without_rates, with_lobby};
 
 /// The events of a stream that ends by itself, each as its lines.
 async fn blocks(request: StreamRequest) -> Vec<Vec<String>> {
@@ -63,7 +63,7 @@ async fn every_event_has_data_followed_by_its_id() {
 
 #[tokio::test]
 async fn id_never_precedes_its_data_wherever_cut() {
-    let (_stack, ann) = busy_lobby().await;
+    let (_stack, ann) = lobby_without_rates().await;
     let start = ann.stream("lobby").open().await.unwrap().ready().id.clone();
     fill(&ann, 3).await.unwrap();
     let body = body(ann.stream("lobby").after(&start).query("limit", "3").query("wait_s", "9")).await;
@@ -82,7 +82,7 @@ async fn id_never_precedes_its_data_wherever_cut() {
 
 #[tokio::test]
 async fn bye_has_retry_time_only_if_reconnecting_helps() {
-    let (_stack, ann) = busy_lobby().await;
+    let (_stack, ann) = lobby_without_rates().await;
     let bye = async |mut stream: rig::EventStream| stream.expect("bye", SOON).await.unwrap().json().unwrap();
     let bounded = bye(ann.stream("lobby").query("wait_s", "1").open().await.unwrap()).await;
     assert!((2_000..=5_000).contains(&bounded["retry_ms"].as_u64().unwrap()), "{bounded}");

@@ -17,7 +17,7 @@ pub(crate) async fn lobby() -> (Stack, ApiClient) {
 }
 
 /// The same without limits on her rates.
-pub(crate) async fn busy_lobby() -> (Stack, ApiClient) {
+pub(crate) async fn lobby_without_rates() -> (Stack, ApiClient) {
     with_lobby(Stack::builder().without_rates().start().await.unwrap()).await
 }
 

@@ -3,7 +3,7 @@
 use rig::{ApiClient, HttpResponse};
 use serde_json::Value;
 
-use crate::fixture::{SOON, busy_lobby, fill};
+use crate::fixture::{SOON, fill, lobby_without_rates};
 
 async fn page(client: &ApiClient, query: &str) -> (HttpResponse, Vec<i64>) {
     let response = client.get(&format!("/chat/lobby/messagehistory{query}")).await.unwrap().expect(200).unwrap();
@@ -27,7 +27,7 @@ fn next_link(response: &HttpResponse) -> Option<String> {
 
 #[tokio::test]
 async fn history_is_paged_from_the_newest() {
-    let (_stack, ann) = busy_lobby().await;
+    let (_stack, ann) = lobby_without_rates().await;
     let (empty, seqs) = page(&ann, "").await;
     assert_eq!((seqs, next_link(&empty)), (Vec::new(), None));
     fill(&ann, 250).await.unwrap();
@@ -71,7 +71,7 @@ async fn history_is_paged_from_the_newest() {
 
 #[tokio::test]
 async fn next_links_visit_every_message_once() {
-    let (_stack, ann) = busy_lobby().await;
+    let (_stack, ann) = lobby_without_rates().await;
     fill(&ann, 250).await.unwrap();
     let mut path = Some("/chat/lobby/messagehistory?limit=60".to_owned());
     let mut seen = Vec::new();
@@ -87,7 +87,7 @@ async fn next_links_visit_every_message_once() {
 
 #[tokio::test]
 async fn page_position_opens_stream_without_gap() {
-    let (_stack, ann) = busy_lobby().await;
+    let (_stack, ann) = lobby_without_rates().await;
     fill(&ann, 20).await.unwrap();
     let (response, seqs) = page(&ann, "?limit=5").await;
     let position = response.header("last-event-id").unwrap().to_owned();

@@ -9,7 +9,7 @@ use reqwest::Body;
 use rig::{ApiClient, HttpResponse, Method, Stack};
 use serde_json::Value;
 
-use crate::fixture::{SOON, busy_lobby, fill, lobby, with_lobby};
+use crate::fixture::{SOON, fill, lobby, lobby_without_rates, with_lobby};
 
 async fn get_with(client: &ApiClient, path: &str, header: &str, value: &str) -> HttpResponse {
     client.send(client.request(Method::GET, path).header(header, value)).await.unwrap()
@@ -119,7 +119,7 @@ async fn post_and_wait(client: &ApiClient, head: usize) {
 
 #[tokio::test]
 async fn history_and_lists_are_compressed_but_streams_never() {
-    let (_stack, ann) = busy_lobby().await;
+    let (_stack, ann) = lobby_without_rates().await;
     fill(&ann, 60).await.unwrap();
     for number in 0..60 {
         ann.create_room(&format!("a-room-with-the-number-{number}")).await.unwrap();

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::fixture::{SOON, busy_lobby, fill};
+use crate::fixture::{SOON, fill, lobby_without_rates};
 
 /// The seqs of the next messages.
 async fn seqs(stream: &mut EventStream, count: usize) -> Vec<i64> {
@@ -16,7 +16,7 @@ async fn seqs(stream: &mut EventStream, count: usize) -> Vec<i64> {
 #[tokio::test]
 async fn streams_share_one_http2_connection() {
     const STREAMS: usize = 5;
-    let (stack, ann) = busy_lobby().await;
+    let (stack, ann) = lobby_without_rates().await;
     let http2 = ApiClient::over_http2(&stack.gateways[0].url()).unwrap().with_token(ann.token());
     let start = http2.stream("lobby").open().await.unwrap().ready().id.clone();
     // More than fits into the ring of a feed or into one segment: the rest is read from history.
@@ -39,7 +39,7 @@ async fn streams_share_one_http2_connection() {
 
 #[tokio::test]
 async fn http2_stream_ends_with_its_session() {
-    let (stack, ann) = busy_lobby().await;
+    let (stack, ann) = lobby_without_rates().await;
     let http2 = ApiClient::over_http2(&stack.gateways[0].url()).unwrap().with_token(ann.token());
     let mut stream = http2.stream("lobby").open().await.unwrap();
     ann.logout().await.unwrap();
@@ -51,7 +51,7 @@ async fn http2_stream_ends_with_its_session() {
 /// HTTP/1.0 has no chunks: the body consists of the events until the connection closes.
 #[tokio::test]
 async fn http_1_0_client_gets_unframed_events() {
-    let (stack, ann) = busy_lobby().await;
+    let (stack, ann) = lobby_without_rates().await;
     let mut socket = TcpStream::connect(("127.0.0.1", stack.gateways[0].port())).await.unwrap();
     let request = format!("GET /chat/lobby/message?limit=2 HTTP/1.0\r\nauthorization: {}\r\n\r\n", ann.token());
     socket.write_all(request.as_bytes()).await.unwrap();
@@ -71,7 +71,7 @@ async fn http_1_0_client_gets_unframed_events() {
 /// A connection is not used again after a stream, and the response announces that.
 #[tokio::test]
 async fn stream_announces_close_of_its_connection() {
-    let (_stack, ann) = busy_lobby().await;
+    let (_stack, ann) = lobby_without_rates().await;
     fill(&ann, 1).await.unwrap();
     for _ in 0..3 {
         let response = ann.stream("lobby").query("limit", "1").query("wait_s", "1").open_raw().await.unwrap();

@@ -6,7 +6,7 @@ use redis::cmd;
 use rig::{ApiClient, RedisServer, Stack, check_dense_seqs};
 use serde_json::Value;
 
-use crate::fixture::{SOON, busy_lobby, with_lobby};
+use crate::fixture::{SOON, lobby_without_rates, with_lobby};
 
 /// "Shown within 2 s", with a margin for a machine that is busy with other tests.
 const SHOWN_WITHIN: Duration = Duration::from_secs(4);
@@ -54,7 +54,7 @@ async fn stored_messages_show_without_notifications() {
 #[tokio::test]
 async fn lost_notifications_leave_no_gap() {
     const ROUNDS: usize = 6;
-    let (stack, ann) = busy_lobby().await;
+    let (stack, ann) = lobby_without_rates().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     for round in 0..ROUNDS {
         allow_publish(&stack.redis, round % 2 == 0).await;
@@ -77,7 +77,7 @@ async fn lost_notifications_leave_no_gap() {
 #[tokio::test]
 async fn gateway_shows_missed_messages_after_lost_subscription() {
     const CUTS: usize = 5;
-    let (stack, ann) = busy_lobby().await;
+    let (stack, ann) = lobby_without_rates().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let mut connection = stack.redis.connect().await.unwrap();
     for cut in 0..CUTS {

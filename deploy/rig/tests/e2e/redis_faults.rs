@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use rig::{AcknowledgedMessages, ApiClient, Result, eventually};
 
-use crate::fixture::{SOON, busy_lobby};
+use crate::fixture::{SOON, lobby_without_rates};
 
 const SENDERS: usize = 4;
 const POSTS: usize = 60;
@@ -48,7 +48,7 @@ async fn wait_for_history(client: &ApiClient, count: i64) -> Result<()> {
 #[tokio::test]
 async fn redis_killed_under_posting_loses_nothing() {
     const KILLS: usize = 3;
-    let (mut stack, ann) = busy_lobby().await;
+    let (mut stack, ann) = lobby_without_rates().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let start = stream.ready().id.clone();
     let posting = try_join_all((0..SENDERS).map(|sender| post_until_accepted(&ann, sender)));
@@ -85,7 +85,7 @@ async fn redis_killed_under_posting_loses_nothing() {
 
 #[tokio::test]
 async fn reads_continue_and_posts_fail_without_redis() {
-    let (mut stack, ann) = busy_lobby().await;
+    let (mut stack, ann) = lobby_without_rates().await;
     ann.post("lobby", "before").await.unwrap();
     let mut stream = ann.stream("lobby").open().await.unwrap();
     wait_for_history(&ann, 1).await.unwrap();
@@ -119,7 +119,7 @@ async fn reads_continue_and_posts_fail_without_redis() {
 
 #[tokio::test]
 async fn redis_older_than_sql_loses_nothing() {
-    let (mut stack, ann) = busy_lobby().await;
+    let (mut stack, ann) = lobby_without_rates().await;
     ann.post("lobby", "before").await.unwrap();
     wait_for_history(&ann, 1).await.unwrap();
     stack.worker.kill().unwrap();
@@ -144,7 +144,7 @@ async fn redis_older_than_sql_loses_nothing() {
 
 #[tokio::test]
 async fn unsafe_redis_stops_services_unless_allowed() {
-    let (mut stack, ann) = busy_lobby().await;
+    let (mut stack, ann) = lobby_without_rates().await;
     stack.redis.configure("appendfsync", "everysec").await.unwrap();
     stack.worker.kill().unwrap();
     stack.gateways[0].kill().unwrap();
@@ -177,7 +177,7 @@ async fn unsafe_redis_stops_services_unless_allowed() {
 
 #[tokio::test]
 async fn services_started_before_redis_wait_and_check_it() {
-    let (mut stack, ann) = busy_lobby().await;
+    let (mut stack, ann) = lobby_without_rates().await;
     stack.worker.kill().unwrap();
     stack.gateways[0].kill().unwrap();
     stack.redis.kill().unwrap();

@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, SqliteConnection};
 
-use crate::fixture::{SOON, busy_lobby, with_lobby};
+use crate::fixture::{SOON, lobby_without_rates, with_lobby};
 
 /// A key that begins with a timestamp, which becomes part of its message's id (RFC 9562, appendix A.6).
 const ORDERED_KEY: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
@@ -102,7 +102,7 @@ async fn key_is_bound_to_one_text_and_room() {
 
 #[tokio::test]
 async fn key_is_one_to_64_visible_characters() {
-    let (_stack, ann) = busy_lobby().await;
+    let (_stack, ann) = lobby_without_rates().await;
     let longest = "x".repeat(64);
     for good in ["a", "!~", &longest] {
         ann.try_post("lobby", "hello", Some(good)).await.unwrap().expect(204).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rig::{AcknowledgedMessages, ApiClient, Event, EventStream, Stack, check_dense_seqs};
 use serde_json::Value;
 
-use crate::fixture::{SOON, busy_lobby, with_lobby};
+use crate::fixture::{SOON, lobby_without_rates, with_lobby};
 
 /// "Shown within 2 s", with a margin for a machine that is busy with other tests.
 const SHOWN_WITHIN: Duration = Duration::from_secs(4);
@@ -34,7 +34,7 @@ async fn assert_complete(
 }
 
 async fn check_kill_at(step: &str) {
-    let (mut stack, ann) = busy_lobby().await;
+    let (mut stack, ann) = lobby_without_rates().await;
     let mut acknowledged = AcknowledgedMessages::default();
     let mut stream = ann.stream("lobby").open().await.unwrap();
     post_some(&ann, &mut acknowledged, "before", 3).await;
@@ -89,7 +89,7 @@ async fn worker_killed_after_trimming_loses_nothing() {
 
 #[tokio::test]
 async fn stored_message_shows_without_publication() {
-    let (mut stack, ann) = busy_lobby().await;
+    let (mut stack, ann) = lobby_without_rates().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     stack.worker.restart_to_park_at("after_commit").await.unwrap();
     let id = ann.post("lobby", "stored and not published").await.unwrap();
@@ -102,7 +102,7 @@ async fn stored_message_shows_without_publication() {
 #[tokio::test]
 async fn garbage_in_the_accept_log_becomes_dead_letters() {
     const PARTITIONS: usize = 16;
-    let (stack, ann) = busy_lobby().await;
+    let (stack, ann) = lobby_without_rates().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     for partition in 0..PARTITIONS {
         for garbage in [&b"x"[..], b"\xff\0\r\n", b"{\"seq\":1}"] {
@@ -143,7 +143,7 @@ async fn worker_kills_under_posting_lose_nothing() {
 
 #[tokio::test]
 async fn standby_takes_over_and_paused_worker_does_no_harm() {
-    let (stack, ann) = busy_lobby().await;
+    let (stack, ann) = lobby_without_rates().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let mut acknowledged = AcknowledgedMessages::default();
     let mut second = stack.another_worker("worker-2").unwrap();

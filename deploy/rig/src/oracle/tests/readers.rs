@@ -18,7 +18,10 @@ fn restore_excuses_only_its_losses_and_resets_everybody() {
     let of = |invariant| BTreeSet::from([invariant]);
     // What was in the accept log, or accepted afterwards, must be there.
     assert_eq!(found(|evidence| assert!(evidence.restores[0].lost.remove(&id(4)))), of(Invariant::Kept));
-    assert_eq!(found(|evidence| assert!(evidence.restores[0].undone.remove(&id(5)))), of(Invariant::NoGhosts));
+    assert_eq!(
+        found(|evidence| assert!(evidence.restores[0].undone.remove(&id(5)))),
+        of(Invariant::ReceivedIsStored)
+    );
     // A subscriber resumes without a reset, or does not come back at all.
     assert_eq!(found(|evidence| evidence.streams[2].reset = None), of(Invariant::Contiguous));
     assert_eq!(found(|evidence| drop(evidence.streams.pop())), of(Invariant::Contiguous));
@@ -55,14 +58,14 @@ fn stream_with_hole_double_or_wrong_start_is_found() {
 #[test]
 fn received_message_that_history_lacks_is_found() {
     let found = broken(|evidence| evidence.streams[0].received[1].message.text = text(99));
-    assert_eq!(found, [Invariant::NoGhosts].into());
+    assert_eq!(found, [Invariant::ReceivedIsStored].into());
     let beyond = broken(|evidence| evidence.streams[1].received.push(received(6)));
-    assert!(beyond.contains(&Invariant::NoGhosts), "{beyond:?}");
+    assert!(beyond.contains(&Invariant::ReceivedIsStored), "{beyond:?}");
 }
 
 #[test]
 fn stream_that_outlives_membership_is_found() {
-    let only = [Invariant::LeftIsLeft].into();
+    let only = [Invariant::LeavingTakesEffect].into();
     assert_eq!(broken(|evidence| evidence.departures[0].last_received = Some(at(12))), only);
     assert_eq!(broken(|evidence| evidence.departures[0].ended = Some(at(12))), only);
     assert_eq!(broken(|evidence| evidence.departures[0].ended = None), only);
