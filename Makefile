@@ -41,12 +41,12 @@ openapi: ## Regenerate gateway/openapi.json
 	cargo run --quiet --package gateway -- openapi > gateway/openapi.json.new
 	mv gateway/openapi.json.new gateway/openapi.json
 
-loadtest: ## Put load on an installation and measure; LOAD='hot --own --peer nchan', LOAD=--help tells all
+loadtest: ## Put load on an installation and measure; LOAD='hot --own --peer nchan', LOAD=--help lists the options
 	@deploy/install.sh rust redis $(if $(findstring --postgres,$(LOAD)),postgres) $(if $(findstring nchan,$(LOAD)),nchan)
 	cargo build --quiet --release --bin gateway --bin fanout-worker --bin loadtest
 	target/release/loadtest $(LOAD)
 
-bench: ## Measure the parts and the whole, beside what is demanded; ONLY=hot,commit ROUNDS=3 WINDOW=5 QUICK=true PEER=none OUT=
+bench: ## Measure the parts and the whole, and compare with what is demanded; ONLY=hot,commit ROUNDS=3 WINDOW=5 QUICK=true PEER=none OUT=
 	@deploy/install.sh rust redis postgres $(if $(filter none,$(PEER)),,nchan)
 	cargo build --quiet --release --bin gateway --bin fanout-worker --bin loadtest --bin bench
 	cargo bench --quiet --no-run $(addprefix --bench ,requests stream entries batches commit)

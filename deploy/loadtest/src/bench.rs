@@ -7,8 +7,8 @@
 //!                                                DEMANDS ───────┘
 //! ```
 //!
-//! Tables and charts are made from `figures.json` alone, so that they can be made again without measuring again. The bounds
-//! that figures must keep are in `demands` and nowhere else.
+//! Tables and charts are made from `figures.json` alone, so that they can be made again without measuring again. The
+//! bounds that figures must keep are in `demands` and nowhere else.
 
 mod charts;
 mod criterion;

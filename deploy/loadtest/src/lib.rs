@@ -1,5 +1,5 @@
-//! Puts load on a server, and measures what it carries, what that costs, and whether every client saw every message once
-//! and in order.
+//! Puts load on a server, and measures what it carries, what that costs, and whether every client saw every message
+//! once and in order.
 //!
 //! ```text
 //! Preset ──► Plan ──► run ──► Figures ──► table, JSON
@@ -12,8 +12,8 @@
 //! bench                    all loads and all criterion benches, compared with what is demanded of them
 //! ```
 //!
-//! The tool must cost little beside the servers it measures. Threads share nothing on the hot paths, a message costs its
-//! reader the search for its id, and latency is measured on some of the streams only.
+//! The tool must cost little beside the servers it measures. Threads share nothing on the hot paths, a message costs
+//! its reader the search for its id, and latency is measured on some of the streams only.
 
 pub mod bench;
 mod client;

@@ -37,8 +37,8 @@ pub struct Plan {
     /// Messages posted to every room while all streams are disconnected; `None` to keep the streams connected.
     pub missed: Option<u64>,
     /// Posting pauses while the slowest of the sampled streams is more than this many messages behind what its room has
-    /// acknowledged; 0 for no such bound. Without a bound, a server that acknowledges before it delivers falls behind for
-    /// as long as it is measured, and the deliveries a second that are measured are none it could sustain.
+    /// acknowledged; 0 for no such bound. Without a bound, a server that acknowledges before it delivers falls behind
+    /// for as long as it is measured, and the deliveries a second that are measured are none it could sustain.
     pub lag: u64,
     /// Whether the memory of a stream is measured, which takes long waits until the memory of the servers is steady.
     pub measures_stream_memory: bool,

@@ -22,12 +22,13 @@ use crate::threads::workers::{RunningRequests, Workers};
 
 /// Longest time until all streams are open, besides the time that the ramp takes.
 const OPEN_WITHIN: Duration = Duration::from_mins(3);
-/// Messages posted to each room before the memory of streams is measured. While it handles them, a server gives back what it
-/// took for its start, which would be subtracted from the memory of the streams otherwise.
+/// Messages posted to each room before the memory of streams is measured. While it handles them, a server gives back
+/// what it took for its start, which would be subtracted from the memory of the streams otherwise.
 const SETTLING_MESSAGES: u64 = 200;
 /// Longest time until every stream has every message.
 const CATCH_UP_WITHIN: Duration = Duration::from_mins(2);
-/// Longest time until the sockets of all stalled streams are full; the posts of that time must be more than kernels buffer.
+/// Longest time until the sockets of all stalled streams are full; the posts of that time must be more than kernels
+/// buffer.
 const FULL_WITHIN: Duration = Duration::from_secs(30);
 /// Sockets count as full when each holds something and nothing has changed for so long.
 const FULL_FOR: Duration = Duration::from_secs(1);
@@ -138,8 +139,9 @@ impl Run<'_> {
         Ok(load)
     }
 
-    /// Waits until the gateways can write nothing more to the stalled streams; before that, the gateways do not have to hold
-    /// anything for them. The send queues of a gateway on another machine cannot be seen: there a fixed time passes instead.
+    /// Waits until the gateways can write nothing more to the stalled streams; before that, the gateways do not have to
+    /// hold anything for them. The send queues of a gateway on another machine cannot be seen: there a fixed time
+    /// passes instead.
     async fn wait_stalled_full(&self) -> Result<()> {
         let Some(mut before) = send_queues(&self.workers.target) else {
             return self.pass("stalling", FULL_WITHIN, None).await;

@@ -1,7 +1,7 @@
 //! The server under load: its addresses, the users and rooms of the run, and the requests that clients send.
 //!
-//! A target is an installation of Roomcast ([`roomcast`]), nginx with the module nchan to compare with ([`nchan`]), or a
-//! server of this tool that measures the tool alone ([`synthetic_server`]).
+//! A target is an installation of Roomcast ([`roomcast`]), nginx with the module nchan to compare with ([`nchan`]), or
+//! a server of this tool that measures the tool alone ([`synthetic_server`]).
 
 pub(crate) mod nchan;
 pub(crate) mod request;
@@ -17,8 +17,8 @@ use rig::Process;
 use crate::client::client_socket::SourceAddresses;
 use crate::client::order_check::OrderCheck;
 
-/// The second number of the loopback addresses that clients connect from: one network for each kind of client, so that the
-/// kernel's tables tell them apart.
+/// The second number of the loopback addresses that clients connect from: one network for each kind of client, so that
+/// the kernel's tables tell them apart.
 pub(crate) mod source_nets {
     /// Clients that read a stream.
     pub(crate) const STREAMS: u8 = 101;
@@ -74,8 +74,8 @@ impl Target {
         SourceAddresses::toward(self.address(number), net)
     }
 
-    /// The check of a stream's messages, where `connections` post to its room. A message of either server costs its reader
-    /// the same: tags are read on sampled streams alone.
+    /// The check of a stream's messages, where `connections` post to its room. A message of either server costs its
+    /// reader the same: tags are read on sampled streams alone.
     pub(crate) fn order_check(&self, connections: usize, is_sampled: bool) -> OrderCheck {
         match self.kind {
             ServerKind::Roomcast => OrderCheck::dense(),
@@ -93,8 +93,8 @@ impl Target {
         }
     }
 
-    /// The user of stream `number` of `streams`, which take the rooms in turn. The streams of a user are in few rooms, and
-    /// no user has more streams than others.
+    /// The user of stream `number` of `streams`, which take the rooms in turn. The streams of a user are in few rooms,
+    /// and no user has more streams than others.
     pub(crate) fn user_of_stream(&self, number: usize, streams: usize) -> usize {
         let rooms = self.rooms.len();
         let each_room = streams.div_ceil(rooms);

@@ -16,7 +16,8 @@ pub struct Machine {
     /// File system that the servers write to, such as `ext4`; on `tmpfs` no disk is involved. Empty if the system does
     /// not say.
     pub file_system: String,
-    /// Release of the Linux kernel, such as `6.8.0`; empty if the system, or a report of an older version, does not say.
+    /// Release of the Linux kernel, such as `6.8.0`; empty if the system, or a report of an older version, does not
+    /// say.
     #[serde(default)]
     pub kernel: String,
 }

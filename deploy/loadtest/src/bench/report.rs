@@ -71,8 +71,8 @@ impl Report {
         Ok(report.with_machines_of_loads())
     }
 
-    /// Completes a report of an older version, which names only the machine of its latest measurement: the loads of its latest
-    /// day were measured on that machine. Of the other parts, the machine stays unknown.
+    /// Completes a report of an older version, which names only the machine of its latest measurement: the loads of its
+    /// latest day were measured on that machine. Of the other parts, the machine stays unknown.
     fn with_machines_of_loads(mut self) -> Self {
         let latest = self.loads.iter().map(|outcome| outcome.provenance.day()).max().unwrap_or_default().to_owned();
         for outcome in self.loads.iter_mut().filter(|outcome| outcome.provenance.day() == latest) {

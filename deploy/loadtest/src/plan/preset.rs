@@ -45,8 +45,8 @@ impl Preset {
             Self::Accept => (20, 20, Work::Flood(64)),
             Self::Latency => (200, 20, Work::Rate(1_000.0)),
             Self::Resume => (5_000, 50, Work::Flood(50)),
-            // 84 KB/s for each stream, so that the sockets of stalled streams are full within seconds. The rooms are few,
-            // because the messages they retain are in the gateway's memory as well.
+            // 84 KB/s for each stream, so that the sockets of stalled streams are full within seconds. The rooms are
+            // few, because the messages they retain are in the gateway's memory as well.
             Self::Stalled => (1_000, 2, Work::Rate(40.0)),
             Self::HistoryCold => (0, 1, history(Pages::Any)),
             Self::HistoryHot => (10, 1, history(Pages::Newest(20.0))),
@@ -59,7 +59,8 @@ impl Preset {
             text: if self == Self::Stalled { 4_000 } else { 100 },
             warm_up: Duration::from_secs(2),
             window: Duration::from_secs(10),
-            // Were all streams opened at once, the memory measured would mostly be the peak of 10,000 requests in flight.
+            // Were all streams opened at once, the memory measured would mostly be the peak of 10,000 requests in
+            // flight.
             ramp: (self == Self::Idle).then_some(2_500),
             stalled_percent: if self == Self::Stalled { 10 } else { 0 },
             missed: (self == Self::Resume).then_some(100),

@@ -74,7 +74,8 @@ impl Figures {
     }
 
     /// True if the load was the one that was planned, so that its figures mean something: no order was violated, every
-    /// request was answered, and a rate was kept without refusals. Posts sent as fast as they are answered may be refused.
+    /// request was answered, and a rate was kept without refusals. Posts sent as fast as they are answered may be
+    /// refused.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let is_kept = |per_s| self.refused.is_empty() && self.windows.iter().all(|window| window.keeps_rate(per_s));

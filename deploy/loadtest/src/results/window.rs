@@ -31,8 +31,8 @@ pub struct Window {
     pub answer_ms: Option<Percentiles>,
     /// Processor time and memory of each process.
     pub processes: Vec<ProcessCpu>,
-    /// Share of the window in which the busiest reader thread of this tool was busy: near 1, the tool limits the figures.
-    /// On a machine whose cores are all busy, the thread may get less than it needs long before.
+    /// Share of the window in which the busiest reader thread of this tool was busy: near 1, the tool limits the
+    /// figures. On a machine whose cores are all busy, the thread may get less than it needs long before.
     pub reader_busy: f64,
     /// Share of the window in which the request thread was busy.
     pub caller_busy: f64,

@@ -24,8 +24,8 @@ const CHECK_EVERY: Duration = Duration::from_millis(20);
 impl Run<'_> {
     /// Waits until the memory of the servers is steady. Returns the usage of their processes, and whether it is steady.
     pub(super) async fn steady_usage(&self) -> (Vec<ProcessUsage>, bool) {
-        // The memory of a stream is measured in the first process. A small one never seems steady, since its share of the
-        // pages that it has in common with other processes changes with them.
+        // The memory of a stream is measured in the first process. A small one never seems steady, since its share of
+        // the pages that it has in common with other processes changes with them.
         let watched = if self.plan.measures_stream_memory {
             1
         } else {

@@ -11,8 +11,8 @@ use crate::client::post_tag::{PostTag, write_decimal};
 use crate::client::sse_parser::Position;
 use crate::plan::KeyKind;
 
-/// Bytes that the JSON of a message adds to its text. Nchan delivers a post as it is, so its posts are this much longer, and
-/// the events of both servers have the same length.
+/// Bytes that the JSON of a message adds to its text. Nchan delivers a post as it is, so its posts are this much
+/// longer, and the events of both servers have the same length.
 const ENVELOPE: usize = 200;
 
 /// A request that is built once and sent often.
@@ -120,7 +120,8 @@ impl Target {
             .into()
     }
 
-    /// The request to post a text of `length` bytes to `room`; a post to Roomcast has an idempotency key of the kind `keys`.
+    /// The request to post a text of `length` bytes to `room`; a post to Roomcast has an idempotency key of the kind
+    /// `keys`.
     pub(crate) fn publish(
         &self,
         address: SocketAddr,

@@ -1,5 +1,5 @@
-//! The beginning of the tables: when, for how long and on which machine the parts were measured. Where that differs between
-//! parts, each day and machine has a line.
+//! The beginning of the tables: when, for how long and on which machine the parts were measured. Where that differs
+//! between parts, each day and machine has a line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
