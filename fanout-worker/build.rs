@@ -1,4 +1,4 @@
-//! Tells the program which version it is.
+//! Gives the program its version.
 
 #[path = "../shared/build/version.rs"]
 mod version;
@@ -6,5 +6,5 @@ mod version;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../shared/build/version.rs");
-    version::tell();
+    version::emit();
 }

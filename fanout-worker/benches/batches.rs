@@ -1,4 +1,4 @@
-//! What the worker does with a batch between reading and storing it: cutting it into transactions.
+//! Measures splitting a batch into transactions, which the worker does between reading and storing it.
 
 use std::hint::black_box;
 

@@ -7,7 +7,7 @@
 pub(crate) async fn reached(step: &str) {
     let wanted = std::env::var("CRASH_POINT").is_ok_and(|wanted| wanted == step);
     if let (true, Ok(file)) = (wanted, std::env::var("CRASH_POINT_FILE")) {
-        std::fs::write(file, step).expect("the test can be told");
+        std::fs::write(file, step).expect("the test gave a file that can be written");
         std::future::pending::<()>().await;
     }
 }

@@ -79,7 +79,7 @@ async fn connect(config: &Config, installation: Installation) -> Result<RedisCli
     let stop = CancellationToken::new();
     let redis =
         RedisConnector::open(&config.redis, installation.key_space(), stop.clone()).map_err(BootstrapError::from)?;
-    // If Redis is away, each replay says so.
+    // If Redis is away, each replay fails with that reason.
     if let Ok(report) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
         report.map_err(BootstrapError::from)?;
     }
@@ -90,7 +90,7 @@ async fn connect(config: &Config, installation: Installation) -> Result<RedisCli
 fn output_of(out: &mut impl Write, done: Result<String, DeadLetterError>) -> Vec<DeadLetterError> {
     match done {
         Ok(text) => {
-            // Nobody is left to tell if standard output is closed.
+            // If standard output is closed, there is no other place for it.
             let _ = out.write_all(text.as_bytes());
             Vec::new()
         }

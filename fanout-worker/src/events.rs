@@ -74,7 +74,8 @@ fn receipts(committed: &Committed, waiting: &mut Waiting) -> HashMap<GatewayId, 
     receipts
 }
 
-/// Announces to the gateways that `partitions` have a new owner, so that they look for what the former one did not publish.
+/// Announces to the gateways that `partitions` have a new owner, so that they compare heads with SQL: the former one
+/// may not have published its last commit.
 pub async fn announce(redis: &mut RedisClient, partitions: Vec<Partition>) {
     let keys = Arc::clone(redis.key_space());
     let message = ControlMessage {

@@ -14,14 +14,14 @@ fn main() -> ExitCode {
 async fn start(config: &Config) -> Result<(), StartError> {
     match &config.command {
         Some(Command::Settings) => {
-            // Nobody is left to tell if standard output is closed.
+            // If standard output is closed, there is no other place for it.
             let _ = std::io::stdout().write_all(settings::markdown_table(&Config::command()).as_bytes());
             Ok(())
         }
         Some(Command::Migrate) => fanout_worker::migrate(config).await,
         Some(Command::NewEpoch) => {
             let epoch = fanout_worker::new_epoch(config).await?;
-            // Nobody is left to tell if standard output is closed.
+            // If standard output is closed, there is no other place for it.
             let _ = writeln!(std::io::stdout(), "epoch {epoch} has begun: every client loads its history anew");
             Ok(())
         }

@@ -34,7 +34,7 @@
 //!
 //! # How it changes hands
 //!
-//! | | what happens | how long nobody stores |
+//! | | what happens | how long nothing is stored |
 //! |---|---|---|
 //! | a worker stops | it finishes its batch and gives up its lease; the others see that at their next heartbeat | ≤ 0.3 s |
 //! | it is killed, or panics | its connection ends, and its lease with it | ≤ 0.6 s |

@@ -28,10 +28,10 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 /// Pause after a transient failure: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
-/// The database fails for a moment.
+/// A transient failure of the database.
 static STORAGE_FAILS: Event = Event::outage("storing_fails", "cannot store messages, trying on").warning();
 
-/// The database fails for longer: this worker stores nothing.
+/// A lasting failure of the database: this worker stores nothing.
 static STORAGE_AWAY: Event = Event::outage("nothing_is_stored", "nothing is stored");
 
 /// Why something was not stored, or is not known to be.
@@ -80,7 +80,7 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
             continue;
         }
         let batches: Arc<[PartitionBatch]> = batches.into();
-        let outcome = match append(store, &batches, stop).await {
+        let outcome = match commit(store, &batches, stop).await {
             Ok(Attempt::Stored(committed)) => {
                 persisted.record(&batches, committed);
                 Ok(())
@@ -110,7 +110,7 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
 }
 
 impl Persisted {
-    /// Notes that all of `batches` is stored.
+    /// Records that all of `batches` is stored.
     fn record(&mut self, batches: &[PartitionBatch], committed: Committed) {
         let progress = |batch: &PartitionBatch| PartitionProgress {
             cursor: batch.upto(),
@@ -121,18 +121,18 @@ impl Persisted {
     }
 }
 
-/// How trying to store a batch ended.
+/// How the attempt to store a batch ended.
 enum Attempt {
     /// All of it is stored.
     Stored(Committed),
-    /// Nothing is, since the claims of these partitions do not hold any more.
+    /// Nothing is stored, since the claims of these partitions do not hold any more.
     Lost(Vec<Partition>),
-    /// Nothing is, since the database refuses some of the data.
+    /// Nothing is stored, since the database refuses some of the data.
     Refused,
 }
 
 /// Tries to store `batches` until the outcome is known.
-async fn append(
+async fn commit(
     store: &Store,
     batches: &Arc<[PartitionBatch]>,
     stop: &CancellationToken,
@@ -141,10 +141,10 @@ async fn append(
     let deadline = Instant::now() + GIVE_UP_AFTER;
     loop {
         let written = crash_point::reached("before_commit");
-        let appending = store.commit(Arc::clone(batches), Timestamp::now(), written);
-        // The store brings the transaction to its end even if nobody waits for it any more. The next attempt on these
-        // partitions, by whomever, then finds their cursors moved.
-        let Ok(committed) = timeout_at(deadline, appending).await else {
+        let committing = store.commit(Arc::clone(batches), Timestamp::now(), written);
+        // The store ends the transaction even if no caller waits for it any more. The next attempt on these partitions, by any
+        // worker, then finds their cursors moved.
+        let Ok(committed) = timeout_at(deadline, committing).await else {
             STORAGE_AWAY.report("", "storing messages hangs");
             return Err(StopReason::StorageAway);
         };

@@ -6,7 +6,7 @@
 //!       └──────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! [`Pipeline`] waits and executes; the [`reducer`] decides and does neither. [`Pipeline::next_event`] is the only place that
+//! [`Pipeline`] waits and executes; the module `reducer` decides and does neither. `Pipeline::next_event` is the only place that
 //! awaits anything, so nothing changes while the reducer decides.
 //!
 //! The steps of successive batches overlap: while one commits, the log reader reads the next, and the publisher publishes the
@@ -37,7 +37,7 @@ use crate::persist::{Persisted, persist};
 use crate::publisher::Publisher;
 
 /// Pause after a full transaction, in which the gateways' rare writes (register, join) find SQLite unlocked. SQLite's waiters
-/// retry at intervals of up to 100 ms and would be unlucky for long beside a writer that never rests.
+/// retry at intervals of up to 100 ms and would fail for long while a writer never pauses.
 const PAUSE_AFTER_FULL: Duration = Duration::from_millis(1);
 
 /// Pause between two checks whether storage answers again, and how long the answer may take. It bounds how often a worker joins

@@ -87,7 +87,7 @@ impl Publisher {
         };
         if let Err(panic) = in_flight.await {
             // The gateways find by themselves what was not published, and the next reader trims what was not trimmed.
-            error!(error = %panic, "telling of a commit broke down: {panic}");
+            error!(error = %panic, "publishing a commit broke down: {panic}");
         }
     }
 }

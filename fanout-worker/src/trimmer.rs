@@ -1,7 +1,7 @@
 //! Removes stored entries from the accept log.
 //!
 //! It does so every 0.1 s and not with every commit: a removal is a write, which Redis syncs to disk like every other, and
-//! nobody waits for it. The next reader that connects finds what a failure or a kill left behind, and removes it then; a reader
+//! no caller waits for it. The next reader that connects finds what a failure or a kill left behind, and removes it then; a reader
 //! whose server cannot be reached for removals connects anew.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::crash_point;
 use crate::log_reader::{BatchOrigins, Server};
 
-/// How long stored entries may stay in the log. They count as waiting until then, which is little beside what may wait.
+/// How long stored entries may stay in the log. They count towards the backlog until then, which is little compared with its bound.
 const TRIM_AFTER: Duration = Duration::from_millis(100);
 
 /// What is to be removed. Clones share it.

@@ -1,4 +1,4 @@
-//! What an entry of the accept log costs on both ends: writing it in the gateway, reading it in the worker.
+//! Measures encoding an entry of the accept log, as the gateway does, and decoding it, as the worker does.
 
 use std::hint::black_box;
 
@@ -6,7 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use shared::bus::{KeySpace, MacKey, decode_entry, encode_entry};
 use shared::domain::{Accepted, MessageId, MessageText, RoomId, Timestamp, UserId};
 
-/// As long as people write.
+/// A text of ordinary length.
 const TEXT: &str = "a message of about the length that people write, with \"quotes\" and ümläuts";
 
 fn message() -> Accepted {

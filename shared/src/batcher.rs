@@ -31,7 +31,7 @@ type SendBatch<C, T> = dyn Fn(Vec<C>) -> BoxFuture<'static, Vec<T>> + Send + Syn
 
 /// Batches calls of type `C`, each of which is answered by a `T`. Clones share the batches.
 ///
-/// The number of pending calls is bounded by the number of calling tasks, and that by whoever starts them.
+/// The number of pending calls is bounded by the number of calling tasks, and that by the code that starts them.
 pub struct Batcher<C, T> {
     queue: Arc<Mutex<Queue<C, T>>>,
     send: Arc<SendBatch<C, T>>,

@@ -25,7 +25,7 @@
 //! - **Claim, fence, cursor**: a worker claims a partition in SQL; the claim raises the partition's fence, which excludes the
 //!   former owner, and returns the cursor, the last entry that is stored.
 //! - **Seq**: the number of a message in its room, dense and in the order of the commits.
-//! - **Room event, receipt, control event**: publications. They are hints: whoever misses one asks SQL.
+//! - **Room event, receipt, control event**: publications. They are hints: a process that misses one asks SQL.
 //! - **Epoch**: a history without gaps. A restore from a backup begins a new one.
 //! - **Stored watermark**: how far SQL had stored a partition, as Redis remembers it; it reveals a restore.
 //!

@@ -1,7 +1,7 @@
 //! The servers that entries were read from, so that stored entries are removed there and nowhere else.
 //!
 //! After a failover another server serves the partition, and it may give out ids again that lie below those that were read from
-//! the former one: removing "all up to here" from it would remove entries that nobody has read. So stored entries are removed
+//! the former one: removing "all up to here" from it would remove entries that were never read. So stored entries are removed
 //! through a connection to the very server they were read from; that connection breaks with the server and does not reconnect.
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -49,7 +49,7 @@ pub(super) struct PartitionReader {
     installation: Installation,
     /// When entries of an earlier version were last carried over.
     carried_over: Instant,
-    /// The connections to the server that is read, once there are any, and that server for whoever removes stored entries.
+    /// The connections to the server that is read, once there are any, and that server for the removal of stored entries.
     connected: Option<(PartitionConnections, Server)>,
     positions: Vec<ReadPosition>,
 }
@@ -260,7 +260,7 @@ impl PartitionReader {
             let count =
                 id_repair::replace_far_ids(&mut connections.blocking, self.redis.key_space(), partition, from).await?;
             position.first_far_id = None;
-            // There are none if whoever added them has removed them again.
+            // There are none if a stranger added and removed them.
             if count > 0 {
                 FAR_IDS
                     .report(format_args!("partition {partition}"), format_args!("{count} entries are given new ones"));

@@ -163,7 +163,7 @@ mod tests {
         assert!(epochs[0] != epochs[1] && epochs[1] == epochs[2], "{epochs:?}");
     }
 
-    /// It would be told to all clients, and stay in SQL.
+    /// A wrong epoch would reach all clients, and stay in SQL.
     #[tokio::test]
     async fn forged_watermark_begins_no_epoch() {
         let mut fixture = fixture().await;

@@ -30,13 +30,13 @@ const RENEW_AFTER: Duration = Duration::from_millis(400);
 
 /// How long one heartbeat may take, connecting included: Redis may stand still for a slow disk. After that the next one is
 /// tried, in time to keep the lease.
-const BEAT_WITHIN: Duration = Duration::from_millis(700);
+const HEARTBEAT_WITHIN: Duration = Duration::from_millis(700);
 
 /// Renews the lease of `ARGV[1]` for `ARGV[2]` ms if `ARGV[3]` ms of it are used up; leaves `ARGV[4]` ms to others of which
 /// no connection has subscribed to `ARGV[5]` followed by their name; returns how many ms are left of this worker's lease, and
 /// the living workers. Expiry times far in the future come from a server whose clock ran ahead: those leases would last for as
 /// long. allow-oom: a Redis whose memory is full gets room by a worker that reads it.
-static BEAT: LazyLock<Script> = LazyLock::new(|| {
+static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "#!lua flags=allow-oom
          local time = redis.call('TIME')
@@ -92,18 +92,18 @@ impl Heartbeat {
 
     /// Renews the lease while `wanted` is true, and leaves when it is false, until its sender is gone.
     pub(super) async fn run(mut self, mut wanted: watch::Receiver<bool>) {
-        let mut beat = interval(HEARTBEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(HEARTBEAT);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = beat.tick() => {}
+                _ = ticks.tick() => {}
                 changed = wanted.changed() => if changed.is_err() { return },
             }
             let has_lease = !self.views.borrow().living.is_empty();
             let is_wanted = *wanted.borrow_and_update();
             let done = match (is_wanted, has_lease) {
-                (true, _) => timeout(BEAT_WITHIN, self.renew()).await,
-                (false, true) => timeout(BEAT_WITHIN, self.leave()).await,
+                (true, _) => timeout(HEARTBEAT_WITHIN, self.renew()).await,
+                (false, true) => timeout(HEARTBEAT_WITHIN, self.leave()).await,
                 (false, false) => continue,
             };
             let done = done.unwrap_or_else(|_| Err(no_answer()));
@@ -115,15 +115,15 @@ impl Heartbeat {
         }
     }
 
-    /// Renews the lease and sends a view. A worker whose lease has expired takes a new one under a new name: whoever got its
-    /// partitions keeps them.
+    /// Renews the lease and sends a view. A worker whose lease has expired takes a new one under a new name: the workers that
+    /// got its partitions keep them.
     async fn renew(&mut self) -> RedisResult<()> {
         let asked_at = Instant::now();
         if self.has_lapsed(asked_at) {
             self.me = WorkerName::fresh();
         }
         let (me, keys) = (self.me.clone(), Arc::clone(self.redis.key_space()));
-        let (left_ms, living): (u64, Vec<String>) = BEAT
+        let (left_ms, living): (u64, Vec<String>) = RENEW
             .key(keys.workers())
             .arg(me.as_str())
             .arg(millis(TTL))

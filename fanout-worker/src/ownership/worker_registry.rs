@@ -129,7 +129,7 @@ impl WorkerRegistry {
         self.wants_lease.send_replace(false);
         let left = self.view.wait_for(|view| view.living.is_empty());
         if !matches!(timeout(LEAVE_WITHIN, left).await, Ok(Ok(_))) {
-            warn!("the place among the workers was not given back and runs out by itself");
+            warn!("the lease in the registry of workers was not given back and expires by itself");
         }
     }
 

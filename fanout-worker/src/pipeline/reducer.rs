@@ -113,7 +113,7 @@ pub(super) enum Effect {
     Report(Report),
 }
 
-/// What the log says of a decision.
+/// A log line about a decision.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Report {
     /// How many partitions this worker owns, after a change.
@@ -192,7 +192,7 @@ struct BatchInHand {
     origins: BatchOrigins,
     /// Whether the transaction in flight has as many rows as one may have.
     is_full: bool,
-    /// Whether partitions turned out not to be ours any more.
+    /// Whether this worker turned out not to own some partitions any more.
     lost_some: bool,
 }
 
@@ -215,7 +215,7 @@ impl State {
         }
     }
 
-    /// Applies an event. The loop waits for what the last decision said, so that no other event can come.
+    /// Applies an event. The loop waits for what the last decision named, so that no other event can come.
     pub(super) fn apply(&mut self, event: Event, at: &Snapshot) -> Decision {
         match (std::mem::replace(&mut self.phase, Phase::Idle), event) {
             (Phase::Idle, event) => self.on_input(event, at),
@@ -329,7 +329,7 @@ impl State {
     }
 
     /// Begins the next transaction of `batch`. If this worker's lease has expired or a stop was requested meanwhile, the rest is
-    /// left to whoever reads it next.
+    /// left to the next reader.
     fn store_next(&mut self, mut batch: BatchInHand, mut effects: Vec<Effect>, at: &Snapshot) -> Decision {
         let Some(mut part) = batch.parts.next() else {
             if batch.lost_some {

@@ -1,4 +1,4 @@
-//! The write-ahead log of SQLite stays small, also while nobody posts.
+//! The write-ahead log of SQLite stays small, also while nothing is posted.
 
 use std::fs;
 use std::time::Duration;
@@ -60,7 +60,7 @@ async fn rooms_made_and_deleted_do_not_grow_the_log() {
     keeping.await.unwrap();
 }
 
-/// Pages of the log, and those of them that are in the file, as a look that writes nothing tells.
+/// Pages of the log, and those of them that are in the file, by a checkpoint that writes nothing.
 async fn checkpointed(url: &str) -> (i64, i64) {
     use sqlx::{Connection as _, SqliteConnection};
     let mut connection = SqliteConnection::connect(url).await.unwrap();

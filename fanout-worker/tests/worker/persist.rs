@@ -35,7 +35,7 @@ async fn batch_with_unconfirmed_commit_is_stored_once() {
         assert_eq!(persisted.lost, lost);
     }
     assert_eq!(fixture.texts(room, 1).await, ["once"]);
-    // And whoever claims next goes on behind it.
+    // The next claim goes on behind it.
     assert_eq!(fixture.store.claim(&[Partition(0)], "we").await.unwrap()[0].cursor, batch.upto());
 }
 
@@ -61,7 +61,7 @@ async fn refused(fixture: &Fixture, ms: i64) -> Entry {
 async fn outage_reports_what_was_stored_before_it() {
     let fixture = Fixture::with_rooms(1).await;
     let room = fixture.rooms[0];
-    // While the refused one is looked for, the others are stored; then nothing more is.
+    // While the worker searches for the refused entry it stores the others; then it stores nothing more.
     fixture
         .run("CREATE TRIGGER away BEFORE INSERT ON dead_letters BEGIN SELECT RAISE(ABORT, 'away'); END")
         .await;

@@ -100,7 +100,7 @@ async fn id_beyond_every_position_stops_nothing() {
     }
 }
 
-/// Messages of ours get ids then that lie as far, and our position must not follow them.
+/// Genuine messages then get ids that lie as far ahead, and the position must not follow them.
 #[tokio::test]
 async fn id_set_far_ahead_moves_no_position() {
     let fixture = Fixture::with_rooms(1).await;

@@ -24,7 +24,7 @@ async fn remembered(redis: &mut MultiplexedConnection, fixture: &Fixture) {
     all.await.unwrap();
 }
 
-/// A room of three messages, all of them trimmed; the database as it was after the first one is in tables beside it.
+/// A room of three messages, all of them trimmed. Further tables hold the database as it was after the first one.
 async fn with_a_backup() -> (Fixture, MultiplexedConnection) {
     let fixture = Fixture::with_rooms(1).await;
     let mut redis = fixture.redis.connect().await.unwrap();

@@ -82,7 +82,7 @@ async fn silent_owner_reclaims_after_theft() {
     let worker = fixture.worker(Writers::Many).await;
     fixture.append(&mut redis, room, "*", "before").await;
     fixture.texts(room, 1).await;
-    // A worker that saw nobody else for a moment claims everything, and gives it up when it sees more.
+    // A worker that knows no other one for a moment claims everything, and gives it up when it knows more.
     let all: Vec<Partition> = (0..PARTITIONS).map(Partition).collect();
     fixture.store.claim(&all, "mistaken").await.unwrap();
     let regained = eventually(SOON, "the owner notices", async || {

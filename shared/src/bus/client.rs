@@ -2,7 +2,7 @@
 //!
 //! It keeps one self-healing connection per server, a [`PipelineBatcher`], and sends each command to the server that owns the
 //! command's key at that moment. It sends a command a second time only when the server itself said that it did not run it. When
-//! a reply is lost, nobody knows whether the command ran, and the caller gets that error: a message that the client appended a
+//! a reply is lost, it is unknown whether the command ran, and the caller gets that error: a message that the client appended a
 //! second time on its own could come after one that its sender posted later.
 
 use std::collections::{BTreeMap, HashMap};

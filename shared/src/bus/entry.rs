@@ -72,7 +72,7 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Ac
             let mut code = [0; CODE_BYTES];
             hex::decode_to_slice(digits, &mut code).is_ok() && keys.mac().is_code_of_entry(&code, others)
         }
-        // A code that is not the last field covers nobody knows what.
+        // It is unknown what a code covers that is not the last field.
         _ if field(fields, MAC).is_ok() => false,
         _ => keys.accepts_unsigned(installation_of(fields)?.is_some(), Timestamp::now()),
     };
@@ -83,7 +83,8 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Ac
     }
 }
 
-/// The same without the code, for an entry that an operator has judged: whoever wrote it, but not for another installation.
+/// The same without checking the code, for an entry that an operator has approved. An entry of another installation is refused
+/// all the same.
 pub fn decode_unverified_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Accepted, InvalidEntry> {
     match installation_of(fields)? {
         Some(installation) if installation != keys.installation() => {

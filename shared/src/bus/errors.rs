@@ -37,7 +37,7 @@ pub(super) fn redirect_target(error: &RedisError, kind: ServerErrorKind) -> Opti
     })
 }
 
-/// True if the error proves that Redis did not execute the command: it said so itself, or it was never reached.
+/// True if the error proves that Redis did not execute the command: it refused the command, or was never reached.
 ///
 /// Refusals are among others READONLY, MOVED, CLUSTERDOWN, TRYAGAIN, LOADING, MISCONF, NOREPLICAS and OOM. A connection
 /// that broke, and a reply that did not come in time, prove nothing.

@@ -1,7 +1,7 @@
 //! Message authentication codes: proof that a process of this installation wrote what comes from Redis.
 //!
-//! Redis asks for a password at most, and for some commands of pub/sub not even that: whoever reaches it could append entries in
-//! anybody's name, and publish messages that nobody stored. So every entry of the accept log and every publication ends with a
+//! Redis asks for a password at most, and pub/sub not even that of everybody: anyone who reaches it could append entries in any
+//! user's name, and publish messages that were never stored. So every entry of the accept log and every publication ends with a
 //! message authentication code, whose key stands in SQL and nowhere else. Without the right code nothing is trusted: an entry
 //! becomes a dead letter, and a publication is at most a reason to ask SQL.
 //!

@@ -58,7 +58,7 @@ async fn send(mut connection: ConnectionManager, commands: Vec<Cmd>) -> Vec<Redi
     }
 }
 
-/// The error of a command of which nobody knows whether it ran.
+/// The error of a command of which it is unknown whether it ran.
 fn outcome_unknown() -> RedisError {
     io::Error::from(io::ErrorKind::BrokenPipe).into()
 }

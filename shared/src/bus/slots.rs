@@ -27,7 +27,7 @@ pub(super) fn slot_of(key: &[u8]) -> u16 {
 /// The first key of a command, by which it finds its node; `None` if any node will do.
 ///
 /// It knows the commands that are sent through a [`RedisClient`](super::RedisClient); all keys of one command are in one slot.
-/// Any other command is refused: nobody can guess where its key stands, and on a cluster it would go to a wrong server.
+/// Any other command is refused: the position of its key is unknown, and on a cluster it would go to a wrong server.
 pub(super) fn key_of(command: &Cmd) -> RedisResult<Option<&[u8]>> {
     let mut words = command.args_iter().map(|word| match word {
         Arg::Simple(word) => word,
@@ -88,7 +88,7 @@ impl SlotTable {
         }
     }
 
-    /// The master of a slot; `None` if nobody serves it.
+    /// The master of a slot; `None` if no server serves it.
     pub(super) fn master_of(&self, slot: u16) -> Option<&Node> {
         let (_, (last, node)) = self.ranges.range(..=slot).next_back()?;
         (slot <= *last).then_some(node)

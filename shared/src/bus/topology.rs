@@ -1,6 +1,6 @@
 //! The topology of Redis: which server owns which slot at this moment.
 //!
-//! One mechanism covers all three deployments (single server, Sentinel, Cluster): whoever needs a server asks the topology for
+//! One mechanism covers all three deployments (single server, Sentinel, Cluster): code that needs a server asks the topology for
 //! it, and reports errors that show the topology to be out of date. The driver's own Sentinel and Cluster clients are not used.
 //! They hide such a table, while XREAD and sharded subscriptions need it as well; and its cluster client sends a command again
 //! whose reply was lost, and blocks every slot while it looks for the master of one.
@@ -49,7 +49,7 @@ pub(super) struct Topology {
 }
 
 impl Topology {
-    /// A topology that a task refreshes until `stop` is cancelled or nobody uses it any more.
+    /// A topology that a task refreshes until `stop` is cancelled or the last user of the topology is gone.
     pub(super) fn spawn(address: &Address, connections: ConnectionFactory, stop: CancellationToken) -> Arc<Self> {
         let table = match &address.deployment {
             Deployment::Single(node) => Table::One(node.clone()),
