@@ -17,6 +17,8 @@
 //! or lost is dropped after the batch in hand, and one that it claims, while the others are stored, is read from the cursor that
 //! the claim returned. See [`crate::ownership`] for why this is safe.
 
+mod decision;
+mod event;
 mod reducer;
 
 use std::time::Duration;
@@ -27,7 +29,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use self::reducer::{Effect, Event, Next, Report, Snapshot, State};
+use self::decision::{Effect, Next, Report};
+use self::event::{Event, Snapshot};
+use self::reducer::State;
 use crate::crash_point;
 use crate::events::{announce, waiting_for};
 use crate::log_reader::{BatchOrigins, LogReader};

@@ -20,154 +20,18 @@ use std::collections::BTreeSet;
 use std::vec;
 
 use shared::domain::Partition;
-use shared::storage::{Claim, PartitionBatch, Writers};
-use tokio::time::Instant;
+use shared::storage::{PartitionBatch, Writers};
 
+use super::decision::{Decision, Effect, Next, Report};
+use super::event::{Event, Snapshot};
 use crate::batch::split;
 use crate::events::Waiting;
 use crate::log_reader::BatchOrigins;
-use crate::ownership::claimer::{Claimed, StorageAway};
+use crate::ownership::claimer::Claimed;
 use crate::ownership::fence_poller::Fences;
-use crate::ownership::{OwnedPartitions, View, WorkerName, assigned};
+use crate::ownership::{OwnedPartitions, assigned};
 use crate::persist::{MAX_BYTES, MAX_ROWS, Persisted, StopReason};
 use crate::publisher::PendingPublication;
-
-/// What happened.
-pub(super) enum Event {
-    /// The loop begins.
-    Started,
-    /// The process should stop.
-    StopRequested,
-    /// A claim ended; it holds nothing if it failed and is to be tried again.
-    Claimed(Claimed),
-    /// Claims have been failing for too long.
-    ClaimsFail,
-    /// The fences of all partitions in SQL; empty if there was no answer.
-    FencesPolled(Fences),
-    /// The registry has a new view, or the present one may have expired.
-    ViewChanged,
-    /// The log reader has entries.
-    Read {
-        /// Where they come from.
-        origins: BatchOrigins,
-        /// The entries by partition.
-        batches: Vec<PartitionBatch>,
-    },
-    /// A task of the log reader panicked.
-    ReaderFailed,
-    /// A transaction ended.
-    Committed {
-        /// What became of it.
-        persisted: Persisted,
-        /// Which gateways wait for its messages.
-        waiting: Waiting,
-    },
-    /// The pause after a full transaction is over.
-    Paused,
-    /// The gateways know of the partitions that were claimed, or could not be reached.
-    Announced,
-    /// Everything that was committed is published.
-    PublishingFinished,
-    /// This worker is not in the registry any more.
-    Left,
-    /// Storage was asked whether it answers.
-    StorageChecked {
-        /// Whether it did.
-        answers: bool,
-    },
-}
-
-impl From<StorageAway> for Event {
-    fn from(_: StorageAway) -> Self {
-        Self::ClaimsFail
-    }
-}
-
-/// What the loop does at once.
-pub(super) enum Effect {
-    /// Read these claims, each from its cursor, and nothing else.
-    Assign(Vec<Claim>),
-    /// Claim these partitions, unless a claim is in flight or has just failed.
-    Claim {
-        /// What to claim.
-        partitions: Vec<Partition>,
-        /// The name of this worker.
-        owner: WorkerName,
-    },
-    /// There is nothing to claim: earlier failures do not count any more.
-    ClaimNothing,
-    /// Ignore the claim in flight.
-    ForgetClaim,
-    /// Ask SQL for the fences, if it is time.
-    PollFences,
-    /// Publish what was committed, then let it be trimmed.
-    Publish {
-        /// Where it was read.
-        origins: BatchOrigins,
-        /// What was committed.
-        publication: PendingPublication,
-    },
-    /// Enter the registry again.
-    Rejoin,
-    /// Write a line to the log.
-    Report(Report),
-}
-
-/// A log line about a decision.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Report {
-    /// How many partitions this worker owns, after a change.
-    Owns {
-        /// Its name.
-        me: WorkerName,
-        /// How many it owns.
-        owned: usize,
-        /// How many were added.
-        taken: usize,
-        /// How many it gave up.
-        given_up: usize,
-    },
-    /// So many partitions were claimed by another worker.
-    ClaimedByAnother(usize),
-    /// A task of the log reader panicked.
-    ReaderFailed,
-    /// Storage does not answer.
-    StorageAway,
-}
-
-/// What the loop waits for.
-pub(super) enum Next {
-    /// Whatever comes first: a stop, a claim, fences, a view, entries.
-    Input,
-    /// The end of a transaction with these entries.
-    Commit(Vec<PartitionBatch>),
-    /// The end of a pause, in which others may write.
-    Pause,
-    /// That the gateways know of these partitions, which this worker has claimed.
-    Announce(Vec<Partition>),
-    /// That everything committed is published and trimmed.
-    FinishPublishing,
-    /// That this worker has left the registry.
-    Leave,
-    /// Whether storage answers, after a pause.
-    CheckStorage,
-    /// Nothing: the worker has handed over.
-    Exit,
-}
-
-/// What the reducer decided: the effects, in their order, and what comes after them.
-pub(super) struct Decision {
-    pub(super) effects: Vec<Effect>,
-    pub(super) next: Next,
-}
-
-/// What is known when an event is applied.
-pub(super) struct Snapshot {
-    pub(super) now: Instant,
-    pub(super) view: View,
-    /// Whether a stop was requested.
-    pub(super) is_stopping: bool,
-}
 
 /// What the worker is doing.
 enum Phase {
@@ -401,11 +265,5 @@ impl State {
             taken,
             given_up,
         })
-    }
-}
-
-impl Decision {
-    fn of(effects: Vec<Effect>, next: Next) -> Self {
-        Self { effects, next }
     }
 }

@@ -9,7 +9,9 @@ use shared::storage::{Claim, Committed, Entry, EntryContent, PartitionBatch, Wri
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Decision, Effect, Event, Next, Report, Snapshot, State};
+use super::super::decision::{Decision, Effect, Next, Report};
+use super::super::event::{Event, Snapshot};
+use super::State;
 use crate::events::Waiting;
 use crate::log_reader::BatchOrigins;
 use crate::ownership::claimer::Claimed;
