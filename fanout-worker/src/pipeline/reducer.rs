@@ -2,14 +2,14 @@
 //!
 //! What it guarantees, whatever comes:
 //!
-//! - It changes what the worker owns between two batches alone. While a batch is in hand, the only event is the end of its
-//!   transaction.
+//! - It adds and gives up partitions between two batches alone. While a batch is in hand, the only events are the end of a
+//!   transaction, which may show that partitions were lost, and the end of a pause.
 //! - It takes a claim only if the worker still has the name under which it claimed and the assignment still holds.
 //! - A partition that was lost is claimed again only by a view that began [`RECLAIM_PAUSE`] after the loss.
 //! - Publications follow the order of the commits, since each commit is submitted before the next one starts.
 //! - It stops before a transaction, never in the middle of one: when the stop is requested, when storage is away, or when this
-//!   worker's lease has expired. Storage that is away, or a stop, ends with the publication of what was stored and only then
-//!   with leaving the registry.
+//!   worker's lease has expired. After a stop, and when storage is away, it first publishes what was stored and then leaves the
+//!   registry.
 //!
 //! [`RECLAIM_PAUSE`]: crate::ownership::owned_partitions::RECLAIM_PAUSE
 
