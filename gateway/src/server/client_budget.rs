@@ -4,6 +4,7 @@
 //! An address is charged for what its connections hold beyond a small allowance each, so that an ordinary request touches
 //! nothing that connections share. Trusted proxies are not charged; the client behind them is, for each of its requests.
 
+mod byte_limits;
 mod early_rate;
 
 use std::collections::HashMap;
@@ -15,74 +16,12 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
+#[cfg(test)]
+pub(super) use self::byte_limits::RESPONSES;
+pub(super) use self::byte_limits::{EARLY_BYTES, REQUESTS_BEFORE_TOKEN, Traffic};
+pub(crate) use self::byte_limits::{OverBudget, REQUESTS};
 use self::early_rate::EarlyRate;
 use crate::limits::network;
-
-/// Bytes that may be held at once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ByteLimits {
-    /// By one connection. A request or response that is alone there is always let through.
-    pub(crate) connection: usize,
-    /// By one address; responses are also counted for one caller, from whatever addresses.
-    pub(crate) address: usize,
-    /// By this process.
-    pub(crate) process: usize,
-}
-
-/// Bounds of unfinished requests: their heads and bodies. A request beyond a bound is refused and forgotten.
-///
-/// A connection may hold 64 heads of the size that apps send, or several of the largest heads and bodies; an address, some
-/// hundred phones that send their largest at the same moment. The bound of the process is what 400 MiB leave beside 20,000
-/// connections.
-pub(crate) const REQUESTS: ByteLimits = ByteLimits {
-    connection: 256 * 1024,
-    address: 8 * 1024 * 1024,
-    process: 64 * 1024 * 1024,
-};
-
-/// The bound of a connection while no valid token was seen on it.
-pub(crate) const REQUESTS_BEFORE_TOKEN: usize = 128 * 1024;
-
-/// Bytes a second that are read of the connections of one address on which no valid token was seen, for each connection that
-/// it may have; as many are read at once before that.
-///
-/// An ordinary head has half a kilobyte, a large one 16 KiB. Decoding one of HTTP/2 takes 10 ns a byte, refused or not: a
-/// thousand connections are 4 MiB a second and a twentieth of a core.
-pub(super) const EARLY_BYTES: u64 = 4 * 1024;
-
-/// Bounds of unsent responses. A response beyond a bound is replaced by a refusal.
-///
-/// A page of history has 1 MiB at most, so a connection may wait for two of the largest, and an address for sixteen.
-pub(crate) const RESPONSES: ByteLimits = ByteLimits {
-    connection: 2 * 1024 * 1024,
-    address: 16 * 1024 * 1024,
-    process: 96 * 1024 * 1024,
-};
-
-/// Whose budget is used up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OverBudget {
-    /// That of the connection, its address or its caller: the client's own doing.
-    Client,
-    /// That of the process, which all clients share.
-    Process,
-}
-
-/// Which bytes are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Traffic {
-    Requests,
-    Responses,
-}
-
-impl Traffic {
-    pub(super) fn limits(self) -> ByteLimits {
-        match self {
-            Self::Requests => REQUESTS,
-            Self::Responses => RESPONSES,
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 struct Usage {

@@ -1,3 +1,4 @@
+use super::paths::PATHS;
 use super::*;
 
 #[test]

@@ -1,0 +1,56 @@
+//! Parameters of the OpenAPI document: their bounds, patterns and examples.
+
+use serde_json::{Value, json};
+use shared::domain::{IdempotencyKey, PublicId, RoomName, Username};
+
+use super::patterns::NAME;
+use crate::live::ClientName;
+
+/// Completes a parameter of `operation`.
+pub(super) fn describe(operation: &str, parameter: &mut Value) {
+    let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+    // The framework writes it by default, and tools warn of it.
+    parameter.as_object_mut().map(|parameter| parameter.shift_remove("deprecated"));
+    let schema = &mut parameter["schema"];
+    match (operation, name.as_str()) {
+        (_, "room") => bound(schema, RoomName::MAX_LEN, NAME),
+        (_, "public_id") => bound(schema, PublicId::MAX_LEN, NAME),
+        (_, "Idempotency-Key") => bound(schema, IdempotencyKey::MAX_LEN, "^[!-~]+$"),
+        ("followRoom", "client") => bound(schema, ClientName::MAX_LEN, "^[A-Za-z0-9_-]+$"),
+        ("followRoom", "limit") => range(schema, 1, 10_000),
+        ("followRoom", "wait_s") => range(schema, 1, 300),
+        ("followRoom", "max_replay") => range(schema, 0, 1_000_000_000),
+        ("readHistory", "limit") => range(schema, 1, 100),
+        (_, "limit") => range(schema, 1, 1_000),
+        (_, "before" | "after") if schema["type"] == "integer" => schema["minimum"] = json!(0),
+        ("listRooms", "after") => position(schema, RoomName::MAX_LEN),
+        ("listMembers", "after") => position(schema, Username::MAX_LEN),
+        ("listUsers", "after") => position(schema, PublicId::MAX_LEN),
+        _ => {}
+    }
+    let example = match (operation, name.as_str()) {
+        (_, "room") => json!("testchat1"),
+        (_, "public_id") => json!("test1"),
+        ("followRoom", "limit") => json!(3),
+        ("followRoom", "wait_s") => json!(5),
+        _ => return,
+    };
+    parameter["example"] = example;
+}
+
+fn bound(schema: &mut Value, max: usize, pattern: &str) {
+    schema["minLength"] = json!(1);
+    schema["maxLength"] = json!(max);
+    schema["pattern"] = json!(pattern);
+}
+
+/// A position in a list, behind which the list begins.
+fn position(schema: &mut Value, max: usize) {
+    schema["maxLength"] = json!(max);
+    schema["pattern"] = json!("^[^\\u0000]*$");
+}
+
+fn range(schema: &mut Value, min: u32, max: u32) {
+    schema["minimum"] = json!(min);
+    schema["maximum"] = json!(max);
+}
