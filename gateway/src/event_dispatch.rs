@@ -101,10 +101,10 @@ impl EventDispatcher {
                 targets.streams.end_room(*room);
             }
             ControlEvent::RoomReplaced { name } => targets.directory.forget_room(name),
-            ControlEvent::StreamReplaced { stream } => targets.quota.replace(*stream),
+            ControlEvent::StreamReplaced { stream } => targets.quota.end_replaced(*stream),
             ControlEvent::StreamQuotaReached { user } => {
                 let (quota, user, heartbeat) = (targets.quota.clone(), *user, targets.heartbeat);
-                targets.tracker.spawn(async move { quota.give_up_silent(user, heartbeat).await });
+                targets.tracker.spawn(async move { quota.end_silent(user, heartbeat).await });
             }
             ControlEvent::PartitionsTaken { partitions } => targets.hub.mark_stale(partitions),
         }

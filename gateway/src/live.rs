@@ -43,4 +43,4 @@ pub use stream::{LiveStream, StreamSettings};
 pub use stream_quota::{LeaseRequest, QuotaError, StreamLease, StreamQuota};
 pub use stream_registry::{ByeReason, RegisteredStream, StreamRegistry};
 pub use stream_start::{StreamBounds, StreamStart};
-pub use subscriber::{Commands, EventHandler, Subscriber, run as run_subscriber};
+pub use subscriber::{EventHandler, Subscriber, SubscriberTask};

@@ -26,7 +26,7 @@ use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::history::{HistoryPages, HistoryRates, ReadQueue};
 use crate::limits::Limits;
-use crate::live::{Commands, Hub, LiveStream, StreamParts, StreamQuota, StreamRegistry, Streams, Subscriber};
+use crate::live::{Hub, LiveStream, StreamParts, StreamQuota, StreamRegistry, Streams, Subscriber, SubscriberTask};
 use crate::messages::Messages;
 use crate::revocation_watcher::Revocations;
 use crate::rooms::directory::RoomDirectory;
@@ -69,7 +69,7 @@ pub(crate) fn build(
     context: &Context,
     fanout: Fanout<LiveStream>,
 ) -> Result<(Services, Background), StartError> {
-    let (subscriber, commands) = Subscriber::new();
+    let (subscriber, subscriber_task) = Subscriber::new();
     let parts = Parts::new(config, keys, context, subscriber);
     let services = Services {
         accounts: parts.accounts()?,
@@ -78,7 +78,7 @@ pub(crate) fn build(
         streams: parts.streams(fanout),
         health: parts.health(),
     };
-    Ok((services, parts.background(commands)))
+    Ok((services, parts.background(subscriber_task)))
 }
 
 impl<'a> Parts<'a> {
@@ -184,7 +184,7 @@ impl<'a> Parts<'a> {
         Health::new(self.store(), self.redis.clone(), acceptor, self.config.ack, stop)
     }
 
-    fn background(self, commands: Commands) -> Background {
+    fn background(self, subscriber: SubscriberTask) -> Background {
         let epoch = EpochWatch {
             store: self.store(),
             hub: self.hub.clone(),
@@ -202,7 +202,7 @@ impl<'a> Parts<'a> {
             quota: self.quota,
             streams: self.registry,
             redis: self.redis,
-            commands,
+            subscriber,
         }
     }
 }

@@ -176,7 +176,7 @@ impl Feed {
         self.ring().kept_bytes()
     }
 
-    /// Drops the oldest frames until `most` bytes are kept at most; see `FrameRing::shrink`.
+    /// Drops the oldest frames until `most` bytes are kept at most. The newest one is kept all the same, unless it is in a block.
     pub fn shrink_to(&self, most: usize) {
         self.ring().shrink(most);
     }

@@ -207,7 +207,7 @@ impl StreamQuota {
     }
 
     /// Ends a stream of this gateway whose lease was taken by a newer one, if it is there.
-    pub fn replace(&self, stream: StreamKey) {
+    pub fn end_replaced(&self, stream: StreamKey) {
         if let Some(registered) = self.leases.registered(stream) {
             registered.end(ByeReason::Replaced);
         }
@@ -215,7 +215,7 @@ impl StreamQuota {
 
     /// Ends that stream of `user` at this gateway whose client has acknowledged nothing for the longest time, if that is longer
     /// than `heartbeat`: the client has vanished, though the network has not reported it yet.
-    pub async fn give_up_silent(&self, user: UserId, heartbeat: Duration) {
+    pub async fn end_silent(&self, user: UserId, heartbeat: Duration) {
         let streams = self.leases.streams_of(user);
         let silent = tokio::task::spawn_blocking(move || {
             let silences = streams

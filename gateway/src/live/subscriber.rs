@@ -4,6 +4,7 @@
 //! aligns its subscriptions with that, again and again. There is one for each server that takes writes: one, or on a cluster
 //! several, each for the rooms whose slots its server holds. This module opens and closes them as servers come and go.
 
+mod connection;
 mod desired_channels;
 mod subscription;
 
@@ -24,8 +25,8 @@ pub struct Subscriber {
     desired: Arc<DesiredChannels>,
 }
 
-/// The other half of a [`Subscriber`], which [`run`] consumes.
-pub struct Commands(Arc<DesiredChannels>);
+/// The task that keeps the subscriptions of a [`Subscriber`].
+pub struct SubscriberTask(Arc<DesiredChannels>);
 
 /// Handles what comes on the channels, and changes of the connections.
 pub trait EventHandler: Send + Sync + 'static {
@@ -47,15 +48,15 @@ pub trait EventHandler: Send + Sync + 'static {
 }
 
 impl Subscriber {
-    /// A subscriber, and what [`run`] needs to serve it.
+    /// A subscriber, and the task that serves it.
     #[must_use]
-    pub fn new() -> (Self, Commands) {
+    pub fn new() -> (Self, SubscriberTask) {
         let desired = Arc::new(DesiredChannels::default());
         (
             Self {
                 desired: Arc::clone(&desired),
             },
-            Commands(desired),
+            SubscriberTask(desired),
         )
     }
 
@@ -72,40 +73,38 @@ impl Subscriber {
     }
 }
 
-/// Keeps the subscriptions until `stop` is cancelled.
-pub async fn run<L: EventHandler>(
-    redis: RedisConnector,
-    Commands(desired): Commands,
-    handler: Arc<L>,
-    stop: CancellationToken,
-) {
-    handler.channels().into_iter().for_each(|channel| desired.add_permanent(channel));
-    let mut subscriptions: HashMap<Node, DropGuard> = HashMap::new();
-    let mut tasks = JoinSet::new();
-    let mut changes = redis.watch_topology();
-    while !stop.is_cancelled() {
-        let nodes = redis.nodes();
-        // Dropping the guard ends the subscription: a server that takes no writes any more publishes nothing.
-        subscriptions.retain(|node, _| nodes.contains(node));
-        for node in nodes {
-            subscriptions.entry(node.clone()).or_insert_with(|| {
-                let subscription = Subscription {
-                    node,
-                    redis: redis.clone(),
-                    desired: Arc::clone(&desired),
-                    handler: Arc::clone(&handler),
-                };
-                let end = stop.child_token();
-                tasks.spawn(subscription.run(end.clone()));
-                end.drop_guard()
-            });
+impl SubscriberTask {
+    /// Keeps the subscriptions until `stop` is cancelled.
+    pub async fn run<L: EventHandler>(self, redis: RedisConnector, handler: Arc<L>, stop: CancellationToken) {
+        let Self(desired) = self;
+        handler.channels().into_iter().for_each(|channel| desired.add_permanent(channel));
+        let mut subscriptions: HashMap<Node, DropGuard> = HashMap::new();
+        let mut tasks = JoinSet::new();
+        let mut changes = redis.watch_topology();
+        while !stop.is_cancelled() {
+            let nodes = redis.nodes();
+            // Dropping the guard ends the subscription: a server that takes no writes any more publishes nothing.
+            subscriptions.retain(|node, _| nodes.contains(node));
+            for node in nodes {
+                subscriptions.entry(node.clone()).or_insert_with(|| {
+                    let subscription = Subscription {
+                        node,
+                        redis: redis.clone(),
+                        desired: Arc::clone(&desired),
+                        handler: Arc::clone(&handler),
+                    };
+                    let end = stop.child_token();
+                    tasks.spawn(subscription.run(end.clone()));
+                    end.drop_guard()
+                });
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = changes.changed() => desired.notify_changed(),
+                // A panic is passed on to whoever watches this task: without a subscription its rooms would get no events.
+                Some(Err(failed)) = tasks.join_next() => std::panic::resume_unwind(failed.into_panic()),
+            }
         }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = changes.changed() => desired.notify_changed(),
-            // A panic is passed on to whoever watches this task: without a subscription its rooms would get no events.
-            Some(Err(failed)) = tasks.join_next() => std::panic::resume_unwind(failed.into_panic()),
-        }
+        desired.close();
     }
-    desired.close();
 }

@@ -9,7 +9,7 @@ use crate::accept::Acceptor;
 use crate::config::Config;
 use crate::epoch_watch::EpochWatch;
 use crate::event_dispatch::EventDispatcher;
-use crate::live::{ByeReason, Commands, Hub, StreamQuota, StreamRegistry, run_subscriber};
+use crate::live::{ByeReason, Hub, StreamQuota, StreamRegistry, SubscriberTask};
 use crate::revocation_watcher::Revocations;
 use crate::{clock_check, worker_watch};
 
@@ -23,7 +23,7 @@ pub(crate) struct Background {
     pub(super) quota: StreamQuota,
     pub(super) streams: StreamRegistry,
     pub(super) redis: RedisClient,
-    pub(super) commands: Commands,
+    pub(super) subscriber: SubscriberTask,
 }
 
 impl Background {
@@ -40,10 +40,10 @@ impl Background {
             quota,
             streams,
             redis,
-            commands,
+            subscriber,
         } = self;
         let backlog = config.limits.backlog_per_partition;
-        lifecycle.spawn_essential("the subscriber", run_subscriber(context.redis.clone(), commands, events, stop()));
+        lifecycle.spawn_essential("the subscriber", subscriber.run(context.redis.clone(), events, stop()));
         lifecycle.spawn_essential("the keeper of feeds", hub.maintain(stop()));
         lifecycle.spawn_essential("the keeper of stream leases", quota.maintain(stop()));
         lifecycle.spawn_essential("the watch over removals", revocations.watch(stop()));

@@ -67,7 +67,7 @@ impl StreamQuota {
                 // The announcement that a newer stream has taken a lease may not have reached this gateway.
                 Ok(held) => {
                     let lost = renewed.into_iter().zip(held).filter(|(_, held)| !held);
-                    lost.for_each(|(stream, _)| self.replace(stream));
+                    lost.for_each(|(stream, _)| self.end_replaced(stream));
                 }
                 Err(error) => {
                     warn!(error = %error, "cannot renew the leases of open streams: {error}");

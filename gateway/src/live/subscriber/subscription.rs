@@ -9,15 +9,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value, cmd};
-use shared::bus::{KeySpace, Node, RedisConnector};
+use redis::aio::ConnectionLike as _;
+use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value};
+use shared::bus::{Node, RedisConnector};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::EventHandler;
+use super::connection::SubscribedConnection;
 use super::desired_channels::DesiredChannels;
 
 /// Channels subscribed to, or unsubscribed from, in one round trip.
@@ -43,17 +44,6 @@ pub(super) struct Subscription<L> {
     pub(super) redis: RedisConnector,
     pub(super) desired: Arc<DesiredChannels>,
     pub(super) handler: Arc<L>,
-}
-
-/// A connection, and the channels that are subscribed to on it.
-struct SubscribedConnection {
-    raw: MultiplexedConnection,
-    pushes: mpsc::Receiver<PushInfo>,
-    /// Cancelled when a push came while `MAX_PENDING_PUSHES` waited.
-    overrun: CancellationToken,
-    confirmed: HashSet<String>,
-    /// Channels that we unsubscribed from and whose confirmation is yet to be read among the pushes, with how often.
-    unsubscribing: HashMap<String, u32>,
 }
 
 impl<L: EventHandler> Subscription<L> {
@@ -145,7 +135,7 @@ impl<L: EventHandler> Subscription<L> {
     /// Asks the server for an answer, and handles all that it sent before; false if the connection is of no use any more.
     async fn probe(&self, connection: &mut SubscribedConnection) -> RedisResult<bool> {
         let asked = Instant::now();
-        ping(&mut connection.raw).await?;
+        connection.ping().await?;
         while let Ok(push) = connection.pushes.try_recv() {
             if !self.on_push(&push, connection) {
                 return Ok(false);
@@ -195,7 +185,7 @@ impl<L: EventHandler> Subscription<L> {
             .cloned()
             .collect();
         for some in old.chunks(CHANNELS_AT_ONCE) {
-            unsubscribe(connection, some, self.redis.key_space()).await?;
+            connection.unsubscribe(some, self.redis.key_space()).await?;
         }
         Ok(())
     }
@@ -235,44 +225,6 @@ impl<L: EventHandler> Subscription<L> {
             }
         }
         Ok(())
-    }
-}
-
-impl SubscribedConnection {
-    /// Notes the end of a sharded subscription; false if it was not asked for.
-    fn note_unsubscribed(&mut self, channel: &str) -> bool {
-        let Some(times) = self.unsubscribing.get_mut(channel) else {
-            return false;
-        };
-        *times -= 1;
-        if *times == 0 {
-            self.unsubscribing.remove(channel);
-        }
-        true
-    }
-}
-
-async fn unsubscribe(connection: &mut SubscribedConnection, channels: &[String], keys: &KeySpace) -> RedisResult<()> {
-    let mut commands = redis::pipe();
-    for channel in channels {
-        connection.confirmed.remove(channel);
-        if keys.is_sharded(channel) {
-            commands.cmd("SUNSUBSCRIBE").arg(channel);
-            // The confirmation of the server must not be taken for a move of the slot.
-            *connection.unsubscribing.entry(channel.clone()).or_default() += 1;
-        } else {
-            commands.cmd("UNSUBSCRIBE").arg(channel);
-        }
-    }
-    let answers = connection.raw.req_packed_commands(&commands, 0, channels.len()).await?;
-    answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))
-}
-
-async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    match cmd("PING").query_async::<Value>(connection).await? {
-        Value::SimpleString(_) => Ok(()),
-        // A push of the server that came in between was taken for the answer.
-        _ => Err((ErrorKind::UnexpectedReturnType, "the answer to PING was another").into()),
     }
 }
 
