@@ -97,7 +97,7 @@ impl Pipeline {
         }
     }
 
-    /// Waits for what the reducer waits for; `None` if it is for nothing any more.
+    /// Waits for what the reducer named; `None` once the worker has handed over.
     async fn next_event(&mut self, next: Next, stop: &CancellationToken) -> Option<Event> {
         // The publication of the last commit starts when the one before is through.
         self.publisher.start_submitted().await;

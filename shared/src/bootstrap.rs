@@ -257,3 +257,39 @@ fn log_start(service: &Service, storage: &StorageArgs, redis: &RedisArgs, instal
         "{name} {version} starts for installation {id} with {partitions} partitions on {database} and {redis}"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+    use crate::bus::InvalidAddress;
+
+    #[test]
+    fn settings_that_cannot_work_have_their_own_exit_code() {
+        let failure = || Error::from(ErrorKind::PermissionDenied);
+        for (error, code) in [
+            (BootstrapError::Redis(InvalidAddress::Scheme.into()), EXIT_USAGE),
+            (BootstrapError::Preflight(PreflightError::Kind("a replica")), EXIT_USAGE),
+            (BootstrapError::Open(OpenError::UnknownScheme), EXIT_USAGE),
+            (BootstrapError::Open(OpenError::UnfinishedCopy), 1),
+            (BootstrapError::Runtime(failure()), 1),
+            (BootstrapError::Signals(failure()), 1),
+        ] {
+            assert_eq!(error.exit_code(), code, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn stop_ends_the_wait_for_a_database() {
+        let args = StorageArgs {
+            database_url: "postgres://127.0.0.1:1/roomcast".into(),
+            create_database: false,
+            partitions: 1,
+        };
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let opened = open_store_when_available(&args, Role::Worker, &stop).await;
+        assert!(matches!(opened, Ok(None)));
+    }
+}

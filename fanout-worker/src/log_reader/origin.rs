@@ -73,7 +73,7 @@ impl Server {
         then_ms.saturating_add(i64::try_from(then.elapsed().as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Whether nothing can be removed there any more. This connection may have ended alone, such as one that was silent for
+    /// Whether the connection for removals is lost. It may have ended alone, such as one that was silent for
     /// longer than the server allows: reading would go on then, and the log would grow.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)

@@ -18,7 +18,7 @@ pub(super) enum Effect {
         /// The name of this worker.
         owner: WorkerName,
     },
-    /// There is nothing to claim: earlier failures do not count any more.
+    /// There is nothing to claim, so that earlier failures of claims do not count.
     ClaimNothing,
     /// Ignore the claim in flight.
     ForgetClaim,

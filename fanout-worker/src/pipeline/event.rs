@@ -46,7 +46,7 @@ pub(super) enum Event {
     Announced,
     /// Everything that was committed is published.
     PublishingFinished,
-    /// This worker is not in the registry any more.
+    /// This worker has left the registry.
     Left,
     /// Storage was asked whether it answers.
     StorageChecked {

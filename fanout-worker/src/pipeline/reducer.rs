@@ -134,8 +134,8 @@ impl State {
         }
     }
 
-    /// Adds what was claimed, unless it went to another worker meanwhile or this worker has another name by now. The one whose
-    /// claim it was then finds out by a refused commit.
+    /// Adds the claims that still hold: this worker has the name under which it claimed, and the partition is assigned to it. A
+    /// claim that is dropped here may have excluded another worker, which notices by a refused commit.
     fn on_claimed(&mut self, Claimed { owner, mut claims }: Claimed, at: &Snapshot) -> Decision {
         let wanted = self.wanted(at);
         claims.retain(|claim| owner == at.view.me && wanted.contains(&claim.partition));

@@ -2,7 +2,7 @@
 //!
 //! Redis asks for a password at most, and pub/sub not even that of everybody: anyone who reaches it could append entries in any
 //! user's name, and publish messages that were never stored. So every entry of the accept log and every publication ends with a
-//! message authentication code, whose key stands in SQL and nowhere else. Without the right code nothing is trusted: an entry
+//! message authentication code, whose key is stored in SQL and nowhere else. Without the right code nothing is trusted: an entry
 //! becomes a dead letter, and a publication is at most a reason to ask SQL.
 //!
 //! A copy of a genuine message that is sent again passes. An entry is stored once all the same, an acknowledgement is meant for
@@ -46,7 +46,7 @@ impl MacKey {
         Self(key)
     }
 
-    /// The key as 64 hexadecimal digits, as it stands in SQL.
+    /// The key as 64 hexadecimal digits, as SQL stores it.
     #[must_use]
     pub fn to_hex(self) -> String {
         hex::encode(self.0)
