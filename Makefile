@@ -30,8 +30,8 @@ conformance: ## Play foreign clients, generators and linters against the server;
 
 all: install tests run ## Install, test and run
 
-check: ## Run the quick gate before a commit: format, layers, dependencies, lints, documentation
-	@deploy/install.sh rust lints
+check: ## Run the quick gate before a commit: format, shell scripts, layers, dependencies, lints, documentation
+	@deploy/install.sh rust lints deny
 	@deploy/test.sh fmt scripts layers deps lint docs
 
 settings: ## Regenerate deploy/docs/settings.md

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of the things named: rust, redis, postgres, browser, lints,
+# Installs what is missing of the things named: rust, redis, postgres, browser, lints, deny,
 # nchan, node, python, go, java. What is there already is left alone.
 #
 # Debian by apt-get, as root or through sudo; macOS by Homebrew.
@@ -59,11 +59,25 @@ nchan() {
   [[ -f /usr/lib/nginx/modules/ngx_nchan_module.so ]] || packages+=(nginx libnginx-mod-nchan)
 }
 
-# What rustup cannot add, deploy/test.sh leaves out and says so.
+# What the checks of the code need, beside cargo itself.
 lints() {
   need shellcheck shellcheck
-  cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt >/dev/null 2>&1 || true
-  cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >/dev/null 2>&1 || true
+  component fmt rustfmt
+  component clippy clippy
+}
+
+# Adds the command $1 of cargo, which is the component $2 of rustup.
+component() {
+  cargo "$1" --version >/dev/null 2>&1 || quietly rustup component add "$2" ||
+    die "'cargo $1' was not found, and rustup could not add $2"
+}
+
+# Checks the dependencies. Built without optimisation: that takes a minute instead of four, and a check a second.
+deny() {
+  cargo deny --version >/dev/null 2>&1 || {
+    echo "Installing cargo-deny"
+    quietly cargo install --debug --locked cargo-deny || die "cargo-deny could not be installed"
+  }
 }
 
 # The four languages in which foreign clients are tried. deploy/conformance/run.sh says which versions it needs, and brings
@@ -141,10 +155,10 @@ install_on_macos() {
 
 for thing in "$@"; do
   case $thing in
-    rust | postgres | browser | lints | nchan) "$thing" ;;
+    rust | postgres | browser | lints | deny | nchan) "$thing" ;;
     redis) need redis-server redis-server ;;
     node | python | go | java) "${thing}_tools" ;;
-    *) die "'$thing' is none of rust, redis, postgres, browser, lints, nchan, node, python, go, java" ;;
+    *) die "'$thing' is none of rust, redis, postgres, browser, lints, deny, nchan, node, python, go, java" ;;
   esac
 done
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the checks named, one after the other, until one fails: fmt, scripts, layers, deps, lint, docs,
-# tests. A check whose tool is not installed is left out, and said.
+# tests. A check whose tool is missing fails: `deploy/install.sh` installs it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,20 +9,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 linted_with=1.95
 # Lets the tests park the worker between two of its steps and kill it there.
 features=(--features fanout-worker/crash-points)
-left_out=
-
-leave_out() {
-  echo "left out: $1"
-  left_out+="; left out: $1"
-}
+note=
 
 fmt() {
-  cargo fmt --version >/dev/null 2>&1 || { leave_out 'cargo fmt is not installed' && return; }
   cargo fmt --all --check -- --color never
 }
 
 scripts() {
-  command -v shellcheck >/dev/null || { leave_out 'shellcheck is not installed' && return; }
   shellcheck deploy/*.sh deploy/conformance/run.sh .ci/run
 }
 
@@ -45,16 +38,14 @@ layers() {
 
 # Without the advisories, whose database must be fetched: `cargo deny check` looks at them too.
 deps() {
-  cargo deny --version >/dev/null 2>&1 || { leave_out 'cargo deny is not installed' && return; }
   cargo deny check bans licenses sources
 }
 
 lint() {
-  cargo clippy --version >/dev/null 2>&1 || { leave_out 'cargo clippy is not installed' && return; }
   local compiler deny=(-D warnings)
   compiler=$(rustc --version | cut -d ' ' -f 2 | cut -d . -f 1-2)
   if [[ $(printf '%s\n' "$linted_with" "$compiler" | sort -V | tail -n 1) != "$linted_with" ]]; then
-    leave_out "warnings are not errors with Rust $compiler, only up to $linted_with"
+    note="; lints of Rust $compiler are shown and do not fail, only those up to $linted_with do"
     deny=()
   fi
   cargo clippy --quiet --workspace --all-targets "${features[@]}" -- ${deny[@]+"${deny[@]}"}
@@ -79,4 +70,4 @@ for check in "$@"; do
   echo "== $check"
   "$check"
 done
-echo "== all passed: $*$left_out"
+echo "== all passed: $*$note"

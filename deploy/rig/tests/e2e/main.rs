@@ -8,6 +8,7 @@
 )]
 
 mod ack_stored;
+mod architecture;
 mod back_pressure;
 mod bounded_streams;
 mod client_disconnect;

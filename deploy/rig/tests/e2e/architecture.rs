@@ -1,0 +1,168 @@
+//! Who may use whom. The tables below are the architecture: each crate is a list of layers, the topmost first, and a module uses
+//! modules of lower layers only. Nothing points upward or sideways, so there are no circles.
+//!
+//! What a module is made of, the files below it, is its own business and not looked at; nor are tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use syn::visit::{self, Visit};
+use syn::{Ident, ItemMod, UsePath, UseTree};
+
+/// Modules of a crate by layers, the topmost first.
+type Layers = &'static [&'static [&'static str]];
+
+/// Names of modules that are compiled for tests alone.
+const TEST_MODULES: &[&str] = &["tests", "test_fixture"];
+
+const SHARED: Layers = &[
+    &["bootstrap"],
+    &["storage"],
+    &["bus"],
+    &["batcher", "domain", "lifecycle", "telemetry"],
+    &["settings"],
+];
+
+const FANOUT_WORKER: Layers = &[
+    &["pipeline", "dead_letters", "copy", "checkpoints"],
+    &["publisher", "ownership"],
+    &["trimmer", "persist"],
+    &["log_reader", "events", "batch"],
+    &["crash_point", "config"],
+];
+
+const GATEWAY: Layers = &[
+    &["docs", "api", "epoch_watch", "event_dispatch", "revocation_watcher", "worker_watch", "clock_check"],
+    &["app", "readiness"],
+    &["server", "auth", "rooms", "live", "accept", "limits", "control_channel"],
+    &["history", "fanout", "freshness", "policy"],
+    &["config"],
+    &["message"],
+    &["encoding", "json", "digest", "invalidating_cache"],
+];
+
+#[test]
+fn modules_use_lower_layers_only() {
+    let complaints: Vec<String> =
+        [("shared/src", SHARED), ("fanout-worker/src", FANOUT_WORKER), ("gateway/src", GATEWAY)]
+            .into_iter()
+            .flat_map(|(source, layers)| complaints(source, layers))
+            .collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// What the modules in `source` do that `layers` do not allow.
+fn complaints(source: &str, layers: Layers) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(source);
+    let layer_of: BTreeMap<&str, usize> =
+        layers.iter().enumerate().flat_map(|(layer, modules)| modules.iter().map(move |module| (*module, layer))).collect();
+    let mut complaints = Vec::new();
+    for (module, used) in uses(&root) {
+        let Some(layer) = layer_of.get(module.as_str()) else {
+            complaints.push(format!("{source}: {module} has no layer"));
+            continue;
+        };
+        for other in used.iter().filter(|other| **other != module) {
+            // What is no module is an item of the crate's root, which stands above all of them.
+            if layer_of.get(other.as_str()).is_none_or(|below| below <= layer) {
+                complaints.push(format!("{source}: {module} must not use {other}"));
+            }
+        }
+    }
+    complaints
+}
+
+/// The modules of a crate, and the names below `crate::` that each of them mentions.
+fn uses(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in source_files(root) {
+        let path = file.strip_prefix(root).unwrap();
+        let module = path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        if !["lib", "main", "bin"].contains(&module.as_str()) {
+            uses.entry(module).or_default().extend(names_below_crate(&fs::read_to_string(&file).unwrap()));
+        }
+    }
+    uses
+}
+
+/// The source files below `directory`, those of tests aside.
+fn source_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if TEST_MODULES.contains(&name) {
+            continue;
+        }
+        if path.is_dir() {
+            files.extend(source_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The first names behind `crate::` in a source file, those in its tests aside.
+fn names_below_crate(source: &str) -> BTreeSet<String> {
+    let mut names = Names::default();
+    names.visit_file(&syn::parse_file(source).unwrap());
+    names.0
+}
+
+#[derive(Default)]
+struct Names(BTreeSet<String>);
+
+impl Names {
+    fn add_tree(&mut self, tree: &UseTree) {
+        match tree {
+            UseTree::Path(path) => self.add(&path.ident),
+            UseTree::Name(name) => self.add(&name.ident),
+            UseTree::Rename(rename) => self.add(&rename.ident),
+            UseTree::Glob(_) => self.add("*"),
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_tree(tree)),
+        }
+    }
+
+    fn add(&mut self, name: impl ToString) {
+        self.0.insert(name.to_string());
+    }
+}
+
+impl Visit<'_> for Names {
+    fn visit_item_mod(&mut self, item: &ItemMod) {
+        let is_test = item.attrs.iter().any(|attribute| {
+            attribute.path().is_ident("cfg") && attribute.parse_args::<Ident>().is_ok_and(|cfg| cfg == "test")
+        });
+        if !is_test {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_use_path(&mut self, path: &UsePath) {
+        if path.ident == "crate" {
+            self.add_tree(&path.tree);
+        }
+    }
+
+    fn visit_path(&mut self, path: &syn::Path) {
+        let mut segments = path.segments.iter();
+        if segments.next().is_some_and(|first| first.ident == "crate") {
+            self.0.extend(segments.next().map(|second| second.ident.to_string()));
+        }
+        visit::visit_path(self, path);
+    }
+}
+
+#[test]
+fn every_way_of_naming_a_module_is_seen() {
+    let source = "
+        use crate::{a::X, b};
+        pub(crate) use crate::c as other;
+        fn f(_: crate::d::Y) -> crate::e::Z { crate::g::h() }
+        #[cfg(test)]
+        mod tests { use crate::not_seen; }
+    ";
+    let names: Vec<String> = names_below_crate(source).into_iter().collect();
+    assert_eq!(names, ["a", "b", "c", "d", "e", "g"]);
+}
