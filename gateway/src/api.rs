@@ -31,7 +31,6 @@ use shared::domain::MessageText;
 
 use self::cors::Cors;
 use self::edge::Edge;
-pub use self::forwarded::ForwardedHeader;
 use self::forwarded::TrustedProxies;
 use self::refusal_responses::RefusalResponses;
 use self::trailing_slashes::TrailingSlashes;
@@ -39,11 +38,11 @@ use crate::accounts::Accounts;
 use crate::config::{Config, PASSWORD_MIN_LENGTH};
 use crate::docs::Docs;
 use crate::health::Health;
-use crate::live::Streams;
 use crate::messages::Messages;
 use crate::rooms::Rooms;
 use crate::server::RefusalRenderer;
 use crate::services::Services;
+use crate::streams::Streams;
 
 /// Bytes of a body beside the longest text: names of fields, further fields, white space.
 const BODY_BESIDE_TEXT_BYTES: usize = 8 * 1024;

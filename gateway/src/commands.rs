@@ -6,7 +6,8 @@ use shared::storage::Store;
 
 use crate::auth::keys;
 use crate::auth::tokens::fingerprints;
-use crate::{Config, SERVICE, StartError};
+use crate::config::{Config, SERVICE};
+use crate::start_error::StartError;
 
 /// The keys in the key file, if the installation signs with one of them; with `replace` it does from now on.
 pub(crate) async fn agreed_keys(config: &Config, store: &Store, replace: bool) -> Result<Vec<Vec<u8>>, StartError> {

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod limits;
+mod origin;
 mod streams;
 
 use std::net::IpAddr;
@@ -9,14 +10,15 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use shared::bootstrap::{Service, ServiceSettings};
 use shared::settings::{LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+use shared::storage::Role;
 
 pub(crate) use self::accounts::{AccountArgs, PASSWORD_MIN_LENGTH};
 pub(crate) use self::limits::LimitArgs;
+use self::origin::parse_origin;
 pub(crate) use self::streams::StreamArgs;
-use crate::api::ForwardedHeader;
-use crate::api::cors::parse_origin;
-use crate::server::listen::ListenAddress;
+use crate::listen::ListenAddress;
 
 /// Serves the HTTP API and the live streams.
 #[derive(Debug, Clone, Parser)]
@@ -116,6 +118,44 @@ pub enum Command {
         /// The user's name.
         username: String,
     },
+}
+
+/// This binary.
+pub const SERVICE: Service = Service {
+    name: "gateway",
+    version: env!("ROOMCAST_VERSION"),
+    role: Role::Gateway,
+};
+
+impl ServiceSettings for Config {
+    fn storage(&self) -> &StorageArgs {
+        &self.storage
+    }
+
+    fn redis(&self) -> &RedisArgs {
+        &self.redis
+    }
+
+    fn shutdown(&self) -> &ShutdownArgs {
+        &self.shutdown
+    }
+
+    fn log(&self) -> &LogArgs {
+        &self.log
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.streams.request_threads())
+    }
+}
+
+/// The header in which trusted proxies name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// What a 204 on a post stands on.

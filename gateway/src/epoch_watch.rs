@@ -15,7 +15,7 @@ use tracing::error;
 use crate::auth::sessions::Sessions;
 use crate::history::HistoryPages;
 use crate::live::{ByeReason, Hub, StreamRegistry};
-use crate::rooms::directory::RoomDirectory;
+use crate::room_directory::RoomDirectory;
 
 /// How often the epoch is read from SQL. A worker that begins one stores nothing for twice as long.
 const CHECK_EVERY: Duration = Duration::from_millis(500);

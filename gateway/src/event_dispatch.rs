@@ -16,7 +16,7 @@ use crate::auth::sessions::Sessions;
 use crate::control_channel::ControlChannel;
 use crate::freshness::Freshness;
 use crate::live::{EventHandler, Hub, StreamQuota, StreamRegistry};
-use crate::rooms::directory::RoomDirectory;
+use crate::room_directory::RoomDirectory;
 
 /// Why a change was not carried through.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@
 //!  server ─► api ──┼─► rooms ────► rooms::directory ──────────────────► SQL
 //!  (HTTP)          ├─► messages ─► accept ─► accept log ─► worker ────► SQL
 //!    │             │           └─► history ◄─────────────────────────── SQL
-//!    │ hijack      └─► live::Streams ─► hub ─► feeds ◄───────────────── SQL
+//!    │ hijack      └─► streams ──► live: hub ─► feeds ◄──────────────── SQL
 //!    ▼                                          │ frames
 //!  fanout ─► sockets of streams ◄───────────────┘
 //!
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A handler of [`api`] extracts, calls one service and converts. The services ([`accounts`], [`rooms`], [`messages`],
-//! [`live::Streams`], [`health`]) know no HTTP; [`policy`] is the table of who may do what. `services` builds and connects
+//! [`streams`], [`health`]) know no HTTP; [`policy`] is the table of who may do what. `services` builds and connects
 //! them, `serve` runs the whole. A gateway holds nothing that is not in SQL or Redis: add copies of it, and kill them, at will.
 //!
 //! # Words
@@ -53,7 +53,7 @@
 //! - A call over HTTP: its file in [`api`], then the service that it calls.
 //! - Who may do what: [`policy`].
 //! - How a message is posted: [`messages`], then [`accept`].
-//! - How it reaches the streams: [`live`], then [`fanout`].
+//! - How a stream opens: [`streams`]; how messages reach it: [`live`], then [`fanout`].
 //! - How a login or a removal takes effect everywhere: [`event_dispatch`], [`revocation_watcher`] and `freshness`.
 //! - Connections and what a client may hold: [`server`].
 
@@ -77,53 +77,23 @@ pub mod history;
 pub mod invalidating_cache;
 mod json;
 pub mod limits;
+pub mod listen;
 pub mod live;
 pub mod message;
 pub mod messages;
 pub mod policy;
 pub mod revocation_watcher;
+pub mod room_directory;
 pub mod rooms;
 mod serve;
 pub mod server;
 mod services;
 mod start_error;
+pub mod streams;
 mod worker_watch;
 
-use shared::bootstrap::{Service, ServiceSettings};
-use shared::settings::{LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
-use shared::storage::Role;
-
 pub use commands::{grant_admin, replace_keys};
-pub use config::{Ack, Command, Config};
+pub use config::{Ack, Command, Config, SERVICE};
 pub use serve::run;
 pub use services::Services;
 pub use start_error::StartError;
-
-/// This binary.
-pub const SERVICE: Service = Service {
-    name: "gateway",
-    version: env!("ROOMCAST_VERSION"),
-    role: Role::Gateway,
-};
-
-impl ServiceSettings for Config {
-    fn storage(&self) -> &StorageArgs {
-        &self.storage
-    }
-
-    fn redis(&self) -> &RedisArgs {
-        &self.redis
-    }
-
-    fn shutdown(&self) -> &ShutdownArgs {
-        &self.shutdown
-    }
-
-    fn log(&self) -> &LogArgs {
-        &self.log
-    }
-
-    fn threads(&self) -> Option<usize> {
-        Some(self.streams.request_threads())
-    }
-}

@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
-use gateway::server::listen;
 use gateway::{Command, Config, SERVICE, StartError};
 use shared::{bootstrap, settings};
 use tracing::warn;
@@ -46,7 +45,8 @@ async fn start(config: Config) -> Result<(), StartError> {
             // One stream is one descriptor; where the limit cannot be raised, the accept loop lives with it.
             let open_files = rlimit::increase_nofile_limit(u64::MAX);
             let wanted = config.limits.max_connections;
-            if let Some(possible) = open_files.ok().and_then(|files| listen::fewer_connections(files, wanted)) {
+            if let Some(possible) = open_files.ok().and_then(|files| gateway::listen::fewer_connections(files, wanted))
+            {
                 warn!(
                     connections.possible = possible,
                     "this process may open files for {possible} connections, fewer than GATEWAY_MAX_CONNECTIONS ({wanted})"

@@ -23,7 +23,7 @@ use crate::auth::sessions::Sessions;
 use crate::event_dispatch::EventDispatcher;
 use crate::freshness::{Freshness, RevocationChecks, TRUSTED_FOR};
 use crate::live::{ByeReason, StreamRegistry};
-use crate::rooms::directory::RoomDirectory;
+use crate::room_directory::RoomDirectory;
 
 /// How often the number is read. While a check takes less than this, the caches are trusted without a break.
 const CHECK_EVERY: Duration = Duration::from_millis(500);

@@ -1,7 +1,5 @@
 //! Rooms: listing, creating, looking up, deleting, joining and leaving them, and listing who is in them.
 
-pub mod directory;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +7,11 @@ use shared::bus::ControlEvent;
 use shared::domain::{RoomName, Timestamp, UserId};
 use shared::storage::{CreateRoom, CreateRoomError, JoinMode, Room, Store, StoreError, User};
 
-use self::directory::{Joined, NotJoined, RoomDirectory};
 use crate::event_dispatch::{ChangeError, EventDispatcher};
 use crate::limits::{Limited, Limits};
 use crate::policy::{self, Action};
 use crate::revocation_watcher::{RevocationCheckError, Revocations};
+use crate::room_directory::{Joined, NotJoined, RoomDirectory};
 
 /// How often a room is looked up that somebody else deletes in the same moment.
 const LOOKUPS_AT_MOST: u32 = 3;

@@ -6,9 +6,11 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::commands::agreed_keys;
+use crate::config::{Config, SERVICE};
 use crate::fanout::Fanout;
 use crate::server::ServerLimits;
-use crate::{Config, SERVICE, StartError, api, server, services};
+use crate::start_error::StartError;
+use crate::{api, server, services};
 
 /// Serves on `listener` until `lifecycle` stops it.
 pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) -> Result<(), StartError> {

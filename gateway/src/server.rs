@@ -27,7 +27,6 @@ mod connection_state;
 mod context;
 mod drive;
 mod hijack;
-pub mod listen;
 mod refusal;
 mod request_budget;
 mod request_service;

@@ -10,7 +10,6 @@ use shared::storage::Store;
 use tokio::time::Instant;
 
 pub(crate) use self::background::Background;
-use crate::StartError;
 use crate::accept::Acceptor;
 use crate::accounts::{AccountParts, Accounts};
 use crate::auth::known_origins::KnownOrigins;
@@ -26,11 +25,13 @@ use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::history::{HistoryPages, HistoryRates, ReadQueue};
 use crate::limits::Limits;
-use crate::live::{Hub, LiveStream, StreamParts, StreamQuota, StreamRegistry, Streams, Subscriber, SubscriberTask};
+use crate::live::{Hub, LiveStream, StreamQuota, StreamRegistry, StreamSettings, Subscriber, SubscriberTask};
 use crate::messages::Messages;
 use crate::revocation_watcher::Revocations;
-use crate::rooms::directory::RoomDirectory;
+use crate::room_directory::RoomDirectory;
 use crate::rooms::{RoomLookup, RoomSettings, Rooms};
+use crate::start_error::StartError;
+use crate::streams::{StreamParts, Streams};
 
 /// What handlers call. Everything that is not in here is in SQL or Redis.
 pub struct Services {
@@ -107,7 +108,7 @@ impl<'a> Parts<'a> {
             freshness: Arc::clone(&freshness),
             control: ControlChannel::new(context.redis.pool(), redis.clone()),
             redis: redis.clone(),
-            heartbeat: config.streams.settings().heartbeat,
+            heartbeat: config.streams.heartbeat(),
             tracker: context.lifecycle.tracker.clone(),
         }));
         let caches = (Arc::clone(&sessions), Arc::clone(&directory));
@@ -175,7 +176,10 @@ impl<'a> Parts<'a> {
             history_rates: self.history_rates.clone(),
             events: Arc::clone(&self.events),
             fanout,
-            settings: self.config.streams.settings(),
+            settings: StreamSettings {
+                heartbeat: self.config.streams.heartbeat(),
+                max_age: self.config.streams.max_age(),
+            },
         })
     }
 

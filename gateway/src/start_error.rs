@@ -5,7 +5,7 @@ use shared::settings::EXIT_USAGE;
 use shared::storage::StoreError;
 
 use crate::auth;
-use crate::server::listen::ListenAddress;
+use crate::listen::ListenAddress;
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]

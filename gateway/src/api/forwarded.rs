@@ -5,27 +5,17 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use clap::ValueEnum;
 use ipnet::IpNet;
 use poem::http::{HeaderMap, HeaderName, header};
 use shared::telemetry::Event;
 
-use crate::config::Config;
+use crate::config::{Config, ForwardedHeader};
 
 static UNTRUSTED: Event = Event::refusal(
     "untrusted_proxy",
     "a header that names the client came from an address that is not trusted: if a proxy of yours is there, name it with --trusted-proxy",
 )
 .warning();
-
-/// The header in which trusted proxies name the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ForwardedHeader {
-    /// `X-Forwarded-For`.
-    XForwardedFor,
-    /// `Forwarded` (RFC 7239).
-    Forwarded,
-}
 
 impl ForwardedHeader {
     fn name(self) -> HeaderName {

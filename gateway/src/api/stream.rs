@@ -19,8 +19,9 @@ use super::error::ApiError;
 use super::pages::parse_count;
 use super::params::Integer;
 use super::{ApiContext, Tag};
-use crate::live::{ClientName, Framing, LeaseRequest, LiveStream, StreamBounds, StreamRequest, TcpEndpoints, chunks};
+use crate::live::{ClientName, Framing, LeaseRequest, LiveStream, StreamBounds, TcpEndpoints, chunks};
 use crate::server::{HijackOffer, HijackedSocket};
+use crate::streams::StreamRequest;
 
 /// Largest `limit` of the bounded mode.
 const BOUNDED_MESSAGES_MAX: u32 = 10_000;

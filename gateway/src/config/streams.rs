@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::live::StreamSettings;
-
 /// Live streams.
 #[derive(Debug, Clone, Args)]
 pub struct StreamArgs {
@@ -37,13 +35,16 @@ impl StreamArgs {
         cores().saturating_sub(self.threads()).max(1)
     }
 
-    /// The settings in the form that streams use.
+    /// Silence after which a stream sends a ping.
     #[must_use]
-    pub fn settings(&self) -> StreamSettings {
-        StreamSettings {
-            heartbeat: Duration::from_secs(self.heartbeat_s),
-            max_age: Duration::from_secs(self.stream_max_age_s),
-        }
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_secs(self.heartbeat_s)
+    }
+
+    /// The longest life of a stream.
+    #[must_use]
+    pub fn max_age(&self) -> Duration {
+        Duration::from_secs(self.stream_max_age_s)
     }
 }
 

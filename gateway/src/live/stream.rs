@@ -14,7 +14,6 @@ use shared::domain::{Seq, StreamCursor, Timestamp};
 use super::feed::{FeedRead, Gap};
 use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset, ResetReason};
 use super::hub::{Hub, OpenFeed};
-use super::open::Opened;
 use super::replay_pages::ReplayError;
 use super::stream_quota::StreamLease;
 use super::stream_registry::{ByeReason, RegisteredStream};
@@ -36,6 +35,24 @@ pub struct StreamSettings {
     pub heartbeat: Duration,
     /// Longest life of a stream.
     pub max_age: Duration,
+}
+
+/// What a stream is made of. The last of the steps in which [`crate::streams`] opens one makes it.
+pub struct Opened {
+    /// Reads what the feed does not keep.
+    pub hub: Hub,
+    /// The feed of the room it follows.
+    pub feed: OpenFeed,
+    /// Its lease, held for as long as the stream lives.
+    pub lease: StreamLease,
+    /// Its entry in the registry.
+    pub registered: Arc<RegisteredStream>,
+    /// Where it starts.
+    pub start: StreamStart,
+    /// When the token of its client expires.
+    pub expires_on: Timestamp,
+    /// How fast missed messages may be replayed; `None` without a limit.
+    pub replay: Option<Arc<HistoryRate>>,
 }
 
 /// One client's stream.
@@ -87,7 +104,7 @@ fn outcome(read: Result<(Bytes, Seq), Arc<ReplayError>>) -> History {
 impl LiveStream {
     /// Starts a stream, at `now` by the clock of tokens. Returns its first bytes, too.
     #[must_use]
-    pub(super) fn new(
+    pub fn new(
         opened: Opened,
         bounds: StreamBounds,
         settings: StreamSettings,
@@ -102,7 +119,6 @@ impl LiveStream {
             start,
             expires_on,
             replay,
-            ..
         } = opened;
         let began = Instant::now();
         let mut random = rand::rng();

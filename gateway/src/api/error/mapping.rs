@@ -14,11 +14,12 @@ use crate::auth::tokens::Refused;
 use crate::event_dispatch::ChangeError;
 use crate::history::{ReadError, ReadRefused};
 use crate::limits::Limited;
-use crate::live::{NotOpened, OpenError, QuotaError};
+use crate::live::{OpenError, QuotaError};
 use crate::messages::{NotPosted, NotRead};
 use crate::revocation_watcher::RevocationCheckError;
 use crate::rooms::{NotCreated, RoomError};
 use crate::server::{OverBudget, Refusal};
+use crate::streams::NotOpened;
 
 static DATABASE_FAILS: Event = Event::outage("database_fails", "the database fails");
 static COUNTING_FAILS: Event = Event::outage("counting_fails", "limits cannot be counted");

@@ -19,22 +19,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use shared::bus::ControlEvent;
-use shared::domain::{StreamCursor, Timestamp};
+use shared::domain::StreamCursor;
 use shared::storage::{JoinMode, Room, StoreError};
 use shared::telemetry::Event;
 use tokio::time::sleep;
 
 use super::{NotOpened, StreamParts};
 use crate::auth::sessions::Caller;
-use crate::history::HistoryRate;
-use crate::live::frame::Framing;
-use crate::live::hub::{Hub, OpenError, OpenFeed};
-use crate::live::stream::{LiveStream, StreamSettings};
-use crate::live::stream_quota::{LeaseRequest, QuotaError, StreamLease};
-use crate::live::stream_registry::RegisteredStream;
-use crate::live::stream_start::{StreamBounds, StreamStart};
+use crate::live::{LeaseRequest, OpenError, OpenFeed, Opened, QuotaError, RegisteredStream, StreamLease, StreamStart};
 use crate::policy::Action;
 use crate::rooms::not_found;
 
@@ -64,26 +57,6 @@ pub(super) struct Leased<'a> {
 pub(super) struct Following<'a> {
     feed: OpenFeed,
     leased: Leased<'a>,
-}
-
-/// A stream that knows where it starts: all that a [`LiveStream`] is made of. Only the last step can make one.
-pub(in crate::live) struct Opened {
-    /// Reads what the feed does not keep.
-    pub(in crate::live) hub: Hub,
-    /// The feed of the room it follows.
-    pub(in crate::live) feed: OpenFeed,
-    /// Its lease, held for as long as the stream lives.
-    pub(in crate::live) lease: StreamLease,
-    /// Its entry in the registry.
-    pub(in crate::live) registered: Arc<RegisteredStream>,
-    /// Where it starts.
-    pub(in crate::live) start: StreamStart,
-    /// When the token of its client expires.
-    pub(in crate::live) expires_on: Timestamp,
-    /// How fast missed messages may be replayed; `None` without a limit.
-    pub(in crate::live) replay: Option<Arc<HistoryRate>>,
-    /// Keeps others from making one.
-    _made_by_the_last_step: (),
 }
 
 impl<'a> Registered<'a> {
@@ -175,19 +148,6 @@ impl Following<'_> {
             feed,
             lease: leased.lease,
             registered: stream,
-            _made_by_the_last_step: (),
         })
-    }
-}
-
-impl Opened {
-    /// The stream, and its first bytes.
-    pub(super) fn into_stream(
-        self,
-        bounds: StreamBounds,
-        settings: StreamSettings,
-        framing: Framing,
-    ) -> (LiveStream, Bytes) {
-        LiveStream::new(self, bounds, settings, Timestamp::now(), framing)
     }
 }

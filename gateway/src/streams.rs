@@ -6,20 +6,19 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use shared::domain::Timestamp;
 use shared::storage::{StoreError, User};
 use tokio::sync::OwnedSemaphorePermit;
 
-pub(super) use self::steps::Opened;
-
 use self::steps::Registered;
-use super::{
-    Framing, Hub, LeaseRequest, LiveStream, OpenError, QuotaError, StreamBounds, StreamQuota, StreamRegistry,
-    StreamSettings,
-};
 use crate::auth::sessions::{Caller, NotAuthenticated, Sessions};
 use crate::event_dispatch::EventDispatcher;
 use crate::fanout::Fanout;
 use crate::history::HistoryRates;
+use crate::live::{
+    Framing, Hub, LeaseRequest, LiveStream, OpenError, QuotaError, StreamBounds, StreamQuota, StreamRegistry,
+    StreamSettings,
+};
 use crate::policy::Action;
 use crate::rooms::{RoomError, RoomLookup};
 
@@ -105,7 +104,7 @@ impl Streams {
         let leased = registered.lease(&request.lease).await?;
         let following = leased.open_feed().await?;
         let opened = following.decide_start(request.cursor.as_deref(), request.max_replay).await?;
-        Ok(opened.into_stream(request.bounds, self.0.settings, request.framing))
+        Ok(LiveStream::new(opened, request.bounds, self.0.settings, Timestamp::now(), request.framing))
     }
 
     /// Hands `stream` and the socket that it is written to over to a thread of the fan-out.
