@@ -3,10 +3,8 @@
 use std::time::{Duration, Instant};
 
 use shared::settings::Secret;
-use shared::storage::{self, Progress};
+use shared::storage::{self, CopyError, Progress};
 use tracing::info;
-
-use crate::StartError;
 
 /// How often the progress of a long table is logged.
 const LOG_EVERY: Duration = Duration::from_secs(2);
@@ -14,7 +12,7 @@ const LOG_EVERY: Duration = Duration::from_secs(2);
 /// Copies the database at `from` to `to`, and logs its progress.
 ///
 /// It may end at any time, by a signal too: the next call goes on with the messages where this one ended.
-pub async fn copy_database(from: &Secret, to: &Secret) -> Result<(), StartError> {
+pub async fn copy_database(from: &Secret, to: &Secret) -> Result<(), CopyError> {
     let (mut total, mut logged) = (0, Instant::now());
     let copied = |Progress {
                       table,

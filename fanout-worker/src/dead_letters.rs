@@ -4,7 +4,6 @@
 //! something fails in between, both are there, and the message id makes one message of an entry that comes twice. An entry that
 //! is no message (a field is missing or not valid) would become a dead letter again and is therefore not replayed.
 
-pub mod encoding;
 mod output;
 
 use std::io::Write;
@@ -14,12 +13,12 @@ use std::time::Duration;
 use redis::{AsyncCommands as _, RedisError};
 use shared::bootstrap::{BootstrapError, open_store};
 use shared::bus::{RedisClient, RedisConnector, decode_unverified_entry, encode_entry};
-use shared::storage::{DeadLetter, Installation, Store, StoreError};
+use shared::storage::{DeadLetter, Installation, Role, Store, StoreError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DeadLetters};
-use crate::{SERVICE, StartError};
+use crate::dead_letter_encoding as encoding;
 
 /// How long a replay waits for Redis.
 const REDIS_WITHIN: Duration = Duration::from_secs(5);
@@ -41,9 +40,20 @@ pub enum DeadLetterError {
     Store(#[from] StoreError),
 }
 
+/// Why a command did not do everything.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLettersError {
+    /// The database or Redis could not be used.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// Nothing was done about some dead letters; the others were dealt with.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Undone(Vec<DeadLetterError>),
+}
+
 /// Runs the command `action` and writes its output to `out`.
-pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) -> Result<(), StartError> {
-    let (store, installation) = open_store(&config.storage, SERVICE.role).await?;
+pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) -> Result<(), DeadLettersError> {
+    let (store, installation) = open_store(&config.storage, Role::Worker).await?;
     let errors = match action {
         DeadLetters::List { after, limit, json } => {
             let shown = list(&store, *after, *limit, *json).await;
@@ -70,18 +80,17 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
     if errors.is_empty() {
         Ok(())
     } else {
-        Err(StartError::DeadLetters(errors))
+        Err(DeadLettersError::Undone(errors))
     }
 }
 
 /// A client of Redis, which is as usable as Redis is within [`REDIS_WITHIN`].
-async fn connect(config: &Config, installation: Installation) -> Result<RedisClient, StartError> {
+async fn connect(config: &Config, installation: Installation) -> Result<RedisClient, BootstrapError> {
     let stop = CancellationToken::new();
-    let redis =
-        RedisConnector::open(&config.redis, installation.key_space(), stop.clone()).map_err(BootstrapError::from)?;
-    // If Redis is away, each replay fails with that reason.
+    let redis = RedisConnector::open(&config.redis, installation.key_space(), stop.clone())?;
+    // If Redis is away, each replay says so.
     if let Ok(report) = timeout(REDIS_WITHIN, redis.wait_until_safe(config.redis.allow_unsafe_redis, &stop)).await {
-        report.map_err(BootstrapError::from)?;
+        report?;
     }
     Ok(redis.client())
 }

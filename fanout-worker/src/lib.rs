@@ -32,6 +32,7 @@ pub mod checkpoints;
 mod config;
 mod copy;
 mod crash_point;
+mod dead_letter_encoding;
 pub mod dead_letters;
 pub mod events;
 pub mod log_reader;
@@ -50,6 +51,7 @@ use shared::storage::{CopyError, Role, StoreError};
 use tracing::info;
 use uuid::Uuid;
 
+use crate::dead_letters::DeadLettersError;
 use crate::pipeline::Pipeline;
 
 /// This binary.
@@ -89,9 +91,9 @@ pub enum StartError {
     /// The database was not copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
-    /// Nothing was done about some dead letters; the others were dealt with.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    DeadLetters(Vec<dead_letters::DeadLetterError>),
+    /// A command did not do everything about dead letters.
+    #[error(transparent)]
+    DeadLetters(#[from] DeadLettersError),
     /// The stop took too long and was cut off. What was not finished is done by the next worker.
     #[error("stopped before the work in hand was finished")]
     CutOff,
@@ -100,7 +102,7 @@ pub enum StartError {
 impl Fatal for StartError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Bootstrap(error) => error.exit_code(),
+            Self::Bootstrap(error) | Self::DeadLetters(DeadLettersError::Bootstrap(error)) => error.exit_code(),
             Self::Copy(CopyError::Direction) => EXIT_USAGE,
             Self::Copy(CopyError::Open(error)) if error.is_configuration_error() => EXIT_USAGE,
             Self::Store(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => 1,

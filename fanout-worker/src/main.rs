@@ -25,8 +25,8 @@ async fn start(config: &Config) -> Result<(), StartError> {
             let _ = writeln!(std::io::stdout(), "epoch {epoch} has begun: every client loads its history anew");
             Ok(())
         }
-        Some(Command::CopyDatabase { from, to }) => fanout_worker::copy_database(from, to).await,
-        Some(Command::DeadLetters(action)) => dead_letters::run(config, action, &mut std::io::stdout()).await,
+        Some(Command::CopyDatabase { from, to }) => Ok(fanout_worker::copy_database(from, to).await?),
+        Some(Command::DeadLetters(action)) => Ok(dead_letters::run(config, action, &mut std::io::stdout()).await?),
         None => {
             let lifecycle = bootstrap::begin(config)?;
             tokio::select! {

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::batch::halves;
 use crate::crash_point;
-use crate::dead_letters::encoding;
+use crate::dead_letter_encoding as encoding;
 
 /// Rows of one transaction at most.
 pub const MAX_ROWS: usize = 500;

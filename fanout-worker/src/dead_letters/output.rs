@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use super::encoding;
+use crate::dead_letter_encoding as encoding;
 
 /// RFC 3339 in UTC with milliseconds, as in the API.
 const RFC3339_MS: &[BorrowedFormatItem<'_>] =

@@ -4,7 +4,7 @@ use shared::bus::{InvalidEntry, KeySpace, decode_entry};
 use shared::domain::{Partition, StreamId};
 use shared::storage::{Entry, EntryContent};
 
-use crate::dead_letters::encoding::{self, Field};
+use crate::dead_letter_encoding::{self as encoding, Field};
 
 /// An entry in Redis's reply: its id, and a flat list of fields and values.
 pub(super) type RawEntry = (String, Vec<Vec<u8>>);

@@ -25,11 +25,13 @@ const SHARED: Layers = &[
 ];
 
 const FANOUT_WORKER: Layers = &[
+    // The loop, and the commands of operators.
     &["pipeline", "dead_letters", "copy", "checkpoints"],
-    &["publisher", "ownership"],
-    &["trimmer", "persist"],
-    &["log_reader", "events", "batch"],
-    &["crash_point", "config"],
+    // Who stores what, and what follows a commit.
+    &["ownership", "publisher"],
+    &["persist", "trimmer"],
+    &["batch", "events", "log_reader"],
+    &["config", "crash_point", "dead_letter_encoding"],
 ];
 
 const GATEWAY: Layers = &[

@@ -15,11 +15,11 @@ const MAX_KEPT: usize = 8 * 1024 * 1024;
 const ABRIDGED: &str = r#"{"bytes":"#;
 
 /// A field of an entry and its value.
-pub type Field = (Vec<u8>, Vec<u8>);
+pub(crate) type Field = (Vec<u8>, Vec<u8>);
 
 /// The encoding of an entry with these fields.
 #[must_use]
-pub fn encode(fields: &[Field]) -> String {
+pub(crate) fn encode(fields: &[Field]) -> String {
     let parts = || fields.iter().flat_map(|(name, value)| [name, value]);
     if parts().map(Vec::len).sum::<usize>() > MAX_KEPT {
         return abridge(parts());
@@ -30,7 +30,7 @@ pub fn encode(fields: &[Field]) -> String {
 
 /// The encoding of an entry that cannot be kept: how many bytes its parts have, and their SHA-256.
 #[must_use]
-pub fn abridge<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn abridge<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
     let (mut bytes, mut hash) = (0, Sha256::new());
     for part in parts {
         bytes += part.as_ref().len();
@@ -41,13 +41,13 @@ pub fn abridge<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
 
 /// Whether `stored` is the encoding of an entry that is not kept.
 #[must_use]
-pub fn is_abridged(stored: &str) -> bool {
+pub(crate) fn is_abridged(stored: &str) -> bool {
     stored.starts_with(ABRIDGED)
 }
 
 /// The fields that were encoded; `None` if `stored` is no encoding of fields.
 #[must_use]
-pub fn decode(stored: &str) -> Option<Vec<Field>> {
+pub(crate) fn decode(stored: &str) -> Option<Vec<Field>> {
     match serde_json::from_str(stored).ok()? {
         Value::Array(pairs) => pairs.iter().map(pair).collect(),
         Value::Object(message) => {
