@@ -126,7 +126,7 @@ async fn a_client_that_sends_too_much_is_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_ends_with_its_last_segment_and_the_last_chunk() {
+async fn a_stream_ends_with_its_segment_and_last_chunk() {
     let fixture = Fixture::new();
     let lobby = Room::new(1);
     let mut client = fixture.follow(&[&lobby]);

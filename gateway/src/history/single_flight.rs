@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_has_begun_goes_on_without_those_who_asked() {
+    async fn a_running_read_goes_on_without_those_who_asked() {
         let single_flight = SingleFlight::<&str, u8>::default();
         let (finish, finished) = oneshot::channel();
         let given_up = run(&single_flight, "a", async { finished.await.unwrap() });

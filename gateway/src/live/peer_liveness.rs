@@ -117,7 +117,7 @@ mod tests {
         reason = "the kernel is asked again and again, and no task waits here"
     )]
     #[test]
-    fn a_vanished_peer_is_silent_and_an_idle_one_is_not() {
+    fn a_vanished_peer_is_silent_an_idle_one_is_not() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else {
                 continue;

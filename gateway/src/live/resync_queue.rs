@@ -27,3 +27,29 @@ impl ResyncQueue {
         mem::take(&mut self.stale.lock())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_stale_partition_is_returned_once() {
+        let queue = ResyncQueue::default();
+        queue.mark_stale(&[Partition(1)]);
+        queue.mark_stale(&[Partition(2), Partition(1)]);
+        assert_eq!(queue.next_stale().now_or_never(), Some([Partition(1), Partition(2)].into()));
+        assert_eq!(queue.next_stale().now_or_never(), None);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_wait_loses_nothing() {
+        let queue = ResyncQueue::default();
+        let mut dropped = Box::pin(queue.next_stale());
+        assert_eq!((&mut dropped).now_or_never(), None);
+        queue.mark_stale(&[Partition(1)]);
+        drop(dropped);
+        assert_eq!(queue.next_stale().now_or_never(), Some([Partition(1)].into()));
+    }
+}

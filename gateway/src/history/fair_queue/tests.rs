@@ -64,7 +64,7 @@ async fn a_released_read_that_still_counts_frees_its_connection() {
 }
 
 #[tokio::test]
-async fn a_full_queue_has_room_for_one_read_of_each_reader() {
+async fn a_full_queue_takes_one_read_of_each_reader() {
     let queue = FairQueue::<u8>::default();
     let running: Vec<_> = (200..).map_while(|reader| queue.acquire(reader).now_or_never()).collect();
     let full = u8::try_from(MAX_WAITING / MAX_WAITING_PER_READER).unwrap();
@@ -76,7 +76,7 @@ async fn a_full_queue_has_room_for_one_read_of_each_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_waits_too_long_is_refused_with_its_cause() {
+async fn a_read_that_waits_too_long_is_refused() {
     let queue = FairQueue::<u8>::default();
     for _ in 0..MAX_RUNNING_PER_READER {
         queue.acquire(1).await.unwrap().release_after(Some(MAX_WAIT * 2));

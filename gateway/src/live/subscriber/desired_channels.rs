@@ -83,3 +83,39 @@ impl DesiredChannels {
         channels.waiting.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_who_wait_for_a_channel_are_confirmed() {
+        let desired = DesiredChannels::default();
+        let (mut first, mut second) = (desired.add("a".to_owned()), desired.add("a".to_owned()));
+        let mut other = desired.add("b".to_owned());
+        desired.confirm("a");
+        assert_eq!((&mut first).now_or_never(), Some(Ok(())));
+        assert_eq!((&mut second).now_or_never(), Some(Ok(())));
+        assert_eq!((&mut other).now_or_never(), None);
+    }
+
+    #[tokio::test]
+    async fn a_channel_stays_desired_when_its_caller_leaves() {
+        let desired = DesiredChannels::default();
+        drop(desired.add("a".to_owned()));
+        assert_eq!(desired.matching(|_| true), ["a"]);
+        desired.remove("a");
+        assert!(!desired.contains("a"));
+    }
+
+    #[tokio::test]
+    async fn closing_fails_every_wait() {
+        let desired = DesiredChannels::default();
+        let before = desired.add("a".to_owned());
+        desired.close();
+        let after = desired.add("a".to_owned());
+        assert!(before.await.is_err() && after.await.is_err());
+    }
+}
