@@ -55,22 +55,22 @@ pub const MAX_BODY_BYTES: usize =
 /// Groups of operations, in the order in which a tester needs them.
 #[derive(Tags)]
 pub enum Tag {
-    /// Make yourself known. The token in the answer is used for everything below.
+    /// Create an account. The token in the answer is used for everything below.
     #[oai(rename = "Sign up")]
     SignUp,
-    /// Come back later.
+    /// Get another token later.
     #[oai(rename = "Sign in")]
     SignIn,
-    /// Places to talk in. Reading or posting in a public room joins it.
+    /// Create and find rooms. Reading or posting in a public room joins it.
     #[oai(rename = "Rooms")]
     Rooms,
-    /// Say something, and read what was said.
+    /// Post messages and read history.
     #[oai(rename = "Messages")]
     Messages,
     /// Follow a room live.
     #[oai(rename = "Stream")]
     Stream,
-    /// Undo it all.
+    /// Delete, leave and log out.
     #[oai(rename = "Leave")]
     Leave,
     /// About this service.

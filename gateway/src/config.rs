@@ -70,7 +70,7 @@ pub struct Config {
     #[arg(long = "trusted-proxy", env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = parse_network)]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// The header in which the proxies name the client. Of the other one nothing is believed: proxies pass it on as it came.
+    /// The header in which the trusted proxies name the client. The other one is ignored: proxies pass it on as the client sent it.
     #[arg(long, env = "FORWARDED_HEADER", value_enum, default_value = "x-forwarded-for")]
     pub forwarded_header: ForwardedHeader,
 

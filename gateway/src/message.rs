@@ -48,7 +48,7 @@ fn as_text(digits: &[u8]) -> &str {
 pub struct Message {
     /// Identity of the message for ever.
     pub id: String,
-    /// Place in the room: 1, 2, 3 … without a hole.
+    /// Number in the room: 1, 2, 3 … without gaps.
     pub seq: i64,
     /// Name of the room.
     pub name: String,

@@ -62,11 +62,11 @@ pub struct StorageArgs {
     )]
     pub database_url: Secret,
 
-    /// Make the SQLite file and its directory if they are not there, instead of refusing to start.
+    /// Create the SQLite file and its directory if they do not exist, instead of refusing to start.
     #[arg(long, env = "CREATE_DATABASE")]
     pub create_database: bool,
 
-    /// Shares of the accept log; fixed when the installation is created.
+    /// Partitions of the accept log; fixed when the installation is created.
     ///
     /// A room's messages travel through one of them. A running installation refuses another number.
     #[arg(long, env = "PARTITIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -88,11 +88,11 @@ pub struct RedisArgs {
     )]
     pub redis_url: Secret,
 
-    /// File with the certificates, in PEM, of who may vouch for Redis; without it the public authorities.
+    /// File with the certificates, in PEM, of the authorities that may sign Redis's; without it the public authorities.
     #[arg(long, env = "REDIS_CA_FILE")]
     pub redis_ca_file: Option<PathBuf>,
 
-    /// Start although Redis may lose accepted messages, and warn of it.
+    /// Start although Redis may lose accepted messages, with a warning.
     #[arg(long, env = "ALLOW_UNSAFE_REDIS")]
     pub allow_unsafe_redis: bool,
 }
@@ -134,7 +134,7 @@ pub enum LogFormat {
 /// How a process stops.
 #[derive(Debug, Clone, Args)]
 pub struct ShutdownArgs {
-    /// Seconds from the first signal until what still runs is cut off.
+    /// Seconds from the first signal until the process ends, whatever still runs.
     #[arg(long, env = "SHUTDOWN_DEADLINE_S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub shutdown_deadline_s: u64,
 }

@@ -133,6 +133,18 @@ pub fn table(rows: &[Row]) -> String {
     table
 }
 
+/// The lines of a page between which its table is.
+const PAGE_MARKS: (&str, &str) = ("<!-- soak table: begin -->\n", "<!-- soak table: end -->");
+
+/// `page` with `table` in place of the table that it has; `None` if it has no lines for one.
+#[must_use]
+pub fn replace_table(page: &str, table: &str) -> Option<String> {
+    let (begin, end) = PAGE_MARKS;
+    let (before, rest) = page.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}{table}\n{end}{after}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +168,16 @@ mod tests {
             notes: Vec::new(),
             is_control: false,
         }
+    }
+
+    #[test]
+    fn table_of_a_page_is_replaced() {
+        let page = "# Results\n<!-- soak table: begin -->\nold\n<!-- soak table: end -->\nrest\n";
+        let replaced = "# Results\n<!-- soak table: begin -->\nnew\n<!-- soak table: end -->\nrest\n";
+        assert_eq!(replace_table(page, "new").as_deref(), Some(replaced));
+        assert_eq!(replace_table("no lines for it", "new"), None);
+        let guarantees = include_str!("../../docs/guarantees.md");
+        assert!(replace_table(guarantees, "new").is_some_and(|page| page.contains("-->\nnew\n<!--")));
     }
 
     #[test]

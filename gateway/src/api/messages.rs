@@ -33,14 +33,14 @@ pub enum Posted {
     /// The message is recorded: it appears exactly once in the history, after everything acknowledged before it.
     #[oai(status = 204)]
     Accepted(
-        /// Identity of the message.
+        /// Id of the message.
         #[oai(header = "Message-Id")]
         String,
-        /// Where it will be found once it is stored, which takes milliseconds.
+        /// URL of the message once it is stored, which takes milliseconds.
         #[oai(header = "Location")]
         String,
-        /// Its place in the room, if it is stored already: always where the operator chose so, and otherwise when a
-        /// message is repeated that was stored before.
+        /// Its `seq` in the room if it is stored already: always with `--ack stored`, and otherwise when the post repeats a
+        /// message that was stored before.
         #[oai(header = "Message-Seq")]
         Option<i64>,
     ),

@@ -17,7 +17,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// Success, told as `message`.
+    /// Success, with a `message` for people.
     #[must_use]
     pub fn new(message: &str) -> Self {
         Self {
@@ -40,7 +40,7 @@ pub struct SignedIn {
 }
 
 impl SignedIn {
-    /// Success, told as `message`, with a token.
+    /// Success, with a `message` for people and a token.
     #[must_use]
     pub fn new(message: &str, token: String) -> Self {
         Self {
@@ -176,7 +176,7 @@ pub struct RoomList {
     pub data: Vec<RoomEntry>,
 }
 
-/// What creating a room may be told.
+/// Options for creating a room.
 #[derive(Debug, Clone, Default, Object, Deserialize)]
 #[oai(example)]
 pub struct RoomOptions {

@@ -36,8 +36,8 @@ impl SessionsApi {
     /// Log in
     ///
     /// Opens a new session; others of the same user go on. Wrong passwords are counted, and after too many of them the answer
-    /// is 429. A device that has signed in before has a count of its own, apart from those of strangers, if it sends its last
-    /// token along in `Authorization`, though it may have expired; so has a network from which the user has signed in lately.
+    /// is 429. A device that has logged in before has a count of its own if it sends its last token along in `Authorization`,
+    /// even an expired one; so has a network from which the user has logged in lately.
     #[oai(path = "/auth/login", method = "post", operation_id = "logIn", tag = "Tag::SignIn")]
     async fn log_in(
         &self,

@@ -117,9 +117,9 @@ impl StreamApi {
         limit: Query<Option<Integer>>,
         /// End after this many seconds: 1–300.
         wait_s: Query<Option<Integer>>,
-        /// Your app's name for this installation or tab, made by you: 1–64 of letters, digits, `-`, `_`. A newer stream of the
-        /// same session, room and name ends the older one with `bye` `replaced`, so that nobody waits for a place that a
-        /// connection holds which is gone.
+        /// Your name for this installation of the app, or for this tab: 1–64 of letters, digits, `-`, `_`. A newer stream of the
+        /// same session, room and name ends the older one with `bye` `replaced`, so that a client
+        /// that reconnects never waits for its own dead connection.
         client: Query<Option<String>>,
     ) -> Result<EventStream, ApiError> {
         let bounds = StreamBounds {

@@ -11,7 +11,7 @@ pub(crate) const PASSWORD_MIN_LENGTH: u16 = 8;
 /// Accounts and tokens.
 #[derive(Debug, Clone, Args)]
 pub struct AccountArgs {
-    /// File with the keys of access tokens, one a line in hexadecimal; made with a random key if it is not there.
+    /// File with the keys of access tokens, one a line in hexadecimal; created with a random key if it does not exist.
     ///
     /// The first key signs, all of them verify. Every gateway needs the same file. At least 32 bytes a key.
     #[arg(long, env = "SIGNING_KEY_FILE", default_value = ".data/signing.key")]
@@ -25,11 +25,11 @@ pub struct AccountArgs {
     #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value_t = PASSWORD_MIN_LENGTH, value_parser = clap::value_parser!(u16).range(1..=128))]
     pub password_min_length: u16,
 
-    /// Take passwords that many people use, or that are the user's own name. For trying out only.
+    /// Accept passwords that many people use, or that are the user's own name. For trying out only.
     #[arg(long, env = "ALLOW_WEAK_PASSWORDS")]
     pub allow_weak_passwords: bool,
 
-    /// Demand e-mail addresses of the form `name@host.tld`.
+    /// Require e-mail addresses of the form `name@host.tld`.
     #[arg(long, env = "STRICT_EMAIL")]
     pub strict_email: bool,
 

@@ -12,11 +12,11 @@ pub struct StreamArgs {
     #[arg(long, env = "STREAM_HEARTBEAT_S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub heartbeat_s: u64,
 
-    /// Longest life of a stream in seconds; each ends after 80–100 % of it, so that they do not return together.
+    /// Longest life of a stream in seconds; each ends after 80–100 % of it, so that clients do not reconnect together.
     #[arg(long, env = "STREAM_MAX_AGE_S", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub stream_max_age_s: u64,
 
-    /// Threads that write to streams, each with its own rooms; one for every two cores if not set, and requests have the others.
+    /// Threads that write to streams, each with its own rooms; without it one for every two cores. The other cores serve requests.
     #[arg(long, env = "FANOUT_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub fanout_threads: Option<u16>,
 }

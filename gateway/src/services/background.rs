@@ -44,17 +44,17 @@ impl Background {
         } = self;
         let backlog = config.limits.backlog_per_partition;
         lifecycle.spawn_essential("the subscriber", subscriber.run(context.redis.clone(), events, stop()));
-        lifecycle.spawn_essential("the keeper of feeds", hub.maintain(stop()));
-        lifecycle.spawn_essential("the keeper of stream leases", quota.maintain(stop()));
-        lifecycle.spawn_essential("the watch over removals", revocations.watch(stop()));
+        lifecycle.spawn_essential("the maintenance of feeds", hub.maintain(stop()));
+        lifecycle.spawn_essential("the maintenance of stream leases", quota.maintain(stop()));
+        lifecycle.spawn_essential("the revocation watcher", revocations.watch(stop()));
         lifecycle.spawn_essential(
-            "the watch over workers",
+            "the worker watch",
             worker_watch::watch(Arc::clone(&acceptor), context.installation.id, stop()),
         );
-        lifecycle.spawn_essential("the watch over the epoch", epoch.watch(stop()));
-        lifecycle.spawn_essential("the watch over the clock", clock_check::watch(redis, stop()));
-        lifecycle.spawn_essential("the watch over the backlog", acceptor.watch_backlog(backlog, stop()));
-        lifecycle.spawn_essential("the look-up of overdue posts", acceptor.look_up_overdue(stop()));
+        lifecycle.spawn_essential("the epoch watch", epoch.watch(stop()));
+        lifecycle.spawn_essential("the clock check", clock_check::watch(redis, stop()));
+        lifecycle.spawn_essential("the backlog watch", acceptor.watch_backlog(backlog, stop()));
+        lifecycle.spawn_essential("the look-up of overdue commits", acceptor.look_up_overdue(stop()));
         let stopped = stop();
         lifecycle.tracker.spawn(async move {
             stopped.cancelled().await;

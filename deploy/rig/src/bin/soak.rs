@@ -55,13 +55,18 @@ struct Options {
     /// Run nothing, and print the table of the rows in this file; of several runs of a fault the last one counts.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
+
+    /// With `--table`: put the table into this Markdown page, between its lines `<!-- soak table: begin -->` and
+    /// `<!-- soak table: end -->`, instead of printing it.
+    #[arg(long, value_name = "FILE", requires = "table")]
+    page: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
     let ended = match &options.table {
-        Some(file) => print_table(file).map(|rows| are_kept(&rows)),
+        Some(file) => write_table(file, options.page.as_deref()).map(|rows| are_kept(&rows)),
         None => run_chosen(&options).await,
     };
     match ended {
@@ -74,10 +79,20 @@ async fn main() -> ExitCode {
     }
 }
 
-fn print_table(file: &Path) -> Result<Vec<Row>> {
+/// Writes the table of the rows in `file` into `page`, or to standard output.
+fn write_table(file: &Path, page: Option<&Path>) -> Result<Vec<Row>> {
     let lines = fs::read_to_string(file).explain(|| format!("cannot read {}", file.display()))?;
     let rows = report::parse(&lines, &MATRIX.each_ref().map(|fault| fault.code))?;
-    println!("{}", report::table(&rows));
+    let table = report::table(&rows);
+    match page {
+        None => println!("{table}"),
+        Some(page) => {
+            let text = fs::read_to_string(page).explain(|| format!("cannot read {}", page.display()))?;
+            let text = report::replace_table(&text, &table)
+                .ok_or_else(|| Failure::new(format!("{} has no lines for the soak table", page.display())))?;
+            fs::write(page, text).explain(|| format!("cannot write {}", page.display()))?;
+        }
+    }
     Ok(rows)
 }
 
