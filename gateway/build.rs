@@ -1,4 +1,4 @@
-//! Tells the program which version it is, and unpacks the official Swagger UI files into `OUT_DIR`, gzipped, for `src/docs.rs` to embed.
+//! Tells the program which version it is, and unpacks the official Swagger UI files into `OUT_DIR`, gzipped, for `src/swagger_ui.rs` to embed.
 //!
 //! Neither a version nor a file name with a version in it stands here: raising the build dependency is all an update takes.
 

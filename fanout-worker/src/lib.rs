@@ -28,7 +28,6 @@
 //! - **Dead letter**: an entry that cannot be stored, set aside with the reason in the same transaction as the cursor.
 
 pub mod batch;
-pub mod checkpoints;
 mod config;
 mod copy;
 mod crash_point;
@@ -40,6 +39,7 @@ pub mod ownership;
 pub mod persist;
 pub mod pipeline;
 mod publisher;
+pub mod sqlite_checkpoints;
 pub mod trimmer;
 
 pub use config::{Command, Config, DeadLetters};
@@ -135,7 +135,7 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
         return Ok(());
     };
     let store = context.store.clone();
-    lifecycle.tracker.spawn(checkpoints::run(store.clone(), lifecycle.soft.clone()));
+    lifecycle.tracker.spawn(sqlite_checkpoints::run(store.clone(), lifecycle.soft.clone()));
     context.preflight().await.map_err(BootstrapError::from)?;
     let pipeline = Pipeline::new(context.redis, store.clone(), store.writers(), context.installation);
     pipeline.run(&lifecycle.soft).await;

@@ -9,13 +9,13 @@ pub mod document;
 pub mod edge;
 pub mod error;
 mod forwarded;
+pub mod info_and_health;
 pub mod messages;
 pub mod models;
 mod pages;
 pub mod params;
 pub mod refusal_responses;
 pub mod rooms;
-pub mod service;
 pub mod sessions;
 pub mod stream;
 mod text;
@@ -36,13 +36,13 @@ use self::refusal_responses::RefusalResponses;
 use self::trailing_slashes::TrailingSlashes;
 use crate::accounts::Accounts;
 use crate::config::{Config, PASSWORD_MIN_LENGTH};
-use crate::docs::Docs;
 use crate::health::Health;
 use crate::messages::Messages;
 use crate::rooms::Rooms;
 use crate::server::RefusalRenderer;
 use crate::services::Services;
 use crate::streams::Streams;
+use crate::swagger_ui::Docs;
 
 /// Bytes of a body beside the longest text: names of fields, further fields, white space.
 const BODY_BESIDE_TEXT_BYTES: usize = 8 * 1024;
@@ -84,7 +84,7 @@ type Apis = (
     rooms::RoomsApi,
     messages::MessagesApi,
     stream::StreamApi,
-    service::ServiceApi,
+    info_and_health::ServiceApi,
 );
 
 const APIS: Apis = (
@@ -93,7 +93,7 @@ const APIS: Apis = (
     rooms::RoomsApi,
     messages::MessagesApi,
     stream::StreamApi,
-    service::ServiceApi,
+    info_and_health::ServiceApi,
 );
 
 fn service() -> OpenApiService<Apis, ()> {
@@ -138,7 +138,7 @@ impl ApiContext {
             streams,
             health,
             proxies: TrustedProxies::new(config),
-            info: service::info(config),
+            info: info_and_health::info(config),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Authentication: a password proves once who somebody is, a token carries the proof, and a session can revoke it.
 
 pub mod common_passwords;
-pub mod keys;
 pub mod known_origins;
 pub mod passwords;
 pub mod sessions;
+pub mod signing_keys;
 pub mod tokens;

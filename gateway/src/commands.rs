@@ -4,14 +4,14 @@ use shared::bootstrap;
 use shared::domain::{Timestamp, Username};
 use shared::storage::Store;
 
-use crate::auth::keys;
+use crate::auth::signing_keys;
 use crate::auth::tokens::fingerprints;
 use crate::config::{Config, SERVICE};
 use crate::start_error::StartError;
 
 /// The keys in the key file, if the installation signs with one of them; with `replace` it does from now on.
 pub(crate) async fn agreed_keys(config: &Config, store: &Store, replace: bool) -> Result<Vec<Vec<u8>>, StartError> {
-    let keys = keys::load_or_create(&config.accounts.signing_key_file)?;
+    let keys = signing_keys::load_or_create(&config.accounts.signing_key_file)?;
     let agreed = store.agree_on_signing_keys(fingerprints(&keys), replace, Timestamp::now()).await?;
     if agreed { Ok(keys) } else { Err(StartError::ForeignKeys) }
 }

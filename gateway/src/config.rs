@@ -2,8 +2,8 @@
 
 mod accounts;
 mod limits;
-mod origin;
 mod streams;
+mod web_origin;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use shared::storage::Role;
 
 pub(crate) use self::accounts::{AccountArgs, PASSWORD_MIN_LENGTH};
 pub(crate) use self::limits::LimitArgs;
-use self::origin::parse_origin;
 pub(crate) use self::streams::StreamArgs;
+use self::web_origin::parse_origin;
 use crate::listen::ListenAddress;
 
 /// Serves the HTTP API and the live streams.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                  ┌─► accounts ─► auth ──────────────────────────────► SQL
-//!  server ─► api ──┼─► rooms ────► rooms::directory ──────────────────► SQL
+//!  server ─► api ──┼─► rooms ────► room_directory ────────────────────► SQL
 //!  (HTTP)          ├─► messages ─► accept ─► accept log ─► worker ────► SQL
 //!    │             │           └─► history ◄─────────────────────────── SQL
 //!    │ hijack      └─► streams ──► live: hub ─► feeds ◄──────────────── SQL
@@ -66,7 +66,6 @@ mod commands;
 mod config;
 pub mod control_channel;
 mod digest;
-pub mod docs;
 mod encoding;
 mod epoch_watch;
 pub mod event_dispatch;
@@ -79,7 +78,7 @@ mod json;
 pub mod limits;
 pub mod listen;
 pub mod live;
-pub mod message;
+pub mod message_json;
 pub mod messages;
 pub mod policy;
 pub mod revocation_watcher;
@@ -90,6 +89,7 @@ pub mod server;
 mod services;
 mod start_error;
 pub mod streams;
+pub mod swagger_ui;
 mod worker_watch;
 
 pub use commands::{grant_admin, replace_keys};

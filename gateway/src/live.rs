@@ -11,10 +11,11 @@
 //! larger one a gap that is filled from SQL. A comparison of heads every second finds what no event brought. So what a stream
 //! sends is the history of the room, and a client that reconnects reads on from its position.
 //!
-//! A stream opens in the steps of `open`, and ends by itself or by its entry in the registry: when its session, its membership
+//! A stream opens in the steps of [`crate::streams`], and ends by itself or by its entry in the registry: when its session, its membership
 //! or its room ends, when a newer stream of its client takes its lease, or when the process stops.
 
 mod block;
+mod bye_reason;
 mod chunks;
 mod client_name;
 pub mod feed;
@@ -32,6 +33,7 @@ mod subscriber;
 #[cfg(test)]
 pub(crate) mod test_fixture;
 
+pub use bye_reason::ByeReason;
 pub use chunks::chunks;
 pub use client_name::ClientName;
 pub use frame::Framing;
@@ -39,6 +41,6 @@ pub use hub::{Hub, OpenError, OpenFeed};
 pub use peer_liveness::TcpEndpoints;
 pub use stream::{LiveStream, Opened, StreamSettings};
 pub use stream_quota::{LeaseRequest, QuotaError, StreamLease, StreamQuota};
-pub use stream_registry::{ByeReason, RegisteredStream, StreamRegistry};
+pub use stream_registry::{RegisteredStream, StreamRegistry};
 pub use stream_start::{StreamBounds, StreamStart};
 pub use subscriber::{EventHandler, Subscriber, SubscriberTask};

@@ -4,7 +4,7 @@
 //! user may do what any of their roles may do. A role grants nothing beyond its row of the table: an admin does not see a
 //! private room that they are not in, but may delete it by its name.
 //!
-//! What is refused looks like a room that does not exist, to those who may not see it. To those who may it is `forbidden`.
+//! A user who may not see the room gets the answer for a room that does not exist; one who may see it gets `forbidden`.
 
 use shared::domain::UserId;
 use shared::storage::{Room, User};

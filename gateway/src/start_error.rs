@@ -15,7 +15,7 @@ pub enum StartError {
     Bootstrap(#[from] BootstrapError),
     /// There are no keys for access tokens.
     #[error("SIGNING_KEY_FILE: {0}")]
-    Keys(#[from] auth::keys::KeyError),
+    Keys(#[from] auth::signing_keys::KeyError),
     /// Tokens of this gateway would be refused by all others, and theirs by this one.
     #[error(
         "SIGNING_KEY_FILE holds none of the keys that this installation signs with: copy the other gateways' file here; to \

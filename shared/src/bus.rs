@@ -13,6 +13,7 @@
 
 mod address;
 mod client;
+mod command_keys;
 mod connection_factory;
 mod connector;
 mod control;

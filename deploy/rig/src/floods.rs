@@ -10,10 +10,10 @@ mod attack_thread;
 mod baseline_load;
 mod connections;
 mod context;
-mod heads;
 mod logins;
 mod reads;
 mod replay;
+mod request_heads;
 mod rooms;
 
 use std::fmt;
@@ -52,7 +52,7 @@ pub const FLOODS: &[Flood] = &[
         name: "heads",
         title: "large heads and unfinished bodies, without a token",
         settings: &[],
-        prepare: |context| Box::pin(async { Ok(heads::attack(context)) }),
+        prepare: |context| Box::pin(async { Ok(request_heads::attack(context)) }),
     },
     Flood {
         name: "answers",

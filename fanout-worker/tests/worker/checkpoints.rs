@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use fanout_worker::checkpoints;
+use fanout_worker::sqlite_checkpoints;
 use shared::domain::{Email, PublicId, RoomName, Timestamp, Username};
 use shared::storage::{CreateRoom, NewUser, Role, Store};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ async fn rooms_made_and_deleted_do_not_grow_the_log() {
 
     let stop = CancellationToken::new();
     let worker = Store::open(&url, Role::Worker).await.unwrap();
-    let keeping = tokio::spawn(checkpoints::run(worker.clone(), stop.clone()));
+    let keeping = tokio::spawn(sqlite_checkpoints::run(worker.clone(), stop.clone()));
     let mut most = 0;
     for number in 0..ROOMS {
         let name = RoomName::parse(&format!("room-{number}")).unwrap();

@@ -40,7 +40,7 @@ pub struct Asked {
 }
 
 impl Cors {
-    /// For pages of `origins`, spelled as browsers spell them.
+    /// Creates the rules for pages of `origins`, spelled as browsers spell them.
     #[must_use]
     pub fn new(origins: &[String]) -> Self {
         Self {

@@ -21,7 +21,7 @@ use super::pages::parse_count;
 use super::params::{CanonicalUuid, Integer};
 use super::{ApiContext, Tag};
 use crate::history::Page;
-use crate::message::Message;
+use crate::message_json::Message;
 use crate::messages::{HistoryPage, PostedMessage};
 
 /// Messages of a page of history at most, and if nothing else is asked for.

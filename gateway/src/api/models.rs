@@ -285,8 +285,8 @@ pub struct InputLimits {
     pub history_page_max_bytes: u32,
     /// Reads of history of one user that may wait. One more gets 429 `too_many_reads`.
     pub history_reads_waiting: u32,
-    /// KiB a second of history that a user reads, in pages (uncompressed) and on streams that missed something, after twice as much at
-    /// once; 0 for any number.
+    /// KiB of history that a user may read a second, in pages (uncompressed) and as replay on streams, beyond a burst of twice as
+    /// much; 0 for any number.
     pub replay_kib_per_s: u32,
     /// Bytes of unfinished requests on one connection. More get 429 `too_much_in_flight`.
     pub in_flight_max_bytes: u32,

@@ -56,8 +56,8 @@ pub struct LimitArgs {
     #[arg(long, env = "STREAMS_PER_ADDRESS", default_value_t = 1_000)]
     pub streams_per_address: u32,
 
-    /// KiB a second of history that a user reads, in pages (uncompressed) and on streams that missed something, after twice as much at
-    /// once.
+    /// KiB of history that a user may read a second, in pages (uncompressed) and as replay on streams, beyond a burst of twice as
+    /// much.
     #[arg(long, env = "REPLAY_KIB_PER_S", default_value_t = 4096)]
     pub replay_kib_per_s: u32,
 

@@ -25,9 +25,9 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Why a read was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadRefused {
-    /// As many reads of this reader wait as may, or it has read so much that this one would wait for too long.
+    /// The reader has the largest number of waiting reads, or has read so much that this one would wait for too long.
     ReaderLimit,
-    /// As many reads of all readers wait as may, or those that run take too long.
+    /// All readers together have the largest number of waiting reads, or the running ones take too long.
     Overload,
 }
 

@@ -5,7 +5,7 @@ use shared::domain::{Seq, StoredMessage};
 use shared::storage::Window;
 
 use crate::encoding::Packed;
-use crate::message;
+use crate::message_json;
 
 /// Bytes of a page at most, apart from its last message. Where more was asked for, the page is shorter and leads on to the rest.
 pub const PAGE_MAX_BYTES: usize = 1024 * 1024;
@@ -35,7 +35,7 @@ impl Page {
             if json.len() > 1 {
                 json.push(b',');
             }
-            message::write(&mut json, room, message);
+            message_json::write(&mut json, room, message);
             ends.push(json.len());
         }
         json.push(b']');

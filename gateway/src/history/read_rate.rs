@@ -28,7 +28,7 @@ pub struct HistoryRates {
 }
 
 impl HistoryRates {
-    /// `kib_per_s` for each user; 0 for any number.
+    /// Lets each user read `kib_per_s`; 0 means no limit.
     #[must_use]
     pub fn new(kib_per_s: u32) -> Self {
         Self {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use shared::domain::{Epoch, Seq, StoredMessage, StreamCursor};
 
-use crate::{json, message};
+use crate::{json, message_json};
 
 /// Length of the comment every stream begins with: some HTTP clients show nothing until they have 512 bytes.
 const PADDING: usize = 512;
@@ -134,7 +134,7 @@ pub fn message(room: &str, epoch: Epoch, message: &StoredMessage) -> Frame {
         seq: message.seq,
     };
     Frame::encode(MESSAGE_OVERHEAD + message.text.len(), |out| {
-        push(out, None, Some(cursor), |out| message::write(out, room, message));
+        push(out, None, Some(cursor), |out| message_json::write(out, room, message));
     })
 }
 

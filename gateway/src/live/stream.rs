@@ -11,16 +11,17 @@ use futures_util::FutureExt as _;
 use rand::RngExt as _;
 use shared::domain::{Seq, StreamCursor, Timestamp};
 
+use super::bye_reason::ByeReason;
 use super::feed::{FeedRead, Gap};
 use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset, ResetReason};
 use super::hub::{Hub, OpenFeed};
 use super::replay_pages::ReplayError;
 use super::stream_quota::StreamLease;
-use super::stream_registry::{ByeReason, RegisteredStream};
+use super::stream_registry::RegisteredStream;
 use super::stream_start::{StreamBounds, StreamEnd, StreamStart};
 use crate::fanout::{NextStep, Segment, Source, Topic, TopicWaker};
 use crate::history::HistoryRate;
-use crate::message::rfc3339;
+use crate::message_json::rfc3339;
 
 /// Pause after history could not be read.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);

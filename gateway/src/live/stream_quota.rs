@@ -26,9 +26,10 @@ use tracing::debug;
 
 use self::lease_table::{LeaseHolder, LeaseTable};
 use self::scripts::LeaseKeys;
+use super::bye_reason::ByeReason;
 use super::client_name::ClientName;
 use super::peer_liveness::{self, TcpEndpoints};
-use super::stream_registry::{ByeReason, RegisteredStream};
+use super::stream_registry::RegisteredStream;
 use crate::digest::short_digest;
 
 /// How long a lease is valid after the gateway that held it has vanished.

@@ -4,41 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
-use serde::Serialize;
 use shared::domain::{MembershipId, RoomId, SessionId, UserId};
 use tokio::sync::Notify;
 
-/// Why the server ends a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ByeReason {
-    /// The token has expired.
-    TokenExpired,
-    /// The session was ended.
-    Revoked,
-    /// The user is no longer in the room, or the room is gone.
-    Removed,
-    /// History was restored or cut: the stream's positions are of a history that is gone.
-    HistoryChanged,
-    /// A newer stream of the same client has replaced it.
-    Replaced,
-    /// The gateway stops.
-    Shutdown,
-    /// The stream has reached its longest life.
-    MaxAge,
-    /// The client asked for an end after so many messages, or so long.
-    Bounded,
-}
-
-impl ByeReason {
-    /// Whether the same call with the same token can work again.
-    pub(super) fn may_come_back(self) -> bool {
-        match self {
-            Self::HistoryChanged | Self::Shutdown | Self::MaxAge | Self::Bounded => true,
-            Self::TokenExpired | Self::Revoked | Self::Removed | Self::Replaced => false,
-        }
-    }
-}
+use super::bye_reason::ByeReason;
 
 /// One open stream. It leaves the registry when it is dropped.
 pub struct RegisteredStream {

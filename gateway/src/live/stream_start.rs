@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use shared::domain::{Epoch, Seq, StreamCursor, Timestamp};
 
+use super::bye_reason::ByeReason;
 use super::frame::ResetReason;
-use super::stream_registry::ByeReason;
 
 /// Where a stream starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

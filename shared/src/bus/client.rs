@@ -19,10 +19,11 @@ use tokio::time::{Instant, sleep};
 
 use super::COMMAND_TIMEOUT;
 use super::address::Node;
+use super::command_keys::{key_of, name_of};
 use super::errors::{is_retryable, redirect_target};
 use super::key_space::KeySpace;
 use super::pipeline::PipelineBatcher;
-use super::slots::{key_of, name_of, slot_of};
+use super::slots::slot_of;
 use super::topology::Topology;
 
 /// Pause before the client sends a command again that a server refused while another one takes over.

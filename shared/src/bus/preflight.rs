@@ -20,7 +20,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How often every server is checked again: its settings can change while it runs, and with a restart.
 const RECHECK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The same while one of them could not be asked.
+/// How soon the check is repeated if a server did not answer.
 const RECHECK_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// The servers that were checked, and the diagnostics of each.

@@ -62,7 +62,7 @@ pub(super) enum Demand {
     Takeover(Duration),
     /// From the acknowledgement of any message until somebody was shown it, it takes at most this.
     Shown(Duration),
-    /// The same for 99 clean changes of the workers in 100.
+    /// From the acknowledgement of any message until somebody was shown it, 99 of 100 clean changes of workers take at most this.
     Handover(Duration),
     /// Something is lost, and the oracle finds it.
     Loss,

@@ -13,21 +13,23 @@ use crate::traffic::TrafficPlan;
 
 /// Workers where they come and go.
 const SCALED_WORKERS: usize = 4;
-/// Subscribers that reconnect at once, and the messages a second that go on meanwhile. Every message goes to hundreds of
-/// streams: more of them would be a test of the machine.
+/// Subscribers that reconnect at once.
 const RECONNECTING_CLIENTS: usize = 5_000;
+/// Messages a second while subscribers reconnect. Every message goes to hundreds of streams: more of them would be a test of the
+/// machine.
 const RECONNECTING_PER_S: f64 = 40.0;
-/// Readers that read beside one in ten that does not, and the messages a second.
+/// Readers that read beside one in ten that does not.
 const READERS: usize = 900;
+/// Messages a second that these readers get.
 const READERS_PER_S: f64 = 200.0;
 
-/// Demanded of 99 takeovers in 100.
+/// 99 of 100 takeovers must end within this time.
 const TAKEOVER_P99: Duration = Duration::from_secs(3);
-/// Demanded of 99 planned hand-overs in 100.
+/// 99 of 100 planned hand-overs must end within this time.
 const HAND_OVER_P99: Duration = Duration::from_millis(300);
-/// Demanded of every message whose notification is lost: two seconds, and the time the commit and the way take anyway.
+/// Every message whose notification is lost must be shown within this time: two seconds, and what commit and delivery take anyway.
 const SHOWN_WITHIN: Duration = Duration::from_millis(2_500);
-/// Demanded of every message beside poison.
+/// Every message beside poison must be shown within this time.
 const STOPS_AT_MOST: Duration = Duration::from_secs(1);
 
 /// The fault with this code.

@@ -26,7 +26,7 @@ const SHARED: Layers = &[
 
 const FANOUT_WORKER: Layers = &[
     // The loop, and the commands of operators.
-    &["pipeline", "dead_letters", "copy", "checkpoints"],
+    &["pipeline", "dead_letters", "copy", "sqlite_checkpoints"],
     // Who stores what, and what follows a commit.
     &["ownership", "publisher"],
     &["persist", "trimmer"],
@@ -51,7 +51,7 @@ const GATEWAY: Layers = &[
         "epoch_watch",
         "worker_watch",
         "clock_check",
-        "docs",
+        "swagger_ui",
         "start_error",
     ],
     &["rooms"],
@@ -62,7 +62,7 @@ const GATEWAY: Layers = &[
     &["accept", "auth", "control_channel", "live", "room_directory", "server"],
     &["fanout", "freshness", "history", "limits", "policy"],
     // What everything may use.
-    &["config", "message"],
+    &["config", "message_json"],
     &["digest", "encoding", "invalidating_cache", "json", "listen"],
 ];
 

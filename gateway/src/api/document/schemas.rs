@@ -177,13 +177,13 @@ fn events() -> [(&'static str, Value); 4] {
                 json!({
                     "reason": {
                         "type": "string",
-                        "description": "`token_expired`, `revoked`, `removed`, `history_changed`, `shutdown`, `max_age` or `bounded`; more may come.",
+                        "description": "`token_expired`, `revoked`, `removed`, `history_changed`, `replaced`, `shutdown`, `max_age` or `bounded`; more may come.",
                     },
                     "retry_ms": {
                         "type": "integer",
                         "format": "int64",
                         "minimum": 0,
-                        "description": "Milliseconds to wait before coming back; absent where that is of no use.",
+                        "description": "Milliseconds to wait before reconnecting; absent where reconnecting is of no use.",
                     },
                 }),
             ),

@@ -3,18 +3,18 @@
 /// Bytes that may be held at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ByteLimits {
-    /// By one connection. A request or response that is alone there is always let through.
+    /// The bytes that one connection may hold. A request or response that is alone there is always let through.
     pub(crate) connection: usize,
-    /// By one address; responses are also counted for one caller, from whatever addresses.
+    /// The bytes that one address may hold; responses are also counted for one caller, from whatever addresses.
     pub(crate) address: usize,
-    /// By this process.
+    /// The bytes that this process may hold.
     pub(crate) process: usize,
 }
 
 /// Bounds of unfinished requests: their heads and bodies. A request beyond a bound is refused and forgotten.
 ///
 /// A connection may hold 64 heads of the size that apps send, or several of the largest heads and bodies; an address, some
-/// hundred phones that send their largest at the same moment. The bound of the process is what 400 MiB leave beside 20,000
+/// hundred clients that send their largest at the same moment. The bound of the process is what 400 MiB leave beside 20,000
 /// connections.
 pub(crate) const REQUESTS: ByteLimits = ByteLimits {
     connection: 256 * 1024,

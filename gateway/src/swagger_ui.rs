@@ -51,7 +51,7 @@ impl<A: Endpoint> Docs<A> {
     /// Serves the page at `/` and `document` at `/openapi.json`; every other path goes to `api`.
     pub(crate) fn in_front_of(api: impl IntoEndpoint<Endpoint = A>, document: &str) -> Self {
         let assets = [
-            ("start.js", JAVASCRIPT, pack(include_str!("docs/start.js").as_bytes(), Compression::best())),
+            ("start.js", JAVASCRIPT, pack(include_str!("swagger_ui/start.js").as_bytes(), Compression::best())),
             packed!("swagger-ui-bundle.js", JAVASCRIPT),
             packed!("swagger-ui.css", "text/css; charset=utf-8"),
             packed!("favicon-32x32.png", "image/png"),
@@ -63,7 +63,7 @@ impl<A: Endpoint> Docs<A> {
         }
         let version = env!("SWAGGER_UI_VERSION");
         let directory = format!("docs/{version}-{}", short(&digest.finalize()));
-        let page = include_str!("docs/index.html").replace("{directory}", &directory);
+        let page = include_str!("swagger_ui/index.html").replace("{directory}", &directory);
 
         let mut page =
             StaticFile::new("text/html; charset=utf-8", REVALIDATE, pack(page.as_bytes(), Compression::best()));
