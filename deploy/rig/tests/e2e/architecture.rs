@@ -149,12 +149,12 @@ impl Names {
             UseTree::Path(path) => self.add(&path.ident),
             UseTree::Name(name) => self.add(&name.ident),
             UseTree::Rename(rename) => self.add(&rename.ident),
-            UseTree::Glob(_) => self.add("*"),
+            UseTree::Glob(_) => self.add(&"*"),
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_tree(tree)),
         }
     }
 
-    fn add(&mut self, name: impl ToString) {
+    fn add(&mut self, name: &impl ToString) {
         self.0.insert(name.to_string());
     }
 }
