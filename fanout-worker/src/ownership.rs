@@ -4,8 +4,8 @@
 //! follows from three facts, each kept where it can be kept:
 //!
 //! 1. **Who is alive** ([`worker_registry`]): every worker renews its lease in one sorted set in Redis and reads who else has
-//!    one. A lease that is not renewed for [`TTL`](worker_registry::TTL) expires; that of a worker which is not connected to
-//!    Redis expires after [`GRACE`](worker_registry::GRACE).
+//!    one. A lease that is not renewed for [`TTL`](view::TTL) expires; that of a worker which is not connected to
+//!    Redis expires after [`GRACE`](view::GRACE).
 //! 2. **Who should own what** ([`assignment`]): a pure function of the living workers and the partition. Workers that know the
 //!    same living workers compute the same; none is asked, and none decides for others.
 //! 3. **Who owns it** ([`owned_partitions`], and the table `cursors` in SQL): a worker that should own a partition claims it.
@@ -53,10 +53,12 @@ pub mod claimer;
 pub mod fence_poller;
 mod heartbeat;
 pub mod owned_partitions;
+pub mod view;
 pub mod worker_registry;
 
 pub use assignment::assigned;
 pub use claimer::Claimer;
 pub use fence_poller::FencePoller;
 pub use owned_partitions::OwnedPartitions;
-pub use worker_registry::{View, WorkerName, WorkerRegistry};
+pub use view::{View, WorkerName};
+pub use worker_registry::WorkerRegistry;

@@ -35,7 +35,7 @@ use self::reducer::State;
 use crate::crash_point;
 use crate::events::{announce, waiting_for};
 use crate::log_reader::{BatchOrigins, LogReader};
-use crate::ownership::worker_registry::HEARTBEAT;
+use crate::ownership::view::HEARTBEAT;
 use crate::ownership::{Claimer, FencePoller, WorkerRegistry};
 use crate::persist::{Persisted, persist};
 use crate::publisher::Publisher;

@@ -18,6 +18,7 @@ mod block;
 mod bye_reason;
 mod chunks;
 mod client_name;
+mod damage;
 pub mod feed;
 pub mod frame;
 mod hub;

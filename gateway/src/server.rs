@@ -26,7 +26,9 @@ mod connection_budget;
 mod connection_state;
 mod context;
 mod drive;
+mod forwarded_clients;
 mod hijack;
+mod hijack_handler;
 mod refusal;
 mod request_budget;
 mod request_service;
@@ -49,7 +51,8 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 pub(crate) use client_budget::{OverBudget, REQUESTS};
-pub(crate) use hijack::{HijackOffer, HijackedSocket};
+pub(crate) use hijack::HijackOffer;
+pub(crate) use hijack_handler::HijackedSocket;
 pub(crate) use refusal::{Refusal, RefusalRenderer};
 pub(crate) use request_budget::RequestBudget;
 

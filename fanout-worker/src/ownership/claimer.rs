@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::WorkerName;
-use super::worker_registry::HEARTBEAT;
+use super::view::HEARTBEAT;
 use crate::persist::GIVE_UP_AFTER;
 
 /// How long a claim may take: longer than a database lets a transaction stay open whose owner was paused in its middle. The

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use super::worker_registry::{GRACE, HEARTBEAT, TTL, View, WorkerName};
+use super::view::{GRACE, HEARTBEAT, TTL, View, WorkerName};
 
 /// How much earlier than Redis a worker considers its lease expired: more than two clocks may drift apart within [`TTL`].
 const MARGIN: Duration = Duration::from_millis(200);

@@ -27,7 +27,6 @@ use tracing::{debug, warn};
 use self::feed_entry::FeedEntry;
 pub use self::feed_entry::OpenFeed;
 use self::repair::repair;
-pub(super) use self::repair::report_damage;
 use super::feed::{Feed, Gap};
 use super::frame::Framing;
 use super::replay_pages::{ReplayError, ReplayPages};

@@ -23,9 +23,9 @@ use shared::storage::StoreError;
 use tracing::warn;
 
 use super::block::Block;
+use super::damage::report_damage;
 use super::feed::{Feed, Gap};
 use super::frame::{self, Framing};
-use super::hub::report_damage;
 use crate::history::ReadRefused;
 
 /// Messages of a page. A single reader reads as many to get its few; thousands read each page once.

@@ -17,7 +17,7 @@ use super::connection_budget::ConnectionBudget;
 use super::connection_state::{ConnectionState, LAST_REQUEST};
 use super::context::ServerContext;
 use super::drive::{End, HyperConnection, drive};
-use super::hijack::HijackedSocket;
+use super::hijack_handler::HijackedSocket;
 use super::refusal::{self, Refusal};
 use super::request_service::RequestService;
 use super::socket::{self, Protocol, Socket};

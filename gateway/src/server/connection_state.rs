@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use super::ServerLimits;
 use super::client_budget::OverBudget;
 use super::connection_budget::ConnectionBudget;
-use super::hijack::HijackHandler;
+use super::hijack_handler::HijackHandler;
 
 /// How long a client may take, at the stop of the server, for a request that it is about to send: it connected before the
 /// stop and cannot know of it.

@@ -1,10 +1,8 @@
 //! What all connections share: the application, the bounds, hyper's settings and the stop signals.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client_budget::{ClientBudget, ClientBudgets};
+use super::forwarded_clients::ForwardedClients;
 use super::refusal::RefusalRenderer;
 use super::request_service::App;
 use super::tasks::{ResponseExecutor, Spawner};
@@ -47,19 +46,6 @@ pub(super) struct ServerContext {
     spawner: Spawner,
     pub(super) http1: http1::Builder,
     pub(super) http2: http2::Builder<ResponseExecutor>,
-}
-
-/// Finds the budget of the client behind a trusted proxy.
-#[derive(Clone)]
-pub(super) struct ForwardedClients {
-    client_of: ClientOf,
-    budgets: Arc<ClientBudgets>,
-}
-
-impl ForwardedClients {
-    pub(super) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<ClientBudget> {
-        (self.client_of)(peer.ip(), headers).map(|client| self.budgets.of(client))
-    }
 }
 
 impl ServerContext {

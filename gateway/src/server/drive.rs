@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connection_state::ConnectionState;
 use super::context::ServerContext;
-use super::hijack::HijackHandler;
+use super::hijack_handler::HijackHandler;
 use super::request_service::RequestService;
 use super::socket::Socket;
 use super::tasks::ResponseExecutor;

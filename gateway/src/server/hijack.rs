@@ -5,45 +5,16 @@
 //! kernel has everything, and the loop that drives the connection takes it apart. What the client sent ahead of time is
 //! discarded: the response says that the connection closes after it. `connection_state` has the steps.
 
-use std::fmt::{self, Debug, Formatter};
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use poem::Body;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection_state::ConnectionState;
-
-/// A connection in the middle of a chunked response.
-pub(crate) struct HijackedSocket {
-    /// It does not block.
-    pub(crate) socket: TcpStream,
-    /// Counts the connection among those of this process.
-    pub(crate) permit: OwnedSemaphorePermit,
-}
-
-/// Who gets a hijacked socket.
-pub(super) struct HijackHandler(Box<dyn FnOnce(HijackedSocket) + Send>);
-
-impl HijackHandler {
-    pub(super) fn new(handler: impl FnOnce(HijackedSocket) + Send + 'static) -> Self {
-        Self(Box::new(handler))
-    }
-
-    pub(super) fn run(self, socket: HijackedSocket) {
-        (self.0)(socket);
-    }
-}
-
-impl Debug for HijackHandler {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("HijackHandler")
-    }
-}
+use super::hijack_handler::{HijackHandler, HijackedSocket};
 
 /// Permission to take the socket of a request's connection. It is in the extensions of each request whose socket can be taken.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use poem::{Addr, Endpoint};
 
 use super::connection_budget::ConnectionBudget;
 use super::connection_state::{ActiveRequest, ConnectionState};
-use super::context::ForwardedClients;
+use super::forwarded_clients::ForwardedClients;
 use super::hijack::HijackOffer;
 use super::refusal::RefusalRenderer;
 use super::request_budget::RequestBudget;

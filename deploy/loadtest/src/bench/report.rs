@@ -6,14 +6,10 @@ use std::path::Path;
 use rig::{Explain as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::charts;
 use super::criterion::{BENCHES, Timing};
-use super::demands::{DemandResult, evaluate};
 use super::loads::LOADS;
 use super::machine::Machine;
 use super::provenance::Provenance;
-use super::svg::draw;
-use super::table::tables;
 use crate::Figures;
 
 /// The results of one run, or of several runs that each measured some parts.
@@ -54,14 +50,6 @@ pub struct Round {
     pub peer: Option<Figures>,
 }
 
-/// The file: what was measured, and the demands evaluated for readers that are not this program.
-#[derive(Serialize)]
-struct ReportFile<'a> {
-    demands: Vec<DemandResult>,
-    #[serde(flatten)]
-    report: &'a Report,
-}
-
 impl Report {
     /// Reads the report in `file`.
     pub fn read(file: &Path) -> Result<Self> {
@@ -79,32 +67,6 @@ impl Report {
             outcome.provenance.machine.get_or_insert_with(|| self.machine.clone());
         }
         self
-    }
-
-    /// Writes the report to `file`.
-    pub fn save(&self, file: &Path) -> Result<()> {
-        let saved = ReportFile {
-            demands: evaluate(self),
-            report: self,
-        };
-        let text = serde_json::to_string_pretty(&saved)?;
-        fs::write(file, text + "\n").explain(|| format!("cannot write {}", file.display()))
-    }
-
-    /// All tables, in Markdown.
-    #[must_use]
-    pub fn tables(&self) -> String {
-        tables(self)
-    }
-
-    /// The images that have points, by the names of their files.
-    pub fn images(&self) -> Result<Vec<(&'static str, String)>> {
-        let images = [
-            ("streams.svg", charts::by_streams(self)),
-            ("batches.svg", charts::by_batch(self)),
-        ];
-        let drawn = images.map(|(name, charts)| Ok(draw(&charts)?.map(|image| (name, image))));
-        drawn.into_iter().filter_map(Result::transpose).collect()
     }
 
     /// Replaces the outcome of a load; all stay in the order of [`LOADS`].
@@ -156,6 +118,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::bench::output::save;
     use crate::results::figures::tests::example;
 
     /// A day and a machine.
@@ -199,7 +162,7 @@ pub(super) mod tests {
         let file = directory.path().join("figures.json");
         let mut report = Report::default();
         report.replace_load(outcome("hot-10", 10, &[(5.0, Some(1.0))]));
-        report.save(&file).unwrap();
+        save(&report, &file).unwrap();
         assert_eq!(Report::read(&file).unwrap(), report);
     }
 

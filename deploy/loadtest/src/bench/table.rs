@@ -16,7 +16,8 @@ use super::markdown::{NOTHING, head, number, row};
 use super::report::{Report, Round};
 
 /// All tables.
-pub(super) fn tables(report: &Report) -> String {
+#[must_use]
+pub fn tables(report: &Report) -> String {
     let mut text = provenance_lines(report);
     let mut section = |title: &str, rows: String| {
         if !rows.is_empty() {

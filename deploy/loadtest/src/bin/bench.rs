@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::builder::FalseyValueParser;
 use clap::{Parser, ValueEnum};
-use loadtest::bench::{BENCHES, LOADS, LoadOverrides, Machine, Report, run_bench, run_load};
+use loadtest::bench::{BENCHES, LOADS, LoadOverrides, Machine, Report, images, run_bench, run_load, save, tables};
 use rig::{Explain as _, Failure, Result};
 
 /// The file that tables and charts are made from.
@@ -95,7 +95,7 @@ async fn measure_all(options: &Options) -> Result<bool> {
     report.machine = Machine::here();
     let mut is_correct = measure_benches(options, &mut report).await?;
     is_correct &= measure_loads(options, &mut report).await?;
-    println!("{}", report.tables());
+    println!("{}", tables(&report));
     Ok(is_correct)
 }
 
@@ -156,9 +156,9 @@ impl Options {
 /// Writes `report` to `directory`, with the tables and charts.
 fn write(report: &Report, directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).explain(|| format!("cannot make {}", directory.display()))?;
-    report.save(&directory.join(FIGURES))?;
-    let tables = ("table.md", report.tables());
-    for (name, text) in report.images()?.into_iter().chain([tables]) {
+    save(report, &directory.join(FIGURES))?;
+    let table = ("table.md", tables(report));
+    for (name, text) in images(report)?.into_iter().chain([table]) {
         let file = directory.join(name);
         fs::write(&file, text).explain(|| format!("cannot write {}", file.display()))?;
     }

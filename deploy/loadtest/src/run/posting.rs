@@ -7,7 +7,7 @@ use rig::{ApiClient, Failure, Result, eventually};
 use super::Run;
 use crate::threads::control::RequestCounters;
 use crate::threads::request_cycle;
-use crate::threads::workers::RequestLimits;
+use crate::threads::request_thread::RequestLimits;
 
 /// Longest time to post the history that is read later, or the messages that streams miss.
 const POST_WITHIN: Duration = Duration::from_mins(15);

@@ -14,7 +14,6 @@ use crate::threads::clock::{Clock, thread_cpu_us};
 use crate::threads::control::{CONTROL_INTERVAL, Control, Published, RequestCounters};
 use crate::threads::request_cycle::RequestCycle;
 use crate::threads::schedule::Schedule;
-use crate::threads::workers::RequestLimits;
 
 /// Most bytes read at once: a page of history in one read.
 const READ_BUFFER: usize = 64 * 1024;
@@ -28,6 +27,17 @@ const TIMER_SLACK_US: u64 = 1_500;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Connections broken in a row after which the server counts as gone.
 const MOST_BREAKS: u64 = 1_000;
+
+/// How many requests connections send, and what they wait for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RequestLimits {
+    /// Requests of each connection that succeed before it stops; `None` for no bound.
+    pub(crate) limit_each: Option<u64>,
+    /// Posting pauses while the slowest sampled stream is more than this many messages behind; 0 for no bound.
+    pub(crate) lag: u64,
+    /// Number of windows of the run.
+    pub(crate) windows: usize,
+}
 
 /// The parameters of the thread.
 pub(crate) struct RequestThread {

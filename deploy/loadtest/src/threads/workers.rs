@@ -12,7 +12,7 @@ use crate::threads::clock::Clock;
 use crate::threads::control::{Control, Published, ReaderCounters, RequestCounters};
 use crate::threads::reader_thread::{ReaderResults, ReaderThread};
 use crate::threads::request_cycle::{self, RequestCycle};
-use crate::threads::request_thread::{RequestResults, RequestThread};
+use crate::threads::request_thread::{RequestLimits, RequestResults, RequestThread};
 
 /// The reader threads, and the counters of all threads.
 pub(crate) struct Workers {
@@ -29,17 +29,6 @@ pub(crate) struct Workers {
 pub(crate) struct RunningRequests {
     thread: JoinHandle<Result<RequestResults>>,
     finish: Arc<AtomicBool>,
-}
-
-/// How many requests connections send, and what they wait for.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RequestLimits {
-    /// Requests of each connection that succeed before it stops; `None` for no bound.
-    pub(crate) limit_each: Option<u64>,
-    /// Posting pauses while the slowest sampled stream is more than this many messages behind; 0 for no bound.
-    pub(crate) lag: u64,
-    /// Number of windows of the run.
-    pub(crate) windows: usize,
 }
 
 impl Workers {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use shared::domain::{RoomId, Seq};
+use shared::domain::Seq;
 use shared::storage::{Store, StoreError};
 use tracing::error;
 
 use super::feed_entry::FeedEntry;
+use crate::live::damage::report_damage;
 use crate::live::feed::Feed;
 
 /// Messages read at once.
@@ -81,15 +82,4 @@ pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
             return Ok(());
         }
     }
-}
-
-/// Reports to the operator that history lacks a message it had.
-pub(in crate::live) fn report_damage(room: RoomId, seq: Seq) {
-    error!(
-        room.id = room.0,
-        message.seq = seq.0,
-        "message {} of room {} is missing in history: readers are told to load it anew",
-        seq.0,
-        room.0
-    );
 }
