@@ -11,6 +11,7 @@
 mod accounts;
 mod claim;
 mod commit;
+mod cursors;
 mod dead_letters;
 mod history;
 pub(super) mod open;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::error::DatabaseError;
 
-use super::commit::{lock_cursors, numbers};
+use super::cursors::{lock_cursors, numbers};
 use super::open::WORKER_NAME;
 use crate::domain::Partition;
 use crate::storage::Claim;

@@ -7,9 +7,10 @@ use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::cursors::lock_cursors;
 use super::{Postgres, claim, run_detached, within_deadline};
 use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
-use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
+use crate::storage::commit::decode_fences;
 use crate::storage::commit_plan;
 use crate::storage::commit_statements::{CommitStatements, KnownRow, MessageRow, NewDeadLetter};
 use crate::storage::senders::{Sender, SenderRow, decode_senders};
@@ -44,25 +45,6 @@ impl Commits for Postgres {
         })
         .await
     }
-}
-
-pub(super) fn numbers(partitions: &[Partition]) -> Vec<i64> {
-    partitions.iter().map(|partition| i64::from(partition.0)).collect()
-}
-
-/// Locks the rows in ascending order, and reads them as of when they are locked.
-pub(super) async fn lock_cursors(
-    connection: &mut PgConnection,
-    partitions: &[Partition],
-) -> Result<Vec<Claim>, sqlx::Error> {
-    let rows: Vec<ClaimRow> = sqlx::query_as(
-        "SELECT partition, fence, stream_ms, stream_counter FROM cursors
-         WHERE partition = ANY ($1) ORDER BY partition FOR UPDATE",
-    )
-    .bind(numbers(partitions))
-    .fetch_all(connection)
-    .await?;
-    decode_claims(rows)
 }
 
 impl CommitStatements for PgConnection {
