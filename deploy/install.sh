@@ -72,11 +72,11 @@ component() {
     die "'cargo $1' was not found, and rustup could not add $2"
 }
 
-# Checks the dependencies. Built without optimisation: that takes a minute instead of four, and a check a second.
+# Checks the dependencies; a version that reads .deny.toml and builds with the oldest supported Rust. Built without optimisation: that takes a minute instead of four, and a check a second.
 deny() {
   cargo deny --version >/dev/null 2>&1 || {
     echo "Installing cargo-deny"
-    quietly cargo install --debug --locked cargo-deny || die "cargo-deny could not be installed"
+    quietly cargo install --debug --locked cargo-deny@0.20.2 || die "cargo-deny could not be installed"
   }
 }
 

@@ -1,7 +1,7 @@
 //! Settings of the worker.
 
 use clap::{Parser, Subcommand};
-use shared::settings::{LogArgs, RedisArgs, Secret, ShutdownArgs, StorageArgs};
+use shared::settings::{Secret, ServiceArgs};
 
 /// Takes accepted messages from Redis, commits them to SQL in batches and republishes them.
 #[derive(Debug, Clone, Parser)]
@@ -9,19 +9,7 @@ use shared::settings::{LogArgs, RedisArgs, Secret, ShutdownArgs, StorageArgs};
 pub struct Config {
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]
-    pub storage: StorageArgs,
-
-    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
-    #[command(flatten)]
-    pub redis: RedisArgs,
-
-    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
-    #[command(flatten)]
-    pub shutdown: ShutdownArgs,
-
-    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
-    #[command(flatten)]
-    pub log: LogArgs,
+    pub service: ServiceArgs,
 
     /// What to do instead of running the worker.
     #[command(subcommand)]

@@ -46,7 +46,7 @@ pub use config::{Command, Config, DeadLetters};
 pub use copy::copy_database;
 use shared::bootstrap::{self, BootstrapError, Context, Fatal, Service, ServiceSettings};
 use shared::lifecycle::Lifecycle;
-use shared::settings::{EXIT_USAGE, LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+use shared::settings::{EXIT_USAGE, ServiceArgs};
 use shared::storage::{CopyError, Role, StoreError};
 use tracing::info;
 use uuid::Uuid;
@@ -62,20 +62,8 @@ pub const SERVICE: Service = Service {
 };
 
 impl ServiceSettings for Config {
-    fn storage(&self) -> &StorageArgs {
-        &self.storage
-    }
-
-    fn redis(&self) -> &RedisArgs {
-        &self.redis
-    }
-
-    fn shutdown(&self) -> &ShutdownArgs {
-        &self.shutdown
-    }
-
-    fn log(&self) -> &LogArgs {
-        &self.log
+    fn service(&self) -> &ServiceArgs {
+        &self.service
     }
 }
 
@@ -112,7 +100,7 @@ impl Fatal for StartError {
 
 /// Applies the migrations and returns.
 pub async fn migrate(config: &Config) -> Result<(), StartError> {
-    let (store, _) = bootstrap::open_store(&config.storage, SERVICE.role).await?;
+    let (store, _) = bootstrap::open_store(&config.service.storage, SERVICE.role).await?;
     store.close().await;
     info!("migrations applied");
     Ok(())
@@ -120,7 +108,7 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
 
 /// Begins a new epoch and returns its number.
 pub async fn new_epoch(config: &Config) -> Result<i64, StartError> {
-    let (store, _) = bootstrap::open_store(&config.storage, SERVICE.role).await?;
+    let (store, _) = bootstrap::open_store(&config.service.storage, SERVICE.role).await?;
     let (epoch, number) = store.epoch().await?;
     // Should another one have begun in between, that one will do.
     let _begun = store.begin_epoch(epoch, number + 1, Uuid::new_v4().as_u64_pair().0).await?;
@@ -131,7 +119,7 @@ pub async fn new_epoch(config: &Config) -> Result<i64, StartError> {
 
 /// Runs the worker until `lifecycle` stops it: on its share of the partitions, which may be none.
 pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartError> {
-    let Some(context) = Context::open(&SERVICE, config, lifecycle).await? else {
+    let Some(context) = Context::open(&SERVICE, &config.service, lifecycle).await? else {
         return Ok(());
     };
     let store = context.store.clone();

@@ -28,7 +28,7 @@ async fn start(config: &Config) -> Result<(), StartError> {
         Some(Command::CopyDatabase { from, to }) => Ok(fanout_worker::copy_database(from, to).await?),
         Some(Command::DeadLetters(action)) => Ok(dead_letters::run(config, action, &mut std::io::stdout()).await?),
         None => {
-            let lifecycle = bootstrap::begin(config)?;
+            let lifecycle = bootstrap::begin(&config.service)?;
             tokio::select! {
                 ended = fanout_worker::run(config, &lifecycle) => ended,
                 () = lifecycle.hard.cancelled() => Err(StartError::CutOff),

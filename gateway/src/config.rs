@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use shared::bootstrap::{Service, ServiceSettings};
-use shared::settings::{LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+use shared::settings::ServiceArgs;
 use shared::storage::Role;
 
 pub(crate) use self::accounts::{AccountArgs, PASSWORD_MIN_LENGTH};
@@ -32,11 +32,7 @@ pub struct Config {
 
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]
-    pub storage: StorageArgs,
-
-    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
-    #[command(flatten)]
-    pub redis: RedisArgs,
+    pub service: ServiceArgs,
 
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]
@@ -77,14 +73,6 @@ pub struct Config {
     /// Origins whose pages may call the API, such as `https://chat.example.org` or `capacitor://localhost`.
     #[arg(long = "cors-origin", env = "CORS_ORIGINS", value_delimiter = ',', value_parser = parse_origin)]
     pub cors_origins: Vec<String>,
-
-    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
-    #[command(flatten)]
-    pub shutdown: ShutdownArgs,
-
-    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
-    #[command(flatten)]
-    pub log: LogArgs,
 
     /// What to do instead of serving.
     #[command(subcommand)]
@@ -128,20 +116,8 @@ pub const SERVICE: Service = Service {
 };
 
 impl ServiceSettings for Config {
-    fn storage(&self) -> &StorageArgs {
-        &self.storage
-    }
-
-    fn redis(&self) -> &RedisArgs {
-        &self.redis
-    }
-
-    fn shutdown(&self) -> &ShutdownArgs {
-        &self.shutdown
-    }
-
-    fn log(&self) -> &LogArgs {
-        &self.log
+    fn service(&self) -> &ServiceArgs {
+        &self.service
     }
 
     fn threads(&self) -> Option<usize> {

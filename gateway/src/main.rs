@@ -41,7 +41,7 @@ async fn start(config: Config) -> Result<(), StartError> {
             Ok(())
         }
         None => {
-            let lifecycle = bootstrap::begin(&config)?;
+            let lifecycle = bootstrap::begin(&config.service)?;
             // One stream is one descriptor; where the limit cannot be raised, the accept loop lives with it.
             let open_files = rlimit::increase_nofile_limit(u64::MAX);
             let wanted = config.limits.max_connections;

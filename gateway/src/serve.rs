@@ -14,7 +14,7 @@ use crate::{api, server, services};
 
 /// Serves on `listener` until `lifecycle` stops it.
 pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) -> Result<(), StartError> {
-    let Some(context) = Context::open(&SERVICE, &config, &lifecycle).await? else {
+    let Some(context) = Context::open(&SERVICE, &config.service, &lifecycle).await? else {
         return Ok(());
     };
     let keys = agreed_keys(&config, &context.store, false).await?;

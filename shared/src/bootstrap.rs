@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::bus::{InvalidRedisSettings, PreflightError, RedisConnector};
 use crate::lifecycle::Lifecycle;
-use crate::settings::{self, EXIT_USAGE, LogArgs, RedisArgs, ShutdownArgs, StorageArgs};
+use crate::settings::{self, EXIT_USAGE, RedisArgs, ServiceArgs, StorageArgs};
 use crate::storage::{Installation, OpenError, Role, Store};
 use crate::telemetry::{self, InvalidFilter};
 
@@ -40,16 +40,10 @@ pub struct Service {
     pub role: Role,
 }
 
-/// The settings that every service has.
+/// The settings of a service, as far as starting one needs them.
 pub trait ServiceSettings: Parser {
-    /// Where messages, users and rooms are kept.
-    fn storage(&self) -> &StorageArgs;
-    /// Where accepted messages wait and travel.
-    fn redis(&self) -> &RedisArgs;
-    /// How the process stops.
-    fn shutdown(&self) -> &ShutdownArgs;
-    /// What is logged and how.
-    fn log(&self) -> &LogArgs;
+    /// The settings that every service has.
+    fn service(&self) -> &ServiceArgs;
     /// Threads that run tasks; `None` for as many as there are cores.
     fn threads(&self) -> Option<usize> {
         None
@@ -129,16 +123,16 @@ where
         runtime.worker_threads(threads);
     }
     let runtime = runtime.enable_all().build().map_err(BootstrapError::Runtime)?;
-    telemetry::init(config.log()).map_err(BootstrapError::LogFilter)?;
+    telemetry::init(&config.service().log).map_err(BootstrapError::LogFilter)?;
     runtime.block_on(start(config))
 }
 
 /// Checks the settings that nothing checks before the service works, and returns a lifecycle that the signals of the process
 /// stop.
-pub fn begin(config: &impl ServiceSettings) -> Result<Lifecycle, BootstrapError> {
-    RedisConnector::check_settings(config.redis())?;
+pub fn begin(args: &ServiceArgs) -> Result<Lifecycle, BootstrapError> {
+    RedisConnector::check_settings(&args.redis)?;
     let lifecycle = Lifecycle::new();
-    lifecycle.watch_signals(config.shutdown().deadline()).map_err(BootstrapError::Signals)?;
+    lifecycle.watch_signals(args.shutdown.deadline()).map_err(BootstrapError::Signals)?;
     Ok(lifecycle)
 }
 
@@ -161,10 +155,10 @@ impl Context {
     /// database is there.
     pub async fn open(
         service: &Service,
-        config: &impl ServiceSettings,
+        args: &ServiceArgs,
         lifecycle: &Lifecycle,
     ) -> Result<Option<Self>, BootstrapError> {
-        let (storage, redis) = (config.storage(), config.redis());
+        let (storage, redis) = (&args.storage, &args.redis);
         let Some((store, installation)) = open_store_when_available(storage, service.role, &lifecycle.soft).await?
         else {
             return Ok(None);

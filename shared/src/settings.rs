@@ -147,6 +147,26 @@ impl ShutdownArgs {
     }
 }
 
+/// What every service is told.
+#[derive(Debug, Clone, Args)]
+pub struct ServiceArgs {
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub storage: StorageArgs,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub redis: RedisArgs,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub shutdown: ShutdownArgs,
+
+    #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
 /// A setting that may hold a password. `Debug` prints `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);

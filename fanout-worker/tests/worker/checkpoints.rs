@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use fanout_worker::sqlite_checkpoints;
-use shared::domain::{Email, PublicId, RoomName, Timestamp, Username};
+use shared::domain::{RoomName, Timestamp};
 use shared::storage::{CreateRoom, NewUser, Role, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -23,13 +23,7 @@ async fn rooms_made_and_deleted_do_not_grow_the_log() {
     let url = format!("sqlite://{}", file.display());
     let gateway = Store::open(&url, Role::Gateway).await.unwrap();
     gateway.migrate(4, 1).await.unwrap();
-    let ann = NewUser {
-        public_id: PublicId::parse("ann").unwrap(),
-        email: Email::parse("ann", false).unwrap(),
-        username: Username::parse("ann").unwrap(),
-        password_hash: "hash".to_owned(),
-        admin_if_first: false,
-    };
+    let ann = NewUser::for_tests("ann");
     let ann = gateway.create_user(ann, NOW).await.unwrap().id;
     let log_bytes = || fs::metadata(file.with_file_name("roomcast.db-wal")).unwrap().len();
 

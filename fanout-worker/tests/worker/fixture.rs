@@ -7,10 +7,7 @@ use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use rig::{Failure, PostgresServer, RedisServer, eventually};
 use shared::bus::{KeySpace, RedisConnector, encode_entry};
-use shared::domain::{
-    Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
-    Username,
-};
+use shared::domain::{Accepted, MessageId, MessageText, Partition, RoomId, RoomName, StreamId, Timestamp, UserId};
 use shared::settings::RedisArgs;
 use shared::storage::{CreateRoom, Entry, EntryContent, Installation, NewUser, Role, Store, Writers};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
@@ -85,13 +82,7 @@ impl Fixture {
         let redis = RedisServer::start(directory.path()).await.unwrap();
         let store = Store::open(&url, Role::Worker).await.unwrap();
         let installation = store.migrate(PARTITIONS, 77).await.unwrap();
-        let ann = NewUser {
-            public_id: PublicId::parse("ann").unwrap(),
-            email: Email::parse("ann", false).unwrap(),
-            username: Username::parse("ann").unwrap(),
-            password_hash: "hash".to_owned(),
-            admin_if_first: false,
-        };
+        let ann = NewUser::for_tests("ann");
         let sender = store.create_user(ann, NOW).await.unwrap().id;
         let mut rooms = Vec::new();
         for number in 0..count {

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::domain::{
-    Accepted, Email, MessageId, MessageText, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId, Username,
-};
+use shared::domain::{Accepted, MessageId, MessageText, RoomId, RoomName, StreamId, Timestamp, UserId};
 use shared::storage::{CreateRoom, Entry, EntryContent, Installation, NewUser, PartitionBatch, Role, Room, Store};
 use tempfile::TempDir;
 
@@ -23,13 +21,7 @@ pub(crate) async fn fixture() -> Fixture {
     let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
     let store = Store::open(&url, Role::Worker).await.unwrap();
     let installation = store.migrate(PARTITIONS, 1).await.unwrap();
-    let ann = NewUser {
-        public_id: PublicId::parse("ann").unwrap(),
-        email: Email::parse("ann", false).unwrap(),
-        username: Username::parse("ann").unwrap(),
-        password_hash: "hash".to_owned(),
-        admin_if_first: false,
-    };
+    let ann = NewUser::for_tests("ann");
     Fixture {
         ann: store.create_user(ann, Timestamp(0)).await.unwrap().id,
         store,

@@ -2,7 +2,6 @@
 
 use clap::Parser as _;
 use shared::bus::RedisConnector;
-use shared::domain::{Email, PublicId, Username};
 use shared::settings::RedisArgs;
 use shared::storage::{CreateRoom, NewUser, Role};
 use tokio_util::sync::CancellationToken;
@@ -33,13 +32,7 @@ impl Fixture {
     }
 
     async fn user(&self, name: &str, is_admin: bool) -> User {
-        let new = NewUser {
-            public_id: PublicId::parse(name).unwrap(),
-            email: Email::parse(name, false).unwrap(),
-            username: Username::parse(name).unwrap(),
-            password_hash: "hash".to_owned(),
-            admin_if_first: false,
-        };
+        let new = NewUser::for_tests(name);
         let mut user = self.store.create_user(new, Timestamp(0)).await.unwrap();
         user.is_admin = is_admin;
         user

@@ -49,6 +49,26 @@ pub struct NewUser {
     pub admin_if_first: bool,
 }
 
+#[cfg(feature = "testing")]
+impl NewUser {
+    /// A user who has `name` as public id, e-mail and username, and a password that nobody knows.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `name` is not valid as each of them.
+    #[must_use]
+    pub fn for_tests(name: &str) -> Self {
+        let valid = "the name is valid as each of them";
+        Self {
+            public_id: PublicId::parse(name).expect(valid),
+            email: Email::parse(name, false).expect(valid),
+            username: Username::parse(name).expect(valid),
+            password_hash: "hash".to_owned(),
+            admin_if_first: false,
+        }
+    }
+}
+
 /// Why a user was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateUserError {
