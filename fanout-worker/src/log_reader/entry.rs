@@ -1,7 +1,7 @@
 //! Parses entries of the accept log. They are not trusted: anybody with access to Redis could have written them.
 
 use shared::bus::{InvalidEntry, KeySpace, decode_entry};
-use shared::domain::{Partition, StreamId};
+use shared::domain::{Partition, StreamId, Timestamp};
 use shared::storage::{Entry, EntryContent};
 
 use crate::dead_letter_encoding::{self as encoding, Field};
@@ -13,7 +13,7 @@ pub(super) type RawEntry = (String, Vec<Vec<u8>>);
 /// writers at a time, and no order.
 const OTHER_PARTITION: &str = "its room belongs to another partition";
 
-/// Where entries were read, and which ids are allowed there.
+/// Where and when entries were read, and which ids are allowed there.
 #[derive(Clone, Copy)]
 pub(super) struct EntryOrigin<'a> {
     /// The names of the installation.
@@ -24,6 +24,8 @@ pub(super) struct EntryOrigin<'a> {
     pub(super) partition: Partition,
     /// Up to where ids may lie, in milliseconds.
     pub(super) horizon: i64,
+    /// When they were read: after an upgrade entries need no code for some time.
+    pub(super) now: Timestamp,
 }
 
 /// Parses `raw` up to the first entry whose id lies too far ahead; returns that id too, if there is one.
@@ -47,7 +49,7 @@ fn parse_entry(id: &str, flat: Vec<Vec<u8>>, origin: EntryOrigin<'_>) -> Option<
         reason,
         entry: encoding::encode(&fields),
     };
-    let content = match decode_entry(&fields, origin.keys) {
+    let content = match decode_entry(&fields, origin.keys, origin.now) {
         Ok(message) if Partition::of(message.room, origin.partitions) == origin.partition => {
             EntryContent::Message(message)
         }
@@ -63,7 +65,7 @@ fn parse_entry(id: &str, flat: Vec<Vec<u8>>, origin: EntryOrigin<'_>) -> Option<
 }
 
 /// The id, unless its time lies past `horizon` or its counter past 10^18. Redis would go on from there, the position would follow,
-/// and at the end no position could express the next id. Only a stranger creates such ids.
+/// and at the end no position could express the next id. No process of this installation creates such ids.
 fn parse_id(id: &str, horizon: i64) -> Option<StreamId> {
     let (ms, counter) = id.split_once('-')?;
     let id: StreamId = (ms.len() <= 14 && counter.len() <= 18).then(|| id.parse().ok()).flatten()?;
@@ -82,6 +84,7 @@ mod tests {
             partitions: 1,
             partition: Partition(0),
             horizon: 1_700_000_000_000,
+            now: Timestamp(1_700_000_000_000),
         };
         super::parse_entries(raw, origin)
     }

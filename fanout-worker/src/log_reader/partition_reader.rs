@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::streams::StreamReadOptions;
 use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::{KeySpace, PartitionConnections, RedisConnector};
-use shared::domain::{Partition, StreamId};
+use shared::domain::{Partition, StreamId, Timestamp};
 use shared::storage::{Claim, Entry, Installation, PartitionBatch, Store};
 use shared::telemetry::Event;
 use tokio::sync::mpsc;
@@ -30,7 +30,7 @@ const CARRY_OVER_EVERY: Duration = Duration::from_millis(500);
 const READ_COUNT: usize = 250;
 
 /// How far ahead of the server's clock ids may lie, unless the position lies there already: clocks are corrected, and a server
-/// that was replaced may have been ahead. Otherwise only a stranger creates such ids.
+/// that was replaced may have been ahead. Otherwise no process of this installation creates such ids.
 const IDS_AHEAD: Duration = Duration::from_hours(24);
 
 /// Pause after ids that lie too far ahead were replaced.
@@ -95,7 +95,7 @@ impl PartitionReader {
                     Err(error) => {
                         self.connected = None;
                         if pause == PAUSE.0 {
-                            warn!(error = %error, "cannot read the accept log, trying on: {error}");
+                            warn!(error = %error, "cannot read the accept log, retrying: {error}");
                         }
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(PAUSE.1);
@@ -144,7 +144,7 @@ impl PartitionReader {
         .await
     }
 
-    /// Gives up a server where stored entries cannot be removed any more. The reader connects anew, and finds what was left.
+    /// Gives up a server where stored entries can no longer be removed. The reader connects anew, and finds what was left.
     fn disconnect_from_lost_server(&mut self) {
         if self.connected.as_ref().is_some_and(|(_, server)| server.is_lost()) {
             self.connected = None;
@@ -260,7 +260,7 @@ impl PartitionReader {
             let count =
                 id_repair::replace_far_ids(&mut connections.blocking, self.redis.key_space(), partition, from).await?;
             position.first_far_id = None;
-            // There are none if a stranger added and removed them.
+            // There are none if another party added and removed them.
             if count > 0 {
                 FAR_IDS
                     .report(format_args!("partition {partition}"), format_args!("{count} entries are given new ones"));
@@ -271,8 +271,10 @@ impl PartitionReader {
     }
 }
 
-static FAR_IDS: Event =
-    Event::outage("far_ids", "somebody else gave out ids in the accept log that lie far in the future");
+static FAR_IDS: Event = Event::outage(
+    "far_ids",
+    "the accept log had ids that lie far in the future, which no process of this installation wrote",
+);
 
 fn entry_origin(keys: &KeySpace, partition: Partition, installation: Installation, horizon: i64) -> EntryOrigin<'_> {
     EntryOrigin {
@@ -280,6 +282,7 @@ fn entry_origin(keys: &KeySpace, partition: Partition, installation: Installatio
         partitions: installation.partitions,
         partition,
         horizon,
+        now: Timestamp::now(),
     }
 }
 

@@ -62,8 +62,8 @@ pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a KeySpace) -> Vec<(&'sta
 }
 
 /// Decodes the fields of an entry that a gateway of the installation of `keys` wrote. Unknown fields are ignored, so that a newer
-/// gateway may add some.
-pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Accepted, InvalidEntry> {
+/// gateway may add some. Whether an entry needs a code depends on `now`: see [`KeySpace::accepting_unsigned`].
+pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace, now: Timestamp) -> Result<Accepted, InvalidEntry> {
     let message = decode_unverified_entry(fields, keys)?;
     let is_authentic = match fields.split_last() {
         Some(((name, mac), others)) if name == MAC.as_bytes() => {
@@ -74,7 +74,7 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Ac
         }
         // It is unknown what a code covers that is not the last field.
         _ if field(fields, MAC).is_ok() => false,
-        _ => keys.accepts_unsigned(installation_of(fields)?.is_some(), Timestamp::now()),
+        _ => keys.accepts_unsigned(installation_of(fields)?.is_some(), now),
     };
     if is_authentic {
         Ok(message)
@@ -137,6 +137,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
     fn keys() -> KeySpace {
         KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, "07".repeat(32).parse().unwrap())
     }
@@ -172,21 +174,21 @@ mod tests {
                 created_on: Timestamp(at),
                 reply_to: reply_to.map(|id| GatewayId(Uuid::from_u128(id))),
             };
-            prop_assert_eq!(decode_entry(&raw(&encode_entry(&message, &keys())), &keys()).unwrap(), message);
+            prop_assert_eq!(decode_entry(&raw(&encode_entry(&message, &keys())), &keys(), NOW).unwrap(), message);
         }
 
         #[test]
         fn garbage_is_an_error_and_never_a_panic(fields: Vec<(Vec<u8>, Vec<u8>)>) {
-            prop_assert!(decode_entry(&fields, &keys()).is_err());
+            prop_assert!(decode_entry(&fields, &keys(), NOW).is_err());
         }
     }
 
     #[test]
     fn malformed_field_is_named() {
         let fields = raw(&[("text", "hi".into()), ("id", "7".into())]);
-        assert_eq!(decode_entry(&fields, &keys()).unwrap_err().to_string(), "field 'id' is not valid");
+        assert_eq!(decode_entry(&fields, &keys(), NOW).unwrap_err().to_string(), "field 'id' is not valid");
         let fields = raw(&[("text", "a\0b".into())]);
-        assert!(matches!(decode_entry(&fields, &keys()), Err(InvalidEntry::Invalid(_))));
+        assert!(matches!(decode_entry(&fields, &keys(), NOW), Err(InvalidEntry::Invalid(_))));
     }
 
     #[test]
@@ -194,41 +196,41 @@ mod tests {
         let message = message();
         let others = KeySpace::new("00a1b2c3d4e6".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
         let mut fields = raw(&encode_entry(&message, &others));
-        let refused = decode_entry(&fields, &keys()).unwrap_err();
+        let refused = decode_entry(&fields, &keys(), NOW).unwrap_err();
         assert_eq!(refused.to_string(), "it belongs to installation '00a1b2c3d4e6'");
         fields.pop();
-        assert!(matches!(decode_entry(&fields, &keys()), Err(InvalidEntry::NotAuthentic(_))));
+        assert!(matches!(decode_entry(&fields, &keys(), NOW), Err(InvalidEntry::NotAuthentic(_))));
         // As gateways of earlier versions wrote it, the latest with a name.
-        let end = Timestamp(Timestamp::now().0 + 60_000);
+        let end = Timestamp(NOW.0 + 60_000);
         let upgraded = |end, carries_over| keys().accepting_unsigned(end, carries_over);
-        assert_eq!(decode_entry(&fields, &upgraded(end, true)).unwrap(), message);
-        assert!(decode_entry(&fields, &upgraded(end, false)).is_err());
-        assert!(decode_entry(&fields, &upgraded(Timestamp(1), true)).is_err());
+        assert_eq!(decode_entry(&fields, &upgraded(end, true), NOW).unwrap(), message);
+        assert!(decode_entry(&fields, &upgraded(end, false), NOW).is_err());
+        assert!(decode_entry(&fields, &upgraded(Timestamp(1), true), NOW).is_err());
         fields.push((b"installation".to_vec(), b"00a1b2c3d4e5".to_vec()));
-        assert_eq!(decode_entry(&fields, &upgraded(end, false)).unwrap(), message);
-        assert!(decode_entry(&fields, &upgraded(Timestamp(1), false)).is_err());
+        assert_eq!(decode_entry(&fields, &upgraded(end, false), NOW).unwrap(), message);
+        assert!(decode_entry(&fields, &upgraded(Timestamp(1), false), NOW).is_err());
         fields.last_mut().unwrap().1 = b"00a1b2c3d4e6".to_vec();
-        assert!(matches!(decode_entry(&fields, &upgraded(end, true)), Err(InvalidEntry::Foreign(_))));
+        assert!(matches!(decode_entry(&fields, &upgraded(end, true), NOW), Err(InvalidEntry::Foreign(_))));
     }
 
     #[test]
     fn entry_without_the_right_code_is_refused() {
         let message = message();
         let genuine = raw(&encode_entry(&message, &keys()));
-        assert_eq!(decode_entry(&genuine, &keys()).unwrap(), message);
+        assert_eq!(decode_entry(&genuine, &keys(), NOW).unwrap(), message);
         let other_key = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, "08".repeat(32).parse().unwrap());
-        assert!(decode_entry(&genuine, &other_key).is_err());
+        assert!(decode_entry(&genuine, &other_key, NOW).is_err());
         for index in 0..genuine.len() {
             let mut without = genuine.clone();
             without.remove(index);
-            assert!(decode_entry(&without, &keys()).is_err(), "{index}");
+            assert!(decode_entry(&without, &keys(), NOW).is_err(), "{index}");
         }
         let mut of_another = genuine.clone();
         of_another[2].1 = b"2".to_vec();
-        assert!(matches!(decode_entry(&of_another, &keys()), Err(InvalidEntry::NotAuthentic(_))));
+        assert!(matches!(decode_entry(&of_another, &keys(), NOW), Err(InvalidEntry::NotAuthentic(_))));
         // The first of two fields of a name counts.
         let mut twice = genuine;
         twice.insert(0, (b"sender".to_vec(), b"2".to_vec()));
-        assert!(matches!(decode_entry(&twice, &keys()), Err(InvalidEntry::NotAuthentic(_))));
+        assert!(matches!(decode_entry(&twice, &keys(), NOW), Err(InvalidEntry::NotAuthentic(_))));
     }
 }

@@ -1,4 +1,7 @@
-//! Points in time. Only `main` and the handlers read the clock; all other code gets the time as an argument.
+//! Points in time.
+//!
+//! Services, handlers and tasks read the clock with [`Timestamp::now`] and pass the time down; what decides by it, as tokens, limits,
+//! statements and decoding do, gets it as an argument.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
