@@ -8,10 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shared::domain::{
-    Accepted, Email, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, StreamId, Timestamp, UserId,
-    Username,
-};
+use shared::domain::{Accepted, MessageId, MessageText, Partition, RoomId, RoomName, StreamId, Timestamp, UserId};
 use shared::storage::{Claim, CreateRoom, Entry, EntryContent, NewUser, PartitionBatch, Role, Store};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::runtime::Runtime;
@@ -38,14 +35,7 @@ impl Target {
     async fn open(url: &str) -> Self {
         let store = Store::open(url, Role::Worker).await.expect("the database opens");
         store.migrate(1, 1).await.expect("the schema is made");
-        let ann = NewUser {
-            public_id: PublicId::parse("ann").expect("a valid id"),
-            email: Email::parse("ann", false).expect("a valid e-mail"),
-            username: Username::parse("ann").expect("a valid name"),
-            password_hash: "hash".to_owned(),
-            admin_if_first: false,
-        };
-        let sender = store.create_user(ann, NOW).await.expect("a user is made").id;
+        let sender = store.create_user(NewUser::for_tests("ann"), NOW).await.expect("a user is made").id;
         let mut rooms = Vec::new();
         for number in 0..ROOMS {
             let name = RoomName::parse(&format!("room{number}")).expect("a valid name");

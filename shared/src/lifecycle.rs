@@ -41,7 +41,7 @@ impl Lifecycle {
     /// After the second signal the process ends within half a second, with exit code 1, even if something hangs. SIGHUP, which a
     /// closing terminal sends, is ignored: there are no settings to reload.
     ///
-    /// It works in the background for the life of the process. Only `main` calls it.
+    /// It works in the background for the life of the process, which calls it once: in [`crate::bootstrap::begin`].
     pub fn watch_signals(&self, deadline: Duration) -> std::io::Result<()> {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
@@ -129,6 +129,8 @@ fn exit_at_once() -> ! {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test]
@@ -156,6 +158,8 @@ mod tests {
         let lifecycle = Lifecycle::new();
         lifecycle.tracker.spawn(std::future::pending::<()>());
         lifecycle.hard.cancel();
-        lifecycle.drain().await;
+        timeout(Duration::from_secs(5), lifecycle.drain())
+            .await
+            .expect("the task that hangs is not waited for");
     }
 }

@@ -33,7 +33,7 @@ pub struct StreamCursor {
     pub seq: Seq,
 }
 
-/// A text that is no cursor.
+/// A text that is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not of the form <epoch>-<seq>")]
 pub struct InvalidCursor;
@@ -70,6 +70,9 @@ mod tests {
 
     use super::*;
 
+    /// Cursors, what is nearly one, and any text.
+    const LIKE_A_CURSOR: &str = "(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})|[0-9+ ]{1,4}-?[0-9 -]{1,4}|.{0,60}";
+
     proptest! {
         #[test]
         fn a_written_cursor_parses_to_itself(epoch: u64, seq in 0..=i64::MAX) {
@@ -78,9 +81,10 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_a_cursor_or_an_error(raw in ".{0,60}") {
+        fn only_what_a_cursor_is_written_as_parses(raw in LIKE_A_CURSOR) {
             if let Ok(cursor) = StreamCursor::parse(&raw) {
                 prop_assert!(cursor.seq >= Seq::ZERO);
+                prop_assert_eq!(cursor.to_string(), raw);
             }
         }
     }

@@ -49,7 +49,7 @@ pub struct NewUser {
     pub admin_if_first: bool,
 }
 
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 impl NewUser {
     /// A user who has `name` as public id, e-mail and username, and a password that nobody knows.
     ///

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use shared::domain::{Email, PublicId, SessionId, Timestamp, Username};
-use shared::storage::CreateUserError;
+use shared::storage::{CreateUserError, NewUser};
 use uuid::Uuid;
 
-use crate::support::{Database, NOW, new_user, on_both_back_ends};
+use crate::support::{Database, NOW, on_both_back_ends};
 
 on_both_back_ends![
     a_user_is_found_by_email_and_public_id,
@@ -29,8 +29,8 @@ async fn a_user_is_found_by_email_and_public_id(db: Database) {
 
 async fn a_taken_value_is_named_in_the_error(db: Database) {
     db.user("ann").await;
-    let with = |change: fn(&mut shared::storage::NewUser)| {
-        let mut user = new_user("bob");
+    let with = |change: fn(&mut NewUser)| {
+        let mut user = NewUser::for_tests("bob");
         change(&mut user);
         db.store.create_user(user, NOW)
     };
@@ -43,9 +43,9 @@ async fn a_taken_value_is_named_in_the_error(db: Database) {
 }
 
 async fn only_the_first_user_can_become_an_admin_by_registering(db: Database) {
-    let mut first = new_user("ann");
+    let mut first = NewUser::for_tests("ann");
     first.admin_if_first = true;
-    let mut second = new_user("bob");
+    let mut second = NewUser::for_tests("bob");
     second.admin_if_first = true;
     assert!(db.store.create_user(first, NOW).await.unwrap().is_admin);
     assert!(!db.store.create_user(second, NOW).await.unwrap().is_admin);

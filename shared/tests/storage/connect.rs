@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use shared::domain::Epoch;
-use shared::storage::{OpenError, Role, Store};
+use shared::storage::{NewUser, OpenError, Role, Store};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::{BackEnd, Database, NOW, new_user, on_both_back_ends, within_ten_seconds};
+use crate::support::{BackEnd, Database, NOW, on_both_back_ends, within_ten_seconds};
 
 on_both_back_ends![
     the_installation_is_created_once,
@@ -62,7 +62,7 @@ async fn an_unknown_url_scheme_is_refused() {
 }
 
 async fn a_write_completes_after_its_caller_is_dropped(db: Database) {
-    let mut write = Box::pin(db.store.create_user(new_user("ann"), NOW));
+    let mut write = Box::pin(db.store.create_user(NewUser::for_tests("ann"), NOW));
     let _timed_out = tokio::time::timeout(Duration::ZERO, &mut write).await;
     drop(write);
     // The write continues in a task of its own.

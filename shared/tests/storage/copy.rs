@@ -207,9 +207,9 @@ async fn other_data_in_the_target_is_not_overwritten() {
     Store::open(&url, Role::Gateway).await.unwrap().migrate(4, 1).await.unwrap();
     let mut target = PgConnection::connect(&url).await.unwrap();
     sqlx::query("DELETE FROM installation").execute(&mut target).await.unwrap();
-    let stranger =
+    let other_user =
         "INSERT INTO users (public_id, email, username, password_hash, created_on) VALUES ('x', 'x', 'x', '', 1)";
-    sqlx::query(stranger).execute(&mut target).await.unwrap();
+    sqlx::query(other_user).execute(&mut target).await.unwrap();
     let refused = copy(&old.url, &url, |_| {}).await;
     assert!(matches!(refused, Err(CopyError::NotEmpty("users"))), "{refused:?}");
 }

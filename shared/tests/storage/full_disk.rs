@@ -5,10 +5,10 @@ use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shared::domain::{Partition, RoomName, Seq, SessionId};
-use shared::storage::{CommitError, CreateRoom};
+use shared::storage::{CommitError, CreateRoom, NewUser};
 use uuid::Uuid;
 
-use crate::support::{BackEnd, Database, NOW, entry, message, new_user};
+use crate::support::{BackEnd, Database, NOW, entry, message};
 
 /// This variable is set in the child process.
 const CHILD: &str = "ROOMCAST_TEST_HAS_NO_ROOM";
@@ -67,7 +67,7 @@ async fn run_out_of_room() {
         db.store.claim(&[Partition(1)], "worker").await.unwrap_err();
         // SQLite returns the row before the commit fails.
         let name = format!("bob-{turn}");
-        db.store.create_user(new_user(&name), NOW).await.unwrap_err();
+        db.store.create_user(NewUser::for_tests(&name), NOW).await.unwrap_err();
         limit_files(None);
         let before = db.store.head(room).await.unwrap();
         db.commit(&mut claim, entries).await.unwrap();

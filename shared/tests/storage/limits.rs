@@ -1,9 +1,9 @@
 //! The longest and strangest valid values: both databases store them and sort them in the same order.
 
 use shared::domain::{Email, MessageId, MessageText, PublicId, RoomName, Seq, Username};
-use shared::storage::{CreateRoom, Window};
+use shared::storage::{CreateRoom, NewUser, Window};
 
-use crate::support::{Database, NOW, entry, message, new_user, on_both_back_ends, page, seqs};
+use crate::support::{Database, NOW, entry, message, on_both_back_ends, page, seqs};
 
 on_both_back_ends![
     the_longest_values_can_be_stored,
@@ -13,7 +13,7 @@ on_both_back_ends![
 ];
 
 async fn the_longest_values_can_be_stored(db: Database) {
-    let mut user = new_user("ann");
+    let mut user = NewUser::for_tests("ann");
     user.username = Username::parse(&"🦀".repeat(Username::MAX_LEN)).unwrap();
     user.email = Email::parse(&"ä".repeat(Email::MAX_LEN), false).unwrap();
     let ann = db.store.create_user(user.clone(), NOW).await.unwrap();
@@ -37,7 +37,7 @@ async fn names_are_sorted_by_their_bytes(db: Database) {
     let owner = db.user("z").await;
     let room = db.room("lobby", &owner).await.id;
     for name in sorted.iter().rev() {
-        let mut user = new_user("z");
+        let mut user = NewUser::for_tests("z");
         user.username = Username::parse(name).unwrap();
         user.email = Email::parse(name, false).unwrap();
         user.public_id = PublicId::parse(&uuid::Uuid::new_v4().to_string()).unwrap();

@@ -13,7 +13,7 @@ on_both_back_ends![
     only_members_see_a_private_room,
     a_deleted_room_and_its_successor_are_different_rooms,
     heads_of_several_rooms_are_read_at_once,
-    the_name_of_a_deleted_room_is_reserved_for_its_owner,
+    name_of_a_deleted_room_is_reserved_for_its_owner,
     former_members_of_another_room_must_join_explicitly,
 ];
 
@@ -99,7 +99,7 @@ async fn heads_of_several_rooms_are_read_at_once(db: Database) {
     assert_eq!(db.store.head(silent.id).await.unwrap(), Seq::ZERO);
 }
 
-async fn the_name_of_a_deleted_room_is_reserved_for_its_owner(db: Database) {
+async fn name_of_a_deleted_room_is_reserved_for_its_owner(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let day = Duration::from_hours(24);
     let create = async |user: &User, now: Timestamp, reserved: bool| {

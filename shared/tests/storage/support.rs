@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::{
-    Accepted, Email, MembershipId, MessageId, MessageText, Partition, PublicId, RoomId, RoomName, Seq, StoredMessage,
-    StreamId, Timestamp, UserId, Username,
+    Accepted, MembershipId, MessageId, MessageText, Partition, RoomId, RoomName, Seq, StoredMessage, StreamId,
+    Timestamp, UserId,
 };
 use shared::storage::{
     Claim, CommitError, Committed, CreateRoom, Entry, EntryContent, JoinMode, JoinOutcome, NewUser, PartitionBatch,
@@ -111,7 +111,7 @@ impl Database {
     }
 
     pub(crate) async fn user(&self, name: &str) -> User {
-        self.store.create_user(new_user(name), NOW).await.unwrap()
+        self.store.create_user(NewUser::for_tests(name), NOW).await.unwrap()
     }
 
     pub(crate) async fn room(&self, name: &str, owner: &User) -> Room {
@@ -176,16 +176,6 @@ async fn fresh(back_end: BackEnd, directory: &TempDir) -> String {
             let (address, _) = server.rsplit_once('/').unwrap();
             format!("{address}/{name}")
         }
-    }
-}
-
-pub(crate) fn new_user(name: &str) -> NewUser {
-    NewUser {
-        public_id: PublicId::parse(name).unwrap(),
-        email: Email::parse(name, false).unwrap(),
-        username: Username::parse(name).unwrap(),
-        password_hash: "hash".to_owned(),
-        admin_if_first: false,
     }
 }
 

@@ -4,7 +4,7 @@ use shared::domain::{Email, PublicId, RoomName, Username};
 use shared::storage::{CreateRoom, CreateRoomError, CreateUserError, NewUser};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
-use crate::support::{BackEnd, Database, NOW, new_user, on_both_back_ends};
+use crate::support::{BackEnd, Database, NOW, on_both_back_ends};
 
 on_both_back_ends![
     names_that_look_the_same_are_taken,
@@ -18,7 +18,7 @@ fn someone(email: &str, username: &str, public_id: &str) -> NewUser {
         email: Email::parse(email, false).unwrap(),
         username: Username::parse(username).unwrap(),
         public_id: PublicId::parse(public_id).unwrap(),
-        ..new_user("x")
+        ..NewUser::for_tests("x")
     }
 }
 
