@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use shared::storage::Store;
+use shared::telemetry::FailureSeries;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -15,15 +16,17 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes checkpoints of `store` until `stop` is cancelled.
 pub async fn run(store: Store, stop: CancellationToken) {
-    let mut is_reported = false;
+    let mut failures = FailureSeries::default();
     while !stop.is_cancelled() {
         match store.checkpoint().await {
-            Ok(()) => is_reported = false,
-            Err(error) if !is_reported => {
-                warn!(error = %error, "cannot make a checkpoint, trying on: {error}");
-                is_reported = true;
+            Ok(()) => {
+                failures.recovered();
             }
-            Err(_) => {}
+            Err(error) => {
+                if failures.failed() {
+                    warn!(error = %error, "cannot make a checkpoint, retrying: {error}");
+                }
+            }
         }
         tokio::select! {
             () = stop.cancelled() => {}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::InstallationId;
+use shared::telemetry::FailureSeries;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,7 +22,7 @@ const MAX_ABSENCE: Duration = Duration::from_secs(10);
 
 /// Warns while no worker lives, once each time, until `stop` is cancelled.
 pub(crate) async fn watch(acceptor: Arc<Acceptor>, installation: InstallationId, stop: CancellationToken) {
-    let (mut last_seen, mut complained) = (Instant::now(), false);
+    let (mut last_seen, mut absence) = (Instant::now(), FailureSeries::default());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -29,18 +30,17 @@ pub(crate) async fn watch(acceptor: Arc<Acceptor>, installation: InstallationId,
         }
         match acceptor.sees_workers().await {
             Ok(true) => {
-                if complained {
+                last_seen = Instant::now();
+                if absence.recovered() {
                     info!(installation.id = %installation, "a worker of installation {installation} is back");
                 }
-                (last_seen, complained) = (Instant::now(), false);
             }
-            Ok(false) if !complained && last_seen.elapsed() >= MAX_ABSENCE => {
+            Ok(false) if last_seen.elapsed() >= MAX_ABSENCE && absence.failed() => {
                 warn!(
                     installation.id = %installation,
                     "no worker of installation {installation} is on this Redis, what is posted waits: start one with the \
                      same DATABASE_URL and REDIS_URL; the first line of its log names its installation"
                 );
-                complained = true;
             }
             // An outage of Redis is reported elsewhere.
             Ok(false) | Err(_) => {}

@@ -24,7 +24,7 @@ use crate::bus::{InvalidRedisSettings, PreflightError, RedisConnector};
 use crate::lifecycle::Lifecycle;
 use crate::settings::{self, EXIT_USAGE, RedisArgs, ServiceArgs, StorageArgs};
 use crate::storage::{Installation, OpenError, Role, Store};
-use crate::telemetry::{self, InvalidFilter};
+use crate::telemetry::{self, FailureSeries, InvalidFilter};
 
 /// Pause before a database that is away is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -211,14 +211,13 @@ async fn open_store_when_available(
     role: Role,
     stop: &CancellationToken,
 ) -> Result<Option<(Store, Installation)>, OpenError> {
-    let mut is_reported = false;
+    let mut failures = FailureSeries::default();
     loop {
         match try_open(args, role).await {
             Ok(opened) => return Ok(Some(opened)),
             Err(error) if error.is_transient() => {
-                if !is_reported {
+                if failures.failed() {
                     warn!(error = %error, "waiting for the database: {error}");
-                    is_reported = true;
                 }
             }
             Err(error) => return Err(error),

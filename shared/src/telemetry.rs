@@ -1,5 +1,6 @@
 //! Log lines on standard error, as JSON for machines or text for people.
 
+mod failure_series;
 mod repeats;
 
 use std::io::IsTerminal as _;
@@ -7,6 +8,7 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 pub use tracing_subscriber::filter::ParseError as InvalidFilter;
 
+pub use failure_series::FailureSeries;
 pub use repeats::{Audience, Event, Gravity};
 
 use crate::settings::{LogArgs, LogFormat};

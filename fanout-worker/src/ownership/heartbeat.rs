@@ -16,6 +16,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, ErrorKind, PushInfo, PushKind, RedisError, RedisResult, Script, Value, cmd};
 use shared::bus::{Node, RedisConnector};
+use shared::telemetry::FailureSeries;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -67,7 +68,7 @@ pub(super) struct Heartbeat {
     /// The name of the next heartbeat; that of the last view unless the lease has expired since.
     me: WorkerName,
     views: watch::Sender<View>,
-    is_reported: bool,
+    failures: FailureSeries,
 }
 
 /// The connection to the server that has the registry, by which it knows that this worker is connected.
@@ -86,7 +87,7 @@ impl Heartbeat {
             presence: None,
             me,
             views,
-            is_reported: false,
+            failures: FailureSeries::default(),
         }
     }
 
@@ -197,13 +198,17 @@ impl Heartbeat {
     /// Logs the first error of an outage, and its end.
     fn log_change(&mut self, done: RedisResult<()>) {
         match done {
-            Ok(()) if self.is_reported => info!("Redis answers again"),
-            Err(error) if !self.is_reported => {
-                warn!(error = %error, "Redis cannot be asked who is alive, trying on: {error}");
+            Ok(()) => {
+                if self.failures.recovered() {
+                    info!("Redis answers again");
+                }
             }
-            Ok(()) | Err(_) => return,
+            Err(error) => {
+                if self.failures.failed() {
+                    warn!(error = %error, "Redis cannot be asked who is alive, retrying: {error}");
+                }
+            }
         }
-        self.is_reported = !self.is_reported;
     }
 }
 

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use shared::bus::{KeySpace, Receipts};
 use shared::domain::{MessageId, Seq};
 use shared::storage::Store;
+use shared::telemetry::FailureSeries;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -77,20 +78,20 @@ impl CommitWaiters {
 
     /// Looks up in `store` the messages whose receipt does not come, until `stop` is cancelled.
     pub(super) async fn look_up_overdue(self, store: Store, stop: CancellationToken) {
-        let mut complained = false;
+        let mut failures = FailureSeries::default();
         while !stop.is_cancelled() {
             let overdue = self.overdue(Instant::now());
             if !overdue.is_empty() {
                 match store.stored_seqs(&overdue).await {
                     Ok(stored) => {
                         self.resolve(stored);
-                        complained = false;
+                        failures.recovered();
                     }
-                    Err(error) if !complained => {
-                        warn!(error = %error, "cannot look up what posts wait for, trying on: {error}");
-                        complained = true;
+                    Err(error) => {
+                        if failures.failed() {
+                            warn!(error = %error, "cannot look up what posts wait for, retrying: {error}");
+                        }
                     }
-                    Err(_) => {}
                 }
             }
             tokio::select! {

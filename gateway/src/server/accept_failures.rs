@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use shared::telemetry::FailureSeries;
 use tracing::{info, warn};
 
 /// A run of failed accepts: logged at its start and its end, slower with every failure.
@@ -11,6 +12,7 @@ use tracing::{info, warn};
 /// kernel's queue, so accept fails again at once and a loop without a pause takes a whole core.
 #[derive(Debug, Default)]
 pub(super) struct AcceptFailures {
+    series: FailureSeries,
     /// Failures since the last accept that worked.
     count: u64,
     /// The pause after the last failure.
@@ -24,13 +26,13 @@ impl AcceptFailures {
 
     /// Counts a failure and returns how long to wait before the next accept.
     ///
-    /// The failure of a single connection that ended while it was in the queue is no reason to wait.
+    /// The failure of a single connection that ended while it was in the queue is not a reason to wait.
     pub(super) fn on_failure(&mut self, error: &io::Error) -> Duration {
         use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
         if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
             return Duration::ZERO;
         }
-        if self.count == 0 {
+        if self.series.failed() {
             warn!(%error, "accepting connections fails");
         }
         self.count += 1;
@@ -40,7 +42,7 @@ impl AcceptFailures {
 
     /// Ends the run, because an accept worked.
     pub(super) fn on_success(&mut self) {
-        if self.count > 0 {
+        if self.series.recovered() {
             info!(accept.failures = self.count, "accepting connections works again");
             *self = Self::default();
         }

@@ -13,6 +13,7 @@ use super::COMMAND_TIMEOUT;
 use super::address::Node;
 use super::connector::RedisConnector;
 use super::diagnostics::{Diagnostics, REQUIRED, diagnose};
+use crate::telemetry::FailureSeries;
 
 /// Pause before the check is tried again at start.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -55,7 +56,7 @@ impl RedisConnector {
         allow_unsafe: bool,
         stop: &CancellationToken,
     ) -> Result<PreflightReport, PreflightError> {
-        let mut is_reported = false;
+        let mut failures = FailureSeries::default();
         loop {
             let checked = tokio::select! {
                 () = stop.cancelled() => return Ok(PreflightReport::default()),
@@ -70,9 +71,8 @@ impl RedisConnector {
                     if let Some(permanent) = permanent_error(&error) {
                         return Err(permanent);
                     }
-                    if !is_reported {
+                    if failures.failed() {
                         warn!(error = %error, "waiting for Redis: {error}");
-                        is_reported = true;
                     }
                 }
             }

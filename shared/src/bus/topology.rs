@@ -20,6 +20,7 @@ use super::address::{Address, Deployment, Node};
 use super::connection_factory::ConnectionFactory;
 use super::sentinel::find_master;
 use super::slots::SlotTable;
+use crate::telemetry::FailureSeries;
 
 /// How often the topology is refreshed although nothing failed. This finds silent failures, such as a master that was cut off
 /// from the others and still answers this process.
@@ -180,7 +181,7 @@ impl TopologyWatch {
 }
 
 async fn keep_fresh(topology: Weak<Topology>, stop: CancellationToken) {
-    let mut is_reported = false;
+    let mut failures = FailureSeries::default();
     while !stop.is_cancelled() {
         let Some(topology) = topology.upgrade() else {
             return;
@@ -188,16 +189,16 @@ async fn keep_fresh(topology: Weak<Topology>, stop: CancellationToken) {
         let before = topology.nodes();
         match topology.discover().await {
             Ok(table) => {
-                is_reported = false;
+                failures.recovered();
                 if topology.replace(table) {
                     log_change(&before, &topology.nodes());
                 }
             }
-            Err(error) if !is_reported => {
-                is_reported = true;
-                warn!(error = %error, "cannot find out which Redis takes writes, trying on: {error}");
+            Err(error) => {
+                if failures.failed() {
+                    warn!(error = %error, "cannot find out which Redis takes writes, retrying: {error}");
+                }
             }
-            Err(_) => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use redis::aio::ConnectionLike as _;
 use redis::{ErrorKind, PushInfo, PushKind, RedisResult, ServerErrorKind, Value};
 use shared::bus::{Node, RedisConnector};
+use shared::telemetry::FailureSeries;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +50,7 @@ pub(super) struct Subscription<L> {
 impl<L: EventHandler> Subscription<L> {
     /// Keeps a connection until `end` is cancelled.
     pub(super) async fn run(self, end: CancellationToken) {
-        let mut complained = false;
+        let mut failures = FailureSeries::default();
         while !end.is_cancelled() {
             let outcome = tokio::select! {
                 () = end.cancelled() => return,
@@ -59,7 +60,7 @@ impl<L: EventHandler> Subscription<L> {
                 Ok(connection) => {
                     let channels = connection.confirmed.len();
                     info!(redis.server = %self.node, channels, "listening to {channels} channels of {}", self.node);
-                    complained = false;
+                    failures.recovered();
                     self.handler.on_reconnected();
                     self.serve(connection, &end).await;
                     self.handler.on_disconnected();
@@ -67,14 +68,14 @@ impl<L: EventHandler> Subscription<L> {
                         warn!(redis.server = %self.node, "the connection for live events to {} is lost", self.node);
                     }
                 }
-                Err(error) if !complained => {
-                    warn!(
-                        redis.server = %self.node, error = %error,
-                        "cannot listen to live events of {}, trying on: {error}", self.node
-                    );
-                    complained = true;
+                Err(error) => {
+                    if failures.failed() {
+                        warn!(
+                            redis.server = %self.node, error = %error,
+                            "cannot listen to live events of {}, retrying: {error}", self.node
+                        );
+                    }
                 }
-                Err(_) => {}
             }
             tokio::select! {
                 () = end.cancelled() => {}
@@ -132,7 +133,7 @@ impl<L: EventHandler> Subscription<L> {
         }
     }
 
-    /// Asks the server for an answer, and handles all that it sent before; false if the connection is of no use any more.
+    /// Asks the server for an answer, and handles all that it sent before; false if the connection can no longer be used.
     async fn probe(&self, connection: &mut SubscribedConnection) -> RedisResult<bool> {
         let asked = Instant::now();
         connection.ping().await?;
@@ -147,7 +148,7 @@ impl<L: EventHandler> Subscription<L> {
         Ok(true)
     }
 
-    /// Handles what the server sent; false if the connection is of no use any more.
+    /// Handles what the server sent; false if the connection can no longer be used.
     fn on_push(&self, push: &PushInfo, connection: &mut SubscribedConnection) -> bool {
         match (&push.kind, push.data.as_slice()) {
             (PushKind::Message | PushKind::SMessage, [Value::BulkString(channel), Value::BulkString(payload)]) => {
