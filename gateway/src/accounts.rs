@@ -73,16 +73,10 @@ pub enum NotRecognized {
     Refused(#[from] NotAuthenticated),
 }
 
-/// Why users are not listed.
+/// The caller may not list users.
 #[derive(Debug, thiserror::Error)]
-pub enum NotListed {
-    /// The caller may not list users.
-    #[error("they may not list users")]
-    Forbidden,
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+#[error("they may not list users")]
+pub struct NotListed;
 
 /// A user as another one may see them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +87,16 @@ pub struct Profile {
     pub public_id: String,
     /// E-mail address, if whoever asks may see it.
     pub email: Option<String>,
+}
+
+/// The users of the installation. Whoever has it may read it.
+pub struct UserList<'a>(&'a Store);
+
+impl UserList<'_> {
+    /// Users sorted by public id, behind `after`.
+    pub async fn page_after(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError> {
+        self.0.list_users(after, limit).await
+    }
 }
 
 /// What the service is made of.
@@ -206,19 +210,13 @@ impl Accounts {
         Ok(self.0.sessions.authenticate(token, Timestamp::now()).await?)
     }
 
-    /// Users of the installation, sorted by public id, behind `after`.
-    pub async fn list(&self, caller: &User, after: &str, limit: u32) -> Result<Vec<User>, NotListed> {
-        Self::check_may_list(caller)?;
-        Ok(self.0.store.list_users(after, limit).await?)
-    }
-
-    /// Fails if `caller` may not list users.
-    pub fn check_may_list(caller: &User) -> Result<(), NotListed> {
+    /// The list of users, for a `caller` who may read it.
+    pub fn user_list(&self, caller: &User) -> Result<UserList<'_>, NotListed> {
         if policy::may_anywhere(caller, Action::ListUsers) {
-            return Ok(());
+            return Ok(UserList(&self.0.store));
         }
         policy::report_forbidden(caller.id, "list users");
-        Err(NotListed::Forbidden)
+        Err(NotListed)
     }
 
     /// What `caller` may see of the user with this public id, if there is one.

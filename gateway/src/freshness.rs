@@ -9,7 +9,7 @@
 //!
 //! While no connection receives revocations, everything is asked of SQL.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,10 +24,6 @@ pub(crate) struct Freshness {
     /// Until when they are trusted, in microseconds after `origin`.
     trusted_until: AtomicU64,
     subscriptions: Mutex<Subscriptions>,
-    /// The checks of the revocation log, one at a time.
-    pub(crate) checks: tokio::sync::Mutex<RevocationChecks>,
-    /// Set while open streams are to be compared with SQL.
-    pub(crate) must_compare: AtomicBool,
 }
 
 /// The connections that receive revocations.
@@ -38,15 +34,6 @@ struct Subscriptions {
     changed: Instant,
 }
 
-/// The outcome of the checks of the revocation log.
-#[derive(Default)]
-pub(crate) struct RevocationChecks {
-    /// The number of the last revocation that was applied here.
-    pub(crate) known: Option<i64>,
-    /// When the last check began, and whether SQL answered.
-    pub(crate) last: Option<(Instant, bool)>,
-}
-
 impl Freshness {
     /// Caches that are not trusted yet.
     pub(crate) fn new(now: Instant) -> Self {
@@ -54,8 +41,6 @@ impl Freshness {
             origin: now,
             trusted_until: AtomicU64::new(0),
             subscriptions: Mutex::new(Subscriptions { count: 0, changed: now }),
-            checks: tokio::sync::Mutex::default(),
-            must_compare: AtomicBool::new(false),
         }
     }
 

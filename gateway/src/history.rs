@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
+use shared::blocking::block_in_place_if_large;
 use shared::domain::{RoomId, Seq, UserId};
-use shared::storage::{HistoryPage, Room, Store, StoreError, Window, block_in_place_if_large};
+use shared::storage::{HistoryPage, Room, Store, StoreError, Window};
 
 use self::fair_queue::{FairQueue, Permit};
 pub use self::fair_queue::{MAX_WAITING_PER_READER, ReadRefused};

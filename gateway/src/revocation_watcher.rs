@@ -10,18 +10,20 @@
 //! when somebody left and joined again, is another one. So it does no harm to apply them late or twice.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::bus::ControlEvent;
 use shared::storage::{Revocation, Store, StoreError};
+use shared::telemetry::FailureSeries;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::auth::sessions::Sessions;
 use crate::event_dispatch::EventDispatcher;
-use crate::freshness::{Freshness, RevocationChecks, TRUSTED_FOR};
+use crate::freshness::{Freshness, TRUSTED_FOR};
 use crate::live::{ByeReason, StreamRegistry};
 use crate::room_directory::RoomDirectory;
 
@@ -56,6 +58,19 @@ pub struct Revocations {
     directory: Arc<RoomDirectory>,
     streams: StreamRegistry,
     events: Arc<EventDispatcher>,
+    /// The checks of the revocation log, one at a time.
+    checks: Mutex<RevocationChecks>,
+    /// Set while open streams are to be compared with SQL.
+    must_compare: AtomicBool,
+}
+
+/// The outcome of the checks of the revocation log.
+#[derive(Default)]
+struct RevocationChecks {
+    /// The number of the last revocation that was applied here.
+    known: Option<i64>,
+    /// When the last check began, and whether SQL answered.
+    last: Option<(Instant, bool)>,
 }
 
 impl Revocations {
@@ -73,6 +88,8 @@ impl Revocations {
             directory,
             streams,
             events,
+            checks: Mutex::default(),
+            must_compare: AtomicBool::new(false),
         }
     }
 
@@ -83,7 +100,7 @@ impl Revocations {
         if self.freshness.is_trusted(asked) {
             return Ok(());
         }
-        let mut checks = self.freshness.checks.lock().await;
+        let mut checks = self.checks.lock().await;
         match checks.last {
             Some((began, true)) if began >= asked => return Ok(()),
             Some((began, false)) if began >= asked => return Err(RevocationCheckError::Shared),
@@ -100,7 +117,7 @@ impl Revocations {
 
     /// Applies the revocations whose announcements were lost, until `stop` is cancelled.
     pub(crate) async fn watch(self: Arc<Self>, stop: CancellationToken) {
-        let mut complained = false;
+        let mut failures = FailureSeries::default();
         let mut ticks = interval(CHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -109,24 +126,26 @@ impl Revocations {
                 _ = ticks.tick() => {}
             }
             match self.check_and_compare().await {
-                Ok(()) => complained = false,
-                Err(error) if !complained => {
-                    warn!(error = %error, "cannot check who may still read, trying on: {error}");
-                    complained = true;
+                Ok(()) => {
+                    failures.recovered();
                 }
-                Err(_) => {}
+                Err(error) => {
+                    if failures.failed() {
+                        warn!(error = %error, "cannot check who may still read, retrying: {error}");
+                    }
+                }
             }
         }
     }
 
     async fn check_and_compare(&self) -> Result<(), RevocationCheckError> {
-        let mut checks = self.freshness.checks.lock().await;
+        let mut checks = self.checks.lock().await;
         self.check_revocations(&mut checks).await?;
         drop(checks);
-        if self.freshness.must_compare.swap(false, Ordering::AcqRel)
+        if self.must_compare.swap(false, Ordering::AcqRel)
             && let Err(error) = self.end_forbidden_streams().await
         {
-            self.freshness.must_compare.store(true, Ordering::Release);
+            self.must_compare.store(true, Ordering::Release);
             return Err(error.into());
         }
         Ok(())
@@ -168,7 +187,7 @@ impl Revocations {
             // from SQL then.
             self.sessions.forget_all();
             self.directory.forget_all();
-            self.freshness.must_compare.store(true, Ordering::Release);
+            self.must_compare.store(true, Ordering::Release);
         }
         Ok(count)
     }

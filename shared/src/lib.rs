@@ -14,6 +14,7 @@
 //! | [`storage`] | how it is kept: SQL behind one method per use case |
 //! | [`bus`] | how it travels: names in Redis, entries of the accept log, events, connections |
 //! | [`batcher`] | batches the calls of many tasks |
+//! | [`blocking`] | work on many bytes, beside the other tasks of a thread |
 //! | [`bootstrap`], [`settings`], [`telemetry`], [`lifecycle`] | how a service starts, logs and stops |
 //!
 //! HTTP, tokens and anything that only one of the two services uses do not belong here.
@@ -32,6 +33,7 @@
 //! Begin with [`domain`], then [`bus::KeySpace`] and the methods of [`storage::Store`].
 
 pub mod batcher;
+pub mod blocking;
 pub mod bootstrap;
 pub mod bus;
 pub mod domain;

@@ -41,7 +41,7 @@ pub use commit::{Claim, CommitError, Commits, Committed, Entry, EntryContent, Pa
 pub use copy::{CopyError, Progress, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::StoreError;
-pub use history::{HISTORY_CONNECTIONS, History, HistoryPage, KnownMessage, Window, block_in_place_if_large};
+pub use history::{HISTORY_CONNECTIONS, History, HistoryPage, KnownMessage, Window};
 pub use open::{Installation, Role, Writers};
 pub use open_error::OpenError;
 pub use revocations::Revocation;

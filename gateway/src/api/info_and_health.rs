@@ -26,7 +26,7 @@ pub enum About {
 
 /// Answers about the state of the service.
 #[derive(ApiResponse)]
-pub enum State {
+pub enum HealthAnswer {
     /// It works.
     #[oai(status = 200)]
     Ok(Json<Health>),
@@ -53,8 +53,8 @@ impl ServiceApi {
     ///
     /// For supervisors: a failure means that the process should be restarted.
     #[oai(path = "/health/live", method = "get", operation_id = "checkLive")]
-    async fn live(&self) -> State {
-        State::Ok(Json(Health {
+    async fn live(&self) -> HealthAnswer {
+        HealthAnswer::Ok(Json(Health {
             status: "live".to_owned(),
             worker: None,
             reasons: None,
@@ -67,7 +67,7 @@ impl ServiceApi {
     /// reached, and while posts are refused because nothing more can be kept; `reasons` says which of it. Without a worker
     /// messages are still accepted, unless they are acknowledged only when stored; they appear when one is back.
     #[oai(path = "/health/ready", method = "get", operation_id = "checkReady")]
-    async fn ready(&self, context: Data<&Arc<ApiContext>>) -> Result<State, ApiError> {
+    async fn ready(&self, context: Data<&Arc<ApiContext>>) -> Result<HealthAnswer, ApiError> {
         let Readiness { is_ready, reasons } = context.health.check().await;
         if !is_ready {
             return Err(ApiError::NotReady(reasons));
@@ -78,7 +78,7 @@ impl ServiceApi {
             "alive"
         };
         let reasons: Vec<String> = reasons.iter().map(|reason| reason.name().to_owned()).collect();
-        Ok(State::Ok(Json(Health {
+        Ok(HealthAnswer::Ok(Json(Health {
             status: "ready".to_owned(),
             worker: Some(worker.to_owned()),
             reasons: (!reasons.is_empty()).then_some(reasons),

@@ -15,7 +15,6 @@ use super::models::{Registration, SignedIn, UserList, UserProfile, UserRecord};
 use super::pages::Page;
 use super::params::Integer;
 use super::{ApiContext, Tag};
-use crate::accounts::Accounts;
 
 /// Answers to registering.
 #[derive(ApiResponse)]
@@ -78,11 +77,10 @@ impl UsersApi {
         /// How many at most: 1–1,000.
         limit: Query<Option<Integer>>,
     ) -> Result<UserPage, ApiError> {
-        let caller = &caller.0.session.user;
         // Whoever may not list users does not learn whether the parameters are valid.
-        Accounts::check_may_list(caller)?;
+        let list = context.accounts.user_list(&caller.0.session.user)?;
         let page = Page::parse(after.0, limit.0, PublicId::MAX_LEN)?;
-        let users = context.accounts.list(caller, &page.after, page.limit).await?;
+        let users = list.page_after(&page.after, page.limit).await?;
         let link = page.link("/user", users.len(), users.last().map(|user| user.public_id.as_str()));
         let data = users.into_iter().map(UserRecord::from).collect();
         Ok(UserPage::Ok(Json(UserList { data }), link))

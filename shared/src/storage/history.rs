@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::blocking::block_in_place_if_large;
 use crate::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 
 /// Connections for pages of history alone. Clients that read much history take none from logins, posts and the watch for
@@ -102,24 +101,6 @@ pub(super) fn decode_known(rows: Vec<KnownRow>) -> HashMap<MessageId, KnownMessa
 /// range.
 pub(super) fn known_heads(known: Option<RangeInclusive<Seq>>) -> (Seq, Seq) {
     known.map_or((Seq(1), Seq::ZERO), RangeInclusive::into_inner)
-}
-
-/// Bytes of messages up to which it is quicker to parse or write them on this thread than to move other tasks away.
-const LARGE: usize = 128 * 1024;
-
-/// Does `work` on so many `bytes` of messages. If they are many, the other tasks of the thread move to another one first: a page
-/// of the longest messages takes milliseconds, in which no post on this thread would proceed.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is called only on a runtime of several threads, where it does not panic"
-)]
-pub fn block_in_place_if_large<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    if bytes > LARGE && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
-        block_in_place(work)
-    } else {
-        work()
-    }
 }
 
 /// Parses an array of messages and sorts it by seq. Each message is an object, or an array in the order of the fields of

@@ -66,11 +66,8 @@ impl From<NotRecognized> for ApiError {
 }
 
 impl From<NotListed> for ApiError {
-    fn from(cause: NotListed) -> Self {
-        match cause {
-            NotListed::Forbidden => Self::Forbidden,
-            NotListed::Store(cause) => cause.into(),
-        }
+    fn from(_: NotListed) -> Self {
+        Self::Forbidden
     }
 }
 
