@@ -34,6 +34,10 @@ layers() {
   keep_apart fanout-worker gateway
   keep_apart fanout-worker poem
   keep_apart shared poem
+  # The tests know the services from outside.
+  keep_apart rig gateway
+  keep_apart rig fanout-worker
+  keep_apart rig shared
 }
 
 # Without the advisories, whose database must be fetched: `cargo deny check` looks at them too.

@@ -5,8 +5,8 @@
 //! Preset ──► Plan ──► run ──► Figures ──► table, JSON
 //!                      │
 //!   target ────────────┤   the server: an installation of Roomcast, nchan to compare with, or a synthetic server
-//!   threads ───────────┤   workers start reader threads and a request thread, which follow the control of the run
-//!   client ────────────┤   what the threads drive: streams that check their messages, connections that send requests
+//!   threads ───────────┤   workers start reader threads and a request thread, whose clients follow the control of the run
+//!   client ────────────┤   what clients parse and check: responses, events, and the order of messages
 //!   results ───────────┘   figures, and what /proc and logs show of the servers
 //!
 //! bench                    all loads and all criterion benches, compared with what is demanded of them

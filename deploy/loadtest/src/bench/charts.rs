@@ -2,7 +2,7 @@
 
 use super::report::{Report, Round};
 use super::svg::{Chart, Line};
-use crate::Figures;
+use crate::results::figures::Figures;
 
 /// Deliveries a second, and the time from post to event, by the number of streams.
 pub(super) fn by_streams(report: &Report) -> Vec<Chart> {

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::report::{Report, Round};
-use crate::{Figures, Window};
+use crate::results::figures::Figures;
+use crate::results::window::Window;
 
 /// A figure and the bound it must keep.
 pub struct Demand {

@@ -10,7 +10,7 @@ use super::criterion::{BENCHES, Timing};
 use super::loads::LOADS;
 use super::machine::Machine;
 use super::provenance::Provenance;
-use crate::Figures;
+use crate::results::figures::Figures;
 
 /// The results of one run, or of several runs that each measured some parts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ impl Report {
     pub fn read(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file).explain(|| format!("cannot read {}", file.display()))?;
         let report: Self =
-            serde_json::from_str(&text).explain(|| format!("{} is no report of figures", file.display()))?;
+            serde_json::from_str(&text).explain(|| format!("{} is not a report of figures", file.display()))?;
         Ok(report.with_machines_of_loads())
     }
 

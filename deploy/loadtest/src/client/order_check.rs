@@ -118,7 +118,7 @@ impl OrderCheck {
     }
 }
 
-/// Checks the position in an event that is no message: it says which message the server believes to have sent last.
+/// Checks the position in an event that is not a message: it says which message the server believes to have sent last.
 fn check_position(
     kind: EventKind,
     position: Option<Position>,

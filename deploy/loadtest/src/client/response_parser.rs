@@ -4,7 +4,7 @@ use rig::{Explain, Failure, Result};
 
 use crate::client::framing::Framing;
 
-/// Longest head that is parsed; a longer one is no response of a server under load.
+/// Longest head that is parsed; a longer one is not a response of a server under load.
 const LONGEST_HEAD: usize = 16 * 1024;
 /// Bytes of the body of a refusal that are kept to be shown.
 pub(crate) const MOST_REFUSAL_BYTES: usize = 300;

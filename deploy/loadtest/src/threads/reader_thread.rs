@@ -12,11 +12,11 @@ use mio::{Events, Interest, Poll, Token};
 use rig::{Failure, Latencies, Result};
 
 use crate::client::client_socket::connect;
-use crate::client::stream_client::{Observations, ReadOutcome, StreamClient};
 use crate::plan::Plan;
 use crate::target::{Target, source_nets};
 use crate::threads::clock::Clock;
 use crate::threads::control::{CONTROL_INTERVAL, Control, Published, ReaderCounters};
+use crate::threads::stream_client::{Observations, ReadOutcome, StreamClient};
 
 /// Most bytes read at once: a saturated stream has as much waiting in its socket.
 const READ_BUFFER: usize = 256 * 1024;

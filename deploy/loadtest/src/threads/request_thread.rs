@@ -8,10 +8,10 @@ use mio::{Events, Interest, Poll, Token};
 use rig::{Failure, Latencies, Result};
 
 use crate::client::client_socket::connect;
-use crate::client::keep_alive_connection::{CompletedRequest, KeepAliveConnection, State};
 use crate::target::{Target, source_nets};
 use crate::threads::clock::{Clock, thread_cpu_us};
 use crate::threads::control::{CONTROL_INTERVAL, Control, Published, RequestCounters};
+use crate::threads::keep_alive_connection::{CompletedRequest, KeepAliveConnection, State};
 use crate::threads::request_cycle::RequestCycle;
 use crate::threads::schedule::Schedule;
 

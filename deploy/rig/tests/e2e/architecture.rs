@@ -1,5 +1,5 @@
 //! Who may use whom. The tables below are the architecture: each crate is a list of layers, the topmost first, and a module uses
-//! modules of lower layers only. Nothing points upward or sideways, so there are no circles.
+//! modules of lower layers only. Nothing points upward or sideways, so modules depend on each other without cycles.
 //!
 //! What a module is made of, the files below it, is its own business and not looked at; nor are tests.
 
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
-use syn::{Ident, ItemMod, UsePath, UseTree};
+use syn::{Ident, ItemMod, ItemUse, UseTree};
 
 /// Modules of a crate by layers, the topmost first.
 type Layers = &'static [&'static [&'static str]];
@@ -20,7 +20,7 @@ const SHARED: Layers = &[
     &["bootstrap"],
     &["storage"],
     &["bus"],
-    &["batcher", "domain", "lifecycle", "telemetry"],
+    &["batcher", "blocking", "domain", "lifecycle", "telemetry"],
     &["settings"],
 ];
 
@@ -66,12 +66,57 @@ const GATEWAY: Layers = &[
     &["digest", "encoding", "invalidating_cache", "json", "listen"],
 ];
 
+const RIG: Layers = &[
+    &["faults"],
+    // A whole run: load, faults, and what was seen.
+    &["fault_run"],
+    &["state_sampler"],
+    &["conformance", "floods", "traffic"],
+    // Everything that is started, together.
+    &["stack"],
+    &["accept_log", "gateway", "redis_cluster", "redis_sentinels", "redis_tls"],
+    &[
+        "api_client",
+        "browser",
+        "database",
+        "measures",
+        "oracle",
+        "postgres_server",
+        "redis_node",
+        "redis_server",
+        "worker",
+    ],
+    &["disk", "evidence", "proxy", "service", "stream_request"],
+    &[
+        "eventually",
+        "history_check",
+        "http_response",
+        "memory",
+        "ports",
+        "programs",
+        "report",
+        "sockets",
+        "sse",
+    ],
+    &["failure", "latencies", "process", "statement_log"],
+];
+
+const LOADTEST: Layers = &[
+    &["bench", "run"],
+    &["results", "threads"],
+    // The servers: what they are asked, and how.
+    &["target"],
+    &["client", "file_limit", "plan", "progress"],
+];
+
 #[test]
 fn modules_use_lower_layers_only() {
     let complaints: Vec<String> = [
         ("shared/src", SHARED),
         ("fanout-worker/src", FANOUT_WORKER),
         ("gateway/src", GATEWAY),
+        ("deploy/rig/src", RIG),
+        ("deploy/loadtest/src", LOADTEST),
     ]
     .into_iter()
     .flat_map(|(source, layers)| complaints(source, layers))
@@ -94,7 +139,7 @@ fn complaints(source: &str, layers: Layers) -> Vec<String> {
             continue;
         };
         for other in used.iter().filter(|other| **other != module) {
-            // What is no module is an item of the crate's root, which stands above all of them.
+            // What is not a module is an item of the crate's root, which stands above all of them.
             if layer_of.get(other.as_str()).is_none_or(|below| below <= layer) {
                 complaints.push(format!("{source}: {module} must not use {other}"));
             }
@@ -110,7 +155,10 @@ fn uses(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
         let path = file.strip_prefix(root).unwrap();
         let module = path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
         if !["lib", "main", "bin"].contains(&module.as_str()) {
-            uses.entry(module).or_default().extend(names_below_crate(&fs::read_to_string(&file).unwrap()));
+            let depth = path.iter().count();
+            uses.entry(module)
+                .or_default()
+                .extend(names_below_crate(&fs::read_to_string(&file).unwrap(), depth));
         }
     }
     uses
@@ -133,15 +181,22 @@ fn source_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The first names behind `crate::` in a source file, those in its tests aside.
-fn names_below_crate(source: &str) -> BTreeSet<String> {
-    let mut names = Names::default();
+/// The first names behind `crate::`, or behind as many `super::` as lead there, in the source file of a module that is `depth`
+/// modules below the root of its crate; those in its tests aside.
+fn names_below_crate(source: &str, depth: usize) -> BTreeSet<String> {
+    let mut names = Names {
+        found: BTreeSet::new(),
+        depth,
+    };
     names.visit_file(&syn::parse_file(source).unwrap());
-    names.0
+    names.found
 }
 
-#[derive(Default)]
-struct Names(BTreeSet<String>);
+struct Names {
+    found: BTreeSet<String>,
+    /// How many modules the present one is below the root of its crate.
+    depth: usize,
+}
 
 impl Names {
     fn add_tree(&mut self, tree: &UseTree) {
@@ -155,7 +210,18 @@ impl Names {
     }
 
     fn add(&mut self, name: &impl ToString) {
-        self.0.insert(name.to_string());
+        self.found.insert(name.to_string());
+    }
+
+    /// Adds the name behind the prefix of `tree` if that leads to the root, from the module that is `depth` below it.
+    fn add_below_root(&mut self, tree: &UseTree, depth: usize) {
+        match tree {
+            UseTree::Path(path) if path.ident == "self" => self.add_below_root(&path.tree, depth),
+            UseTree::Path(path) if path.ident == "super" && depth == 1 => self.add_tree(&path.tree),
+            UseTree::Path(path) if path.ident == "super" => self.add_below_root(&path.tree, depth - 1),
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.add_below_root(tree, depth)),
+            _ => {}
+        }
     }
 }
 
@@ -165,20 +231,27 @@ impl Visit<'_> for Names {
             attribute.path().is_ident("cfg") && attribute.parse_args::<Ident>().is_ok_and(|cfg| cfg == "test")
         });
         if !is_test {
+            self.depth += 1;
             visit::visit_item_mod(self, item);
+            self.depth -= 1;
         }
     }
 
-    fn visit_use_path(&mut self, path: &UsePath) {
-        if path.ident == "crate" {
-            self.add_tree(&path.tree);
+    fn visit_item_use(&mut self, item: &ItemUse) {
+        match &item.tree {
+            UseTree::Path(path) if path.ident == "crate" => self.add_tree(&path.tree),
+            tree => self.add_below_root(tree, self.depth),
         }
     }
 
     fn visit_path(&mut self, path: &syn::Path) {
-        let mut segments = path.segments.iter();
-        if segments.next().is_some_and(|first| first.ident == "crate") {
-            self.0.extend(segments.next().map(|second| second.ident.to_string()));
+        let mut segments = path.segments.iter().skip_while(|segment| segment.ident == "self").peekable();
+        let mut ups = 0;
+        while segments.next_if(|segment| segment.ident == "super").is_some() {
+            ups += 1;
+        }
+        if ups == self.depth || segments.next_if(|segment| segment.ident == "crate").is_some() {
+            self.found.extend(segments.next().map(|name| name.ident.to_string()));
         }
         visit::visit_path(self, path);
     }
@@ -193,6 +266,18 @@ fn every_way_of_naming_a_module_is_seen() {
         #[cfg(test)]
         mod tests { use crate::not_seen; }
     ";
-    let names: Vec<String> = names_below_crate(source).into_iter().collect();
+    let names: Vec<String> = names_below_crate(source, 1).into_iter().collect();
     assert_eq!(names, ["a", "b", "c", "d", "e", "g"]);
+    // From the file of `x::y`, two modules below the root.
+    let source = "
+        use super::{not_seen, super::a::X, super::{b, c::Y}};
+        use self::super::super::d as other;
+        fn f(_: super::super::e::Z) -> super::not_seen::Z { super::super::g::h() }
+        mod inside {
+            use super::super::{not_seen, super::i};
+            fn f() -> super::super::super::j::J { super::super::not_seen() }
+        }
+    ";
+    let names: Vec<String> = names_below_crate(source, 2).into_iter().collect();
+    assert_eq!(names, ["a", "b", "c", "d", "e", "g", "i", "j"]);
 }

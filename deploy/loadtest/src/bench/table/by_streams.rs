@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::Figures;
 use crate::bench::demands::deliveries_ratio;
 use crate::bench::markdown::{head, number, row, shown, shown_together};
 use crate::bench::report::{Outcome, Report};
+use crate::results::figures::Figures;
 use crate::results::table::grouped;
 
 /// A row for each number of streams of the presets `hot` and `steady`.

@@ -1,8 +1,8 @@
 //! The table of all loads, a row for each server.
 
-use crate::Figures;
 use crate::bench::markdown::{NOTHING, head, number, row, shown, shown_together};
 use crate::bench::report::{Outcome, Report, Round};
+use crate::results::figures::Figures;
 use crate::results::table::grouped;
 
 /// A row for each load and server.

@@ -28,7 +28,7 @@ pub(super) fn by_batch(report: &Report) -> String {
     rows
 }
 
-/// A row for each part that is no commit.
+/// A row for each part that is not a commit.
 pub(super) fn parts(report: &Report) -> String {
     let is_part = |timing: &&Timing| !timing.group.starts_with("commit to ");
     let timings: Vec<&Timing> = report.timings.iter().filter(is_part).collect();
