@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn takeover_is_the_longest_silence_after_an_injection() {
+    fn longest_silence_after_an_injection_is_found() {
         let evidence = Evidence {
             streams: vec![
                 stream(0, &[0, 100, 1_100, 1_200, 2_000]),

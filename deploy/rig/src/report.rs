@@ -1,4 +1,4 @@
-//! The result of a run as a line of JSON to keep, and the table for README.md that is printed from such lines.
+//! The result of a run as a line of JSON to keep, and the table for guarantees.md that is printed from such lines.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::failure::{Explain as _, Result};
 
 /// Headings of the table.
 const HEADINGS: &str = "| fault | store | trials | acknowledged | lost | doubled | reordered | unknown | \
-                        takeover p50 / p99 | verdict |\n|---|---|---|---|---|---|---|---|---|---|";
+                        silence p50 / p99 | verdict |\n|---|---|---|---|---|---|---|---|---|---|";
 
 /// Sentences shown of a run that broke promises; all of them are in its line and in the evidence it leaves.
 const SHOWN: usize = 3;
@@ -42,7 +42,8 @@ pub struct Row {
     /// Tries after which the client could not know the outcome.
     pub unknown: u64,
     /// Longest silence of any room after an injection: half of them, and all but one in a hundred, were shorter.
-    pub takeover: Option<(Duration, Duration)>,
+    #[serde(alias = "takeover")]
+    pub silence: Option<(Duration, Duration)>,
     /// All broken promises, as sentences.
     pub violations: Vec<String>,
     /// Further facts.
@@ -74,7 +75,7 @@ impl Row {
 
     /// The row of the table.
     fn line(&self) -> String {
-        let takeover = self.takeover.map_or_else(
+        let silence = self.silence.map_or_else(
             || "–".to_owned(),
             |(p50, p99)| format!("{:.1} s / {:.1} s", p50.as_secs_f64(), p99.as_secs_f64()),
         );
@@ -89,7 +90,7 @@ impl Row {
             self.trials.to_string()
         };
         format!(
-            "| {} {} | {} | {trials} | {} | {} | {} | {} | {} | {takeover} | {verdict} |",
+            "| {} {} | {} | {trials} | {} | {} | {} | {} | {} | {silence} | {verdict} |",
             self.code, self.title, self.store, self.acknowledged, self.lost, self.doubled, self.reordered, self.unknown
         )
     }
@@ -100,7 +101,7 @@ impl Row {
 pub fn parse(lines: &str, order: &[&str]) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     for line in lines.lines().filter(|line| !line.trim().is_empty()) {
-        let row: Row = serde_json::from_str(line).explain(|| format!("no row of the matrix: {line}"))?;
+        let row: Row = serde_json::from_str(line).explain(|| format!("not a row of the matrix: {line}"))?;
         rows.retain(|earlier| (&earlier.code, &earlier.store) != (&row.code, &row.store));
         rows.push(row);
     }
@@ -163,7 +164,7 @@ mod tests {
             doubled: 0,
             reordered: 0,
             unknown: 0,
-            takeover: Some((Duration::from_millis(120), Duration::from_millis(2_180))),
+            silence: Some((Duration::from_millis(120), Duration::from_millis(2_180))),
             violations: Vec::new(),
             notes: Vec::new(),
             is_control: false,
@@ -208,9 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn line_that_is_no_row_is_refused_and_shown() {
+    fn rows_of_earlier_runs_are_read() {
+        let row = row("F1", "SQLite", 3, "2026-11-26");
+        let earlier = serde_json::to_string(&row).unwrap().replace("\"silence\":", "\"takeover\":");
+        assert_eq!(parse(&earlier, &[]).unwrap()[0].silence, row.silence);
+    }
+
+    #[test]
+    fn line_that_is_not_a_row_is_refused_and_shown() {
         let failure = parse("\n{\"code\":\"F1\"}\n", &[]).err().map(|failure| failure.to_string());
-        assert!(failure.is_some_and(|text| text.starts_with(r#"no row of the matrix: {"code":"F1"}"#)));
+        assert!(failure.is_some_and(|text| text.starts_with(r#"not a row of the matrix: {"code":"F1"}"#)));
     }
 
     #[test]

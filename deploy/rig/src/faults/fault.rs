@@ -59,7 +59,7 @@ pub(super) enum Demand {
     /// Nothing.
     Nothing,
     /// The longest silence of a room after 99 injections in 100 is at most this.
-    Takeover(Duration),
+    Silence(Duration),
     /// From the acknowledgement of any message until somebody was shown it, it takes at most this.
     Shown(Duration),
     /// From the acknowledgement of any message until somebody was shown it, 99 of 100 clean changes of workers take at most this.
@@ -128,7 +128,7 @@ impl Fault {
             doubled: broken(&[Invariant::Once, Invariant::Converges]),
             reordered: broken(&[Invariant::HappensBefore, Invariant::SenderOrder]),
             unknown: posts.iter().map(|post| u64::from(post.unknown_tries)).sum(),
-            takeover: percentiles(silences(&outcome.evidence, &outcome.injections, Duration::MAX)),
+            silence: percentiles(silences(&outcome.evidence, &outcome.injections, Duration::MAX)),
             violations: outcome.violations.iter().map(ToString::to_string).collect(),
             notes: [outcome.notes.clone(), slowest_responses(&outcome.evidence)].concat(),
             is_control: false,
@@ -146,7 +146,7 @@ impl Fault {
         }
         match self.demand {
             Demand::Nothing => {}
-            Demand::Takeover(at_most) => row.demand("the takeover's p99", row.takeover.map(|(_, p99)| p99), at_most),
+            Demand::Silence(at_most) => row.demand("the p99 of the silence", row.silence.map(|(_, p99)| p99), at_most),
             Demand::Shown(at_most) => row.demand("the longest way to a stream", slowest, at_most),
             Demand::Handover(at_most) => {
                 let handovers = percentiles(shown_around(&outcome.evidence, &outcome.handovers));

@@ -23,8 +23,8 @@ const READERS: usize = 900;
 /// Messages a second that these readers get.
 const READERS_PER_S: f64 = 200.0;
 
-/// 99 of 100 takeovers must end within this time.
-const TAKEOVER_P99: Duration = Duration::from_secs(3);
+/// The silence of a room after 99 of 100 kills of a worker must end within this time.
+const SILENCE_P99: Duration = Duration::from_secs(3);
 /// 99 of 100 planned hand-overs must end within this time.
 const HAND_OVER_P99: Duration = Duration::from_millis(300);
 /// Every message whose notification is lost must be shown within this time: two seconds, and what commit and delivery take anyway.
@@ -57,7 +57,7 @@ pub static MATRIX: [Fault; 23] = [
         title: "worker kill -9",
         demanded: 200,
         inject: |run, count| Box::pin(kills::workers(run, count)),
-        demand: Demand::Takeover(TAKEOVER_P99),
+        demand: Demand::Silence(SILENCE_P99),
         ..USUAL
     },
     Fault {
