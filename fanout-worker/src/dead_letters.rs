@@ -2,7 +2,7 @@
 //!
 //! A replay appends the entry to the accept log of its room's partition and then removes the dead letter, in this order: if
 //! something fails in between, both are there, and the message id makes one message of an entry that comes twice. An entry that
-//! is no message (a field is missing or not valid) would become a dead letter again and is therefore not replayed.
+//! is not a message (a field is missing or not valid) would become a dead letter again and is therefore not replayed.
 
 mod output;
 
@@ -29,7 +29,7 @@ pub enum DeadLetterError {
     /// No dead letter has this id.
     #[error("there is no dead letter {0}")]
     Unknown(i64),
-    /// The entry is no message.
+    /// The entry is not a message.
     #[error("dead letter {0} cannot be replayed: {1}")]
     NoMessage(i64, String),
     /// Redis did not confirm that it has the entry. Replaying again is safe.

@@ -29,16 +29,16 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 /// A transient failure of the database.
-static STORAGE_FAILS: Event = Event::outage("storing_fails", "cannot store messages, trying on").warning();
+static STORAGE_FAILS: Event = Event::outage("storing_fails", "cannot store messages, retrying").warning();
 
 /// A lasting failure of the database: this worker stores nothing.
-static STORAGE_AWAY: Event = Event::outage("nothing_is_stored", "nothing is stored");
+static STORAGE_UNAVAILABLE: Event = Event::outage("nothing_is_stored", "nothing is stored");
 
 /// Why something was not stored, or is not known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     /// Storage failed or hung for [`GIVE_UP_AFTER`]. A commit that hung may still come to its end.
-    StorageAway,
+    StorageUnavailable,
     /// The stop signal came while storage was failing.
     Stopped,
 }
@@ -50,7 +50,7 @@ pub struct Persisted {
     pub stored: Vec<Committed>,
     /// How far each partition came of which something was stored.
     pub progress: BTreeMap<Partition, PartitionProgress>,
-    /// Partitions of the batch whose claims do not hold any more. `stored` has nothing of them, unless it was stored before they
+    /// Partitions of the batch whose claims no longer hold. `stored` has nothing of them, unless it was stored before they
     /// were lost.
     pub lost: Vec<Partition>,
     /// Why the rest is not stored, if there is a rest.
@@ -86,7 +86,7 @@ pub async fn persist(store: &Store, batches: Vec<PartitionBatch>, stop: &Cancell
                 Ok(())
             }
             Ok(Attempt::Lost(partitions)) => {
-                info!(?partitions, "claims do not hold any more: of other workers now, or a commit's reply was lost");
+                info!(?partitions, "claims no longer hold: of other workers now, or a commit's reply was lost");
                 persisted.lost.extend(partitions);
                 waiting.push(batches.to_vec());
                 Ok(())
@@ -125,7 +125,7 @@ impl Persisted {
 enum Attempt {
     /// All of it is stored.
     Stored(Committed),
-    /// Nothing is stored, since the claims of these partitions do not hold any more.
+    /// Nothing is stored, since the claims of these partitions no longer hold.
     Lost(Vec<Partition>),
     /// Nothing is stored, since the database refuses some of the data.
     Refused,
@@ -142,11 +142,11 @@ async fn commit(
     loop {
         let written = crash_point::reached("before_commit");
         let committing = store.commit(Arc::clone(batches), Timestamp::now(), written);
-        // The store ends the transaction even if no caller waits for it any more. The next attempt on these partitions, by any
+        // The store ends the transaction even if no caller waits for it. The next attempt on these partitions, by any
         // worker, then finds their cursors moved.
         let Ok(committed) = timeout_at(deadline, committing).await else {
-            STORAGE_AWAY.report("", "storing messages hangs");
-            return Err(StopReason::StorageAway);
+            STORAGE_UNAVAILABLE.report("", "storing messages hangs");
+            return Err(StopReason::StorageUnavailable);
         };
         match committed {
             Ok(committed) => return Ok(Attempt::Stored(committed)),
@@ -156,8 +156,8 @@ async fn commit(
                 return Ok(Attempt::Refused);
             }
             Err(CommitError::Store(error)) if Instant::now() + pause >= deadline => {
-                STORAGE_AWAY.report("", &error);
-                return Err(StopReason::StorageAway);
+                STORAGE_UNAVAILABLE.report("", &error);
+                return Err(StopReason::StorageUnavailable);
             }
             Err(CommitError::Store(error)) => {
                 STORAGE_FAILS.report("", &error);
@@ -185,7 +185,7 @@ fn set_aside(batches: &[PartitionBatch]) -> Result<Vec<PartitionBatch>, StopReas
         }),
         EntryContent::DeadLetter { .. } => {
             error!(stream_id = %entry.stream_id, "the database takes no dead letter, however small");
-            Err(StopReason::StorageAway)
+            Err(StopReason::StorageUnavailable)
         }
     };
     let batch = |batch: &PartitionBatch| {

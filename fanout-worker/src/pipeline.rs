@@ -188,7 +188,7 @@ fn log(report: &Report) {
         } => info!(worker.name = %me, partitions = owned, taken, given_up, "worker {me} has {owned} partitions"),
         Report::ClaimedByAnother(count) => info!(partitions = count, "another worker has claimed {count} partitions"),
         Report::ReaderFailed => error!("a reader broke down, claiming everything anew"),
-        Report::StorageAway => error!("leaving the partitions to others until storage answers"),
+        Report::StorageUnavailable => error!("leaving the partitions to others until storage answers"),
     }
 }
 

@@ -116,11 +116,11 @@ impl Health {
             timeout(PROBE_TIME, self.acceptor.sees_workers()),
         );
         let accept_log = self.acceptor.accept_log();
-        let is_away = !matches!(counted, Ok(Ok(_))) || !matches!(worker, Ok(Ok(_))) || accept_log.is_away;
+        let is_unreachable = !matches!(counted, Ok(Ok(_))) || !matches!(worker, Ok(Ok(_))) || accept_log.is_unreachable;
         let found = [
             (self.stop.is_cancelled(), Reason::Stopping),
             (!matches!(sql, Ok(Ok(()))), Reason::SqlUnreachable),
-            (is_away, Reason::RedisUnreachable),
+            (is_unreachable, Reason::RedisUnreachable),
             (accept_log.memory_is_full, Reason::RedisFull),
             (accept_log.is_read_only, Reason::RedisRefusesWrites),
             (accept_log.backlog_is_full, Reason::BacklogFull),

@@ -99,7 +99,7 @@ const UNKNOWN_PER_ACCOUNT: u32 = 100;
 /// Failures from all unknown origins on all accounts in a minute.
 const UNKNOWN_IN_ALL: u32 = 600;
 
-static REFUSED: Event = Event::refusal("rate_limited", "somebody does something too often");
+static REFUSED: Event = Event::refusal("rate_limited", "a rate limit was exceeded");
 
 /// The limits of this installation. Clones share the counts, which are in Redis.
 #[derive(Clone)]
@@ -184,7 +184,7 @@ impl Limits {
         Ok(attempt)
     }
 
-    /// Refunds an attempt that was no failure.
+    /// Refunds an attempt that was not a failure.
     pub async fn refund(&self, attempt: Attempt) {
         for (rate, bucket) in attempt.0 {
             let given: Result<(), _> =

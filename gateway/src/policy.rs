@@ -10,7 +10,7 @@ use shared::domain::UserId;
 use shared::storage::{Room, User};
 use shared::telemetry::Event;
 
-static FORBIDDEN: Event = Event::refusal("forbidden", "somebody tries what they may not do");
+static FORBIDDEN: Event = Event::refusal("forbidden", "a forbidden action was attempted");
 
 /// What somebody is to a room or a user record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -69,7 +69,7 @@ pub(super) fn whole(letter: &DeadLetter) -> String {
     lines.concat()
 }
 
-/// A field that holds a number; anything else that a stranger put there stays out of tables.
+/// A field that holds a number; anything else that another party put there stays out of tables.
 fn number(letter: &DeadLetter, name: &str) -> Option<i64> {
     let fields = encoding::decode(&letter.entry)?;
     let (_, value) = fields.into_iter().find(|(field, _)| field == name.as_bytes())?;

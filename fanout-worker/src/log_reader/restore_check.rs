@@ -29,7 +29,7 @@ pub(super) enum CheckError {
 
 /// Whether a database that is at `now` has lost entries that it had at `remembered`, and no epoch has begun for that yet.
 ///
-/// In a later epoch a lower position is no loss: had anything of that epoch been trimmed, Redis would remember its number. So
+/// In a later epoch a lower position is not a loss: had anything of that epoch been trimmed, Redis would remember its number. So
 /// the epoch is that of the restore which moved the position back, begun by whichever worker noticed it first.
 fn is_behind(now: StoredWatermark, remembered: StoredWatermark) -> bool {
     now < remembered
@@ -49,7 +49,7 @@ pub(super) async fn check(
         let Some(raw) = raw else {
             continue;
         };
-        // A watermark that does not decode was written by a stranger, by another version, or under the key of a database that
+        // A watermark that does not decode was written by another party, by another version, or under the key of a database that
         // is gone.
         let remembered = match StoredWatermark::decode(&String::from_utf8_lossy(&raw), claim.partition, keys) {
             Ok(Some(remembered)) => remembered,

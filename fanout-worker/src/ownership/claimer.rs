@@ -23,7 +23,7 @@ const CLAIM_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Claims have been failing for [`GIVE_UP_AFTER`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StorageAway;
+pub struct StorageUnavailable;
 
 /// What was claimed, and by whom.
 #[derive(Debug)]
@@ -77,13 +77,13 @@ impl Claimer {
         });
     }
 
-    /// Forgets that claims have been failing: there is nothing to claim any more.
+    /// Forgets that claims have been failing: there is nothing left to claim.
     pub fn forget_failures(&mut self) {
         self.failing_since = None;
     }
 
     /// Waits for the end of the claim in flight; for ever if there is none. Nothing is lost if the caller stops waiting.
-    pub async fn finished(&mut self) -> Result<Claimed, StorageAway> {
+    pub async fn finished(&mut self) -> Result<Claimed, StorageUnavailable> {
         let Some(in_flight) = &mut self.in_flight else {
             return pending().await;
         };
@@ -111,14 +111,14 @@ impl Claimer {
         self.failing_since = None;
     }
 
-    fn note_failure(&mut self, reason: &str, began: Instant) -> Result<(), StorageAway> {
+    fn note_failure(&mut self, reason: &str, began: Instant) -> Result<(), StorageUnavailable> {
         if self.failing_since.is_none() {
-            warn!(error = reason, "cannot claim partitions, trying on: {reason}");
+            warn!(error = reason, "cannot claim partitions, retrying: {reason}");
         }
         let since = *self.failing_since.get_or_insert(began);
         if since.elapsed() >= GIVE_UP_AFTER {
             self.failing_since = None;
-            return Err(StorageAway);
+            return Err(StorageUnavailable);
         }
         self.not_before = Instant::now() + HEARTBEAT;
         Ok(())

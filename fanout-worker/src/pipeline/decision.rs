@@ -56,7 +56,7 @@ pub(super) enum Report {
     /// A task of the log reader panicked.
     ReaderFailed,
     /// Storage does not answer.
-    StorageAway,
+    StorageUnavailable,
 }
 
 /// What the loop waits for.

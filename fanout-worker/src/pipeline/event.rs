@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::events::Waiting;
 use crate::log_reader::BatchOrigins;
 use crate::ownership::View;
-use crate::ownership::claimer::{Claimed, StorageAway};
+use crate::ownership::claimer::{Claimed, StorageUnavailable};
 use crate::ownership::fence_poller::Fences;
 use crate::persist::Persisted;
 
@@ -55,8 +55,8 @@ pub(super) enum Event {
     },
 }
 
-impl From<StorageAway> for Event {
-    fn from(_: StorageAway) -> Self {
+impl From<StorageUnavailable> for Event {
+    fn from(_: StorageUnavailable) -> Self {
         Self::ClaimsFail
     }
 }

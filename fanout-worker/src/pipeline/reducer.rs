@@ -44,7 +44,7 @@ enum Phase {
     /// It leaves the registry.
     Leaving(StopReason),
     /// It waits for storage.
-    StorageAway,
+    StorageUnavailable,
     /// It has handed over.
     Ended,
 }
@@ -56,7 +56,7 @@ struct BatchInHand {
     origins: BatchOrigins,
     /// Whether the transaction in flight has as many rows as one may have.
     is_full: bool,
-    /// Whether this worker turned out not to own some partitions any more.
+    /// Whether this worker turned out to no longer own some partitions.
     lost_some: bool,
 }
 
@@ -95,13 +95,15 @@ impl State {
                 self.phase = Phase::Ended;
                 Decision::of(Vec::new(), Next::Exit)
             }
-            (Phase::Leaving(StopReason::StorageAway), Event::Left)
-            | (Phase::StorageAway, Event::StorageChecked { answers: false }) => {
-                self.phase = Phase::StorageAway;
+            (Phase::Leaving(StopReason::StorageUnavailable), Event::Left)
+            | (Phase::StorageUnavailable, Event::StorageChecked { answers: false }) => {
+                self.phase = Phase::StorageUnavailable;
                 Decision::of(Vec::new(), Next::CheckStorage)
             }
-            (Phase::StorageAway, Event::StorageChecked { answers: true }) => self.follow(vec![Effect::Rejoin], at),
-            (Phase::StorageAway, Event::StopRequested) => self.hand_over(Vec::new(), StopReason::Stopped),
+            (Phase::StorageUnavailable, Event::StorageChecked { answers: true }) => {
+                self.follow(vec![Effect::Rejoin], at)
+            }
+            (Phase::StorageUnavailable, Event::StopRequested) => self.hand_over(Vec::new(), StopReason::Stopped),
             _ => unreachable!("the loop waited for something else"),
         }
     }
@@ -109,7 +111,7 @@ impl State {
     fn on_input(&mut self, event: Event, at: &Snapshot) -> Decision {
         match event {
             Event::StopRequested => self.hand_over(Vec::new(), StopReason::Stopped),
-            Event::ClaimsFail => self.hand_over(Vec::new(), StopReason::StorageAway),
+            Event::ClaimsFail => self.hand_over(Vec::new(), StopReason::StorageUnavailable),
             Event::Claimed(claimed) => self.on_claimed(claimed, at),
             Event::FencesPolled(fences) => self.on_fences(&fences, at),
             Event::Read { origins, batches } => {
@@ -237,8 +239,8 @@ impl State {
 
     /// Publishes what is committed, to leave then.
     fn hand_over(&mut self, mut effects: Vec<Effect>, reason: StopReason) -> Decision {
-        if reason == StopReason::StorageAway {
-            effects.push(Effect::Report(Report::StorageAway));
+        if reason == StopReason::StorageUnavailable {
+            effects.push(Effect::Report(Report::StorageUnavailable));
         }
         self.phase = Phase::HandingOver(reason);
         Decision::of(effects, Next::FinishPublishing)

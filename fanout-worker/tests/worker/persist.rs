@@ -66,7 +66,7 @@ async fn outage_reports_what_was_stored_before_it() {
         .run("CREATE TRIGGER away BEFORE INSERT ON dead_letters BEGIN SELECT RAISE(ABORT, 'away'); END")
         .await;
     let persisted = store(&fixture, vec![fixture.entry(1, room, "stored"), refused(&fixture, 2).await]).await;
-    assert_eq!(persisted.stopped_by, Some(StopReason::StorageAway));
+    assert_eq!(persisted.stopped_by, Some(StopReason::StorageUnavailable));
     let stored: Vec<usize> = persisted.stored.iter().map(|committed| committed.rooms.len()).collect();
     assert_eq!(stored, [1]);
     let first = StreamId { ms: 1, counter: 0 };
@@ -106,5 +106,5 @@ async fn database_without_room_for_dead_letters_counts_as_away() {
         .run("CREATE TRIGGER none BEFORE INSERT ON dead_letters BEGIN UPDATE cursors SET owner = NULL; END")
         .await;
     let persisted = store(&fixture, vec![refused(&fixture, 1).await]).await;
-    assert_eq!((persisted.stopped_by, persisted.stored.len()), (Some(StopReason::StorageAway), 0));
+    assert_eq!((persisted.stopped_by, persisted.stored.len()), (Some(StopReason::StorageUnavailable), 0));
 }

@@ -32,7 +32,7 @@ pub(super) struct Backlog {
     partitions: Arc<[AtomicBool]>,
     memory: Arc<AtomicBool>,
     /// Partitions whose stream could not be read at the last poll.
-    away: Arc<[AtomicBool]>,
+    unreachable: Arc<[AtomicBool]>,
     /// Partitions whose server answered, and would not have written.
     read_only: Arc<[AtomicBool]>,
 }
@@ -46,7 +46,7 @@ pub struct AcceptLog {
     /// A partition accepts no posts until its worker has caught up.
     pub backlog_is_full: bool,
     /// A partition's stream could not be read.
-    pub is_away: bool,
+    pub is_unreachable: bool,
     /// A partition's server answers, and writes nothing: it has too few replicas, its disk fails, or it is a replica itself.
     pub is_read_only: bool,
 }
@@ -58,7 +58,7 @@ impl Backlog {
         Self {
             partitions: none(),
             memory: Arc::default(),
-            away: none(),
+            unreachable: none(),
             read_only: none(),
         }
     }
@@ -69,9 +69,9 @@ impl Backlog {
         AcceptLog {
             memory_is_full: self.memory.load(Ordering::Relaxed),
             backlog_is_full: any(&self.partitions),
-            is_away: any(&self.away),
-            is_read_only: self.read_only.iter().zip(self.away.iter()).any(|(is_read_only, is_away)| {
-                is_read_only.load(Ordering::Relaxed) && !is_away.load(Ordering::Relaxed)
+            is_unreachable: any(&self.unreachable),
+            is_read_only: self.read_only.iter().zip(self.unreachable.iter()).any(|(is_read_only, is_unreachable)| {
+                is_read_only.load(Ordering::Relaxed) && !is_unreachable.load(Ordering::Relaxed)
             }),
         }
     }
@@ -83,7 +83,7 @@ impl Backlog {
 
     /// Polls Redis until `stop` is cancelled: a stream of `bound` entries or more accepts no posts until it is shorter.
     ///
-    /// What a server does not answer stays as it was: while it is away nothing is accepted there anyway.
+    /// What a server does not answer stays as it was: while it is unreachable nothing is accepted there anyway.
     pub(super) async fn watch(self, redis: RedisClient, bound: u32, stop: CancellationToken) {
         while !stop.is_cancelled() {
             tokio::join!(self.poll_lengths(&redis, bound), self.poll_memory(&redis));
@@ -94,14 +94,14 @@ impl Backlog {
         }
     }
 
-    /// One command for each partition: those of a server that is away say nothing about the others.
+    /// One command for each partition: those of a server that is unreachable say nothing about the others.
     async fn poll_lengths(&self, redis: &RedisClient, bound: u32) {
-        let partitions = self.partitions.iter().zip(self.away.iter()).zip(self.read_only.iter()).zip(0..);
-        let polls = partitions.map(|(((is_full, is_away), is_read_only), number)| async move {
+        let partitions = self.partitions.iter().zip(self.unreachable.iter()).zip(self.read_only.iter()).zip(0..);
+        let polls = partitions.map(|(((is_full, is_unreachable), is_read_only), number)| async move {
             let partition = Partition(number);
             let (keys, mut redis) = (redis.key_space(), redis.clone());
             let length: RedisResult<u64> = redis.xlen(keys.accept_stream(partition)).await;
-            is_away.store(length.is_err(), Ordering::Relaxed);
+            is_unreachable.store(length.is_err(), Ordering::Relaxed);
             let Ok(length) = length else { return };
             // A write that changes nothing: there is no such key.
             let written = timeout(WRITE_TIME, redis.del::<_, u64>(keys.write_probe(partition))).await;

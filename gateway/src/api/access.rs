@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::limits::network;
 use crate::server::{Proxies, RequestBudget};
 
-static INVALID: Event = Event::refusal("invalid_token", "a token is none of ours");
+static INVALID: Event = Event::refusal("invalid_token", "an invalid token was presented");
 
 /// The token of register or login, as it is or behind `Bearer `.
 #[derive(SecurityScheme)]

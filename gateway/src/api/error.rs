@@ -30,7 +30,7 @@ pub enum ApiError {
     /// Single fields are not valid.
     #[error("{}", .0.first().map_or("A field is not valid.", |invalid| invalid.message.as_str()))]
     InvalidFields(Vec<Invalid>),
-    /// No token, or none of ours.
+    /// No token, or one that this installation did not sign.
     #[error("Send the token you got at login in the header Authorization.")]
     Unauthorized,
     /// The token's time is over.

@@ -91,8 +91,7 @@ pub(super) enum Purpose {
 #[error("it was not written by a process of this installation")]
 pub struct NotAuthentic;
 
-static NOT_AUTHENTIC: Event =
-    Event::refusal("not_authentic", "somebody else writes into the Redis of this installation").warning();
+static NOT_AUTHENTIC: Event = Event::refusal("not_authentic", "unauthenticated data was found in Redis").warning();
 static UNREADABLE: Event = Event::outage("unreadable", "what a process of this installation publishes cannot be read");
 
 /// A publication that does not decode.

@@ -25,7 +25,7 @@ struct Payload {
 }
 
 impl StoredWatermark {
-    /// Its form in Redis: one JSON object, a space, and its MAC in hexadecimal. Without the MAC a stranger could make the
+    /// Its form in Redis: one JSON object, a space, and its MAC in hexadecimal. Without the MAC another party could make the
     /// worker believe that the database was restored from a backup.
     #[must_use]
     pub fn encode(self, partition: Partition, keys: &KeySpace) -> String {

@@ -75,13 +75,13 @@ async fn relaxed_settings_apply_to_loopback_only() {
         let first = if is_relaxed {
             client.with_token(registered.json().unwrap()["Authorization"].as_str().unwrap())
         } else {
-            client.register("stranger").await.unwrap()
+            client.register("newcomer").await.unwrap()
         };
         assert_eq!(first.get("/user/").await.unwrap().status(), if is_relaxed { 200 } else { 403 }, "{host}");
         // Every user of the machine can connect to its Redis, and is refused without the password.
-        let stranger = redis::Client::open(format!("redis://127.0.0.1:{redis_port}")).unwrap();
-        let mut stranger = stranger.get_multiplexed_async_connection().await.unwrap();
-        let refused = redis::cmd("KEYS").arg("*").query_async::<Vec<String>>(&mut stranger).await.unwrap_err();
+        let other_user = redis::Client::open(format!("redis://127.0.0.1:{redis_port}")).unwrap();
+        let mut other_user = other_user.get_multiplexed_async_connection().await.unwrap();
+        let refused = redis::cmd("KEYS").arg("*").query_async::<Vec<String>>(&mut other_user).await.unwrap_err();
         assert_eq!(refused.code(), Some("NOAUTH"), "{refused}");
         let secret = std::fs::read_to_string(directory.path().join("redis/password")).unwrap();
         assert!(secret.len() == 64 && !printed.contains(&secret), "{printed}");

@@ -19,16 +19,16 @@ async fn log_in(client: &ApiClient, email: &str, password: &str) -> HttpResponse
 }
 
 #[tokio::test]
-async fn strangers_cannot_lock_out_an_account() {
+async fn unknown_clients_cannot_lock_out_an_account() {
     let stack = Stack::builder().gateways(2).start().await.unwrap();
     let (stack, ann) = with_lobby(stack).await;
     let url = stack.gateways[1].url();
-    let strangers: Vec<ApiClient> =
+    let unknown_clients: Vec<ApiClient> =
         (1..=12).map(|number| ApiClient::at_from(&url, Some(address(number))).unwrap()).collect();
     let mut refused = 0;
     for _ in 0..11 {
-        for stranger in &strangers {
-            let response = log_in(stranger, "ann", "a guess").await;
+        for unknown in &unknown_clients {
+            let response = log_in(unknown, "ann", "a guess").await;
             assert!([401, 429].contains(&response.status()), "{response}");
             refused += u32::from(response.status() == 429);
         }

@@ -193,7 +193,7 @@ fn show_effect(effect: &Effect) -> String {
         }) => format!("report {owned} (+{taken} -{given_up})"),
         Effect::Report(Report::ClaimedByAnother(count)) => format!("report {count} claimed by another"),
         Effect::Report(Report::ReaderFailed) => "report reader failed".to_owned(),
-        Effect::Report(Report::StorageAway) => "report storage away".to_owned(),
+        Effect::Report(Report::StorageUnavailable) => "report storage unavailable".to_owned(),
     }
 }
 
@@ -345,13 +345,13 @@ fn worker_gives_up_between_two_transactions_only() {
             after(one(&[0, 1]), [large(), committed(&[0], &[], None)]), Event::Paused, stopping(),
             "-> finish publishing | 0@1-7 1@0-0"),
         ("storage that is away ends the batch with what was stored before",
-            after(many(&[0, 1]), [large()]), committed(&[0], &[], Some(StopReason::StorageAway)), alone(),
-            "publish 1, trim 0; report storage away -> finish publishing | 0@1-7 1@0-0"),
+            after(many(&[0, 1]), [large()]), committed(&[0], &[], Some(StopReason::StorageUnavailable)), alone(),
+            "publish 1, trim 0; report storage unavailable -> finish publishing | 0@1-7 1@0-0"),
         ("a stop while storage fails ends the batch",
             after(many(&[0, 1]), [large()]), committed(&[], &[], Some(StopReason::Stopped)), alone(),
             "publish 1, trim -> finish publishing | 0@0-0 1@0-0"),
         ("claims that fail for too long mean that storage is away",
-            many(&[0]), Event::ClaimsFail, alone(), "report storage away -> finish publishing | 0@0-0"),
+            many(&[0]), Event::ClaimsFail, alone(), "report storage unavailable -> finish publishing | 0@0-0"),
         ("an idle worker stops at once",
             many(&[0]), Event::StopRequested, alone(), "-> finish publishing | 0@0-0"),
     ]);
