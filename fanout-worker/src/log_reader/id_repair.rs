@@ -68,6 +68,6 @@ pub(super) async fn replace_far_ids(
     partition: Partition,
     from: &str,
 ) -> RedisResult<u64> {
-    let (stream, rewritten) = (keys.accept_stream(partition), keys.rewritten_stream(partition));
-    REPLACE_FAR_IDS.key(stream).key(rewritten).arg(from).invoke_async(connection).await
+    let (stream, exchanged) = (keys.accept_stream(partition), keys.exchanged_stream(partition));
+    REPLACE_FAR_IDS.key(stream).key(exchanged).arg(from).invoke_async(connection).await
 }

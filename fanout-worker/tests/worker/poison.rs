@@ -1,4 +1,4 @@
-//! Entries that strangers put into the accept log harm nobody else.
+//! Entries that another party puts into the accept log harm nobody else.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -94,7 +94,7 @@ async fn id_beyond_every_position_stops_nothing() {
         let newest_ms: u128 = newest.split_once('-').unwrap().0.parse().unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         assert!(newest_ms <= (now + Duration::from_mins(1)).as_millis(), "{newest}");
-        let left_over: bool = redis.exists(fixture.keys.rewritten_stream(partition)).await.unwrap();
+        let left_over: bool = redis.exists(fixture.keys.exchanged_stream(partition)).await.unwrap();
         assert!(!left_over, "a copy of the stream was left behind");
         worker.stop().await;
     }

@@ -1,13 +1,25 @@
 //! The key space: every name in Redis. No other module makes one.
 //!
 //! ```text
-//! roomcast:<installation>:{7}:in        stream           the accept log of partition 7: gateways append, its worker reads and trims
-//! roomcast:<installation>:{7}:stored    string           how far that partition is stored in SQL
-//! roomcast:<installation>:{7}:probe     none             never exists: removing it shows whether a server takes writes
-//! roomcast:<installation>:{7}:room:42   sharded channel  what was stored in room 42, published after the commit
-//! roomcast:<installation>:control       channel          control events for all gateways
-//! roomcast:<installation>:workers       sorted set       the living workers; each also subscribes to a channel of its own
+//! {7}:in                     stream           the accept log of partition 7: gateways append, its worker reads and trims
+//! {7}:in:exchanged           stream           its copy with new ids, inside of the script that replaces it
+//! {7}:stored                 string           how far that partition is stored in SQL
+//! {7}:probe                  none             never exists: removing it shows whether a server takes writes
+//! {7}:room:42                sharded channel  what was stored in room 42, published after the commit
+//! control                    channel          control events for all gateways
+//! receipts:<gateway>         channel          which of its posts are stored, for one gateway
+//! acknowledgements:<gateway> channel          who has applied its control events, for one gateway
+//! workers                    sorted set       the living workers
+//! present:{workers}:<name>   sharded channel  one worker subscribes, nobody publishes: it shows that the worker is connected
+//! gateway:<number>           string           exists while the gateway of that number lives, which holds leases of streams
+//! streams:user:42            sorted set       leases of the open streams of user 42
+//! streams:address:<address>  sorted set       leases of the open streams from an address
+//! clients:{streams:user:42}  hash             the stream of each named client of user 42
+//! limit:<kind>:<who>         string           a token bucket of a rate limit
 //! ```
+//!
+//! `roomcast:<installation>:` comes before each name, also where it stands in braces. Earlier versions named the accept log `chat:{7}:in`;
+//! workers carry over what their gateways append there during an upgrade.
 //!
 //! Pub/sub knows no database numbers, and room ids are small integers: without the installation in every name, two installations
 //! on one server would receive each other's messages. [`RedisClient`](super::RedisClient) refuses a command with any other name.
@@ -111,7 +123,7 @@ impl KeySpace {
 
     /// The copy of an accept log that is being written anew, before it replaces the old one.
     #[must_use]
-    pub fn rewritten_stream(&self, partition: Partition) -> String {
+    pub fn exchanged_stream(&self, partition: Partition) -> String {
         self.of_partition(partition, "in:exchanged")
     }
 
@@ -266,7 +278,7 @@ mod tests {
             let address = IpAddr::from([127, 0, 0, 1]);
             vec![
                 keys.accept_stream(Partition(0)).to_owned(),
-                keys.rewritten_stream(Partition(0)),
+                keys.exchanged_stream(Partition(0)),
                 keys.stored_watermark(Partition(0)),
                 keys.room_channel(Partition(0), RoomId(1)),
                 keys.control_channel().to_owned(),
