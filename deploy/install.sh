@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing of the things named: rust, redis, postgres, browser, lints, deny,
-# nchan, node, python, go, java. What is there already is left alone.
+# nchan, node, python, go, java. What is there already is left alone,
+# except another version of cargo-deny.
 #
 # Debian by apt-get, as root or through sudo; macOS by Homebrew.
 set -euo pipefail
@@ -72,11 +73,14 @@ component() {
     die "'cargo $1' was not found, and rustup could not add $2"
 }
 
-# Checks the dependencies; a version that reads .deny.toml and builds with the oldest supported Rust. Built without optimisation: that takes a minute instead of four, and a check a second.
+# Checks the dependencies, in one version: a newer one may find other things, or read .deny.toml in another way, or need a
+# newer Rust than the oldest supported one. It is built without optimisation: that takes a minute instead of four, and a
+# check a second.
 deny() {
-  cargo deny --version >/dev/null 2>&1 || {
-    echo "Installing cargo-deny"
-    quietly cargo install --debug --locked cargo-deny@0.20.2 || die "cargo-deny could not be installed"
+  local version=0.20.2
+  [[ $(cargo deny --version 2>/dev/null) == "cargo-deny $version" ]] || {
+    echo "Installing cargo-deny $version"
+    quietly cargo install --debug --locked --force "cargo-deny@$version" || die "cargo-deny could not be installed"
   }
 }
 
