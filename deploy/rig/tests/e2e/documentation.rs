@@ -1,6 +1,7 @@
-//! The pages of the repository: every relative link leads to a file and to a heading that are there.
+//! The pages of the repository: every relative link leads to a file and to a heading that are there, and the page for operators names
+//! every log event.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,71 @@ fn complaint(path: &Path, link: &str) -> Option<String> {
     }
     let page = Page::parse(&fs::read_to_string(&target).unwrap());
     (!page.anchors.contains(fragment)).then(|| format!("{}: {link} leads to no heading", path.display()))
+}
+
+/// The Rust files below `directory`, those of tests aside.
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The log events that a source file defines outside of its tests, each with its level.
+fn defined_events(source: &str) -> Vec<(String, String)> {
+    let (product, _) = source.split_once("#[cfg(test)]\nmod tests").unwrap_or((source, ""));
+    let level_of = [("::outage(", "error"), ("::refusal(", "info")];
+    let found = level_of.into_iter().flat_map(|(constructor, level)| {
+        product.split(constructor).skip(1).filter_map(move |call| {
+            let (name, rest) = call.trim_start().strip_prefix('"')?.split_once('"')?;
+            let is_warning = rest.split(";\n").next()?.contains(".warning()");
+            Some((name.to_owned(), if is_warning { "warn" } else { level }.to_owned()))
+        })
+    });
+    found.collect()
+}
+
+#[test]
+fn every_log_event_is_explained_to_operators() {
+    let mut defined = BTreeSet::new();
+    for source in ["shared/src", "gateway/src", "fanout-worker/src"] {
+        for file in rust_files(&Path::new(ROOT).join(source)) {
+            defined.extend(defined_events(&fs::read_to_string(file).unwrap()));
+        }
+    }
+    let page = fs::read_to_string(Path::new(ROOT).join("deploy/docs/operations.md")).unwrap();
+    let (_, section) = page.split_once("\n## Log events\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let explained: BTreeSet<(String, String)> = section
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            Some((name.to_owned(), rest.split_once(" | ")?.0.to_owned()))
+        })
+        .collect();
+    assert_eq!(explained, defined);
+    assert!(defined.len() > 15, "only {defined:?} were found");
+}
+
+#[test]
+fn log_events_and_their_levels_are_found_in_sources() {
+    let source = r#"
+        static A: Event = Event::outage("a_fails", "it fails");
+        static B: Event = Event::refusal(
+            "b_refused", "it is refused",
+        )
+        .warning();
+        static C: Event = Event::refusal("c_refused", "it is refused");
+        #[cfg(test)]
+mod tests { static D: Event = Event::outage("d", ""); }
+    "#;
+    let expected = [("a_fails", "error"), ("b_refused", "warn"), ("c_refused", "info")];
+    assert_eq!(defined_events(source), expected.map(|(name, level)| (name.to_owned(), level.to_owned())));
 }
 
 #[test]
