@@ -1,4 +1,4 @@
-# The front door. Every target says after ## what it does; `make` alone lists them.
+# The commands of the repository. Every target says after ## what it does; `make` alone lists them.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -70,7 +70,7 @@ impl ControlChannel {
         &self.channel
     }
 
-    /// Broadcasts `event` to all gateways, this one included. Returns when they have applied it, or trust no cache any more that is
+    /// Broadcasts `event` to all gateways, this one included. Returns when they have applied it, or no longer trust a cache that is
     /// older than it.
     pub async fn broadcast(&self, event: ControlEvent) {
         let began = Instant::now();

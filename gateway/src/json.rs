@@ -90,7 +90,7 @@ pub(crate) mod tests {
                         continue;
                     }
                     itself @ ('"' | '\\' | '/') => itself,
-                    other => panic!("\\{other} is no escape"),
+                    other => panic!("\\{other} is not an escape"),
                 },
                 '"' => panic!("a quotation mark within"),
                 other => other,

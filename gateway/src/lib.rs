@@ -54,7 +54,7 @@
 //! - Who may do what: [`policy`].
 //! - How a message is posted: [`messages`], then [`accept`].
 //! - How a stream opens: [`streams`]; how messages reach it: [`live`], then [`fanout`].
-//! - How a login or a removal takes effect everywhere: [`event_dispatch`], [`revocation_watcher`] and `freshness`.
+//! - How a logout, a removal or a deletion takes effect everywhere: [`event_dispatch`], [`revocation_watcher`] and `freshness`.
 //! - Connections and what a client may hold: [`server`].
 
 pub mod accept;

@@ -147,7 +147,7 @@ impl ShutdownArgs {
     }
 }
 
-/// What every service is told.
+/// The settings of every service.
 #[derive(Debug, Clone, Args)]
 pub struct ServiceArgs {
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]

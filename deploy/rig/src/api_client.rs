@@ -152,7 +152,7 @@ impl ApiClient {
         let response = self.get(&format!("/chat/{room}/messagehistory{query}")).await?.expect(200)?;
         match response.json()? {
             Value::Array(messages) => Ok(messages),
-            other => Err(Failure::new(format!("a history that is no array: {other}"))),
+            other => Err(Failure::new(format!("a history that is not an array: {other}"))),
         }
     }
 

@@ -85,7 +85,7 @@ impl Proxy {
         self.shared.condition.send_replace(condition);
     }
 
-    /// Makes the condition of the link normal; nothing is lost or cut any more.
+    /// Makes the condition of the link normal; nothing more is lost or cut.
     pub fn clear_faults(&self) {
         self.set(NetworkCondition::Normal);
         *self.shared.passing.lock() = None;

@@ -219,7 +219,7 @@ impl Service {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         let raw = i32::try_from(self.pid()?)?;
-        let pid = Pid::from_raw(raw).ok_or_else(|| Failure::new("0 is no process id"))?;
+        let pid = Pid::from_raw(raw).ok_or_else(|| Failure::new("0 is not a process id"))?;
         kill_process(pid, signal).explain(|| format!("cannot signal {}", self.name))
     }
 }

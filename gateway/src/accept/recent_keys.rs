@@ -77,7 +77,7 @@ impl RecentKeys {
             Some(known) if known.used == used => return Ok(false),
             Some(known) if !is_in_earlier_room(&known.used) => return Err(AcceptError::KeyReused),
             Some(known) if known.is_recorded => return Err(AcceptError::RoomDeleted),
-            // It is not known whether the message is recorded in that room, where nobody can read it any more: it is posted here.
+            // It is not known whether the message is recorded in that room, which nobody can read: it is posted here.
             Some(_) | None => {}
         }
         if keys.now.len() >= GENERATION_KEYS || now.duration_since(keys.began) >= GENERATION_TIME {

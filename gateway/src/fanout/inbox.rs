@@ -40,7 +40,7 @@ pub(super) struct Fetched<F> {
 pub(super) struct Mail<S: Source> {
     pub(super) connections: Vec<NewConnection<S>>,
     pub(super) fetched: Vec<Fetched<S::Fetched>>,
-    /// No connection comes any more.
+    /// No further connection comes.
     pub(super) closed: bool,
 }
 

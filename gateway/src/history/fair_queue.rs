@@ -2,7 +2,7 @@
 //!
 //! Waiting reads are granted in the order of readers, not of requests: a reader with a thousand requests at once makes nobody
 //! else wait for more than the reads that run. A reader that has read too much is kept from its next read for a while. A read
-//! that nobody waits for any more is dropped before it begins.
+//! that nobody waits for is dropped before it begins.
 
 mod state;
 #[cfg(test)]
@@ -90,7 +90,7 @@ impl<K: Hash + Eq + Copy> FairQueue<K> {
         while let Some((reader, waiting)) = state.next_to_start() {
             match waiting.send(self.permit_for(reader)) {
                 Ok(()) => state.start(reader),
-                // Nobody waits any more. The drop of the permit must not take the lock, which is held here.
+                // Nobody waits. The drop of the permit must not take the lock, which is held here.
                 Err(mut permit) => permit.queue = None,
             }
             state.settle(reader);

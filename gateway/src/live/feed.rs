@@ -47,7 +47,7 @@ pub enum FeedRead {
     Behind(Gap),
 }
 
-/// The messages that the feed has appended and does not keep any more.
+/// The messages that the feed has appended and no longer keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// The last seq before the frames that it keeps.

@@ -59,7 +59,7 @@ pub enum OpenError {
     #[error("the head of the room was not read in time")]
     Late,
     /// The process is stopping.
-    #[error("live events are not subscribed to any more")]
+    #[error("live events are no longer subscribed to")]
     Stopping,
     /// Storage failed.
     #[error(transparent)]
@@ -233,7 +233,7 @@ impl Hub {
         }
     }
 
-    /// Has the rooms of `partitions` compared soon: another worker owns them now, and the one before may have stored messages
+    /// Schedules a comparison of the rooms of `partitions`: another worker owns them now, and the one before may have stored messages
     /// without publishing them.
     ///
     /// The former owner stores nothing after the comparison either: the claim of the new one was committed before it was
@@ -242,7 +242,7 @@ impl Hub {
         self.shared.resync_queue.mark_stale(partitions);
     }
 
-    /// Has all rooms compared soon: events of any of them may have been missed.
+    /// Schedules a comparison of all rooms: events of any of them may have been missed.
     pub fn mark_all_stale(&self) {
         let partitions: Vec<Partition> = (0..self.shared.installation.partitions).map(Partition).collect();
         self.mark_stale(&partitions);
@@ -282,7 +282,7 @@ impl Hub {
             // Under the lock: whoever opens the room again subscribes after this.
             if idle {
                 subscriber.unsubscribe(&keys.room_channel(entry.feed.partition, *room));
-                debug!(room.id = room.0, "nobody reads room {} here any more", room.0);
+                debug!(room.id = room.0, "room {} has no readers here", room.0);
             }
             !idle
         });

@@ -83,7 +83,7 @@ impl SubscriberTask {
         let mut changes = redis.watch_topology();
         while !stop.is_cancelled() {
             let nodes = redis.nodes();
-            // Dropping the guard ends the subscription: a server that takes no writes any more publishes nothing.
+            // Dropping the guard ends the subscription: a server that no longer takes writes publishes nothing.
             subscriptions.retain(|node, _| nodes.contains(node));
             for node in nodes {
                 subscriptions.entry(node.clone()).or_insert_with(|| {

@@ -65,7 +65,7 @@ enum Phase {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
-    /// The connection speaks HTTP/2, where bytes between requests are no sign of a half-sent head.
+    /// The connection speaks HTTP/2, where bytes between requests do not mean a half-sent head.
     Http2Recognized,
     BytesReceived,
     RequestStarted,

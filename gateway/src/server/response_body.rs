@@ -129,7 +129,7 @@ pub(super) struct ResponseBody {
 impl ResponseBody {
     /// The next piece of what is left.
     ///
-    /// Pieces of a long response share its memory, and the last one would keep all of it when nothing is charged any more, so
+    /// Pieces of a long response share its memory, and the last one would keep all of it when nothing is charged, so
     /// the last one is copied.
     fn cut(&mut self) -> Bytes {
         let (piece, last) = match self.progress {

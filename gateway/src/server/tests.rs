@@ -131,7 +131,7 @@ async fn an_address_has_a_limit_of_connections() -> TestResult {
     Ok(())
 }
 
-/// Heads cost time even if all of them are refused, and closing the connection is no way out.
+/// Heads cost time even if all of them are refused, and closing the connection does not avoid it.
 #[tokio::test]
 async fn an_address_without_a_token_is_read_at_its_rate() -> TestResult {
     const HEAD: usize = 15_000;

@@ -87,7 +87,7 @@ pub struct RoomMessages {
 pub enum CommitError {
     /// The claims of these partitions are out of date: another worker has claimed them since, or an earlier commit of this
     /// worker, whose reply was lost, has moved the cursor.
-    #[error("the claims do not hold any more")]
+    #[error("the claims no longer hold")]
     StaleClaims(Vec<Partition>),
     /// Storage failed, or refused the data ([`StoreError::is_rejection`]).
     #[error(transparent)]

@@ -67,7 +67,7 @@ fn refused_by_postgres(error: &dyn DatabaseError) -> bool {
         return false;
     };
     let (class, code) = (error.code().get(..2).unwrap_or_default(), error.code());
-    // 22: data exceptions (bytes that are no text, numbers out of range); 54: beyond a limit of the server, such as an
+    // 22: data exceptions (bytes that are not text, numbers out of range); 54: beyond a limit of the server, such as an
     // index entry that is too long; 23: integrity, without unique violations (23505) and exclusions (23P01).
     matches!(class, "22" | "54") || matches!(code, "23502" | "23503" | "23514")
 }

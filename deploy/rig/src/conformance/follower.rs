@@ -47,7 +47,7 @@ struct Stream {
 /// What the library has reported.
 struct Reports {
     streams: Vec<Stream>,
-    /// Lines that are no report of any stream.
+    /// Lines that are not a report of any stream.
     malformed: Vec<String>,
 }
 

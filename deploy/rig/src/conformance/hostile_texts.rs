@@ -43,7 +43,7 @@ pub(super) fn all() -> Vec<String> {
         // Outside of the basic plane, where a character is two units of UTF-16.
         "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽",
         "𝔸𝒷𝓬 𐍈 𠜎",
-        // Escapes that must not be decoded twice, and bytes that are no text elsewhere.
+        // Escapes that must not be decoded twice, and bytes that are not text elsewhere.
         "\\u0000 \\x00 %00 \\0 &#0;",
         "\\n\\r\\u2028",
         "\\",

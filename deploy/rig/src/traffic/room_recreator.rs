@@ -37,7 +37,7 @@ impl RoomRecreator {
         while !stop.is_cancelled() {
             let room = format!("{RECREATED_ROOMS}{}-{name_number}", self.number);
             if !self.operate(room).await {
-                // The operation may take effect later, so nothing can be concluded about this name any more.
+                // The operation may take effect later, so nothing more can be concluded about this name.
                 name_number += 1;
             }
             sleep(self.rng.random_range(PAUSES)).await;

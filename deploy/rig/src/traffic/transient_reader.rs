@@ -1,4 +1,4 @@
-//! A user who joins a room, reads its history, leaves, and must not receive its messages any more.
+//! A user who joins a room, reads its history, leaves, and must no longer receive its messages.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -55,7 +55,7 @@ impl Call {
 }
 
 /// Every operation in every form that can be repeated: valid (where it only reads), without a token, with garbage in the path,
-/// in the body and for a body, by an unknown method, by HEAD and by OPTIONS; and paths that are no operation.
+/// in the body and for a body, by an unknown method, by HEAD and by OPTIONS; and paths without an operation.
 fn calls(document: &Value) -> Vec<Call> {
     let mut calls = Vec::new();
     for (template, methods) in document["paths"].as_object().unwrap() {

@@ -16,7 +16,7 @@ const BAD_SEGMENTS: [&str; 8] = [
     "..%2f..%2fetc",
     "'%20OR%201=1",
 ];
-/// Values that are no valid integer parameter.
+/// Values that are not a valid integer parameter.
 const BAD_VALUES: [&str; 6] = ["x", "-1", "1e9", "99999999999999999999", "%00", "%FF"];
 
 /// Path template, method, operation.

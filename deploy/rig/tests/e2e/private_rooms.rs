@@ -1,4 +1,4 @@
-//! For users who are no members a private room does not exist.
+//! For users who are not members a private room does not exist.
 
 use rig::{ApiClient, Method};
 use serde_json::{Value, json};

@@ -32,7 +32,7 @@ async fn check_concurrent_posts_with_one_key(key: &str) {
         let again = client.try_post("lobby", "only once", Some(key)).await.unwrap().expect(204).unwrap();
         assert_eq!(again.header("message-id"), Some(ids[0]));
     }
-    // Another key with the same text is another message, and so is no key.
+    // Another key with the same text is another message, and so is one without a key.
     let other = ann.try_post("lobby", "only once", Some("another")).await.unwrap().expect(204).unwrap();
     assert_ne!(other.header("message-id"), Some(ids[0]));
     ann.post("lobby", "only once").await.unwrap();

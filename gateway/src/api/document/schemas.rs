@@ -69,7 +69,7 @@ pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     }
 }
 
-/// The example of the original specification where it is long enough, else one that is no common password.
+/// The example of the original specification where it is long enough, else one that is not a common password.
 fn example_password(min: usize) -> String {
     let short = "test1";
     if min <= short.len() {

@@ -150,7 +150,7 @@ impl<K: Hash + Eq + Copy> State<K> {
         }
     }
 
-    /// Removes the reads that nobody waits for any more.
+    /// Removes the reads that nobody waits for.
     fn remove_abandoned(&mut self) {
         for known in self.readers.values_mut() {
             known.waiting.retain(|waiting| !waiting.is_closed());

@@ -76,7 +76,7 @@ impl DesiredChannels {
         self.changes.subscribe()
     }
 
-    /// Fails all waits, and every later one: no channel is subscribed to any more.
+    /// Fails all waits, and every later one: channels are no longer subscribed to.
     pub(super) fn close(&self) {
         let mut channels = self.channels.lock();
         channels.is_closed = true;

@@ -1,4 +1,7 @@
 //! Statements about revocations. Triggers write the rows in the transaction that revokes.
+//!
+//! The tables are named `removals` and `removal_log`, as revocations were called first. They keep the names: during an upgrade
+//! gateways of the version before run on the migrated database, and read both.
 
 pub(in crate::storage) const COUNT_REVOCATIONS: &str = "SELECT count FROM removals";
 

@@ -51,7 +51,7 @@ fn stream_with_hole_double_or_wrong_start_is_found() {
     assert_eq!(broken(|evidence| evidence.streams[1].ready = 2), only);
     assert_eq!(broken(|evidence| evidence.streams[1].received[0].cursor = 3), only);
     assert_eq!(broken(|evidence| evidence.final_positions[0].last = 4), only);
-    // A reset is no excuse while the cursor is good.
+    // A reset is not an excuse while the cursor is good.
     assert_eq!(broken(|evidence| evidence.streams[1].reset = Some(3)), only);
 }
 
