@@ -52,7 +52,7 @@ bench: ## Measure the parts and the whole, and compare with what is demanded; ON
 	cargo bench --quiet --no-run $(addprefix --bench ,requests stream entries batches commit)
 	deploy/postgres.sh target/release/bench
 
-soak: ## Kill, cut and flood everything, many times, and look whether anything was lost; FAULTS=F1,F3 FLOODS=heads BACKEND=sqlite COUNT_SCALE=0.1 SEED= OUT=
+soak: ## Kill, cut and flood everything, many times, and look whether anything was lost; FAULTS=F1,F3 FLOODS=headers BACKEND=sqlite COUNT_SCALE=0.1 SEED= OUT=
 	@deploy/install.sh rust redis postgres
 	cargo build --quiet --release --bin gateway --bin fanout-worker --bin soak
 	target/release/soak

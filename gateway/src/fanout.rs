@@ -1,6 +1,6 @@
 //! Writes live events to many sockets: a few threads, each with its own connections.
 //!
-//! A stream begins like any request. When the head of its response is sent, its socket leaves the HTTP library and comes
+//! A stream begins like any request. When the headers of its response are sent, its socket leaves the HTTP library and comes
 //! here, to one thread for the rest of its life. The kernel's work of accepting bytes is nearly all that is left to do
 //! then, and every task, lock and wake-up beside it would show.
 //!
@@ -179,7 +179,7 @@ impl<S: Source> Fanout<S> {
         Ok((fanout, FanoutThreads(ends)))
     }
 
-    /// Adopts a connection that has sent the head of a chunked response: from now on it sends what `source` says. `permit`
+    /// Adopts a connection that has sent the headers of a chunked response: from now on it sends what `source` says. `permit`
     /// is dropped when the connection is closed.
     pub fn adopt(&self, socket: TcpStream, permit: impl Send + 'static, source: S) {
         let topic = source.topics().first().copied().unwrap_or_default();

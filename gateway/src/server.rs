@@ -7,7 +7,7 @@
 //!               refusal        socket   connection_state       response_body
 //! ```
 //!
-//! poem's own server is not used: it never times out a half-sent head, spins when file descriptors run out, notices a
+//! poem's own server is not used: it never times out half-sent headers, spins when file descriptors run out, notices a
 //! client that left only after two further writes, and at shutdown waits for open streams for ever or cuts them.
 //!
 //! Bytes have budgets: those of unfinished requests and those of unsent responses, for each connection
@@ -68,7 +68,8 @@ pub(crate) struct ServerLimits {
     /// Connections of one address, trusted proxies aside; any number if 0. One more is answered with 429
     /// `too_many_connections`. A client behind a trusted proxy may have as many requests under way.
     pub(crate) connections_per_address: usize,
-    /// From the first byte of an HTTP/1.1 request head to its last. Then the connection is closed without an answer.
+    /// From the first byte of the headers of an HTTP/1.1 request to their last. Then the connection is closed without an
+    /// answer.
     pub(crate) header_deadline: Duration,
     /// From accepting to the first byte (of HTTP/2: to the end of its 24-byte preface). Then the connection is closed.
     pub(crate) first_byte_deadline: Duration,
@@ -77,7 +78,7 @@ pub(crate) struct ServerLimits {
     pub(crate) idle_deadline: Duration,
     /// How long a peer may take nothing while bytes wait for it. Then the connection is reset.
     pub(crate) write_stall: Duration,
-    /// Request line and headers together, in bytes. A larger head is answered with 431.
+    /// Request line and headers together, in bytes. More is answered with 431.
     pub(crate) max_header_bytes: usize,
     /// Requests in flight on one HTTP/2 connection; the client learns the limit and holds further ones back.
     pub(crate) h2_max_streams: u32,

@@ -13,7 +13,7 @@ mod context;
 mod logins;
 mod reads;
 mod replay;
-mod request_heads;
+mod request_headers;
 mod rooms;
 
 use std::fmt;
@@ -49,10 +49,10 @@ pub struct Flood {
 /// All floods.
 pub const FLOODS: &[Flood] = &[
     Flood {
-        name: "heads",
-        title: "large heads and unfinished bodies, without a token",
+        name: "headers",
+        title: "large headers and unfinished bodies, without a token",
         settings: &[],
-        prepare: |context| Box::pin(async { Ok(request_heads::attack(context)) }),
+        prepare: |context| Box::pin(async { Ok(request_headers::attack(context)) }),
     },
     Flood {
         name: "answers",

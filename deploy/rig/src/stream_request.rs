@@ -8,7 +8,7 @@ use crate::failure::{Explain, Failure, Result};
 use crate::http_response::HttpResponse;
 use crate::sse::EventStream;
 
-/// How long the head of a response may take.
+/// How long the headers of a response may take.
 const OPEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// A stream that is about to be opened.
@@ -52,7 +52,7 @@ impl StreamRequest {
 
     /// Opens the stream for reading its bytes; any other status than 200 is a failure.
     pub async fn open_raw(self) -> Result<Response> {
-        let response = self.head().await?;
+        let response = self.receive_headers().await?;
         if response.status() == 200 {
             return Ok(response);
         }
@@ -62,13 +62,13 @@ impl StreamRequest {
 
     /// Sends the request and receives the whole response: for refusals and streams that end by themselves.
     pub async fn response(self) -> Result<HttpResponse> {
-        let receive = async { HttpResponse::receive(self.head().await?).await };
+        let receive = async { HttpResponse::receive(self.receive_headers().await?).await };
         tokio::time::timeout(OPEN_WITHIN, receive)
             .await
             .explain(|| "the response did not come to an end".to_owned())?
     }
 
-    async fn head(self) -> Result<Response> {
+    async fn receive_headers(self) -> Result<Response> {
         let sending = tokio::time::timeout(OPEN_WITHIN, self.request.send());
         Ok(sending.await.explain(|| "no response to the request for a stream".to_owned())??)
     }

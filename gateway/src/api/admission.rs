@@ -10,7 +10,7 @@ use super::MAX_BODY_BYTES;
 use super::error::ApiError;
 use crate::server::RequestBudget;
 
-/// Refuses a request that two readers could understand in two ways, and one for whose head there is no room.
+/// Refuses a request that two readers could understand in two ways, and one for whose headers there is no room.
 pub(super) fn check(request: &Request) -> Result<(), ApiError> {
     if let Some(excess) = request.extensions().get::<Arc<RequestBudget>>().and_then(|budget| budget.refused()) {
         return Err(excess.into());

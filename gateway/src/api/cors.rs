@@ -76,17 +76,17 @@ impl Cors {
         }
     }
 
-    /// Reads `head`, the beginning of a request that is not parsed.
+    /// Reads the `beginning` of a request that is not parsed.
     #[must_use]
-    pub fn asked_in(&self, head: &[u8]) -> Asked {
+    pub fn asked_in(&self, beginning: &[u8]) -> Asked {
         Asked {
-            origin: self.listed_in(head).cloned(),
+            origin: self.listed_in(beginning).cloned(),
             is_preflight: false,
         }
     }
 
-    fn listed_in(&self, head: &[u8]) -> Option<&HeaderValue> {
-        let lines = head.split(|byte| *byte == b'\n').skip(1);
+    fn listed_in(&self, beginning: &[u8]) -> Option<&HeaderValue> {
+        let lines = beginning.split(|byte| *byte == b'\n').skip(1);
         let mut named = lines.filter_map(|line| {
             let colon = line.iter().position(|byte| *byte == b':')?;
             let is_origin = line[..colon].eq_ignore_ascii_case(HeaderName::as_str(&header::ORIGIN).as_bytes());
@@ -102,9 +102,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_origin_is_found_in_an_unparsed_head() {
+    fn the_origin_is_found_in_an_unparsed_request() {
         let cors = Cors::new(&["https://chat.example.org".to_owned()]);
-        let found = |head: &str| cors.listed_in(head.as_bytes()).is_some();
+        let found = |request: &str| cors.listed_in(request.as_bytes()).is_some();
         assert!(found("GET / HTTP/1.1\r\nHost: x\r\norigin:https://chat.example.org\r\n\r\n"));
         assert!(found("GET / HTTP/1.1\r\nOrigin: https://chat.example.org \r\nAcc"));
         assert!(!found("GET / HTTP/1.1\r\nOrigin: https://evil.example.org\r\n\r\n"));

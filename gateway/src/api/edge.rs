@@ -43,12 +43,12 @@ impl Arrived {
     }
 }
 
-/// Whether only the head of the answer is wanted: HEAD, which the framework routes like GET. It must have none of the effects
-/// that GET has beside its answer.
+/// Whether only the headers of the answer are wanted: HEAD, which the framework routes like GET. It must have none of the
+/// effects that GET has beside its answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct HeadOnly(pub(super) bool);
+pub(super) struct IsHeadRequest(pub(super) bool);
 
-impl<'a> FromRequest<'a> for HeadOnly {
+impl<'a> FromRequest<'a> for IsHeadRequest {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         Ok(request.extensions().get().copied().unwrap_or(Self(false)))
     }
@@ -122,8 +122,8 @@ impl<E: Endpoint> Edge<E> {
         match read_body(&mut request).await {
             Ok(body) => {
                 request.set_body(body);
-                let head_only = HeadOnly(request.method() == Method::HEAD);
-                request.extensions_mut().insert(head_only);
+                let is_head_request = IsHeadRequest(request.method() == Method::HEAD);
+                request.extensions_mut().insert(is_head_request);
                 request.extensions_mut().insert(Arrived(Instant::now()));
                 self.answer(request).await.unwrap_or_else(|problem| self.refuse(&problem, path, request_id))
             }

@@ -114,7 +114,7 @@ pub enum ApiError {
     /// The request is not what HTTP allows.
     #[error("{0}")]
     MalformedRequest(&'static str),
-    /// The request's head is too large.
+    /// The request line and the headers together are too large.
     #[error("The request line and the headers together are too large.")]
     HeadersTooLarge,
     /// The transfer coding of the body is unknown.

@@ -24,11 +24,11 @@ impl RefusalResponses {
 }
 
 impl RefusalRenderer for RefusalResponses {
-    fn for_head(&self, refusal: Refusal, head: &[u8]) -> Response<Bytes> {
+    fn for_unparsed(&self, refusal: Refusal, beginning: &[u8]) -> Response<Bytes> {
         let request_id = Uuid::now_v7().to_string();
         let mut answer = ApiError::from(refusal).answer(&request_id);
         finish(answer.headers_mut(), &request_id);
-        self.cors.finish(self.cors.asked_in(head), answer.headers_mut());
+        self.cors.finish(self.cors.asked_in(beginning), answer.headers_mut());
         answer
     }
 
@@ -46,8 +46,8 @@ impl From<Refusal> for ApiError {
             Refusal::Busy => Self::Busy,
             Refusal::TooManyConnections => Self::TooManyConnections,
             Refusal::TooMuchInFlight => Self::TooMuchInFlight,
-            Refusal::MalformedHead => Self::MalformedRequest("The request line or a header is not valid HTTP."),
-            Refusal::HeadTooLarge => Self::HeadersTooLarge,
+            Refusal::MalformedRequest => Self::MalformedRequest("The request line or a header is not valid HTTP."),
+            Refusal::HeadersTooLarge => Self::HeadersTooLarge,
         }
     }
 }

@@ -14,7 +14,7 @@ use poem_openapi::{ApiResponse, OpenApi};
 use shared::domain::Invalid;
 
 use super::access::{Authenticated, ClientAddress};
-use super::edge::HeadOnly;
+use super::edge::IsHeadRequest;
 use super::error::ApiError;
 use super::pages::parse_count;
 use super::params::Integer;
@@ -102,7 +102,7 @@ impl StreamApi {
         address: ClientAddress,
         endpoints: RequestEndpoints,
         offer: Offered,
-        head_only: HeadOnly,
+        is_head_request: IsHeadRequest,
         /// Name of the room.
         room: Path<String>,
         /// The last id you got.
@@ -132,7 +132,7 @@ impl StreamApi {
         };
         let client = client.0.as_deref().map(parse_client).transpose()?;
         let caller = caller.0;
-        if head_only.0 {
+        if is_head_request.0 {
             context.streams.check(&room.0, &caller.session.user).await?;
             return Ok(EventStream {
                 body: Body::empty(),

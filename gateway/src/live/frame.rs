@@ -26,10 +26,10 @@ const MESSAGE_OVERHEAD: usize = 320;
 
 /// What a chunk begins with: its length in hexadecimal, in a fixed number of digits, so that it can be filled in when the
 /// length is known. Six digits reach 16 MiB.
-const CHUNK_HEAD: &[u8] = b"000000\r\n";
+const CHUNK_PREFIX: &[u8] = b"000000\r\n";
 
 /// What a chunk ends with.
-const CHUNK_TAIL: &[u8] = b"\r\n";
+const CHUNK_SUFFIX: &[u8] = b"\r\n";
 
 /// How the bytes of a stream get to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Framing {
 /// The event inside of the chunk of a frame.
 #[must_use]
 pub(super) fn payload(chunk: &[u8]) -> &[u8] {
-    &chunk[CHUNK_HEAD.len()..chunk.len() - CHUNK_TAIL.len()]
+    &chunk[CHUNK_PREFIX.len()..chunk.len() - CHUNK_SUFFIX.len()]
 }
 
 impl Framing {
@@ -61,7 +61,7 @@ impl Frame {
     pub fn bytes(&self, framing: Framing) -> Bytes {
         match framing {
             Framing::Chunked => self.0.clone(),
-            Framing::Library => self.0.slice(CHUNK_HEAD.len()..self.0.len() - CHUNK_TAIL.len()),
+            Framing::Library => self.0.slice(CHUNK_PREFIX.len()..self.0.len() - CHUNK_SUFFIX.len()),
         }
     }
 
@@ -82,15 +82,15 @@ impl Frame {
 
     /// Encodes the event that `write` adds to the buffer.
     fn encode(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut chunk = Vec::with_capacity(CHUNK_HEAD.len() + capacity + CHUNK_TAIL.len());
-        chunk.extend_from_slice(CHUNK_HEAD);
+        let mut chunk = Vec::with_capacity(CHUNK_PREFIX.len() + capacity + CHUNK_SUFFIX.len());
+        chunk.extend_from_slice(CHUNK_PREFIX);
         write(&mut chunk);
-        let mut length = chunk.len() - CHUNK_HEAD.len();
-        for digit in chunk[..CHUNK_HEAD.len() - CHUNK_TAIL.len()].iter_mut().rev() {
+        let mut length = chunk.len() - CHUNK_PREFIX.len();
+        for digit in chunk[..CHUNK_PREFIX.len() - CHUNK_SUFFIX.len()].iter_mut().rev() {
             *digit = b"0123456789abcdef"[length % 16];
             length /= 16;
         }
-        chunk.extend_from_slice(CHUNK_TAIL);
+        chunk.extend_from_slice(CHUNK_SUFFIX);
         Self(chunk.into())
     }
 }

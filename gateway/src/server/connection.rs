@@ -86,19 +86,19 @@ async fn http1(context: &ServerContext, socket: Socket, service: RequestService,
     let end = drive(context, &mut connection, &state).await;
     let parts = connection.into_parts();
     let mut socket = parts.io.into_inner();
-    // For hyper that is a failure, or an end in order if nothing of the head had come before.
+    // For hyper that is a failure, or an end in order if nothing of the headers had come before.
     if let Some((over, piece)) = socket.take_refused() {
         if state.owes_nothing() {
-            let head = [&parts.read_buf[..], &piece].concat();
-            refusal::answer(socket.into_stream(), context.refusals.for_head(over.into(), &head)).await;
+            let beginning = [&parts.read_buf[..], &piece].concat();
+            refusal::answer(socket.into_stream(), context.refusals.for_unparsed(over.into(), &beginning)).await;
         }
         return;
     }
     match end {
         End::Complete => refusal::close(socket.into_stream()).await,
         End::Failed(error) => {
-            if let Some(refusal) = Refusal::of_head(&error).filter(|_| socket.has_withheld()) {
-                let answer = context.refusals.for_head(refusal, &parts.read_buf);
+            if let Some(refusal) = Refusal::of_parse_error(&error).filter(|_| socket.has_withheld()) {
+                let answer = context.refusals.for_unparsed(refusal, &parts.read_buf);
                 refusal::answer(socket.into_stream(), answer).await;
             } else {
                 debug!(%error, "connection ended early");

@@ -1,6 +1,6 @@
 //! Budget of one connection: which bytes of unfinished requests and unsent responses it holds, and whether it may hold more.
 //!
-//! Requests are charged through [`RequestBudget`](super::request_budget::RequestBudget), heads that have come in part through
+//! Requests are charged through [`RequestBudget`](super::request_budget::RequestBudget), headers that have come in part through
 //! [`ConnectionState`](super::connection_state::ConnectionState).
 
 use std::sync::Arc;

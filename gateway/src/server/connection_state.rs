@@ -1,10 +1,10 @@
 //! The state machine of one connection: what it is doing, and until when it may go on doing it.
 //!
 //! ```text
-//!                         the first bytes of the next head (HTTP/1.1)
+//!                       the first bytes of the next request (HTTP/1.1)
 //!            ┌───────────────────────────────────────────────────────────────┐
 //!  accepted  ▼                                                               │
-//!  ─────► ReadingHead ── a request ──► Running ── the last response ends ──► Idle ◄─┐
+//!  ─────► ReadingHeaders ─ request ──► Running ── the last response ends ──► Idle ◄─┐
 //!            │                          │   ▲                                │ ▲    │
 //!            │                          │   └────── a request (HTTP/2) ──────┘ │    │
 //!            └────── it is HTTP/2 ──────┼──────────────────────────────────────┘    │
@@ -26,8 +26,8 @@
 //! [`HijackOffer`](super::HijackOffer) reports the first two steps of a hijack, and the driving loop (`drive`) asks for
 //! deadlines and takes the socket.
 //!
-//! hyper's `header_read_timeout` is not used: its clock starts when hyper begins to wait for a head, so it closes idle
-//! keep-alive connections too, at the deadline meant for half-sent heads (hyper 1.12, `poll_read_head` and
+//! hyper's `header_read_timeout` is not used: its clock starts when hyper begins to wait for headers, so it closes idle
+//! keep-alive connections too, at the deadline meant for half-sent headers (hyper 1.12, `poll_read_head` and
 //! `State::idle`), and HTTP/2 has none at all.
 
 use std::sync::Arc;
@@ -47,8 +47,8 @@ pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The client has connected, or a part of a request head has come.
-    ReadingHead,
+    /// The client has connected, or a part of the request headers has come.
+    ReadingHeaders,
     /// At least one request is being answered.
     Running,
     /// The connection is between requests.
@@ -65,7 +65,7 @@ enum Phase {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
-    /// The connection speaks HTTP/2, where bytes between requests do not mean a half-sent head.
+    /// The connection speaks HTTP/2, where bytes between requests do not mean half-sent headers.
     Http2Recognized,
     BytesReceived,
     RequestStarted,
@@ -83,13 +83,13 @@ impl Phase {
     /// The phase that follows `event`. An event without an arrow in the picture changes nothing.
     const fn after(self, event: Event) -> Self {
         match (self, event) {
-            (Self::Idle, Event::BytesReceived) => Self::ReadingHead,
-            (Self::ReadingHead | Self::Idle, Event::RequestStarted) => Self::Running,
+            (Self::Idle, Event::BytesReceived) => Self::ReadingHeaders,
+            (Self::ReadingHeaders | Self::Idle, Event::RequestStarted) => Self::Running,
             (Self::Running, Event::SocketPromised) => Self::HijackPromised,
             (Self::HijackPromised, Event::BeginningRead) => Self::HijackBegun,
             (Self::HijackBegun, Event::Flushed) => Self::HijackFlushed,
             (Self::HijackFlushed, Event::SocketTaken) => Self::HandedOver,
-            (Self::ReadingHead, Event::Http2Recognized)
+            (Self::ReadingHeaders, Event::Http2Recognized)
             | (
                 Self::Running | Self::HijackPromised | Self::HijackBegun | Self::HijackFlushed,
                 Event::LastResponseEnded,
@@ -119,8 +119,8 @@ struct State {
     running: u32,
     /// Whether bytes of a response may still wait in hyper's buffer.
     unsent: bool,
-    /// Bytes of the head that has come in part.
-    head: usize,
+    /// Bytes of the headers that have come in part.
+    header_bytes: usize,
     /// Until when the response must be sent, if its length is known.
     send_by: Option<Instant>,
     /// Who gets the socket, from `HijackPromised` to `HijackFlushed`.
@@ -153,11 +153,11 @@ impl ConnectionState {
     /// The state of a connection whose first byte has just come.
     pub(super) fn new(budget: Arc<ConnectionBudget>) -> Arc<Self> {
         let state = State {
-            phase: Phase::ReadingHead,
+            phase: Phase::ReadingHeaders,
             since: Instant::now(),
             running: 0,
             unsent: false,
-            head: 0,
+            header_bytes: 0,
             send_by: None,
             hijacker: None,
         };
@@ -177,14 +177,14 @@ impl ConnectionState {
         self.lock().apply(Event::Http2Recognized);
     }
 
-    /// Notes that `count` bytes came in (HTTP/1.1 only). Between requests they begin the next head and are charged as such
-    /// until it is complete. Fails if there is no room for them.
+    /// Notes that `count` bytes came in (HTTP/1.1 only). Between requests they begin the next headers and are charged as
+    /// such until those are complete. Fails if there is no room for them.
     pub(super) fn on_received(&self, count: usize) -> Result<(), OverBudget> {
         let mut state = self.lock();
         state.apply(Event::BytesReceived);
-        if state.phase == Phase::ReadingHead {
+        if state.phase == Phase::ReadingHeaders {
             self.budget.charge(count)?;
-            state.head += count;
+            state.header_bytes += count;
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ impl ConnectionState {
 
     /// Whether no request is being answered and nothing of an earlier response is left to send.
     ///
-    /// What hyper writes then over HTTP/1.1 is its own answer to a head that it cannot parse.
+    /// What hyper writes then over HTTP/1.1 is its own answer to headers that it cannot parse.
     pub(super) fn owes_nothing(&self) -> bool {
         let state = self.lock();
         state.running == 0 && !state.unsent
@@ -236,7 +236,7 @@ impl ConnectionState {
     pub(super) fn deadline(&self, limits: &ServerLimits, stopping: Option<Instant>) -> Option<Instant> {
         let state = self.lock();
         let bound = match state.phase {
-            Phase::ReadingHead => limits.header_deadline,
+            Phase::ReadingHeaders => limits.header_deadline,
             Phase::Idle => limits.idle_deadline,
             Phase::Running | Phase::HijackPromised | Phase::HijackBegun | Phase::HijackFlushed | Phase::HandedOver => {
                 return state.send_by;
@@ -246,9 +246,9 @@ impl ConnectionState {
         Some(stopping.map_or(deadline, |began| deadline.min(began + LAST_REQUEST)))
     }
 
-    /// Whether the client has connected or begun a head, and its request is not complete.
-    pub(super) fn is_reading_head(&self) -> bool {
-        self.lock().phase == Phase::ReadingHead
+    /// Whether the client has connected or begun to send headers, and its request is not complete.
+    pub(super) fn is_reading_headers(&self) -> bool {
+        self.lock().phase == Phase::ReadingHeaders
     }
 
     /// Whether a response is being sent that must be sent by some time.
@@ -263,22 +263,23 @@ impl ConnectionState {
 
 impl Drop for ConnectionState {
     fn drop(&mut self) {
-        self.budget.release(std::mem::take(&mut self.state.get_mut().head));
+        self.budget.release(std::mem::take(&mut self.state.get_mut().header_bytes));
     }
 }
 
-/// One request, from the end of its head until its response is sent or dropped.
+/// One request, from the end of its headers until its response is sent or dropped.
 #[derive(Debug)]
 pub(super) struct ActiveRequest(Arc<ConnectionState>);
 
 impl ActiveRequest {
-    /// Counts a request whose head is complete. The caller charges the request itself, in place of the bytes of its head.
+    /// Counts a request whose headers are complete. The caller charges the request itself, in place of the bytes of its
+    /// headers.
     pub(super) fn start(connection: &Arc<ConnectionState>) -> Self {
         let mut state = connection.lock();
         state.running += 1;
         state.unsent = true;
         state.apply(Event::RequestStarted);
-        connection.budget.release(std::mem::take(&mut state.head));
+        connection.budget.release(std::mem::take(&mut state.header_bytes));
         drop(state);
         Self(Arc::clone(connection))
     }

@@ -81,14 +81,14 @@ pub(super) async fn drive(
         }
         loop {
             // hyper would close a connection at once on which nothing has come yet.
-            if stopping.is_some() && !shutting_down && !state.is_reading_head() {
+            if stopping.is_some() && !shutting_down && !state.is_reading_headers() {
                 shutting_down = true;
                 connection.begin_shutdown();
             }
             match connection.poll_end(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(End::Complete),
                 Poll::Ready(Err(error)) => return Poll::Ready(End::Failed(error)),
-                Poll::Pending if stopping.is_some() && !shutting_down && !state.is_reading_head() => {}
+                Poll::Pending if stopping.is_some() && !shutting_down && !state.is_reading_headers() => {}
                 Poll::Pending => break,
             }
         }

@@ -1,4 +1,4 @@
-//! Connection hijack: the socket of an HTTP/1.1 connection goes to the handler of a request, once the head of its response
+//! Connection hijack: the socket of an HTTP/1.1 connection goes to the handler of a request, once the headers of its response
 //! and its first bytes are sent.
 //!
 //! The response body yields those bytes and then nothing. When hyper has asked for more in vain and flushed what it had, the

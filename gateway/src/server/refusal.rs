@@ -22,8 +22,8 @@ pub(super) const CLOSING_DEADLINE: Duration = Duration::from_secs(1);
 /// Bytes read and discarded after our last one. A client that sends more loses the answer.
 const CLOSING_BYTES: usize = 1024 * 1024;
 
-/// Bytes of a request that are read before it is refused: the head of an ordinary one.
-const PEEKED_HEAD_BYTES: usize = 4 * 1024;
+/// Bytes of a request that are read before it is refused: the headers of an ordinary one.
+const PEEKED_BYTES: usize = 4 * 1024;
 
 /// Why a client is refused without the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,18 +34,18 @@ pub(crate) enum Refusal {
     TooManyConnections,
     /// The client has as many bytes under way as one client may have.
     TooMuchInFlight,
-    /// The request head is not HTTP.
-    MalformedHead,
-    /// The request head is larger than allowed.
-    HeadTooLarge,
+    /// The request line or a header is not HTTP.
+    MalformedRequest,
+    /// The request line and the headers together are larger than allowed.
+    HeadersTooLarge,
 }
 
 impl Refusal {
-    /// The reason for a connection that hyper ended over a head it could not parse; `None` for any other end.
-    pub(super) fn of_head(error: &hyper::Error) -> Option<Self> {
+    /// The reason for a connection that hyper ended over headers it could not parse; `None` for any other end.
+    pub(super) fn of_parse_error(error: &hyper::Error) -> Option<Self> {
         match error {
-            error if error.is_parse_too_large() => Some(Self::HeadTooLarge),
-            error if error.is_parse() => Some(Self::MalformedHead),
+            error if error.is_parse_too_large() => Some(Self::HeadersTooLarge),
+            error if error.is_parse() => Some(Self::MalformedRequest),
             _ => None,
         }
     }
@@ -62,8 +62,8 @@ impl From<OverBudget> for Refusal {
 
 /// Renders refusals. It is a trait, because nothing here knows what the answers of the API look like.
 pub(crate) trait RefusalRenderer: Send + Sync {
-    /// The whole answer to a request that begins with `head`, as far as it was read.
-    fn for_head(&self, refusal: Refusal, head: &[u8]) -> Response<Bytes>;
+    /// The whole answer to a request of which only the `beginning` was read.
+    fn for_unparsed(&self, refusal: Refusal, beginning: &[u8]) -> Response<Bytes>;
 
     /// The answer that replaces one with these `headers`. Headers that it needs of its own are in what is returned.
     fn instead_of(&self, refusal: Refusal, headers: &HeaderMap) -> Response<Bytes>;
@@ -108,9 +108,9 @@ fn encode(answer: &Response<Bytes>) -> Vec<u8> {
 ///
 /// It waits because a client that reads an answer before it has asked takes the connection for broken.
 pub(super) async fn answer_first_request(stream: TcpStream, refusal: Refusal, refusals: &dyn RefusalRenderer) {
-    let mut head = vec![0; PEEKED_HEAD_BYTES];
-    if let Ok(Ok(length)) = timeout(CLOSING_DEADLINE, stream.peek(&mut head)).await {
-        answer(stream, refusals.for_head(refusal, &head[..length])).await;
+    let mut beginning = vec![0; PEEKED_BYTES];
+    if let Ok(Ok(length)) = timeout(CLOSING_DEADLINE, stream.peek(&mut beginning)).await {
+        answer(stream, refusals.for_unparsed(refusal, &beginning[..length])).await;
     }
 }
 

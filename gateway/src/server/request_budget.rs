@@ -1,4 +1,4 @@
-//! Budget of one request, from its head until its handler has answered, and the charge for its response until that is sent.
+//! Budget of one request, from its headers until its handler has answered, and the charge for its response until that is sent.
 //!
 //! Each releases what it charged when it is dropped.
 
@@ -28,8 +28,8 @@ pub(crate) struct RequestBudget {
 }
 
 impl RequestBudget {
-    /// Charges the head of a request. If there is no room for it, whoever answers finds it [refused](Self::refused).
-    pub(super) fn of_head(
+    /// Charges the headers of a request. If there is no room for them, whoever answers finds it [refused](Self::refused).
+    pub(super) fn for_headers(
         connection: &Arc<ConnectionBudget>,
         client: Option<ClientBudget>,
         uri: &Uri,

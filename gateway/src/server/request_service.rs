@@ -39,7 +39,7 @@ pub(super) struct RequestService {
 }
 
 impl RequestService {
-    /// Charges the head of a request. A client behind a proxy that has too many requests under way is refused.
+    /// Charges the headers of a request. A client behind a proxy that has too many requests under way is refused.
     fn budget_of(&self, request: &Request<Incoming>) -> RequestBudget {
         let client = self.forwarded.as_ref().and_then(|forwarded| forwarded.client(self.peer, request.headers()));
         let (client, refused) = match client {
@@ -49,7 +49,7 @@ impl RequestService {
                 (Some(client), refused)
             }
         };
-        let mut budget = RequestBudget::of_head(&self.budget, client, request.uri(), request.headers());
+        let mut budget = RequestBudget::for_headers(&self.budget, client, request.uri(), request.headers());
         if refused {
             budget.refuse();
         }

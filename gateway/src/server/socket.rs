@@ -85,7 +85,7 @@ const CONNECT_BYTES: usize = 512;
 ///
 /// Until a token was seen it reads no faster than its address may send.
 ///
-/// For HTTP/1.1 it also withholds hyper's own answers to malformed heads, which are empty and cannot be configured: what
+/// For HTTP/1.1 it also withholds hyper's own answers to malformed requests, which are empty and cannot be configured: what
 /// hyper writes while no response is owed is not sent, and whoever drives the connection answers instead.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -128,7 +128,7 @@ impl Socket {
         self.read_timer = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
     }
 
-    /// Why no more of a head was accepted, and what came last of it.
+    /// Why no more of the headers was accepted, and what came last of them.
     pub(super) fn take_refused(&mut self) -> Option<(OverBudget, Vec<u8>)> {
         self.refused.take()
     }
@@ -162,7 +162,7 @@ impl Socket {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 
-    /// Whether bytes written now are hyper's own answer to a head that it could not parse, which is remembered.
+    /// Whether bytes written now are hyper's own answer to headers that it could not parse, which is remembered.
     fn withhold(&mut self) -> bool {
         let withhold = self.protocol == Protocol::Http1 && self.state.owes_nothing();
         self.withheld |= withhold;
@@ -187,7 +187,7 @@ impl AsyncRead for Socket {
         {
             // hyper forgets what comes with an error.
             self.refused = Some((over, buf.filled()[before..].to_vec()));
-            return Poll::Ready(Err(io::Error::other("no room for the head of a request")));
+            return Poll::Ready(Err(io::Error::other("no room for the headers of a request")));
         }
         Poll::Ready(Ok(()))
     }

@@ -35,8 +35,8 @@ async fn an_answer_given_before_the_body_was_read_arrives() -> TestResult {
     let mut client = server.connect().await?;
     let (part, parts) = ("x".repeat(16 * 1024), 32);
     let length = part.len() * parts;
-    let head = format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n");
-    client.send(&head).await?;
+    let headers = format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n");
+    client.send(&headers).await?;
     eventually(client.stream.readable()).await??;
     for _ in 0..parts {
         client.send(&part).await?;
@@ -91,7 +91,7 @@ async fn a_connection_beyond_the_limit_gets_busy() -> TestResult {
         "x-content-type-options: nosniff\r\n",
         &allowed,
     ] {
-        assert!(answer.head.contains(header), "no {header} in {}", answer.head);
+        assert!(answer.headers.contains(header), "no {header} in {}", answer.headers);
     }
     answer.assert_error("busy")?;
     second.closed().await?;
@@ -124,44 +124,44 @@ async fn an_address_has_a_limit_of_connections() -> TestResult {
     second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
     let answer = second.answer().await?;
     assert_eq!(answer.status, 429);
-    assert!(answer.head.contains("retry-after: 2\r\n"), "{}", answer.head);
+    assert!(answer.headers.contains("retry-after: 2\r\n"), "{}", answer.headers);
     answer.assert_error("too_many_connections")?;
     first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
     assert_eq!(first.answer().await?.status, 200);
     Ok(())
 }
 
-/// Heads cost time even if all of them are refused, and closing the connection does not avoid it.
+/// Headers cost time even if all of them are refused, and closing the connection does not avoid it.
 #[tokio::test]
 async fn an_address_without_a_token_is_read_at_its_rate() -> TestResult {
-    const HEAD: usize = 15_000;
+    const HEADER_BYTES: usize = 15_000;
     const CONNECTIONS: usize = 100;
     let limits = ServerLimits {
         connections_per_address: CONNECTIONS,
         ..ServerLimits::default()
     };
     let server = Server::start(limits, clients::greeting).await?;
-    let head = format!("GET / HTTP/1.1\r\nhost: test\r\nfiller: {}\r\n\r\n", "x".repeat(HEAD));
+    let request = format!("GET / HTTP/1.1\r\nhost: test\r\nfiller: {}\r\n\r\n", "x".repeat(HEADER_BYTES));
     let began = std::time::Instant::now();
     // One second's worth is read at once, and another one is not.
-    let heads = (2 * EARLY_BYTES * CONNECTIONS as u64).div_ceil(HEAD as u64);
+    let requests = (2 * EARLY_BYTES * CONNECTIONS as u64).div_ceil(HEADER_BYTES as u64);
     let mut client = server.connect().await?;
-    for n in 0..heads {
+    for n in 0..requests {
         if n % 10 == 9 {
             client = server.connect().await?;
         }
-        client.send(&head).await?;
+        client.send(&request).await?;
         assert_eq!(client.answer().await?.status, 200);
     }
     let took = began.elapsed();
-    // The last head is read before it is paid for.
+    // The last request is read before it is paid for.
     assert!(took > Duration::from_millis(900), "{took:?}");
     Ok(())
 }
 
-/// For hyper a head that is refused at its first byte is a connection that ends in order, and its client would get no answer.
+/// For hyper, headers that are refused at their first byte are a connection that ends in order: its client would get no answer.
 #[tokio::test]
-async fn a_whole_head_beyond_the_budget_is_answered() -> TestResult {
+async fn whole_headers_beyond_the_budget_are_answered() -> TestResult {
     let limits = ServerLimits {
         max_header_bytes: 256 * 1024,
         ..ServerLimits::default()
@@ -191,7 +191,7 @@ async fn a_whole_head_beyond_the_budget_is_answered() -> TestResult {
             }
             assert_eq!(answer.status, 429);
             let allowed = format!("access-control-allow-origin: {LISTED_ORIGIN}\r\n");
-            assert!(answer.head.contains(&allowed), "{}", answer.head);
+            assert!(answer.headers.contains(&allowed), "{}", answer.headers);
             answer.assert_error("too_much_in_flight")?;
             return client.closed().await;
         }
@@ -221,7 +221,7 @@ async fn a_panicking_endpoint_costs_only_its_connection() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_malformed_head_gets_an_error_answer() -> TestResult {
+async fn a_malformed_request_gets_an_error_answer() -> TestResult {
     let server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut client = server.connect().await?;
     client.send("this is not HTTP\r\n\r\n").await?;
@@ -232,7 +232,7 @@ async fn a_malformed_head_gets_an_error_answer() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_malformed_second_head_gets_an_error_answer() -> TestResult {
+async fn a_malformed_second_request_gets_an_error_answer() -> TestResult {
     let server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut client = server.connect().await?;
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await?;
@@ -246,7 +246,7 @@ async fn a_malformed_second_head_gets_an_error_answer() -> TestResult {
 
 /// The withholding of hyper's answers must never take a byte of ours.
 #[tokio::test]
-async fn a_malformed_pipelined_head_leaves_the_first_answer_whole() -> TestResult {
+async fn a_malformed_pipelined_request_leaves_the_first_answer_whole() -> TestResult {
     let server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut client = server.connect().await?;
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nthis is not HTTP\r\n\r\n").await?;
@@ -259,7 +259,7 @@ async fn a_malformed_pipelined_head_leaves_the_first_answer_whole() -> TestResul
 }
 
 #[tokio::test]
-async fn a_head_past_the_limit_gets_an_error_answer() -> TestResult {
+async fn headers_past_the_limit_get_an_error_answer() -> TestResult {
     let server = Server::start(ServerLimits::default(), clients::greeting).await?;
     let mut client = server.connect().await?;
     client
@@ -271,9 +271,9 @@ async fn a_head_past_the_limit_gets_an_error_answer() -> TestResult {
     let answer = client.answer().await?;
     assert_eq!(answer.status, 431);
     assert!(
-        answer.head.contains(&format!("access-control-allow-origin: {LISTED_ORIGIN}\r\n")),
+        answer.headers.contains(&format!("access-control-allow-origin: {LISTED_ORIGIN}\r\n")),
         "{}",
-        answer.head
+        answer.headers
     );
     answer.assert_error("headers_too_large")?;
     client.closed().await

@@ -8,7 +8,7 @@ use crate::results::table::grouped;
 pub(super) const NOTHING: &str = "–";
 
 /// A table with these columns and no row yet.
-pub(super) fn head(names: &[&str]) -> String {
+pub(super) fn header_row(names: &[&str]) -> String {
     let mut text = String::new();
     row(&mut text, names);
     row(&mut text, &vec!["---"; names.len()]);

@@ -12,7 +12,7 @@ use self::loads::loads;
 use self::provenance::provenance_lines;
 use self::timings::{by_batch, parts};
 use super::demands::{Bound, DemandResult, evaluate};
-use super::markdown::{NOTHING, head, number, row};
+use super::markdown::{NOTHING, header_row, number, row};
 use super::report::{Report, Round};
 
 /// All tables.
@@ -34,7 +34,7 @@ pub fn tables(report: &Report) -> String {
 }
 
 fn demanded(results: &[DemandResult]) -> String {
-    let mut rows = head(&["what", "load", "measured", "demanded", "reached"]);
+    let mut rows = header_row(&["what", "load", "measured", "demanded", "reached"]);
     for result in results {
         let with_unit = |figure: &str| format!("{figure} {}", result.unit).trim_end().to_owned();
         let demanded = match result.demanded {

@@ -4,8 +4,8 @@ use rig::{Explain, Failure, Result};
 
 use crate::client::framing::Framing;
 
-/// Longest head that is parsed; a longer one is not a response of a server under load.
-const LONGEST_HEAD: usize = 16 * 1024;
+/// Longest headers that are parsed; longer ones are not a response of a server under load.
+const LONGEST_HEADERS: usize = 16 * 1024;
 /// Bytes of the body of a refusal that are kept to be shown.
 pub(crate) const MOST_REFUSAL_BYTES: usize = 300;
 /// Most headers of a response.
@@ -14,9 +14,9 @@ const MOST_HEADERS: usize = 64;
 /// A response that is being received.
 #[derive(Debug)]
 pub(crate) enum ResponseParser {
-    /// The head is incomplete; its bytes so far.
-    Head(Vec<u8>),
-    /// The head is complete.
+    /// The headers are incomplete; their bytes so far.
+    Headers(Vec<u8>),
+    /// The headers are complete.
     Content {
         /// The status code.
         status: u16,
@@ -28,13 +28,13 @@ pub(crate) enum ResponseParser {
 impl ResponseParser {
     /// The state before the first byte.
     pub(crate) fn new() -> Self {
-        Self::Head(Vec::new())
+        Self::Headers(Vec::new())
     }
 
-    /// The status code, once the head is complete.
+    /// The status code, once the headers are complete.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
-            Self::Head(_) => None,
+            Self::Headers(_) => None,
             Self::Content { status, .. } => Some(*status),
         }
     }
@@ -48,13 +48,13 @@ impl ResponseParser {
     /// of the bytes belong to this response.
     pub(crate) fn feed(&mut self, bytes: &[u8], mut on_content: impl FnMut(u16, &[u8])) -> Result<usize> {
         let mut used = 0;
-        if let Self::Head(raw) = self {
+        if let Self::Headers(raw) = self {
             let before = raw.len();
             raw.extend_from_slice(bytes);
             let Some((content, length)) = parse(raw)? else {
                 return Ok(bytes.len());
             };
-            // The head ends in the bytes that came now: the bytes before them held no complete head.
+            // The headers end in the bytes that came now: the bytes before them held no complete headers.
             used = length - before;
             *self = content;
         }
@@ -67,13 +67,13 @@ impl ResponseParser {
     }
 }
 
-/// The state after the head at the beginning of `raw`, and the length of the head; `None` if it is incomplete.
+/// The state after the headers at the beginning of `raw`, and their length; `None` if they are incomplete.
 fn parse(raw: &[u8]) -> Result<Option<(ResponseParser, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let (status, length) = match response.parse(raw).explain(|| "not an HTTP response".to_owned())? {
-        httparse::Status::Partial if raw.len() > LONGEST_HEAD => {
-            return Err(Failure::new("the head of the response is too long"));
+        httparse::Status::Partial if raw.len() > LONGEST_HEADERS => {
+            return Err(Failure::new("the headers of the response are too long"));
         }
         httparse::Status::Partial => return Ok(None),
         httparse::Status::Complete(length) => (response.code.unwrap_or(0), length),
@@ -148,6 +148,6 @@ mod tests {
     #[test]
     fn bytes_that_are_no_response_are_refused() {
         assert!(read(b"SSH-2.0-x\r\n\r\n", &[5]).is_err());
-        assert!(read(&vec![b'x'; LONGEST_HEAD * 2], &[1000]).is_err());
+        assert!(read(&vec![b'x'; LONGEST_HEADERS * 2], &[1000]).is_err());
     }
 }

@@ -142,10 +142,10 @@ impl Target {
             ServerKind::Roomcast if keys != KeyKind::None => format!("{KEY}{}\r\n", Uuid::nil()),
             ServerKind::Roomcast | ServerKind::Nchan => String::new(),
         };
-        let head = format!(
+        let headers = format!(
             "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {body}\r\n{key}{authorization}\r\n"
         );
-        let key = memmem::find(head.as_bytes(), KEY.as_bytes()).map(|found| KeyField {
+        let key = memmem::find(headers.as_bytes(), KEY.as_bytes()).map(|found| KeyField {
             offset: found + KEY.len(),
             kind: keys,
         });
@@ -153,10 +153,10 @@ impl Target {
             room,
             least_body: 0,
             variable: VariablePart::Post {
-                tag: head.len() + before.len(),
+                tag: headers.len() + before.len(),
                 key,
             },
-            bytes: format!("{head}{before}{text}{after}").into(),
+            bytes: format!("{headers}{before}{text}{after}").into(),
         }
     }
 
@@ -191,11 +191,12 @@ impl Target {
     fn history(&self, address: SocketAddr, room: usize, user: usize, least_body: usize, query: &str) -> Request {
         let name = &self.rooms[room];
         let authorization = self.authorization(user);
-        let head = format!("GET /chat/{name}/messagehistory{query} HTTP/1.1\r\nHost: {address}\r\n{authorization}\r\n");
+        let headers =
+            format!("GET /chat/{name}/messagehistory{query} HTTP/1.1\r\nHost: {address}\r\n{authorization}\r\n");
         Request {
             room,
             least_body,
-            bytes: head.into(),
+            bytes: headers.into(),
             variable: VariablePart::None,
         }
     }
@@ -244,9 +245,9 @@ mod tests {
         };
         request.renew(tag);
         let text = String::from_utf8(request.bytes().to_vec()).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("POST /chat/lobby/message HTTP/1.1\r\nHost: 127.0.0.1:5000\r\n"), "{head}");
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        let (headers, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(headers.starts_with("POST /chat/lobby/message HTTP/1.1\r\nHost: 127.0.0.1:5000\r\n"), "{headers}");
+        assert!(headers.contains(&format!("Content-Length: {}\r\n", body.len())), "{headers}");
         let message: serde_json::Value = serde_json::from_str(body).unwrap();
         let message = message["message"].as_str().unwrap();
         assert_eq!((message.len(), PostTag::parse(message.as_bytes())), (100, Some(tag)));

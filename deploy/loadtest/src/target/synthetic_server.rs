@@ -20,8 +20,8 @@ const EVENTS_PER_BLOCK: u64 = 64;
 const LISTENER: Token = Token(usize::MAX);
 /// How often the thread checks whether it is to stop.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
-/// The head of the response and the first event of each stream.
-const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+/// The headers of the response and the first event of each stream.
+const BEGINNING: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
     28\r\nevent: ready\ndata: {}\nid: 7-0000000000\n\n\r\n";
 
 /// A running server, stopped when the value is dropped.
@@ -87,7 +87,7 @@ struct ServerLoop {
 struct Connection {
     socket: TcpStream,
     has_request: bool,
-    head: usize,
+    written: usize,
     blocks: u64,
     bytes: usize,
 }
@@ -119,7 +119,7 @@ impl ServerLoop {
             self.connections.push(Some(Connection {
                 socket,
                 has_request: false,
-                head: 0,
+                written: 0,
                 blocks: 0,
                 bytes: 0,
             }));
@@ -131,11 +131,11 @@ impl ServerLoop {
             return;
         };
         let had_request = connection.has_request;
-        let head_written = connection.write_head();
+        let beginning_written = connection.write_beginning();
         self.requested += usize::from(connection.has_request && !had_request);
         let written = match self.requested.cmp(&self.streams) {
-            std::cmp::Ordering::Less => head_written,
-            _ => head_written.and_then(|()| connection.write_events(&mut self.block)),
+            std::cmp::Ordering::Less => beginning_written,
+            _ => beginning_written.and_then(|()| connection.write_events(&mut self.block)),
         };
         if written.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
             self.connections[at] = None;
@@ -150,8 +150,8 @@ impl ServerLoop {
 }
 
 impl Connection {
-    /// Reads the request and writes the head of the response.
-    fn write_head(&mut self) -> io::Result<()> {
+    /// Reads the request and writes the headers of the response and the first event.
+    fn write_beginning(&mut self) -> io::Result<()> {
         let mut request = [0; 2_048];
         if !self.has_request {
             // Requests are small and arrive whole.
@@ -160,8 +160,8 @@ impl Connection {
             }
             self.has_request = true;
         }
-        while self.head < HEAD.len() {
-            self.head += self.socket.write(&HEAD[self.head..])?;
+        while self.written < BEGINNING.len() {
+            self.written += self.socket.write(&BEGINNING[self.written..])?;
         }
         Ok(())
     }

@@ -150,7 +150,7 @@ impl StreamClient {
                 }
             });
         })?;
-        // nchan sends no event that says so: its stream is open when the head of the response has come.
+        // nchan sends no event that says so: its stream is open when the headers of the response have come.
         if response.status() == Some(200) && !matches!(order, OrderCheck::Dense { .. }) {
             *is_open = true;
         }

@@ -28,7 +28,7 @@ struct Options {
     #[arg(long, env = "FAULTS", value_delimiter = ',')]
     faults: Vec<String>,
 
-    /// Which floods, such as `heads,reads`, or `none`; all if neither faults nor floods are named.
+    /// Which floods, such as `headers,reads`, or `none`; all if neither faults nor floods are named.
     #[arg(long, env = "FLOODS", value_delimiter = ',')]
     floods: Vec<String>,
 

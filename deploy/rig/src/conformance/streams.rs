@@ -91,7 +91,7 @@ impl StreamTrial {
         Ok(trial)
     }
 
-    /// Length of the beginning of a stream, in bytes: the head of the response and `ready`.
+    /// Length of the beginning of a stream, in bytes: the headers of the response and `ready`.
     fn opening_bytes(&self) -> usize {
         let proxies = self.followers.iter().flat_map(|follower| &follower.proxies);
         let bytes = proxies.map(Proxy::passed_bytes).min().unwrap_or_default();

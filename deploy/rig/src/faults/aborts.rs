@@ -21,7 +21,7 @@ const ROOM: &str = "aborted";
 const INTRUDER: &str = "intruder";
 /// Requests that are being sent and broken off at the same time.
 const AT_ONCE: usize = 64;
-/// How long a gateway may hold a connection whose client has gone: its time-out for the head of a request, with a margin.
+/// How long a gateway may hold a connection whose client has gone: its time-out for the headers of a request, with a margin.
 const CLOSED_WITHIN: Duration = Duration::from_secs(40);
 /// How long a connection, and the storing of a post, may take.
 const SOON: Duration = Duration::from_secs(5);
@@ -89,15 +89,15 @@ async fn abort(port: u16, user: &ApiClient, seed: u64) -> Result<Option<String>>
     let mut rng = StdRng::seed_from_u64(seed);
     let text = format!("aborted {seed}");
     let body = format!("{{\"message\":\"{text}\"}}");
-    let head = format!("HTTP/1.1\r\nHost: rig\r\nAuthorization: {}\r\n", user.token());
+    let headers = format!("HTTP/1.1\r\nHost: rig\r\nAuthorization: {}\r\n", user.token());
     let is_message = rng.random_bool(0.7);
     let request = if is_message {
         let length = body.len();
         format!(
-            "POST /chat/{ROOM}/message {head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            "POST /chat/{ROOM}/message {headers}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         )
     } else {
-        format!("GET /chat/{ROOM}/message {head}Accept: text/event-stream\r\n\r\n")
+        format!("GET /chat/{ROOM}/message {headers}Accept: text/event-stream\r\n\r\n")
     };
     // One in ten is whole, so that there is something that could be mixed up.
     let length = if rng.random_bool(0.1) {

@@ -101,7 +101,7 @@ async fn read_everything(run: &FaultRun, number: usize) -> Result<()> {
 async fn open_unread_stream(run: &FaultRun, number: usize) -> Result<TcpStream> {
     let (room, cursor) = beginning(run, number).await?;
     let gateway = gateway_of(run, number);
-    let head = format!(
+    let request = format!(
         "GET /chat/{room}/message HTTP/1.1\r\nHost: rig\r\nAuthorization: {}\r\nAccept: text/event-stream\r\n\
          Last-Event-ID: {cursor}\r\n\r\n",
         run.traffic.reader().token()
@@ -110,7 +110,7 @@ async fn open_unread_stream(run: &FaultRun, number: usize) -> Result<TcpStream> 
     // The buffer is small, so that the gateway notices, and not the kernel holds it all.
     socket.set_recv_buffer_size(SMALL_BUFFER)?;
     let mut stream = socket.connect((Ipv4Addr::LOCALHOST, gateway.port()).into()).await?;
-    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(request.as_bytes()).await?;
     Ok(stream)
 }
 

@@ -29,8 +29,8 @@ impl Replies {
 }
 
 fn is_room_message(reply: &[u8]) -> bool {
-    let head = &reply[..reply.len().min(96)];
-    let holds = |needle: &[u8]| head.windows(needle.len()).any(|window| window == needle);
+    let beginning = &reply[..reply.len().min(96)];
+    let holds = |needle: &[u8]| beginning.windows(needle.len()).any(|window| window == needle);
     matches!(reply.first(), Some(b'*' | b'>')) && KINDS.into_iter().any(holds) && holds(ROOM_CHANNEL)
 }
 

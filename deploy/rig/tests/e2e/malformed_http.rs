@@ -1,4 +1,4 @@
-//! Malformed or too large heads of requests get an error in the one shape of the contract too.
+//! Malformed or too large request headers get an error in the one shape of the contract too.
 
 use rig::Stack;
 use serde_json::Value;
@@ -18,7 +18,7 @@ async fn exchange(port: u16, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn malformed_or_large_heads_get_the_error_shape() {
+async fn malformed_or_large_requests_get_the_error_shape() {
     let stack = Stack::start().await.unwrap();
     let port = stack.gateways[0].port();
     let huge_header = format!("GET /chat HTTP/1.1\r\nhost: x\r\nx-padding: {}\r\n\r\n", "x".repeat(40_000));

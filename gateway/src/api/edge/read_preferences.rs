@@ -18,7 +18,7 @@ impl ReadPreferences {
     pub(super) fn of(method: &Method, headers: &HeaderMap) -> Option<Self> {
         (method == Method::GET || method == Method::HEAD).then(|| Self {
             known: headers.typed_get(),
-            // A client that wants the head alone gets that of the plain form.
+            // A client that wants the headers alone gets those of the plain form.
             accepts_gzip: method == Method::GET && accepts_gzip(headers),
         })
     }

@@ -11,11 +11,11 @@ pub(crate) struct ByteLimits {
     pub(crate) process: usize,
 }
 
-/// Bounds of unfinished requests: their heads and bodies. A request beyond a bound is refused and forgotten.
+/// Bounds of unfinished requests: their headers and bodies. A request beyond a bound is refused and forgotten.
 ///
-/// A connection may hold 64 heads of the size that apps send, or several of the largest heads and bodies; an address, some
-/// hundred clients that send their largest at the same moment. The bound of the process is what 400 MiB leave beside 20,000
-/// connections.
+/// A connection may hold the headers of 64 requests as apps send them, or several of the largest headers and bodies; an
+/// address, some hundred clients that send their largest at the same moment. The bound of the process is what 400 MiB leave
+/// beside 20,000 connections.
 pub(crate) const REQUESTS: ByteLimits = ByteLimits {
     connection: 256 * 1024,
     address: 8 * 1024 * 1024,
@@ -28,7 +28,7 @@ pub(crate) const REQUESTS_BEFORE_TOKEN: usize = 128 * 1024;
 /// Bytes a second that are read of the connections of one address on which no valid token was seen, for each connection that
 /// it may have; as many are read at once before that.
 ///
-/// An ordinary head has half a kilobyte, a large one 16 KiB. Decoding one of HTTP/2 takes 10 ns a byte, refused or not: a
+/// Ordinary headers have half a kilobyte, large ones 16 KiB. Decoding those of HTTP/2 takes 10 ns a byte, refused or not: a
 /// thousand connections are 4 MiB a second and a twentieth of a core.
 pub(in crate::server) const EARLY_BYTES: u64 = 4 * 1024;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 const BURST: Duration = Duration::from_secs(1);
 
 /// How long one read waits at most, and so also that of a neighbour behind the same address: well within the deadlines of
-/// heads and of signs of life. Beyond it an address is read faster than its rate.
+/// headers and of signs of life. Beyond it an address is read faster than its rate.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// The early bytes of one address.

@@ -4,12 +4,12 @@ use super::Event::{
     BeginningRead, BytesReceived, Flushed, Http2Recognized, LastResponseEnded, RequestStarted, SocketPromised,
     SocketTaken,
 };
-use super::Phase::{HandedOver, HijackBegun, HijackFlushed, HijackPromised, Idle, ReadingHead, Running};
+use super::Phase::{HandedOver, HijackBegun, HijackFlushed, HijackPromised, Idle, ReadingHeaders, Running};
 use super::*;
 use crate::server::client_budget::ClientBudgets;
 
 const PHASES: [Phase; 7] = [
-    ReadingHead,
+    ReadingHeaders,
     Running,
     Idle,
     HijackPromised,
@@ -21,14 +21,14 @@ const PHASES: [Phase; 7] = [
 /// A row for each event; its columns are what follows each of [`PHASES`].
 #[rustfmt::skip]
 const TRANSITIONS: [(Event, [Phase; 7]); 8] = [
-    (Http2Recognized,   [Idle,        Running,        Idle,        HijackPromised, HijackBegun,   HijackFlushed, HandedOver]),
-    (BytesReceived,     [ReadingHead, Running,        ReadingHead, HijackPromised, HijackBegun,   HijackFlushed, HandedOver]),
-    (RequestStarted,    [Running,     Running,        Running,     HijackPromised, HijackBegun,   HijackFlushed, HandedOver]),
-    (LastResponseEnded, [ReadingHead, Idle,           Idle,        Idle,           Idle,          Idle,          HandedOver]),
-    (SocketPromised,    [ReadingHead, HijackPromised, Idle,        HijackPromised, HijackBegun,   HijackFlushed, HandedOver]),
-    (BeginningRead,     [ReadingHead, Running,        Idle,        HijackBegun,    HijackBegun,   HijackFlushed, HandedOver]),
-    (Flushed,           [ReadingHead, Running,        Idle,        HijackPromised, HijackFlushed, HijackFlushed, HandedOver]),
-    (SocketTaken,       [ReadingHead, Running,        Idle,        HijackPromised, HijackBegun,   HandedOver,    HandedOver]),
+    (Http2Recognized,   [Idle,           Running,        Idle,           HijackPromised, HijackBegun,   HijackFlushed, HandedOver]),
+    (BytesReceived,     [ReadingHeaders, Running,        ReadingHeaders, HijackPromised, HijackBegun,   HijackFlushed, HandedOver]),
+    (RequestStarted,    [Running,        Running,        Running,        HijackPromised, HijackBegun,   HijackFlushed, HandedOver]),
+    (LastResponseEnded, [ReadingHeaders, Idle,           Idle,           Idle,           Idle,          Idle,          HandedOver]),
+    (SocketPromised,    [ReadingHeaders, HijackPromised, Idle,           HijackPromised, HijackBegun,   HijackFlushed, HandedOver]),
+    (BeginningRead,     [ReadingHeaders, Running,        Idle,           HijackBegun,    HijackBegun,   HijackFlushed, HandedOver]),
+    (Flushed,           [ReadingHeaders, Running,        Idle,           HijackPromised, HijackFlushed, HijackFlushed, HandedOver]),
+    (SocketTaken,       [ReadingHeaders, Running,        Idle,           HijackPromised, HijackBegun,   HandedOver,    HandedOver]),
 ];
 
 #[test]

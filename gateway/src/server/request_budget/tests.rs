@@ -9,7 +9,7 @@ fn connection() -> Arc<ConnectionBudget> {
 }
 
 fn request(connection: &Arc<ConnectionBudget>) -> RequestBudget {
-    RequestBudget::of_head(connection, None, &Uri::from_static("/"), &HeaderMap::new())
+    RequestBudget::for_headers(connection, None, &Uri::from_static("/"), &HeaderMap::new())
 }
 
 #[test]

@@ -114,14 +114,14 @@ pub(super) struct Client {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) head: String,
+    pub(super) headers: String,
     pub(super) body: String,
 }
 
 impl Answer {
     /// Checks that this is a JSON error of the product with `code` and an id.
     pub(super) fn assert_error(&self, code: &str) -> TestResult {
-        assert!(self.head.contains("content-type: application/json; charset=utf-8\r\n"), "{}", self.head);
+        assert!(self.headers.contains("content-type: application/json; charset=utf-8\r\n"), "{}", self.headers);
         let error: serde_json::Value = serde_json::from_str(&self.body)?;
         assert_eq!((&error["status"], &error["code"]), (&"fail".into(), &code.into()));
         assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
@@ -157,9 +157,9 @@ impl Client {
     }
 
     pub(super) async fn answer(&mut self) -> TestResult<Answer> {
-        let head = self.until("\r\n\r\n").await?;
-        let status = head.get(9..12).ok_or("no status line")?.parse()?;
-        let length = head.split("content-length: ").nth(1).ok_or("no content length")?;
+        let headers = self.until("\r\n\r\n").await?;
+        let status = headers.get(9..12).ok_or("no status line")?.parse()?;
+        let length = headers.split("content-length: ").nth(1).ok_or("no content length")?;
         let length: usize = length.split("\r\n").next().ok_or("no content length")?.parse()?;
         while self.unread.len() < length {
             if eventually(self.stream.read_buf(&mut self.unread)).await?? == 0 {
@@ -168,7 +168,7 @@ impl Client {
         }
         Ok(Answer {
             status,
-            head,
+            headers,
             body: self.take(length)?,
         })
     }
@@ -197,8 +197,8 @@ pub(super) struct Http2Client {
 }
 
 impl Http2Client {
-    /// The head of an answer whose body is left where it is.
-    pub(super) async fn head(&mut self, path: &str) -> TestResult<http::Response<hyper::body::Incoming>> {
+    /// The headers of an answer whose body is left where it is.
+    pub(super) async fn answer_headers(&mut self, path: &str) -> TestResult<http::Response<hyper::body::Incoming>> {
         let request = Request::get(format!("http://test{path}")).body(Empty::new())?;
         Ok(eventually(self.requests.send_request(request)).await??)
     }

@@ -35,7 +35,7 @@ async fn a_silent_connection_is_closed() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_half_sent_head_is_closed_at_its_deadline() -> TestResult {
+async fn half_sent_headers_are_closed_at_their_deadline() -> TestResult {
     let limits = ServerLimits {
         header_deadline: SHORT,
         ..ServerLimits::default()
@@ -50,7 +50,7 @@ async fn a_half_sent_head_is_closed_at_its_deadline() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_half_sent_second_head_is_closed_at_its_deadline() -> TestResult {
+async fn half_sent_second_headers_are_closed_at_their_deadline() -> TestResult {
     let limits = ServerLimits {
         header_deadline: SHORT,
         ..ServerLimits::default()
@@ -142,10 +142,10 @@ async fn a_stalled_http2_response_ends_and_its_connection_goes_on() -> TestResul
     });
     let client = &mut client.await?;
     let begin = Instant::now();
-    let _unread = client.head("/").await?;
+    let _unread = client.answer_headers("/").await?;
     eventually(dropped.recv()).await?;
     assert!(begin.elapsed() >= SHORT);
-    assert_eq!(client.head("/").await?.status(), 200);
+    assert_eq!(client.answer_headers("/").await?.status(), 200);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::bench::demands::deliveries_ratio;
-use crate::bench::markdown::{head, number, row, shown, shown_together};
+use crate::bench::markdown::{header_row, number, row, shown, shown_together};
 use crate::bench::report::{Outcome, Report};
 use crate::results::figures::Figures;
 use crate::results::table::grouped;
@@ -20,7 +20,7 @@ pub(super) fn by_streams(report: &Report) -> String {
     if by_streams.is_empty() {
         return String::new();
     }
-    let mut rows = head(&[
+    let mut rows = header_row(&[
         "streams",
         "Roomcast deliveries/s",
         "its p50 / p99 ms / caught up s",

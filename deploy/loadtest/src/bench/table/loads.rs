@@ -1,6 +1,6 @@
 //! The table of all loads, a row for each server.
 
-use crate::bench::markdown::{NOTHING, head, number, row, shown, shown_together};
+use crate::bench::markdown::{NOTHING, header_row, number, row, shown, shown_together};
 use crate::bench::report::{Outcome, Report, Round};
 use crate::results::figures::Figures;
 use crate::results::table::grouped;
@@ -10,7 +10,7 @@ pub(super) fn loads(report: &Report) -> String {
     if report.loads.is_empty() {
         return String::new();
     }
-    let mut rows = head(&[
+    let mut rows = header_row(&[
         "load",
         "server",
         "streams",

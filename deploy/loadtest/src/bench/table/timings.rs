@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::bench::criterion::Timing;
-use crate::bench::markdown::{duration, head, number, row, shown};
+use crate::bench::markdown::{duration, header_row, number, row, shown};
 use crate::bench::report::Report;
 use crate::results::table::grouped;
 
@@ -21,7 +21,7 @@ pub(super) fn by_batch(report: &Report) -> String {
     if by_size.is_empty() {
         return String::new();
     }
-    let mut rows = head(&["messages of a transaction", "SQLite messages/s", "Postgres messages/s"]);
+    let mut rows = header_row(&["messages of a transaction", "SQLite messages/s", "Postgres messages/s"]);
     for (size, [sqlite, postgres]) in by_size {
         row(&mut rows, &[grouped(size), shown(sqlite, number), shown(postgres, number)]);
     }
@@ -35,7 +35,7 @@ pub(super) fn parts(report: &Report) -> String {
     if timings.is_empty() {
         return String::new();
     }
-    let mut rows = head(&["bench", "what", "time", "95 % between", "elements/s"]);
+    let mut rows = header_row(&["bench", "what", "time", "95 % between", "elements/s"]);
     for timing in timings {
         let what = [timing.group.as_str(), &timing.case].join(", ");
         let (low, high) = timing.nanos_between;
