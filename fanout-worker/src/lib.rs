@@ -21,7 +21,7 @@
 //!
 //! # Words
 //!
-//! - **Lease**: the time for which a worker counts as alive in the registry. It renews its lease with every heartbeat.
+//! - **Registration**: a worker's entry in the registry, by which it counts as alive for a time. Its heartbeat renews it.
 //! - **View**: who was alive at a worker's last heartbeat, and until when the worker may rely on it.
 //! - **Assignment**: which partitions a worker should own by its view. **Claim**: that it owns one, in SQL.
 //! - **Batch**: entries of several partitions that were read at once; a large one is split into several transactions.

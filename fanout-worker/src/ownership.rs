@@ -3,9 +3,9 @@
 //! A room keeps its order because one worker at a time commits the entries of the room's partition. Which worker that is
 //! follows from three facts, each kept where it can be kept:
 //!
-//! 1. **Who is alive** ([`worker_registry`]): every worker renews its lease in one sorted set in Redis and reads who else has
-//!    one. A lease that is not renewed for [`TTL`](view::TTL) expires; that of a worker which is not connected to
-//!    Redis expires after [`GRACE`](view::GRACE).
+//! 1. **Who is alive** ([`worker_registry`]): every worker renews its registration in one sorted set in Redis and reads who
+//!    else has one. A registration that is not renewed for [`TTL`](view::TTL) expires; that of a worker which is not connected
+//!    to Redis expires after [`GRACE`](view::GRACE).
 //! 2. **Who should own what** ([`assignment`]): a pure function of the living workers and the partition. Workers that know the
 //!    same living workers compute the same; none is asked, and none decides for others.
 //! 3. **Who owns it** ([`owned_partitions`], and the table `cursors` in SQL): a worker that should own a partition claims it.
@@ -36,17 +36,17 @@
 //!
 //! | | what happens | how long nothing is stored |
 //! |---|---|---|
-//! | a worker stops | it finishes its batch and gives up its lease; the others see that at their next heartbeat | ≤ 0.3 s |
-//! | it is killed, or panics | its connection ends, and its lease with it | ≤ 0.6 s |
-//! | it is paused, its machine vanishes, or the network drops packets | its lease expires; when it resumes it sees by its own clock that its lease has expired | ≤ 1.7 s |
-//! | it is cut off from SQL | it gives up its lease after 2 s, and takes a new one when SQL answers again | ≤ 2.5 s |
+//! | a worker stops | it finishes its batch and removes its registration; the others see that at their next heartbeat | ≤ 0.3 s |
+//! | it is killed, or panics | its connection ends, and its registration soon after | ≤ 0.6 s |
+//! | it is paused, its machine vanishes, or the network drops packets | its registration expires; when it resumes it sees that by its own clock | ≤ 1.7 s |
+//! | it is cut off from SQL | it removes its registration after 2 s, and registers anew when SQL answers again | ≤ 2.5 s |
 //! | a worker joins | it claims its share, which the former owners learn by a refused commit or from the registry | a claim |
 //!
 //! The new owner announces what it has claimed, since its predecessor may have died between commit and publication; the
 //! gateways then compare the heads of their rooms with SQL.
 //!
 //! With a store that has one writer (SQLite) the oldest living worker owns everything and the others stand by. A worker whose
-//! lease expired comes back as the youngest, so that nothing changes hands without need.
+//! registration expired comes back as the youngest, so that nothing changes hands without need.
 
 pub mod assignment;
 pub mod claimer;

@@ -132,7 +132,7 @@ impl Pipeline {
             claimed = self.claimer.finished() => claimed.map_or_else(Event::from, Event::Claimed),
             fences = self.fence_poller.finished() => Event::FencesPolled(fences.unwrap_or_default()),
             () = self.registry.changed() => Event::ViewChanged,
-            // While Redis is silent no view arrives: the clock alone shows that this worker's lease has expired.
+            // While Redis is silent no view arrives: the clock alone shows that this worker's registration has expired.
             () = sleep(HEARTBEAT) => Event::ViewChanged,
             read = self.log_reader.next() => match read {
                 Some(reads) => {

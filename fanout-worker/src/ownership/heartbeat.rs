@@ -1,14 +1,14 @@
-//! The heartbeat: the task that renews this worker's lease in the registry and reads who else is alive.
+//! The heartbeat: the task that renews this worker's registration and reads who else is alive.
 //!
-//! One sorted set holds the living workers, each with the time at which its lease expires by Redis's own clock. One script
-//! renews the lease of this worker, removes expired ones and returns who is left; it is atomic, so all workers see the same
-//! sequence of sets. It writes only when a quarter of the lease is used up: with a synced append-only file each write is a disk
-//! flush, and reading ten times a second must not cost ten of them.
+//! One sorted set holds the living workers, each with the time at which its registration expires by Redis's own clock. One
+//! script renews that of this worker, removes expired ones and returns who is left; it is atomic, so all workers see the same
+//! sequence of sets. It writes only when a quarter of the registration is used up: with a synced append-only file each write
+//! is a disk flush, and reading ten times a second must not cost ten of them.
 //!
 //! Its connection subscribes to a channel with this worker's name, on which nothing is ever published: Redis knows by it that
 //! the worker is connected. When a process dies, its host closes the connection at once, and the next heartbeat of any worker
-//! lets the dead one's lease expire after [`GRACE`] instead of [`TTL`]. Expiry alone remains for failures that close nothing: a
-//! process that is paused, a host that lost its power, a network that drops packets.
+//! lets the dead one's registration expire after [`GRACE`] instead of [`TTL`]. Expiry alone remains for failures that close
+//! nothing: a process that is paused, a host that lost its power, a network that drops packets.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -23,20 +23,21 @@ use tracing::{info, warn};
 
 use super::view::{GRACE, HEARTBEAT, TTL, View, WorkerName};
 
-/// How much earlier than Redis a worker considers its lease expired: more than two clocks may drift apart within [`TTL`].
+/// How much earlier than Redis a worker considers its registration expired: more than two clocks may drift apart within
+/// [`TTL`].
 const MARGIN: Duration = Duration::from_millis(200);
 
-/// How much of a lease is used up before the worker renews it.
+/// How much of a registration is used up before the worker renews it.
 const RENEW_AFTER: Duration = Duration::from_millis(400);
 
 /// How long one heartbeat may take, connecting included: Redis may stand still for a slow disk. After that the next one is
-/// tried, in time to keep the lease.
+/// tried, in time to keep the registration.
 const HEARTBEAT_WITHIN: Duration = Duration::from_millis(700);
 
-/// Renews the lease of `ARGV[1]` for `ARGV[2]` ms if `ARGV[3]` ms of it are used up; leaves `ARGV[4]` ms to others of which
-/// no connection has subscribed to `ARGV[5]` followed by their name; returns how many ms are left of this worker's lease, and
-/// the living workers. Expiry times far in the future come from a server whose clock ran ahead: those leases would last for as
-/// long. allow-oom: a Redis whose memory is full gets room by a worker that reads it.
+/// Renews the registration of `ARGV[1]` for `ARGV[2]` ms if `ARGV[3]` ms of it are used up; leaves `ARGV[4]` ms to others of
+/// which no connection has subscribed to `ARGV[5]` followed by their name; returns how many ms are left of this worker's
+/// registration, and the living workers. Expiry times far in the future come from a server whose clock ran ahead: those
+/// registrations would last for as long. allow-oom: a Redis whose memory is full gets room by a worker that reads it.
 static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "#!lua flags=allow-oom
@@ -60,12 +61,12 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// The task that renews the lease and reads the registry.
+/// The task that renews the registration and reads the registry.
 pub(super) struct Heartbeat {
     redis: RedisConnector,
     /// `None` until connected, and after any error.
     presence: Option<PresenceConnection>,
-    /// The name of the next heartbeat; that of the last view unless the lease has expired since.
+    /// The name of the next heartbeat; that of the last view unless its registration has expired since.
     me: WorkerName,
     views: watch::Sender<View>,
     failures: FailureSeries,
@@ -80,7 +81,7 @@ struct PresenceConnection {
 }
 
 impl Heartbeat {
-    /// A task that takes a lease for `me` and sends its views to `views`.
+    /// A task that registers `me` and sends its views to `views`.
     pub(super) fn new(redis: RedisConnector, me: WorkerName, views: watch::Sender<View>) -> Self {
         Self {
             redis,
@@ -91,7 +92,7 @@ impl Heartbeat {
         }
     }
 
-    /// Renews the lease while `wanted` is true, and leaves when it is false, until its sender is gone.
+    /// Renews the registration while `wanted` is true, and leaves when it is false, until its sender is gone.
     pub(super) async fn run(mut self, mut wanted: watch::Receiver<bool>) {
         let mut ticks = interval(HEARTBEAT);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,9 +101,9 @@ impl Heartbeat {
                 _ = ticks.tick() => {}
                 changed = wanted.changed() => if changed.is_err() { return },
             }
-            let has_lease = !self.views.borrow().living.is_empty();
+            let is_registered = !self.views.borrow().living.is_empty();
             let is_wanted = *wanted.borrow_and_update();
-            let done = match (is_wanted, has_lease) {
+            let done = match (is_wanted, is_registered) {
                 (true, _) => timeout(HEARTBEAT_WITHIN, self.renew()).await,
                 (false, true) => timeout(HEARTBEAT_WITHIN, self.leave()).await,
                 (false, false) => continue,
@@ -116,8 +117,8 @@ impl Heartbeat {
         }
     }
 
-    /// Renews the lease and sends a view. A worker whose lease has expired takes a new one under a new name: the workers that
-    /// got its partitions keep them.
+    /// Renews the registration and sends a view. A worker whose registration has expired registers under a new name: the
+    /// workers that got its partitions keep them.
     async fn renew(&mut self) -> RedisResult<()> {
         let asked_at = Instant::now();
         if self.has_lapsed(asked_at) {
@@ -176,7 +177,7 @@ impl Heartbeat {
         })
     }
 
-    /// Whether the lease of the last view has expired at `now`, and no new name was chosen since.
+    /// Whether the registration of the last view has expired at `now`, and no new name was chosen since.
     fn has_lapsed(&self, now: Instant) -> bool {
         let view = self.views.borrow();
         view.me == self.me && view.valid_until <= now

@@ -1,7 +1,7 @@
 //! What a worker sees of the others: their names, and until when it may rely on having seen them.
 //!
-//! A [`View`] is valid until this worker's lease would expire by its own clock, counted from before the request was sent. A
-//! process that was paused compares that clock with the view before it uses the view, and so notices its own pause.
+//! A [`View`] is valid until this worker's registration would expire by its own clock, counted from before the request was
+//! sent. A process that was paused compares that clock with the view before it uses the view, and so notices its own pause.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How long the lease of a worker lasts that does not renew it.
+/// How long the registration of a worker lasts that does not renew it.
 pub const TTL: Duration = Duration::from_millis(1_500);
 
-/// How long the lease of a worker lasts whose connection to Redis is gone: time for a new connection when Redis itself was away.
+/// How long the registration of a worker lasts whose connection to Redis is gone: time for a new connection when Redis itself
+/// was away.
 pub const GRACE: Duration = Duration::from_millis(300);
 
 /// How often a worker reads the registry: how soon others take over from a worker that leaves.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 
-/// The name of a worker for as long as it keeps its lease. Names sort by the time at which they were created (UUIDv7).
+/// The name of a worker for as long as it keeps its registration. Names sort by the time at which they were created (UUIDv7).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerName(String);
 
@@ -56,7 +57,7 @@ impl std::fmt::Display for WorkerName {
 /// What one heartbeat read from the registry.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// The name under which this worker has its lease.
+    /// The name under which this worker is registered.
     pub me: WorkerName,
     /// The living workers, this one included; empty if this one has left.
     pub living: Arc<[WorkerName]>,

@@ -1,6 +1,6 @@
-//! The registry of living workers in Redis, and this worker's lease in it.
+//! The registry of living workers in Redis, and this worker's registration in it.
 //!
-//! One sorted set holds the living workers; module `heartbeat` renews this worker's lease in it and reads the others.
+//! One sorted set holds the living workers; module `heartbeat` renews this worker's registration and reads the others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use tracing::warn;
 use super::heartbeat::Heartbeat;
 use super::view::{View, WorkerName};
 
-/// How long leaving may take. After that the lease expires by itself.
+/// How long leaving may take. After that the registration expires by itself.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// This worker's membership in the registry. Dropping it stops the renewal, and the lease expires.
+/// This worker's registration. Dropping it stops the renewal, and the registration expires.
 pub struct WorkerRegistry {
-    wants_lease: watch::Sender<bool>,
+    wants_registration: watch::Sender<bool>,
     view: watch::Receiver<View>,
     _heartbeat: AbortOnDropHandle<()>,
 }
 
 impl WorkerRegistry {
-    /// Joins, and keeps the lease renewed. Joining need not have succeeded yet when this returns.
+    /// Joins, and keeps the registration renewed. Joining need not have succeeded yet when this returns.
     #[must_use]
     pub fn join(redis: RedisConnector) -> Self {
-        let (wants_lease, wanted) = watch::channel(true);
+        let (wants_registration, wanted) = watch::channel(true);
         let me = WorkerName::fresh();
         let empty = View {
             me: me.clone(),
@@ -39,7 +39,7 @@ impl WorkerRegistry {
         let (views, view) = watch::channel(empty);
         let heartbeat = Heartbeat::new(redis, me, views);
         Self {
-            wants_lease,
+            wants_registration,
             view,
             _heartbeat: AbortOnDropHandle::new(tokio::spawn(heartbeat.run(wanted))),
         }
@@ -56,17 +56,17 @@ impl WorkerRegistry {
         self.view.changed().await.expect("the heartbeat ends with this registry, or by a panic of its own");
     }
 
-    /// Gives up the lease, so that others take over at their next heartbeat instead of when it expires.
+    /// Removes the registration, so that others take over at their next heartbeat instead of when it expires.
     pub async fn leave(&mut self) {
-        self.wants_lease.send_replace(false);
+        self.wants_registration.send_replace(false);
         let left = self.view.wait_for(|view| view.living.is_empty());
         if !matches!(timeout(LEAVE_WITHIN, left).await, Ok(Ok(_))) {
-            warn!("the lease in the registry of workers was not given back and expires by itself");
+            warn!("the registration of this worker was not removed and expires by itself");
         }
     }
 
-    /// Takes a new lease after [`WorkerRegistry::leave`].
+    /// Registers anew after [`WorkerRegistry::leave`].
     pub fn rejoin(&mut self) {
-        self.wants_lease.send_replace(true);
+        self.wants_registration.send_replace(true);
     }
 }

@@ -8,8 +8,8 @@
 //! - A partition that was lost is claimed again only by a view that began [`RECLAIM_PAUSE`] after the loss.
 //! - Publications follow the order of the commits, since each commit is submitted before the next one starts.
 //! - It stops before a transaction, never in the middle of one: when the stop is requested, when storage is away, or when this
-//!   worker's lease has expired. After a stop, and when storage is away, it first publishes what was stored and then leaves the
-//!   registry.
+//!   worker's registration has expired. After a stop, and when storage is away, it first publishes what was stored and then
+//!   leaves the registry.
 //!
 //! [`RECLAIM_PAUSE`]: crate::ownership::owned_partitions::RECLAIM_PAUSE
 
@@ -194,8 +194,8 @@ impl State {
         self.store_next(batch, effects, at)
     }
 
-    /// Begins the next transaction of `batch`. If this worker's lease has expired or a stop was requested meanwhile, the rest is
-    /// left to the next reader.
+    /// Begins the next transaction of `batch`. If this worker's registration has expired or a stop was requested meanwhile, the
+    /// rest is left to the next reader.
     fn store_next(&mut self, mut batch: BatchInHand, mut effects: Vec<Effect>, at: &Snapshot) -> Decision {
         let Some(mut part) = batch.parts.next() else {
             if batch.lost_some {

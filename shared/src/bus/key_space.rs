@@ -180,8 +180,8 @@ impl KeySpace {
         &self.control
     }
 
-    /// The living workers: a sorted set of their names, each with the time at which its lease expires, in milliseconds of Redis's
-    /// clock. It expires with the last of them, so that it exists only while some worker lives.
+    /// The living workers: a sorted set of their names, each with the time at which its registration expires, in milliseconds
+    /// of Redis's clock. It expires with the last of them, so that it exists only while some worker lives.
     #[must_use]
     pub fn workers(&self) -> &str {
         &self.workers

@@ -118,9 +118,9 @@ impl<DB: Poolable> Connections<DB> {
         Self(pool.expect("time-outs are set together with a runtime"))
     }
 
-    /// Takes a connection out of the pool. The caller calls [`Lease::release_healthy`] if all went well; otherwise the connection
-    /// is probed before its next use.
-    pub(super) async fn acquire(&self) -> Result<Lease<DB>, sqlx::Error> {
+    /// Takes a connection out of the pool. The caller calls [`PoolConnection::release_healthy`] if all went well; otherwise
+    /// the connection is probed before its next use.
+    pub(super) async fn acquire(&self) -> Result<PoolConnection<DB>, sqlx::Error> {
         let mut pooled = self.0.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
             PoolError::Closed => sqlx::Error::PoolClosed,
@@ -129,7 +129,7 @@ impl<DB: Poolable> Connections<DB> {
             }
         })?;
         pooled.last_healthy = None;
-        Ok(Lease(pooled))
+        Ok(PoolConnection(pooled))
     }
 
     /// Closes the idle connections at once, and each of the others when it is returned.
@@ -143,9 +143,9 @@ impl<DB: Poolable> Connections<DB> {
 }
 
 /// A connection in use by one caller.
-pub(super) struct Lease<DB: Poolable>(Object<Opener<DB>>);
+pub(super) struct PoolConnection<DB: Poolable>(Object<Opener<DB>>);
 
-impl<DB: Poolable> Lease<DB> {
+impl<DB: Poolable> PoolConnection<DB> {
     /// Returns the connection as healthy: every statement on it ran to its end, and no transaction is open.
     pub(super) fn release_healthy(mut self) {
         let lost = self.0.lost.load(Ordering::Relaxed);
@@ -181,7 +181,7 @@ fn is_shutdown(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| code.starts_with("57P"))
 }
 
-impl<DB: Poolable> Deref for Lease<DB> {
+impl<DB: Poolable> Deref for PoolConnection<DB> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &DB::Connection {
@@ -189,7 +189,7 @@ impl<DB: Poolable> Deref for Lease<DB> {
     }
 }
 
-impl<DB: Poolable> DerefMut for Lease<DB> {
+impl<DB: Poolable> DerefMut for PoolConnection<DB> {
     fn deref_mut(&mut self) -> &mut DB::Connection {
         &mut self.0.connection
     }

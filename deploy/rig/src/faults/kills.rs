@@ -21,7 +21,7 @@ const AWAY: std::ops::Range<Duration> = Duration::ZERO..Duration::from_millis(50
 const SLOW_COMMIT_MS: u64 = 30;
 /// How long it may take until messages are stored again.
 const STORING_WITHIN: Duration = Duration::from_secs(30);
-/// How long a worker is paused: much longer than its lease in Redis lasts.
+/// How long a worker is paused: much longer than its registration lasts.
 const PAUSED: std::ops::Range<Duration> = Duration::from_millis(2_300)..Duration::from_secs(4);
 /// How long a gateway is paused: around the second for which it trusts what it knows, and longer.
 const GATEWAY_PAUSED: std::ops::Range<Duration> = Duration::from_millis(300)..Duration::from_millis(3_500);

@@ -20,8 +20,8 @@ const POST_EVERY: Duration = Duration::from_millis(12);
 
 /// "Planned hand-over ≤ 0.3 s": the median of a few, with a margin for a machine that is busy with other tests.
 const HANDED_OVER_WITHIN: Duration = Duration::from_millis(600);
-/// A worker that waits for a lease to expire takes longer: a lease is renewed when 0.4 s of 1.5 s have passed.
-const LEASE_EXPIRES: Duration = Duration::from_millis(1_100);
+/// A worker that waits for a registration to expire takes longer: one is renewed when 0.4 s of 1.5 s have passed.
+const REGISTRATION_EXPIRES: Duration = Duration::from_millis(1_100);
 /// "Takeover after a crash ≤ 3 s".
 pub(crate) const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(3);
 /// Enough to see that posts are stored as before.
@@ -156,7 +156,7 @@ async fn stopped_worker_hands_over_in_promised_time() {
     }
     silences.sort_unstable();
     assert!(silences[TIMES / 2] <= HANDED_OVER_WITHIN, "{silences:?}");
-    assert!(silences[TIMES - 1] < LEASE_EXPIRES, "{silences:?}");
+    assert!(silences[TIMES - 1] < REGISTRATION_EXPIRES, "{silences:?}");
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn killed_worker_is_replaced_in_promised_time() {
         let urls = urls(&stack);
         let active = &mut stack.worker;
         let silence = under_posting(urls, &ann, async || active.kill()).await;
-        assert!(silence < LEASE_EXPIRES, "{silence:?}");
+        assert!(silence < REGISTRATION_EXPIRES, "{silence:?}");
         stack.worker.start().unwrap();
         wait_for_workers(&stack, 2).await.unwrap();
         std::mem::swap(&mut stack.worker, &mut two);
@@ -195,7 +195,7 @@ async fn alternating_worker_kills_lose_nothing() {
 }
 
 #[tokio::test]
-async fn paused_worker_does_not_reclaim_after_lease_expiry() {
+async fn paused_worker_does_not_reclaim_after_registration_expiry() {
     const TIMES: usize = 2;
     let (mut stack, mut two, ann) = two_workers().await;
     for _ in 0..TIMES {

@@ -58,7 +58,7 @@ fn younger() -> Snapshot {
     beside(&[1], Duration::ZERO)
 }
 
-/// The lease of this worker has expired.
+/// The registration of this worker has expired.
 fn expired() -> Snapshot {
     let mut snapshot = alone();
     snapshot.view.valid_until = snapshot.now;
@@ -236,7 +236,7 @@ fn claims_follow_the_assignment() {
             many(&[]), Event::Started, alone(), "claim 0 1 -> input |"),
         ("a standby claims nothing",
             one(&[]), Event::Started, younger(), "claim nothing -> input |"),
-        ("a worker without a lease claims nothing",
+        ("an unregistered worker claims nothing",
             many(&[]), Event::Started, expired(), "claim nothing -> input |"),
         ("a claim is added, read and announced",
             many(&[]), claimed(me(), &[0, 1]), alone(), "assign 0 1; report 2 (+2 -0) -> announce 0 1 | 0@0-0 1@0-0"),
@@ -244,7 +244,7 @@ fn claims_follow_the_assignment() {
             many(&[]), claimed(worker(9), &[0, 1]), alone(), "claim 0 1 -> input |"),
         ("a claim of what is assigned to another worker by now is ignored",
             one(&[]), claimed(me(), &[0, 1]), younger(), "claim nothing -> input |"),
-        ("a claim that ends after the lease is ignored",
+        ("a claim that ends after the registration is ignored",
             many(&[]), claimed(me(), &[0, 1]), expired(), "claim nothing -> input |"),
         ("a claim that failed is repeated",
             many(&[]), claimed(me(), &[]), alone(), "claim 0 1 -> input |"),
@@ -252,7 +252,7 @@ fn claims_follow_the_assignment() {
             many(&[0]), Event::Announced, alone(), "claim 1; poll fences -> input | 0@0-0"),
         ("what is assigned to another worker is given up",
             one(&[0, 1]), Event::ViewChanged, younger(), "assign; report 0 (+0 -2); claim nothing -> input |"),
-        ("everything is given up when the lease expires",
+        ("everything is given up when the registration expires",
             many(&[0, 1]), Event::ViewChanged, expired(), "assign; report 0 (+0 -2); claim nothing -> input |"),
         ("the same view changes nothing",
             many(&[0, 1]), Event::ViewChanged, alone(), "claim nothing; poll fences -> input | 0@0-0 1@0-0"),
@@ -293,7 +293,7 @@ fn entries_are_stored_only_by_the_owner() {
             many(&[1]), read([batch(0, 1), batch(1, 2)]), alone(), "-> commit 1:2 | 1@0-0"),
         ("a stop begins no transaction",
             many(&[0]), read([batch(0, 1)]), stopping(), "-> finish publishing | 0@0-0"),
-        ("an expired lease begins no transaction",
+        ("an expired registration begins no transaction",
             many(&[0]), read([batch(0, 1)]), expired(), "forget claim; assign; claim nothing -> input |"),
     ]);
 }
@@ -338,7 +338,7 @@ fn worker_gives_up_between_two_transactions_only() {
         ("a stop leaves the rest of the batch",
             after(many(&[0, 1]), [large()]), committed(&[0], &[], None), stopping(),
             "publish 1, trim 0 -> finish publishing | 0@1-7 1@0-0"),
-        ("an expired lease leaves the rest of the batch",
+        ("an expired registration leaves the rest of the batch",
             after(many(&[0, 1]), [large()]), committed(&[0], &[], None), expired(),
             "publish 1, trim 0; forget claim; assign; claim nothing -> input |"),
         ("a stop during the pause leaves the rest of the batch",

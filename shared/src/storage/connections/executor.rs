@@ -16,9 +16,9 @@ where
 {
     /// Runs a statement to its end.
     async fn run<'q, E: Execute<'q, DB> + 'q>(self, query: E) -> Result<Vec<Step<DB>>, sqlx::Error> {
-        let mut lease = self.acquire().await?;
-        let steps = lease.fetch_many(query).try_collect().await.map_err(|error| lease.record_loss(error))?;
-        lease.release_healthy();
+        let mut connection = self.acquire().await?;
+        let steps = connection.fetch_many(query).try_collect().await.map_err(|error| connection.record_loss(error))?;
+        connection.release_healthy();
         Ok(steps)
     }
 }

@@ -7,14 +7,14 @@ use sqlx::{PgConnection, Postgres};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::storage::connections::{Connections, Lease};
+use crate::storage::connections::{Connections, PoolConnection};
 
 /// How long a rollback may take. Then the connection is closed, which rolls back as well.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A transaction on a connection of its own. If it is dropped before its commit, it is rolled back at once, so that nobody waits
-/// for its locks.
-pub(super) struct Transaction(Option<Lease<Postgres>>);
+/// A transaction on a connection of its own. If it is dropped before its commit, it is rolled back at once, so that nobody
+/// waits for its locks.
+pub(super) struct Transaction(Option<PoolConnection<Postgres>>);
 
 impl Connections<Postgres> {
     /// Begins a transaction.
@@ -29,8 +29,8 @@ impl Transaction {
     /// Commits the transaction.
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
         self.run("COMMIT").await?;
-        if let Some(lease) = self.0.take() {
-            lease.release_healthy();
+        if let Some(connection) = self.0.take() {
+            connection.release_healthy();
         }
         Ok(())
     }
@@ -38,7 +38,7 @@ impl Transaction {
     async fn run(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
         let done = sqlx::raw_sql(statement).execute(&mut **self).await;
         done.map(drop).map_err(|error| match &self.0 {
-            Some(lease) => lease.record_loss(error),
+            Some(connection) => connection.record_loss(error),
             None => error,
         })
     }
@@ -47,13 +47,13 @@ impl Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         // Without a runtime the process is about to end, and its connections with it.
-        let (Some(mut lease), Ok(runtime)) = (self.0.take(), Handle::try_current()) else {
+        let (Some(mut connection), Ok(runtime)) = (self.0.take(), Handle::try_current()) else {
             return;
         };
         runtime.spawn(async move {
-            match timeout(ROLLBACK_TIMEOUT, sqlx::raw_sql("ROLLBACK").execute(&mut *lease)).await {
-                Ok(Ok(_)) => lease.release_healthy(),
-                Ok(Err(_)) | Err(_) => lease.discard(),
+            match timeout(ROLLBACK_TIMEOUT, sqlx::raw_sql("ROLLBACK").execute(&mut *connection)).await {
+                Ok(Ok(_)) => connection.release_healthy(),
+                Ok(Err(_)) | Err(_) => connection.discard(),
             }
         });
     }

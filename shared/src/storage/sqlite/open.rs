@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use super::Sqlite;
 use crate::bus::MacKey;
 use crate::domain::InstallationId;
-use crate::storage::connections::{Connections, Lease, Poolable};
+use crate::storage::connections::{Connections, PoolConnection, Poolable};
 use crate::storage::open::{Row, epoch_of};
 use crate::storage::schema::is_up_to_date;
 use crate::storage::senders::SenderCache;
@@ -82,7 +82,7 @@ impl Sqlite {
         // file at that moment would fail because it is locked.
         let lock = lock_start(&path).await?;
         let write = Connections::new(options.clone(), 1, ACQUIRE_TIMEOUT);
-        let first: Lease<sqlx::Sqlite> = write.acquire().await?;
+        let first: PoolConnection<sqlx::Sqlite> = write.acquire().await?;
         drop(lock);
         first.release_healthy();
         check(&write, &path).await?;
