@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shared::domain::{Partition, StreamId, Timestamp};
 use shared::storage::{CommitError, Committed, Entry, EntryContent, PartitionBatch, Store};
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -29,10 +29,10 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
 /// A transient failure of the database.
-static STORAGE_FAILS: Event = Event::outage("storing_fails", "cannot store messages, retrying").warning();
+static STORAGE_FAILS: LogEvent = LogEvent::outage("storing_fails", "cannot store messages, retrying").warning();
 
 /// A lasting failure of the database: this worker stores nothing.
-static STORAGE_UNAVAILABLE: Event = Event::outage("nothing_is_stored", "nothing is stored");
+static STORAGE_UNAVAILABLE: LogEvent = LogEvent::outage("nothing_is_stored", "nothing is stored");
 
 /// Why something was not stored, or is not known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

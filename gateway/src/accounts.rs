@@ -8,7 +8,7 @@ use std::sync::Arc;
 use shared::bus::ControlEvent;
 use shared::domain::{Email, Invalid, PublicId, Timestamp, UserId};
 use shared::storage::{CreateUserError, NewUser, Store, StoreError, User};
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -23,7 +23,7 @@ use crate::limits::{Limited, Limits, LoginOrigin};
 use crate::policy::{self, Action};
 use crate::revocation_watcher::{RevocationCheckError, Revocations};
 
-static LOGIN_REFUSED: Event = Event::refusal("login_refused", "a login is refused");
+static LOGIN_REFUSED: LogEvent = LogEvent::refusal("login_refused", "a login is refused");
 
 /// Why nobody was registered.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 use shared::bus::RedisClient;
 use shared::domain::Timestamp;
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ const COMPARE_EVERY: Duration = Duration::from_mins(1);
 /// Smallest difference that is reported, in milliseconds. Tokens of other gateways are accepted up to minutes of it.
 const MIN_REPORTED_MS: i64 = 5_000;
 
-static OFF: Event = Event::outage(
+static OFF: LogEvent = LogEvent::outage(
     "clock_is_off",
     "this machine's clock and Redis's differ: tokens end early or late, and are refused where the difference is minutes",
 )

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::Script;
 use shared::bus::RedisClient;
 use shared::domain::{Email, UserId};
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 use tracing::debug;
 
 use crate::config::LimitArgs;
@@ -99,7 +99,7 @@ const UNKNOWN_PER_ACCOUNT: u32 = 100;
 /// Failures from all unknown origins on all accounts in a minute.
 const UNKNOWN_IN_ALL: u32 = 600;
 
-static REFUSED: Event = Event::refusal("rate_limited", "a rate limit was exceeded");
+static REFUSED: LogEvent = LogEvent::refusal("rate_limited", "a rate limit was exceeded");
 
 /// The limits of this installation. Clones share the counts, which are in Redis.
 #[derive(Clone)]

@@ -8,9 +8,9 @@
 
 use shared::domain::UserId;
 use shared::storage::{Room, User};
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 
-static FORBIDDEN: Event = Event::refusal("forbidden", "a forbidden action was attempted");
+static FORBIDDEN: LogEvent = LogEvent::refusal("forbidden", "a forbidden action was attempted");
 
 /// What somebody is to a room or a user record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

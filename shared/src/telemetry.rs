@@ -1,7 +1,7 @@
 //! Log lines on standard error, as JSON for machines or text for people.
 
 mod failure_series;
-mod repeats;
+mod log_event;
 
 use std::io::IsTerminal as _;
 
@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 pub use tracing_subscriber::filter::ParseError as InvalidFilter;
 
 pub use failure_series::FailureSeries;
-pub use repeats::{Audience, Event, Gravity};
+pub use log_event::{Audience, LogEvent, Severity};
 
 use crate::settings::{LogArgs, LogFormat};
 

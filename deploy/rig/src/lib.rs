@@ -82,7 +82,7 @@ pub use redis_tls::RedisTls;
 pub use reqwest::Method;
 pub use service::Service;
 pub use sockets::sockets_on_port;
-pub use sse::{Event, EventStream};
+pub use sse::{EventStream, SseEvent};
 pub use stack::{Backend, Backup, Link, LinkEnds, RedisGroup, RedisMode, Stack, StackBuilder};
 pub use stream_request::StreamRequest;
 pub use traffic::{Traffic, TrafficPlan};

@@ -18,7 +18,7 @@ const MESSAGE: &str = "message";
 
 /// One server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct SseEvent {
     /// The event's type; `message` when the stream named none.
     pub name: String,
     /// The last `id` field seen.
@@ -27,7 +27,7 @@ pub struct Event {
     pub data: String,
 }
 
-impl Event {
+impl SseEvent {
     /// The data as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.data).explain(|| format!("no JSON in {self:?}"))
@@ -49,18 +49,18 @@ impl Event {
 /// An open stream, past its `ready` event.
 pub struct EventStream {
     headers: HeaderMap,
-    ready: Event,
+    ready: SseEvent,
     events: Events,
 }
 
-type Events = Pin<Box<dyn Stream<Item = Result<Event>> + Send>>;
+type Events = Pin<Box<dyn Stream<Item = Result<SseEvent>> + Send>>;
 
 impl EventStream {
     /// Reads the first event of `response`, which must be `ready`.
     pub(crate) async fn new(response: Response) -> Result<Self> {
         let headers = response.headers().clone();
         let mut events: Events =
-            Box::pin(response.bytes_stream().eventsource().map_err(Failure::from).map_ok(|event| Event {
+            Box::pin(response.bytes_stream().eventsource().map_err(Failure::from).map_ok(|event| SseEvent {
                 name: event.event,
                 id: event.id,
                 data: event.data,
@@ -74,7 +74,7 @@ impl EventStream {
 
     /// The `ready` event.
     #[must_use]
-    pub fn ready(&self) -> &Event {
+    pub fn ready(&self) -> &SseEvent {
         &self.ready
     }
 
@@ -85,12 +85,12 @@ impl EventStream {
     }
 
     /// The next event, whatever it is; `None` when the stream has ended cleanly.
-    pub async fn next(&mut self, within: Duration) -> Result<Option<Event>> {
+    pub async fn next(&mut self, within: Duration) -> Result<Option<SseEvent>> {
         next(&mut self.events, within).await
     }
 
     /// The next event, pings aside; it must have this name.
-    pub async fn expect(&mut self, name: &str, within: Duration) -> Result<Event> {
+    pub async fn expect(&mut self, name: &str, within: Duration) -> Result<SseEvent> {
         loop {
             match self.next(within).await? {
                 Some(event) if event.name == name => return Ok(event),
@@ -104,12 +104,12 @@ impl EventStream {
     }
 
     /// The next message.
-    pub async fn message(&mut self, within: Duration) -> Result<Event> {
+    pub async fn message(&mut self, within: Duration) -> Result<SseEvent> {
         self.expect(MESSAGE, within).await
     }
 
     /// The next `count` messages, each within the given time after the one before.
-    pub async fn messages(&mut self, count: usize, within: Duration) -> Result<Vec<Event>> {
+    pub async fn messages(&mut self, count: usize, within: Duration) -> Result<Vec<SseEvent>> {
         let mut messages = Vec::with_capacity(count);
         while messages.len() < count {
             let message = self.message(within).await;
@@ -140,7 +140,7 @@ impl EventStream {
     }
 }
 
-async fn next(events: &mut Events, within: Duration) -> Result<Option<Event>> {
+async fn next(events: &mut Events, within: Duration) -> Result<Option<SseEvent>> {
     let event = tokio::time::timeout(within, events.next()).await;
     event.explain(|| format!("no event within {within:?}"))?.transpose()
 }
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn epoch_and_seq_are_parsed_and_malformed_ids_are_failures() {
-        let event = |id: &str| Event {
+        let event = |id: &str| SseEvent {
             name: MESSAGE.to_owned(),
             id: id.to_owned(),
             data: "no JSON".to_owned(),
@@ -162,6 +162,6 @@ mod tests {
             assert!(event.epoch().is_err() || event.seq().is_err(), "{event:?}");
         }
         let failure = event("7-42").json().err().map(|failure| failure.to_string());
-        assert!(failure.is_some_and(|text| text.starts_with("no JSON in Event")));
+        assert!(failure.is_some_and(|text| text.starts_with("no JSON in SseEvent")));
     }
 }

@@ -8,7 +8,7 @@ use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::{KeySpace, PartitionConnections, RedisConnector};
 use shared::domain::{Partition, StreamId, Timestamp};
 use shared::storage::{Claim, Entry, Installation, PartitionBatch, Store};
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -271,7 +271,7 @@ impl PartitionReader {
     }
 }
 
-static FAR_IDS: Event = Event::outage(
+static FAR_IDS: LogEvent = LogEvent::outage(
     "far_ids",
     "the accept log had ids that lie far in the future, which no process of this installation wrote",
 );

@@ -7,7 +7,7 @@ use poem::web::{Data, RemoteAddr};
 use poem::{Addr, FromRequest, Request, RequestBody};
 use poem_openapi::SecurityScheme;
 use poem_openapi::auth::ApiKey;
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 use tokio::time::timeout_at;
 
 use super::ApiContext;
@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::limits::network;
 use crate::server::{Proxies, RequestBudget};
 
-static INVALID: Event = Event::refusal("invalid_token", "an invalid token was presented");
+static INVALID: LogEvent = LogEvent::refusal("invalid_token", "an invalid token was presented");
 
 /// The token of register or login, as it is or behind `Bearer `.
 #[derive(SecurityScheme)]

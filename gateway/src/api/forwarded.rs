@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use poem::http::{HeaderMap, HeaderName, header};
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 
 use crate::config::{Config, ForwardedHeader};
 
-static UNTRUSTED: Event = Event::refusal(
+static UNTRUSTED: LogEvent = LogEvent::refusal(
     "untrusted_proxy",
     "a header that names the client came from an address that is not trusted: if a proxy of yours is there, name it with --trusted-proxy",
 )

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use shared::domain::{SessionId, Timestamp};
 use shared::storage::{Session, Store, StoreError};
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 
 use super::tokens::{Refused, Tokens};
 use crate::invalidating_cache::InvalidatingCache;
 
-static REVOKED: Event = Event::refusal("revoked_token_used", "the token of an ended session is used");
+static REVOKED: LogEvent = LogEvent::refusal("revoked_token_used", "the token of an ended session is used");
 
 /// Sessions kept in memory.
 const CACHED: u64 = 100_000;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -18,13 +18,13 @@ use crate::limits::network;
 /// the file descriptors.
 const MAX_REFUSALS: usize = 64;
 
-static CROWDED_ADDRESS: Event = Event::refusal(
+static CROWDED_ADDRESS: LogEvent = LogEvent::refusal(
     "too_many_connections",
     "an address has as many connections as it may have: further ones get 429 until one ends",
 )
 .warning();
-static CROWDED: Event =
-    Event::outage("connection_limit", "the connection limit is reached: new connections get 503 until one ends")
+static CROWDED: LogEvent =
+    LogEvent::outage("connection_limit", "the connection limit is reached: new connections get 503 until one ends")
         .warning();
 
 /// Serves connections while there are permits, and refuses the others.

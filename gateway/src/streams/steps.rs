@@ -22,7 +22,7 @@ use std::time::Duration;
 use shared::bus::ControlEvent;
 use shared::domain::StreamCursor;
 use shared::storage::{JoinMode, Room, StoreError};
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 use tokio::time::sleep;
 
 use super::{NotOpened, StreamParts};
@@ -31,7 +31,8 @@ use crate::live::{LeaseRequest, OpenError, OpenFeed, Opened, QuotaError, Registe
 use crate::policy::Action;
 use crate::rooms::not_found;
 
-static REFUSED: Event = Event::refusal("too_many_streams", "a stream is refused, since as many are open as may be");
+static REFUSED: LogEvent =
+    LogEvent::refusal("too_many_streams", "a stream is refused, since as many are open as may be");
 
 /// How often a room is joined for one stream. More than twice is needed only while somebody leaves and joins all the time.
 const JOINS_AT_MOST: u32 = 5;

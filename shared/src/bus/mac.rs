@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::telemetry::Event;
+use crate::telemetry::LogEvent;
 
 /// Bytes of a code: half of the output of HMAC-SHA-256, the least that RFC 2104, section 5, advises.
 pub(super) const CODE_BYTES: usize = 16;
@@ -91,8 +91,10 @@ pub(super) enum Purpose {
 #[error("it was not written by a process of this installation")]
 pub struct NotAuthentic;
 
-static NOT_AUTHENTIC: Event = Event::refusal("not_authentic", "unauthenticated data was found in Redis").warning();
-static UNREADABLE: Event = Event::outage("unreadable", "what a process of this installation publishes cannot be read");
+static NOT_AUTHENTIC: LogEvent =
+    LogEvent::refusal("not_authentic", "unauthenticated data was found in Redis").warning();
+static UNREADABLE: LogEvent =
+    LogEvent::outage("unreadable", "what a process of this installation publishes cannot be read");
 
 /// A publication that does not decode.
 #[derive(Debug, thiserror::Error)]

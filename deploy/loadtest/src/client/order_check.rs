@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::client::sequence::{Sequence, Verdict};
-use crate::client::sse_parser::{Event, EventKind, Position};
+use crate::client::sse_parser::{EventKind, Position, SseEvent};
 
 /// Counts of what streams must not do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl OrderCheck {
 
     /// Checks `event` and adds what it violates to `violations`.
     #[inline]
-    pub(crate) fn check(&mut self, event: &Event, violations: &mut OrderViolations) {
+    pub(crate) fn check(&mut self, event: &SseEvent, violations: &mut OrderViolations) {
         let verdict = match (self, event.kind) {
             (Self::Dense { epoch, seqs }, EventKind::Message) => match event.position {
                 Some(position) if *epoch == Some(position.epoch) => Some(seqs.check(position.seq)),
@@ -158,9 +158,9 @@ mod tests {
 
     const EPOCH: u64 = 99;
 
-    fn event(kind: EventKind, seq: u64) -> Event {
+    fn event(kind: EventKind, seq: u64) -> SseEvent {
         let position = Some(Position { epoch: EPOCH, seq });
-        Event {
+        SseEvent {
             kind,
             position,
             tag: None,
@@ -168,7 +168,7 @@ mod tests {
     }
 
     /// The violations of a stream of these events.
-    fn violations_of(events: &[Event]) -> OrderViolations {
+    fn violations_of(events: &[SseEvent]) -> OrderViolations {
         let (mut check, mut violations) = (OrderCheck::dense(), OrderViolations::default());
         for event in events {
             check.check(event, &mut violations);
@@ -243,14 +243,14 @@ mod tests {
 
     #[test]
     fn foreign_messages_and_resets_are_counted() {
-        let foreign = Event {
+        let foreign = SseEvent {
             position: Some(Position { epoch: 1, seq: 1 }),
-            ..Event::default()
+            ..SseEvent::default()
         };
         let violations = violations_of(&[
             event(EventKind::Ready, 0),
             foreign,
-            Event::default(),
+            SseEvent::default(),
             event(EventKind::Reset, 5),
             event(EventKind::Message, 6),
         ]);
@@ -283,9 +283,9 @@ mod tests {
                 posted_us: 0,
             });
             check.check(
-                &Event {
+                &SseEvent {
                     tag,
-                    ..Event::default()
+                    ..SseEvent::default()
                 },
                 &mut violations,
             );

@@ -19,7 +19,7 @@ static TEXT_START: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#"
 
 /// One event, with the fields that this tool uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Event {
+pub(crate) struct SseEvent {
     /// The name of the event.
     pub(crate) kind: EventKind,
     /// The id, if it is a position.
@@ -57,7 +57,7 @@ pub(crate) struct Position {
 #[derive(Debug, Default)]
 pub(crate) struct SseParser {
     /// The event so far.
-    event: Event,
+    event: SseEvent,
     /// The event has data; without, it is none.
     has_data: bool,
     /// What has come of a line that has not ended yet, up to the bytes that are kept.
@@ -77,7 +77,7 @@ impl SseParser {
     }
 
     /// Passes every event that ends in `bytes` to `on_event`.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut on_event: impl FnMut(Event)) {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut on_event: impl FnMut(SseEvent)) {
         if self.in_line {
             let end = memchr(b'\n', bytes);
             self.keep(&bytes[..end.unwrap_or(bytes.len())]);
@@ -110,7 +110,7 @@ impl SseParser {
         self.part.extend_from_slice(&part[..part.len().min(free)]);
     }
 
-    fn line(&mut self, line: &[u8], on_event: &mut impl FnMut(Event)) {
+    fn line(&mut self, line: &[u8], on_event: &mut impl FnMut(SseEvent)) {
         if let Some(data) = line.strip_prefix(b"data: ") {
             self.has_data = true;
             if self.parses_tags && self.event.kind == EventKind::Message {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     /// The events that a parser finds in `bytes` when they arrive in pieces of these sizes.
-    fn scan(bytes: &[u8], sizes: &[usize], parses_tags: bool) -> Vec<Event> {
+    fn scan(bytes: &[u8], sizes: &[usize], parses_tags: bool) -> Vec<SseEvent> {
         let mut parser = SseParser::new(parses_tags);
         let (mut events, mut rest) = (Vec::new(), bytes);
         let mut sizes = sizes.iter().cycle();
@@ -200,17 +200,17 @@ mod tests {
         #[test]
         fn events_are_found_wherever_they_are_split(tags in vec((tags(), 0..900_usize), 1..20), sizes in vec(1..700_usize, 1..20)) {
             let mut bytes = String::from("retry: 2500\n:-----\nevent: ready\ndata: {}\nid: 99-0\n\n");
-            let ready = Event { kind: EventKind::Ready, position: Some(Position { epoch: 99, seq: 0 }), tag: None };
+            let ready = SseEvent { kind: EventKind::Ready, position: Some(Position { epoch: 99, seq: 0 }), tag: None };
             let (mut sampled, mut plain) = (vec![ready], vec![ready]);
             for (number, (tag, fill)) in tags.into_iter().enumerate() {
                 let position = Position { epoch: 99, seq: number as u64 + 1 };
                 bytes.push_str(&message(position.seq, tag, fill));
-                plain.push(Event { position: Some(position), ..Event::default() });
-                sampled.push(Event { position: Some(position), tag: Some(tag), kind: EventKind::Message });
+                plain.push(SseEvent { position: Some(position), ..SseEvent::default() });
+                sampled.push(SseEvent { position: Some(position), tag: Some(tag), kind: EventKind::Message });
             }
             bytes.push_str("event: bye\ndata: {}\nid: 99-7\n\ndata: {}\nid");
             let position = Some(Position { epoch: 99, seq: 7 });
-            let bye = Event { kind: EventKind::Bye, position, tag: None };
+            let bye = SseEvent { kind: EventKind::Bye, position, tag: None };
             plain.push(bye);
             sampled.push(bye);
             prop_assert_eq!(scan(bytes.as_bytes(), &sizes, false), plain);
@@ -228,13 +228,13 @@ mod tests {
         let mut text = [b'x'; PostTag::LEN];
         tag.write(&mut text);
         let bytes = [b": hi\n\nid: 1795676651:0\ndata: ", &text[..], b"\n\n"].concat();
-        let event = Event {
+        let event = SseEvent {
             position: Some(Position {
                 epoch: 1_795_676_651,
                 seq: 0,
             }),
             tag: Some(tag),
-            ..Event::default()
+            ..SseEvent::default()
         };
         assert_eq!(scan(&bytes, &[7], true), [event]);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::posts::Message;
-use crate::sse::Event;
+use crate::sse::SseEvent;
 
 /// A message that came over a stream.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,7 @@ pub enum ByeReason {
 impl ByeReason {
     /// The reason in a `bye`; `None` if the event is another one.
     #[must_use]
-    pub fn of(event: &Event) -> Option<Self> {
+    pub fn of(event: &SseEvent) -> Option<Self> {
         let reason = (event.name == "bye").then(|| event.json().ok().map(|data| data["reason"].clone()));
         reason.map(|reason| match reason.as_ref().and_then(Value::as_str) {
             Some("removed") => Self::Removed,
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn bye_reason_is_parsed_and_other_events_have_none() {
-        let event = |name: &str, data: &str| Event {
+        let event = |name: &str, data: &str| SseEvent {
             name: name.to_owned(),
             id: String::new(),
             data: data.to_owned(),

@@ -12,7 +12,7 @@ use super::plan::room_name;
 use super::recorder::Recorder;
 use crate::api_client::ApiClient;
 use crate::evidence::{ByeReason, FinalPosition, Message, Received, StreamRecord};
-use crate::sse::{Event, EventStream};
+use crate::sse::{EventStream, SseEvent};
 
 /// How long nothing may come, not even a ping, before the client gives its stream up as dead. Streams of the rig ping every
 /// two seconds.
@@ -126,7 +126,7 @@ impl SubscriberClient {
     }
 
     /// Records an event; false if it is the last one of its stream.
-    fn record_event(&mut self, event: &Event, record: &mut StreamRecord) -> bool {
+    fn record_event(&mut self, event: &SseEvent, record: &mut StreamRecord) -> bool {
         if !event.id.is_empty() {
             match event.seq() {
                 Ok(seq) => self.last = Some((event.id.clone(), seq)),

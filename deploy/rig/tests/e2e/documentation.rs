@@ -130,14 +130,14 @@ fn every_log_event_is_explained_to_operators() {
 #[test]
 fn log_events_and_their_levels_are_found_in_sources() {
     let source = r#"
-        static A: Event = Event::outage("a_fails", "it fails");
-        static B: Event = Event::refusal(
+        static A: LogEvent = LogEvent::outage("a_fails", "it fails");
+        static B: LogEvent = LogEvent::refusal(
             "b_refused", "it is refused",
         )
         .warning();
-        static C: Event = Event::refusal("c_refused", "it is refused");
+        static C: LogEvent = LogEvent::refusal("c_refused", "it is refused");
         #[cfg(test)]
-mod tests { static D: Event = Event::outage("d", ""); }
+mod tests { static D: LogEvent = LogEvent::outage("d", ""); }
     "#;
     let expected = [("a_fails", "error"), ("b_refused", "warn"), ("c_refused", "info")];
     assert_eq!(defined_events(source), expected.map(|(name, level)| (name.to_owned(), level.to_owned())));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rig::{AcknowledgedMessages, ApiClient, Event, EventStream, Stack, check_dense_seqs};
+use rig::{AcknowledgedMessages, ApiClient, EventStream, SseEvent, Stack, check_dense_seqs};
 use serde_json::Value;
 
 use crate::fixture::{SOON, lobby_without_rates, with_lobby};
@@ -23,7 +23,7 @@ async fn assert_complete(
     client: &ApiClient,
     acknowledged: &AcknowledgedMessages,
     stream: &mut EventStream,
-    seen: &mut Vec<Event>,
+    seen: &mut Vec<SseEvent>,
 ) {
     seen.extend(stream.messages(acknowledged.len() - seen.len(), SOON).await.unwrap());
     let seen: Vec<Value> = seen.iter().map(|event| event.json().unwrap()).collect();

@@ -2,7 +2,7 @@
 
 use shared::domain::Invalid;
 use shared::storage::{CreateRoomError, CreateUserError, StoreError};
-use shared::telemetry::Event;
+use shared::telemetry::LogEvent;
 use tracing::error;
 
 use super::ApiError;
@@ -21,11 +21,12 @@ use crate::rooms::{NotCreated, RoomError};
 use crate::server::{OverBudget, Refusal};
 use crate::streams::NotOpened;
 
-static DATABASE_FAILS: Event = Event::outage("database_fails", "the database fails");
-static COUNTING_FAILS: Event = Event::outage("counting_fails", "limits cannot be counted");
-static ACCEPTING_FAILS: Event = Event::outage("accepting_fails", "messages are not accepted");
-static OUTCOME_UNKNOWN: Event = Event::outage("outcome_unknown", "it is not known whether messages were accepted");
-static OPENING_FAILS: Event = Event::outage("opening_fails", "streams cannot be opened");
+static DATABASE_FAILS: LogEvent = LogEvent::outage("database_fails", "the database fails");
+static COUNTING_FAILS: LogEvent = LogEvent::outage("counting_fails", "limits cannot be counted");
+static ACCEPTING_FAILS: LogEvent = LogEvent::outage("accepting_fails", "messages are not accepted");
+static OUTCOME_UNKNOWN: LogEvent =
+    LogEvent::outage("outcome_unknown", "it is not known whether messages were accepted");
+static OPENING_FAILS: LogEvent = LogEvent::outage("opening_fails", "streams cannot be opened");
 
 impl From<Invalid> for ApiError {
     fn from(invalid: Invalid) -> Self {

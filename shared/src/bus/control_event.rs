@@ -93,7 +93,8 @@ impl ControlMessage {
 pub struct Acknowledgement {
     /// Who has acted.
     pub by: GatewayId,
-    /// Who waits for it. Numbers are unique within one gateway only: without this a copy that is sent to another one would count.
+    /// Who waits for it. Numbers are unique within one gateway only: without this a copy that is sent to another one would
+    /// count.
     pub to: GatewayId,
     /// The waiting gateway's number of the message.
     pub number: u64,

@@ -18,7 +18,7 @@ const MAX_SUBJECTS: usize = 1_000;
 
 /// How severe an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gravity {
+pub enum Severity {
     /// A client was refused.
     Info,
     /// An operator should look when there are many.
@@ -38,13 +38,13 @@ pub enum Audience {
 
 /// A kind of log event. Its name is stable: programs search for it.
 #[derive(Debug)]
-pub struct Event {
+pub struct LogEvent {
     /// In `snake_case`.
     pub name: &'static str,
     /// What happened, as the beginning of a sentence.
     pub text: &'static str,
     /// How severe it is.
-    pub gravity: Gravity,
+    pub severity: Severity,
     /// Who reads it.
     pub audience: Audience,
 }
@@ -56,19 +56,19 @@ static COUNTS: Mutex<Option<HashMap<(&'static str, String), Counted>>> = Mutex::
 static WRITER: Once = Once::new();
 
 struct Counted {
-    event: &'static Event,
+    event: &'static LogEvent,
     /// Occurrences that are not logged yet.
     more: u64,
 }
 
-impl Event {
+impl LogEvent {
     /// A failure, for operators.
     #[must_use]
     pub const fn outage(name: &'static str, text: &'static str) -> Self {
         Self {
             name,
             text,
-            gravity: Gravity::Error,
+            severity: Severity::Error,
             audience: Audience::Operators,
         }
     }
@@ -79,7 +79,7 @@ impl Event {
         Self {
             name,
             text,
-            gravity: Gravity::Info,
+            severity: Severity::Info,
             audience: Audience::Security,
         }
     }
@@ -88,13 +88,13 @@ impl Event {
     #[must_use]
     pub const fn warning(self) -> Self {
         Self {
-            gravity: Gravity::Warn,
+            severity: Severity::Warn,
             ..self
         }
     }
 
-    /// Reports an occurrence for `subject`: an id of a user, session or network, never e-mail, password, token or text. `detail` is
-    /// logged with the first occurrence of a series.
+    /// Reports an occurrence for `subject`: an id of a user, session or network, never e-mail, password, token or text.
+    /// `detail` is logged with the first occurrence of a series.
     pub fn report(&'static self, subject: impl Display, detail: impl Display) {
         WRITER.call_once(|| {
             // Without the thread the counts are never logged, and the first occurrences still are.
@@ -134,20 +134,20 @@ impl Event {
     fn write(&self, subject: &str, detail: &str, count: u64) {
         let Self { name, text, .. } = self;
         let separator = if detail.is_empty() { "" } else { ": " };
-        match (self.audience, self.gravity) {
-            (Audience::Security, Gravity::Info) => {
+        match (self.audience, self.severity) {
+            (Audience::Security, Severity::Info) => {
                 event!(target: "security", Level::INFO, event.name = name, event.subject = subject, event.count = count, "{text}{separator}{detail}");
             }
-            (Audience::Security, Gravity::Warn | Gravity::Error) => {
+            (Audience::Security, Severity::Warn | Severity::Error) => {
                 event!(target: "security", Level::WARN, event.name = name, event.subject = subject, event.count = count, "{text}{separator}{detail}");
             }
-            (Audience::Operators, Gravity::Info) => {
+            (Audience::Operators, Severity::Info) => {
                 info!(event.name = name, event.subject = subject, event.count = count, "{text}{separator}{detail}");
             }
-            (Audience::Operators, Gravity::Warn) => {
+            (Audience::Operators, Severity::Warn) => {
                 warn!(event.name = name, event.subject = subject, event.count = count, "{text}{separator}{detail}");
             }
-            (Audience::Operators, Gravity::Error) => {
+            (Audience::Operators, Severity::Error) => {
                 error!(event.name = name, event.subject = subject, event.count = count, "{text}{separator}{detail}");
             }
         }
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn first_occurrence_is_logged_and_further_ones_counted() {
-        static EVENT: Event = Event::outage("test_flood", "something failed");
+        static EVENT: LogEvent = LogEvent::outage("test_flood", "something failed");
         assert!(EVENT.is_first("ann"));
         assert!((0..300).all(|_| !EVENT.is_first("ann")));
         assert!(EVENT.is_first("bob"), "another subject");
