@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use fanout_worker::batch::split;
 use fanout_worker::persist::{MAX_BYTES, MAX_ROWS};
-use shared::domain::{Accepted, Fence, MessageId, MessageText, Partition, RoomId, StreamId, Timestamp, UserId};
+use shared::domain::{Accepted, Fence, LogEntryId, MessageId, MessageText, Partition, RoomId, Timestamp, UserId};
 use shared::storage::{Claim, Entry, EntryContent, PartitionBatch};
 
 /// A full read: so many partitions with so many entries each.
@@ -14,7 +14,7 @@ const ENTRIES: u16 = 250;
 
 fn batch(partition: u16) -> PartitionBatch {
     let entry = |counter: u16| Entry {
-        stream_id: StreamId {
+        log_entry_id: LogEntryId {
             ms: 1,
             counter: counter.into(),
         },
@@ -31,7 +31,7 @@ fn batch(partition: u16) -> PartitionBatch {
         claim: Claim {
             partition: Partition(partition),
             fence: Fence(1),
-            cursor: StreamId::ZERO,
+            cursor: LogEntryId::ZERO,
         },
         entries: (1..=ENTRIES).map(entry).collect(),
     }

@@ -63,14 +63,14 @@ fn join(mut earlier: Vec<PartitionBatch>, later: Vec<PartitionBatch>) -> Vec<Par
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::{Fence, Partition, StreamId};
+    use shared::domain::{Fence, LogEntryId, Partition};
     use shared::storage::EntryContent;
 
     use super::*;
 
     fn batch(partition: u16, ids: std::ops::RangeInclusive<i64>) -> PartitionBatch {
         let entries = ids.clone().map(|counter| Entry {
-            stream_id: StreamId { ms: 1, counter },
+            log_entry_id: LogEntryId { ms: 1, counter },
             content: EntryContent::DeadLetter {
                 reason: String::new(),
                 entry: "12345".to_owned(),
@@ -80,7 +80,7 @@ mod tests {
             claim: Claim {
                 partition: Partition(partition),
                 fence: Fence(1),
-                cursor: StreamId {
+                cursor: LogEntryId {
                     ms: 1,
                     counter: ids.start() - 1,
                 },

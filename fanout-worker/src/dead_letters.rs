@@ -138,9 +138,9 @@ async fn replay(
     let partition = installation.partition_of(message.room);
     let appended: Result<String, RedisError> =
         redis.xadd(keys.accept_stream(partition), "*", &encode_entry(&message, &keys)).await;
-    let stream_id = appended.map_err(|error| DeadLetterError::NotAppended(id, error))?;
+    let log_entry_id = appended.map_err(|error| DeadLetterError::NotAppended(id, error))?;
     store.drop_dead_letter(id).await?;
-    Ok(format!("{id} replayed: appended to partition {partition} as {stream_id}\n"))
+    Ok(format!("{id} replayed: appended to partition {partition} as {log_entry_id}\n"))
 }
 
 async fn drop_one(store: &Store, id: i64) -> Result<String, DeadLetterError> {

@@ -91,7 +91,7 @@ pub async fn announce(redis: &mut RedisClient, partitions: Vec<Partition>) {
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::{Fence, MessageText, RoomId, Seq, StreamId, Timestamp, UserId};
+    use shared::domain::{Fence, LogEntryId, MessageText, RoomId, Seq, Timestamp, UserId};
     use shared::storage::{Claim, Entry};
     use uuid::Uuid;
 
@@ -101,7 +101,7 @@ mod tests {
     fn two_gateways_with_one_message_get_one_receipt_each() {
         let (id, first, second) = (MessageId::fresh(), GatewayId(Uuid::new_v4()), GatewayId(Uuid::new_v4()));
         let entry = |(ms, gateway)| Entry {
-            stream_id: StreamId { ms, counter: 0 },
+            log_entry_id: LogEntryId { ms, counter: 0 },
             content: EntryContent::Message(Accepted {
                 id,
                 room: RoomId(1),
@@ -115,7 +115,7 @@ mod tests {
             claim: Claim {
                 partition: Partition(0),
                 fence: Fence(1),
-                cursor: StreamId::ZERO,
+                cursor: LogEntryId::ZERO,
             },
             entries: [(1, first), (2, second)].map(entry).into(),
         };

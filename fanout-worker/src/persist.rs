@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::domain::{Partition, StreamId, Timestamp};
+use shared::domain::{LogEntryId, Partition, Timestamp};
 use shared::storage::{CommitError, Committed, Entry, EntryContent, PartitionBatch, Store};
 use shared::telemetry::LogEvent;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -61,9 +61,9 @@ pub struct Persisted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionProgress {
     /// Where its cursor stands.
-    pub cursor: StreamId,
+    pub cursor: LogEntryId,
     /// The last entry that was stored: below the cursor if Redis came back older.
-    pub last: StreamId,
+    pub last: LogEntryId,
 }
 
 /// Stores `batches` in one transaction, or in several if some of it cannot be stored.
@@ -114,7 +114,7 @@ impl Persisted {
     fn record(&mut self, batches: &[PartitionBatch], committed: Committed) {
         let progress = |batch: &PartitionBatch| PartitionProgress {
             cursor: batch.upto(),
-            last: batch.entries.last().map_or(batch.claim.cursor, |entry| entry.stream_id),
+            last: batch.entries.last().map_or(batch.claim.cursor, |entry| entry.log_entry_id),
         };
         self.progress.extend(batches.iter().map(|batch| (batch.claim.partition, progress(batch))));
         self.stored.push(committed);
@@ -177,14 +177,14 @@ fn set_aside(batches: &[PartitionBatch]) -> Result<Vec<PartitionBatch>, StopReas
     let aside = |entry: &Entry| match &entry.content {
         EntryContent::Message(_) => Ok(entry.clone().into_dead_letter("the database refuses it")),
         EntryContent::DeadLetter { reason, entry: stored } if !encoding::is_abridged(stored) => Ok(Entry {
-            stream_id: entry.stream_id,
+            log_entry_id: entry.log_entry_id,
             content: EntryContent::DeadLetter {
                 reason: reason.clone(),
                 entry: encoding::abridge([stored]),
             },
         }),
         EntryContent::DeadLetter { .. } => {
-            error!(stream_id = %entry.stream_id, "the database takes no dead letter, however small");
+            error!(stream_id = %entry.log_entry_id, "the database takes no dead letter, however small");
             Err(StopReason::StorageUnavailable)
         }
     };

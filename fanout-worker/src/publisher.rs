@@ -5,7 +5,7 @@
 //! which bounds what waits here by one transaction.
 
 use shared::bus::RedisClient;
-use shared::domain::{Partition, StreamId};
+use shared::domain::{LogEntryId, Partition};
 use shared::storage::Committed;
 use tokio::task::JoinHandle;
 use tracing::error;
@@ -22,7 +22,7 @@ pub(crate) struct PendingPublication {
     /// Which gateways wait for receipts.
     pub(crate) waiting: Waiting,
     /// How far each partition may be trimmed once this is published.
-    pub(crate) trimmable: Vec<(Partition, StreamId)>,
+    pub(crate) trimmable: Vec<(Partition, LogEntryId)>,
 }
 
 /// Publishes one commit at a time.

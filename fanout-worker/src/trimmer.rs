@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use shared::domain::{Partition, StreamId};
+use shared::domain::{LogEntryId, Partition};
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -28,14 +28,14 @@ pub struct Trimmer(Arc<Mutex<Due>>);
 /// One position for each partition at most.
 #[derive(Default)]
 struct Due {
-    positions: HashMap<Partition, (StreamId, Server)>,
+    positions: HashMap<Partition, (LogEntryId, Server)>,
     /// Whether a task will remove them.
     is_scheduled: bool,
 }
 
 impl Trimmer {
     /// Schedules the removal of everything up to `positions`, from the servers it was read from, within 0.1 s.
-    pub fn schedule(&self, origins: &BatchOrigins, positions: Vec<(Partition, StreamId)>) {
+    pub fn schedule(&self, origins: &BatchOrigins, positions: Vec<(Partition, LogEntryId)>) {
         let mut due = self.0.lock();
         for (partition, upto) in positions {
             if let Some(server) = origins.server_of(partition) {

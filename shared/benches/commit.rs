@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shared::domain::{Accepted, MessageId, MessageText, Partition, RoomId, RoomName, StreamId, Timestamp, UserId};
+use shared::domain::{Accepted, LogEntryId, MessageId, MessageText, Partition, RoomId, RoomName, Timestamp, UserId};
 use shared::storage::{Claim, CreateRoom, Entry, EntryContent, NewUser, PartitionBatch, Role, Store};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::runtime::Runtime;
@@ -54,7 +54,7 @@ impl Target {
     fn next(&mut self, size: usize) -> Arc<[PartitionBatch]> {
         let first = self.claim.cursor.ms + 1;
         let entry = |(ms, room): (i64, &RoomId)| Entry {
-            stream_id: StreamId { ms, counter: 0 },
+            log_entry_id: LogEntryId { ms, counter: 0 },
             content: EntryContent::Message(Accepted {
                 id: MessageId::fresh(),
                 room: *room,

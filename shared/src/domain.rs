@@ -15,7 +15,7 @@ pub use ids::{
     UserId, parse_uuid,
 };
 pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageText, StoredMessage};
-pub use partition::{Fence, Partition, StreamId};
+pub use partition::{Fence, LogEntryId, Partition};
 pub use room::RoomName;
 pub use text::normal_password;
 pub use time::Timestamp;

@@ -45,7 +45,7 @@ pub(super) fn json_lines(letters: &[DeadLetter]) -> String {
             "id": letter.id,
             "created_on": time(letter.created_on),
             "partition": letter.partition,
-            "stream_id": letter.stream_id,
+            "stream_id": letter.log_entry_id,
             "room": number(letter, "room"),
             "sender": number(letter, "sender"),
             "reason": letter.reason,
@@ -61,7 +61,7 @@ pub(super) fn whole(letter: &DeadLetter) -> String {
         ("id", letter.id.to_string()),
         ("time", time(letter.created_on)),
         ("partition", letter.partition.to_string()),
-        ("stream id", printable(&letter.stream_id)),
+        ("stream id", printable(&letter.log_entry_id)),
         ("reason", printable(&letter.reason)),
         ("entry", printable(&letter.entry)),
     ];
@@ -103,7 +103,7 @@ mod tests {
         let letter = |id, entry: &str| DeadLetter {
             id,
             partition: Partition(3),
-            stream_id: "5-1".to_owned(),
+            log_entry_id: "5-1".to_owned(),
             reason: "there is no such room".to_owned(),
             entry: entry.to_owned(),
             created_on: Timestamp(1_700_000_000_123),

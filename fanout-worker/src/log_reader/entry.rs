@@ -1,7 +1,7 @@
 //! Parses entries of the accept log. They are not trusted: anybody with access to Redis could have written them.
 
 use shared::bus::{InvalidEntry, KeySpace, decode_entry};
-use shared::domain::{Partition, StreamId, Timestamp};
+use shared::domain::{LogEntryId, Partition, Timestamp};
 use shared::storage::{Entry, EntryContent};
 
 use crate::dead_letter_encoding::{self as encoding, Field};
@@ -42,7 +42,7 @@ pub(super) fn parse_entries(raw: Vec<RawEntry>, origin: EntryOrigin<'_>) -> (Vec
 
 /// Parses one entry; `None` if its id lies too far ahead for a position.
 fn parse_entry(id: &str, flat: Vec<Vec<u8>>, origin: EntryOrigin<'_>) -> Option<Entry> {
-    let stream_id = parse_id(id, origin.horizon)?;
+    let log_entry_id = parse_id(id, origin.horizon)?;
     let mut flat = flat.into_iter();
     let fields: Vec<Field> = std::iter::from_fn(|| flat.next().zip(flat.next())).collect();
     let dead = |reason| EntryContent::DeadLetter {
@@ -61,14 +61,14 @@ fn parse_entry(id: &str, flat: Vec<Vec<u8>>, origin: EntryOrigin<'_>) -> Option<
             dead(error.to_string())
         }
     };
-    Some(Entry { stream_id, content })
+    Some(Entry { log_entry_id, content })
 }
 
 /// The id, unless its time lies past `horizon` or its counter past 10^18. Redis would go on from there, the position would follow,
 /// and at the end no position could express the next id. No process of this installation creates such ids.
-fn parse_id(id: &str, horizon: i64) -> Option<StreamId> {
+fn parse_id(id: &str, horizon: i64) -> Option<LogEntryId> {
     let (ms, counter) = id.split_once('-')?;
-    let id: StreamId = (ms.len() <= 14 && counter.len() <= 18).then(|| id.parse().ok()).flatten()?;
+    let id: LogEntryId = (ms.len() <= 14 && counter.len() <= 18).then(|| id.parse().ok()).flatten()?;
     (id.ms <= horizon).then_some(id)
 }
 

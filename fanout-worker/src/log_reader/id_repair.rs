@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
 use shared::bus::KeySpace;
-use shared::domain::{Partition, StreamId};
+use shared::domain::{LogEntryId, Partition};
 
 /// Makes the next ids of the stream lie behind `ARGV[1]`; returns 1 if they would not have. The script adds an entry with that
 /// very id and removes it before anybody sees it. Redis refuses the entry if its newest id is there already.
@@ -52,7 +52,7 @@ static REPLACE_FAR_IDS: LazyLock<Script> = LazyLock::new(|| {
 /// Makes sure that new entries of each stream sort behind its position; returns for each whether they would not have.
 pub(super) async fn raise_ids(
     connection: &mut MultiplexedConnection,
-    positions: impl Iterator<Item = (&str, StreamId)>,
+    positions: impl Iterator<Item = (&str, LogEntryId)>,
 ) -> RedisResult<Vec<bool>> {
     let mut scripts = redis::pipe();
     for (stream, position) in positions {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
 use shared::bus::{KeySpace, StoredWatermark};
-use shared::domain::{Partition, StreamId};
+use shared::domain::{LogEntryId, Partition};
 use shared::storage::PartitionBatch;
 
 /// Removes the entries before `ARGV[1]` from the stream `KEYS[1]`, and writes `ARGV[2]` to `KEYS[2]`. allow-oom: a Redis whose
@@ -49,7 +49,7 @@ impl Server {
     }
 
     /// Removes the entries of `partition` up to `upto`, which are stored, and has Redis remember the watermark.
-    pub async fn remove(&self, partition: Partition, upto: StreamId) -> RedisResult<()> {
+    pub async fn remove(&self, partition: Partition, upto: LogEntryId) -> RedisResult<()> {
         let stored = StoredWatermark {
             epoch_number: self.epoch_number,
             upto,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::streams::StreamReadOptions;
 use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::{KeySpace, PartitionConnections, RedisConnector};
-use shared::domain::{Partition, StreamId, Timestamp};
+use shared::domain::{LogEntryId, Partition, Timestamp};
 use shared::storage::{Claim, Entry, Installation, PartitionBatch, Store};
 use shared::telemetry::LogEvent;
 use tokio::sync::mpsc;
@@ -60,7 +60,7 @@ struct ReadPosition {
     /// The claim, whose cursor is the last entry that was delivered.
     claim: Claim,
     /// Where the search for entries before that cursor goes on; `None` when there are no more.
-    behind: Option<StreamId>,
+    behind: Option<LogEntryId>,
     /// The first id that lies too far ahead.
     first_far_id: Option<String>,
 }
@@ -213,7 +213,7 @@ impl PartitionReader {
         let positions = self.positions.iter().map(|position| (position.stream.as_str(), position.claim.cursor));
         let raised = id_repair::raise_ids(&mut connections.blocking, positions).await?;
         for (position, raised) in self.positions.iter_mut().zip(raised) {
-            position.behind = Some(StreamId::ZERO);
+            position.behind = Some(LogEntryId::ZERO);
             if raised {
                 let partition = position.claim.partition;
                 error!(%partition, "Redis came back older than what is stored: partition {partition} is read again");
@@ -241,7 +241,7 @@ impl PartitionReader {
             // An entry before the position cannot move it.
             let origin = entry_origin(self.redis.key_space(), position.claim.partition, self.installation, i64::MAX);
             let (entries, _) = parse_entries(raw, origin);
-            position.behind = entries.last().map(|entry| entry.stream_id.next());
+            position.behind = entries.last().map(|entry| entry.log_entry_id.next());
             // The cursor stays where it is: it never moves back.
             batches.extend(batch_of(&position.claim, entries));
         }

@@ -94,7 +94,7 @@ pub(super) async fn check(
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::{Partition, StreamId};
+    use shared::domain::{LogEntryId, Partition};
     use shared::storage::Role;
 
     use super::*;
@@ -102,7 +102,7 @@ mod tests {
     fn at(epoch_number: i64, ms: i64) -> StoredWatermark {
         StoredWatermark {
             epoch_number,
-            upto: StreamId { ms, counter: 0 },
+            upto: LogEntryId { ms, counter: 0 },
         }
     }
 

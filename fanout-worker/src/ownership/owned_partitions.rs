@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use shared::domain::{Fence, Partition, StreamId};
+use shared::domain::{Fence, LogEntryId, Partition};
 use shared::storage::Claim;
 use tokio::time::Instant;
 
@@ -105,7 +105,7 @@ impl OwnedPartitions {
     }
 
     /// Moves the cursor of `partition`: everything up to it is stored.
-    pub fn advance(&mut self, partition: Partition, cursor: StreamId) {
+    pub fn advance(&mut self, partition: Partition, cursor: LogEntryId) {
         if let Some(claim) = self.claims.get_mut(&partition) {
             claim.cursor = cursor;
         }
@@ -128,7 +128,7 @@ mod tests {
         owned.add(numbers.into_iter().map(|number| Claim {
             partition: Partition(number),
             fence: Fence(1),
-            cursor: StreamId::ZERO,
+            cursor: LogEntryId::ZERO,
         }));
         owned
     }

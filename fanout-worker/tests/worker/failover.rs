@@ -5,7 +5,7 @@ use fanout_worker::trimmer::Trimmer;
 use redis::cmd;
 use rig::{Failure, RedisNode, RedisSentinels, eventually};
 use shared::bus::encode_entry;
-use shared::domain::{Fence, Partition, StreamId};
+use shared::domain::{Fence, LogEntryId, Partition};
 use shared::storage::{Claim, Writers};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -56,7 +56,7 @@ async fn stored_entries_are_removed_where_they_were_read() {
     let claim = Claim {
         partition: Partition::of(fixture.rooms[0], PARTITIONS),
         fence: Fence(1),
-        cursor: StreamId::ZERO,
+        cursor: LogEntryId::ZERO,
     };
     let client = open_redis(&redis.url(), fixture.installation, &stop).await;
     let mut log_reader = LogReader::new(client.clone(), fixture.store.clone(), fixture.installation);

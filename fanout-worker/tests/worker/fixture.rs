@@ -7,7 +7,7 @@ use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use rig::{Failure, PostgresServer, RedisServer, eventually};
 use shared::bus::{KeySpace, RedisConnector, encode_entry};
-use shared::domain::{Accepted, MessageId, MessageText, Partition, RoomId, RoomName, StreamId, Timestamp, UserId};
+use shared::domain::{Accepted, LogEntryId, MessageId, MessageText, Partition, RoomId, RoomName, Timestamp, UserId};
 use shared::settings::RedisArgs;
 use shared::storage::{CreateRoom, Entry, EntryContent, Installation, NewUser, Role, Store, Writers};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
@@ -132,7 +132,7 @@ impl Fixture {
 
     pub(crate) fn entry(&self, ms: i64, room: RoomId, text: &str) -> Entry {
         Entry {
-            stream_id: StreamId { ms, counter: 0 },
+            log_entry_id: LogEntryId { ms, counter: 0 },
             content: EntryContent::Message(self.message(room, text)),
         }
     }

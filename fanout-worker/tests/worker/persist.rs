@@ -1,5 +1,5 @@
 use fanout_worker::persist::{Persisted, StopReason, persist};
-use shared::domain::{Partition, StreamId};
+use shared::domain::{LogEntryId, Partition};
 use shared::storage::{Entry, EntryContent, PartitionBatch};
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +69,7 @@ async fn outage_reports_what_was_stored_before_it() {
     assert_eq!(persisted.stopped_by, Some(StopReason::StorageUnavailable));
     let stored: Vec<usize> = persisted.stored.iter().map(|committed| committed.rooms.len()).collect();
     assert_eq!(stored, [1]);
-    let first = StreamId { ms: 1, counter: 0 };
+    let first = LogEntryId { ms: 1, counter: 0 };
     let progress = persisted.progress[&Partition(0)];
     assert_eq!((progress.cursor, progress.last), (first, first));
     assert_eq!(fixture.texts(room, 1).await, ["stored"]);
@@ -86,7 +86,7 @@ async fn too_large_dead_letter_keeps_size_and_hash() {
         )
         .await;
     let large = Entry {
-        stream_id: StreamId { ms: 1, counter: 0 },
+        log_entry_id: LogEntryId { ms: 1, counter: 0 },
         content: EntryContent::DeadLetter {
             reason: "field 'id' is missing".to_owned(),
             entry: "x".repeat(5_000),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::domain::{Accepted, MessageId, MessageText, RoomId, RoomName, StreamId, Timestamp, UserId};
+use shared::domain::{Accepted, LogEntryId, MessageId, MessageText, RoomId, RoomName, Timestamp, UserId};
 use shared::storage::{CreateRoom, Entry, EntryContent, Installation, NewUser, PartitionBatch, Role, Room, Store};
 use tempfile::TempDir;
 
@@ -44,7 +44,7 @@ impl Fixture {
         let partition = self.installation.partition_of(room);
         let claim = self.store.claim(&[partition], "worker").await.unwrap()[0];
         let entry = |number| Entry {
-            stream_id: StreamId {
+            log_entry_id: LogEntryId {
                 ms: claim.cursor.ms + i64::from(number),
                 counter: 0,
             },

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::KeySpace;
 use super::mac::{CODE_BYTES, InvalidPublication, NotAuthentic, Purpose};
-use crate::domain::{Partition, StreamId};
+use crate::domain::{LogEntryId, Partition};
 
 /// How far a partition is stored, and in which epoch. Watermarks order by epoch first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,7 +12,7 @@ pub struct StoredWatermark {
     /// The number of the epoch.
     pub epoch_number: i64,
     /// The last entry that is stored.
-    pub upto: StreamId,
+    pub upto: LogEntryId,
 }
 
 /// Its form in Redis. It names the partition, so that a watermark cannot pass for that of another partition.
@@ -47,7 +47,7 @@ impl StoredWatermark {
         let code = hex::decode(code).map_err(|_| NotAuthentic)?;
         let authentic = [json.as_bytes(), &code].concat();
         let payload: Payload = keys.mac().decode(Purpose::StoredWatermark, &authentic)?;
-        let upto = StreamId {
+        let upto = LogEntryId {
             ms: payload.ms,
             counter: payload.counter,
         };
@@ -70,7 +70,7 @@ mod tests {
         let ours = keys(MacKey::fresh());
         let watermark = StoredWatermark {
             epoch_number: 3,
-            upto: StreamId { ms: 7, counter: 1 },
+            upto: LogEntryId { ms: 7, counter: 1 },
         };
         let raw = watermark.encode(Partition(1), &ours);
         assert_eq!(StoredWatermark::decode(&raw, Partition(1), &ours).unwrap(), Some(watermark));

@@ -1,5 +1,5 @@
-//! Identifiers. A message has three of them: its id (identity), its stream id (position in the accept log) and its seq (order in
-//! its room).
+//! Identifiers. A message has three of them: its id (identity), its log entry id (position in the accept log) and its seq
+//! (order in its room).
 
 use std::fmt;
 use std::str::FromStr;

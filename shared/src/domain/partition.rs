@@ -41,16 +41,16 @@ pub(super) fn split_mix(number: u64) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence(pub i64);
 
-/// Redis's id of an entry in an accept stream: `<milliseconds>-<counter>`. Clients never see it.
+/// Redis's id of an entry in an accept log: `<milliseconds>-<counter>`. Clients never see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct StreamId {
+pub struct LogEntryId {
     /// Redis's clock when the entry was appended, in milliseconds.
     pub ms: i64,
     /// A counter within the millisecond.
     pub counter: i64,
 }
 
-impl StreamId {
+impl LogEntryId {
     /// The position before every entry.
     pub const ZERO: Self = Self { ms: 0, counter: 0 };
 
@@ -68,13 +68,13 @@ impl StreamId {
     }
 }
 
-impl fmt::Display for StreamId {
+impl fmt::Display for LogEntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.counter)
     }
 }
 
-impl FromStr for StreamId {
+impl FromStr for LogEntryId {
     type Err = std::num::ParseIntError;
 
     fn from_str(raw: &str) -> Result<Self, Self::Err> {
@@ -106,13 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn stream_ids_parse_and_sort_as_in_redis() {
-        let id: StreamId = "1700000000000-12".parse().unwrap();
+    fn log_entry_ids_parse_and_sort_as_in_redis() {
+        let id: LogEntryId = "1700000000000-12".parse().unwrap();
         assert_eq!(id.to_string(), "1700000000000-12");
         assert!(id < id.next());
-        let last: StreamId = "5-9223372036854775807".parse().unwrap();
+        let last: LogEntryId = "5-9223372036854775807".parse().unwrap();
         assert_eq!(last.next().to_string(), "6-0");
-        assert!("9-9".parse::<StreamId>().unwrap() < "10-0".parse().unwrap());
-        assert!("x-1".parse::<StreamId>().is_err());
+        assert!("9-9".parse::<LogEntryId>().unwrap() < "10-0".parse().unwrap());
+        assert!("x-1".parse::<LogEntryId>().is_err());
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::StoreError;
-use crate::domain::{Accepted, Fence, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp};
+use crate::domain::{Accepted, Fence, LogEntryId, MessageId, Partition, RoomId, Seq, StoredMessage, Timestamp};
 
 /// A claimed partition: which ownership it is, and where to read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,14 +17,14 @@ pub struct Claim {
     /// The fence of this ownership.
     pub fence: Fence,
     /// Everything up to and including this position is stored.
-    pub cursor: StreamId,
+    pub cursor: LogEntryId,
 }
 
 /// An entry of the accept log.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Its position in the stream.
-    pub stream_id: StreamId,
+    pub log_entry_id: LogEntryId,
     /// Its content.
     pub content: EntryContent,
 }
@@ -48,15 +48,15 @@ pub enum EntryContent {
 pub struct PartitionBatch {
     /// The claim under which they were read. Its cursor is the position before them.
     pub claim: Claim,
-    /// The entries, ascending by stream id; never empty.
+    /// The entries, ascending by log entry id; never empty.
     pub entries: Vec<Entry>,
 }
 
 impl PartitionBatch {
     /// The cursor after the batch. A cursor never moves back, even if the entries lie below it.
     #[must_use]
-    pub fn upto(&self) -> StreamId {
-        let last = self.entries.last().map(|entry| entry.stream_id);
+    pub fn upto(&self) -> LogEntryId {
+        let last = self.entries.last().map(|entry| entry.log_entry_id);
         last.unwrap_or_default().max(self.claim.cursor)
     }
 }
@@ -132,7 +132,7 @@ pub(super) fn decode_claims(rows: Vec<ClaimRow>) -> Result<Vec<Claim>, sqlx::Err
         Ok(Claim {
             partition: decode_partition(partition)?,
             fence: Fence(fence),
-            cursor: StreamId { ms, counter },
+            cursor: LogEntryId { ms, counter },
         })
     };
     let mut claims = rows.into_iter().map(read).collect::<Result<Vec<_>, sqlx::Error>>()?;

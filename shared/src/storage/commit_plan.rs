@@ -10,7 +10,7 @@ use super::commit::{CommitError, Committed, Entry, EntryContent, PartitionBatch,
 use super::commit_statements::{CommitStatements, KnownRow, MessageRow, NewDeadLetter};
 use super::senders::{Sender, SenderCache};
 use crate::domain::{
-    Accepted, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, StreamId, Timestamp, UserId,
+    Accepted, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, Timestamp, UserId,
 };
 
 /// Writes `batches` and moves their cursors. The caller commits the transaction, or drops it if this fails.
@@ -139,17 +139,19 @@ impl<'a> CommitPlan<'a> {
     /// Adds an entry as a message, a duplicate or a dead letter.
     fn add(&mut self, partition: Partition, entry: &'a Entry) {
         match &entry.content {
-            EntryContent::Message(message) => self.add_message(partition, entry.stream_id, message),
-            EntryContent::DeadLetter { reason, entry: raw } => self.set_aside(partition, entry.stream_id, reason, raw),
+            EntryContent::Message(message) => self.add_message(partition, entry.log_entry_id, message),
+            EntryContent::DeadLetter { reason, entry: raw } => {
+                self.set_aside(partition, entry.log_entry_id, reason, raw);
+            }
         }
     }
 
-    fn add_message(&mut self, partition: Partition, stream_id: StreamId, message: &'a Accepted) {
+    fn add_message(&mut self, partition: Partition, log_entry_id: LogEntryId, message: &'a Accepted) {
         let Some(head) = self.heads.get_mut(&message.room) else {
-            return self.set_aside(partition, stream_id, "there is no such room", &to_json(message));
+            return self.set_aside(partition, log_entry_id, "there is no such room", &to_json(message));
         };
         let Some(sender) = self.senders.get(&message.sender) else {
-            return self.set_aside(partition, stream_id, "there is no such sender", &to_json(message));
+            return self.set_aside(partition, log_entry_id, "there is no such sender", &to_json(message));
         };
         let id = match self.known.get(&message.id) {
             Some(known) if !known.is(message) => message.id.derived_for(message.room, &message.text),
@@ -189,10 +191,10 @@ impl<'a> CommitPlan<'a> {
 
     /// Adds a dead letter. U+0000, which Postgres cannot hold in a text, is replaced: otherwise the row would be refused on every
     /// attempt.
-    fn set_aside(&mut self, partition: Partition, stream_id: StreamId, reason: &str, entry: &str) {
+    fn set_aside(&mut self, partition: Partition, log_entry_id: LogEntryId, reason: &str, entry: &str) {
         let row = NewDeadLetter {
             partition,
-            stream_id,
+            log_entry_id,
             reason: reason.replace('\0', "\u{FFFD}"),
             entry: entry.replace('\0', "\u{FFFD}"),
         };

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::commit::Claim;
 use super::senders::Sender;
-use crate::domain::{Accepted, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
+use crate::domain::{Accepted, LogEntryId, MessageId, Partition, RoomId, Seq, Timestamp, UserId};
 
 /// The statements of a commit, run in an open transaction.
 pub(super) trait CommitStatements: Send {
@@ -15,7 +15,7 @@ pub(super) trait CommitStatements: Send {
     fn lock_cursors(&mut self, partitions: &[Partition]) -> impl Future<Output = Rows<Claim>> + Send;
 
     /// Moves cursors.
-    fn move_cursors(&mut self, to: &[(Partition, StreamId)]) -> impl Future<Output = Written> + Send;
+    fn move_cursors(&mut self, to: &[(Partition, LogEntryId)]) -> impl Future<Output = Written> + Send;
 
     /// The last seq of each of `rooms` that exists or existed. A deleted room still stores what was accepted for it.
     fn room_heads(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<(RoomId, Seq)>> + Send;
@@ -61,7 +61,7 @@ pub(super) type KnownRow = (Uuid, i64, i64, String);
 /// A dead letter to be written.
 pub(super) struct NewDeadLetter {
     pub(super) partition: Partition,
-    pub(super) stream_id: StreamId,
+    pub(super) log_entry_id: LogEntryId,
     pub(super) reason: String,
     pub(super) entry: String,
 }
@@ -70,6 +70,6 @@ impl NewDeadLetter {
     /// Compares as the back ends compare with stored rows. The reason does not count, since a later version may word it in
     /// another way.
     pub(super) fn is_same_entry(&self, other: &Self) -> bool {
-        (self.partition, self.stream_id, &self.entry) == (other.partition, other.stream_id, &other.entry)
+        (self.partition, self.log_entry_id, &self.entry) == (other.partition, other.log_entry_id, &other.entry)
     }
 }

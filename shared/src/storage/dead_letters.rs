@@ -13,8 +13,8 @@ pub struct DeadLetter {
     pub id: i64,
     /// Its partition.
     pub partition: Partition,
-    /// Its position in the stream.
-    pub stream_id: String,
+    /// Its id in the accept log.
+    pub log_entry_id: String,
     /// Why it could not be stored.
     pub reason: String,
     /// The whole entry as JSON.
@@ -42,7 +42,7 @@ impl TryFrom<DeadLetterRow> for DeadLetter {
         Ok(Self {
             id: row.id,
             partition: Partition(partition),
-            stream_id: row.stream_id,
+            log_entry_id: row.stream_id,
             reason: row.reason,
             entry: row.entry,
             created_on: Timestamp(row.created_on),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::domain::{Accepted, Partition, RoomId, Seq, StreamId, UserId};
+use shared::domain::{Accepted, LogEntryId, Partition, RoomId, Seq, UserId};
 use shared::storage::{CommitError, Entry, EntryContent, PartitionBatch, Role, Store, Window};
 
 use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, page, seqs};
@@ -28,7 +28,7 @@ fn dead(ms: i64) -> Entry {
         entry: "[]".to_owned(),
     };
     Entry {
-        stream_id: StreamId { ms, counter: 0 },
+        log_entry_id: LogEntryId { ms, counter: 0 },
         content,
     }
 }
@@ -121,7 +121,7 @@ async fn a_replaced_worker_cannot_commit(db: Database) {
     assert!(matches!(refused, Err(CommitError::StaleClaims(lost)) if lost == [FIRST]));
     assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
     db.commit(&mut new, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
-    assert_eq!(db.claim().await.cursor, StreamId { ms: 1, counter: 0 });
+    assert_eq!(db.claim().await.cursor, LogEntryId { ms: 1, counter: 0 });
 }
 
 async fn a_batch_from_another_cursor_is_refused(db: Database) {
@@ -164,7 +164,7 @@ async fn unstorable_entries_become_dead_letters_and_the_cursor_moves(db: Databas
     let committed = db.commit(&mut claim, entries).await.unwrap();
     assert_eq!((seqs(&committed, room), committed.dead_letters), (vec![Seq(1)], 2));
     assert_eq!(dead_letters(&db).await, 2);
-    assert_eq!(db.claim().await.cursor, StreamId { ms: 3, counter: 0 });
+    assert_eq!(db.claim().await.cursor, LogEntryId { ms: 3, counter: 0 });
 }
 
 async fn a_message_of_an_unknown_sender_is_a_dead_letter(db: Database) {
@@ -216,5 +216,5 @@ async fn entries_below_the_cursor_do_not_move_it_back(db: Database) {
     let older = vec![entry(2, known), entry(3, message(room, ann.id, "never read"))];
     let committed = db.commit(&mut claim, older).await.unwrap();
     assert_eq!((seqs(&committed, room), committed.duplicates), (vec![Seq(2)], vec![(id, Seq(1))]));
-    assert_eq!(db.claim().await.cursor, StreamId { ms: 9, counter: 0 });
+    assert_eq!(db.claim().await.cursor, LogEntryId { ms: 9, counter: 0 });
 }

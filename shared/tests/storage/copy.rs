@@ -44,10 +44,10 @@ async fn filled() -> Database {
         reason: "garbage".to_owned(),
         entry: r#"[["\u0000"]]"#.to_owned(),
     };
-    let stream_id = claim.cursor.next();
-    db.commit(&mut claim, vec![Entry { stream_id, content }]).await.unwrap();
+    let log_entry_id = claim.cursor.next();
+    db.commit(&mut claim, vec![Entry { log_entry_id, content }]).await.unwrap();
     let removed = Entry {
-        stream_id: stream_id.next(),
+        log_entry_id: log_entry_id.next(),
         content: EntryContent::DeadLetter {
             reason: "garbage".to_owned(),
             entry: "[]".to_owned(),

@@ -1,4 +1,4 @@
-use shared::domain::{Partition, StreamId};
+use shared::domain::{LogEntryId, Partition};
 use shared::storage::{Entry, EntryContent};
 
 use crate::support::{Database, FIRST, NOW, on_both_back_ends};
@@ -17,7 +17,7 @@ fn dead(ms: i64, reason: &str, entry: &str) -> Entry {
         entry: entry.to_owned(),
     };
     Entry {
-        stream_id: StreamId { ms, counter: 7 },
+        log_entry_id: LogEntryId { ms, counter: 7 },
         content,
     }
 }
@@ -27,7 +27,7 @@ async fn dead_letters_are_listed_shown_and_dropped(db: Database) {
     let entries = (1..=5).map(|ms| dead(ms, "garbage", "[]")).collect();
     assert_eq!(db.commit(&mut claim, entries).await.unwrap().dead_letters, 5);
     let all = db.store.dead_letters(0, 10).await.unwrap();
-    let places: Vec<&str> = all.iter().map(|letter| letter.stream_id.as_str()).collect();
+    let places: Vec<&str> = all.iter().map(|letter| letter.log_entry_id.as_str()).collect();
     assert_eq!(places, ["1-7", "2-7", "3-7", "4-7", "5-7"]);
     assert_eq!(db.store.dead_letters(all[1].id, 2).await.unwrap(), all[2..4]);
     let letter = db.store.dead_letter(all[0].id).await.unwrap().unwrap();

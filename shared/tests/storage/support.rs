@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::{
-    Accepted, MembershipId, MessageId, MessageText, Partition, RoomId, RoomName, Seq, StoredMessage, StreamId,
+    Accepted, LogEntryId, MembershipId, MessageId, MessageText, Partition, RoomId, RoomName, Seq, StoredMessage,
     Timestamp, UserId,
 };
 use shared::storage::{
@@ -143,7 +143,7 @@ impl Database {
         self.store.claim(&[FIRST], "worker").await.unwrap()[0]
     }
 
-    /// Stores one message for each of `texts`, the first at stream id `from`-0.
+    /// Stores one message for each of `texts`, the first at log entry id `from`-0.
     pub(crate) async fn post(&self, claim: &mut Claim, room: RoomId, sender: UserId, texts: &[&str]) -> Vec<MessageId> {
         let first = claim.cursor.ms + 1;
         let messages: Vec<Accepted> = texts.iter().map(|text| message(room, sender, text)).collect();
@@ -192,7 +192,7 @@ pub(crate) fn message(room: RoomId, sender: UserId, text: &str) -> Accepted {
 
 pub(crate) fn entry(ms: i64, message: Accepted) -> Entry {
     Entry {
-        stream_id: StreamId { ms, counter: 0 },
+        log_entry_id: LogEntryId { ms, counter: 0 },
         content: EntryContent::Message(message),
     }
 }

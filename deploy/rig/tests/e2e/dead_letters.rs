@@ -69,7 +69,7 @@ async fn append(stack: &Stack, room: &str, text: &str) -> String {
     ];
     let mut redis = stack.redis.connect().await.unwrap();
     let log = stack.accept_stream(ITS_PARTITION).await.unwrap();
-    let _stream_id: String = redis.xadd(log, "*", &fields).await.unwrap();
+    let _log_entry_id: String = redis.xadd(log, "*", &fields).await.unwrap();
     id
 }
 
@@ -94,12 +94,12 @@ async fn dead_letter_is_stored_when_replayed_after_its_room_exists() {
     );
     assert!(printed(&stack, &["show", &number]).await.contains("line one"));
 
-    // An operator replays it. As long as the room is missing it becomes a dead letter again, with another stream id.
-    let first_stream_id = letters[0]["stream_id"].clone();
+    // An operator replays it. As long as the room is missing it becomes a dead letter again, with another log entry id.
+    let first_log_entry_id = letters[0]["stream_id"].clone();
     assert!(printed(&stack, &["replay", &number]).await.starts_with(&format!("{number} replayed: ")));
     let again = eventually(SOON, "it is set aside again", async || {
         let letter = wait_for(&stack, 1).await.remove(0);
-        if letter["stream_id"] == first_stream_id {
+        if letter["stream_id"] == first_log_entry_id {
             Err(Failure::new("not yet"))
         } else {
             Ok(letter["id"].to_string())

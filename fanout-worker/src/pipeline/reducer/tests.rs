@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use shared::domain::{Fence, Partition, StreamId};
+use shared::domain::{Fence, LogEntryId, Partition};
 use shared::storage::{Claim, Committed, Entry, EntryContent, PartitionBatch, Writers};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -77,7 +77,7 @@ fn claim(partition: u16) -> Claim {
     Claim {
         partition: Partition(partition),
         fence: Fence(1),
-        cursor: StreamId::ZERO,
+        cursor: LogEntryId::ZERO,
     }
 }
 
@@ -113,7 +113,7 @@ fn after(mut state: State, events: impl IntoIterator<Item = Event>) -> State {
 
 fn batch(partition: u16, entries: usize) -> PartitionBatch {
     let entry = |counter| Entry {
-        stream_id: StreamId { ms: 1, counter },
+        log_entry_id: LogEntryId { ms: 1, counter },
         content: EntryContent::DeadLetter {
             reason: String::new(),
             entry: String::new(),
@@ -139,7 +139,7 @@ fn large() -> Event {
 
 /// A transaction that stored entries of `partitions` up to 1-7, and found that others are `lost`.
 fn committed(partitions: &[u16], lost: &[u16], stopped_by: Option<StopReason>) -> Event {
-    let upto = StreamId { ms: 1, counter: 7 };
+    let upto = LogEntryId { ms: 1, counter: 7 };
     let progress = PartitionProgress {
         cursor: upto,
         last: upto,

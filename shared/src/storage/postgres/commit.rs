@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::cursors::lock_cursors;
 use super::{Postgres, claim, run_detached, within_deadline};
-use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
+use crate::domain::{Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, Timestamp, UserId};
 use crate::storage::commit::decode_fences;
 use crate::storage::commit_plan;
 use crate::storage::commit_statements::{CommitStatements, KnownRow, MessageRow, NewDeadLetter};
@@ -52,7 +52,7 @@ impl CommitStatements for PgConnection {
         lock_cursors(self, partitions).await
     }
 
-    async fn move_cursors(&mut self, to: &[(Partition, StreamId)]) -> Result<(), sqlx::Error> {
+    async fn move_cursors(&mut self, to: &[(Partition, LogEntryId)]) -> Result<(), sqlx::Error> {
         let partitions: Vec<i64> = to.iter().map(|(partition, _)| i64::from(partition.0)).collect();
         let (ms, counters): (Vec<i64>, Vec<i64>) = to.iter().map(|(_, to)| (to.ms, to.counter)).unzip();
         sqlx::query(
@@ -139,7 +139,7 @@ impl CommitStatements for PgConnection {
 
     async fn insert_dead_letters(&mut self, rows: &[NewDeadLetter], now: Timestamp) -> Result<u64, sqlx::Error> {
         let partitions: Vec<i64> = rows.iter().map(|row| i64::from(row.partition.0)).collect();
-        let stream_ids: Vec<String> = rows.iter().map(|row| row.stream_id.to_string()).collect();
+        let log_entry_ids: Vec<String> = rows.iter().map(|row| row.log_entry_id.to_string()).collect();
         let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
         let entries: Vec<&str> = rows.iter().map(|row| row.entry.as_str()).collect();
         let done = sqlx::query(
@@ -153,7 +153,7 @@ impl CommitStatements for PgConnection {
         )
         .bind(now.0)
         .bind(partitions)
-        .bind(stream_ids)
+        .bind(log_entry_ids)
         .bind(reasons)
         .bind(entries)
         .execute(&mut *self)

@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 
 use super::Sqlite;
 use super::json_list::{Hex, json_list};
-use crate::domain::{Fence, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StreamId, Timestamp, UserId};
+use crate::domain::{Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, Timestamp, UserId};
 use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
 use crate::storage::commit_plan;
 use crate::storage::commit_statements::{CommitStatements, KnownRow, MessageRow, NewDeadLetter};
@@ -71,7 +71,7 @@ impl CommitStatements for SqliteConnection {
         decode_claims(rows)
     }
 
-    async fn move_cursors(&mut self, to: &[(Partition, StreamId)]) -> Result<(), sqlx::Error> {
+    async fn move_cursors(&mut self, to: &[(Partition, LogEntryId)]) -> Result<(), sqlx::Error> {
         let to = to.iter().map(|(partition, to)| (partition, to.ms, to.counter));
         sqlx::query(
             "UPDATE cursors SET stream_ms = j.value ->> 1, stream_counter = j.value ->> 2
@@ -150,7 +150,7 @@ impl CommitStatements for SqliteConnection {
                  WHERE NOT EXISTS (SELECT 1 FROM dead_letters WHERE partition = $1 AND stream_id = $2 AND entry = $4)",
             )
             .bind(row.partition.0)
-            .bind(row.stream_id.to_string())
+            .bind(row.log_entry_id.to_string())
             .bind(&row.reason)
             .bind(&row.entry)
             .bind(now.0)
