@@ -11,7 +11,7 @@
 mod carry_over;
 mod entry;
 mod id_repair;
-mod origin;
+mod log_server;
 mod partition_reader;
 mod restore_check;
 
@@ -24,7 +24,7 @@ use shared::storage::{Claim, Installation, Store};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::origin::{BatchOrigins, ReadBatch, Server};
+pub use self::log_server::{BatchServers, LogServer, ReadBatch};
 use self::partition_reader::PartitionReader;
 
 /// Batches that may be read ahead of the one that is being stored. A full channel stops the reading task.

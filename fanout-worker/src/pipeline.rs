@@ -34,7 +34,7 @@ use self::event::{Event, Snapshot};
 use self::reducer::State;
 use crate::crash_point;
 use crate::events::{announce, waiting_for};
-use crate::log_reader::{BatchOrigins, LogReader};
+use crate::log_reader::{BatchServers, LogReader};
 use crate::ownership::view::HEARTBEAT;
 use crate::ownership::{Claimer, FencePoller, WorkerRegistry};
 use crate::persist::{Persisted, persist};
@@ -137,8 +137,8 @@ impl Pipeline {
             read = self.log_reader.next() => match read {
                 Some(reads) => {
                     crash_point::reached("after_read").await;
-                    let (origins, batches) = BatchOrigins::of(reads);
-                    Event::Read { origins, batches }
+                    let (servers, batches) = BatchServers::of(reads);
+                    Event::Read { servers, batches }
                 }
                 None => Event::ReaderFailed,
             },
@@ -171,7 +171,7 @@ impl Pipeline {
             Effect::ClaimNothing => self.claimer.forget_failures(),
             Effect::ForgetClaim => self.claimer.forget(),
             Effect::PollFences => self.fence_poller.poll_if_due(),
-            Effect::Publish { origins, publication } => self.publisher.submit(origins, publication),
+            Effect::Publish { servers, publication } => self.publisher.submit(servers, publication),
             Effect::Rejoin => self.registry.rejoin(),
             Effect::Report(report) => log(&report),
         }

@@ -12,7 +12,7 @@ use tracing::error;
 
 use crate::crash_point;
 use crate::events::{Waiting, publish};
-use crate::log_reader::BatchOrigins;
+use crate::log_reader::BatchServers;
 use crate::trimmer::Trimmer;
 
 /// What one or several transactions stored, and no gateway knows of yet.
@@ -30,7 +30,7 @@ pub(crate) struct Publisher {
     redis: RedisClient,
     trimmer: Trimmer,
     in_flight: Option<JoinHandle<()>>,
-    submitted: Option<(BatchOrigins, PendingPublication)>,
+    submitted: Option<(BatchServers, PendingPublication)>,
 }
 
 impl Publisher {
@@ -44,10 +44,10 @@ impl Publisher {
         }
     }
 
-    /// Submits what was committed of the entries read from `origins`. [`Publisher::start_submitted`] starts to publish it.
-    pub(crate) fn submit(&mut self, origins: BatchOrigins, publication: PendingPublication) {
+    /// Submits what was committed of the entries read from `servers`. [`Publisher::start_submitted`] starts to publish it.
+    pub(crate) fn submit(&mut self, servers: BatchServers, publication: PendingPublication) {
         debug_assert!(self.submitted.is_none(), "a commit follows the start of the publication before it");
-        self.submitted = Some((origins, publication));
+        self.submitted = Some((servers, publication));
     }
 
     /// Starts the publication that was submitted, if any, once the one before has ended.
@@ -56,7 +56,7 @@ impl Publisher {
             return;
         }
         self.join().await;
-        let Some((origins, publication)) = self.submitted.take() else {
+        let Some((servers, publication)) = self.submitted.take() else {
             return;
         };
         let PendingPublication {
@@ -70,7 +70,7 @@ impl Publisher {
                 publish(&mut redis, committed, &mut waiting).await;
             }
             crash_point::reached("after_publish").await;
-            trimmer.schedule(&origins, trimmable);
+            trimmer.schedule(&servers, trimmable);
         }));
     }
 

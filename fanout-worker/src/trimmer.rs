@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::crash_point;
-use crate::log_reader::{BatchOrigins, Server};
+use crate::log_reader::{BatchServers, LogServer};
 
 /// How long stored entries may stay in the log. They count towards the backlog until then, which is little compared with its bound.
 const TRIM_AFTER: Duration = Duration::from_millis(100);
@@ -28,17 +28,17 @@ pub struct Trimmer(Arc<Mutex<Due>>);
 /// One position for each partition at most.
 #[derive(Default)]
 struct Due {
-    positions: HashMap<Partition, (LogEntryId, Server)>,
+    positions: HashMap<Partition, (LogEntryId, LogServer)>,
     /// Whether a task will remove them.
     is_scheduled: bool,
 }
 
 impl Trimmer {
     /// Schedules the removal of everything up to `positions`, from the servers it was read from, within 0.1 s.
-    pub fn schedule(&self, origins: &BatchOrigins, positions: Vec<(Partition, LogEntryId)>) {
+    pub fn schedule(&self, servers: &BatchServers, positions: Vec<(Partition, LogEntryId)>) {
         let mut due = self.0.lock();
         for (partition, upto) in positions {
-            if let Some(server) = origins.server_of(partition) {
+            if let Some(server) = servers.server_of(partition) {
                 due.positions.insert(partition, (upto, server.clone()));
             }
         }

@@ -14,12 +14,12 @@ use tracing::warn;
 
 use self::registration::Candidate;
 pub use self::registration::Registration;
-use crate::auth::known_origins::KnownOrigins;
+use crate::auth::known_clients::KnownClients;
 use crate::auth::passwords::{self, HashError, HashQueue, Passwords, Verdict};
 use crate::auth::sessions::{Caller, NotAuthenticated, Sessions};
 use crate::config::AccountArgs;
 use crate::event_dispatch::{ChangeError, EventDispatcher};
-use crate::limits::{Limited, Limits, LoginOrigin};
+use crate::limits::{Limited, Limits, LoginClient};
 use crate::policy::{self, Action};
 use crate::revocation_watcher::{RevocationCheckError, Revocations};
 
@@ -106,7 +106,7 @@ pub struct AccountParts {
     /// Tokens to callers.
     pub sessions: Arc<Sessions>,
     /// Where users have logged in from.
-    pub known_origins: KnownOrigins,
+    pub known_clients: KnownClients,
     /// Hashing.
     pub passwords: Passwords,
     /// Limits of registrations and logins.
@@ -138,14 +138,14 @@ impl Accounts {
         let candidate = Candidate::parse(registration, &parts.settings).map_err(NotRegistered::Invalid)?;
         parts.limits.register(address).await?;
         let new = NewUser {
-            password_hash: parts.passwords.hash(candidate.password, HashQueue::UnknownOrigin).await?,
+            password_hash: parts.passwords.hash(candidate.password, HashQueue::UnknownClient).await?,
             email: candidate.email,
             username: candidate.username,
             public_id: candidate.public_id,
             admin_if_first: parts.settings.first_user_is_admin,
         };
         let user = parts.store.create_user(new, now).await?;
-        parts.known_origins.remember(user.id, address, now).await?;
+        parts.known_clients.remember(user.id, address, now).await?;
         Ok(parts.sessions.open(&user, now).await?)
     }
 
@@ -166,11 +166,11 @@ impl Accounts {
         }
         let (account, now) = (parts.store.account_by_email(&email).await?, Timestamp::now());
         let (user, hash) = account.map(|account| (account.user, account.password_hash)).unzip();
-        let origin = parts.known_origins.classify(user.as_ref(), address, previous, now).await?;
-        let attempt = parts.limits.log_in(&email, address, &origin).await?;
-        let queue = match origin {
-            LoginOrigin::Known(_) => HashQueue::KnownOrigin,
-            LoginOrigin::Unknown => HashQueue::UnknownOrigin,
+        let client = parts.known_clients.classify(user.as_ref(), address, previous, now).await?;
+        let attempt = parts.limits.log_in(&email, address, &client).await?;
+        let queue = match client {
+            LoginClient::Known(_) => HashQueue::KnownClient,
+            LoginClient::Unknown => HashQueue::UnknownClient,
         };
         let verified = parts.passwords.verify(password.clone(), hash, queue).await;
         if verified != Ok(Verdict::Wrong) {
@@ -186,7 +186,7 @@ impl Accounts {
         if verdict == Verdict::RightButWeak {
             self.strengthen(user.id, password);
         }
-        parts.known_origins.remember(user.id, address, now).await?;
+        parts.known_clients.remember(user.id, address, now).await?;
         Ok(parts.sessions.open(&user, now).await?)
     }
 
@@ -233,7 +233,7 @@ impl Accounts {
     fn strengthen(&self, user: UserId, password: String) {
         let (passwords, store) = (self.0.passwords.clone(), self.0.store.clone());
         self.0.tracker.spawn(async move {
-            let Ok(hash) = passwords.hash(password, HashQueue::KnownOrigin).await else {
+            let Ok(hash) = passwords.hash(password, HashQueue::KnownClient).await else {
                 return;
             };
             if let Err(error) = store.replace_password_hash(user, hash).await {

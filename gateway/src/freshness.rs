@@ -20,8 +20,8 @@ pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// When the caches were last proved to be current.
 pub(crate) struct Freshness {
-    origin: Instant,
-    /// Until when they are trusted, in microseconds after `origin`.
+    started: Instant,
+    /// Until when they are trusted, in microseconds after `started`.
     trusted_until: AtomicU64,
     subscriptions: Mutex<Subscriptions>,
 }
@@ -38,7 +38,7 @@ impl Freshness {
     /// Caches that are not trusted yet.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            origin: now,
+            started: now,
             trusted_until: AtomicU64::new(0),
             subscriptions: Mutex::new(Subscriptions { count: 0, changed: now }),
         }
@@ -75,7 +75,7 @@ impl Freshness {
     }
 
     fn micros(&self, time: Instant) -> u64 {
-        u64::try_from(time.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
+        u64::try_from(time.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX)
     }
 }
 

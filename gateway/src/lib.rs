@@ -35,7 +35,7 @@
 //! - **hub**: all feeds of this process.
 //! - **incarnation**: which of the rooms that have had one name.
 //! - **installation**: one database and one Redis, with their gateways and workers.
-//! - **known origin**: a device or network from which a user has logged in.
+//! - **known client**: a device or network from which a user has logged in.
 //! - **lease**: the right to one open stream, counted in Redis.
 //! - **membership**: one stay of a user in a room; leaving and joining again is another one.
 //! - **partition**: a share of all rooms, with an accept log of its own.

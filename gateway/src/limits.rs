@@ -84,19 +84,19 @@ pub enum Limited {
 /// concurrent attempts count too, and refunded when the password was right: only failures stay.
 pub struct Attempt(Vec<(Rate, String)>);
 
-/// Where an attempt to log in comes from.
+/// Which client makes an attempt to log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LoginOrigin {
-    /// A device or network from which the user has logged in before, by a name that reveals nothing of it.
+pub enum LoginClient {
+    /// A device or network from which the user has logged in before, under a name that reveals nothing of it.
     Known(String),
     /// Any other.
     Unknown,
 }
 
-/// Failures from all unknown origins on one account in an hour.
+/// Failures from all unknown clients on one account in an hour.
 const UNKNOWN_PER_ACCOUNT: u32 = 100;
 
-/// Failures from all unknown origins on all accounts in a minute.
+/// Failures from all unknown clients on all accounts in a minute.
 const UNKNOWN_IN_ALL: u32 = 600;
 
 static REFUSED: LogEvent = LogEvent::refusal("rate_limited", "a rate limit was exceeded");
@@ -153,14 +153,14 @@ impl Limits {
     }
 
     /// Counts an attempt to log in as `email` from `address`, whether or not there is such an account: the answer must not
-    /// reveal it. Unknown origins cannot use up what is set aside for known ones, whatever they try.
-    pub async fn log_in(&self, email: &Email, address: IpAddr, origin: &LoginOrigin) -> Result<Attempt, Limited> {
+    /// reveal it. Unknown clients cannot use up what is set aside for known ones, whatever they try.
+    pub async fn log_in(&self, email: &Email, address: IpAddr, client: &LoginClient) -> Result<Attempt, Limited> {
         let account = short_digest(&[email.key().as_bytes()]);
         let network = network(address);
         let (per_account, per_address) = (self.login_account, self.login_address);
-        let buckets = match origin {
-            LoginOrigin::Known(by) => vec![(per_account, format!("known:{account}:{by}"))],
-            LoginOrigin::Unknown => vec![
+        let buckets = match client {
+            LoginClient::Known(by) => vec![(per_account, format!("known:{account}:{by}"))],
+            LoginClient::Unknown => vec![
                 (per_account, format!("account:{account}:{network}")),
                 (per_address, format!("address:{network}")),
                 (

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 pub(crate) use self::background::Background;
 use crate::accept::Acceptor;
 use crate::accounts::{AccountParts, Accounts};
-use crate::auth::known_origins::KnownOrigins;
+use crate::auth::known_clients::KnownClients;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::Tokens;
@@ -142,7 +142,7 @@ impl<'a> Parts<'a> {
         Ok(Accounts::new(AccountParts {
             store: self.store(),
             sessions: Arc::clone(&self.sessions),
-            known_origins: KnownOrigins::new(self.store(), Arc::clone(&self.tokens)),
+            known_clients: KnownClients::new(self.store(), Arc::clone(&self.tokens)),
             passwords: Passwords::new().map_err(|_| StartError::Hashing)?,
             limits: self.limits.clone(),
             revocations: Arc::clone(&self.revocations),

@@ -15,7 +15,7 @@ const OTHER_PARTITION: &str = "its room belongs to another partition";
 
 /// Where and when entries were read, and which ids are allowed there.
 #[derive(Clone, Copy)]
-pub(super) struct EntryOrigin<'a> {
+pub(super) struct EntryContext<'a> {
     /// The names of the installation.
     pub(super) keys: &'a KeySpace,
     /// How many partitions it has.
@@ -29,10 +29,10 @@ pub(super) struct EntryOrigin<'a> {
 }
 
 /// Parses `raw` up to the first entry whose id lies too far ahead; returns that id too, if there is one.
-pub(super) fn parse_entries(raw: Vec<RawEntry>, origin: EntryOrigin<'_>) -> (Vec<Entry>, Option<String>) {
+pub(super) fn parse_entries(raw: Vec<RawEntry>, context: EntryContext<'_>) -> (Vec<Entry>, Option<String>) {
     let mut entries = Vec::with_capacity(raw.len());
     for (id, flat) in raw {
-        match parse_entry(&id, flat, origin) {
+        match parse_entry(&id, flat, context) {
             Some(entry) => entries.push(entry),
             None => return (entries, Some(id)),
         }
@@ -41,27 +41,29 @@ pub(super) fn parse_entries(raw: Vec<RawEntry>, origin: EntryOrigin<'_>) -> (Vec
 }
 
 /// Parses one entry; `None` if its id lies too far ahead for a position.
-fn parse_entry(id: &str, flat: Vec<Vec<u8>>, origin: EntryOrigin<'_>) -> Option<Entry> {
-    let log_entry_id = parse_id(id, origin.horizon)?;
+fn parse_entry(id: &str, flat: Vec<Vec<u8>>, context: EntryContext<'_>) -> Option<Entry> {
+    let log_entry_id = parse_id(id, context.horizon)?;
     let mut flat = flat.into_iter();
     let fields: Vec<Field> = std::iter::from_fn(|| flat.next().zip(flat.next())).collect();
     let dead = |reason| EntryContent::DeadLetter {
         reason,
         entry: encoding::encode(&fields),
     };
-    let content = match decode_entry(&fields, origin.keys, origin.now) {
-        Ok(message) if Partition::of(message.room, origin.partitions) == origin.partition => {
-            EntryContent::Message(message)
-        }
-        Ok(_) => dead(OTHER_PARTITION.to_owned()),
-        Err(error) => {
-            if let InvalidEntry::NotAuthentic(error) = &error {
-                error.report("entry of the accept log");
+    Some(Entry {
+        log_entry_id,
+        content: match decode_entry(&fields, context.keys, context.now) {
+            Ok(message) if Partition::of(message.room, context.partitions) == context.partition => {
+                EntryContent::Message(message)
             }
-            dead(error.to_string())
-        }
-    };
-    Some(Entry { log_entry_id, content })
+            Ok(_) => dead(OTHER_PARTITION.to_owned()),
+            Err(error) => {
+                if let InvalidEntry::NotAuthentic(error) = &error {
+                    error.report("entry of the accept log");
+                }
+                dead(error.to_string())
+            }
+        },
+    })
 }
 
 /// The id, unless its time lies past `horizon` or its counter past 10^18. Redis would go on from there, the position would follow,
@@ -79,14 +81,14 @@ mod tests {
     use super::*;
 
     fn parse_entries(raw: Vec<RawEntry>) -> (Vec<Entry>, Option<String>) {
-        let origin = EntryOrigin {
+        let context = EntryContext {
             keys: &KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, MacKey::fresh()),
             partitions: 1,
             partition: Partition(0),
             horizon: 1_700_000_000_000,
             now: Timestamp(1_700_000_000_000),
         };
-        super::parse_entries(raw, origin)
+        super::parse_entries(raw, context)
     }
 
     fn raw(id: &str) -> RawEntry {

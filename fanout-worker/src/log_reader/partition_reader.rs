@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::carry_over::carry_over;
-use super::entry::{EntryOrigin, RawEntry, parse_entries};
+use super::entry::{EntryContext, RawEntry, parse_entries};
 use super::id_repair;
-use super::origin::{ReadBatch, Server};
+use super::log_server::{LogServer, ReadBatch};
 use super::restore_check::{self, CheckError};
 
 /// How long a read waits for entries. Nothing else waits for it: a reader that is not needed is aborted.
@@ -50,7 +50,7 @@ pub(super) struct PartitionReader {
     /// When entries of an earlier version were last carried over.
     carried_over: Instant,
     /// The connections to the server that is read, once there are any, and that server for the removal of stored entries.
-    connected: Option<(PartitionConnections, Server)>,
+    connected: Option<(PartitionConnections, LogServer)>,
     positions: Vec<ReadPosition>,
 }
 
@@ -179,8 +179,8 @@ impl PartitionReader {
         for (stream, entries) in reply.unwrap_or_default() {
             if let Some(position) = self.positions.iter_mut().find(|position| position.stream == stream) {
                 let horizon = ahead.max(position.claim.cursor.ms);
-                let origin = entry_origin(keys, position.claim.partition, self.installation, horizon);
-                let (entries, far) = parse_entries(entries, origin);
+                let context = entry_context(keys, position.claim.partition, self.installation, horizon);
+                let (entries, far) = parse_entries(entries, context);
                 position.first_far_id = far;
                 if let Some(batch) = batch_of(&position.claim, entries) {
                     position.claim.cursor = batch.upto();
@@ -219,7 +219,7 @@ impl PartitionReader {
                 error!(%partition, "Redis came back older than what is stored: partition {partition} is read again");
             }
         }
-        let server = Server::new(connections.side.clone(), keys, epoch_number, seconds * 1_000 + micros / 1_000);
+        let server = LogServer::new(connections.side.clone(), keys, epoch_number, seconds * 1_000 + micros / 1_000);
         self.connected = Some((connections, server));
         Ok(())
     }
@@ -239,8 +239,8 @@ impl PartitionReader {
         let mut batches = Vec::new();
         for (position, raw) in looking.zip(found) {
             // An entry before the position cannot move it.
-            let origin = entry_origin(self.redis.key_space(), position.claim.partition, self.installation, i64::MAX);
-            let (entries, _) = parse_entries(raw, origin);
+            let context = entry_context(self.redis.key_space(), position.claim.partition, self.installation, i64::MAX);
+            let (entries, _) = parse_entries(raw, context);
             position.behind = entries.last().map(|entry| entry.log_entry_id.next());
             // The cursor stays where it is: it never moves back.
             batches.extend(batch_of(&position.claim, entries));
@@ -276,8 +276,8 @@ static FAR_IDS: LogEvent = LogEvent::outage(
     "the accept log had ids that lie far in the future, which no process of this installation wrote",
 );
 
-fn entry_origin(keys: &KeySpace, partition: Partition, installation: Installation, horizon: i64) -> EntryOrigin<'_> {
-    EntryOrigin {
+fn entry_context(keys: &KeySpace, partition: Partition, installation: Installation, horizon: i64) -> EntryContext<'_> {
+    EntryContext {
         keys,
         partitions: installation.partitions,
         partition,

@@ -3,7 +3,7 @@
 use shared::domain::Partition;
 use shared::storage::{Claim, PartitionBatch};
 
-use crate::log_reader::BatchOrigins;
+use crate::log_reader::BatchServers;
 use crate::ownership::WorkerName;
 use crate::publisher::PendingPublication;
 
@@ -27,7 +27,7 @@ pub(super) enum Effect {
     /// Publish what was committed, then let it be trimmed.
     Publish {
         /// Where it was read.
-        origins: BatchOrigins,
+        servers: BatchServers,
         /// What was committed.
         publication: PendingPublication,
     },

@@ -4,7 +4,7 @@ use shared::storage::PartitionBatch;
 use tokio::time::Instant;
 
 use crate::events::Waiting;
-use crate::log_reader::BatchOrigins;
+use crate::log_reader::BatchServers;
 use crate::ownership::View;
 use crate::ownership::claimer::{Claimed, StorageUnavailable};
 use crate::ownership::fence_poller::Fences;
@@ -27,7 +27,7 @@ pub(super) enum Event {
     /// The log reader has entries.
     Read {
         /// Where they come from.
-        origins: BatchOrigins,
+        servers: BatchServers,
         /// The entries by partition.
         batches: Vec<PartitionBatch>,
     },

@@ -26,7 +26,7 @@ use super::decision::{Decision, Effect, Next, Report};
 use super::event::{Event, Snapshot};
 use crate::batch::split;
 use crate::events::Waiting;
-use crate::log_reader::BatchOrigins;
+use crate::log_reader::BatchServers;
 use crate::ownership::claimer::Claimed;
 use crate::ownership::fence_poller::Fences;
 use crate::ownership::{OwnedPartitions, assigned};
@@ -53,7 +53,7 @@ enum Phase {
 struct BatchInHand {
     /// Its transactions that have not begun.
     parts: vec::IntoIter<Vec<PartitionBatch>>,
-    origins: BatchOrigins,
+    servers: BatchServers,
     /// Whether the transaction in flight has as many rows as one may have.
     is_full: bool,
     /// Whether this worker turned out to no longer own some partitions.
@@ -114,10 +114,10 @@ impl State {
             Event::ClaimsFail => self.hand_over(Vec::new(), StopReason::StorageUnavailable),
             Event::Claimed(claimed) => self.on_claimed(claimed, at),
             Event::FencesPolled(fences) => self.on_fences(&fences, at),
-            Event::Read { origins, batches } => {
+            Event::Read { servers, batches } => {
                 let batch = BatchInHand {
                     parts: split(batches, MAX_ROWS, MAX_BYTES).into_iter(),
-                    origins,
+                    servers,
                     is_full: false,
                     lost_some: false,
                 };
@@ -182,8 +182,8 @@ impl State {
             waiting,
             trimmable,
         };
-        let origins = batch.origins.clone();
-        let effects = vec![Effect::Publish { origins, publication }];
+        let servers = batch.servers.clone();
+        let effects = vec![Effect::Publish { servers, publication }];
         if let Some(reason) = persisted.stopped_by {
             return self.hand_over(effects, reason);
         }

@@ -1,6 +1,6 @@
 //! Another Redis takes over while the former one still answers, so that it looks healthy although nothing new arrives there.
 
-use fanout_worker::log_reader::{BatchOrigins, LogReader};
+use fanout_worker::log_reader::{BatchServers, LogReader};
 use fanout_worker::trimmer::Trimmer;
 use redis::cmd;
 use rig::{Failure, RedisNode, RedisSentinels, eventually};
@@ -62,7 +62,7 @@ async fn stored_entries_are_removed_where_they_were_read() {
     let mut log_reader = LogReader::new(client.clone(), fixture.store.clone(), fixture.installation);
     log_reader.assign(&[claim]);
     append(&fixture, &redis.servers[0], "9000-0", "read and stored").await;
-    let (origins, batches) = BatchOrigins::of(timeout(SOON, log_reader.next()).await.unwrap().unwrap());
+    let (servers, batches) = BatchServers::of(timeout(SOON, log_reader.next()).await.unwrap().unwrap());
 
     // Before it is removed another server takes over whose clock is behind.
     redis.detach(1).await.unwrap();
@@ -75,7 +75,7 @@ async fn stored_entries_are_removed_where_they_were_read() {
     });
     taken_over.await.unwrap();
     let trimmer = Trimmer::default();
-    trimmer.schedule(&origins, vec![(claim.partition, batches[0].upto())]);
+    trimmer.schedule(&servers, vec![(claim.partition, batches[0].upto())]);
     trimmer.trim().await;
     assert_eq!(length_at(&redis.servers[0], &stream).await, 0);
     assert_eq!(length_at(&redis.servers[1], &stream).await, 1);

@@ -1,8 +1,8 @@
 //! Password hashing with argon2id, with a bound on how many hashes run and wait.
 //!
 //! A hash takes 19 MiB and some 20 ms of a core, so as many run at once as there are cores, on the blocking pool. A short
-//! queue waits, and further calls are refused as busy. Logins from unknown origins have a queue and a share of the cores of
-//! their own: however many come, logins from known origins do not wait behind them.
+//! queue waits, and further calls are refused as busy. Logins from unknown clients have a queue and a share of the cores of
+//! their own: however many come, logins from known clients do not wait behind them.
 //!
 //! The hash is that of the password's normal form, in which it is the same from every keyboard and system. Earlier releases
 //! hashed what was typed: that is tried too where the two differ, and replaced when it was right.
@@ -53,17 +53,17 @@ pub enum Verdict {
 /// The queue that a hash waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashQueue {
-    /// For logins from a known origin.
-    KnownOrigin,
-    /// For registrations and for logins from an unknown origin.
-    UnknownOrigin,
+    /// For logins from a known client.
+    KnownClient,
+    /// For registrations and for logins from an unknown client.
+    UnknownClient,
 }
 
 /// Hashes and verifies passwords. Clones share the bounds.
 #[derive(Clone)]
 pub struct Passwords {
     cores: Arc<Semaphore>,
-    /// Half of the cores, for all unknown origins together.
+    /// Half of the cores, for all unknown clients together.
     unknown_cores: Arc<Semaphore>,
     known_queue: Arc<Semaphore>,
     unknown_queue: Arc<Semaphore>,
@@ -105,8 +105,8 @@ impl Passwords {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HashError> {
         let waiting = match queue {
-            HashQueue::KnownOrigin => &self.known_queue,
-            HashQueue::UnknownOrigin => &self.unknown_queue,
+            HashQueue::KnownClient => &self.known_queue,
+            HashQueue::UnknownClient => &self.unknown_queue,
         };
         let _permit = waiting.try_acquire().map_err(|_| HashError::Busy)?;
         let core = timeout(QUEUE_TIME, self.core(queue)).await.map_err(|_| HashError::Busy)?;
@@ -118,13 +118,13 @@ impl Passwords {
         done.await.map_err(|_| HashError::Failed)
     }
 
-    /// A core; an unknown origin gets a part of its share before it waits for one, so that at most as many of them are in front
-    /// of a known origin.
+    /// A core; an unknown client gets a part of its share before it waits for one, so that at most as many of them are in front
+    /// of a known client.
     async fn core(&self, queue: HashQueue) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
         // The semaphores are never closed.
         let of_queue = match queue {
-            HashQueue::KnownOrigin => None,
-            HashQueue::UnknownOrigin => Arc::clone(&self.unknown_cores).acquire_owned().await.ok(),
+            HashQueue::KnownClient => None,
+            HashQueue::UnknownClient => Arc::clone(&self.unknown_cores).acquire_owned().await.ok(),
         };
         (of_queue, Arc::clone(&self.cores).acquire_owned().await.ok())
     }
@@ -170,10 +170,10 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_of_a_known_user_is_right() {
         let passwords = Passwords::new().unwrap();
-        let hash = passwords.hash("test1".to_owned(), HashQueue::KnownOrigin).await.unwrap();
+        let hash = passwords.hash("test1".to_owned(), HashQueue::KnownClient).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         let verify = |password: &str, hash: Option<&str>| {
-            passwords.verify(password.to_owned(), hash.map(str::to_owned), HashQueue::KnownOrigin)
+            passwords.verify(password.to_owned(), hash.map(str::to_owned), HashQueue::KnownClient)
         };
         assert_eq!(verify("test1", Some(&hash)).await, Ok(Verdict::Right));
         assert_eq!(verify("test2", Some(&hash)).await, Ok(Verdict::Wrong));
@@ -193,10 +193,10 @@ mod tests {
     async fn composed_decomposed_and_earlier_forms_are_right() {
         let (composed, decomposed) = ("p\u{E4}ssword 1", "pa\u{308}ssword\u{A0}1");
         let passwords = Passwords::new().unwrap();
-        let new = passwords.hash(decomposed.to_owned(), HashQueue::KnownOrigin).await.unwrap();
+        let new = passwords.hash(decomposed.to_owned(), HashQueue::KnownClient).await.unwrap();
         let old = hash_now(decomposed).unwrap();
         let verify = |password: &str, hash: &str| {
-            passwords.verify(password.to_owned(), Some(hash.to_owned()), HashQueue::KnownOrigin)
+            passwords.verify(password.to_owned(), Some(hash.to_owned()), HashQueue::KnownClient)
         };
         assert_eq!(verify(composed, &new).await, Ok(Verdict::Right));
         assert_eq!(verify(decomposed, &new).await, Ok(Verdict::Right));
@@ -210,22 +210,22 @@ mod tests {
         let count = u32::try_from(passwords.unknown_queue.available_permits()).unwrap();
         let _waiting = passwords.unknown_queue.try_acquire_many(count).unwrap();
         let hash = |queue| passwords.hash("test1".to_owned(), queue);
-        assert_eq!(hash(HashQueue::UnknownOrigin).await, Err(HashError::Busy));
-        assert!(hash(HashQueue::KnownOrigin).await.is_ok());
+        assert_eq!(hash(HashQueue::UnknownClient).await, Err(HashError::Busy));
+        assert!(hash(HashQueue::KnownClient).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn unknown_origins_leave_cores_to_known_ones() {
+    async fn unknown_clients_leave_cores_to_known_ones() {
         let passwords = Passwords::new().unwrap();
         let cores = passwords.cores.available_permits();
-        let unknown = passwords.core(HashQueue::UnknownOrigin).await;
+        let unknown = passwords.core(HashQueue::UnknownClient).await;
         let mut taken = vec![unknown];
         while passwords.unknown_cores.available_permits() > 0 {
-            taken.push(passwords.core(HashQueue::UnknownOrigin).await);
+            taken.push(passwords.core(HashQueue::UnknownClient).await);
         }
         assert_eq!(passwords.cores.available_permits(), cores - (cores / 2).max(1));
         assert!(
-            tokio::time::timeout(Duration::from_secs(50), passwords.core(HashQueue::UnknownOrigin))
+            tokio::time::timeout(Duration::from_secs(50), passwords.core(HashQueue::UnknownClient))
                 .await
                 .is_err()
         );

@@ -13,7 +13,7 @@ use super::super::decision::{Decision, Effect, Next, Report};
 use super::super::event::{Event, Snapshot};
 use super::State;
 use crate::events::Waiting;
-use crate::log_reader::BatchOrigins;
+use crate::log_reader::BatchServers;
 use crate::ownership::claimer::Claimed;
 use crate::ownership::owned_partitions::RECLAIM_PAUSE;
 use crate::ownership::{View, WorkerName};
@@ -127,7 +127,7 @@ fn batch(partition: u16, entries: usize) -> PartitionBatch {
 
 fn read<const N: usize>(batches: [PartitionBatch; N]) -> Event {
     Event::Read {
-        origins: BatchOrigins::default(),
+        servers: BatchServers::default(),
         batches: batches.into(),
     }
 }

@@ -26,7 +26,7 @@ static REMOVE: LazyLock<Script> = LazyLock::new(|| {
 
 /// A server that entries were read from.
 #[derive(Clone)]
-pub struct Server {
+pub struct LogServer {
     connection: MultiplexedConnection,
     keys: Arc<KeySpace>,
     /// The number of the epoch in which entries are read.
@@ -36,7 +36,7 @@ pub struct Server {
     is_lost: Arc<AtomicBool>,
 }
 
-impl Server {
+impl LogServer {
     /// The server of `connection`, whose clock says `now_ms`.
     pub(super) fn new(connection: MultiplexedConnection, keys: Arc<KeySpace>, epoch_number: i64, now_ms: i64) -> Self {
         Self {
@@ -84,28 +84,28 @@ impl Server {
 pub struct ReadBatch {
     /// The entries; each partition appears once.
     pub batches: Vec<PartitionBatch>,
-    pub(super) server: Server,
+    pub(super) server: LogServer,
 }
 
 /// The servers that entries were read from.
 #[derive(Clone, Default)]
-pub struct BatchOrigins(Vec<(Vec<Partition>, Server)>);
+pub struct BatchServers(Vec<(Vec<Partition>, LogServer)>);
 
-impl BatchOrigins {
-    /// Splits `reads` into the origins of the entries and the entries.
+impl BatchServers {
+    /// Splits `reads` into the servers and the entries read from them.
     #[must_use]
     pub fn of(reads: Vec<ReadBatch>) -> (Self, Vec<PartitionBatch>) {
-        let (mut origins, mut all) = (Vec::new(), Vec::new());
+        let (mut servers, mut all) = (Vec::new(), Vec::new());
         for ReadBatch { batches, server } in reads {
-            origins.push((batches.iter().map(|batch| batch.claim.partition).collect(), server));
+            servers.push((batches.iter().map(|batch| batch.claim.partition).collect(), server));
             all.extend(batches);
         }
-        (Self(origins), all)
+        (Self(servers), all)
     }
 
     /// The server that entries of `partition` were read from.
     #[must_use]
-    pub fn server_of(&self, partition: Partition) -> Option<&Server> {
+    pub fn server_of(&self, partition: Partition) -> Option<&LogServer> {
         self.0.iter().find(|(partitions, _)| partitions.contains(&partition)).map(|(_, server)| server)
     }
 }

@@ -1,6 +1,6 @@
-//! Known origins: networks and devices from which a user has logged in before. A device has a token of an earlier session.
+//! Known clients: networks and devices from which a user has logged in before. A device has a token of an earlier session.
 //!
-//! Wrong passwords from unknown origins slow down unknown origins only. If they were counted for the account alone, anybody
+//! Wrong passwords from unknown clients slow down unknown clients only. If they were counted for the account alone, anybody
 //! could keep its owner out.
 
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use shared::storage::{Store, StoreError, User};
 
 use super::tokens::Tokens;
 use crate::digest::short_digest;
-use crate::limits::{LoginOrigin, network};
+use crate::limits::{LoginClient, network};
 
 /// How long a network is known after the last login from it.
 const KNOWN_FOR: Duration = Duration::from_hours(90 * 24);
@@ -20,20 +20,20 @@ const KNOWN_FOR: Duration = Duration::from_hours(90 * 24);
 /// A login is recorded at most this often for a network.
 const NOTED_EVERY: Duration = Duration::from_hours(24);
 
-/// Tells known origins from unknown ones.
-pub struct KnownOrigins {
+/// Tells known clients from unknown ones.
+pub struct KnownClients {
     store: Store,
     tokens: Arc<Tokens>,
 }
 
-impl KnownOrigins {
+impl KnownClients {
     /// The networks in `store`, and the devices whose tokens were issued by `tokens`.
     #[must_use]
     pub fn new(store: Store, tokens: Arc<Tokens>) -> Self {
         Self { store, tokens }
     }
 
-    /// Whether a login as `user`, if there is such a user, comes from a known origin: from `address`, with a `token` that the
+    /// Whether a login as `user`, if there is such a user, comes from a known client: from `address`, with a `token` that the
     /// device had before. The database is queried in any case, because the answer must not take another time for an unknown
     /// user.
     pub async fn classify(
@@ -42,16 +42,16 @@ impl KnownOrigins {
         address: IpAddr,
         token: Option<&str>,
         now: Timestamp,
-    ) -> Result<LoginOrigin, StoreError> {
+    ) -> Result<LoginClient, StoreError> {
         let device = token.and_then(|token| self.tokens.device(token));
         let id = user.map_or(UserId(0), |user| user.id);
         let digest = digest(id, address);
         let known = self.store.known_network(id, &digest, now).await?;
         let of_user = device.filter(|(_, public_id)| user.is_some_and(|user| user.public_id == *public_id));
         Ok(match (of_user, known) {
-            (Some((session, _)), _) => LoginOrigin::Known(format!("device:{}", session.0.simple())),
-            (None, Some(_)) => LoginOrigin::Known(format!("network:{digest}")),
-            (None, None) => LoginOrigin::Unknown,
+            (Some((session, _)), _) => LoginClient::Known(format!("device:{}", session.0.simple())),
+            (None, Some(_)) => LoginClient::Known(format!("network:{digest}")),
+            (None, None) => LoginClient::Unknown,
         })
     }
 
