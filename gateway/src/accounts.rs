@@ -19,8 +19,8 @@ use crate::auth::passwords::{self, HashError, HashQueue, Passwords, Verdict};
 use crate::auth::sessions::{Caller, NotAuthenticated, Sessions};
 use crate::config::AccountArgs;
 use crate::event_dispatch::{ChangeError, EventDispatcher};
-use crate::limits::{Limited, Limits, LoginClient};
 use crate::policy::{self, Action};
+use crate::rate_limits::{LoginClient, RateLimited, RateLimits};
 use crate::revocation_watcher::{RevocationCheckError, Revocations};
 
 static LOGIN_REFUSED: LogEvent = LogEvent::refusal("login_refused", "a login is refused");
@@ -33,7 +33,7 @@ pub enum NotRegistered {
     Invalid(Vec<Invalid>),
     /// Too many register from this address, or it cannot be counted.
     #[error(transparent)]
-    Limited(#[from] Limited),
+    RateLimited(#[from] RateLimited),
     /// The password was not hashed.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -53,7 +53,7 @@ pub enum NotLoggedIn {
     WrongCredentials,
     /// There were too many wrong passwords, or they cannot be counted.
     #[error(transparent)]
-    Limited(#[from] Limited),
+    RateLimited(#[from] RateLimited),
     /// The password was not compared.
     #[error(transparent)]
     Hash(#[from] HashError),
@@ -110,7 +110,7 @@ pub struct AccountParts {
     /// Hashing.
     pub passwords: Passwords,
     /// Limits of registrations and logins.
-    pub limits: Limits,
+    pub limits: RateLimits,
     /// Whether cached sessions can be trusted.
     pub revocations: Arc<Revocations>,
     /// Where revoked sessions are announced.

@@ -8,9 +8,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::accept::{AcceptError, Acceptor, Acknowledged};
 use crate::history::{HistoryPages, Page, ReadError};
-use crate::limits::{Limited, Limits};
 use crate::live::Hub;
 use crate::policy::Action;
+use crate::rate_limits::{RateLimited, RateLimits};
 use crate::rooms::{RoomError, RoomLookup, not_found};
 
 /// Why a message was not posted, or is not known to be.
@@ -21,7 +21,7 @@ pub enum NotPosted {
     Room(#[from] RoomError),
     /// The user posts too often, or it cannot be counted.
     #[error(transparent)]
-    Limited(#[from] Limited),
+    RateLimited(#[from] RateLimited),
     /// The message was not accepted.
     #[error(transparent)]
     Accept(#[from] AcceptError),
@@ -64,7 +64,7 @@ pub struct HistoryPage {
 /// The service of messages.
 pub struct Messages {
     rooms: RoomLookup,
-    limits: Limits,
+    limits: RateLimits,
     acceptor: Arc<Acceptor>,
     history: HistoryPages,
     hub: Hub,
@@ -73,7 +73,13 @@ pub struct Messages {
 impl Messages {
     /// Messages go through `acceptor` and are read from `history`, of the epoch that `hub` is in.
     #[must_use]
-    pub fn new(rooms: RoomLookup, limits: Limits, acceptor: Arc<Acceptor>, history: HistoryPages, hub: Hub) -> Self {
+    pub fn new(
+        rooms: RoomLookup,
+        limits: RateLimits,
+        acceptor: Arc<Acceptor>,
+        history: HistoryPages,
+        hub: Hub,
+    ) -> Self {
         Self {
             rooms,
             limits,

@@ -10,8 +10,8 @@ use shared::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
 use shared::storage::{JoinMode, JoinOutcome, Room, Store, StoreError, User};
 
 use crate::invalidating_cache::InvalidatingCache;
-use crate::limits::{Limited, Limits};
 use crate::policy::{self, Action};
+use crate::rate_limits::{RateLimited, RateLimits};
 
 /// Rooms and memberships kept in memory, each.
 const CACHED: u64 = 100_000;
@@ -39,7 +39,7 @@ pub enum NotJoined {
     Replaced,
     /// They join and leave too often, or it cannot be counted.
     #[error(transparent)]
-    Limited(#[from] Limited),
+    RateLimited(#[from] RateLimited),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -48,7 +48,7 @@ pub enum NotJoined {
 /// Rooms by name, and who is in them.
 pub struct RoomDirectory {
     store: Store,
-    limits: Limits,
+    limits: RateLimits,
     by_name: InvalidatingCache<RoomName, Arc<Room>>,
     members: InvalidatingCache<(RoomId, UserId), MembershipId>,
 }
@@ -56,7 +56,7 @@ pub struct RoomDirectory {
 impl RoomDirectory {
     /// The rooms in `store`, joined as often as `limits` allow.
     #[must_use]
-    pub fn new(store: Store, limits: Limits) -> Self {
+    pub fn new(store: Store, limits: RateLimits) -> Self {
         Self {
             store,
             limits,

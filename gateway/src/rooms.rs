@@ -8,8 +8,8 @@ use shared::domain::{RoomName, Timestamp, UserId};
 use shared::storage::{CreateRoom, CreateRoomError, JoinMode, Room, Store, StoreError, User};
 
 use crate::event_dispatch::{ChangeError, EventDispatcher};
-use crate::limits::{Limited, Limits};
 use crate::policy::{self, Action};
+use crate::rate_limits::{RateLimited, RateLimits};
 use crate::revocation_watcher::{RevocationCheckError, Revocations};
 use crate::room_directory::{Joined, NotJoined, RoomDirectory};
 
@@ -30,7 +30,7 @@ pub enum RoomError {
     Forbidden,
     /// They do it too often, or it cannot be counted.
     #[error(transparent)]
-    Limited(#[from] Limited),
+    RateLimited(#[from] RateLimited),
     /// It is not known whether what is cached is still true.
     #[error(transparent)]
     Stale(#[from] RevocationCheckError),
@@ -47,7 +47,7 @@ pub enum RoomError {
 pub enum NotCreated {
     /// They create rooms too often, or it cannot be counted.
     #[error(transparent)]
-    Limited(#[from] Limited),
+    RateLimited(#[from] RateLimited),
     /// The database refused or failed.
     #[error(transparent)]
     Create(#[from] CreateRoomError),
@@ -93,7 +93,7 @@ impl RoomLookup {
         joined.map_err(|cause| match cause {
             NotJoined::NoRoom => not_found(name),
             NotJoined::Replaced => RoomError::Replaced(shown(name)),
-            NotJoined::Limited(cause) => cause.into(),
+            NotJoined::RateLimited(cause) => cause.into(),
             NotJoined::Store(cause) => cause.into(),
         })
     }
@@ -133,7 +133,7 @@ pub struct Rooms {
     store: Store,
     directory: Arc<RoomDirectory>,
     lookup: RoomLookup,
-    limits: Limits,
+    limits: RateLimits,
     events: Arc<EventDispatcher>,
     settings: RoomSettings,
 }
@@ -145,7 +145,7 @@ impl Rooms {
         store: Store,
         directory: Arc<RoomDirectory>,
         lookup: RoomLookup,
-        limits: Limits,
+        limits: RateLimits,
         events: Arc<EventDispatcher>,
         settings: RoomSettings,
     ) -> Self {

@@ -24,9 +24,9 @@ use crate::fanout::Fanout;
 use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::history::{HistoryPages, HistoryRates, ReadQueue};
-use crate::limits::Limits;
 use crate::live::{Hub, LiveStream, StreamQuota, StreamRegistry, StreamSettings, Subscriber, SubscriberTask};
 use crate::messages::Messages;
+use crate::rate_limits::RateLimits;
 use crate::revocation_watcher::Revocations;
 use crate::room_directory::RoomDirectory;
 use crate::rooms::{RoomLookup, RoomSettings, Rooms};
@@ -53,7 +53,7 @@ struct Parts<'a> {
     events: Arc<EventDispatcher>,
     revocations: Arc<Revocations>,
     rooms: RoomLookup,
-    limits: Limits,
+    limits: RateLimits,
     history: HistoryPages,
     history_rates: HistoryRates,
     hub: Hub,
@@ -90,7 +90,7 @@ impl<'a> Parts<'a> {
         let (appending, redis) = (context.redis.client(), context.redis.client());
         let (read_queue, history_rates) = (ReadQueue::default(), HistoryRates::new(args.replay_kib_per_s));
         let tokens = Arc::new(Tokens::new(keys, config.accounts.token_ttl()));
-        let limits = Limits::new(args, redis.clone());
+        let limits = RateLimits::new(args, redis.clone());
         let sessions = Arc::new(Sessions::new(Arc::clone(&tokens), store.clone()));
         let directory = Arc::new(RoomDirectory::new(store.clone(), limits.clone()));
         let acceptor = Arc::new(Acceptor::new(appending, store.clone(), installation, config.ack));

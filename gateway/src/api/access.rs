@@ -15,8 +15,8 @@ use super::edge::Arrived;
 use super::error::ApiError;
 use super::forwarded::TrustedProxies;
 use crate::auth::sessions::Caller;
+use crate::client_network::network;
 use crate::config::Config;
-use crate::limits::network;
 use crate::server::{Proxies, RequestBudget};
 
 static INVALID: LogEvent = LogEvent::refusal("invalid_token", "an invalid token was presented");

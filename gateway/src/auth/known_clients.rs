@@ -11,8 +11,9 @@ use shared::domain::{Timestamp, UserId};
 use shared::storage::{Store, StoreError, User};
 
 use super::tokens::Tokens;
+use crate::client_network::network;
 use crate::digest::short_digest;
-use crate::limits::{LoginClient, network};
+use crate::rate_limits::LoginClient;
 
 /// How long a network is known after the last login from it.
 const KNOWN_FOR: Duration = Duration::from_hours(90 * 24);

@@ -1,4 +1,4 @@
-//! Who finds and joins which rooms, on SQLite. Limits are off, so no Redis is needed.
+//! Who finds and joins which rooms, on SQLite. Rate limits are off, so no Redis is needed.
 
 use clap::Parser as _;
 use shared::bus::RedisConnector;
@@ -25,7 +25,7 @@ impl Fixture {
         let redis = RedisConnector::open(&nowhere, installation.key_space(), CancellationToken::new()).unwrap();
         let limits = Config::parse_from(["gateway", "--join-per-min", "0"]).limits;
         Self {
-            directory: RoomDirectory::new(store.clone(), Limits::new(&limits, redis.client())),
+            directory: RoomDirectory::new(store.clone(), RateLimits::new(&limits, redis.client())),
             store,
             _files: files,
         }

@@ -12,7 +12,7 @@ use super::client_budget::{ClientBudget, OverBudget};
 use super::context::ServerContext;
 use super::refusal::{self, Refusal};
 use super::{TrustedPeers, connection};
-use crate::limits::network;
+use crate::client_network::network;
 
 /// Refusals under way at once. Beyond it a connection is closed without an answer, so that refusals cannot themselves use up
 /// the file descriptors.

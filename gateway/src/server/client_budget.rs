@@ -21,7 +21,7 @@ pub(super) use self::byte_limits::RESPONSES;
 pub(super) use self::byte_limits::{EARLY_BYTES, REQUESTS_BEFORE_TOKEN, Traffic};
 pub(crate) use self::byte_limits::{OverBudget, REQUESTS};
 use self::early_rate::EarlyRate;
-use crate::limits::network;
+use crate::client_network::network;
 
 #[derive(Debug, Default)]
 struct Usage {

@@ -60,10 +60,17 @@ const GATEWAY: Layers = &[
     &["event_dispatch"],
     // What events are applied to.
     &["accept", "auth", "control_channel", "live", "room_directory", "server"],
-    &["fanout", "freshness", "history", "limits", "policy"],
+    &["fanout", "freshness", "history", "policy", "rate_limits"],
     // What everything may use.
     &["config", "message_json"],
-    &["digest", "encoding", "invalidating_cache", "json", "listen"],
+    &[
+        "client_network",
+        "digest",
+        "encoding",
+        "invalidating_cache",
+        "json",
+        "listen",
+    ],
 ];
 
 const RIG: Layers = &[

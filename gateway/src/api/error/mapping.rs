@@ -13,9 +13,9 @@ use crate::auth::sessions::NotAuthenticated;
 use crate::auth::tokens::Refused;
 use crate::event_dispatch::ChangeError;
 use crate::history::{ReadError, ReadRefused};
-use crate::limits::Limited;
 use crate::live::{OpenError, QuotaError};
 use crate::messages::{NotPosted, NotRead};
+use crate::rate_limits::RateLimited;
 use crate::revocation_watcher::RevocationCheckError;
 use crate::rooms::{NotCreated, RoomError};
 use crate::server::{OverBudget, Refusal};
@@ -38,7 +38,7 @@ impl From<NotRegistered> for ApiError {
     fn from(cause: NotRegistered) -> Self {
         match cause {
             NotRegistered::Invalid(invalid) => Self::InvalidFields(invalid),
-            NotRegistered::Limited(cause) => cause.into(),
+            NotRegistered::RateLimited(cause) => cause.into(),
             NotRegistered::Hash(cause) => cause.into(),
             NotRegistered::Create(cause) => cause.into(),
             NotRegistered::Store(cause) => cause.into(),
@@ -50,7 +50,7 @@ impl From<NotLoggedIn> for ApiError {
     fn from(cause: NotLoggedIn) -> Self {
         match cause {
             NotLoggedIn::WrongCredentials => Self::InvalidCredentials,
-            NotLoggedIn::Limited(cause) => cause.into(),
+            NotLoggedIn::RateLimited(cause) => cause.into(),
             NotLoggedIn::Hash(cause) => cause.into(),
             NotLoggedIn::Store(cause) => cause.into(),
         }
@@ -78,7 +78,7 @@ impl From<RoomError> for ApiError {
             RoomError::NotFound(name) => Self::RoomNotFound(name),
             RoomError::Replaced(name) => Self::RoomReplaced(name),
             RoomError::Forbidden => Self::Forbidden,
-            RoomError::Limited(cause) => cause.into(),
+            RoomError::RateLimited(cause) => cause.into(),
             RoomError::Stale(cause) => cause.into(),
             RoomError::Store(cause) => cause.into(),
             RoomError::Change(cause) => cause.into(),
@@ -89,7 +89,7 @@ impl From<RoomError> for ApiError {
 impl From<NotCreated> for ApiError {
     fn from(cause: NotCreated) -> Self {
         match cause {
-            NotCreated::Limited(cause) => cause.into(),
+            NotCreated::RateLimited(cause) => cause.into(),
             NotCreated::Create(cause) => cause.into(),
             NotCreated::Change(cause) => cause.into(),
         }
@@ -100,7 +100,7 @@ impl From<NotPosted> for ApiError {
     fn from(cause: NotPosted) -> Self {
         match cause {
             NotPosted::Room(cause) => cause.into(),
-            NotPosted::Limited(cause) => cause.into(),
+            NotPosted::RateLimited(cause) => cause.into(),
             NotPosted::Accept(cause) => cause.into(),
             NotPosted::Late => Self::OutcomeUnknown,
         }
@@ -207,11 +207,11 @@ impl From<OverBudget> for ApiError {
     }
 }
 
-impl From<Limited> for ApiError {
-    fn from(cause: Limited) -> Self {
+impl From<RateLimited> for ApiError {
+    fn from(cause: RateLimited) -> Self {
         match cause {
-            Limited::TooOften { retry_after } => Self::RateLimited(retry_after),
-            Limited::Redis(cause) => {
+            RateLimited::TooOften { retry_after } => Self::RateLimited(retry_after),
+            RateLimited::Redis(cause) => {
                 COUNTING_FAILS.report("", &cause);
                 Self::Unavailable
             }

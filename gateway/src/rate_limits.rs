@@ -10,6 +10,7 @@ use shared::domain::{Email, UserId};
 use shared::telemetry::LogEvent;
 use tracing::debug;
 
+use crate::client_network::network;
 use crate::config::LimitArgs;
 use crate::digest::short_digest;
 
@@ -68,7 +69,7 @@ impl Rate {
 
 /// Why something may not be done now.
 #[derive(Debug, thiserror::Error)]
-pub enum Limited {
+pub enum RateLimited {
     /// It was done too often.
     #[error("done too often")]
     TooOften {
@@ -82,7 +83,7 @@ pub enum Limited {
 
 /// The buckets that one attempt to log in is counted against. It is counted before the password is verified, so that
 /// concurrent attempts count too, and refunded when the password was right: only failures stay.
-pub struct Attempt(Vec<(Rate, String)>);
+pub struct LoginAttempt(Vec<(Rate, String)>);
 
 /// Which client makes an attempt to log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,9 +102,9 @@ const UNKNOWN_IN_ALL: u32 = 600;
 
 static REFUSED: LogEvent = LogEvent::refusal("rate_limited", "a rate limit was exceeded");
 
-/// The limits of this installation. Clones share the counts, which are in Redis.
+/// The rate limits of this installation. Clones share the counts, which are in Redis.
 #[derive(Clone)]
-pub struct Limits {
+pub struct RateLimits {
     redis: RedisClient,
     post: Option<Rate>,
     login_account: Option<Rate>,
@@ -113,7 +114,7 @@ pub struct Limits {
     join: Option<Rate>,
 }
 
-impl Limits {
+impl RateLimits {
     /// The limits of `args`, counted through `redis`.
     #[must_use]
     pub fn new(args: &LimitArgs, redis: RedisClient) -> Self {
@@ -133,28 +134,33 @@ impl Limits {
     }
 
     /// Counts a message posted by `user`.
-    pub async fn post(&self, user: UserId) -> Result<(), Limited> {
+    pub async fn post(&self, user: UserId) -> Result<(), RateLimited> {
         self.consume(self.post, "post", user.0).await
     }
 
     /// Counts a registration from `address`.
-    pub async fn register(&self, address: IpAddr) -> Result<(), Limited> {
+    pub async fn register(&self, address: IpAddr) -> Result<(), RateLimited> {
         self.consume(self.register, "register", network(address)).await
     }
 
     /// Counts a room that `user` creates.
-    pub async fn create_room(&self, user: UserId) -> Result<(), Limited> {
+    pub async fn create_room(&self, user: UserId) -> Result<(), RateLimited> {
         self.consume(self.create_room, "room", user.0).await
     }
 
     /// Counts a room that `user` joins or leaves.
-    pub async fn join(&self, user: UserId) -> Result<(), Limited> {
+    pub async fn join(&self, user: UserId) -> Result<(), RateLimited> {
         self.consume(self.join, "join", user.0).await
     }
 
     /// Counts an attempt to log in as `email` from `address`, whether or not there is such an account: the answer must not
     /// reveal it. Unknown clients cannot use up what is set aside for known ones, whatever they try.
-    pub async fn log_in(&self, email: &Email, address: IpAddr, client: &LoginClient) -> Result<Attempt, Limited> {
+    pub async fn log_in(
+        &self,
+        email: &Email,
+        address: IpAddr,
+        client: &LoginClient,
+    ) -> Result<LoginAttempt, RateLimited> {
         let account = short_digest(&[email.key().as_bytes()]);
         let network = network(address);
         let (per_account, per_address) = (self.login_account, self.login_address);
@@ -170,7 +176,7 @@ impl Limits {
                 (per_address.and(Rate::per(Duration::from_mins(1), UNKNOWN_IN_ALL)), "strangers".to_owned()),
             ],
         };
-        let mut attempt = Attempt(Vec::new());
+        let mut attempt = LoginAttempt(Vec::new());
         for (rate, who) in buckets {
             let Some(rate) = rate else {
                 continue;
@@ -185,7 +191,7 @@ impl Limits {
     }
 
     /// Refunds an attempt that was not a failure.
-    pub async fn refund(&self, attempt: Attempt) {
+    pub async fn refund(&self, attempt: LoginAttempt) {
         for (rate, bucket) in attempt.0 {
             let given: Result<(), _> =
                 REFUND.key(bucket).arg(rate.micros()).invoke_async(&mut self.redis.clone()).await;
@@ -196,7 +202,7 @@ impl Limits {
         }
     }
 
-    async fn consume(&self, rate: Option<Rate>, what: &str, who: impl std::fmt::Display) -> Result<(), Limited> {
+    async fn consume(&self, rate: Option<Rate>, what: &str, who: impl std::fmt::Display) -> Result<(), RateLimited> {
         let Some(rate) = rate else {
             return Ok(());
         };
@@ -210,7 +216,7 @@ impl Limits {
             0 => Ok(()),
             wait => {
                 REFUSED.report(format_args!("{what}:{who}"), "");
-                Err(Limited::TooOften {
+                Err(RateLimited::TooOften {
                     retry_after: Duration::from_micros(wait),
                 })
             }
@@ -218,26 +224,9 @@ impl Limits {
     }
 }
 
-/// What counts as one address: an IPv4 address, or the /64 network an IPv6 client can choose addresses from.
-#[must_use]
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_ipv6_client_cannot_multiply_itself() {
-        let network_of = |raw: &str| network(raw.parse().unwrap());
-        assert_eq!(network_of("2001:db8::1"), network_of("2001:db8::ffff:2"));
-        assert_ne!(network_of("2001:db8::1"), network_of("2001:db8:0:1::1"));
-        assert_eq!(network_of("::ffff:10.0.0.1"), network_of("10.0.0.1"));
-    }
 
     #[test]
     fn no_count_means_no_limit() {
