@@ -1,7 +1,7 @@
 //! Settings of the worker.
 
 use clap::{Parser, Subcommand};
-use shared::settings::{Secret, ServiceArgs};
+use shared::settings::{BinaryArgs, Secret};
 
 /// Takes accepted messages from Redis, commits them to SQL in batches and republishes them.
 #[derive(Debug, Clone, Parser)]
@@ -9,7 +9,7 @@ use shared::settings::{Secret, ServiceArgs};
 pub struct Config {
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]
-    pub service: ServiceArgs,
+    pub common: BinaryArgs,
 
     /// What to do instead of running the worker.
     #[command(subcommand)]

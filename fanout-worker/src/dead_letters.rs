@@ -53,7 +53,7 @@ pub enum DeadLettersError {
 
 /// Runs the command `action` and writes its output to `out`.
 pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) -> Result<(), DeadLettersError> {
-    let (store, installation) = open_store(&config.service.storage, Role::Worker).await?;
+    let (store, installation) = open_store(&config.common.storage, Role::Worker).await?;
     let errors = match action {
         DeadLetters::List { after, limit, json } => {
             let shown = list(&store, *after, *limit, *json).await;
@@ -87,10 +87,10 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
 /// A client of Redis, which is as usable as Redis is within [`REDIS_WITHIN`].
 async fn connect(config: &Config, installation: Installation) -> Result<RedisClient, BootstrapError> {
     let stop = CancellationToken::new();
-    let redis = RedisConnector::open(&config.service.redis, installation.key_space(), stop.clone())?;
+    let redis = RedisConnector::open(&config.common.redis, installation.key_space(), stop.clone())?;
     // If Redis is away, each replay says so.
     if let Ok(report) =
-        timeout(REDIS_WITHIN, redis.wait_until_safe(config.service.redis.allow_unsafe_redis, &stop)).await
+        timeout(REDIS_WITHIN, redis.wait_until_safe(config.common.redis.allow_unsafe_redis, &stop)).await
     {
         report?;
     }

@@ -44,9 +44,9 @@ pub mod trimmer;
 
 pub use config::{Command, Config, DeadLetters};
 pub use copy::copy_database;
-use shared::bootstrap::{self, BootstrapError, Context, Fatal, Service, ServiceSettings};
+use shared::bootstrap::{self, Binary, BinarySettings, BootstrapError, Context, Fatal};
 use shared::lifecycle::Lifecycle;
-use shared::settings::{EXIT_USAGE, ServiceArgs};
+use shared::settings::{BinaryArgs, EXIT_USAGE};
 use shared::storage::{CopyError, Role, StoreError};
 use tracing::info;
 use uuid::Uuid;
@@ -55,22 +55,22 @@ use crate::dead_letters::DeadLettersError;
 use crate::pipeline::Pipeline;
 
 /// This binary.
-pub const SERVICE: Service = Service {
+pub const BINARY: Binary = Binary {
     name: "fanout-worker",
     version: env!("ROOMCAST_VERSION"),
     role: Role::Worker,
 };
 
-impl ServiceSettings for Config {
-    fn service(&self) -> &ServiceArgs {
-        &self.service
+impl BinarySettings for Config {
+    fn common(&self) -> &BinaryArgs {
+        &self.common
     }
 }
 
 /// Why the worker could not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A step of the start that every service has failed.
+    /// A step of the start that both binaries share failed.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// The database failed.
@@ -100,7 +100,7 @@ impl Fatal for StartError {
 
 /// Applies the migrations and returns.
 pub async fn migrate(config: &Config) -> Result<(), StartError> {
-    let (store, _) = bootstrap::open_store(&config.service.storage, SERVICE.role).await?;
+    let (store, _) = bootstrap::open_store(&config.common.storage, BINARY.role).await?;
     store.close().await;
     info!("migrations applied");
     Ok(())
@@ -108,7 +108,7 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
 
 /// Begins a new epoch and returns its number.
 pub async fn new_epoch(config: &Config) -> Result<i64, StartError> {
-    let (store, _) = bootstrap::open_store(&config.service.storage, SERVICE.role).await?;
+    let (store, _) = bootstrap::open_store(&config.common.storage, BINARY.role).await?;
     let (epoch, number) = store.epoch().await?;
     // Should another one have begun in between, that one will do.
     let _begun = store.begin_epoch(epoch, number + 1, Uuid::new_v4().as_u64_pair().0).await?;
@@ -119,7 +119,7 @@ pub async fn new_epoch(config: &Config) -> Result<i64, StartError> {
 
 /// Runs the worker until `lifecycle` stops it: on its share of the partitions, which may be none.
 pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartError> {
-    let Some(context) = Context::open(&SERVICE, &config.service, lifecycle).await? else {
+    let Some(context) = Context::open(&BINARY, &config.common, lifecycle).await? else {
         return Ok(());
     };
     let store = context.store.clone();

@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
-use fanout_worker::{Command, Config, SERVICE, StartError, dead_letters};
+use fanout_worker::{BINARY, Command, Config, StartError, dead_letters};
 use shared::{bootstrap, settings};
 
 fn main() -> ExitCode {
-    bootstrap::main(&SERVICE, async |config: Config| start(&config).await)
+    bootstrap::main(&BINARY, async |config: Config| start(&config).await)
 }
 
 async fn start(config: &Config) -> Result<(), StartError> {
@@ -28,7 +28,7 @@ async fn start(config: &Config) -> Result<(), StartError> {
         Some(Command::CopyDatabase { from, to }) => Ok(fanout_worker::copy_database(from, to).await?),
         Some(Command::DeadLetters(action)) => Ok(dead_letters::run(config, action, &mut std::io::stdout()).await?),
         None => {
-            let lifecycle = bootstrap::begin(&config.service)?;
+            let lifecycle = bootstrap::begin(&config.common)?;
             tokio::select! {
                 ended = fanout_worker::run(config, &lifecycle) => ended,
                 () = lifecycle.hard.cancelled() => Err(StartError::CutOff),

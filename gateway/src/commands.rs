@@ -6,7 +6,7 @@ use shared::storage::Store;
 
 use crate::auth::signing_keys;
 use crate::auth::tokens::fingerprints;
-use crate::config::{Config, SERVICE};
+use crate::config::{BINARY, Config};
 use crate::start_error::StartError;
 
 /// The keys in the key file, if the installation signs with one of them; with `replace` it does from now on.
@@ -18,7 +18,7 @@ pub(crate) async fn agreed_keys(config: &Config, store: &Store, replace: bool) -
 
 /// Makes the keys in the key file those of the installation, whatever they were.
 pub async fn replace_keys(config: &Config) -> Result<(), StartError> {
-    let (store, _) = bootstrap::open_store(&config.service.storage, SERVICE.role).await?;
+    let (store, _) = bootstrap::open_store(&config.common.storage, BINARY.role).await?;
     agreed_keys(config, &store, true).await?;
     store.close().await;
     Ok(())
@@ -26,7 +26,7 @@ pub async fn replace_keys(config: &Config) -> Result<(), StartError> {
 
 /// Makes the user named `username` an admin.
 pub async fn grant_admin(config: &Config, username: &str) -> Result<(), StartError> {
-    let (store, _) = bootstrap::open_store(&config.service.storage, SERVICE.role).await?;
+    let (store, _) = bootstrap::open_store(&config.common.storage, BINARY.role).await?;
     let no_such_user = || StartError::NoSuchUser(username.to_owned());
     let name = Username::parse(username).map_err(|_| no_such_user())?;
     // As it was registered in an earlier release, or in the form that names have today.

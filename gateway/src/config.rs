@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use shared::bootstrap::{Service, ServiceSettings};
-use shared::settings::ServiceArgs;
+use shared::bootstrap::{Binary, BinarySettings};
+use shared::settings::BinaryArgs;
 use shared::storage::Role;
 
 pub(crate) use self::accounts::{AccountArgs, PASSWORD_MIN_LENGTH};
@@ -32,7 +32,7 @@ pub struct Config {
 
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]
-    pub service: ServiceArgs,
+    pub common: BinaryArgs,
 
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]
@@ -109,15 +109,15 @@ pub enum Command {
 }
 
 /// This binary.
-pub const SERVICE: Service = Service {
+pub const BINARY: Binary = Binary {
     name: "gateway",
     version: env!("ROOMCAST_VERSION"),
     role: Role::Gateway,
 };
 
-impl ServiceSettings for Config {
-    fn service(&self) -> &ServiceArgs {
-        &self.service
+impl BinarySettings for Config {
+    fn common(&self) -> &BinaryArgs {
+        &self.common
     }
 
     fn threads(&self) -> Option<usize> {

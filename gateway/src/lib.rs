@@ -94,7 +94,7 @@ pub mod swagger_ui;
 mod worker_watch;
 
 pub use commands::{grant_admin, replace_keys};
-pub use config::{Ack, Command, Config, SERVICE};
+pub use config::{Ack, BINARY, Command, Config};
 pub use serve::run;
 pub use services::Services;
 pub use start_error::StartError;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
-use gateway::{Command, Config, SERVICE, StartError};
+use gateway::{BINARY, Command, Config, StartError};
 use shared::{bootstrap, settings};
 use tracing::warn;
 
@@ -13,7 +13,7 @@ use tracing::warn;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    bootstrap::main(&SERVICE, start)
+    bootstrap::main(&BINARY, start)
 }
 
 async fn start(config: Config) -> Result<(), StartError> {
@@ -41,7 +41,7 @@ async fn start(config: Config) -> Result<(), StartError> {
             Ok(())
         }
         None => {
-            let lifecycle = bootstrap::begin(&config.service)?;
+            let lifecycle = bootstrap::begin(&config.common)?;
             // One stream is one descriptor; where the limit cannot be raised, the accept loop lives with it.
             let open_files = rlimit::increase_nofile_limit(u64::MAX);
             let wanted = config.limits.max_connections;

@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::commands::agreed_keys;
-use crate::config::{Config, SERVICE};
+use crate::config::{BINARY, Config};
 use crate::fanout::Fanout;
 use crate::server::ServerLimits;
 use crate::start_error::StartError;
@@ -14,7 +14,7 @@ use crate::{api, server, services};
 
 /// Serves on `listener` until `lifecycle` stops it.
 pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) -> Result<(), StartError> {
-    let Some(context) = Context::open(&SERVICE, &config.service, &lifecycle).await? else {
+    let Some(context) = Context::open(&BINARY, &config.common, &lifecycle).await? else {
         return Ok(());
     };
     let keys = agreed_keys(&config, &context.store, false).await?;

@@ -10,7 +10,7 @@ use crate::listen::ListenAddress;
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A step of the start that every service has failed.
+    /// A step of the start that both binaries share failed.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// There are no keys for access tokens.

@@ -1,8 +1,8 @@
-//! The start of a service: settings, log, signals, database, Redis, exit code.
+//! The start of a binary: settings, log, signals, database, Redis, exit code.
 //!
 //! Both binaries start by the same steps, in this order:
 //!
-//! 1. [`main`] parses the settings, sets up the log and runs the service in a runtime.
+//! 1. [`main`] parses the settings, sets up the log and runs the binary's tasks in a runtime.
 //! 2. [`begin`] checks the Redis settings and has the signals of the process stop a [`Lifecycle`].
 //! 3. [`Context::open`] opens the database, waiting for it if it is away, and logs what starts.
 //! 4. [`Context::preflight`], or [`Context::preflight_in_background`], waits until Redis keeps what it accepts.
@@ -22,28 +22,28 @@ use uuid::Uuid;
 
 use crate::bus::{InvalidRedisSettings, PreflightError, RedisConnector};
 use crate::lifecycle::Lifecycle;
-use crate::settings::{self, EXIT_USAGE, RedisArgs, ServiceArgs, StorageArgs};
+use crate::settings::{self, BinaryArgs, EXIT_USAGE, RedisArgs, StorageArgs};
 use crate::storage::{Installation, OpenError, Role, Store};
 use crate::telemetry::{self, FailureSeries, InvalidFilter};
 
 /// Pause before a database that is away is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// A service, as it appears in its log lines and to the database.
+/// A binary, as it appears in its log lines and to the database.
 #[derive(Debug, Clone, Copy)]
-pub struct Service {
-    /// The name of its binary.
+pub struct Binary {
+    /// Its name.
     pub name: &'static str,
-    /// The version of its binary.
+    /// Its version.
     pub version: &'static str,
     /// How it uses the database.
     pub role: Role,
 }
 
-/// The settings of a service, as far as starting one needs them.
-pub trait ServiceSettings: Parser {
-    /// The settings that every service has.
-    fn service(&self) -> &ServiceArgs;
+/// The settings of a binary, as far as starting one needs them.
+pub trait BinarySettings: Parser {
+    /// The settings that both binaries have.
+    fn common(&self) -> &BinaryArgs;
     /// Threads that run tasks; `None` for as many as there are cores.
     fn threads(&self) -> Option<usize> {
         None
@@ -56,7 +56,7 @@ pub trait Fatal: Display + From<BootstrapError> {
     fn exit_code(&self) -> u8;
 }
 
-/// Why no service could start.
+/// Why a binary could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The log filter cannot be parsed.
@@ -91,11 +91,11 @@ impl BootstrapError {
     }
 }
 
-/// Runs `service` with the settings of its command line and environment, and returns the exit code of the process. An error is
+/// Runs `binary` with the settings of its command line and environment, and returns the exit code of the process. An error is
 /// one line on standard error.
-pub fn main<C, E, F>(service: &Service, start: impl FnOnce(C) -> F) -> ExitCode
+pub fn main<C, E, F>(binary: &Binary, start: impl FnOnce(C) -> F) -> ExitCode
 where
-    C: ServiceSettings,
+    C: BinarySettings,
     E: Fatal,
     F: Future<Output = Result<(), E>>,
 {
@@ -106,7 +106,7 @@ where
     match run(config, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            settings::print_error(service.name, &error);
+            settings::print_error(binary.name, &error);
             ExitCode::from(error.exit_code())
         }
     }
@@ -114,7 +114,7 @@ where
 
 fn run<C, E, F>(config: C, start: impl FnOnce(C) -> F) -> Result<(), E>
 where
-    C: ServiceSettings,
+    C: BinarySettings,
     E: Fatal,
     F: Future<Output = Result<(), E>>,
 {
@@ -123,20 +123,20 @@ where
         runtime.worker_threads(threads);
     }
     let runtime = runtime.enable_all().build().map_err(BootstrapError::Runtime)?;
-    telemetry::init(&config.service().log).map_err(BootstrapError::LogFilter)?;
+    telemetry::init(&config.common().log).map_err(BootstrapError::LogFilter)?;
     runtime.block_on(start(config))
 }
 
-/// Checks the settings that nothing checks before the service works, and returns a lifecycle that the signals of the process
+/// Checks the settings that nothing checks before the process works, and returns a lifecycle that the signals of the process
 /// stop.
-pub fn begin(args: &ServiceArgs) -> Result<Lifecycle, BootstrapError> {
+pub fn begin(args: &BinaryArgs) -> Result<Lifecycle, BootstrapError> {
     RedisConnector::check_settings(&args.redis)?;
     let lifecycle = Lifecycle::new();
     lifecycle.watch_signals(args.shutdown.deadline()).map_err(BootstrapError::Signals)?;
     Ok(lifecycle)
 }
 
-/// What a service works with once it has started. Clones share all of it.
+/// What a process works with once it has started. Clones share all of it.
 #[derive(Clone)]
 pub struct Context {
     /// The database, with an up-to-date schema.
@@ -145,7 +145,7 @@ pub struct Context {
     pub installation: Installation,
     /// The Redis of the installation. Its clients work once the preflight check has succeeded.
     pub redis: RedisConnector,
-    /// What stops the service.
+    /// What stops the process.
     pub lifecycle: Lifecycle,
     allow_unsafe_redis: bool,
 }
@@ -154,17 +154,17 @@ impl Context {
     /// Opens the database, waiting for it if it is away, and logs what starts. `None` when `lifecycle` stops before the
     /// database is there.
     pub async fn open(
-        service: &Service,
-        args: &ServiceArgs,
+        binary: &Binary,
+        args: &BinaryArgs,
         lifecycle: &Lifecycle,
     ) -> Result<Option<Self>, BootstrapError> {
         let (storage, redis) = (&args.storage, &args.redis);
-        let Some((store, installation)) = open_store_when_available(storage, service.role, &lifecycle.soft).await?
+        let Some((store, installation)) = open_store_when_available(storage, binary.role, &lifecycle.soft).await?
         else {
             return Ok(None);
         };
         let connector = RedisConnector::open(redis, installation.key_space(), lifecycle.soft.clone())?;
-        log_start(service, storage, redis, &installation);
+        log_start(binary, storage, redis, &installation);
         Ok(Some(Self {
             store,
             installation,
@@ -174,7 +174,7 @@ impl Context {
         }))
     }
 
-    /// Waits until Redis keeps what it accepts, or until the service stops. From then on a task watches its settings.
+    /// Waits until Redis keeps what it accepts, or until the process stops. From then on a task watches its settings.
     pub async fn preflight(&self) -> Result<(), PreflightError> {
         let Self { redis, lifecycle, .. } = self.clone();
         let report = redis.wait_until_safe(self.allow_unsafe_redis, &lifecycle.soft).await?;
@@ -183,7 +183,7 @@ impl Context {
         Ok(())
     }
 
-    /// The same in the background, for a service that works without Redis meanwhile. If Redis may not be used, the service
+    /// The same in the background, for a process that works without Redis meanwhile. If Redis may not be used, the process
     /// stops, and the returned cell holds the reason.
     #[must_use]
     pub fn preflight_in_background(&self) -> Arc<OnceLock<PreflightError>> {
@@ -239,9 +239,9 @@ async fn try_open(args: &StorageArgs, role: Role) -> Result<(Store, Installation
     Ok((store, migrated.map_err(|error| error.with_address(&args.database_url))?))
 }
 
-/// Logs what starts, and on what: these lines show why two services do not meet.
-fn log_start(service: &Service, storage: &StorageArgs, redis: &RedisArgs, installation: &Installation) {
-    let Service { name, version, .. } = service;
+/// Logs what starts, and on what: these lines show why two processes do not meet.
+fn log_start(binary: &Binary, storage: &StorageArgs, redis: &RedisArgs, installation: &Installation) {
+    let Binary { name, version, .. } = binary;
     let (database, redis) = (storage.database_url.without_login(), redis.redis_url.without_login());
     let (id, partitions) = (installation.id, installation.partitions);
     info!(

@@ -1,4 +1,4 @@
-//! Redis as both services share it: the names of keys and channels, the encoding of entries and events, and the connections.
+//! Redis as both binaries share it: the names of keys and channels, the encoding of entries and events, and the connections.
 //!
 //! ```text
 //!            RedisArgs ──► RedisConnector ──┬─► RedisClient            shared, routes each command to the server of its key

@@ -15,9 +15,9 @@
 //! | [`bus`] | how it travels: names in Redis, entries of the accept log, events, connections |
 //! | [`batcher`] | batches the calls of many tasks |
 //! | [`blocking`] | work on many bytes, beside the other tasks of a thread |
-//! | [`bootstrap`], [`settings`], [`telemetry`], [`lifecycle`] | how a service starts, logs and stops |
+//! | [`bootstrap`], [`settings`], [`telemetry`], [`lifecycle`] | how a binary starts, logs and stops |
 //!
-//! HTTP, tokens and anything that only one of the two services uses do not belong here.
+//! HTTP, tokens and anything that only one of the two binaries uses do not belong here.
 //!
 //! # Words
 //!

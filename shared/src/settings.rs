@@ -1,4 +1,4 @@
-//! Groups of settings that both services have, each from a flag or its environment variable.
+//! Groups of settings that both binaries have, each from a flag or its environment variable.
 
 use std::fmt;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use clap::{Args, Parser, ValueEnum};
 /// Exit code of a process that was started with settings it cannot use (`EX_USAGE` of BSD's sysexits).
 pub const EXIT_USAGE: u8 = 64;
 
-/// Parses a service's settings from its command line and environment.
+/// Parses a binary's settings from its command line and environment.
 ///
 /// `Err` holds the exit code after help, version or an error was printed.
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
@@ -147,9 +147,9 @@ impl ShutdownArgs {
     }
 }
 
-/// The settings of every service.
+/// The settings that both binaries have.
 #[derive(Debug, Clone, Args)]
-pub struct ServiceArgs {
+pub struct BinaryArgs {
     #[expect(missing_docs, reason = "the help of a flattened group is that of its parts")]
     #[command(flatten)]
     pub storage: StorageArgs,

@@ -14,7 +14,7 @@ use crate::eventually::eventually;
 use crate::failure::{Explain, Failure, Result};
 use crate::ports::free_port;
 use crate::programs::system_program;
-use crate::service::Service;
+use crate::restartable_process::RestartableProcess;
 
 /// How long one command to the browser may take.
 const COMMAND_WITHIN: Duration = Duration::from_mins(1);
@@ -26,7 +26,7 @@ pub struct Browser {
     client: Client,
     network_log: PathBuf,
     /// Kept until the end, because dropping it ends the browser.
-    _driver: Service,
+    _driver: RestartableProcess,
 }
 
 impl Browser {
@@ -34,8 +34,9 @@ impl Browser {
     pub async fn start(directory: &Path) -> Result<Self> {
         let chromium = system_program("chromium", "chromium")?;
         let port = free_port()?;
-        let mut driver = Service::new("chromedriver", system_program("chromedriver", "chromium-driver")?, directory)
-            .argument(format!("--port={port}"));
+        let mut driver =
+            RestartableProcess::new("chromedriver", system_program("chromedriver", "chromium-driver")?, directory)
+                .argument(format!("--port={port}"));
         let profile = directory.join("chromium");
         fs::create_dir_all(&profile)?;
         // Files that it keeps under its home stay in the test's directory.

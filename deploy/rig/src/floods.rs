@@ -179,7 +179,7 @@ pub async fn run(flood: &'static Flood, backend: Backend, scale: Scale) -> Resul
     let baseline = BaselineLoad::new(&stack).await?;
     let attack = AttackThread::prepare(flood.name, flood.prepare, context).await?;
     let calm = baseline.measure(scale.window).await.explain(|| "before the flood".to_owned())?;
-    let gateway = stack.gateways[0].service.process();
+    let gateway = stack.gateways[0].process.handle();
     let mut ended = attack.begin();
     let (flooded, memory_kib) = tokio::select! {
         measured = baseline.measure_with_memory(scale.window, &gateway) => measured.explain(|| format!("under {}", flood.name))?,

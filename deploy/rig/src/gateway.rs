@@ -8,13 +8,13 @@ use crate::eventually::eventually;
 use crate::failure::{Failure, Result};
 use crate::ports::free_port;
 use crate::programs::service_binary;
-use crate::service::Service;
+use crate::restartable_process::RestartableProcess;
 use crate::sockets::sockets_on_port;
 
 /// A gateway on one port.
 pub struct Gateway {
     /// The process itself.
-    pub service: Service,
+    pub process: RestartableProcess,
     port: u16,
 }
 
@@ -22,12 +22,12 @@ impl Gateway {
     /// Describes a gateway called `name` with its log under `directory`; `settings` are its environment.
     pub(crate) fn new(name: &str, directory: &Path, settings: &[(String, String)]) -> Result<Self> {
         let port = free_port()?;
-        let mut service = Service::new(name, service_binary("gateway")?, directory);
-        service.set("GATEWAY_LISTEN", format!("127.0.0.1:{port}"));
+        let mut process = RestartableProcess::new(name, service_binary("gateway")?, directory);
+        process.set("GATEWAY_LISTEN", format!("127.0.0.1:{port}"));
         for (variable, value) in settings {
-            service.set(variable, value);
+            process.set(variable, value);
         }
-        Ok(Self { service, port })
+        Ok(Self { process, port })
     }
 
     /// The address of its API, without a slash at the end.
@@ -44,25 +44,25 @@ impl Gateway {
 
     /// SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
-        self.service.kill()
+        self.process.kill()
     }
 
     /// Starts it (again) on the same port.
     pub fn start(&mut self) -> Result<()> {
-        self.service.start()
+        self.process.start()
     }
 
     /// Client connections that it still holds.
     pub fn connections(&self) -> Result<usize> {
-        sockets_on_port(self.service.pid()?, self.port)
+        sockets_on_port(self.process.pid()?, self.port)
     }
 
     /// Waits until it is ready and sees a worker alive.
     pub async fn wait_ready(&mut self, within: Duration) -> Result<()> {
         let client = ApiClient::at(&self.url())?;
-        let what = format!("{} is ready with a worker alive", self.service.name());
+        let what = format!("{} is ready with a worker alive", self.process.name());
         eventually(within, &what, async || {
-            self.service.check_runs()?;
+            self.process.check_runs()?;
             let response = client.get("/health/ready").await?;
             if response.status() == 200 && response.json()?["worker"] == "alive" {
                 Ok(())

@@ -1,7 +1,7 @@
 //! Starts Roomcast as it runs in production (real processes, a real Redis, a real database) and plays clients against it.
 //!
 //! ```text
-//! Stack ── RedisServer, Worker, Gateway…        each a Service: one program on one port that can be started again
+//! Stack ── RedisServer, Worker, Gateway…        each a RestartableProcess: one program on one port
 //!   ├───── Link ── Proxy                        the network between them, which can be cut, blocked or slow
 //!   ├───── Disk                                 the disk below them, which can be slow, failing or full
 //!   └───── ApiClient ── EventStream             what an app does: calls, and a live stream of events
@@ -48,7 +48,7 @@ mod redis_sentinels;
 mod redis_server;
 mod redis_tls;
 pub mod report;
-mod service;
+mod restartable_process;
 mod sockets;
 mod sse;
 mod stack;
@@ -80,7 +80,7 @@ pub use redis_sentinels::RedisSentinels;
 pub use redis_server::RedisServer;
 pub use redis_tls::RedisTls;
 pub use reqwest::Method;
-pub use service::Service;
+pub use restartable_process::RestartableProcess;
 pub use sockets::sockets_on_port;
 pub use sse::{EventStream, SseEvent};
 pub use stack::{Backend, Backup, Link, LinkEnds, RedisGroup, RedisMode, Stack, StackBuilder};

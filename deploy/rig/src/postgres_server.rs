@@ -15,7 +15,7 @@ use crate::eventually::eventually;
 use crate::failure::{Explain as _, Failure, Result};
 use crate::ports::free_port;
 use crate::programs::find_in_path;
-use crate::service::Service;
+use crate::restartable_process::RestartableProcess;
 
 /// How long a start may take: it replays the write-ahead log, after the last processes of a killed server have ended.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 /// A cluster of its own on a port of its own.
 pub struct PostgresServer {
     /// The process itself.
-    pub service: Service,
+    pub process: RestartableProcess,
     port: u16,
     /// It is outside of the directory of the test, which an unprivileged user cannot enter.
     _data: TempDir,
@@ -56,12 +56,12 @@ impl PostgresServer {
         make_cluster(&programs, &data, user.as_deref()).await?;
         let port = free_port()?;
         let (program, arguments) = server(&programs, &data, port, user.as_deref())?;
-        let mut service = Service::new("postgres", program, directory);
+        let mut process = RestartableProcess::new("postgres", program, directory);
         for argument in arguments {
-            service = service.argument(argument);
+            process = process.argument(argument);
         }
         let mut server = Self {
-            service,
+            process,
             port,
             _data: home,
         };
@@ -117,7 +117,7 @@ impl PostgresServer {
     /// True until it is killed.
     #[must_use]
     pub fn runs(&self) -> bool {
-        self.service.pid().is_ok()
+        self.process.pid().is_ok()
     }
 
     /// A connection for inspecting its data.
@@ -127,22 +127,22 @@ impl PostgresServer {
 
     /// SIGKILL, as when the machine loses power (its files survive).
     pub fn kill(&mut self) -> Result<()> {
-        self.service.kill()
+        self.process.kill()
     }
 
     /// Starts it (again) on the same port and data, and waits until it answers.
     pub async fn restart(&mut self) -> Result<()> {
         let url = self.url("postgres");
-        let service = &mut self.service;
+        let process = &mut self.process;
         eventually(START_WITHIN, "Postgres answers", async || {
             // The sessions of a killed server end by themselves a moment later, and no other server starts before.
-            if service.pid().is_err() || service.check_runs().is_err() {
-                service.start()?;
+            if process.pid().is_err() || process.check_runs().is_err() {
+                process.start()?;
             }
             Ok(PgConnection::connect(&url).await?.close().await?)
         })
         .await
-        .explain(|| service.log_end())
+        .explain(|| process.log_end())
     }
 }
 

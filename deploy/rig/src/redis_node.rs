@@ -11,15 +11,15 @@ use crate::eventually::eventually;
 use crate::failure::{Failure, Result};
 use crate::ports::free_port;
 use crate::programs::system_program;
-use crate::service::ProcessHandle;
-use crate::service::Service;
+use crate::restartable_process::ProcessHandle;
+use crate::restartable_process::RestartableProcess;
 
 /// How long a start may take; it replays the append-only file.
 const START_WITHIN: Duration = Duration::from_secs(15);
 
 /// A redis-server on a port of its own, with its files in a directory of its own.
 pub struct RedisNode {
-    service: Service,
+    process: RestartableProcess,
     port: u16,
 }
 
@@ -41,12 +41,12 @@ impl RedisNode {
             "",
         ];
         let location = ["--bind", "127.0.0.1", "--port", &port_text, "--dir", &data];
-        let mut service = Service::new(name, system_program("redis-server", "redis-server")?, directory);
+        let mut process = RestartableProcess::new(name, system_program("redis-server", "redis-server")?, directory);
         for argument in durable.iter().chain(&location).chain(arguments) {
-            service = service.argument(*argument);
+            process = process.argument(*argument);
         }
-        service.start()?;
-        let mut node = Self { service, port };
+        process.start()?;
+        let mut node = Self { process, port };
         node.wait_ready().await?;
         Ok(node)
     }
@@ -57,11 +57,11 @@ impl RedisNode {
         fs::create_dir_all(&data)?;
         let (port, file) = (free_port()?, data.join("sentinel.conf"));
         fs::write(&file, format!("bind 127.0.0.1\nport {port}\ndir {}\n{lines}", data.display()))?;
-        let service = Service::new(name, system_program("redis-server", "redis-server")?, directory)
+        let process = RestartableProcess::new(name, system_program("redis-server", "redis-server")?, directory)
             .argument(file.display().to_string())
             .argument("--sentinel");
-        let mut node = Self { service, port };
-        node.service.start()?;
+        let mut node = Self { process, port };
+        node.process.start()?;
         node.wait_ready().await?;
         Ok(node)
     }
@@ -80,23 +80,23 @@ impl RedisNode {
 
     /// A handle of its current process that stays valid over restarts.
     pub(crate) fn process(&self) -> ProcessHandle {
-        self.service.process()
+        self.process.handle()
     }
 
     /// True until it is killed.
     #[must_use]
     pub fn runs(&self) -> bool {
-        self.service.pid().is_ok()
+        self.process.pid().is_ok()
     }
 
     /// SIGKILL, as when the machine loses power (its files survive).
     pub fn kill(&mut self) -> Result<()> {
-        self.service.kill()
+        self.process.kill()
     }
 
     /// Starts it again on the same port and data, and waits until it answers.
     pub async fn restart(&mut self) -> Result<()> {
-        self.service.start()?;
+        self.process.start()?;
         self.wait_ready().await
     }
 
@@ -117,7 +117,7 @@ impl RedisNode {
 
     async fn wait_ready(&mut self) -> Result<()> {
         eventually(START_WITHIN, "Redis answers", async || {
-            self.service.check_runs()?;
+            self.process.check_runs()?;
             let reply: String = self.run(&redis::cmd("PING")).await?;
             if reply == "PONG" {
                 Ok(())

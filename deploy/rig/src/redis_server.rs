@@ -11,7 +11,7 @@ use crate::eventually::eventually;
 use crate::failure::{Failure, Result};
 use crate::ports::free_port;
 use crate::programs::system_program;
-use crate::service::Service;
+use crate::restartable_process::RestartableProcess;
 
 /// How long a start may take; it replays the append-only file.
 const START_WITHIN: Duration = Duration::from_secs(15);
@@ -19,7 +19,7 @@ const START_WITHIN: Duration = Duration::from_secs(15);
 /// A redis-server with its data in a directory of its own.
 pub struct RedisServer {
     /// The process itself.
-    pub service: Service,
+    pub process: RestartableProcess,
     port: u16,
 }
 
@@ -34,7 +34,7 @@ impl RedisServer {
         let data = directory.join("redis");
         fs::create_dir_all(&data)?;
         let port = free_port()?;
-        let mut service = Service::new("redis", system_program("redis-server", "redis-server")?, directory);
+        let mut process = RestartableProcess::new("redis", system_program("redis-server", "redis-server")?, directory);
         let data = data.display().to_string();
         let port_text = port.to_string();
         let settings = [
@@ -47,13 +47,13 @@ impl RedisServer {
             ["--save", ""],
         ];
         for argument in settings.into_iter().flatten() {
-            service = service.argument(argument);
+            process = process.argument(argument);
         }
         for (variable, value) in environment {
-            service.set(variable, value);
+            process.set(variable, value);
         }
-        service.start()?;
-        let mut server = Self { service, port };
+        process.start()?;
+        let mut server = Self { process, port };
         server.wait_ready().await?;
         Ok(server)
     }
@@ -67,7 +67,7 @@ impl RedisServer {
     /// True until it is killed.
     #[must_use]
     pub fn runs(&self) -> bool {
-        self.service.pid().is_ok()
+        self.process.pid().is_ok()
     }
 
     /// The URL for clients.
@@ -78,12 +78,12 @@ impl RedisServer {
 
     /// SIGKILL, as when the machine loses power (its files survive).
     pub fn kill(&mut self) -> Result<()> {
-        self.service.kill()
+        self.process.kill()
     }
 
     /// Starts it again on the same port and data, and waits until it answers.
     pub async fn restart(&mut self) -> Result<()> {
-        self.service.start()?;
+        self.process.start()?;
         self.wait_ready().await
     }
 
@@ -125,7 +125,7 @@ impl RedisServer {
     async fn wait_ready(&mut self) -> Result<()> {
         let url = self.url();
         eventually(START_WITHIN, "Redis answers", async || {
-            self.service.check_runs()?;
+            self.process.check_runs()?;
             let mut connection = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
             // While it loads its file it replies with an error.
             let reply: String = redis::cmd("PING").query_async(&mut connection).await?;

@@ -13,7 +13,7 @@ use crate::accept_log::AcceptLog;
 use crate::database::Database;
 use crate::evidence::MemorySample;
 use crate::failure::Result;
-use crate::service::ProcessHandle;
+use crate::restartable_process::ProcessHandle;
 use crate::stack::{RedisGroup, Stack};
 use crate::traffic::Recorder;
 
@@ -52,10 +52,10 @@ pub(crate) struct StateSampler {
 
 impl StateSampler {
     pub(crate) fn new(stack: &mut Stack, recorder: Arc<Recorder>, sampling_lock: Arc<Mutex<()>>) -> Self {
-        let mut processes = vec![stack.redis.service.process()];
+        let mut processes = vec![stack.redis.process.handle()];
         processes.extend(stack.redis_group.iter().flat_map(RedisGroup::processes));
-        processes.extend(stack.workers().map(|worker| worker.service.process()));
-        processes.extend(stack.gateways.iter().map(|gateway| gateway.service.process()));
+        processes.extend(stack.workers().map(|worker| worker.process.handle()));
+        processes.extend(stack.gateways.iter().map(|gateway| gateway.process.handle()));
         Self {
             log: stack.accept_log(),
             database: stack.database_url().to_owned(),

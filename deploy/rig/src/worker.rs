@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::eventually::eventually;
 use crate::failure::{Explain, Failure, Result};
 use crate::programs::service_binary;
-use crate::service::Service;
+use crate::restartable_process::RestartableProcess;
 
 /// The variable that names the step at which a worker built with the feature `crash-points` stops and waits.
 const STEP_VARIABLE: &str = "CRASH_POINT";
@@ -19,47 +19,47 @@ const STOP_WITHIN: Duration = Duration::from_secs(12);
 /// A fanout-worker on one database and one Redis.
 pub struct Worker {
     /// The process itself.
-    pub service: Service,
+    pub process: RestartableProcess,
     parked: PathBuf,
 }
 
 impl Worker {
     /// Describes a worker called `name` with its log under `directory`; `settings` are its environment.
     pub(crate) fn new(name: &str, directory: &Path, settings: &[(String, String)]) -> Result<Self> {
-        let mut service = Service::new(name, service_binary("fanout-worker")?, directory);
+        let mut process = RestartableProcess::new(name, service_binary("fanout-worker")?, directory);
         for (variable, value) in settings {
-            service.set(variable, value);
+            process.set(variable, value);
         }
         let parked = directory.join(format!("{name}.parked"));
-        Ok(Self { service, parked })
+        Ok(Self { process, parked })
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
-        self.service.kill()
+        self.process.kill()
     }
 
     /// Starts it (again). It is ready a moment later: see `Stack::wait_ready`.
     pub fn start(&mut self) -> Result<()> {
-        self.service.start()
+        self.process.start()
     }
 
     /// Stops it cleanly and starts it so that it parks for ever at `step`, as soon as it processes at least one message.
     pub async fn restart_to_park_at(&mut self, step: &str) -> Result<()> {
-        let code = self.service.stop(STOP_WITHIN).await?;
+        let code = self.process.stop(STOP_WITHIN).await?;
         if code != 0 {
             return Err(Failure::new(format!("the worker stopped with exit code {code}")));
         }
-        self.service.set(STEP_VARIABLE, step);
-        self.service.set(STEP_FILE_VARIABLE, self.parked.display().to_string());
-        self.service.start()
+        self.process.set(STEP_VARIABLE, step);
+        self.process.set(STEP_FILE_VARIABLE, self.parked.display().to_string());
+        self.process.start()
     }
 
     /// Waits until it has parked.
     pub async fn wait_parked(&mut self, within: Duration) -> Result<()> {
         let what = "the worker parks at its crash point (it must be built with the feature `crash-points`)";
         eventually(within, what, async || {
-            self.service.check_runs()?;
+            self.process.check_runs()?;
             fs::read(&self.parked).explain(|| "it has not written its file".to_owned())?;
             Ok(())
         })
@@ -68,10 +68,10 @@ impl Worker {
 
     /// Kills the parked worker and starts one that does not park.
     pub fn replace_parked(&mut self) -> Result<()> {
-        self.service.kill()?;
-        self.service.unset(STEP_VARIABLE);
-        self.service.unset(STEP_FILE_VARIABLE);
+        self.process.kill()?;
+        self.process.unset(STEP_VARIABLE);
+        self.process.unset(STEP_FILE_VARIABLE);
         fs::remove_file(&self.parked)?;
-        self.service.start()
+        self.process.start()
     }
 }

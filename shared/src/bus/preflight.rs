@@ -99,7 +99,7 @@ impl RedisConnector {
     }
 
     /// Checks each server that takes writes when it becomes one, and again every minute, and logs new violations, until `stop`
-    /// is cancelled. It does not stop a service that runs.
+    /// is cancelled. It does not stop a process that runs.
     pub async fn watch_settings(&self, mut report: PreflightReport, stop: &CancellationToken) {
         let mut topology = self.watch_topology();
         while !stop.is_cancelled() {

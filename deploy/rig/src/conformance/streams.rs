@@ -218,8 +218,8 @@ impl StreamTrial {
     /// Stops the gateway cleanly, which ends streams with `bye`, and starts it with a small greatest age of streams.
     async fn let_streams_grow_old(&mut self) -> Result<()> {
         let gateway = &mut self.stack.gateways[0];
-        gateway.service.stop(GATEWAY_WITHIN).await?;
-        gateway.service.set("STREAM_MAX_AGE_S", MAX_AGE_S.to_string());
+        gateway.process.stop(GATEWAY_WITHIN).await?;
+        gateway.process.set("STREAM_MAX_AGE_S", MAX_AGE_S.to_string());
         gateway.start()?;
         gateway.wait_ready(GATEWAY_WITHIN).await?;
         let until = Instant::now() + AGING;

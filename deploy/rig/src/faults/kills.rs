@@ -127,9 +127,9 @@ pub(super) async fn worker_pauses(run: &mut FaultRun, count: usize) -> Result<()
         sleep(run.rng.random_range(BETWEEN)).await;
         let (number, pause) = (run.rng.random_range(0..16), run.rng.random_range(PAUSED));
         run.record_injection();
-        run.stack.worker_at(number).service.pause()?;
+        run.stack.worker_at(number).process.pause()?;
         sleep(pause).await;
-        run.stack.worker_at(number).service.resume()?;
+        run.stack.worker_at(number).process.resume()?;
     }
     Ok(())
 }
@@ -142,9 +142,9 @@ pub(super) async fn gateway_pauses(run: &mut FaultRun, count: usize) -> Result<(
         let (number, pause) = (run.rng.random_range(0..run.stack.gateways.len()), run.rng.random_range(GATEWAY_PAUSED));
         run.record_injection();
         let from = run.traffic.now();
-        run.stack.gateways[number].service.pause()?;
+        run.stack.gateways[number].process.pause()?;
         sleep(pause).await;
-        run.stack.gateways[number].service.resume()?;
+        run.stack.gateways[number].process.resume()?;
         let until = run.traffic.now();
         run.unreachable.push(GatewayInterval {
             gateway: number,

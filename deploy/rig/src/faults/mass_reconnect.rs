@@ -16,7 +16,7 @@ const BETWEEN: Duration = Duration::from_secs(8);
 /// Cuts all streams at once while posting goes on; every other time one gateway is killed as well, and comes back without
 /// any message in memory. No gateway may read history more often than once a second for each room.
 pub(super) async fn cut_all_streams(run: &mut FaultRun, count: usize) -> Result<()> {
-    let before: Vec<usize> = run.stack.gateways.iter().map(|gateway| gateway.service.log().len()).collect();
+    let before: Vec<usize> = run.stack.gateways.iter().map(|gateway| gateway.process.log().len()).collect();
     for number in 0..count {
         sleep(BETWEEN).await;
         run.record_injection();
@@ -32,7 +32,7 @@ pub(super) async fn cut_all_streams(run: &mut FaultRun, count: usize) -> Result<
     sleep(BETWEEN).await;
     let (mut statements, mut most_reads) = (0, 0);
     for (gateway, before) in run.stack.gateways.iter().zip(before) {
-        let log = gateway.service.log();
+        let log = gateway.process.log();
         let fresh = log.get(before..).unwrap_or_default();
         statements += statement_log::count(fresh);
         let reads = statement_log::history_reads_per_second(fresh);

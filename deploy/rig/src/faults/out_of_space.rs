@@ -10,7 +10,7 @@ use crate::eventually::eventually;
 use crate::failure::{Failure, Result};
 use crate::fault_run::FaultRun;
 use crate::http_response::HttpResponse;
-use crate::service::ProcessHandle;
+use crate::restartable_process::ProcessHandle;
 
 /// How much Redis may still grow while no worker runs.
 const SPARE_KIB: u64 = 2 * 1024;
@@ -44,7 +44,7 @@ async fn fill_disk(run: &mut FaultRun) -> Result<()> {
         is_full: true,
         ..DiskCondition::default()
     })?;
-    let services: Vec<ProcessHandle> = run.stack.workers().map(|worker| worker.service.process()).collect();
+    let services: Vec<ProcessHandle> = run.stack.workers().map(|worker| worker.process.handle()).collect();
     demand_flat_memory(run, &services).await;
     disk.set(DiskCondition::default())?;
     demand_recovery(run, "the disk has space again").await
@@ -64,7 +64,7 @@ async fn fill_redis(run: &mut FaultRun) -> Result<()> {
         response.expect(503).map(drop)
     })
     .await?;
-    let services: Vec<ProcessHandle> = run.stack.gateways.iter().map(|gateway| gateway.service.process()).collect();
+    let services: Vec<ProcessHandle> = run.stack.gateways.iter().map(|gateway| gateway.process.handle()).collect();
     demand_flat_memory(run, &services).await;
     let used = run.stack.redis.used_memory_kib().await?;
     run.demand(used < limit_kib + SPARE_KIB, || format!("Redis uses {used} KiB with maxmemory {limit_kib} KiB"));

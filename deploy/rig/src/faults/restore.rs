@@ -12,7 +12,7 @@ use crate::eventually::eventually;
 use crate::evidence::Restore;
 use crate::failure::{Failure, Result};
 use crate::fault_run::FaultRun;
-use crate::service::Service;
+use crate::restartable_process::RestartableProcess;
 
 /// How long traffic goes on before the copy is made.
 const BEFORE: Duration = Duration::from_secs(2);
@@ -67,9 +67,9 @@ pub(super) async fn restores(run: &mut FaultRun, count: usize) -> Result<()> {
 
 /// Stops the gateways and then the workers, as their operators do.
 async fn stop_services(run: &mut FaultRun) -> Result<()> {
-    let stop = async |service: &mut Service| service.stop(STOP_WITHIN).await;
-    try_join_all(run.stack.gateways.iter_mut().map(|gateway| stop(&mut gateway.service))).await?;
-    try_join_all(run.stack.workers().map(|worker| stop(&mut worker.service))).await?;
+    let stop = async |process: &mut RestartableProcess| process.stop(STOP_WITHIN).await;
+    try_join_all(run.stack.gateways.iter_mut().map(|gateway| stop(&mut gateway.process))).await?;
+    try_join_all(run.stack.workers().map(|worker| stop(&mut worker.process))).await?;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn cycles(run: &mut FaultRun, count: usize) -> Result<()> {
         set_workers(run, 4).await?;
         set_workers(run, 2).await?;
         for gateway in &mut run.stack.gateways {
-            check_clean_stop(gateway.service.stop(STOP_WITHIN).await?)?;
+            check_clean_stop(gateway.process.stop(STOP_WITHIN).await?)?;
             gateway.start()?;
             gateway.wait_ready(READY_WITHIN).await?;
         }
@@ -43,14 +43,14 @@ pub(super) async fn cycles(run: &mut FaultRun, count: usize) -> Result<()> {
 /// Lets the first `count` workers run and stops the others cleanly.
 async fn set_workers(run: &mut FaultRun, count: usize) -> Result<()> {
     for number in 0..run.stack.workers().count() {
-        let runs = run.stack.worker_at(number).service.pid().is_ok();
+        let runs = run.stack.worker_at(number).process.pid().is_ok();
         if runs == (number < count) {
             continue;
         }
         run.record_handover();
         let worker = run.stack.worker_at(number);
         if runs {
-            check_clean_stop(worker.service.stop(STOP_WITHIN).await?)?;
+            check_clean_stop(worker.process.stop(STOP_WITHIN).await?)?;
         } else {
             worker.start()?;
         }

@@ -116,12 +116,8 @@ async fn open_unread_stream(run: &FaultRun, number: usize) -> Result<TcpStream> 
 
 /// Resident memory of each gateway, in KiB: the lowest of some time, since the hash of a password takes 19 MiB for a moment.
 async fn memory(run: &FaultRun) -> Vec<u64> {
-    let sample = || {
-        run.stack
-            .gateways
-            .iter()
-            .map(|gateway| gateway.service.process().resident_kib().unwrap_or(u64::MAX))
-    };
+    let sample =
+        || run.stack.gateways.iter().map(|gateway| gateway.process.handle().resident_kib().unwrap_or(u64::MAX));
     let mut lowest: Vec<u64> = sample().collect();
     for _ in 0..MEMORY_SAMPLES {
         sleep(BETWEEN_SAMPLES).await;

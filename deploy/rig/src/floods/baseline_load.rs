@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::api_client::ApiClient;
 use crate::failure::{Explain as _, Failure, Result};
 use crate::latencies::{Latencies, Percentiles};
-use crate::service::ProcessHandle;
+use crate::restartable_process::ProcessHandle;
 use crate::sse::EventStream;
 use crate::stack::Stack;
 

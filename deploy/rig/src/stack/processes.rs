@@ -19,7 +19,7 @@ use crate::gateway::Gateway;
 use crate::postgres_server::PostgresServer;
 use crate::process::Process;
 use crate::redis_server::RedisServer;
-use crate::service::Service;
+use crate::restartable_process::RestartableProcess;
 use crate::worker::Worker;
 
 /// The name of the database in a Postgres.
@@ -108,12 +108,12 @@ impl Stack {
 
     /// The processes of the installation whose use of the machine is measured; the gateways come first.
     pub fn processes(&self) -> Result<Vec<Process>> {
-        let postgres = self.postgres.as_ref().map(|postgres| &postgres.service);
-        let services = self.gateways.iter().map(|gateway| &gateway.service);
-        let services = services.chain([&self.worker.service]).chain(self.standbys.iter().map(|worker| &worker.service));
-        let services = services.chain([&self.redis.service]).chain(postgres);
-        let process = |service: &Service| {
-            let (name, pid) = (service.name().to_owned(), service.pid()?);
+        let postgres = self.postgres.as_ref().map(|postgres| &postgres.process);
+        let services = self.gateways.iter().map(|gateway| &gateway.process);
+        let services = services.chain([&self.worker.process]).chain(self.standbys.iter().map(|worker| &worker.process));
+        let services = services.chain([&self.redis.process]).chain(postgres);
+        let process = |process: &RestartableProcess| {
+            let (name, pid) = (process.name().to_owned(), process.pid()?);
             Ok(Process { name, pid })
         };
         services.map(process).collect()
@@ -194,10 +194,10 @@ impl Stack {
         }
         eventually(READY_WITHIN, "everything runs again", async || {
             for worker in self.workers() {
-                worker.service.keep_running()?;
+                worker.process.keep_running()?;
             }
             for gateway in &mut self.gateways {
-                gateway.service.keep_running()?;
+                gateway.process.keep_running()?;
             }
             try_join_all(self.gateways.iter_mut().map(|gateway| gateway.wait_ready(READY_CHECK)))
                 .await
@@ -209,7 +209,7 @@ impl Stack {
     /// Restarts all gateways: hashing passwords leaves memory behind, which the allocator gives back only later.
     pub async fn renew_gateways(&mut self) -> Result<()> {
         for gateway in &mut self.gateways {
-            gateway.service.stop(STOP_WITHIN).await?;
+            gateway.process.stop(STOP_WITHIN).await?;
             gateway.start()?;
         }
         self.wait_ready().await
@@ -217,10 +217,10 @@ impl Stack {
 
     /// Waits until every gateway is ready and sees a worker alive.
     pub async fn wait_ready(&mut self) -> Result<()> {
-        self.worker.service.check_runs()?;
+        self.worker.process.check_runs()?;
         let ready = try_join_all(self.gateways.iter_mut().map(|gateway| gateway.wait_ready(READY_WITHIN))).await;
         // If the gateway sees no worker, the log of the worker says why.
-        ready.explain(|| self.worker.service.log_end())?;
+        ready.explain(|| self.worker.process.log_end())?;
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use crate::failure::Result;
 use crate::redis_cluster::RedisCluster;
 use crate::redis_node::RedisNode;
 use crate::redis_sentinels::RedisSentinels;
-use crate::service::ProcessHandle;
+use crate::restartable_process::ProcessHandle;
 
 /// How the Redis of an installation is deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

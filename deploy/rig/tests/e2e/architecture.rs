@@ -93,7 +93,7 @@ const RIG: Layers = &[
         "redis_server",
         "worker",
     ],
-    &["disk", "evidence", "proxy", "service", "stream_request"],
+    &["disk", "evidence", "proxy", "restartable_process", "stream_request"],
     &[
         "eventually",
         "history_check",

@@ -33,7 +33,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 
 /// The most resident memory of the gateway until `load` ends, in KiB.
 async fn peak_kib(gateway: &Gateway, load: impl Future<Output = Result<()>>) -> usize {
-    let pid = gateway.service.pid().unwrap();
+    let pid = gateway.process.pid().unwrap();
     let mut load = std::pin::pin!(load);
     let mut samples = tokio::time::interval(SAMPLE_EVERY);
     let mut peak = 0;
@@ -137,7 +137,7 @@ async fn posts_over_backlog_cap_are_refused_until_worker_returns() {
     stack.worker.kill().unwrap();
     // The sockets and buffers of the clients exist before memory is measured.
     try_join_all((0..POSTERS).map(|_| ann.post("lobby", "warm"))).await.unwrap();
-    let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+    let before = resident_kib(stack.gateways[0].process.pid().unwrap()).unwrap();
 
     let mut floods = Vec::new();
     let load = async {
@@ -177,7 +177,7 @@ async fn nearly_full_redis_refuses_posts_until_worker_trims() {
     stack.redis.configure("maxmemory", &most.to_string()).await.unwrap();
 
     let large = "x".repeat(3_900);
-    let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+    let before = resident_kib(stack.gateways[0].process.pid().unwrap()).unwrap();
     let mut floods = Vec::new();
     let load = async {
         floods = flood(&ann, &large, &["busy", "unavailable"], post_until_busy(&ann, &large)).await;
@@ -219,9 +219,9 @@ async fn hanging_redis_fails_posts_soon_while_reads_continue() {
     });
     stored.await.unwrap();
     try_join_all((0..POSTERS).map(|_| ann.get("/chat/"))).await.unwrap();
-    let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+    let before = resident_kib(stack.gateways[0].process.pid().unwrap()).unwrap();
 
-    stack.redis.service.pause().unwrap();
+    stack.redis.process.pause().unwrap();
     let reading = async {
         for _ in 0..20 {
             assert_eq!(ann.history("lobby", "?limit=1").await.unwrap().len(), 1);
@@ -234,7 +234,7 @@ async fn hanging_redis_fails_posts_soon_while_reads_continue() {
         Ok(())
     };
     let peak = peak_kib(&stack.gateways[0], load).await;
-    stack.redis.service.resume().unwrap();
+    stack.redis.process.resume().unwrap();
     let slowest = floods.iter().map(|flood| flood.slowest).max().unwrap();
     println!("the slowest post failed after {slowest:?}; {before} KiB before, {peak} KiB at most");
     assert!(slowest < FAILS_WITHIN, "{slowest:?}");
@@ -250,14 +250,14 @@ async fn login_flood_keeps_memory_bounded() {
     let cores = std::thread::available_parallelism().unwrap().get();
     let bound_kib = (96 + 24 * cores) * 1024;
     let (stack, ann) = with_lobby(Stack::builder().without_limits().start().await.unwrap()).await;
-    let before = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+    let before = resident_kib(stack.gateways[0].process.pid().unwrap()).unwrap();
     let end = Instant::now() + FLOOD;
     let flood = async {
         try_join_all((0..CLIENTS).map(|_| log_in_until(ann.clone(), end))).await?;
         Ok(())
     };
     let peak = peak_kib(&stack.gateways[0], flood).await;
-    let after = resident_kib(stack.gateways[0].service.pid().unwrap()).unwrap();
+    let after = resident_kib(stack.gateways[0].process.pid().unwrap()).unwrap();
     println!("KiB resident: {before} before, {peak} at most, {after} after");
     assert!(peak < bound_kib, "{before} KiB before, {peak} KiB at most");
 }

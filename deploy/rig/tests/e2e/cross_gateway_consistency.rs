@@ -50,7 +50,7 @@ async fn check_resumed_gateway(backend: Backend) {
         there.post("lobby", "before").await.unwrap();
         bob_there.post("lobby", "I am in").await.unwrap();
         let mut of_bob = bob_there.stream("lobby").open().await.unwrap();
-        stack.gateways[1].service.pause().unwrap();
+        stack.gateways[1].process.pause().unwrap();
         let began = Instant::now();
         delete(&bob, "/chat/lobby/message").await.unwrap();
         delete(&here, "/chat/lobby").await.unwrap();
@@ -58,7 +58,7 @@ async fn check_resumed_gateway(backend: Backend) {
         assert!(began.elapsed() < ACKNOWLEDGED_WITHIN * 3, "{:?}", began.elapsed());
         let resuming = async {
             sleep(PAUSE).await;
-            stack.gateways[1].service.resume()
+            stack.gateways[1].process.resume()
         };
         let (posted, resumed) = join(there.post("lobby", &format!("to the new room {round}")), resuming).await;
         resumed.unwrap();
@@ -66,10 +66,10 @@ async fn check_resumed_gateway(backend: Backend) {
         assert_eq!(of_bob.bye(SOON).await.unwrap(), "removed");
     }
     bob_there.post("lobby", "I am in").await.unwrap();
-    stack.gateways[1].service.pause().unwrap();
+    stack.gateways[1].process.pause().unwrap();
     bob.logout().await.unwrap();
     let (refused, resumed) =
-        join(bob_there.try_post("lobby", "too late", None), async { stack.gateways[1].service.resume() }).await;
+        join(bob_there.try_post("lobby", "too late", None), async { stack.gateways[1].process.resume() }).await;
     resumed.unwrap();
     refused.unwrap().expect_error(401, "session_revoked").unwrap();
 }

@@ -25,7 +25,7 @@ async fn check_history_hole(backend: Backend) {
         assert_eq!(stream.message(SOON).await.unwrap().seq().unwrap(), head + 1);
     }
     // It is logged once, however many readers meet it.
-    let log = stack.gateways[0].service.log();
+    let log = stack.gateways[0].process.log();
     assert_eq!(log.matches("is missing in history").count(), 1, "{log}");
 }
 

@@ -40,5 +40,5 @@ async fn forged_notifications_are_ignored() {
     let second = stream.message(SOON).await.unwrap().json().unwrap();
     assert_eq!((&second["message"], &second["seq"]), (&json!("second"), &json!(2)));
     assert_eq!(ann.history("lobby", "").await.unwrap().len(), 2);
-    assert!(stack.gateways[0].service.log().contains("not_authentic"), "it is logged");
+    assert!(stack.gateways[0].process.log().contains("not_authentic"), "it is logged");
 }

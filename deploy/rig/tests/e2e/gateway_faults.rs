@@ -77,8 +77,8 @@ async fn messages_survive_a_full_restart() {
         let response = ann.get("/chat/lobby/messagehistory").await.unwrap();
         response.header("last-event-id").unwrap().to_owned()
     };
-    assert_eq!(stack.gateways[0].service.stop(STOP_WITHIN).await.unwrap(), 0);
-    assert_eq!(stack.worker.service.stop(STOP_WITHIN).await.unwrap(), 0);
+    assert_eq!(stack.gateways[0].process.stop(STOP_WITHIN).await.unwrap(), 0);
+    assert_eq!(stack.worker.process.stop(STOP_WITHIN).await.unwrap(), 0);
     stack.redis.kill().unwrap();
 
     stack.redis.restart().await.unwrap();
@@ -97,7 +97,7 @@ async fn messages_survive_a_full_restart() {
 async fn stream_survives_an_absent_worker() {
     let (mut stack, ann) = with_lobby(Stack::builder().without_rates().start().await.unwrap()).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
-    assert_eq!(stack.worker.service.stop(STOP_WITHIN).await.unwrap(), 0);
+    assert_eq!(stack.worker.process.stop(STOP_WITHIN).await.unwrap(), 0);
     let id = ann.post("lobby", "accepted without a worker").await.unwrap();
     let absent = eventually(SOON, "the gateway sees that no worker is there", async || {
         let response = ann.get("/health/ready").await?;

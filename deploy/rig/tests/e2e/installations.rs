@@ -75,7 +75,7 @@ async fn check_restore_under_open_stream(backend: Backend) {
     })
     .await
     .unwrap();
-    assert_eq!(stack.worker.service.stop(SOON).await.unwrap(), 0);
+    assert_eq!(stack.worker.process.stop(SOON).await.unwrap(), 0);
     database.restore().await.unwrap();
     stack.worker.start().unwrap();
 
@@ -99,7 +99,7 @@ async fn check_restore_under_open_stream(backend: Backend) {
         messages.await.unwrap().iter().rev().map(|message| message["message"].to_string()).collect();
     let of = |word: &'static str| (0..5).map(move |number| format!("\"{word} {number}\""));
     assert_eq!(texts, of("kept").chain(of("after")).collect::<Vec<_>>());
-    assert!(stack.worker.service.log().contains("was restored from a backup"), "it is logged");
+    assert!(stack.worker.process.log().contains("was restored from a backup"), "it is logged");
     database.close().await.unwrap();
 }
 

@@ -62,8 +62,8 @@ async fn logs_contain_no_secrets_and_no_texts() {
         signatures[1],
     ];
     for (name, log) in [
-        ("gateway", stack.gateways[0].service.log()),
-        ("worker", stack.worker.service.log()),
+        ("gateway", stack.gateways[0].process.log()),
+        ("worker", stack.worker.process.log()),
     ] {
         // Without this line the level would not be the one set above.
         assert!(log.contains("DEBUG"), "{name}: {log}");

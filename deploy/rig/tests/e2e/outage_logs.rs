@@ -21,7 +21,7 @@ async fn failed_posts_are_logged_once_and_counted() {
     let statuses: Vec<u16> = posts.buffer_unordered(50).collect().await;
     assert!(statuses.iter().all(|status| *status == 503), "{statuses:?}");
     let counted = eventually(COUNTED_WITHIN, "the count is written", async || {
-        let log = stack.gateways[0].service.log();
+        let log = stack.gateways[0].process.log();
         let is_counted = log.lines().any(|line| line.contains("more within 10 s"));
         if is_counted {
             Ok(log)
@@ -62,21 +62,21 @@ async fn check_storage_outage(stack: Stack) {
     let (stack, ann) = with_lobby(stack).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     // The worker reads these messages only when it can store nothing.
-    stack.worker.service.pause().unwrap();
+    stack.worker.process.pause().unwrap();
     for number in 0..ACCEPTED {
         ann.post("lobby", &format!("accepted {number}")).await.unwrap();
     }
     set_database(&stack, false);
-    stack.worker.service.resume().unwrap();
+    stack.worker.process.resume().unwrap();
     let logged = eventually(LOGGED_WITHIN, "the worker logs that nothing is stored", async || {
-        let log = stack.worker.service.log();
+        let log = stack.worker.process.log();
         let is_logged = log.lines().any(|line| line.contains("ERROR") && line.contains("nothing is stored"));
         is_logged.then_some(()).ok_or_else(|| Failure::new(log))
     });
     logged.await.unwrap();
     set_database(&stack, true);
     stream.messages(ACCEPTED, SOON * 3).await.unwrap();
-    let log = stack.worker.service.log();
+    let log = stack.worker.process.log();
     let lines = log.lines().filter(|line| line.contains("nothing_is_stored")).count();
     // It is logged once, with a count every ten seconds.
     assert!((1..=4).contains(&lines), "{lines} lines:\n{log}");

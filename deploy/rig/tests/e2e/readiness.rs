@@ -42,9 +42,9 @@ async fn readiness_names_redis_problems() -> Result<()> {
     wait_for(&ann, 503, &["redis_refuses_writes"]).await;
     stack.redis.configure("min-replicas-to-write", "0").await?;
     wait_for(&ann, 200, &[]).await;
-    stack.redis.service.pause()?;
+    stack.redis.process.pause()?;
     wait_for(&ann, 503, &["redis_unreachable"]).await;
-    stack.redis.service.resume()?;
+    stack.redis.process.resume()?;
     wait_for(&ann, 200, &[]).await;
     stack.redis.kill()?;
     wait_for(&ann, 503, &["redis_unreachable"]).await;
@@ -55,7 +55,7 @@ async fn readiness_names_redis_problems() -> Result<()> {
 async fn readiness_names_missing_worker_then_backlog() -> Result<()> {
     let stack = Stack::builder().gateway("BACKLOG_PER_PARTITION", "3").start().await?;
     let (mut stack, ann) = with_lobby(stack).await;
-    stack.worker.service.stop(SOON).await?;
+    stack.worker.process.stop(SOON).await?;
     wait_for(&ann, 200, &["no_worker"]).await;
     for number in 0..3 {
         ann.post("lobby", &format!("{number}")).await?;
@@ -71,7 +71,7 @@ async fn readiness_fails_without_worker_if_ack_is_stored() -> Result<()> {
     let stack = Stack::builder().gateway("ACK", "stored").start().await?;
     let (mut stack, ann) = with_lobby(stack).await;
     wait_for(&ann, 200, &[]).await;
-    stack.worker.service.stop(SOON).await?;
+    stack.worker.process.stop(SOON).await?;
     wait_for(&ann, 503, &["no_worker"]).await;
     Ok(())
 }

@@ -137,15 +137,15 @@ async fn tls_with_least_rights_suffices() {
         ("REDIS_URL", redis.url_with_wrong_password(), "REDIS_URL: Redis refuses the user or the password"),
     ] {
         gateway.kill().unwrap();
-        gateway.service.set("REDIS_CA_FILE", &authority);
-        gateway.service.set(variable, value);
+        gateway.process.set("REDIS_CA_FILE", &authority);
+        gateway.process.set(variable, value);
         gateway.start().unwrap();
-        assert_eq!(gateway.service.exit_code(SOON).await.unwrap(), 64);
-        let log = gateway.service.log();
+        assert_eq!(gateway.process.exit_code(SOON).await.unwrap(), 64);
+        let log = gateway.process.log();
         assert!(log.lines().last().is_some_and(|line| line.contains(complaint)), "{log}");
         assert!(!log.contains("gu3ss") && !log.contains("p@ss") && !log.contains("p%40ss"), "{log}");
-        gateway.service.set("REDIS_URL", redis.url());
-        gateway.service.set("REDIS_CA_FILE", &authority);
+        gateway.process.set("REDIS_URL", redis.url());
+        gateway.process.set("REDIS_CA_FILE", &authority);
         gateway.start().unwrap();
         gateway.wait_ready(SOON).await.unwrap();
     }
@@ -285,9 +285,9 @@ async fn cluster_keeps_limits_and_logout_across_gateways() {
         (format!("redis+sentinel://{node}/chat"), "REDIS_URL: the server is no sentinel"),
     ] {
         let mut lost = stack.another_worker("lost").unwrap();
-        lost.service.set("REDIS_URL", url);
+        lost.process.set("REDIS_URL", url);
         lost.start().unwrap();
-        assert_eq!(lost.service.exit_code(SOON).await.unwrap(), 64);
-        assert!(lost.service.log_end().contains(complaint), "{}", lost.service.log_end());
+        assert_eq!(lost.process.exit_code(SOON).await.unwrap(), 64);
+        assert!(lost.process.log_end().contains(complaint), "{}", lost.process.log_end());
     }
 }

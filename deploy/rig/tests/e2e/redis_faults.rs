@@ -150,27 +150,27 @@ async fn unsafe_redis_stops_services_unless_allowed() {
     stack.gateways[0].kill().unwrap();
     stack.worker.start().unwrap();
     stack.gateways[0].start().unwrap();
-    for service in [&mut stack.worker.service, &mut stack.gateways[0].service] {
-        assert_eq!(service.exit_code(SOON).await.unwrap(), 64);
-        let log = service.log();
+    for process in [&mut stack.worker.process, &mut stack.gateways[0].process] {
+        assert_eq!(process.exit_code(SOON).await.unwrap(), 64);
+        let log = process.log();
         let complaint = log.lines().last().unwrap_or_default();
         for part in [
             &format!(
                 "{}: Redis at 127.0.0.1:",
-                service.name().trim_end_matches("-1").replace("worker", "fanout-worker")
+                process.name().trim_end_matches("-1").replace("worker", "fanout-worker")
             ),
             "has appendfsync everysec, and always is needed: acknowledged messages can be lost",
             "--allow-unsafe-redis (ALLOW_UNSAFE_REDIS=true)",
         ] {
             assert!(complaint.contains(part), "no {part:?} in {complaint:?}");
         }
-        service.set("ALLOW_UNSAFE_REDIS", "true");
-        service.start().unwrap();
+        process.set("ALLOW_UNSAFE_REDIS", "true");
+        process.start().unwrap();
     }
     stack.wait_ready().await.unwrap();
     ann.post("lobby", "at my own risk").await.unwrap();
     wait_for_history(&ann, 1).await.unwrap();
-    for log in [stack.worker.service.log_end(), stack.gateways[0].service.log_end()] {
+    for log in [stack.worker.process.log_end(), stack.gateways[0].process.log_end()] {
         assert!(log.contains("WARN") && log.contains("has appendfsync everysec"), "{log}");
     }
 }
@@ -185,7 +185,7 @@ async fn services_started_before_redis_wait_and_check_it() {
     stack.gateways[0].start().unwrap();
     let waiting = eventually(SOON, "both wait", async || {
         ann.get("/health/live").await?.expect(200)?;
-        for log in [stack.worker.service.log_end(), stack.gateways[0].service.log_end()] {
+        for log in [stack.worker.process.log_end(), stack.gateways[0].process.log_end()] {
             if !log.contains("waiting for Redis") {
                 return Err(rig::Failure::new(log));
             }

@@ -38,17 +38,17 @@ async fn workers_join_and_leave_without_loss() {
     let (mut stack, ann) = three_workers().await;
     under_posting(urls(&stack), &ann, async || {
         // One worker hands over, and comes back.
-        assert_eq!(stack.standbys[0].service.stop(SOON).await?, 0);
+        assert_eq!(stack.standbys[0].process.stop(SOON).await?, 0);
         wait_for_workers(&stack, 2).await?;
         wait_for_progress(&ann).await?;
         stack.standbys[0].start()?;
         wait_for_workers(&stack, 3).await?;
         wait_for_progress(&ann).await?;
         // One worker is paused, and goes on when others own its share.
-        stack.standbys[1].service.pause()?;
+        stack.standbys[1].process.pause()?;
         wait_for_workers(&stack, 2).await?;
         wait_for_progress(&ann).await?;
-        stack.standbys[1].service.resume()?;
+        stack.standbys[1].process.resume()?;
         wait_for_workers(&stack, 3).await
     })
     .await;

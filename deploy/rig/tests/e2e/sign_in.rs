@@ -121,7 +121,7 @@ async fn common_passwords_and_own_names_are_refused() {
 async fn gateway_with_other_signing_keys_does_not_start() {
     let mut stack = Stack::builder().gateways(2).start().await.unwrap();
     let other = stack.directory().join("other.key");
-    let gateway = &mut stack.gateways[1].service;
+    let gateway = &mut stack.gateways[1].process;
     gateway.stop(Duration::from_secs(12)).await.unwrap();
     gateway.set("SIGNING_KEY_FILE", other.display().to_string());
     gateway.start().unwrap();
@@ -180,7 +180,7 @@ async fn refusals_are_logged_once_without_private_data() {
     ann.logout().await.unwrap();
     assert_eq!(ann.get("/chat/").await.unwrap().status(), 401);
     let logged = rig::eventually(Duration::from_secs(25), "the count is written", async || {
-        let log = stack.gateways[0].service.log();
+        let log = stack.gateways[0].process.log();
         let has = |text: &str| log.lines().any(|line| line.contains(text));
         if has("login_refused") && has("revoked_token_used") && has("more within 10 s") {
             Ok(log)

@@ -22,7 +22,7 @@ async fn second_sigterm_ends_gateway_at_once_as_failed() {
     // The gateway processes the request when it asks for the body.
     let mut asked = [0; 25];
     tokio::time::timeout(SOON, unfinished.read_exact(&mut asked)).await.unwrap().unwrap();
-    let gateway = &mut stack.gateways[0].service;
+    let gateway = &mut stack.gateways[0].process;
     gateway.terminate().unwrap();
     eventually(SOON, "the gateway has logged the first signal", async || {
         let is_logged = gateway.log().contains("stopping: SIGTERM");
@@ -39,11 +39,11 @@ async fn second_sigterm_ends_gateway_at_once_as_failed() {
 async fn sighup_ends_nothing() {
     let (stack, ann) = lobby().await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
-    stack.gateways[0].service.hang_up().unwrap();
-    stack.worker.service.hang_up().unwrap();
+    stack.gateways[0].process.hang_up().unwrap();
+    stack.worker.process.hang_up().unwrap();
     eventually(SOON, "both have logged it", async || {
-        let services = [&stack.gateways[0].service, &stack.worker.service];
-        let is_logged = services.iter().all(|service| service.log().contains("SIGHUP"));
+        let services = [&stack.gateways[0].process, &stack.worker.process];
+        let is_logged = services.iter().all(|process| process.log().contains("SIGHUP"));
         is_logged.then_some(()).ok_or_else(|| rig::Failure::new("not yet"))
     })
     .await

@@ -130,16 +130,16 @@ async fn databases_in_other_encodings_are_refused() {
 #[tokio::test]
 async fn services_start_while_the_database_is_locked() {
     let (mut stack, ann) = with_lobby(Stack::start().await.unwrap()).await;
-    assert_eq!(stack.gateways[0].service.stop(SOON).await.unwrap(), 0);
-    assert_eq!(stack.worker.service.stop(SOON).await.unwrap(), 0);
+    assert_eq!(stack.gateways[0].process.stop(SOON).await.unwrap(), 0);
+    assert_eq!(stack.worker.process.stop(SOON).await.unwrap(), 0);
     let mut writer = SqliteConnection::connect(stack.database_url()).await.unwrap();
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writer).await.unwrap();
 
     stack.worker.start().unwrap();
     stack.gateways[0].start().unwrap();
-    for service in [&stack.worker.service, &stack.gateways[0].service] {
+    for process in [&stack.worker.process, &stack.gateways[0].process] {
         eventually(SOON, "the service logs its second start", async || {
-            let starts = service.log().matches("starts for installation").count();
+            let starts = process.log().matches("starts for installation").count();
             (starts == 2).then_some(()).ok_or_else(|| Failure::new(format!("{starts} times")))
         })
         .await
@@ -160,35 +160,35 @@ async fn services_start_while_the_database_is_locked() {
 async fn services_wait_for_unreachable_database_and_log_once() {
     let builder = Stack::builder().backend(Backend::Postgres);
     let (mut stack, ann) = with_lobby(builder.start().await.unwrap()).await;
-    assert_eq!(stack.gateways[0].service.stop(SOON).await.unwrap(), 0);
-    assert_eq!(stack.worker.service.stop(SOON).await.unwrap(), 0);
+    assert_eq!(stack.gateways[0].process.stop(SOON).await.unwrap(), 0);
+    assert_eq!(stack.worker.process.stop(SOON).await.unwrap(), 0);
     let postgres = stack.postgres.as_mut().unwrap();
     postgres.kill().unwrap();
     let port = postgres.port();
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
 
-    // One service at a time, so that the connections are known to be its own.
+    // One process at a time, so that the connections are known to be its own.
     for is_worker in [true, false] {
-        let service = if is_worker {
-            &mut stack.worker.service
+        let process = if is_worker {
+            &mut stack.worker.process
         } else {
-            &mut stack.gateways[0].service
+            &mut stack.gateways[0].process
         };
-        service.start().unwrap();
+        process.start().unwrap();
         for _ in 0..TRIES {
             timeout(SOON, listener.accept()).await.expect("it tries again").unwrap();
         }
-        let log = service.log();
+        let log = process.log();
         assert_eq!(log.matches("waiting for the database").count(), 1, "{log}");
         let line = log.lines().find(|line| line.contains("waiting for the database")).unwrap();
         assert!(line.contains(&format!("127.0.0.1:{port}/")) && line.contains("DATABASE_URL"), "{line}");
-        assert_eq!(service.stop(SOON).await.unwrap(), 0, "it can be stopped while it waits");
+        assert_eq!(process.stop(SOON).await.unwrap(), 0, "it can be stopped while it waits");
     }
     stack.worker.start().unwrap();
     stack.gateways[0].start().unwrap();
-    for service in [&stack.worker.service, &stack.gateways[0].service] {
+    for process in [&stack.worker.process, &stack.gateways[0].process] {
         eventually(SOON, "it waits again", async || {
-            let times = service.log().matches("waiting for the database").count();
+            let times = process.log().matches("waiting for the database").count();
             (times == 2).then_some(()).ok_or_else(|| Failure::new(format!("{times} times")))
         })
         .await

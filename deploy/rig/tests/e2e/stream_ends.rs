@@ -68,7 +68,7 @@ async fn streams_end_on_every_gateway_without_redis() {
 
 #[tokio::test]
 async fn streams_end_on_every_gateway_while_redis_hangs() {
-    check_streams_end_though(|redis| redis.service.pause()).await;
+    check_streams_end_though(|redis| redis.process.pause()).await;
 }
 
 /// Each change is acknowledged although Redis has failed; the other gateway notices it by polling.
@@ -191,10 +191,10 @@ async fn sigterm_ends_every_stream_with_bye_in_time() {
         stream.message(SOON).await.unwrap();
     }
     let asked = Instant::now();
-    stack.gateways[0].service.terminate().unwrap();
+    stack.gateways[0].process.terminate().unwrap();
     let reasons = try_join_all(streams.iter_mut().map(|stream| stream.bye(STOP_WITHIN))).await.unwrap();
     assert_eq!(reasons, vec!["shutdown"; STREAMS]);
-    assert_eq!(stack.gateways[0].service.exit_code(STOP_WITHIN).await.unwrap(), 0);
+    assert_eq!(stack.gateways[0].process.exit_code(STOP_WITHIN).await.unwrap(), 0);
     assert!(asked.elapsed() < STOP_WITHIN, "{:?}", asked.elapsed());
-    assert_eq!(stack.worker.service.stop(STOP_WITHIN).await.unwrap(), 0);
+    assert_eq!(stack.worker.process.stop(STOP_WITHIN).await.unwrap(), 0);
 }

@@ -23,13 +23,13 @@ async fn streams_of_stopped_gateway_reopen_elsewhere_at_once() {
             ann.stream("lobby").open().await.unwrap(),
         ];
         assert_eq!(elsewhere.stream("lobby").response().await.unwrap().status(), 429, "both count");
-        stack.gateways[0].service.terminate().unwrap();
+        stack.gateways[0].process.terminate().unwrap();
         let mut moved = Vec::new();
         for stream in &mut streams {
             assert_eq!(stream.bye(SOON).await.unwrap(), "shutdown");
             moved.push(elsewhere.stream("lobby").open().await.unwrap());
         }
-        assert_eq!(stack.gateways[0].service.exit_code(STOP_WITHIN).await.unwrap(), 0);
+        assert_eq!(stack.gateways[0].process.exit_code(STOP_WITHIN).await.unwrap(), 0);
         drop(moved);
         stack.gateways[0].start().unwrap();
         stack.wait_ready().await.unwrap();

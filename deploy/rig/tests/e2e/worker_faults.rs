@@ -151,10 +151,10 @@ async fn standby_takes_over_and_paused_worker_does_no_harm() {
     post_some(&ann, &mut acknowledged, "of the first", 5).await;
     let mut seen = stream.messages(5, SOON).await.unwrap();
 
-    stack.worker.service.pause().unwrap();
+    stack.worker.process.pause().unwrap();
     post_some(&ann, &mut acknowledged, "of the second", 5).await;
     seen.extend(stream.messages(5, SOON).await.unwrap());
-    stack.worker.service.resume().unwrap();
+    stack.worker.process.resume().unwrap();
     post_some(&ann, &mut acknowledged, "of either", 20).await;
     assert_complete(&ann, &acknowledged, &mut stream, &mut seen).await;
 

@@ -145,7 +145,7 @@ async fn stopped_worker_hands_over_in_promised_time() {
         let active = &mut stack.worker;
         silences.push(
             under_posting(urls, &ann, async || {
-                assert_eq!(active.service.stop(SOON).await?, 0);
+                assert_eq!(active.process.stop(SOON).await?, 0);
                 Ok(())
             })
             .await,
@@ -202,11 +202,11 @@ async fn paused_worker_does_not_reclaim_after_registration_expiry() {
         under_posting(urls(&stack), &ann, async || {
             let mut database = stack.database().await?;
             let paused = database.owners().await?[0].0.clone();
-            stack.worker.service.pause()?;
+            stack.worker.process.pause()?;
             // How soon others store does not matter here: a worker that was paused in the middle of a transaction keeps SQLite's
             // file locked.
             wait_for_workers(&stack, 1).await?;
-            stack.worker.service.resume()?;
+            stack.worker.process.resume()?;
             wait_for_workers(&stack, 2).await?;
             wait_for_progress(&ann).await?;
             let owners = database.owners().await?;
@@ -229,11 +229,11 @@ async fn worker_refused_by_redis_is_replaced_and_stands_by() {
     let rights = ["ACL", "SETUSER", "refused", "on", ">secret", "~*", "&*", "+@all"];
     command(&mut redis, &rights).await.unwrap();
     let url = stack.redis.url().replace("redis://", "redis://refused:secret@");
-    two.service.set("REDIS_URL", url);
-    assert_eq!(two.service.stop(SOON).await.unwrap(), 0);
+    two.process.set("REDIS_URL", url);
+    assert_eq!(two.process.stop(SOON).await.unwrap(), 0);
     two.start().unwrap();
     wait_for_workers(&stack, 2).await.unwrap();
-    assert_eq!(stack.worker.service.stop(SOON).await.unwrap(), 0);
+    assert_eq!(stack.worker.process.stop(SOON).await.unwrap(), 0);
     stack.worker.start().unwrap();
     wait_for_workers(&stack, 2).await.unwrap();
 
@@ -282,10 +282,10 @@ async fn workers_without_database_release_partitions_and_return() {
 
 async fn wait_for_log(worker: &Worker, what: &str) -> Result<()> {
     eventually(SOON, "the worker logs what it does", async || {
-        if worker.service.log().contains(what) {
+        if worker.process.log().contains(what) {
             Ok(())
         } else {
-            Err(Failure::new(worker.service.log_end()))
+            Err(Failure::new(worker.process.log_end()))
         }
     })
     .await

@@ -108,7 +108,7 @@ async fn run_roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Re
         prepared.watch_processes(stack.processes()?);
         if plan.missed.is_some() {
             prepared.watch_statement_logs(
-                stack.gateways.iter().map(|gateway| gateway.service.log_file().to_owned()).collect(),
+                stack.gateways.iter().map(|gateway| gateway.process.log_file().to_owned()).collect(),
             );
         }
         return run(plan, &prepared.target, progress).await;

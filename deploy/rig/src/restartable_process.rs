@@ -1,6 +1,6 @@
 //! A program with fixed arguments and environment that can be started, stopped, paused and started again.
 //!
-//! Signals go to the pid of the child alone. The child is killed and reaped when the service is dropped, also in a
+//! Signals go to the pid of the child alone. The child is killed and reaped when the value is dropped, also in a
 //! panic, so that no process outlives its test.
 
 use std::collections::BTreeMap;
@@ -22,17 +22,17 @@ use crate::programs::command;
 const SHOWN_LINES: usize = 60;
 
 /// A program and, while it runs, its process.
-pub struct Service {
+pub struct RestartableProcess {
     name: String,
     program: PathBuf,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     log: PathBuf,
     child: Option<Child>,
-    process: ProcessHandle,
+    handle: ProcessHandle,
 }
 
-/// Refers to the current process of a service, also after a restart.
+/// Refers to the current process of a program, also after a restart.
 #[derive(Clone)]
 pub(crate) struct ProcessHandle {
     name: String,
@@ -41,7 +41,7 @@ pub(crate) struct ProcessHandle {
 }
 
 impl ProcessHandle {
-    /// The name of the service in messages.
+    /// The name of the program in messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -53,7 +53,7 @@ impl ProcessHandle {
     }
 }
 
-impl Service {
+impl RestartableProcess {
     /// Describes `program`, called `name` in messages, with its log under `directory`. It is not started yet.
     #[must_use]
     pub fn new(name: &str, program: PathBuf, directory: &Path) -> Self {
@@ -64,7 +64,7 @@ impl Service {
             environment: BTreeMap::new(),
             log: directory.join(format!("{name}.log")),
             child: None,
-            process: ProcessHandle {
+            handle: ProcessHandle {
                 name: name.to_owned(),
                 pid: Arc::default(),
             },
@@ -101,8 +101,8 @@ impl Service {
     }
 
     /// A handle of its current process that stays valid over restarts.
-    pub(crate) fn process(&self) -> ProcessHandle {
-        self.process.clone()
+    pub(crate) fn handle(&self) -> ProcessHandle {
+        self.handle.clone()
     }
 
     /// Starts the program; its output is appended to the log.
@@ -122,7 +122,7 @@ impl Service {
             .stderr(log)
             .spawn()
             .explain(|| format!("cannot start {}", self.program.display()))?;
-        self.process.pid.store(child.id(), Ordering::Relaxed);
+        self.handle.pid.store(child.id(), Ordering::Relaxed);
         self.child = Some(child);
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Service {
     /// SIGKILL; returns when the process is gone.
     pub fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().ok_or_else(|| Failure::new(format!("{} does not run", self.name)))?;
-        self.process.pid.store(0, Ordering::Relaxed);
+        self.handle.pid.store(0, Ordering::Relaxed);
         child.kill()?;
         child.wait()?;
         Ok(())
@@ -155,7 +155,7 @@ impl Service {
         self.signal(Signal::HUP)
     }
 
-    /// SIGSTOP: the process does nothing until [`Service::resume`], as on a machine that hangs.
+    /// SIGSTOP: the process does nothing until [`RestartableProcess::resume`], as on a machine that hangs.
     pub fn pause(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
@@ -224,7 +224,7 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for RestartableProcess {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             // It may have ended by itself; then there is nothing to kill.
