@@ -52,7 +52,7 @@ pub struct PostedMessage {
 
 /// A page of a room's history.
 #[derive(Debug, Clone)]
-pub struct HistoryPage {
+pub struct RoomHistory {
     /// The room.
     pub room: Arc<Room>,
     /// Its last message when the page was read: a stream that is opened with it goes on exactly from here.
@@ -111,7 +111,7 @@ impl Messages {
     }
 
     /// At most `limit` messages within `window` of the room named `name`, for `reader`.
-    pub async fn history(&self, reader: &User, name: &str, window: Window, limit: u32) -> Result<HistoryPage, NotRead> {
+    pub async fn history(&self, reader: &User, name: &str, window: Window, limit: u32) -> Result<RoomHistory, NotRead> {
         let mut room = self.rooms.find(name, reader, Action::Read).await?;
         let mut read = self.history.page(&room, reader.id, window, limit).await?;
         if read.is_none() {
@@ -121,7 +121,7 @@ impl Messages {
         }
         let (head, page) = read.ok_or_else(|| not_found(name))?;
         let head = self.position(&room, head);
-        Ok(HistoryPage { room, head, page })
+        Ok(RoomHistory { room, head, page })
     }
 
     fn position(&self, room: &Room, seq: Seq) -> StreamCursor {

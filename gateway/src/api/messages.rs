@@ -22,7 +22,7 @@ use super::params::{CanonicalUuid, Integer};
 use super::{ApiContext, Tag};
 use crate::history::Page;
 use crate::message_json::Message;
-use crate::messages::{HistoryPage, PostedMessage};
+use crate::messages::{PostedMessage, RoomHistory};
 
 /// Messages of a page of history at most, and if nothing else is asked for.
 const HISTORY_MAX: u32 = 100;
@@ -71,7 +71,7 @@ impl IntoResponse for MessagePage {
 
 /// Answers to reading history.
 #[derive(ApiResponse)]
-pub enum History {
+pub enum HistoryRead {
     /// Messages, newest first.
     #[oai(status = 200)]
     Page(
@@ -148,19 +148,19 @@ impl MessagesApi {
         after: Query<Option<Integer>>,
         /// Only the message of this id; none if it is not stored (yet).
         message_id: Query<Option<CanonicalUuid>>,
-    ) -> Result<History, ApiError> {
+    ) -> Result<HistoryRead, ApiError> {
         let limit = parse_count("limit", limit.0, HISTORY_MAX)?.unwrap_or(HISTORY_MAX);
         let window = match message_id.0 {
             Some(CanonicalUuid(id)) => Window::Only(MessageId(id)),
             None => window(before.0, after.0)?,
         };
         let reader = &caller.0.session.user;
-        let HistoryPage { room, head, page } = context.messages.history(reader, &room.0, window, limit).await?;
+        let RoomHistory { room, head, page } = context.messages.history(reader, &room.0, window, limit).await?;
         let (first, last) = page.seqs.unzip();
         let link = page.seqs.and_then(|seqs| next_page(&room, seqs, head.seq, window, limit));
         let tag = entity_tag(head);
         let (first, last) = (first.map(|seq| seq.0), last.map(|seq| seq.0));
-        Ok(History::Page(MessagePage(page), head.to_string(), tag, first, last, link))
+        Ok(HistoryRead::Page(MessagePage(page), head.to_string(), tag, first, last, link))
     }
 }
 

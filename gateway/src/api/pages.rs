@@ -9,14 +9,14 @@ use super::params::Integer;
 const PAGE_MAX: u32 = 1_000;
 
 /// Which part of a list is wanted.
-pub(super) struct Page {
+pub(super) struct PageQuery {
     /// The entry before the first one wanted.
     pub(super) after: String,
     /// Entries at most.
     pub(super) limit: u32,
 }
 
-impl Page {
+impl PageQuery {
     /// Reads the two parameters of a list whose entries have up to `longest` characters. The first one need not be an entry: the
     /// one that it was may be gone.
     pub(super) fn parse(after: Option<String>, limit: Option<Integer>, longest: usize) -> Result<Self, ApiError> {

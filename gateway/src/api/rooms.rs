@@ -12,7 +12,7 @@ use super::access::Authenticated;
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::models::{Done, RoomEntry, RoomList, RoomOptions};
-use super::pages::Page;
+use super::pages::PageQuery;
 use super::params::Integer;
 use super::{ApiContext, Tag};
 
@@ -84,7 +84,7 @@ impl RoomsApi {
         /// How many at most: 1–1,000.
         limit: Query<Option<Integer>>,
     ) -> Result<RoomPage, ApiError> {
-        let page = Page::parse(after.0, limit.0, RoomName::MAX_LEN)?;
+        let page = PageQuery::parse(after.0, limit.0, RoomName::MAX_LEN)?;
         let names = context.rooms.list(&caller.0.session.user, &page.after, page.limit).await?;
         let link = page.link("/chat", names.len(), names.last().map(String::as_str));
         let data = names.into_iter().map(|name| RoomEntry { name }).collect();
@@ -172,7 +172,7 @@ impl RoomsApi {
         /// How many at most: 1–1,000.
         limit: Query<Option<Integer>>,
     ) -> Result<MemberPage, ApiError> {
-        let page = Page::parse(after.0, limit.0, Username::MAX_LEN)?;
+        let page = PageQuery::parse(after.0, limit.0, Username::MAX_LEN)?;
         let user = &caller.0.session.user;
         let (room, names) = context.rooms.members(&room.0, user, &page.after, page.limit).await?;
         let path = format!("/chat/{}/users", room.name);

@@ -12,7 +12,7 @@ use super::access::{Authenticated, ClientAddress};
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::models::{Registration, SignedIn, UserList, UserProfile, UserRecord};
-use super::pages::Page;
+use super::pages::PageQuery;
 use super::params::Integer;
 use super::{ApiContext, Tag};
 
@@ -79,7 +79,7 @@ impl UsersApi {
     ) -> Result<UserPage, ApiError> {
         // Whoever may not list users does not learn whether the parameters are valid.
         let list = context.accounts.user_list(&caller.0.session.user)?;
-        let page = Page::parse(after.0, limit.0, PublicId::MAX_LEN)?;
+        let page = PageQuery::parse(after.0, limit.0, PublicId::MAX_LEN)?;
         let users = list.page_after(&page.after, page.limit).await?;
         let link = page.link("/user", users.len(), users.last().map(|user| user.public_id.as_str()));
         let data = users.into_iter().map(UserRecord::from).collect();

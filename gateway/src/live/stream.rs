@@ -83,7 +83,7 @@ pub struct LiveStream {
 }
 
 /// The outcome of a read of history.
-pub enum History {
+pub enum ReplayRead {
     /// A segment, with the seq of its last message.
     Segment(Bytes, Seq),
     /// A message that was there is missing.
@@ -92,12 +92,12 @@ pub enum History {
     Failed,
 }
 
-fn outcome(read: Result<(Bytes, Seq), Arc<ReplayError>>) -> History {
+fn outcome(read: Result<(Bytes, Seq), Arc<ReplayError>>) -> ReplayRead {
     match read {
-        Ok((segment, last)) => History::Segment(segment, last),
+        Ok((segment, last)) => ReplayRead::Segment(segment, last),
         Err(error) => match *error {
-            ReplayError::Hole(..) => History::Damaged,
-            ReplayError::Store(_) | ReplayError::Refused(_) => History::Failed,
+            ReplayError::Hole(..) => ReplayRead::Damaged,
+            ReplayError::Store(_) | ReplayError::Refused(_) => ReplayRead::Failed,
         },
     }
 }
@@ -186,7 +186,7 @@ impl LiveStream {
         self.registered.must_end().or_else(|| (now >= self.end.at).then_some(self.end.reason))
     }
 
-    fn fetch(&mut self, gap: Gap, limit: usize) -> NextStep<History> {
+    fn fetch(&mut self, gap: Gap, limit: usize) -> NextStep<ReplayRead> {
         self.is_fetching = true;
         self.not_before = None;
         let (hub, feed) = (self.hub.clone(), self.feed.clone());
@@ -195,7 +195,7 @@ impl LiveStream {
         NextStep::Fetch(async move { outcome(hub.read_behind(&feed, from, form).await) }.boxed())
     }
 
-    fn send(&mut self, segment: Bytes, last: Seq, now: Instant) -> NextStep<History> {
+    fn send(&mut self, segment: Bytes, last: Seq, now: Instant) -> NextStep<ReplayRead> {
         let count = u32::try_from(last.0 - self.cursor.0).unwrap_or(u32::MAX);
         if let Some(left) = &mut self.messages_left {
             *left = left.saturating_sub(count);
@@ -226,7 +226,7 @@ impl LiveStream {
         delay.is_some()
     }
 
-    fn ping(&mut self, now: Instant) -> NextStep<History> {
+    fn ping(&mut self, now: Instant) -> NextStep<ReplayRead> {
         self.ping_at = now + self.heartbeat;
         let data = Ping {
             server_time: rfc3339(Timestamp::now()),
@@ -235,7 +235,7 @@ impl LiveStream {
         NextStep::Write(self.segment_of(&ping))
     }
 
-    fn bye(&mut self, reason: ByeReason) -> NextStep<History> {
+    fn bye(&mut self, reason: ByeReason) -> NextStep<ReplayRead> {
         self.lease = None;
         let data = Bye {
             reason,
@@ -245,7 +245,7 @@ impl LiveStream {
     }
 
     /// Sends `reset`, since what follows the position is gone, and goes on from the head.
-    fn reset(&mut self, reason: ResetReason, now: Instant) -> NextStep<History> {
+    fn reset(&mut self, reason: ResetReason, now: Instant) -> NextStep<ReplayRead> {
         let head = self.feed.head().max(self.cursor);
         self.cursor = head;
         self.ping_at = now + self.heartbeat;
@@ -259,7 +259,7 @@ impl LiveStream {
 }
 
 impl Source for LiveStream {
-    type Fetched = History;
+    type Fetched = ReplayRead;
 
     fn topics(&self) -> Vec<Topic> {
         vec![self.feed.room.0]
@@ -273,7 +273,7 @@ impl Source for LiveStream {
         self.reason_to_end(now).is_some()
     }
 
-    fn next_step(&mut self, now: Instant) -> NextStep<History> {
+    fn next_step(&mut self, now: Instant) -> NextStep<ReplayRead> {
         if let Some(reason) = self.reason_to_end(now) {
             return self.bye(reason);
         }
@@ -305,12 +305,12 @@ impl Source for LiveStream {
         NextStep::Wait
     }
 
-    fn apply(&mut self, fetched: History, now: Instant) {
+    fn apply(&mut self, fetched: ReplayRead, now: Instant) {
         self.is_fetching = false;
         match fetched {
-            History::Segment(segment, last) => self.history = Some((segment, last)),
-            History::Damaged => self.is_damaged = true,
-            History::Failed => self.not_before = Some(now + RETRY_PAUSE),
+            ReplayRead::Segment(segment, last) => self.history = Some((segment, last)),
+            ReplayRead::Damaged => self.is_damaged = true,
+            ReplayRead::Failed => self.not_before = Some(now + RETRY_PAUSE),
         }
     }
 }

@@ -26,13 +26,13 @@ pub(super) struct State<K: Hash + Eq + Copy> {
     pub(super) running: usize,
     pub(super) waiting: usize,
     /// The readers with reads that run or wait, or that were released and still count.
-    pub(super) readers: HashMap<K, Reader<K>>,
+    pub(super) readers: HashMap<K, ReaderQueue<K>>,
     /// The readers whose waiting reads may run, the next one first; each once.
     pub(super) order: VecDeque<K>,
 }
 
 /// The reads of one reader.
-pub(super) struct Reader<K: Hash + Eq + Copy> {
+pub(super) struct ReaderQueue<K: Hash + Eq + Copy> {
     /// Reads that run, and those that were released and still count.
     running: usize,
     waiting: VecDeque<oneshot::Sender<Permit<K>>>,
@@ -158,8 +158,8 @@ impl<K: Hash + Eq + Copy> State<K> {
         self.waiting = self.readers.values().map(|known| known.waiting.len()).sum();
     }
 
-    fn reader(&mut self, reader: K) -> &mut Reader<K> {
-        self.readers.entry(reader).or_insert_with(|| Reader {
+    fn reader(&mut self, reader: K) -> &mut ReaderQueue<K> {
+        self.readers.entry(reader).or_insert_with(|| ReaderQueue {
             running: 0,
             waiting: VecDeque::new(),
             is_in_order: false,

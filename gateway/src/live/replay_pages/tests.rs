@@ -9,14 +9,14 @@ use crate::live::test_fixture::{Fixture, fixture};
 const EPOCH: u64 = 9;
 
 /// A room with a history, and how often that was read.
-struct History {
+struct StoredHistory {
     fixture: Fixture,
     feed: Feed,
     pages: ReplayPages,
     reads: AtomicUsize,
 }
 
-impl History {
+impl StoredHistory {
     async fn of(messages: u32) -> Self {
         let fixture = fixture().await;
         let room = fixture.room("lobby").await;
@@ -52,7 +52,7 @@ impl History {
 #[tokio::test]
 async fn five_thousand_readers_at_once_read_each_page_once() {
     const READERS: i64 = 5_000;
-    let history = History::of(1_000).await;
+    let history = StoredHistory::of(1_000).await;
     // As after a restart: the feed has none of the 1,000 messages, and each reader has another part of them.
     let empty = Gap {
         floor: Seq(1_000),
@@ -72,7 +72,7 @@ async fn five_thousand_readers_at_once_read_each_page_once() {
 
 #[tokio::test]
 async fn an_incomplete_page_is_an_error_and_not_cached() {
-    let history = History::of(100).await;
+    let history = StoredHistory::of(100).await;
     let gap = Gap {
         floor: Seq(101),
         head: Seq(101),
@@ -86,7 +86,7 @@ async fn an_incomplete_page_is_an_error_and_not_cached() {
 #[tokio::test]
 async fn readers_that_missed_less_than_a_page_share_one_read() {
     const HEAD: Seq = Seq(1_000);
-    let history = History::of(1_000).await;
+    let history = StoredHistory::of(1_000).await;
     history.feed.start(HEAD);
     let gap = Gap {
         floor: HEAD,
