@@ -39,12 +39,12 @@ pub enum Command {
     },
     /// Look at accepted entries that could not be stored, and decide about them.
     #[command(subcommand)]
-    DeadLetters(DeadLetters),
+    DeadLetters(DeadLetterAction),
 }
 
 /// What to do with dead letters.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum DeadLetters {
+pub enum DeadLetterAction {
     /// List them, oldest first, without what was written in them.
     List {
         /// Begin behind this id.

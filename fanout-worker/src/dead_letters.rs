@@ -17,7 +17,7 @@ use shared::storage::{DeadLetter, Installation, Role, Store, StoreError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, DeadLetters};
+use crate::config::{Config, DeadLetterAction};
 use crate::dead_letter_encoding as encoding;
 
 /// How long a replay waits for Redis.
@@ -42,7 +42,7 @@ pub enum DeadLetterError {
 
 /// Why a command did not do everything.
 #[derive(Debug, thiserror::Error)]
-pub enum DeadLettersError {
+pub enum DeadLetterCommandError {
     /// The database or Redis could not be used.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -52,15 +52,19 @@ pub enum DeadLettersError {
 }
 
 /// Runs the command `action` and writes its output to `out`.
-pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) -> Result<(), DeadLettersError> {
+pub async fn run(
+    config: &Config,
+    action: &DeadLetterAction,
+    out: &mut impl Write,
+) -> Result<(), DeadLetterCommandError> {
     let (store, installation) = open_store(&config.common.storage, Role::Worker).await?;
     let errors = match action {
-        DeadLetters::List { after, limit, json } => {
+        DeadLetterAction::List { after, limit, json } => {
             let shown = list(&store, *after, *limit, *json).await;
             output_of(out, shown)
         }
-        DeadLetters::Show { id } => output_of(out, find(&store, *id).await.map(|letter| output::whole(&letter))),
-        DeadLetters::Replay { ids } => {
+        DeadLetterAction::Show { id } => output_of(out, find(&store, *id).await.map(|letter| output::whole(&letter))),
+        DeadLetterAction::Replay { ids } => {
             let mut redis = connect(config, installation).await?;
             let mut errors = Vec::new();
             for id in ids {
@@ -68,7 +72,7 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
             }
             errors
         }
-        DeadLetters::Drop { ids } => {
+        DeadLetterAction::Drop { ids } => {
             let mut errors = Vec::new();
             for id in ids {
                 errors.extend(output_of(out, drop_one(&store, *id).await));
@@ -80,7 +84,7 @@ pub async fn run(config: &Config, action: &DeadLetters, out: &mut impl Write) ->
     if errors.is_empty() {
         Ok(())
     } else {
-        Err(DeadLettersError::Undone(errors))
+        Err(DeadLetterCommandError::Undone(errors))
     }
 }
 

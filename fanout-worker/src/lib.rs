@@ -33,16 +33,16 @@ mod copy;
 mod crash_point;
 mod dead_letter_encoding;
 pub mod dead_letters;
-pub mod events;
 pub mod log_reader;
 pub mod ownership;
 pub mod persist;
 pub mod pipeline;
+pub mod publications;
 mod publisher;
 pub mod sqlite_checkpoints;
 pub mod trimmer;
 
-pub use config::{Command, Config, DeadLetters};
+pub use config::{Command, Config, DeadLetterAction};
 pub use copy::copy_database;
 use shared::bootstrap::{self, Binary, BinarySettings, BootstrapError, Context, Fatal};
 use shared::lifecycle::Lifecycle;
@@ -51,7 +51,7 @@ use shared::storage::{CopyError, Role, StoreError};
 use tracing::info;
 use uuid::Uuid;
 
-use crate::dead_letters::DeadLettersError;
+use crate::dead_letters::DeadLetterCommandError;
 use crate::pipeline::Pipeline;
 
 /// This binary.
@@ -81,7 +81,7 @@ pub enum StartError {
     Copy(#[from] CopyError),
     /// A command did not do everything about dead letters.
     #[error(transparent)]
-    DeadLetters(#[from] DeadLettersError),
+    DeadLetters(#[from] DeadLetterCommandError),
     /// The stop took too long and was cut off. What was not finished is done by the next worker.
     #[error("stopped before the work in hand was finished")]
     CutOff,
@@ -90,7 +90,7 @@ pub enum StartError {
 impl Fatal for StartError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Bootstrap(error) | Self::DeadLetters(DeadLettersError::Bootstrap(error)) => error.exit_code(),
+            Self::Bootstrap(error) | Self::DeadLetters(DeadLetterCommandError::Bootstrap(error)) => error.exit_code(),
             Self::Copy(CopyError::Direction) => EXIT_USAGE,
             Self::Copy(CopyError::Open(error)) if error.is_configuration_error() => EXIT_USAGE,
             Self::Store(_) | Self::Copy(_) | Self::DeadLetters(_) | Self::CutOff => 1,

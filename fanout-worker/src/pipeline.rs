@@ -33,11 +33,11 @@ use self::decision::{Effect, Next, Report};
 use self::event::{Event, Snapshot};
 use self::reducer::State;
 use crate::crash_point;
-use crate::events::{announce, waiting_for};
 use crate::log_reader::{BatchServers, LogReader};
 use crate::ownership::view::HEARTBEAT;
 use crate::ownership::{Claimer, FencePoller, WorkerRegistry};
 use crate::persist::{Persisted, persist};
+use crate::publications::{announce, receipt_requests};
 use crate::publisher::Publisher;
 
 /// Pause after a full transaction, in which the gateways' rare writes (register, join) find SQLite unlocked. SQLite's waiters
@@ -147,11 +147,14 @@ impl Pipeline {
 
     /// Stores one transaction's worth of entries.
     async fn commit(&self, batches: Vec<PartitionBatch>, stop: &CancellationToken) -> Event {
-        let waiting = waiting_for(&batches);
+        let receipt_requests = receipt_requests(&batches);
         let persisted = persist(&self.store, batches, stop).await;
         crash_point::reached("after_commit").await;
         log_stored(&persisted);
-        Event::Committed { persisted, waiting }
+        Event::Committed {
+            persisted,
+            receipt_requests,
+        }
     }
 
     /// Asks after a pause whether storage answers.

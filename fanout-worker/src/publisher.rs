@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use crate::crash_point;
-use crate::events::{Waiting, publish};
 use crate::log_reader::BatchServers;
+use crate::publications::{ReceiptRequests, publish};
 use crate::trimmer::Trimmer;
 
 /// What one or several transactions stored, and no gateway knows of yet.
@@ -20,7 +20,7 @@ pub(crate) struct PendingPublication {
     /// What each transaction stored.
     pub(crate) stored: Vec<Committed>,
     /// Which gateways wait for receipts.
-    pub(crate) waiting: Waiting,
+    pub(crate) receipt_requests: ReceiptRequests,
     /// How far each partition may be trimmed once this is published.
     pub(crate) trimmable: Vec<(Partition, LogEntryId)>,
 }
@@ -61,13 +61,13 @@ impl Publisher {
         };
         let PendingPublication {
             stored,
-            mut waiting,
+            mut receipt_requests,
             trimmable,
         } = publication;
         let (mut redis, trimmer) = (self.redis.clone(), self.trimmer.clone());
         self.in_flight = Some(tokio::spawn(async move {
             for committed in stored {
-                publish(&mut redis, committed, &mut waiting).await;
+                publish(&mut redis, committed, &mut receipt_requests).await;
             }
             crash_point::reached("after_publish").await;
             trimmer.schedule(&servers, trimmable);

@@ -3,12 +3,12 @@
 use shared::storage::PartitionBatch;
 use tokio::time::Instant;
 
-use crate::events::Waiting;
 use crate::log_reader::BatchServers;
 use crate::ownership::View;
 use crate::ownership::claimer::{Claimed, StorageUnavailable};
 use crate::ownership::fence_poller::Fences;
 use crate::persist::Persisted;
+use crate::publications::ReceiptRequests;
 
 /// What happened.
 pub(super) enum Event {
@@ -38,7 +38,7 @@ pub(super) enum Event {
         /// What became of it.
         persisted: Persisted,
         /// Which gateways wait for its messages.
-        waiting: Waiting,
+        receipt_requests: ReceiptRequests,
     },
     /// The pause after a full transaction is over.
     Paused,

@@ -25,12 +25,12 @@ use shared::storage::{PartitionBatch, Writers};
 use super::decision::{Decision, Effect, Next, Report};
 use super::event::{Event, Snapshot};
 use crate::batch::split;
-use crate::events::Waiting;
 use crate::log_reader::BatchServers;
 use crate::ownership::claimer::Claimed;
 use crate::ownership::fence_poller::Fences;
 use crate::ownership::{OwnedPartitions, assigned};
 use crate::persist::{MAX_BYTES, MAX_ROWS, Persisted, StopReason};
+use crate::publications::ReceiptRequests;
 use crate::publisher::PendingPublication;
 
 /// What the worker is doing.
@@ -83,9 +83,13 @@ impl State {
     pub(super) fn apply(&mut self, event: Event, at: &Snapshot) -> Decision {
         match (std::mem::replace(&mut self.phase, Phase::Idle), event) {
             (Phase::Idle, event) => self.on_input(event, at),
-            (Phase::Storing(batch), Event::Committed { persisted, waiting }) => {
-                self.on_committed(batch, persisted, waiting, at)
-            }
+            (
+                Phase::Storing(batch),
+                Event::Committed {
+                    persisted,
+                    receipt_requests,
+                },
+            ) => self.on_committed(batch, persisted, receipt_requests, at),
             (Phase::Storing(batch), Event::Paused) => self.store_next(batch, Vec::new(), at),
             (Phase::HandingOver(reason), Event::PublishingFinished) => {
                 self.phase = Phase::Leaving(reason);
@@ -165,7 +169,7 @@ impl State {
         &mut self,
         mut batch: BatchInHand,
         persisted: Persisted,
-        waiting: Waiting,
+        receipt_requests: ReceiptRequests,
         at: &Snapshot,
     ) -> Decision {
         let mut trimmable = Vec::new();
@@ -179,7 +183,7 @@ impl State {
         batch.lost_some |= !persisted.lost.is_empty();
         let publication = PendingPublication {
             stored: persisted.stored,
-            waiting,
+            receipt_requests,
             trimmable,
         };
         let servers = batch.servers.clone();

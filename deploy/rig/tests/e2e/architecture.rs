@@ -30,7 +30,7 @@ const FANOUT_WORKER: Layers = &[
     // Who stores what, and what follows a commit.
     &["ownership", "publisher"],
     &["persist", "trimmer"],
-    &["batch", "events", "log_reader"],
+    &["batch", "log_reader", "publications"],
     &["config", "crash_point", "dead_letter_encoding"],
 ];
 

@@ -12,12 +12,12 @@ use uuid::Uuid;
 use super::super::decision::{Decision, Effect, Next, Report};
 use super::super::event::{Event, Snapshot};
 use super::State;
-use crate::events::Waiting;
 use crate::log_reader::BatchServers;
 use crate::ownership::claimer::Claimed;
 use crate::ownership::owned_partitions::RECLAIM_PAUSE;
 use crate::ownership::{View, WorkerName};
 use crate::persist::{MAX_ROWS, PartitionProgress, Persisted, StopReason};
+use crate::publications::ReceiptRequests;
 
 /// The name of a row, its state and event, when they meet, and what they lead to.
 type Row = (&'static str, State, Event, Snapshot, &'static str);
@@ -151,7 +151,7 @@ fn committed(partitions: &[u16], lost: &[u16], stopped_by: Option<StopReason>) -
             lost: lost.iter().copied().map(Partition).collect(),
             stopped_by,
         },
-        waiting: Waiting::new(),
+        receipt_requests: ReceiptRequests::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The events of a commit: what was stored in each room, and receipts for the gateways that wait.
+//! What is published after a commit or a claim: room events, receipts for the gateways that wait, and new owners of partitions.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use shared::storage::{Committed, EntryContent, PartitionBatch, RoomMessages};
 use tracing::warn;
 
 /// The gateways that wait for the receipts of messages. Several wait for one that was posted again at another gateway.
-pub type Waiting = HashMap<MessageId, HashSet<GatewayId>>;
+pub type ReceiptRequests = HashMap<MessageId, HashSet<GatewayId>>;
 
 /// The gateways that wait for messages of `batches`.
 #[must_use]
-pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
-    let mut waiting = Waiting::new();
+pub fn receipt_requests(batches: &[PartitionBatch]) -> ReceiptRequests {
+    let mut receipt_requests = ReceiptRequests::new();
     for entry in batches.iter().flat_map(|batch| &batch.entries) {
         if let EntryContent::Message(Accepted {
             id,
@@ -23,18 +23,18 @@ pub fn waiting_for(batches: &[PartitionBatch]) -> Waiting {
             ..
         }) = &entry.content
         {
-            waiting.entry(*id).or_default().insert(*gateway);
+            receipt_requests.entry(*id).or_default().insert(*gateway);
         }
     }
-    waiting
+    receipt_requests
 }
 
 /// Publishes the events of a commit, one for each room, and then the receipts, one for each gateway that waits, in one round
 /// trip. Its size is bounded by that of the commit.
 ///
 /// A failure is logged and nothing more: both are hints. Gateways find what they missed by comparing heads and asking SQL.
-pub async fn publish(redis: &mut RedisClient, committed: Committed, waiting: &mut Waiting) {
-    let receipts = receipts(&committed, waiting);
+pub async fn publish(redis: &mut RedisClient, committed: Committed, receipt_requests: &mut ReceiptRequests) {
+    let receipts = receipts(&committed, receipt_requests);
     let (mut pipeline, keys) = (redis::pipe(), Arc::clone(redis.key_space()));
     for RoomMessages {
         partition,
@@ -58,8 +58,8 @@ pub async fn publish(redis: &mut RedisClient, committed: Committed, waiting: &mu
 }
 
 /// The receipts for each gateway: messages that this commit stored, and those that were stored before. They are removed from
-/// `waiting`.
-fn receipts(committed: &Committed, waiting: &mut Waiting) -> HashMap<GatewayId, Receipts> {
+/// `receipt_requests`.
+fn receipts(committed: &Committed, receipt_requests: &mut ReceiptRequests) -> HashMap<GatewayId, Receipts> {
     let new = committed
         .rooms
         .iter()
@@ -67,7 +67,7 @@ fn receipts(committed: &Committed, waiting: &mut Waiting) -> HashMap<GatewayId, 
         .map(|message| (message.id, message.seq));
     let mut receipts: HashMap<GatewayId, Receipts> = HashMap::new();
     for (id, seq) in new.chain(committed.duplicates.iter().copied()) {
-        for gateway in waiting.remove(&id).into_iter().flatten() {
+        for gateway in receipt_requests.remove(&id).into_iter().flatten() {
             receipts.entry(gateway).or_insert_with(|| Receipts(Vec::new())).0.push((id, seq));
         }
     }
@@ -123,7 +123,7 @@ mod tests {
             duplicates: vec![(id, Seq(7)), (id, Seq(7))],
             ..Committed::default()
         };
-        let receipts = receipts(&committed, &mut waiting_for(&[batch]));
+        let receipts = receipts(&committed, &mut receipt_requests(&[batch]));
         for gateway in [first, second] {
             assert_eq!(receipts[&gateway].0, [(id, Seq(7))]);
         }
