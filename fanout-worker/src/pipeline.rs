@@ -186,9 +186,11 @@ fn log(report: &Report) {
         Report::Owns {
             me,
             owned,
-            taken,
+            claimed,
             given_up,
-        } => info!(worker.name = %me, partitions = owned, taken, given_up, "worker {me} has {owned} partitions"),
+        } => {
+            info!(worker.name = %me, partitions = owned, taken = claimed, given_up, "worker {me} has {owned} partitions");
+        }
         Report::ClaimedByAnother(count) => info!(partitions = count, "another worker has claimed {count} partitions"),
         Report::ReaderFailed => error!("a reader broke down, claiming everything anew"),
         Report::StorageUnavailable => error!("leaving the partitions to others until storage answers"),

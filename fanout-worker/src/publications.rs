@@ -79,7 +79,7 @@ fn receipts(committed: &Committed, receipt_requests: &mut ReceiptRequests) -> Ha
 pub async fn announce(redis: &mut RedisClient, partitions: Vec<Partition>) {
     let keys = Arc::clone(redis.key_space());
     let message = ControlMessage {
-        event: ControlEvent::PartitionsTaken { partitions },
+        event: ControlEvent::PartitionsClaimed { partitions },
         reply_to: None,
     };
     let published: RedisResult<()> =

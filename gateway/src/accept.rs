@@ -227,7 +227,7 @@ impl Acceptor {
             None => {}
         }
         let (id, used) = (message.id, KeyUse::of(message.room, &room.name, message.text.as_str()));
-        let is_new = self.recent.claim(id, used, Instant::now())?;
+        let is_new = self.recent.reserve(id, used, Instant::now())?;
         let appended = self.append(partition, message).await;
         match &appended {
             Ok(()) => self.recent.confirm(id),

@@ -106,7 +106,7 @@ impl EventDispatcher {
                 let (quota, user, heartbeat) = (targets.quota.clone(), *user, targets.heartbeat);
                 targets.tracker.spawn(async move { quota.end_silent(user, heartbeat).await });
             }
-            ControlEvent::PartitionsTaken { partitions } => targets.hub.mark_stale(partitions),
+            ControlEvent::PartitionsClaimed { partitions } => targets.hub.mark_stale(partitions),
         }
     }
 

@@ -46,8 +46,8 @@ pub(super) enum Report {
         me: WorkerName,
         /// How many it owns.
         owned: usize,
-        /// How many were added.
-        taken: usize,
+        /// How many it has claimed.
+        claimed: usize,
         /// How many it gave up.
         given_up: usize,
     },

@@ -148,10 +148,10 @@ impl State {
         if claims.is_empty() {
             return self.follow(Vec::new(), at);
         }
-        let taken: Vec<Partition> = claims.iter().map(|claim| claim.partition).collect();
+        let claimed: Vec<Partition> = claims.iter().map(|claim| claim.partition).collect();
         self.owned.add(claims);
-        let effects = vec![self.assign(), self.report(at, taken.len(), 0)];
-        Decision::of(effects, Next::Announce(taken))
+        let effects = vec![self.assign(), self.report(at, claimed.len(), 0)];
+        Decision::of(effects, Next::Announce(claimed))
     }
 
     /// Drops what another worker has claimed by the fences in SQL.
@@ -264,11 +264,11 @@ impl State {
         Effect::Assign(self.owned.claims().copied().collect())
     }
 
-    fn report(&self, at: &Snapshot, taken: usize, given_up: usize) -> Effect {
+    fn report(&self, at: &Snapshot, claimed: usize, given_up: usize) -> Effect {
         Effect::Report(Report::Owns {
             me: at.view.me.clone(),
             owned: self.owned.len(),
-            taken,
+            claimed,
             given_up,
         })
     }

@@ -42,9 +42,9 @@ fn short_digest(text: &str) -> [u8; 8] {
     *digest_of(&[text.as_bytes()]).first_chunk().expect("a digest is longer")
 }
 
-/// A key that is claimed.
+/// A key that is reserved for a message.
 #[derive(Debug, Clone, Copy)]
-struct Claim {
+struct KeyReservation {
     used: KeyUse,
     /// Redis has the message.
     is_recorded: bool,
@@ -55,8 +55,8 @@ pub(super) struct RecentKeys(Mutex<Generations>);
 
 struct Generations {
     began: Instant,
-    now: HashMap<MessageId, Claim>,
-    before: HashMap<MessageId, Claim>,
+    now: HashMap<MessageId, KeyReservation>,
+    before: HashMap<MessageId, KeyReservation>,
 }
 
 impl RecentKeys {
@@ -68,8 +68,8 @@ impl RecentKeys {
         }))
     }
 
-    /// Notes that the key of `id` is used at `now`; true if it was not before. Fails if it stands for another message.
-    pub(super) fn claim(&self, id: MessageId, used: KeyUse, now: Instant) -> Result<bool, AcceptError> {
+    /// Reserves the key of `id` at `now`; true if it was not used before. Fails if it stands for another message.
+    pub(super) fn reserve(&self, id: MessageId, used: KeyUse, now: Instant) -> Result<bool, AcceptError> {
         let mut keys = self.0.lock();
         // Of two rooms of one name the earlier one was deleted.
         let is_in_earlier_room = |known: &KeyUse| known.text == used.text && known.room_name == used.room_name;
@@ -84,24 +84,24 @@ impl RecentKeys {
             keys.before = std::mem::take(&mut keys.now);
             keys.began = now;
         }
-        let claim = Claim {
+        let reservation = KeyReservation {
             used,
             is_recorded: false,
         };
-        keys.now.insert(id, claim);
+        keys.now.insert(id, reservation);
         Ok(true)
     }
 
-    /// Notes that the message of a claim is recorded.
+    /// Notes that the message of a reservation is recorded.
     pub(super) fn confirm(&self, id: MessageId) {
         let mut keys = self.0.lock();
         let Generations { now, before, .. } = &mut *keys;
-        if let Some(claim) = now.get_mut(&id).or_else(|| before.get_mut(&id)) {
-            claim.is_recorded = true;
+        if let Some(reservation) = now.get_mut(&id).or_else(|| before.get_mut(&id)) {
+            reservation.is_recorded = true;
         }
     }
 
-    /// Forgets a claim whose message was not accepted.
+    /// Forgets a reservation whose message was not accepted.
     pub(super) fn forget(&self, id: MessageId) {
         let mut keys = self.0.lock();
         keys.now.remove(&id);
@@ -120,23 +120,23 @@ mod tests {
     #[test]
     fn a_key_stands_for_its_message_for_a_while() {
         let (keys, id, began) = (RecentKeys::new(), MessageId::fresh(), Instant::now());
-        let claim = |used, seconds| keys.claim(id, used, began + Duration::from_secs(seconds));
+        let reserve = |used, seconds| keys.reserve(id, used, began + Duration::from_secs(seconds));
         let pass =
-            |seconds| keys.claim(MessageId::fresh(), used(1, "c"), began + Duration::from_secs(seconds)).unwrap();
-        assert!(claim(used(1, "a"), 0).unwrap());
-        assert!(!claim(used(1, "a"), 0).unwrap());
-        assert!(matches!(claim(used(1, "b"), 0), Err(AcceptError::KeyReused)));
+            |seconds| keys.reserve(MessageId::fresh(), used(1, "c"), began + Duration::from_secs(seconds)).unwrap();
+        assert!(reserve(used(1, "a"), 0).unwrap());
+        assert!(!reserve(used(1, "a"), 0).unwrap());
+        assert!(matches!(reserve(used(1, "b"), 0), Err(AcceptError::KeyReused)));
         keys.confirm(id);
-        assert!(matches!(claim(used(2, "a"), 0), Err(AcceptError::RoomDeleted)));
-        assert!(matches!(claim(KeyUse::of(RoomId(2), "other", "a"), 0), Err(AcceptError::KeyReused)));
+        assert!(matches!(reserve(used(2, "a"), 0), Err(AcceptError::RoomDeleted)));
+        assert!(matches!(reserve(KeyUse::of(RoomId(2), "other", "a"), 0), Err(AcceptError::KeyReused)));
         keys.forget(id);
-        assert!(claim(used(1, "b"), 0).unwrap());
+        assert!(reserve(used(1, "b"), 0).unwrap());
         // It is not known whether it is recorded in a room that is gone: then it is posted here.
-        assert!(claim(used(2, "b"), 0).unwrap());
+        assert!(reserve(used(2, "b"), 0).unwrap());
         assert!(pass(31));
-        assert!(matches!(claim(used(1, "a"), 31), Err(AcceptError::KeyReused)));
+        assert!(matches!(reserve(used(1, "a"), 31), Err(AcceptError::KeyReused)));
         assert!(pass(62));
-        assert!(claim(used(1, "a"), 62).unwrap());
+        assert!(reserve(used(1, "a"), 62).unwrap());
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         let keys = RecentKeys::new();
         let now = Instant::now();
         for _ in 0..3 * GENERATION_KEYS {
-            keys.claim(MessageId::fresh(), used(1, "a"), now).unwrap();
+            keys.reserve(MessageId::fresh(), used(1, "a"), now).unwrap();
         }
         let kept = keys.0.lock();
         assert_eq!((kept.now.len(), kept.before.len()), (GENERATION_KEYS, GENERATION_KEYS));

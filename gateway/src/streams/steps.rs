@@ -137,8 +137,8 @@ impl Following<'_> {
         } = leased.registered;
         let epochs = [feed.epoch, room.former_epoch(parts.hub.epoch())];
         let mut head = feed.head();
-        let claimed = cursor.and_then(|raw| StreamCursor::parse(raw).ok());
-        if claimed.is_some_and(|cursor| cursor.seq > head) {
+        let client_cursor = cursor.and_then(|raw| StreamCursor::parse(raw).ok());
+        if client_cursor.is_some_and(|cursor| cursor.seq > head) {
             head = parts.hub.refresh(&feed).await?;
         }
         Ok(Opened {

@@ -48,8 +48,10 @@ pub enum ControlEvent {
         /// The user.
         user: UserId,
     },
-    /// A worker has claimed some partitions. Its predecessor may not have published what it stored last.
-    PartitionsTaken {
+    /// A worker has claimed some partitions. Its predecessor may not have published what it stored last. The name on the
+    /// channel is that of earlier versions, which read it while an installation is upgraded.
+    #[serde(rename = "partitions_taken")]
+    PartitionsClaimed {
         /// The partitions.
         partitions: Vec<Partition>,
     },
@@ -142,5 +144,14 @@ mod tests {
             ..alone
         };
         assert_eq!(ControlMessage::decode(&answered.encode(&keys), &keys).unwrap(), answered);
+    }
+
+    /// Gateways and workers of earlier versions know the event by this name.
+    #[test]
+    fn claimed_partitions_keep_their_name_on_the_channel() {
+        let event = ControlEvent::PartitionsClaimed {
+            partitions: vec![Partition(4)],
+        };
+        assert_eq!(serde_json::to_string(&event).unwrap(), r#"{"event":"partitions_taken","partitions":[4]}"#);
     }
 }

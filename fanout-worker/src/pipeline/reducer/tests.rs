@@ -189,8 +189,11 @@ fn show_effect(effect: &Effect) -> String {
         }
         Effect::Rejoin => "rejoin".to_owned(),
         Effect::Report(Report::Owns {
-            owned, taken, given_up, ..
-        }) => format!("report {owned} (+{taken} -{given_up})"),
+            owned,
+            claimed,
+            given_up,
+            ..
+        }) => format!("report {owned} (+{claimed} -{given_up})"),
         Effect::Report(Report::ClaimedByAnother(count)) => format!("report {count} claimed by another"),
         Effect::Report(Report::ReaderFailed) => "report reader failed".to_owned(),
         Effect::Report(Report::StorageUnavailable) => "report storage unavailable".to_owned(),
