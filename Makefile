@@ -46,7 +46,7 @@ loadtest: ## Put load on an installation and measure; LOAD='hot --own --peer nch
 	cargo build --quiet --release --bin gateway --bin fanout-worker --bin loadtest
 	target/release/loadtest $(LOAD)
 
-bench: ## Measure the parts and the whole, and compare with what is demanded; ONLY=hot,commit ROUNDS=3 WINDOW=5 QUICK=true PEER=none OUT=
+bench: ## Measure the parts and the whole, and compare with the thresholds; ONLY=hot,commit ROUNDS=3 WINDOW=5 QUICK=true PEER=none OUT=
 	@deploy/install.sh rust redis postgres $(if $(filter none,$(PEER)),,nchan)
 	cargo build --quiet --release --bin gateway --bin fanout-worker --bin loadtest --bin bench
 	cargo bench --quiet --no-run $(addprefix --bench ,requests stream entries batches commit)

@@ -9,7 +9,7 @@
 //!   client ────────────┤   what clients parse and check: responses, events, and the order of messages
 //!   results ───────────┘   figures, and what /proc and logs show of the servers
 //!
-//! bench                    all loads and all criterion benches, compared with what is demanded of them
+//! bench                    all loads and all criterion benches, compared with their thresholds
 //! ```
 //!
 //! The tool must cost little beside the servers it measures. Threads share nothing on the hot paths, a message costs

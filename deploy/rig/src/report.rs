@@ -29,8 +29,9 @@ pub struct Row {
     pub seed: u64,
     /// How often the fault was injected.
     pub trials: usize,
-    /// How often it must be injected for the full matrix.
-    pub demanded: usize,
+    /// How often it must be injected for the full matrix. Rows of earlier versions call it `demanded`.
+    #[serde(alias = "demanded")]
+    pub trials_required: usize,
     /// Messages answered with 204.
     pub acknowledged: usize,
     /// Of these, those not in history.
@@ -84,8 +85,8 @@ impl Row {
             0 => "kept".to_owned(),
             count => format!("**{count} broken**"),
         };
-        let trials = if self.trials < self.demanded {
-            format!("{} of {}", self.trials, self.demanded)
+        let trials = if self.trials < self.trials_required {
+            format!("{} of {}", self.trials, self.trials_required)
         } else {
             self.trials.to_string()
         };
@@ -158,7 +159,7 @@ mod tests {
             store: store.to_owned(),
             seed: 1,
             trials,
-            demanded: 200,
+            trials_required: 200,
             acknowledged: 5,
             lost: 0,
             doubled: 0,
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn table_shows_last_runs_and_trials_short_of_the_demand() {
+    fn table_shows_last_runs_and_trials_short_of_the_required() {
         let mut broken = row("F2", "SQLite", 200, "2026-11-27");
         broken.violations.push("Kept: gone".to_owned());
         let runs = [

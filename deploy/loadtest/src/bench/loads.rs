@@ -32,7 +32,7 @@ pub const LOADS: [Load; 21] = [
     alone("idle", "idle", &[]),
     alone("accept", "accept", &["--peer", "no-keys"]),
     alone("accept-random", "accept", &["--keys", "random", "--peer", "no-keys"]),
-    // A rate slightly above the demand: whether what is accepted is also stored and delivered at once.
+    // A rate slightly above the threshold: whether what is accepted is also stored and delivered at once.
     alone("sustained", "accept", &["--posts-per-s", "15500"]),
     alone("latency", "latency", &[]),
     alone("resume", "resume", &[]),

@@ -7,14 +7,15 @@ use rig::{Explain as _, Result};
 use serde::Serialize;
 
 use super::charts;
-use super::demands::{DemandResult, evaluate};
 use super::report::Report;
 use super::svg::draw;
+use super::thresholds::{ThresholdResult, evaluate};
 
-/// The file: what was measured, and the demands evaluated for readers that are not this program.
+/// The file: what was measured, and the thresholds evaluated for readers that are not this program.
 #[derive(Serialize)]
 struct ReportFile<'a> {
-    demands: Vec<DemandResult>,
+    #[serde(rename = "demands")]
+    thresholds: Vec<ThresholdResult>,
     #[serde(flatten)]
     report: &'a Report,
 }
@@ -22,7 +23,7 @@ struct ReportFile<'a> {
 /// Writes `report` to `file`.
 pub fn save(report: &Report, file: &Path) -> Result<()> {
     let saved = ReportFile {
-        demands: evaluate(report),
+        thresholds: evaluate(report),
         report,
     };
     let text = serde_json::to_string_pretty(&saved)?;

@@ -11,9 +11,9 @@ use self::by_streams::by_streams;
 use self::loads::loads;
 use self::provenance::provenance_lines;
 use self::timings::{by_batch, parts};
-use super::demands::{Bound, DemandResult, evaluate};
 use super::markdown::{NOTHING, header_row, number, row};
 use super::report::{Report, Round};
+use super::thresholds::{Bound, ThresholdResult, evaluate};
 
 /// All tables.
 #[must_use]
@@ -24,7 +24,7 @@ pub fn tables(report: &Report) -> String {
             let _ = write!(text, "\n## {title}\n\n{rows}");
         }
     };
-    section("Demanded", demanded(&evaluate(report)));
+    section("Thresholds", thresholds(&evaluate(report)));
     section("By the number of streams", by_streams(report));
     section("All loads", loads(report));
     section("Stored, by the size of the transaction", by_batch(report));
@@ -33,11 +33,11 @@ pub fn tables(report: &Report) -> String {
     text
 }
 
-fn demanded(results: &[DemandResult]) -> String {
-    let mut rows = header_row(&["what", "load", "measured", "demanded", "reached"]);
+fn thresholds(results: &[ThresholdResult]) -> String {
+    let mut rows = header_row(&["what", "load", "measured", "threshold", "reached"]);
     for result in results {
         let with_unit = |figure: &str| format!("{figure} {}", result.unit).trim_end().to_owned();
-        let demanded = match result.demanded {
+        let threshold = match result.bound {
             Bound::AtLeast(bound) => with_unit(&format!("≥ {}", number(bound))),
             Bound::AtMost(bound) => with_unit(&format!("≤ {}", number(bound))),
         };
@@ -48,7 +48,7 @@ fn demanded(results: &[DemandResult]) -> String {
             Some(false) => "**no**",
             None => "not measured",
         };
-        row(&mut rows, &[result.what, result.load, &measured, &demanded, reached]);
+        row(&mut rows, &[result.what, result.load, &measured, &threshold, reached]);
     }
     rows
 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_show_what_was_measured_and_demanded() {
+    fn tables_show_what_was_measured_and_the_thresholds() {
         let mut report = Report {
             timings: vec![
                 timing("commit to SQLite", "10", 1e6, Some(10)),
@@ -122,6 +122,6 @@ mod tests {
     fn parts_that_were_not_measured_have_no_table() {
         let text = tables(&Report::default());
         let titles: Vec<&str> = text.lines().filter(|line| line.starts_with("## ")).collect();
-        assert_eq!(titles, ["## Demanded"]);
+        assert_eq!(titles, ["## Thresholds"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Measures all loads and all benches, and writes figures, tables and charts to a directory.
 //!
 //! The program ends by itself. Its exit code is 1 if order was violated in a load or a part could not be measured, and
-//! 2 if the results could not be written. A demand that is missed is shown in the tables and does not change the exit
+//! 2 if the results could not be written. A threshold that is missed is shown in the tables and does not change the exit
 //! code, since times depend on the machine.
 
 use std::fs;

@@ -36,7 +36,7 @@ struct Options {
     #[arg(long, env = "BACKEND", value_delimiter = ',', default_value = "sqlite,postgres")]
     backend: Vec<String>,
 
-    /// Share of the demanded number of injections.
+    /// Share of the required number of injections.
     #[arg(long, env = "COUNT_SCALE", default_value_t = 1.0)]
     count_scale: f64,
 

@@ -1,4 +1,4 @@
-//! One fault of the matrix: running it, and judging what it demands of the times that clients saw.
+//! One fault of the matrix: running it, and judging the times that clients saw.
 
 use std::time::Duration;
 
@@ -38,24 +38,24 @@ pub struct Fault {
     /// What happens, in a few words.
     pub title: &'static str,
     /// How often it must be injected for the full matrix.
-    pub demanded: usize,
+    pub trials_required: usize,
     /// How long one injection takes, about.
     pub(super) each: Duration,
     /// What the stack needs for it.
     pub(super) needs: fn(StackBuilder) -> StackBuilder,
-    /// The traffic it needs, from the usual one and the share of the demanded count.
+    /// The traffic it needs, from the usual one and the share of the required count.
     pub(super) load: fn(TrafficPlan, f64) -> TrafficPlan,
     /// Injects it so many times.
     pub(super) inject: Inject,
-    /// What it demands of the times that clients saw.
-    pub(super) demand: Demand,
+    /// The bound of the times that clients saw.
+    pub(super) time_bound: TimeBound,
 }
 
 type Inject = for<'a> fn(&'a mut FaultRun, usize) -> LocalBoxFuture<'a, Result<()>>;
 
-/// What a fault demands of the times that clients saw, beside the invariants.
+/// The bound of the times that clients saw, beside the invariants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Demand {
+pub(super) enum TimeBound {
     /// Nothing.
     Nothing,
     /// The longest silence of a room after 99 injections in 100 is at most this.
@@ -69,10 +69,10 @@ pub(super) enum Demand {
 }
 
 impl Fault {
-    /// About how long a run takes at `scale` of the demanded count.
+    /// About how long a run takes at `scale` of the required count.
     #[must_use]
     pub fn planned(&self, scale: f64) -> Duration {
-        OVERHEAD + self.each.mul_f64(as_f64(scaled(self.demanded, scale)))
+        OVERHEAD + self.each.mul_f64(as_f64(scaled(self.trials_required, scale)))
     }
 
     /// Injects it `count` times.
@@ -80,20 +80,20 @@ impl Fault {
         (self.inject)(run, count).await
     }
 
-    /// Injects it `scale` times the demanded number of times, and judges.
+    /// Injects it `scale` times the required number of times, and judges.
     pub async fn run(&self, backend: Backend, plan: TrafficPlan, scale: f64) -> Result<Row> {
         let plan = (self.load)(plan, scale);
         let stack = Stack::builder().without_limits().gateways(GATEWAYS).workers(WORKERS);
         let mut run = FaultRun::start((self.needs)(stack).backend(backend), plan).await?;
         let began = run.traffic.now();
-        self.inject(&mut run, scaled(self.demanded, scale)).await?;
+        self.inject(&mut run, scaled(self.trials_required, scale)).await?;
         let (time, acknowledged) = (run.traffic.now().saturating_sub(began), run.traffic.acknowledged());
         let rate = as_f64(acknowledged) / time.as_secs_f64().max(0.001);
         run.notes.insert(0, format!("{rate:.0} acknowledged/s"));
         let outcome = run.finish(&BOUNDS).await?;
         let mut row = self.row(backend, plan.seed, &outcome);
         if let Some(dump) = &outcome.dump {
-            if self.demand == Demand::Loss {
+            if self.time_bound == TimeBound::Loss {
                 // The loss had to be found, so its evidence is not needed.
                 std::fs::remove_dir_all(dump)?;
             } else {
@@ -122,7 +122,7 @@ impl Fault {
             store: store.to_owned(),
             seed,
             trials: outcome.injections.len(),
-            demanded: self.demanded,
+            trials_required: self.trials_required,
             acknowledged: posts.iter().filter(is_acknowledged).count(),
             lost: broken(&[Invariant::Kept]),
             doubled: broken(&[Invariant::Once, Invariant::Converges]),
@@ -135,7 +135,7 @@ impl Fault {
         }
     }
 
-    /// Adds to `row` the times that clients saw, and which demands they break.
+    /// Adds to `row` the times that clients saw, and whether they break the bound.
     fn judge_times(&self, row: &mut Row, outcome: &RunOutcome) {
         let mut delays = shown_after(&outcome.evidence, &(Duration::ZERO..Duration::MAX));
         delays.sort_unstable();
@@ -144,31 +144,33 @@ impl Fault {
             row.notes
                 .push(format!("shown after p99 {} ms, at most {} ms", p99.as_millis(), slowest.as_millis()));
         }
-        match self.demand {
-            Demand::Nothing => {}
-            Demand::Silence(at_most) => row.demand("the p99 of the silence", row.silence.map(|(_, p99)| p99), at_most),
-            Demand::Shown(at_most) => row.demand("the longest way to a stream", slowest, at_most),
-            Demand::Handover(at_most) => {
+        match self.time_bound {
+            TimeBound::Nothing => {}
+            TimeBound::Silence(at_most) => {
+                row.demand("the p99 of the silence", row.silence.map(|(_, p99)| p99), at_most);
+            }
+            TimeBound::Shown(at_most) => row.demand("the longest way to a stream", slowest, at_most),
+            TimeBound::Handover(at_most) => {
                 let handovers = percentiles(shown_around(&outcome.evidence, &outcome.handovers));
                 if let Some((p50, p99)) = handovers {
                     row.notes.push(format!("hand-over p50 {} ms, p99 {} ms", p50.as_millis(), p99.as_millis()));
                 }
                 row.demand("the hand-over's p99", handovers.map(|(_, p99)| p99), at_most);
             }
-            Demand::Loss => row.invert(),
+            TimeBound::Loss => row.invert(),
         }
     }
 }
 
-/// `scale` of a demanded number, at least 1.
+/// `scale` of a required number, at least 1.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "counts are far below 2^52, and a scale is positive"
 )]
-pub(super) fn scaled(demanded: usize, scale: f64) -> usize {
-    ((demanded as f64 * scale).ceil() as usize).max(1)
+pub(super) fn scaled(required: usize, scale: f64) -> usize {
+    ((required as f64 * scale).ceil() as usize).max(1)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fault::{Demand, Fault, scaled};
+use super::fault::{Fault, TimeBound, scaled};
 use super::{
     aborts, kills, links, mass_reconnect, negative_control, out_of_space, redis_failover, restore, scaling,
     stalled_readers,
@@ -42,12 +42,12 @@ pub fn find(code: &str) -> Result<&'static Fault> {
 const USUAL: Fault = Fault {
     code: "",
     title: "",
-    demanded: 0,
+    trials_required: 0,
     each: Duration::from_millis(650),
     needs: |stack| stack,
     load: |plan, _| plan,
     inject: |_, _| Box::pin(async { Ok(()) }),
-    demand: Demand::Nothing,
+    time_bound: TimeBound::Nothing,
 };
 
 /// All faults, in their order. Those that end in `s` concern an installation that answers a post when it is stored.
@@ -55,15 +55,15 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F1",
         title: "worker kill -9",
-        demanded: 200,
+        trials_required: 200,
         inject: |run, count| Box::pin(kills::workers(run, count)),
-        demand: Demand::Silence(SILENCE_P99),
+        time_bound: TimeBound::Silence(SILENCE_P99),
         ..USUAL
     },
     Fault {
         code: "F1s",
         title: "worker kill -9, --ack stored",
-        demanded: 50,
+        trials_required: 50,
         needs: acknowledging_stored,
         inject: |run, count| Box::pin(kills::workers(run, count)),
         ..USUAL
@@ -71,14 +71,14 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F2",
         title: "gateway kill -9",
-        demanded: 200,
+        trials_required: 200,
         inject: |run, count| Box::pin(kills::gateways(run, count)),
         ..USUAL
     },
     Fault {
         code: "F3",
         title: "Redis kill -9",
-        demanded: 100,
+        trials_required: 100,
         each: Duration::from_millis(1_200),
         needs: StackBuilder::disks,
         inject: |run, count| Box::pin(kills::redis(run, count)),
@@ -87,7 +87,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F3s",
         title: "Redis kill -9, --ack stored",
-        demanded: 30,
+        trials_required: 30,
         each: Duration::from_millis(1_200),
         needs: |stack| acknowledging_stored(stack.disks()),
         inject: |run, count| Box::pin(kills::redis(run, count)),
@@ -96,7 +96,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F4",
         title: "database kill -9",
-        demanded: 100,
+        trials_required: 100,
         each: Duration::from_millis(3_500),
         needs: StackBuilder::disks,
         inject: |run, count| Box::pin(kills::database(run, count)),
@@ -105,7 +105,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F5",
         title: "worker SIGSTOP",
-        demanded: 50,
+        trials_required: 50,
         each: Duration::from_millis(3_800),
         inject: |run, count| Box::pin(kills::worker_pauses(run, count)),
         ..USUAL
@@ -113,7 +113,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F6",
         title: "everything kill -9",
-        demanded: 30,
+        trials_required: 30,
         each: Duration::from_secs(7),
         inject: |run, count| Box::pin(kills::everything(run, count)),
         ..USUAL
@@ -121,7 +121,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F7",
         title: "links cut, blocked, slow",
-        demanded: 100,
+        trials_required: 100,
         each: Duration::from_millis(4_300),
         needs: StackBuilder::links,
         inject: |run, count| Box::pin(links::cuts(run, count)),
@@ -130,7 +130,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F8",
         title: "replies lost",
-        demanded: 1_000,
+        trials_required: 1_000,
         each: Duration::from_millis(180),
         needs: StackBuilder::links,
         inject: |run, count| Box::pin(links::lost_replies(run, count)),
@@ -139,7 +139,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F8s",
         title: "replies lost, --ack stored",
-        demanded: 200,
+        trials_required: 200,
         each: Duration::from_millis(180),
         needs: |stack| acknowledging_stored(stack.links()),
         inject: |run, count| Box::pin(links::lost_replies(run, count)),
@@ -148,7 +148,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F9",
         title: "disk full, Redis full",
-        demanded: 5,
+        trials_required: 5,
         each: Duration::from_secs(35),
         needs: StackBuilder::disks,
         inject: |run, count| Box::pin(out_of_space::shortages(run, count)),
@@ -157,27 +157,27 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F10",
         title: "notifications dropped",
-        demanded: 200,
+        trials_required: 200,
         each: Duration::from_millis(510),
         needs: StackBuilder::links,
         inject: |run, count| Box::pin(links::dropped_notifications(run, count)),
-        demand: Demand::Shown(SHOWN_WITHIN),
+        time_bound: TimeBound::Shown(SHOWN_WITHIN),
         ..USUAL
     },
     Fault {
         code: "F11",
         title: "replicas come and go",
-        demanded: 20,
+        trials_required: 20,
         each: Duration::from_secs(11),
         needs: |stack| stack.workers(SCALED_WORKERS),
         inject: |run, count| Box::pin(scaling::cycles(run, count)),
-        demand: Demand::Handover(HAND_OVER_P99),
+        time_bound: TimeBound::Handover(HAND_OVER_P99),
         ..USUAL
     },
     Fault {
         code: "F12",
         title: "all streams cut at once",
-        demanded: 5,
+        trials_required: 5,
         each: Duration::from_secs(15),
         needs: |stack| stack.links().logging_statements(),
         load: |plan, share| TrafficPlan {
@@ -194,7 +194,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F13",
         title: "readers that read nothing",
-        demanded: 100,
+        trials_required: 100,
         each: Duration::from_millis(500),
         load: |plan, share| TrafficPlan {
             steady_per_room: scaled(READERS, share).div_ceil(plan.rooms),
@@ -207,16 +207,16 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F14",
         title: "poison in the log",
-        demanded: 60,
+        trials_required: 60,
         each: Duration::from_millis(500),
         inject: |run, count| Box::pin(links::poison(run, count)),
-        demand: Demand::Shown(STOPS_AT_MOST),
+        time_bound: TimeBound::Shown(STOPS_AT_MOST),
         ..USUAL
     },
     Fault {
         code: "F15",
         title: "requests broken off",
-        demanded: 100_000,
+        trials_required: 100_000,
         each: Duration::from_micros(1_200),
         inject: |run, count| Box::pin(aborts::aborts(run, count)),
         ..USUAL
@@ -224,17 +224,17 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F16",
         title: "control: must lose",
-        demanded: 3,
+        trials_required: 3,
         each: Duration::from_secs(12),
         needs: StackBuilder::disks,
         inject: |run, count| Box::pin(negative_control::lose_on_purpose(run, count)),
-        demand: Demand::Loss,
+        time_bound: TimeBound::Loss,
         ..USUAL
     },
     Fault {
         code: "F17",
         title: "Sentinel failover, --ack stored",
-        demanded: 10,
+        trials_required: 10,
         each: Duration::from_secs(20),
         needs: |stack| acknowledging_stored(stack.redis_mode(RedisMode::Sentinels)),
         inject: |run, count| Box::pin(redis_failover::sentinel_failovers(run, count)),
@@ -243,7 +243,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F18",
         title: "Cluster master kill -9",
-        demanded: 30,
+        trials_required: 30,
         each: Duration::from_secs(6),
         needs: |stack| stack.redis_mode(RedisMode::Cluster),
         inject: |run, count| Box::pin(redis_failover::cluster_master_kills(run, count)),
@@ -252,7 +252,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F19",
         title: "database restored",
-        demanded: 6,
+        trials_required: 6,
         each: Duration::from_secs(16),
         // What they do to rooms and members after the copy is undone with it.
         load: |plan, _| TrafficPlan {
@@ -267,7 +267,7 @@ pub static MATRIX: [Fault; 23] = [
     Fault {
         code: "F20",
         title: "gateway SIGSTOP",
-        demanded: 40,
+        trials_required: 40,
         each: Duration::from_millis(2_500),
         inject: |run, count| Box::pin(kills::gateway_pauses(run, count)),
         ..USUAL

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::bench::demands::deliveries_ratio;
 use crate::bench::markdown::{header_row, number, row, shown, shown_together};
 use crate::bench::report::{Outcome, Report};
+use crate::bench::thresholds::deliveries_ratio;
 use crate::results::figures::Figures;
 use crate::results::table::grouped;
 

@@ -1,4 +1,4 @@
-//! The demands on Roomcast: which figure of which load must keep which bound.
+//! The thresholds of Roomcast: which figure of which load must keep which bound.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::results::figures::Figures;
 use crate::results::window::Window;
 
 /// A figure and the bound it must keep.
-pub struct Demand {
+pub struct Threshold {
     /// What is measured.
     pub what: &'static str,
     /// Name of the load that the figure is taken from.
@@ -31,44 +31,44 @@ pub enum Bound {
 
 use Bound::{AtLeast, AtMost};
 
-/// All demands: targets for two cores that the tool and the servers share. "×" is a ratio to nchan under the same load,
+/// All thresholds: targets for two cores that the tool and the servers share. "×" is a ratio to nchan under the same load,
 /// one after the other on the same machine, or of a load to itself under other conditions.
-pub const DEMANDS: [Demand; 19] = [
-    demand("one hot room, deliveries/s against nchan", "hot-1000", AtLeast(8.0), "×", deliveries_ratio),
-    demand("the same with 10,000 streams", "hot-10000", AtLeast(15.0), "×", deliveries_ratio),
-    demand("CPU of a delivery, against nchan", "steady-1000", AtMost(0.7), "×", cpu_ratio),
-    demand("the same in 1,000 rooms of 10", "rooms", AtMost(0.8), "×", cpu_ratio),
-    demand("gateway memory of an idle stream", "idle", AtMost(2.0), "KiB", memory_of_a_stream),
-    demand("posts acknowledged by one gateway", "accept", AtLeast(20_000.0), "/s", requests),
-    demand(
+pub const THRESHOLDS: [Threshold; 19] = [
+    threshold("one hot room, deliveries/s against nchan", "hot-1000", AtLeast(8.0), "×", deliveries_ratio),
+    threshold("the same with 10,000 streams", "hot-10000", AtLeast(15.0), "×", deliveries_ratio),
+    threshold("CPU of a delivery, against nchan", "steady-1000", AtMost(0.7), "×", cpu_ratio),
+    threshold("the same in 1,000 rooms of 10", "rooms", AtMost(0.8), "×", cpu_ratio),
+    threshold("gateway memory of an idle stream", "idle", AtMost(2.0), "KiB", memory_of_a_stream),
+    threshold("posts acknowledged by one gateway", "accept", AtLeast(20_000.0), "/s", requests),
+    threshold(
         "… with a time-ordered key each, against posts without",
         "accept",
         AtLeast(0.85),
         "×",
         requests_ratio,
     ),
-    demand("messages accepted, stored and delivered", "sustained", AtLeast(15_000.0), "/s", deliveries),
-    demand("… share of them delivered within the window", "sustained", AtLeast(0.99), "", delivered),
-    demand("… and until the last is delivered", "sustained", AtMost(1.0), "s", |round| Some(caught_up(round))),
-    demand("from post to event, p50", "latency", AtMost(5.0), "ms", p50),
-    demand("from post to event, p99", "latency", AtMost(30.0), "ms", p99),
-    demand("all streams resumed", "resume", AtMost(3.0), "s", |round| Some(caught_up(round))),
-    demand("… with gaps, doubles or wrong order", "resume", AtMost(0.0), "", |round| Some(violations(round))),
-    demand("… reads of history a room and second", "resume", AtMost(1.0), "", reads),
-    demand("others' p99 while 10 % stall", "stalled", AtMost(1.1), "×", p99_with_stalled),
-    demand("gateway memory for a stalled stream", "stalled", AtMost(64.0), "KiB", memory_of_a_stalled),
-    demand("history of 100 from 1,000,000, cold room", "history-cold", AtLeast(5_000.0), "/s", long_history),
-    demand("history of 100 from 1,000,000, hot room", "history-hot", AtLeast(20_000.0), "/s", long_history),
+    threshold("messages accepted, stored and delivered", "sustained", AtLeast(15_000.0), "/s", deliveries),
+    threshold("… share of them delivered within the window", "sustained", AtLeast(0.99), "", delivered),
+    threshold("… and until the last is delivered", "sustained", AtMost(1.0), "s", |round| Some(caught_up(round))),
+    threshold("from post to event, p50", "latency", AtMost(5.0), "ms", p50),
+    threshold("from post to event, p99", "latency", AtMost(30.0), "ms", p99),
+    threshold("all streams resumed", "resume", AtMost(3.0), "s", |round| Some(caught_up(round))),
+    threshold("… with gaps, doubles or wrong order", "resume", AtMost(0.0), "", |round| Some(violations(round))),
+    threshold("… reads of history a room and second", "resume", AtMost(1.0), "", reads),
+    threshold("others' p99 while 10 % stall", "stalled", AtMost(1.1), "×", p99_with_stalled),
+    threshold("gateway memory for a stalled stream", "stalled", AtMost(64.0), "KiB", memory_of_a_stalled),
+    threshold("history of 100 from 1,000,000, cold room", "history-cold", AtLeast(5_000.0), "/s", long_history),
+    threshold("history of 100 from 1,000,000, hot room", "history-hot", AtLeast(20_000.0), "/s", long_history),
 ];
 
-const fn demand(
+const fn threshold(
     what: &'static str,
     load: &'static str,
     bound: Bound,
     unit: &'static str,
     figure: fn(&Round) -> Option<f64>,
-) -> Demand {
-    Demand {
+) -> Threshold {
+    Threshold {
         what,
         load,
         bound,
@@ -77,15 +77,16 @@ const fn demand(
     }
 }
 
-/// A demand and what was measured.
+/// A threshold and what was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct DemandResult {
+pub struct ThresholdResult {
     /// What is measured.
     pub what: &'static str,
     /// Name of the load that the figure is taken from.
     pub load: &'static str,
     /// The bound.
-    pub demanded: Bound,
+    #[serde(rename = "demanded")]
+    pub bound: Bound,
     /// Unit of the figure.
     pub unit: &'static str,
     /// The figure; `None` if it was not measured. Infinite (`null` in JSON) if streams never caught up.
@@ -96,24 +97,24 @@ pub struct DemandResult {
     pub is_wrong: bool,
 }
 
-/// Compares the figures of `report` with all demands.
+/// Compares the figures of `report` with all thresholds.
 #[must_use]
-pub fn evaluate(report: &Report) -> Vec<DemandResult> {
-    let result = |demand: &Demand| {
-        let outcome = report.load(demand.load);
-        let measured = outcome.and_then(|outcome| outcome.median(demand.figure));
+pub fn evaluate(report: &Report) -> Vec<ThresholdResult> {
+    let result = |threshold: &Threshold| {
+        let outcome = report.load(threshold.load);
+        let measured = outcome.and_then(|outcome| outcome.median(threshold.figure));
         let is_wrong = measured.is_some() && outcome.is_some_and(|outcome| !outcome.is_valid());
-        DemandResult {
-            what: demand.what,
-            load: demand.load,
-            demanded: demand.bound,
-            unit: demand.unit,
+        ThresholdResult {
+            what: threshold.what,
+            load: threshold.load,
+            bound: threshold.bound,
+            unit: threshold.unit,
             measured,
-            is_reached: measured.map(|figure| demand.bound.is_kept_by(figure) && !is_wrong),
+            is_reached: measured.map(|figure| threshold.bound.is_kept_by(figure) && !is_wrong),
             is_wrong,
         }
     };
-    DEMANDS.iter().map(result).collect()
+    THRESHOLDS.iter().map(result).collect()
 }
 
 impl Bound {
@@ -153,7 +154,7 @@ fn requests(round: &Round) -> Option<f64> {
     round.figures.requests_per_s()
 }
 
-/// Requests a second, if the room is as long as the demand says.
+/// Requests a second, if the room is as long as the threshold says.
 fn long_history(round: &Round) -> Option<f64> {
     requests(round).filter(|_| round.figures.messages >= 1_000_000)
 }
@@ -217,18 +218,18 @@ mod tests {
     use crate::bench::report::tests::outcome;
     use crate::bench::{LOADS, Outcome};
 
-    fn result(outcome: Outcome, what: &str) -> DemandResult {
+    fn result(outcome: Outcome, what: &str) -> ThresholdResult {
         let mut report = Report::default();
         report.replace_load(outcome);
         evaluate(&report).into_iter().find(|result| result.what.contains(what)).unwrap()
     }
 
     #[test]
-    fn every_demand_names_a_load_with_a_peer_if_needed() {
-        for demand in &DEMANDS {
-            let load = LOADS.iter().find(|load| load.name == demand.load).unwrap();
+    fn every_threshold_names_a_load_with_a_peer_if_needed() {
+        for threshold in &THRESHOLDS {
+            let load = LOADS.iter().find(|load| load.name == threshold.load).unwrap();
             let has_peer = load.has_peer || load.arguments.contains(&"--peer");
-            assert!(demand.unit != "×" || has_peer || demand.load == "stalled", "{}", demand.what);
+            assert!(threshold.unit != "×" || has_peer || threshold.load == "stalled", "{}", threshold.what);
         }
     }
 
