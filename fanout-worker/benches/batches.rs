@@ -23,6 +23,8 @@ fn batch(partition: u16) -> PartitionBatch {
             room: RoomId(partition.into()),
             sender: UserId(1),
             text: MessageText::parse("a message of about the length that people write").expect("a short text is one"),
+            in_reply_to: None,
+            mentions: Vec::new(),
             created_on: Timestamp(1_630_288_695_856),
             reply_to: None,
         }),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use redis::{AsyncCommands as _, RedisError};
 use shared::bootstrap::{BootstrapError, open_store};
-use shared::bus::{RedisClient, RedisConnector, decode_unverified_entry, encode_entry};
+use shared::bus::{RedisClient, RedisConnector, decode_unverified_entry, encode_command};
 use shared::storage::{DeadLetter, Installation, Role, Store, StoreError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -138,10 +138,10 @@ async fn replay(
     let no_message = |reason: String| DeadLetterError::NoMessage(id, reason);
     let fields = encoding::decode(&letter.entry).ok_or_else(|| no_message("it is not in a known form".to_owned()))?;
     let keys = Arc::clone(redis.key_space());
-    let message = decode_unverified_entry(&fields, &keys).map_err(|error| no_message(error.to_string()))?;
-    let partition = installation.partition_of(message.room);
+    let command = decode_unverified_entry(&fields, &keys).map_err(|error| no_message(error.to_string()))?;
+    let partition = installation.partition_of(command.room());
     let appended: Result<String, RedisError> =
-        redis.xadd(keys.accept_stream(partition), "*", &encode_entry(&message, &keys)).await;
+        redis.xadd(keys.accept_stream(partition), "*", &encode_command(&command, &keys)).await;
     let log_entry_id = appended.map_err(|error| DeadLetterError::NotAppended(id, error))?;
     store.drop_dead_letter(id).await?;
     Ok(format!("{id} replayed: appended to partition {partition} as {log_entry_id}\n"))

@@ -199,7 +199,7 @@ fn log(report: &Report) {
 
 fn log_stored(persisted: &Persisted) {
     for committed in &persisted.stored {
-        let messages: usize = committed.rooms.iter().map(|of_room| of_room.messages.len()).sum();
+        let messages: usize = committed.rooms.iter().map(|of_room| of_room.entries.len()).sum();
         debug!(
             messages,
             rooms = committed.rooms.len(),

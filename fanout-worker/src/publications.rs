@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use redis::RedisResult;
 use shared::bus::{ControlEvent, ControlMessage, Receipts, RedisClient, RoomEvent};
-use shared::domain::{Accepted, GatewayId, MessageId, Partition};
-use shared::storage::{Committed, EntryContent, PartitionBatch, RoomMessages};
+use shared::domain::{GatewayId, MessageId, Outcome, Partition, RoomEntry};
+use shared::storage::{Committed, EntryContent, PartitionBatch, RoomEntries};
 use tracing::warn;
 
 /// The gateways that wait for the receipts of messages. Several wait for one that was posted again at another gateway.
@@ -17,13 +17,13 @@ pub type ReceiptRequests = HashMap<MessageId, HashSet<GatewayId>>;
 pub fn receipt_requests(batches: &[PartitionBatch]) -> ReceiptRequests {
     let mut receipt_requests = ReceiptRequests::new();
     for entry in batches.iter().flat_map(|batch| &batch.entries) {
-        if let EntryContent::Message(Accepted {
-            id,
-            reply_to: Some(gateway),
-            ..
-        }) = &entry.content
-        {
-            receipt_requests.entry(*id).or_default().insert(*gateway);
+        let (id, gateway) = match &entry.content {
+            EntryContent::Message(message) => (message.id, message.reply_to),
+            EntryContent::Change(change) => (change.id, change.receipt_to),
+            EntryContent::DeadLetter { .. } => continue,
+        };
+        if let Some(gateway) = gateway {
+            receipt_requests.entry(id).or_default().insert(gateway);
         }
     }
     receipt_requests
@@ -36,13 +36,13 @@ pub fn receipt_requests(batches: &[PartitionBatch]) -> ReceiptRequests {
 pub async fn publish(redis: &mut RedisClient, committed: Committed, receipt_requests: &mut ReceiptRequests) {
     let receipts = receipts(&committed, receipt_requests);
     let (mut pipeline, keys) = (redis::pipe(), Arc::clone(redis.key_space()));
-    for RoomMessages {
+    for RoomEntries {
         partition,
         room,
-        messages,
+        entries,
     } in committed.rooms
     {
-        let event = RoomEvent { room, messages };
+        let event = RoomEvent { room, entries };
         pipeline.cmd("SPUBLISH").arg(keys.room_channel(partition, room)).arg(event.encode(&keys)).ignore();
     }
     for (gateway, receipts) in receipts {
@@ -57,18 +57,19 @@ pub async fn publish(redis: &mut RedisClient, committed: Committed, receipt_requ
     }
 }
 
-/// The receipts for each gateway: messages that this commit stored, and those that were stored before. They are removed from
-/// `receipt_requests`.
+/// The receipts for each gateway: messages that this commit stored, those that were stored before, and what became of changes.
+/// They are removed from `receipt_requests`.
 fn receipts(committed: &Committed, receipt_requests: &mut ReceiptRequests) -> HashMap<GatewayId, Receipts> {
-    let new = committed
-        .rooms
-        .iter()
-        .flat_map(|of_room| &of_room.messages)
-        .map(|message| (message.id, message.seq));
+    let new = committed.rooms.iter().flat_map(|of_room| &of_room.entries).filter_map(|entry| match entry {
+        RoomEntry::Message(message) => Some((message.id, message.seq)),
+        // Among the outcomes.
+        RoomEntry::Change(_) => None,
+    });
+    let stored = new.chain(committed.duplicates.iter().copied()).map(|(id, seq)| (id, Outcome::Stored(seq)));
     let mut receipts: HashMap<GatewayId, Receipts> = HashMap::new();
-    for (id, seq) in new.chain(committed.duplicates.iter().copied()) {
+    for (id, outcome) in stored.chain(committed.outcomes.iter().copied()) {
         for gateway in receipt_requests.remove(&id).into_iter().flatten() {
-            receipts.entry(gateway).or_insert_with(|| Receipts(Vec::new())).0.push((id, seq));
+            receipts.entry(gateway).or_insert_with(|| Receipts(Vec::new())).0.push((id, outcome));
         }
     }
     receipts
@@ -91,7 +92,7 @@ pub async fn announce(redis: &mut RedisClient, partitions: Vec<Partition>) {
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::{Fence, LogEntryId, MessageText, RoomId, Seq, Timestamp, UserId};
+    use shared::domain::{Accepted, Fence, LogEntryId, MessageText, RoomId, Seq, Timestamp, UserId};
     use shared::storage::{Claim, Entry};
     use uuid::Uuid;
 
@@ -107,6 +108,8 @@ mod tests {
                 room: RoomId(1),
                 sender: UserId(1),
                 text: MessageText::parse("hello").unwrap(),
+                in_reply_to: None,
+                mentions: Vec::new(),
                 created_on: Timestamp(1),
                 reply_to: Some(gateway),
             }),
@@ -125,7 +128,7 @@ mod tests {
         };
         let receipts = receipts(&committed, &mut receipt_requests(&[batch]));
         for gateway in [first, second] {
-            assert_eq!(receipts[&gateway].0, [(id, Seq(7))]);
+            assert_eq!(receipts[&gateway].0, [(id, Outcome::Stored(Seq(7)))]);
         }
     }
 }

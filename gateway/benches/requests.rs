@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use gateway::auth::tokens::Tokens;
 use gateway::history::Page;
-use shared::domain::{MessageId, Seq, SessionId, StoredMessage, Timestamp};
+use shared::domain::{SessionId, StoredMessage, Timestamp};
 use uuid::Uuid;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -42,15 +42,7 @@ fn checking(criterion: &mut Criterion) {
 }
 
 fn encoding(criterion: &mut Criterion) {
-    let message = |seq| StoredMessage {
-        seq: Seq(seq),
-        id: MessageId::fresh(),
-        username: "ann".to_owned(),
-        public_id: "ann".to_owned(),
-        kind: "MESSAGE".to_owned(),
-        text: TEXT.to_owned(),
-        created_on: Timestamp(1_630_288_695_856),
-    };
+    let message = |seq| StoredMessage::for_tests(seq, TEXT);
     let messages: Vec<StoredMessage> = (1..=PAGE).map(message).collect();
     let mut group = criterion.benchmark_group("encode a page of history");
     group.throughput(Throughput::Elements(PAGE.unsigned_abs()));

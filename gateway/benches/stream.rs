@@ -7,8 +7,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use gateway::live::Framing;
 use gateway::live::feed::Feed;
 use gateway::live::frame;
-use shared::domain::{Epoch, MessageId, Partition, RoomId, Seq, StoredMessage, Timestamp, UserId};
-use shared::storage::Room;
+use shared::domain::{Epoch, Partition, RoomEntry, RoomId, Seq, StoredMessage, UserId};
+use shared::storage::{Room, RoomHead};
 
 const EPOCH: Epoch = Epoch(0x1234_5678_9abc_def0);
 /// A text of about the length that people write.
@@ -16,23 +16,15 @@ const TEXT: &str = "a message of about the length that people write, with \"quot
 /// Messages of one event under load.
 const BATCH: i64 = 100;
 
-fn messages(seqs: std::ops::RangeInclusive<i64>) -> Vec<StoredMessage> {
-    let message = |seq| StoredMessage {
-        seq: Seq(seq),
-        id: MessageId::fresh(),
-        username: "ann".to_owned(),
-        public_id: "ann".to_owned(),
-        kind: "MESSAGE".to_owned(),
-        text: TEXT.to_owned(),
-        created_on: Timestamp(1_630_288_695_856),
-    };
+fn messages(seqs: std::ops::RangeInclusive<i64>) -> Vec<RoomEntry> {
+    let message = |seq| RoomEntry::Message(StoredMessage::for_tests(seq, TEXT));
     seqs.map(message).collect()
 }
 
 /// A feed with the messages up to `head`.
 fn feed(head: i64) -> Feed {
     let feed = Feed::new(&Room::for_tests(RoomId(1), "lobby", UserId(1)), EPOCH, Partition(0));
-    feed.start(Seq::ZERO);
+    feed.start(RoomHead::default());
     feed.append(&messages(1..=head));
     feed
 }
@@ -40,7 +32,7 @@ fn feed(head: i64) -> Feed {
 fn encoding(criterion: &mut Criterion) {
     let message = &messages(1..=1)[0];
     criterion.bench_function("encode a frame", |bencher| {
-        bencher.iter(|| frame::message(black_box("lobby"), EPOCH, black_box(message)));
+        bencher.iter(|| frame::entry(black_box("lobby"), EPOCH, black_box(message)));
     });
 }
 

@@ -12,12 +12,16 @@ mod commit_waiters;
 mod recent_keys;
 mod stored_lookup;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::{AsyncCommands as _, RedisError, RedisResult};
-use shared::bus::{RedisClient, encode_entry, is_refusal};
-use shared::domain::{Accepted, GatewayId, IdempotencyKey, MessageId, MessageText, Partition, Seq, Timestamp};
+use shared::bus::{RedisClient, encode_change, encode_message, is_refusal};
+use shared::domain::{
+    Accepted, AcceptedChange, ChangeRequest, GatewayId, IdempotencyKey, MessageId, MessageText, Outcome, Partition,
+    Refusal, Seq, Timestamp, UserId,
+};
 use shared::storage::{Installation, KnownMessage, Room, Store, StoreError, User};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +64,9 @@ pub enum AcceptError {
     /// The message was sent to Redis and no answer came: it may be accepted or not.
     #[error("Redis did not say whether it took the message: {0}")]
     Unknown(RedisError),
+    /// The worker refused it when it came to be stored.
+    #[error("it was refused when it came to be stored")]
+    Rejected(Refusal),
     /// Storage failed before anything was sent.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
@@ -87,8 +94,22 @@ pub struct Acceptor {
     posts: Arc<Semaphore>,
     backlog: Backlog,
     waiters: CommitWaiters,
-    /// Where workers send receipts; `None` if no post waits for them.
-    reply_to: Option<GatewayId>,
+    /// Where workers send receipts.
+    gateway: GatewayId,
+    ack: Ack,
+}
+
+/// A message that somebody posts.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// Its text.
+    pub text: MessageText,
+    /// The message that it replies to.
+    pub in_reply_to: Option<MessageId>,
+    /// The users that it mentions.
+    pub mentions: Vec<UserId>,
+    /// Identifies the request among all of the sender's.
+    pub key: Option<IdempotencyKey>,
 }
 
 impl Acceptor {
@@ -103,10 +124,8 @@ impl Acceptor {
             posts: Arc::new(Semaphore::new(POSTS_AT_ONCE)),
             backlog: Backlog::new(installation.partitions),
             waiters: CommitWaiters::default(),
-            reply_to: match ack {
-                Ack::Logged => None,
-                Ack::Stored => Some(GatewayId(Uuid::new_v4())),
-            },
+            gateway: GatewayId(Uuid::new_v4()),
+            ack,
             installation,
         }
     }
@@ -127,8 +146,9 @@ impl Acceptor {
         self.backlog.known()
     }
 
-    /// Appends a message of `sender` to `room`, and waits for its commit if this installation acknowledges only then.
-    /// Repeated with the same `key` it is the same message.
+    /// Appends a message of `sender` to `room`, and waits for its commit if this installation acknowledges only then, or if
+    /// the commit decides about it: whether the message that it replies to is there. Repeated with the same key it is the same
+    /// message.
     ///
     /// The wait has no timeout of its own: the caller bounds it.
     pub async fn accept(
@@ -136,24 +156,24 @@ impl Acceptor {
         _permit: &PostPermit,
         sender: &User,
         room: &Room,
-        (text, key): (MessageText, Option<&IdempotencyKey>),
+        new: NewMessage,
         now: Timestamp,
     ) -> Result<Acknowledged, AcceptError> {
-        let partition = self.installation.partition_of(room.id);
-        if self.backlog.is_full(partition) {
-            return Err(AcceptError::Backlog);
-        }
-        let ordered_from = self.installation.ordered_ids_from;
+        let partition = self.free_partition(room)?;
+        let (key, ordered_from) = (new.key, self.installation.ordered_ids_from);
+        let waits = self.ack == Ack::Stored || new.in_reply_to.is_some();
         let message = Accepted {
-            id: key.map_or_else(MessageId::fresh, |key| MessageId::keyed(sender.id, key, ordered_from)),
+            id: key.as_ref().map_or_else(MessageId::fresh, |key| MessageId::keyed(sender.id, key, ordered_from)),
             room: room.id,
             sender: sender.id,
-            text,
+            text: new.text,
+            in_reply_to: new.in_reply_to,
+            mentions: new.mentions,
             created_on: now,
-            reply_to: self.reply_to,
+            reply_to: waits.then_some(self.gateway),
         };
         let id = message.id;
-        let waiter = self.reply_to.map(|_| self.waiters.wait_for(id));
+        let waiter = waits.then(|| self.waiters.wait_for(id));
         if key.is_none() {
             self.append(partition, &message).await?;
         } else if let Some(seq) = self.append_unless_stored(partition, &message, room).await? {
@@ -162,11 +182,51 @@ impl Acceptor {
         let Some(waiter) = waiter else {
             return Ok(Acknowledged { id, seq: None });
         };
-        let seq = waiter.stored().await;
-        if key.is_none() {
-            return Ok(Acknowledged { id, seq: Some(seq) });
+        match waiter.outcome().await {
+            Outcome::Refused(refusal) => Err(AcceptError::Rejected(refusal)),
+            Outcome::Stored(seq) if key.is_none() => Ok(Acknowledged { id, seq: Some(seq) }),
+            Outcome::Stored(_) => self.stored_as(&message).await,
         }
-        self.stored_as(&message).await
+    }
+
+    /// Appends a change of `sender` to the message `target` of `room`, and waits until it is decided. Repeating it is harmless.
+    ///
+    /// The wait has no timeout of its own: the caller bounds it.
+    pub async fn change(
+        &self,
+        _permit: &PostPermit,
+        sender: &User,
+        room: &Room,
+        (target, request): (MessageId, ChangeRequest),
+        now: Timestamp,
+    ) -> Result<(), AcceptError> {
+        let partition = self.free_partition(room)?;
+        let change = AcceptedChange {
+            id: MessageId::fresh(),
+            room: room.id,
+            sender: sender.id,
+            created_on: now,
+            receipt_to: Some(self.gateway),
+            target,
+            request,
+        };
+        let waiter = self.waiters.wait_for(change.id);
+        let fields = encode_change(&change, self.redis.key_space());
+        self.append_fields(partition, &fields).await?;
+        match waiter.outcome().await {
+            Outcome::Stored(_) => Ok(()),
+            Outcome::Refused(refusal) => Err(AcceptError::Rejected(refusal)),
+        }
+    }
+
+    /// The partition of `room`, if the worker is not too far behind there.
+    fn free_partition(&self, room: &Room) -> Result<Partition, AcceptError> {
+        let partition = self.installation.partition_of(room.id);
+        if self.backlog.is_full(partition) {
+            Err(AcceptError::Backlog)
+        } else {
+            Ok(partition)
+        }
     }
 
     /// The id under which a keyed message is stored. Something is known to be stored under its own id, which may be another
@@ -175,7 +235,8 @@ impl Acceptor {
         loop {
             for id in [message.id, message.id.derived_for(message.room, &message.text)] {
                 let stored = self.stored.find(id).await?;
-                let is_it = |known: &KnownMessage| known.room == message.room && known.text == message.text.as_str();
+                let is_it =
+                    |known: &KnownMessage| known.room == message.room && known.was_posted_with(message.text.as_str());
                 if let Some(known) = stored.filter(is_it) {
                     let seq = Some(known.seq);
                     return Ok(Acknowledged { id, seq });
@@ -185,10 +246,10 @@ impl Acceptor {
         }
     }
 
-    /// The channel on which this gateway receives receipts, if it waits for commits.
+    /// The channel on which this gateway receives receipts.
     #[must_use]
-    pub fn receipts_channel(&self) -> Option<String> {
-        self.reply_to.map(|gateway| self.redis.key_space().receipts_channel(gateway))
+    pub fn receipts_channel(&self) -> String {
+        self.redis.key_space().receipts_channel(self.gateway)
     }
 
     /// Resolves the posts that a message on that channel confirms.
@@ -218,7 +279,7 @@ impl Acceptor {
         room: &Room,
     ) -> Result<Option<Seq>, AcceptError> {
         match self.stored.find(message.id).await? {
-            Some(known) if known.text != message.text.as_str() => return Err(AcceptError::KeyReused),
+            Some(known) if !known.was_posted_with(message.text.as_str()) => return Err(AcceptError::KeyReused),
             Some(known) if known.room == message.room => return Ok(Some(known.seq)),
             Some(known) if known.room_is_deleted && known.room_name == room.name => {
                 return Err(AcceptError::RoomDeleted);
@@ -238,9 +299,16 @@ impl Acceptor {
     }
 
     async fn append(&self, partition: Partition, message: &Accepted) -> Result<(), AcceptError> {
-        let keys = self.redis.key_space();
-        let appended: RedisResult<String> =
-            self.redis.clone().xadd(keys.accept_stream(partition), "*", &encode_entry(message, keys)).await;
+        self.append_fields(partition, &encode_message(message, self.redis.key_space())).await
+    }
+
+    async fn append_fields(
+        &self,
+        partition: Partition,
+        fields: &[(&'static str, Cow<'_, str>)],
+    ) -> Result<(), AcceptError> {
+        let stream = self.redis.key_space().accept_stream(partition);
+        let appended: RedisResult<String> = self.redis.clone().xadd(stream, "*", fields).await;
         appended.map(drop).map_err(classify)
     }
 }

@@ -10,6 +10,7 @@ pub mod edge;
 pub mod error;
 mod forwarded;
 pub mod info_and_health;
+pub mod message_changes;
 pub mod messages;
 pub mod models;
 mod pages;
@@ -64,7 +65,8 @@ pub enum Tag {
     /// Create and find rooms. Reading or posting in a public room joins it.
     #[oai(rename = "Rooms")]
     Rooms,
-    /// Post messages and read history.
+    /// Post messages, change them and read history. On the page for trying out, the id in the examples stands for the message that
+    /// you posted last.
     #[oai(rename = "Messages")]
     Messages,
     /// Follow a room live.
@@ -83,6 +85,7 @@ type Apis = (
     sessions::SessionsApi,
     rooms::RoomsApi,
     messages::MessagesApi,
+    message_changes::MessageChangesApi,
     stream::StreamApi,
     info_and_health::ServiceApi,
 );
@@ -92,6 +95,7 @@ const APIS: Apis = (
     sessions::SessionsApi,
     rooms::RoomsApi,
     messages::MessagesApi,
+    message_changes::MessageChangesApi,
     stream::StreamApi,
     info_and_health::ServiceApi,
 );

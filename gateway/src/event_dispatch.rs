@@ -15,6 +15,7 @@ use crate::accept::Acceptor;
 use crate::auth::sessions::Sessions;
 use crate::control_channel::ControlChannel;
 use crate::freshness::Freshness;
+use crate::history::HistoryPages;
 use crate::live::{EventHandler, Hub, StreamQuota, StreamRegistry};
 use crate::room_directory::RoomDirectory;
 
@@ -36,6 +37,7 @@ pub(crate) struct EventTargets {
     pub(crate) streams: StreamRegistry,
     pub(crate) quota: StreamQuota,
     pub(crate) hub: Hub,
+    pub(crate) history: HistoryPages,
     pub(crate) acceptor: Arc<Acceptor>,
     pub(crate) freshness: Arc<Freshness>,
     pub(crate) control: ControlChannel,
@@ -100,6 +102,10 @@ impl EventDispatcher {
                 targets.directory.forget_room(name);
                 targets.streams.end_room(*room);
             }
+            ControlEvent::MessageDeleted { room } => {
+                targets.history.forget_room(*room);
+                targets.hub.forget_deleted(*room);
+            }
             ControlEvent::RoomReplaced { name } => targets.directory.forget_room(name),
             ControlEvent::StreamReplaced { stream } => targets.quota.end_replaced(*stream),
             ControlEvent::StreamQuotaReached { user } => {
@@ -129,7 +135,7 @@ impl EventHandler for EventDispatcher {
         let receipts = self.0.acceptor.receipts_channel();
         let acknowledgements = self.0.control.acknowledgements_channel().to_owned();
         let control = self.0.redis.key_space().control_channel().to_owned();
-        receipts.into_iter().chain([control, acknowledgements]).collect()
+        vec![receipts, control, acknowledgements]
     }
 
     fn on_message(self: &Arc<Self>, channel: &str, payload: &[u8]) {

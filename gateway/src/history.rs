@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use moka::sync::Cache;
 use shared::blocking::block_in_place_if_large;
 use shared::domain::{RoomId, Seq, UserId};
-use shared::storage::{HistoryPage, Room, Store, StoreError, Window};
+use shared::storage::{HistoryPage, KnownPage, Room, Store, StoreError, Window};
 
 use self::fair_queue::{FairQueue, Permit};
 pub use self::fair_queue::{MAX_WAITING_PER_READER, ReadRefused};
@@ -80,11 +80,11 @@ type ReadKey = (PageRange, Option<UserId>);
 
 type PageResult = Result<Option<PageAtHead>, ReadError>;
 
-/// A cached page, with the heads at which the history of the room has it.
+/// A cached page, and when the history of the room has it.
 #[derive(Clone)]
 struct CachedPage {
     page: Arc<Page>,
-    heads: RangeInclusive<Seq>,
+    known: KnownPage,
 }
 
 /// Reads pages of history. Clones share the cache.
@@ -108,7 +108,7 @@ impl HistoryPages {
         let cache = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
         Self {
             store,
-            cache: cache.build(),
+            cache: cache.support_invalidation_closures().build(),
             single_flight: SingleFlight::default(),
             read_queue,
             rates,
@@ -120,6 +120,12 @@ impl HistoryPages {
         self.cache.invalidate_all();
     }
 
+    /// Drops the pages of `room`: a message on them was deleted.
+    pub fn forget_room(&self, room: RoomId) {
+        let outcome = self.cache.invalidate_entries_if(move |range, _| range.room == room);
+        outcome.expect("the cache supports it");
+    }
+
     /// At most `limit` messages of `room` within `window`: `None` if it is gone, or closed to `user`.
     pub async fn page(&self, room: &Arc<Room>, user: UserId, window: Window, limit: u32) -> PageResult {
         let range = PageRange {
@@ -129,7 +135,7 @@ impl HistoryPages {
         };
         let reader = match window {
             Window::Only(_) => Reader::LookUp(user),
-            Window::Before(_) | Window::After(_) | Window::Between(..) => Reader::User(user),
+            Window::Before(_) | Window::After(_) | Window::Between(..) | Window::Around(_) => Reader::User(user),
         };
         let member = room.is_private.then_some(user);
         // A read of a public room is shared by all users, and its statement checks that the room is still public. But nobody shares
@@ -155,7 +161,7 @@ impl HistoryPages {
 
     async fn load_page(&self, room: &Room, range: PageRange, member: Option<UserId>) -> PageResult {
         let cached = self.cache.get(&range);
-        let known = cached.as_ref().map(|cached| cached.heads.clone());
+        let known = cached.as_ref().map(|cached| cached.known.clone());
         let reading = self.store.history_page(range.room, member, range.window, range.limit, known);
         let Some(HistoryPage { head, messages }) = reading.await.map_err(|error| ReadError::Store(Arc::new(error)))?
         else {
@@ -167,25 +173,26 @@ impl HistoryPages {
                 let messages = messages.unwrap_or_default();
                 let bytes = messages.iter().map(|message| message.text.len()).sum();
                 let page = Arc::new(block_in_place_if_large(bytes, || Page::of(&room.name, &messages, range.window)));
-                if let Some(heads) = heads_of(range, head, &page) {
-                    let page = Arc::clone(&page);
-                    self.cache.insert(range, CachedPage { page, heads });
+                if let Some(heads) = heads_of(range, head.seq, &page) {
+                    let (page, changed) = (Arc::clone(&page), head.changed);
+                    let known = KnownPage { heads, changed };
+                    self.cache.insert(range, CachedPage { page, known });
                 }
                 page
             }
         };
-        Ok(Some((head, page)))
+        Ok(Some((head.seq, page)))
     }
 }
 
-/// The heads at which history has this page of `range`, which was read at `head`: from that one on for ever, once no later
-/// message can be in it. `None` if that is not known.
+/// The heads at which history has this page of `range`, which was read at `head`, as long as no message is altered: from that one
+/// on for ever, once no later message can be in it. `None` if that is not known.
 fn heads_of(range: PageRange, head: Seq, page: &Page) -> Option<RangeInclusive<Seq>> {
     let is_over = match range.window {
         Window::Before(before) | Window::Between(_, before) => before <= head.next(),
-        Window::After(after) => page.seqs.is_some_and(|(_, last)| last.0 - after.0 >= i64::from(range.limit)),
-        // Its message may be stored at any time, and need not move the head.
-        Window::Only(_) => return None,
+        Window::After(_) => page.count >= range.limit,
+        // Its message may be stored at any time, and need not move the head; or its end depends on two directions.
+        Window::Only(_) | Window::Around(_) => return None,
     };
     Some(head..=if is_over { Seq(i64::MAX) } else { head })
 }
@@ -237,6 +244,7 @@ mod tests {
             let page = Page {
                 json: Bytes::new(),
                 packed: Packed::default(),
+                count: seqs.map_or(0, |(first, last)| u32::try_from(last - first + 1).unwrap()),
                 seqs: seqs.map(|(first, last)| (Seq(first), Seq(last))),
             };
             heads_of(range, Seq(100), &page)

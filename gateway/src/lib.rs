@@ -61,6 +61,7 @@ pub mod accept;
 pub mod accounts;
 pub mod api;
 pub mod auth;
+pub mod change_json;
 mod client_network;
 mod clock_check;
 mod commands;

@@ -4,7 +4,7 @@
 
 use poem_openapi::Object;
 use serde::{Serialize, Serializer};
-use shared::domain::{MessageId, StoredMessage, Timestamp};
+use shared::domain::{MessageId, ReactionCount, StoredMessage, Timestamp};
 use time::OffsetDateTime;
 
 use crate::json;
@@ -48,7 +48,7 @@ fn as_text(digits: &[u8]) -> &str {
 pub struct Message {
     /// Identity of the message for ever.
     pub id: String,
-    /// Number in the room: 1, 2, 3 … without gaps.
+    /// Number in the room's log: between two messages there can be numbers of changes.
     pub seq: i64,
     /// Name of the room.
     pub name: String,
@@ -62,6 +62,45 @@ pub struct Message {
     pub message: String,
     /// When it was accepted: RFC 3339, UTC, milliseconds.
     pub created_on: String,
+    /// Id of the message that it replies to.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// Names of the users that it mentions.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mentions: Option<Vec<String>>,
+    /// When its text was changed last.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited_on: Option<String>,
+    /// True if it was deleted: its text is empty.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<bool>,
+    /// How many users react to it with which emoji.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reactions: Option<Vec<Reaction>>,
+}
+
+/// An emoji on a message.
+#[derive(Clone, Object, Serialize)]
+pub struct Reaction {
+    /// The emoji.
+    pub emoji: String,
+    /// How many users react with it.
+    pub count: u32,
+}
+
+/// A point in time that is written as [`rfc3339`] does.
+#[derive(Clone, Copy)]
+pub(crate) struct Time(pub(crate) Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(as_text(&digits(self.0)))
+    }
 }
 
 /// Adds the message object of a stored message of the room named `room` to `out`, as JSON.
@@ -76,9 +115,19 @@ pub fn write(out: &mut Vec<u8>, room: &str, stored: &StoredMessage) {
         public_id: &'a str,
         message_type: &'a str,
         message: &'a str,
-        #[serde(serialize_with = "write_time")]
-        created_on: Timestamp,
+        created_on: Time,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reply_to: Option<MessageId>,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        mentions: &'a [String],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        edited_on: Option<Time>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        deleted: bool,
+        #[serde(skip_serializing_if = "<[ReactionCount]>::is_empty")]
+        reactions: &'a [ReactionCount],
     }
+    let extra = stored.extra.as_deref();
     let shown = Shown {
         id: stored.id,
         seq: stored.seq.0,
@@ -87,19 +136,19 @@ pub fn write(out: &mut Vec<u8>, room: &str, stored: &StoredMessage) {
         public_id: &stored.public_id,
         message_type: &stored.kind,
         message: &stored.text,
-        created_on: stored.created_on,
+        created_on: Time(stored.created_on),
+        reply_to: extra.and_then(|extra| extra.reply_to),
+        mentions: extra.map_or(&[], |extra| &extra.mentions),
+        edited_on: extra.and_then(|extra| extra.edited_on).map(Time),
+        deleted: extra.is_some_and(|extra| extra.deleted),
+        reactions: extra.map_or(&[], |extra| &extra.reactions),
     };
     json::write(out, &shown);
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a field as a reference")]
-fn write_time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(as_text(&digits(*at)))
-}
-
 #[cfg(test)]
 mod tests {
-    use shared::domain::Seq;
+    use shared::domain::{Emoji, MessageExtra, Seq};
 
     use super::*;
 
@@ -113,7 +162,20 @@ mod tests {
             kind: "MESSAGE".to_owned(),
             text: "a\r\n\u{1}\u{2028}🦀\u{7f}".to_owned(),
             created_on: Timestamp(1_630_288_695_856),
+            extra: MessageExtra {
+                reply_to: Some(MessageId::fresh()),
+                mentions: vec!["bob".to_owned()],
+                edited_on: Some(Timestamp(0)),
+                deleted: true,
+                reactions: vec![ReactionCount {
+                    emoji: Emoji::parse("🎉").unwrap(),
+                    count: 2,
+                }],
+                posted_digest: Some(7),
+            }
+            .boxed(),
         };
+        let extra = stored.extra.as_deref().unwrap();
         let documented = Message {
             id: stored.id.to_string(),
             seq: 7,
@@ -123,6 +185,14 @@ mod tests {
             message_type: stored.kind.clone(),
             message: stored.text.clone(),
             created_on: "2021-08-30T01:58:15.856Z".to_owned(),
+            reply_to: extra.reply_to.map(|id| id.to_string()),
+            mentions: Some(extra.mentions.clone()),
+            edited_on: Some("1970-01-01T00:00:00.000Z".to_owned()),
+            deleted: Some(true),
+            reactions: Some(vec![Reaction {
+                emoji: "🎉".to_owned(),
+                count: 2,
+            }]),
         };
         let mut written = Vec::new();
         write(&mut written, "lobby", &stored);

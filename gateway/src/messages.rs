@@ -1,19 +1,24 @@
-//! Messages of rooms: posting them and reading history in pages.
+//! Messages of rooms: posting and changing them, and reading history in pages.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use shared::domain::{IdempotencyKey, MessageText, Seq, StreamCursor, Timestamp};
-use shared::storage::{JoinMode, Room, User, Window};
+use shared::bus::ControlEvent;
+use shared::domain::{
+    ChangeRequest, Emoji, IdempotencyKey, MessageId, MessageText, Seq, StoredMessage, StreamCursor, Timestamp, UserId,
+};
+use shared::storage::{JoinMode, Room, Store, StoreError, User, Window};
 use tokio::time::{Instant, timeout_at};
 
-use crate::accept::{AcceptError, Acceptor, Acknowledged};
+use crate::accept::{AcceptError, Acceptor, Acknowledged, NewMessage};
+use crate::event_dispatch::{ChangeError, EventDispatcher};
 use crate::history::{HistoryPages, Page, ReadError};
 use crate::live::Hub;
-use crate::policy::Action;
+use crate::policy::{self, Action};
 use crate::rate_limits::{RateLimited, RateLimits};
 use crate::rooms::{RoomError, RoomLookup, not_found};
 
-/// Why a message was not posted, or is not known to be.
+/// Why a message was not posted or changed, or is not known to be.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPosted {
     /// The room cannot be posted to.
@@ -25,9 +30,29 @@ pub enum NotPosted {
     /// The message was not accepted.
     #[error(transparent)]
     Accept(#[from] AcceptError),
-    /// It took too long: the message may be accepted or not.
-    #[error("the deadline passed before the message was acknowledged")]
+    /// There is no user of this name, whom the message mentions.
+    #[error("there is no user of this name")]
+    NoSuchUser(String),
+    /// The database failed before anything was sent.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was deleted is gone, but maybe not yet from the memory of every gateway.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// It took too long: it may be accepted or not.
+    #[error("the deadline passed before the outcome was known")]
     Late,
+}
+
+/// Why an edited message was not returned.
+#[derive(Debug, thiserror::Error)]
+pub enum NotEdited {
+    /// It was not edited, or is not known to be.
+    #[error(transparent)]
+    Post(#[from] NotPosted),
+    /// It was, and could not be read.
+    #[error(transparent)]
+    Read(#[from] NotRead),
 }
 
 /// Why history was not read.
@@ -39,6 +64,25 @@ pub enum NotRead {
     /// Reading failed or was refused.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The room has no such message.
+    #[error("there is no such message")]
+    NoMessage,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A message that a user writes.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Its text.
+    pub text: MessageText,
+    /// The message that it replies to.
+    pub reply_to: Option<MessageId>,
+    /// Names of the users that it mentions.
+    pub mentions: Vec<String>,
+    /// Identifies the request among all of the sender's.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// A message that is recorded.
@@ -61,73 +105,178 @@ pub struct RoomHistory {
     pub page: Arc<Page>,
 }
 
-/// The service of messages.
-pub struct Messages {
-    rooms: RoomLookup,
-    limits: RateLimits,
-    acceptor: Arc<Acceptor>,
-    history: HistoryPages,
-    hub: Hub,
+/// What the service of messages works with.
+pub struct MessageParts {
+    /// Knows the users that messages mention, and the replies.
+    pub store: Store,
+    /// Finds rooms.
+    pub rooms: RoomLookup,
+    /// How often a user may post.
+    pub limits: RateLimits,
+    /// Accepts messages and changes.
+    pub acceptor: Arc<Acceptor>,
+    /// Reads pages.
+    pub history: HistoryPages,
+    /// Knows the epoch.
+    pub hub: Hub,
+    /// Has the caches of all gateways drop what was deleted.
+    pub events: Arc<EventDispatcher>,
+    /// How long the sender of a message may edit it; `None`: for ever.
+    pub edit_window: Option<Duration>,
 }
 
+/// The service of messages.
+pub struct Messages(MessageParts);
+
 impl Messages {
-    /// Messages go through `acceptor` and are read from `history`, of the epoch that `hub` is in.
+    /// The service that works with `parts`.
     #[must_use]
-    pub fn new(
-        rooms: RoomLookup,
-        limits: RateLimits,
-        acceptor: Arc<Acceptor>,
-        history: HistoryPages,
-        hub: Hub,
-    ) -> Self {
-        Self {
-            rooms,
-            limits,
-            acceptor,
-            history,
-            hub,
-        }
+    pub fn new(parts: MessageParts) -> Self {
+        Self(parts)
     }
 
-    /// Posts a message of `sender` to the room named `room`, which they join if they may. Repeated with the same `key` it is
+    /// Posts a message of `sender` to the room named `room`, which they join if they may. Repeated with the same key it is
     /// the same message. After `deadline` it is not known whether it was accepted.
     pub async fn post(
         &self,
         sender: &User,
         room: &str,
-        text: MessageText,
-        key: Option<IdempotencyKey>,
+        draft: Draft,
         deadline: Instant,
     ) -> Result<PostedMessage, NotPosted> {
-        let permit = self.acceptor.acquire_permit()?;
+        let parts = &self.0;
+        let permit = parts.acceptor.acquire_permit()?;
         let accept = async {
-            self.limits.post(sender.id).await?;
-            let room = self.rooms.join(room, sender, Action::Post, JoinMode::ByName).await?.room;
-            let post = (text, key.as_ref());
-            let acknowledged = self.acceptor.accept(&permit, sender, &room, post, Timestamp::now()).await?;
+            parts.limits.post(sender.id).await?;
+            let room = parts.rooms.join(room, sender, Action::Post, JoinMode::ByName).await?.room;
+            let new = NewMessage {
+                text: draft.text,
+                in_reply_to: draft.reply_to,
+                mentions: self.mentioned(&draft.mentions).await?,
+                key: draft.key,
+            };
+            let acknowledged = parts.acceptor.accept(&permit, sender, &room, new, Timestamp::now()).await?;
             Ok(PostedMessage { room, acknowledged })
         };
         timeout_at(deadline, accept).await.unwrap_or(Err(NotPosted::Late))
     }
 
-    /// At most `limit` messages within `window` of the room named `name`, for `reader`.
-    pub async fn history(&self, reader: &User, name: &str, window: Window, limit: u32) -> Result<RoomHistory, NotRead> {
-        let mut room = self.rooms.find(name, reader, Action::Read).await?;
-        let mut read = self.history.page(&room, reader.id, window, limit).await?;
-        if read.is_none() {
-            // The room was deleted or closed to this user since it was looked up. There may be another one of this name.
-            room = self.rooms.find_anew(name, reader, Action::Read).await?;
-            read = self.history.page(&room, reader.id, window, limit).await?;
+    /// The users named in `mentions`, each once.
+    async fn mentioned(&self, mentions: &[String]) -> Result<Vec<UserId>, NotPosted> {
+        if mentions.is_empty() {
+            return Ok(Vec::new());
         }
-        let (head, page) = read.ok_or_else(|| not_found(name))?;
-        let head = self.position(&room, head);
-        Ok(RoomHistory { room, head, page })
+        let known = self.0.store.user_ids(mentions).await?;
+        let mut users = Vec::with_capacity(mentions.len());
+        for name in mentions {
+            let user = *known.get(name).ok_or_else(|| NotPosted::NoSuchUser(name.clone()))?;
+            if !users.contains(&user) {
+                users.push(user);
+            }
+        }
+        Ok(users)
     }
 
-    fn position(&self, room: &Room, seq: Seq) -> StreamCursor {
-        StreamCursor {
-            epoch: room.epoch(self.hub.epoch()),
-            seq,
+    /// Replaces the text of the message `id` of `editor` in the room named `room`, and returns the message. Repeating it is
+    /// harmless.
+    pub async fn edit(
+        &self,
+        editor: &User,
+        room: &str,
+        (id, text): (MessageId, MessageText),
+        deadline: Instant,
+    ) -> Result<RoomHistory, NotEdited> {
+        let oldest = self.0.edit_window.map_or(Timestamp(0), |window| Timestamp::now().minus(window));
+        let request = ChangeRequest::Edit { text, oldest };
+        self.change(editor, room, Action::Read, (id, |_: &Room| request), deadline).await?;
+        Ok(self.get(editor, room, id).await?)
+    }
+
+    /// Deletes the message `id` in the room named `room`: when this returns, no gateway has its text. Repeating it is
+    /// harmless.
+    pub async fn delete(&self, user: &User, room: &str, id: MessageId, deadline: Instant) -> Result<(), NotPosted> {
+        let request = |room: &Room| ChangeRequest::Delete {
+            as_moderator: policy::non_member_may(user, Action::DeleteMessages, room),
+        };
+        let room = self.change(user, room, Action::Read, (id, request), deadline).await?.id;
+        self.0.events.change(async move { Ok(Some(ControlEvent::MessageDeleted { room })) }).await?;
+        Ok(())
+    }
+
+    /// Adds a reaction of `user` to the message `id` in the room named `room`, or removes it. They join the room if they may.
+    /// Repeating it is harmless.
+    pub async fn react(
+        &self,
+        user: &User,
+        room: &str,
+        (id, emoji, on): (MessageId, Emoji, bool),
+        deadline: Instant,
+    ) -> Result<(), NotPosted> {
+        let request = |_: &Room| ChangeRequest::React { emoji, on };
+        self.change(user, room, Action::Post, (id, request), deadline).await.map(drop)
+    }
+
+    /// Has `request` made of the message `id`, by a user who may do `action` in the room, which they join if that posts.
+    async fn change(
+        &self,
+        user: &User,
+        room: &str,
+        action: Action,
+        (id, request): (MessageId, impl FnOnce(&Room) -> ChangeRequest),
+        deadline: Instant,
+    ) -> Result<Arc<Room>, NotPosted> {
+        let parts = &self.0;
+        let permit = parts.acceptor.acquire_permit()?;
+        let change = async {
+            parts.limits.post(user.id).await?;
+            let room = match action {
+                Action::Post => parts.rooms.join(room, user, action, JoinMode::ByName).await?.room,
+                _ => parts.rooms.find(room, user, action).await?,
+            };
+            let request = request(&room);
+            parts.acceptor.change(&permit, user, &room, (id, request), Timestamp::now()).await?;
+            Ok(room)
+        };
+        timeout_at(deadline, change).await.unwrap_or(Err(NotPosted::Late))
+    }
+
+    /// The message `id` of the room named `name`, for `reader`, as a page.
+    pub async fn get(&self, reader: &User, name: &str, id: MessageId) -> Result<RoomHistory, NotRead> {
+        let read = self.history(reader, name, Window::Only(id), 1).await?;
+        if read.page.seqs.is_none() {
+            return Err(NotRead::NoMessage);
         }
+        Ok(read)
+    }
+
+    /// At most `limit` replies above `after` to the message `id` of the room named `name`, the oldest first, for `reader`.
+    pub async fn replies(
+        &self,
+        reader: &User,
+        name: &str,
+        id: MessageId,
+        (after, limit): (Seq, u32),
+    ) -> Result<(Arc<Room>, Vec<StoredMessage>), NotRead> {
+        let room = self.0.rooms.find(name, reader, Action::Read).await?;
+        let replies = self.0.store.replies((room.id, id), reader.id, after, limit).await?;
+        Ok((room, replies.ok_or(NotRead::NoMessage)?))
+    }
+
+    /// At most `limit` messages within `window` of the room named `name`, for `reader`.
+    pub async fn history(&self, reader: &User, name: &str, window: Window, limit: u32) -> Result<RoomHistory, NotRead> {
+        let parts = &self.0;
+        let mut room = parts.rooms.find(name, reader, Action::Read).await?;
+        let mut read = parts.history.page(&room, reader.id, window, limit).await?;
+        if read.is_none() {
+            // The room was deleted or closed to this user since it was looked up. There may be another one of this name.
+            room = parts.rooms.find_anew(name, reader, Action::Read).await?;
+            read = parts.history.page(&room, reader.id, window, limit).await?;
+        }
+        let (head, page) = read.ok_or_else(|| not_found(name))?;
+        let head = StreamCursor {
+            epoch: room.epoch(parts.hub.epoch()),
+            seq: head,
+        };
+        Ok(RoomHistory { room, head, page })
     }
 }

@@ -38,6 +38,8 @@ pub enum Action {
     Read,
     /// Open a stream, which joins the room.
     Follow,
+    /// Delete messages of others.
+    DeleteMessages,
     /// Stop being a member.
     Leave,
     /// Delete the room.
@@ -65,13 +67,14 @@ use Grant::{No, Public, Yes};
 
 /// The policy: a row for each action, a column for each role.
 #[rustfmt::skip]
-const POLICY: [(Action, [Grant; 4]); 10] = [
+const POLICY: [(Action, [Grant; 4]); 11] = [
     //                          Outsider  Member  Owner  Admin
     (Action::See,              [Public,   Yes,    No,    No ]),
     (Action::Join,             [Public,   Yes,    No,    No ]),
     (Action::Post,             [Public,   Yes,    No,    No ]),
     (Action::Read,             [Public,   Yes,    No,    No ]),
     (Action::Follow,           [Public,   Yes,    No,    No ]),
+    (Action::DeleteMessages,   [No,       No,     Yes,   Yes]),
     (Action::Leave,            [Public,   Yes,    No,    No ]),
     (Action::DeleteRoom,       [No,       No,     Yes,   Yes]),
     (Action::TakeReservedName, [No,       No,     Yes,   Yes]),
@@ -135,11 +138,15 @@ mod tests {
     const EXPECTED: [(Role, &str, &str); 4] = [
         (Role::Outsider, "See Join Post Read Follow Leave", ""),
         (Role::Member, "See Join Post Read Follow Leave", "See Join Post Read Follow Leave"),
-        (Role::Owner, "DeleteRoom TakeReservedName SeeEmail", "DeleteRoom TakeReservedName SeeEmail"),
+        (
+            Role::Owner,
+            "DeleteMessages DeleteRoom TakeReservedName SeeEmail",
+            "DeleteMessages DeleteRoom TakeReservedName SeeEmail",
+        ),
         (
             Role::Admin,
-            "DeleteRoom TakeReservedName ListUsers SeeEmail",
-            "DeleteRoom TakeReservedName ListUsers SeeEmail",
+            "DeleteMessages DeleteRoom TakeReservedName ListUsers SeeEmail",
+            "DeleteMessages DeleteRoom TakeReservedName ListUsers SeeEmail",
         ),
     ];
 

@@ -25,7 +25,7 @@ use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::history::{HistoryPages, HistoryRates, ReadQueue};
 use crate::live::{Hub, LiveStream, StreamQuota, StreamRegistry, StreamSettings, Subscriber, SubscriberTask};
-use crate::messages::Messages;
+use crate::messages::{MessageParts, Messages};
 use crate::rate_limits::RateLimits;
 use crate::revocation_watcher::Revocations;
 use crate::room_directory::RoomDirectory;
@@ -98,12 +98,14 @@ impl<'a> Parts<'a> {
         let hub = Hub::new(store.clone(), installation, subscriber, read_queue.clone());
         let quota = StreamQuota::new(redis.clone(), args.streams_per_user, args.streams_per_address);
         let registry = StreamRegistry::default();
+        let history = HistoryPages::new(store.clone(), read_queue, history_rates.clone());
         let events = Arc::new(EventDispatcher::new(EventTargets {
             sessions: Arc::clone(&sessions),
             directory: Arc::clone(&directory),
             streams: registry.clone(),
             quota: quota.clone(),
             hub: hub.clone(),
+            history: history.clone(),
             acceptor: Arc::clone(&acceptor),
             freshness: Arc::clone(&freshness),
             control: ControlChannel::new(context.redis.pool(), redis.clone()),
@@ -116,7 +118,7 @@ impl<'a> Parts<'a> {
         let revocations = Arc::new(revocations);
         Self {
             rooms: RoomLookup::new(Arc::clone(&directory), Arc::clone(&revocations)),
-            history: HistoryPages::new(store.clone(), read_queue, history_rates.clone()),
+            history,
             config,
             context,
             tokens,
@@ -162,8 +164,16 @@ impl<'a> Parts<'a> {
     }
 
     fn messages(&self) -> Messages {
-        let acceptor = Arc::clone(&self.acceptor);
-        Messages::new(self.rooms.clone(), self.limits.clone(), acceptor, self.history.clone(), self.hub.clone())
+        Messages::new(MessageParts {
+            store: self.store(),
+            rooms: self.rooms.clone(),
+            limits: self.limits.clone(),
+            acceptor: Arc::clone(&self.acceptor),
+            history: self.history.clone(),
+            hub: self.hub.clone(),
+            events: Arc::clone(&self.events),
+            edit_window: self.config.limits.edit_window(),
+        })
     }
 
     fn streams(&self, fanout: Fanout<LiveStream>) -> Streams {

@@ -60,6 +60,8 @@ impl Target {
                 room: *room,
                 sender: self.sender,
                 text: MessageText::parse(TEXT).expect("a short text is one"),
+                in_reply_to: None,
+                mentions: Vec::new(),
                 created_on: NOW,
                 reply_to: None,
             }),

@@ -1,5 +1,6 @@
 //! Domain types. A value of such a type was parsed, so it is valid. Nothing here does I/O.
 
+mod change;
 mod cursor;
 mod ids;
 mod message;
@@ -9,12 +10,13 @@ mod text;
 mod time;
 mod user;
 
+pub use change::{AcceptedChange, Change, ChangeRequest, Command, Emoji, Outcome, Refusal, RoomEntry, StoredChange};
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
 pub use ids::{
     GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, RoomId, Seq, SessionId, StreamKey,
     UserId, parse_uuid,
 };
-pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageText, StoredMessage};
+pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageExtra, MessageText, ReactionCount, StoredMessage};
 pub use partition::{Fence, LogEntryId, Partition};
 pub use room::RoomName;
 pub use text::normal_password;

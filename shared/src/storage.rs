@@ -37,11 +37,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use accounts::{Account, Accounts, CreateUserError, NewUser, Session, User};
-pub use commit::{Claim, CommitError, Commits, Committed, Entry, EntryContent, PartitionBatch, RoomMessages};
+pub use commit::{Claim, CommitError, Commits, Committed, Entry, EntryContent, PartitionBatch, RoomEntries};
 pub use copy::{CopyError, Progress, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::StoreError;
-pub use history::{HISTORY_CONNECTIONS, History, HistoryPage, KnownMessage, Window};
+pub use history::{HISTORY_CONNECTIONS, History, HistoryPage, KnownMessage, KnownPage, RoomHead, Window};
 pub use open::{Installation, Role, Writers};
 pub use open_error::OpenError;
 pub use revocations::Revocation;

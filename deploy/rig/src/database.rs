@@ -65,7 +65,16 @@ const WATCH_COMMITS: &str = "
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// The tables that a backup is of: what workers write, and the epoch.
-const BACKED_UP: [&str; 4] = ["messages", "room_heads", "cursors", "installation"];
+const BACKED_UP: [&str; 8] = [
+    "messages",
+    "changes",
+    "reactions",
+    "replies",
+    "mentions",
+    "room_heads",
+    "cursors",
+    "installation",
+];
 
 /// The database of a stack.
 pub struct Database {
@@ -110,10 +119,11 @@ impl Database {
             }
         }
         let heads = "SELECT count(*) FROM room_heads h
-                     WHERE h.seq <> (SELECT count(*) FROM messages m WHERE m.room_id = h.room_id)";
+                     WHERE h.seq <> (SELECT count(*) FROM messages m WHERE m.room_id = h.room_id) + h.others
+                        OR h.others <> (SELECT count(*) FROM changes c WHERE c.room_id = h.room_id)";
         match on!(self, connection => sqlx::query_scalar::<_, i64>(heads).fetch_one(connection).await?) {
             0 => Ok(()),
-            wrong => Err(Failure::new(format!("{wrong} rooms have a head that is not the number of their messages"))),
+            wrong => Err(Failure::new(format!("{wrong} rooms have a head that is not the number of their entries"))),
         }
     }
 
@@ -263,6 +273,20 @@ impl Database {
             }
         }
         Ok(contents)
+    }
+
+    /// Runs a statement that the product never runs.
+    pub async fn execute(&mut self, statement: &'static str) -> Result<()> {
+        on!(self, connection => { sqlx::query(statement).execute(connection).await?; });
+        Ok(())
+    }
+
+    /// Makes all messages older by `age`.
+    pub async fn age_messages(&mut self, age: Duration) -> Result<()> {
+        let statement = "UPDATE messages SET created_on = created_on - $1";
+        let millis = i64::try_from(age.as_millis())?;
+        on!(self, connection => { sqlx::query(statement).bind(millis).execute(connection).await?; });
+        Ok(())
     }
 
     /// Deletes a message from history, as damage does.

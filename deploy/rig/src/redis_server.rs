@@ -104,6 +104,18 @@ impl RedisServer {
         Ok(total)
     }
 
+    /// How many fields of entries in the accept logs hold `text`.
+    pub async fn entries_with(&self, text: &str) -> Result<usize> {
+        let mut connection = self.connect().await?;
+        let mut found = 0;
+        for stream in Self::accept_streams(&mut connection).await? {
+            let entries: Vec<(String, Vec<Vec<u8>>)> = connection.xrange_all(&stream).await?;
+            let fields = entries.iter().flat_map(|(_, fields)| fields);
+            found += fields.filter(|field| String::from_utf8_lossy(field).contains(text)).count();
+        }
+        Ok(found)
+    }
+
     /// The names of the accept logs of all partitions.
     pub(crate) async fn accept_streams(connection: &mut MultiplexedConnection) -> Result<Vec<String>> {
         Ok(redis::cmd("KEYS").arg("roomcast:*:{*}:in").query_async(connection).await?)

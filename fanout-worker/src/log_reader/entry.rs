@@ -52,9 +52,7 @@ fn parse_entry(id: &str, flat: Vec<Vec<u8>>, context: EntryContext<'_>) -> Optio
     Some(Entry {
         log_entry_id,
         content: match decode_entry(&fields, context.keys, context.now) {
-            Ok(message) if Partition::of(message.room, context.partitions) == context.partition => {
-                EntryContent::Message(message)
-            }
+            Ok(command) if Partition::of(command.room(), context.partitions) == context.partition => command.into(),
             Ok(_) => dead(OTHER_PARTITION.to_owned()),
             Err(error) => {
                 if let InvalidEntry::NotAuthentic(error) = &error {
@@ -121,7 +119,7 @@ mod tests {
                     ("field 'text' is not valid", r#"[["text",{"hex":"ff00"}]]"#)
                 );
             }
-            EntryContent::Message(_) => panic!("no message"),
+            EntryContent::Message(_) | EntryContent::Change(_) => panic!("no dead letter"),
         }
     }
 }

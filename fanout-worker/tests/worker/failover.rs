@@ -4,7 +4,7 @@ use fanout_worker::log_reader::{BatchServers, LogReader};
 use fanout_worker::trimmer::Trimmer;
 use redis::cmd;
 use rig::{Failure, RedisNode, RedisSentinels, eventually};
-use shared::bus::encode_entry;
+use shared::bus::encode_message;
 use shared::domain::{Fence, LogEntryId, Partition};
 use shared::storage::{Claim, Writers};
 use tempfile::TempDir;
@@ -18,7 +18,7 @@ async fn append(fixture: &Fixture, server: &RedisNode, id: &str, text: &str) {
     let room = fixture.rooms[0];
     let mut command = cmd("XADD");
     command.arg(stream_of(fixture)).arg(id);
-    for (name, value) in encode_entry(&fixture.message(room, text), &fixture.keys) {
+    for (name, value) in encode_message(&fixture.message(room, text), &fixture.keys) {
         command.arg(name).arg(value);
     }
     let _id: String = server.run(&command).await.unwrap();

@@ -6,7 +6,7 @@ use fanout_worker::pipeline::Pipeline;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use rig::{Failure, PostgresServer, RedisServer, eventually};
-use shared::bus::{KeySpace, RedisConnector, encode_entry};
+use shared::bus::{KeySpace, RedisConnector, encode_message};
 use shared::domain::{Accepted, LogEntryId, MessageId, MessageText, Partition, RoomId, RoomName, Timestamp, UserId};
 use shared::settings::RedisArgs;
 use shared::storage::{CreateRoom, Entry, EntryContent, Installation, NewUser, Role, Store, Writers};
@@ -125,6 +125,8 @@ impl Fixture {
             room,
             sender: self.sender,
             text: MessageText::parse(text).unwrap(),
+            in_reply_to: None,
+            mentions: Vec::new(),
             created_on: NOW,
             reply_to: None,
         }
@@ -141,7 +143,7 @@ impl Fixture {
     pub(crate) async fn append(&self, redis: &mut MultiplexedConnection, room: RoomId, id: &str, text: &str) {
         let stream = self.keys.accept_stream(Partition::of(room, PARTITIONS));
         let message = self.message(room, text);
-        let fields = encode_entry(&message, &self.keys);
+        let fields = encode_message(&message, &self.keys);
         let _id: String = redis.xadd(stream, id, &fields).await.unwrap();
     }
 

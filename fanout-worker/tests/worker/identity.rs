@@ -2,7 +2,7 @@
 
 use redis::AsyncCommands as _;
 use rig::{Failure, eventually};
-use shared::bus::encode_entry;
+use shared::bus::encode_message;
 use shared::domain::Partition;
 use shared::storage::Writers;
 
@@ -38,7 +38,7 @@ async fn entry_of_another_installation_is_set_aside() {
     let worker = ours.worker(Writers::One).await;
     let message = theirs.message(room, "a secret of theirs");
     let stream = ours.keys.accept_stream(Partition::of(room, PARTITIONS));
-    let _id: String = redis.xadd(stream, "*", &encode_entry(&message, &theirs.keys)).await.unwrap();
+    let _id: String = redis.xadd(stream, "*", &encode_message(&message, &theirs.keys)).await.unwrap();
     ours.append(&mut redis, room, "*", "ours").await;
     assert_eq!(ours.texts(room, 1).await, ["ours"]);
     let set_aside = eventually(SOON, "the foreign entry is set aside", async || {

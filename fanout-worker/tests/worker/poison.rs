@@ -43,7 +43,7 @@ async fn only_invalid_entries_are_set_aside() {
     let stream = fixture.keys.accept_stream(Partition::of(room, PARTITIONS));
     for (number, (field, value)) in (1..).zip(&poison) {
         let message = fixture.message(room, "bad");
-        let good = shared::bus::encode_entry(&message, &fixture.keys);
+        let good = shared::bus::encode_message(&message, &fixture.keys);
         let mut command = redis::cmd("XADD");
         command.arg(stream).arg("*");
         for (name, content) in &good {
@@ -192,7 +192,7 @@ async fn entry_in_another_rooms_partition_is_set_aside() {
     let Partition(home) = Partition::of(room, PARTITIONS);
     let elsewhere = fixture.keys.accept_stream(Partition((home + 1) % PARTITIONS));
     let message = fixture.message(room, "misplaced");
-    let fields = shared::bus::encode_entry(&message, &fixture.keys);
+    let fields = shared::bus::encode_message(&message, &fixture.keys);
     let _id: String = redis::AsyncCommands::xadd(&mut redis, elsewhere, "*", &fields).await.unwrap();
     wait_for_dead_letters(&fixture, 1).await;
     fixture.append(&mut redis, room, "*", "at home").await;
@@ -208,7 +208,7 @@ async fn forged_entry_is_stored_in_nobodys_name() {
     let worker = fixture.worker(Writers::One).await;
     let stream = fixture.keys.accept_stream(Partition::of(room, PARTITIONS));
     let message = fixture.message(room, "hello");
-    let genuine = shared::bus::encode_entry(&message, &fixture.keys);
+    let genuine = shared::bus::encode_message(&message, &fixture.keys);
     let (_, others) = genuine.split_last().unwrap();
     let mut changed = genuine.clone();
     changed.iter_mut().find(|(name, _)| *name == "text").unwrap().1 = "hellp".into();

@@ -139,7 +139,7 @@ async fn waiting_claim_does_not_delay_owned_partitions() {
 
     let began = Instant::now();
     fixture.append(&mut redis, held, "*", "stored meanwhile").await;
-    let stored = eventually(SOON, "what is held is stored", async || match fixture.store.head(held).await? {
+    let stored = eventually(SOON, "what is held is stored", async || match fixture.store.head(held).await?.seq {
         Seq::ZERO => Err(Failure::new("not yet")),
         _ => Ok(()),
     });

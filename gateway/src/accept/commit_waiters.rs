@@ -1,7 +1,8 @@
-//! Commit waiters: posts that wait until their message is stored.
+//! Commit waiters: calls that wait for the outcome of what they sent.
 //!
-//! A worker sends a receipt to the gateway that accepted a message when it has committed it. The receipt is a hint and may be
-//! lost with a connection or a worker, so posts that have waited for some time are looked up in SQL, all of them by one query.
+//! A worker sends a receipt to the gateway that accepted a message or a change when it has decided and committed it. The receipt is
+//! a hint and may be lost with a connection or a worker, so what was waited for for some time is looked up in SQL, all of it by
+//! one query. What was refused is not in SQL: if its receipt is lost, the call ends by its deadline with an unknown outcome.
 //!
 //! The table of waiting posts is bounded by [`super::POSTS_AT_ONCE`], since only a post under way waits. A post that ends,
 //! whether it was answered, timed out or its client left, removes its entry.
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use shared::bus::{KeySpace, Receipts};
-use shared::domain::{MessageId, Seq};
+use shared::domain::{MessageId, Outcome};
 use shared::storage::Store;
 use shared::telemetry::FailureSeries;
 use tokio::sync::watch;
@@ -33,14 +34,14 @@ pub(super) struct CommitWaiters(Arc<Mutex<HashMap<MessageId, Awaited>>>);
 /// A message that at least one post waits for.
 struct Awaited {
     since: Instant,
-    seq: watch::Sender<Option<Seq>>,
+    outcome: watch::Sender<Option<Outcome>>,
 }
 
 /// One post that waits. Dropping it ends the wait.
 pub(super) struct CommitWaiter {
     waiters: CommitWaiters,
     id: MessageId,
-    seq: watch::Receiver<Option<Seq>>,
+    outcome: watch::Receiver<Option<Outcome>>,
 }
 
 impl CommitWaiters {
@@ -49,21 +50,21 @@ impl CommitWaiters {
         let mut awaited = self.awaited();
         let entry = awaited.entry(id).or_insert_with(|| Awaited {
             since: Instant::now(),
-            seq: watch::Sender::new(None),
+            outcome: watch::Sender::new(None),
         });
         CommitWaiter {
             waiters: self.clone(),
             id,
-            seq: entry.seq.subscribe(),
+            outcome: entry.outcome.subscribe(),
         }
     }
 
-    /// Ends the wait for each of `stored`.
-    pub(super) fn resolve(&self, stored: impl IntoIterator<Item = (MessageId, Seq)>) {
+    /// Ends the wait for each of `outcomes`.
+    pub(super) fn resolve(&self, outcomes: impl IntoIterator<Item = (MessageId, Outcome)>) {
         let awaited = self.awaited();
-        for (id, seq) in stored {
+        for (id, outcome) in outcomes {
             if let Some(waiting) = awaited.get(&id) {
-                waiting.seq.send_replace(Some(seq));
+                waiting.outcome.send_replace(Some(outcome));
             }
         }
     }
@@ -71,7 +72,7 @@ impl CommitWaiters {
     /// Ends the wait for the messages of the receipts that a worker published.
     pub(super) fn on_receipts(&self, payload: &[u8], keys: &KeySpace) {
         match Receipts::decode(payload, keys) {
-            Ok(Receipts(stored)) => self.resolve(stored),
+            Ok(Receipts(outcomes)) => self.resolve(outcomes),
             Err(error) => error.report("receipts"),
         }
     }
@@ -84,7 +85,7 @@ impl CommitWaiters {
             if !overdue.is_empty() {
                 match store.stored_seqs(&overdue).await {
                     Ok(stored) => {
-                        self.resolve(stored);
+                        self.resolve(stored.into_iter().map(|(id, seq)| (id, Outcome::Stored(seq))));
                         failures.recovered();
                     }
                     Err(error) => {
@@ -103,7 +104,7 @@ impl CommitWaiters {
 
     /// Messages that posts have waited for too long at `now`.
     fn overdue(&self, now: Instant) -> Vec<MessageId> {
-        let is_overdue = |awaited: &Awaited| now - awaited.since >= OVERDUE_AFTER && awaited.seq.borrow().is_none();
+        let is_overdue = |awaited: &Awaited| now - awaited.since >= OVERDUE_AFTER && awaited.outcome.borrow().is_none();
         self.awaited().iter().filter(|(_, awaited)| is_overdue(awaited)).map(|(id, _)| *id).collect()
     }
 
@@ -113,10 +114,10 @@ impl CommitWaiters {
 }
 
 impl CommitWaiter {
-    /// Waits until the message is stored and returns its position, however long it takes.
-    pub(super) async fn stored(mut self) -> Seq {
-        let seq = self.seq.wait_for(Option::is_some).await;
-        seq.ok().and_then(|seq| *seq).expect("the entry stays for as long as a post waits")
+    /// Waits for the outcome, however long it takes.
+    pub(super) async fn outcome(mut self) -> Outcome {
+        let outcome = self.outcome.wait_for(Option::is_some).await;
+        outcome.ok().and_then(|outcome| *outcome).expect("the entry stays for as long as a call waits")
     }
 }
 
@@ -124,7 +125,7 @@ impl Drop for CommitWaiter {
     fn drop(&mut self) {
         let mut awaited = self.waiters.awaited();
         // Counted under the lock under which others begin to wait. This waiter is still one of them.
-        if awaited.get(&self.id).is_some_and(|entry| entry.seq.receiver_count() <= 1) {
+        if awaited.get(&self.id).is_some_and(|entry| entry.outcome.receiver_count() <= 1) {
             awaited.remove(&self.id);
         }
     }
@@ -133,6 +134,7 @@ impl Drop for CommitWaiter {
 #[cfg(test)]
 mod tests {
     use shared::bus::MacKey;
+    use shared::domain::{Refusal, Seq};
 
     use super::*;
 
@@ -142,11 +144,12 @@ mod tests {
         let waiters = CommitWaiters::default();
         let (id, other) = (MessageId::fresh(), MessageId::fresh());
         let (first, second, third) = (waiters.wait_for(id), waiters.wait_for(id), waiters.wait_for(other));
-        waiters.on_receipts(&Receipts(vec![(id, Seq(7)), (MessageId::fresh(), Seq(8))]).encode(&keys), &keys);
-        assert_eq!((first.stored().await, second.stored().await), (Seq(7), Seq(7)));
+        let (stored, refused) = (Outcome::Stored(Seq(7)), Outcome::Refused(Refusal::Deleted));
+        waiters.on_receipts(&Receipts(vec![(id, stored), (MessageId::fresh(), refused)]).encode(&keys), &keys);
+        assert_eq!((first.outcome().await, second.outcome().await), (stored, stored));
         waiters.on_receipts(b"garbage", &keys);
-        waiters.resolve([(other, Seq(1))]);
-        assert_eq!(third.stored().await, Seq(1));
+        waiters.resolve([(other, refused)]);
+        assert_eq!(third.outcome().await, refused);
         assert!(waiters.awaited().is_empty());
     }
 
@@ -158,7 +161,7 @@ mod tests {
         drop(first);
         assert_eq!(waiters.awaited().len(), 1);
         // In the middle of waiting, as when the client closes its connection.
-        let waiting = tokio::spawn(second.stored());
+        let waiting = tokio::spawn(second.outcome());
         tokio::task::yield_now().await;
         waiting.abort();
         assert!(waiting.await.is_err_and(|error| error.is_cancelled()));
@@ -170,7 +173,7 @@ mod tests {
         let waiters = CommitWaiters::default();
         let (late, resolved) = (MessageId::fresh(), MessageId::fresh());
         let _waiting = (waiters.wait_for(late), waiters.wait_for(resolved));
-        waiters.resolve([(resolved, Seq(1))]);
+        waiters.resolve([(resolved, Outcome::Stored(Seq(1)))]);
         assert!(waiters.overdue(Instant::now()).is_empty());
         assert_eq!(waiters.overdue(Instant::now() + OVERDUE_AFTER), [late]);
     }

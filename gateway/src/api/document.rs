@@ -24,14 +24,15 @@ use crate::auth::passwords;
 const TAGS: [&str; 7] = ["Sign up", "Sign in", "Rooms", "Messages", "Stream", "Leave", "Service"];
 
 /// Limits of fields: schema, field, shortest, longest (characters).
-const LENGTHS: [(&str, &str, usize, usize); 7] = [
+const LENGTHS: [(&str, &str, usize, usize); 8] = [
     ("Registration", "email", 1, Email::MAX_LEN),
     ("Registration", "username", 1, Username::MAX_LEN),
     ("Registration", "public_id", 1, PublicId::MAX_LEN),
     ("Credentials", "email", 1, Email::MAX_LEN),
     ("Credentials", "password", 1, passwords::MAX_LENGTH),
     ("MessageDraft", "message", 1, MessageText::MAX_LEN),
-    ("Message", "message", 1, MessageText::MAX_LEN),
+    ("MessageEdit", "message", 1, MessageText::MAX_LEN),
+    ("Message", "message", 0, MessageText::MAX_LEN),
 ];
 
 const ABOUT: &str = "A real-time chat backend. Register, create a room, follow it in one window and post in another.\n\n\

@@ -60,6 +60,27 @@ pub enum ApiError {
     /// There is no such user.
     #[error("There is no user '{0}'.")]
     UserNotFound(String),
+    /// There is no such message in the room.
+    #[error("There is no such message in this room.")]
+    MessageNotFound,
+    /// The message is deleted.
+    #[error("This message is deleted.")]
+    MessageDeleted,
+    /// The message is too old to be edited.
+    #[error("This message is too old to be edited.")]
+    EditWindowClosed,
+    /// The message that is replied to is not in the room.
+    #[error("The message that this replies to is not in this room.")]
+    NoSuchReply,
+    /// A user who is mentioned does not exist.
+    #[error("There is no user '{0}' to be mentioned.")]
+    NoSuchMention(String),
+    /// The message has as many kinds of reactions as it may have.
+    #[error(
+        "This message has {} kinds of reactions already.",
+        shared::domain::MessageExtra::MAX_REACTIONS
+    )]
+    TooManyReactions,
     /// There is no such path.
     #[error("There is nothing at this path.")]
     NotFound,
@@ -130,7 +151,7 @@ pub enum ApiError {
     #[error("Not ready: {}.", .0.iter().map(|reason| reason.name()).collect::<Vec<_>>().join(", "))]
     NotReady(Vec<Reason>),
     /// It may have been done or not.
-    #[error("It is not known whether the message was accepted: repeat it with the same Idempotency-Key.")]
+    #[error("It is not known whether this was done: repeat it, a message with the same Idempotency-Key.")]
     OutcomeUnknown,
     /// A fault of ours.
     #[error("Something went wrong.")]
@@ -153,6 +174,12 @@ impl ApiError {
             Self::RoomReplaced(_) => (StatusCode::CONFLICT, "room_replaced"),
             Self::RoomNameReserved => (StatusCode::CONFLICT, "room_name_reserved"),
             Self::UserNotFound(_) => (StatusCode::NOT_FOUND, "user_not_found"),
+            Self::MessageNotFound => (StatusCode::NOT_FOUND, "message_not_found"),
+            Self::MessageDeleted => (StatusCode::CONFLICT, "deleted"),
+            Self::EditWindowClosed => (StatusCode::UNPROCESSABLE_ENTITY, "edit_window_closed"),
+            Self::NoSuchReply => (StatusCode::UNPROCESSABLE_ENTITY, "no_such_reply"),
+            Self::NoSuchMention(_) => (StatusCode::UNPROCESSABLE_ENTITY, "no_such_user"),
+            Self::TooManyReactions => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_reactions"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
@@ -253,6 +280,12 @@ impl ApiError {
             | Self::RoomReplaced(_)
             | Self::RoomNameReserved
             | Self::UserNotFound(_)
+            | Self::MessageNotFound
+            | Self::MessageDeleted
+            | Self::EditWindowClosed
+            | Self::NoSuchReply
+            | Self::NoSuchMention(_)
+            | Self::TooManyReactions
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::UnsupportedMediaType

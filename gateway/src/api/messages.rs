@@ -9,7 +9,7 @@ use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::domain::{IdempotencyKey, Invalid, MessageId, MessageText, Seq, StreamCursor};
+use shared::domain::{IdempotencyKey, Invalid, MessageExtra, MessageId, MessageText, Seq, StreamCursor, parse_uuid};
 use shared::storage::{Room, Window};
 
 use super::access::Authenticated;
@@ -17,15 +17,15 @@ use super::body::JsonBody;
 use super::edge::Arrived;
 use super::error::ApiError;
 use super::models::MessageDraft;
-use super::pages::parse_count;
+use super::pages::{parse_count, parse_seq};
 use super::params::{CanonicalUuid, Integer};
 use super::{ApiContext, Tag};
 use crate::history::Page;
 use crate::message_json::Message;
-use crate::messages::{PostedMessage, RoomHistory};
+use crate::messages::{Draft, PostedMessage, RoomHistory};
 
 /// Messages of a page of history at most, and if nothing else is asked for.
-const HISTORY_MAX: u32 = 100;
+pub(super) const HISTORY_MAX: u32 = 100;
 
 /// Answers to posting a message.
 #[derive(ApiResponse)]
@@ -48,6 +48,13 @@ pub enum Posted {
 
 /// An array of message objects that is encoded already: what many read is encoded once.
 pub struct MessagePage(Arc<Page>);
+
+impl MessagePage {
+    /// The payload of `page`, which nobody else reads.
+    pub(super) fn new(page: Page) -> Self {
+        Self(Arc::new(page))
+    }
+}
 
 impl Payload for MessagePage {
     const CONTENT_TYPE: &'static str = Json::<Vec<Message>>::CONTENT_TYPE;
@@ -117,10 +124,9 @@ impl MessagesApi {
         body: JsonBody<MessageDraft>,
     ) -> Result<Posted, ApiError> {
         let sender = &caller.0.session.user;
-        let text = MessageText::parse_new(&body.0.message)?;
-        let key = key.0.as_deref().map(IdempotencyKey::parse).transpose()?;
+        let draft = draft(body.0, key.0.as_deref())?;
         let deadline = arrived.prompt_deadline();
-        let PostedMessage { room, acknowledged } = context.messages.post(sender, &room.0, text, key, deadline).await?;
+        let PostedMessage { room, acknowledged } = context.messages.post(sender, &room.0, draft, deadline).await?;
         Ok(Posted::Accepted(
             acknowledged.id.to_string(),
             format!("/chat/{}/messagehistory?message_id={}", room.name, acknowledged.id),
@@ -146,13 +152,15 @@ impl MessagesApi {
         before: Query<Option<Integer>>,
         /// Only messages with a higher seq, beginning with the lowest.
         after: Query<Option<Integer>>,
+        /// The messages around this seq, half of them below it. Not together with `before` and `after`.
+        around: Query<Option<Integer>>,
         /// Only the message of this id; none if it is not stored (yet).
         message_id: Query<Option<CanonicalUuid>>,
     ) -> Result<HistoryRead, ApiError> {
         let limit = parse_count("limit", limit.0, HISTORY_MAX)?.unwrap_or(HISTORY_MAX);
         let window = match message_id.0 {
             Some(CanonicalUuid(id)) => Window::Only(MessageId(id)),
-            None => window(before.0, after.0)?,
+            None => window(before.0, after.0, around.0)?,
         };
         let reader = &caller.0.session.user;
         let RoomHistory { room, head, page } = context.messages.history(reader, &room.0, window, limit).await?;
@@ -170,16 +178,35 @@ fn entity_tag(position: StreamCursor) -> String {
     format!("W/\"{}-{position}\"", env!("CARGO_PKG_VERSION"))
 }
 
-fn window(before: Option<Integer>, after: Option<Integer>) -> Result<Window, Invalid> {
-    let seq = |field, Integer(value)| match value {
-        0.. => Ok(Seq(value)),
-        _ => Err(Invalid::new(field, "out_of_range", "Must not be negative.")),
-    };
+/// What a client wants to post, under `key`.
+fn draft(draft: MessageDraft, key: Option<&str>) -> Result<Draft, Invalid> {
+    let mentions: Vec<String> = draft.mentions.into_iter().flatten().map(|name| name.0).collect();
+    if mentions.len() > MessageExtra::MAX_MENTIONS {
+        let message = format!("Must have at most {} names.", MessageExtra::MAX_MENTIONS);
+        return Err(Invalid::new("mentions", "too_long", message));
+    }
+    let not_an_id = || Invalid::new("reply_to", "bad_id", "Give the id of a message, in lower case with hyphens.");
+    let reply_to = draft.reply_to.map(|raw| parse_uuid(&raw).map(MessageId).ok_or_else(not_an_id)).transpose()?;
+    Ok(Draft {
+        text: MessageText::parse_new(&draft.message)?,
+        reply_to,
+        mentions,
+        key: key.map(IdempotencyKey::parse).transpose()?,
+    })
+}
+
+fn window(before: Option<Integer>, after: Option<Integer>, around: Option<Integer>) -> Result<Window, Invalid> {
+    if let Some(middle) = around {
+        return match (before, after) {
+            (None, None) => Ok(Window::Around(parse_seq("around", middle)?)),
+            _ => Err(Invalid::new("around", "not_alone", "Must not be given together with before or after.")),
+        };
+    }
     Ok(match (before, after) {
         (None, None) => Window::Before(Seq(i64::MAX)),
-        (Some(before), None) => Window::Before(seq("before", before)?),
-        (None, Some(after)) => Window::After(seq("after", after)?),
-        (Some(before), Some(after)) => Window::Between(seq("after", after)?, seq("before", before)?),
+        (Some(before), None) => Window::Before(parse_seq("before", before)?),
+        (None, Some(after)) => Window::After(parse_seq("after", after)?),
+        (Some(before), Some(after)) => Window::Between(parse_seq("after", after)?, parse_seq("before", before)?),
     })
 }
 
@@ -191,7 +218,7 @@ fn next_page(room: &Room, (first, last): (Seq, Seq), head: Seq, window: Window, 
         Window::Between(after, _) if first > after.next() => {
             format!("after={}&before={}", after.0, first.0)
         }
-        Window::After(_) | Window::Before(_) | Window::Between(..) | Window::Only(_) => {
+        Window::After(_) | Window::Before(_) | Window::Between(..) | Window::Only(_) | Window::Around(_) => {
             return None;
         }
     };

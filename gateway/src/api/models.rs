@@ -197,12 +197,36 @@ impl poem_openapi::types::Example for RoomOptions {
 pub struct MessageDraft {
     /// The text.
     pub message: Text,
+    /// Id of the message of this room that it replies to.
+    #[oai(skip_serializing_if_is_none)]
+    pub reply_to: Option<Text>,
+    /// Names of the users that it mentions.
+    #[oai(skip_serializing_if_is_none)]
+    pub mentions: Option<Vec<Text>>,
+}
+
+/// The new text of a message.
+#[derive(Clone, Object, Deserialize)]
+#[oai(example)]
+pub struct MessageEdit {
+    /// The text.
+    pub message: Text,
+}
+
+impl poem_openapi::types::Example for MessageEdit {
+    fn example() -> Self {
+        Self {
+            message: "test message 1, edited".into(),
+        }
+    }
 }
 
 impl poem_openapi::types::Example for MessageDraft {
     fn example() -> Self {
         Self {
             message: "test message 1".into(),
+            reply_to: None,
+            mentions: None,
         }
     }
 }

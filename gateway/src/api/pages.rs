@@ -1,6 +1,6 @@
 //! Lists in pages: their parameters, and the header `Link` to the next page.
 
-use shared::domain::Invalid;
+use shared::domain::{Invalid, Seq};
 
 use super::error::ApiError;
 use super::params::Integer;
@@ -38,6 +38,14 @@ impl PageQuery {
         let after = last.filter(|_| full)?;
         let after = percent_encoding::utf8_percent_encode(after, percent_encoding::NON_ALPHANUMERIC);
         Some(format!("<{path}?after={after}&limit={}>; rel=\"next\"", self.limit))
+    }
+}
+
+/// Reads a parameter that is a seq.
+pub(super) fn parse_seq(field: &'static str, Integer(value): Integer) -> Result<Seq, Invalid> {
+    match value {
+        0.. => Ok(Seq(value)),
+        _ => Err(Invalid::new(field, "out_of_range", "Must not be negative.")),
     }
 }
 

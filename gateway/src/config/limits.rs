@@ -1,5 +1,7 @@
 //! Settings of limits: what one client may do and hold.
 
+use std::time::Duration;
+
 use clap::Args;
 
 /// What one client may take. 0 switches a limit off.
@@ -61,12 +63,22 @@ pub struct LimitArgs {
     #[arg(long, env = "REPLAY_KIB_PER_S", default_value_t = 4096)]
     pub replay_kib_per_s: u32,
 
+    /// Minutes in which the sender of a message may edit it; 0: for ever.
+    #[arg(long, env = "EDIT_WINDOW_MIN", default_value_t = 0)]
+    pub edit_window_min: u32,
+
     /// Accepted messages of a partition that may wait for the worker before posts are refused with 503.
     #[arg(long, env = "BACKLOG_PER_PARTITION", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub backlog_per_partition: u32,
 }
 
 impl LimitArgs {
+    /// How long the sender of a message may edit it; `None`: for ever.
+    #[must_use]
+    pub fn edit_window(&self) -> Option<Duration> {
+        (self.edit_window_min > 0).then(|| Duration::from_mins(self.edit_window_min.into()))
+    }
+
     /// Connections one address may have: the setting, and never so many that nobody else gets in; 0 for any number.
     #[must_use]
     pub fn connections_of_one(&self) -> u32 {

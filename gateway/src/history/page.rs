@@ -17,6 +17,8 @@ pub struct Page {
     pub json: Bytes,
     /// The same compressed, once a client has asked for it.
     pub(crate) packed: Packed,
+    /// How many messages it has.
+    pub count: u32,
     /// The lowest and the highest seq, if it is not empty.
     pub seqs: Option<(Seq, Seq)>,
 }
@@ -26,12 +28,31 @@ impl Page {
     /// one page, it is shortened at the end where the window goes on.
     #[must_use]
     pub fn of(room: &str, messages: &[StoredMessage], window: Window) -> Self {
+        Self::encode(room, messages, window, false)
+    }
+
+    /// The same with the oldest message first. If it is too large, the newest are left out.
+    #[must_use]
+    pub fn oldest_first(room: &str, messages: &[StoredMessage]) -> Self {
+        let mut bytes = 0;
+        // A byte of a text takes at most six in JSON: `\u0001`.
+        let fits = |message: &&StoredMessage| {
+            bytes += message.text.len() * 6;
+            bytes <= PAGE_MAX_BYTES
+        };
+        let kept = messages.iter().take_while(fits).count().max(1).min(messages.len());
+        Self::encode(room, &messages[..kept], Window::After(Seq::ZERO), true)
+    }
+
+    fn encode(room: &str, messages: &[StoredMessage], window: Window, is_ascending: bool) -> Self {
         let texts: usize = messages.iter().map(|message| message.text.len() + message.username.len()).sum();
         // The other fields take 200 bytes with a name of some length.
         let mut json = Vec::with_capacity(2 + texts + messages.len() * (200 + room.len()));
         json.push(b'[');
         let mut ends = Vec::with_capacity(messages.len());
-        for message in messages.iter().rev() {
+        let count = messages.len();
+        for index in 0..count {
+            let message = &messages[if is_ascending { index } else { count - 1 - index }];
             if json.len() > 1 {
                 json.push(b',');
             }
@@ -59,6 +80,7 @@ impl Page {
         Self {
             json: json.into(),
             packed: Packed::default(),
+            count: u32::try_from(messages.len()).unwrap_or(u32::MAX),
             seqs: ends.map(|(first, last)| (first.seq, last.seq)),
         }
     }
@@ -83,7 +105,7 @@ fn cut(json: &[u8], ends: &[usize], window: Window) -> Option<Cut> {
             let left_out = ends.partition_point(|end| json.len() - end > PAGE_MAX_BYTES) + 1;
             (oldest > 0).then_some(Cut::Newest(left_out.min(oldest)))
         }
-        Window::Before(_) | Window::Between(..) | Window::Only(_) => {
+        Window::Before(_) | Window::Between(..) | Window::Only(_) | Window::Around(_) => {
             Some(Cut::Oldest(ends.partition_point(|end| *end < PAGE_MAX_BYTES).max(1)))
         }
     }
@@ -95,15 +117,7 @@ mod tests {
 
     #[test]
     fn a_large_page_is_cut_where_its_window_goes_on() {
-        let message = |seq| StoredMessage {
-            seq: Seq(seq),
-            id: shared::domain::MessageId::fresh(),
-            username: "ann".to_owned(),
-            public_id: "ann".to_owned(),
-            kind: "MESSAGE".to_owned(),
-            text: "x".repeat(PAGE_MAX_BYTES / 4),
-            created_on: shared::domain::Timestamp(0),
-        };
+        let message = |seq| StoredMessage::for_tests(seq, "x".repeat(PAGE_MAX_BYTES / 4));
         let messages: Vec<_> = (1..=10).map(message).collect();
         let page = |window, messages: &[StoredMessage]| {
             let page = Page::of("lobby", messages, window);

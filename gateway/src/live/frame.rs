@@ -14,9 +14,9 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use serde::Serialize;
-use shared::domain::{Epoch, Seq, StoredMessage, StreamCursor};
+use shared::domain::{Change, Epoch, RoomEntry, Seq, StreamCursor};
 
-use crate::{json, message_json};
+use crate::{change_json, json, message_json};
 
 /// Length of the comment every stream begins with: some HTTP clients show nothing until they have 512 bytes.
 const PADDING: usize = 512;
@@ -106,6 +106,12 @@ pub enum Kind {
     Ping,
     /// The server ends the stream.
     Bye,
+    /// A message has another text.
+    Edit,
+    /// A message is deleted.
+    Delete,
+    /// Somebody reacts to a message, or does not any longer.
+    Reaction,
 }
 
 impl Kind {
@@ -115,6 +121,9 @@ impl Kind {
             Self::Reset => "reset",
             Self::Ping => "ping",
             Self::Bye => "bye",
+            Self::Edit => "edit",
+            Self::Delete => "delete",
+            Self::Reaction => "reaction",
         }
     }
 }
@@ -126,16 +135,26 @@ pub fn prelude(retry_ms: u32) -> Vec<u8> {
     format!("retry: {retry_ms}\n:{:-<PADDING$}\n", "").into()
 }
 
-/// A stored message as an event of the default type.
+/// An entry of the log of a room: a message as an event of the default type, a change as an event named by its kind.
 #[must_use]
-pub fn message(room: &str, epoch: Epoch, message: &StoredMessage) -> Frame {
-    let cursor = StreamCursor {
-        epoch,
-        seq: message.seq,
-    };
-    Frame::encode(MESSAGE_OVERHEAD + message.text.len(), |out| {
-        push(out, None, Some(cursor), |out| message_json::write(out, room, message));
-    })
+pub fn entry(room: &str, epoch: Epoch, entry: &RoomEntry) -> Frame {
+    let seq = entry.seq();
+    let cursor = Some(StreamCursor { epoch, seq });
+    match entry {
+        RoomEntry::Message(message) => Frame::encode(MESSAGE_OVERHEAD + message.text.len(), |out| {
+            push(out, None, cursor, |out| message_json::write(out, room, message));
+        }),
+        RoomEntry::Change(stored) => {
+            let (kind, text) = match &stored.change {
+                Change::Edit { text, .. } => (Kind::Edit, text.len()),
+                Change::Delete { .. } => (Kind::Delete, 0),
+                Change::Reaction { .. } => (Kind::Reaction, 0),
+            };
+            Frame::encode(MESSAGE_OVERHEAD + text, |out| {
+                push(out, Some(kind), cursor, |out| change_json::write(out, room, stored));
+            })
+        }
+    }
 }
 
 /// An event of `kind` as a frame; see [`push_event`].
@@ -174,7 +193,7 @@ pub struct Ready<'a> {
     pub head: Seq,
     /// True if the stream goes on from the cursor of the client.
     pub recovered: bool,
-    /// Messages between that cursor and the head, which follow now.
+    /// Entries between that cursor and the head, which follow now.
     pub missed: i64,
     /// Seconds of silence after which a ping comes.
     pub heartbeat_s: u64,
@@ -227,13 +246,13 @@ pub struct Bye {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use shared::domain::{MessageId, Timestamp};
+    use shared::domain::{Emoji, MessageId, StoredChange, StoredMessage, Timestamp};
     use uuid::Uuid;
 
     use super::*;
 
-    fn stored(text: &str, username: &str) -> StoredMessage {
-        StoredMessage {
+    fn stored(text: &str, username: &str) -> RoomEntry {
+        RoomEntry::Message(StoredMessage {
             seq: Seq(17),
             id: MessageId(Uuid::nil()),
             username: username.to_owned(),
@@ -241,12 +260,13 @@ mod tests {
             kind: "MESSAGE".to_owned(),
             text: text.to_owned(),
             created_on: Timestamp(1_630_288_695_856),
-        }
+            extra: None,
+        })
     }
 
     #[test]
     fn a_message_is_encoded_as_documented() {
-        let frame = message("testchat1", Epoch(99), &stored("test message 1", "test1"));
+        let frame = entry("testchat1", Epoch(99), &stored("test message 1", "test1"));
         let expected = concat!(
             r#"data: {"id":"00000000-0000-0000-0000-000000000000","seq":17,"name":"testchat1","username":"test1","#,
             r#""public_id":"test1","message_type":"MESSAGE","message":"test message 1","created_on":"2021-08-30T01:58:15.856Z"}"#,
@@ -265,12 +285,63 @@ mod tests {
         assert!(prelude.len() > 512);
     }
 
+    #[test]
+    fn a_change_is_a_named_event_of_its_kind() {
+        let change = |change| {
+            RoomEntry::Change(StoredChange {
+                seq: Seq(18),
+                username: "test1".to_owned(),
+                public_id: "test1".to_owned(),
+                created_on: Timestamp(1_630_288_695_856),
+                change,
+            })
+        };
+        let (target, target_seq) = (MessageId(Uuid::nil()), Seq(17));
+        let emoji = Emoji::parse("👍").unwrap();
+        let text = "new".to_owned();
+        for (change_of, name, rest) in [
+            (
+                Change::Edit {
+                    target,
+                    target_seq,
+                    text,
+                },
+                "edit",
+                r#","message":"new","edited_on":"2021-08-30T01:58:15.856Z"}"#,
+            ),
+            (Change::Delete { target, target_seq }, "delete", "}"),
+            (
+                Change::Reaction {
+                    target,
+                    target_seq,
+                    emoji,
+                    on: true,
+                    count: 2,
+                },
+                "reaction",
+                r#","emoji":"👍","on":true,"count":2}"#,
+            ),
+        ] {
+            let frame = entry("testchat1", Epoch(99), &change(change_of));
+            let expected = [
+                "event: ",
+                name,
+                "\ndata: ",
+                r#"{"seq":18,"name":"testchat1","username":"test1","public_id":"test1","created_on":"2021-08-30T01:58:15.856Z","#,
+                r#""target":"00000000-0000-0000-0000-000000000000","target_seq":17"#,
+                rest,
+                "\nid: 99-18\n\n",
+            ];
+            assert_eq!(std::str::from_utf8(frame.as_slice(Framing::Library)).unwrap(), expected.concat());
+        }
+    }
+
     proptest! {
         /// The standard ends a line at CR, LF or CRLF, and some readers at more (see [`crate::json`]): whatever the text, there
         /// are exactly the lines of the frame.
         #[test]
         fn no_text_can_end_a_line(text in json::tests::TEXT, name in json::tests::TEXT) {
-            let frame = message("room", Epoch(1), &stored(&text, &name));
+            let frame = entry("room", Epoch(1), &stored(&text, &name));
             let frame = std::str::from_utf8(frame.as_slice(Framing::Library)).unwrap();
             let lines: Vec<&str> = json::tests::lines(frame);
             prop_assert_eq!(lines.len(), 4);

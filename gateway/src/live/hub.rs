@@ -158,14 +158,14 @@ impl Hub {
         }
         let head = self.shared.store.head(open.room).await?;
         open.start(head);
-        self.note_stored_head(&open.0, head);
+        self.note_stored_head(&open.0, head.seq);
         Ok(())
     }
 
-    /// Appends the messages of an event that came on the channel of `room`.
+    /// Appends the entries of an event that came on the channel of `room`.
     ///
-    /// The messages are not compared with SQL: a worker publishes only what it has committed, and a committed message keeps its
-    /// seq and its text. So a late event, from a worker that was paused after its commit and has lost the partition since, says
+    /// The entries are not compared with SQL: a worker publishes only what it has committed, and a committed entry keeps its
+    /// seq. So a late event, from a worker that was paused after its commit and has lost the partition since, says
     /// what history says too; the feed drops it as a repetition.
     pub fn on_room_event(&self, room: RoomId, payload: &[u8]) {
         let Some(entry) = self.shared.feeds.lock().get(&room).cloned() else {
@@ -173,7 +173,7 @@ impl Hub {
         };
         match RoomEvent::decode(payload, &self.shared.keys) {
             Ok(event) if event.room == room => {
-                if entry.feed.append(&event.messages) {
+                if entry.feed.append(&event.entries) {
                     repair(&self.shared.store, &entry);
                 }
             }
@@ -192,7 +192,7 @@ impl Hub {
 
     /// The last seq of the room by SQL, for a reader whose position is ahead of the feed. The feed catches up.
     pub async fn refresh(&self, open: &OpenFeed) -> Result<Seq, StoreError> {
-        let head = self.shared.store.head(open.room).await?;
+        let head = self.shared.store.head(open.room).await?.seq;
         self.note_stored_head(&open.0, head);
         Ok(head)
     }
@@ -208,9 +208,18 @@ impl Hub {
         let (shared, room) = (&self.shared, feed.room);
         let read = |after, count| async move {
             let _permit = shared.read_queue.acquire(Reader::Followers(room)).await.map_err(ReplayError::Refused)?;
-            Ok(shared.store.messages_after(room, after, count).await?)
+            Ok(shared.store.entries_after(room, after, count).await?)
         };
         self.shared.pages.read_behind(feed, (cursor, gap), (limit, framing), read).await
+    }
+
+    /// Drops what this process keeps of `room` and may have the text of a message that was deleted.
+    pub fn forget_deleted(&self, room: RoomId) {
+        self.shared.pages.forget_room(room);
+        let entry = self.shared.feeds.lock().get(&room).cloned();
+        if let Some(entry) = entry {
+            entry.feed.drop_frames();
+        }
     }
 
     /// Compares heads, every second and at once where partitions are stale, closes idle feeds and enforces the budget of the

@@ -5,8 +5,8 @@
 //! page reads it, and the others wait for that. Whether a reader may see the page is not asked here: it was when the stream
 //! was opened, and the stream ends when that changes.
 //!
-//! These pages are apart from those of [`crate::history`]: frames of a fixed range of seqs that never changes, without a
-//! question to SQL when they are cached, in place of JSON for any window, which SQL confirms for each answer.
+//! These pages are apart from those of [`crate::history`]: frames of a fixed range of seqs, without a question to SQL when they
+//! are cached, since the feed knows which entry was the last that altered a message, in place of JSON for any window, which SQL confirms for each answer.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use moka::future::Cache;
 use parking_lot::Mutex;
-use shared::domain::{Epoch, RoomId, Seq, StoredMessage};
+use shared::domain::{Epoch, RoomEntry, RoomId, Seq};
 use shared::storage::StoreError;
 use tracing::warn;
 
@@ -54,12 +54,14 @@ pub(super) enum ReplayError {
     Hole(RoomId, Seq),
 }
 
-/// The messages after one seq, up to another. They never change.
+/// The entries after one seq, up to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct PageKey {
     /// What was read in an earlier epoch may have been cut from history since then.
     epoch: Epoch,
     room: RoomId,
+    /// The last entry that altered a message when it was read, or one before that.
+    changed: Seq,
     after: Seq,
     upto: Seq,
 }
@@ -76,6 +78,7 @@ impl PageKey {
         Self {
             epoch: feed.epoch,
             room: feed.room,
+            changed: feed.changed(),
             // The first page of the room is shorter.
             after: Seq(from.max(0)),
             upto: if end <= gap.head { end } else { gap.floor },
@@ -101,7 +104,7 @@ impl Default for ReplayPages {
         };
         let pages = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
         Self {
-            cache: pages.build(),
+            cache: pages.support_invalidation_closures().build(),
             reported: Arc::default(),
         }
     }
@@ -118,19 +121,25 @@ impl ReplayPages {
         read: impl FnOnce(Seq, u32) -> R,
     ) -> Result<(Bytes, Seq), Arc<ReplayError>>
     where
-        R: Future<Output = Result<Vec<StoredMessage>, ReplayError>>,
+        R: Future<Output = Result<Vec<RoomEntry>, ReplayError>>,
     {
         let key = PageKey::behind(cursor, gap, feed);
         let load = async {
             let count = u32::try_from(key.upto.0 - key.after.0).unwrap_or(PAGE);
             let loaded = read(key.after, count).await;
-            let page = loaded.and_then(|messages| encode(feed, key, &messages));
+            let page = loaded.and_then(|entries| encode(feed, key, &entries));
             // Reported once for all who wait for the page.
             page.inspect_err(|error| self.report(feed.room, error))
         };
         let page = self.cache.try_get_with(key, load).await?;
         let block = Block::find(&page, cursor);
         Ok(block.map_or_else(|| (Bytes::new(), cursor), |block| block.read_after(cursor, limit, framing)))
+    }
+
+    /// Drops the pages of `room`: a message on them was deleted.
+    pub(super) fn forget_room(&self, room: RoomId) {
+        let outcome = self.cache.invalidate_entries_if(move |key, _| key.room == room);
+        outcome.expect("the cache supports it");
     }
 
     fn report(&self, room: RoomId, error: &ReplayError) {
@@ -150,18 +159,18 @@ impl ReplayPages {
     }
 }
 
-/// The frames of a page, if no message of it is missing.
-fn encode(feed: &Feed, key: PageKey, messages: &[StoredMessage]) -> Result<Arc<[Block]>, ReplayError> {
+/// The frames of a page, if no entry of it is missing.
+fn encode(feed: &Feed, key: PageKey, entries: &[RoomEntry]) -> Result<Arc<[Block]>, ReplayError> {
     let mut last = key.after;
-    for message in messages {
-        if message.seq != last.next() {
+    for entry in entries {
+        if entry.seq() != last.next() {
             break;
         }
-        last = message.seq;
+        last = entry.seq();
     }
     if last != key.upto {
         return Err(ReplayError::Hole(key.room, last.next()));
     }
-    let frames: Vec<_> = messages.iter().map(|message| frame::message(&feed.name, feed.epoch, message)).collect();
+    let frames: Vec<_> = entries.iter().map(|entry| frame::entry(&feed.name, feed.epoch, entry)).collect();
     Ok(Block::row(key.after, &frames).into())
 }

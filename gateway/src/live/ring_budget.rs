@@ -20,8 +20,8 @@ pub(super) fn enforce<'a>(feeds: impl ExactSizeIterator<Item = &'a Feed> + Clone
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::{Epoch, MessageId, Partition, RoomId, Seq, StoredMessage, Timestamp, UserId};
-    use shared::storage::Room;
+    use shared::domain::{Epoch, Partition, RoomEntry, RoomId, Seq, StoredMessage, UserId};
+    use shared::storage::{Room, RoomHead};
 
     use super::super::feed::FeedRead;
     use super::super::frame::Framing;
@@ -30,16 +30,8 @@ mod tests {
     /// A feed that keeps `count` frames of about 1,000 bytes.
     fn feed(room: i64, count: i64) -> Feed {
         let feed = Feed::new(&Room::for_tests(RoomId(room), "lobby", UserId(1)), Epoch(1), Partition(0));
-        feed.start(Seq::ZERO);
-        let message = |seq| StoredMessage {
-            seq: Seq(seq),
-            id: MessageId::fresh(),
-            username: "ann".to_owned(),
-            public_id: "ann".to_owned(),
-            kind: "MESSAGE".to_owned(),
-            text: "x".repeat(800),
-            created_on: Timestamp(0),
-        };
+        feed.start(RoomHead::default());
+        let message = |seq| RoomEntry::Message(StoredMessage::for_tests(seq, "x".repeat(800)));
         feed.append(&(1..=count).map(message).collect::<Vec<_>>());
         feed
     }

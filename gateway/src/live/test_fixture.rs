@@ -53,6 +53,8 @@ impl Fixture {
                 room,
                 sender: self.ann,
                 text: MessageText::parse("stored").unwrap(),
+                in_reply_to: None,
+                mentions: Vec::new(),
                 created_on: Timestamp(0),
                 reply_to: None,
             }),

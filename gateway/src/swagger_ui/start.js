@@ -10,6 +10,13 @@ const SIGN_OUT = /\/auth\/logout\/?$/;
 /** Error codes of a token that was good once and never will be again. */
 const OVER = ["token_expired", "session_revoked"];
 
+const POSTED = /\/chat\/[^/]+\/message\/?$/;
+/** The id of a message in the document's examples. It stands for the message that the tester posted last. */
+const EXAMPLE_ID = "01a20ab1-49a0-708d-8bf6-055e5f5df19a";
+
+/** The id of the message that was posted last. */
+let lastPosted = "";
+
 /** Who the last request to sign up or in was for; its answer holds only a token. */
 let applicant = "";
 
@@ -28,6 +35,9 @@ function beforeRequest(request) {
   if (request.method === "POST" && SIGN_IN.test(pathOf(request))) {
     applicant = nameIn(request.body);
   }
+  if (lastPosted) {
+    request.url = request.url.replace(EXAMPLE_ID, lastPosted);
+  }
   return request;
 }
 
@@ -37,6 +47,9 @@ function afterResponse(response) {
     signIn(token);
   } else if ((response.ok && SIGN_OUT.test(pathOf(response))) || OVER.includes(code)) {
     ui.authActions.logoutWithPersistOption([SCHEME]);
+  }
+  if (response.ok && POSTED.test(pathOf(response))) {
+    lastPosted = response.headers["message-id"] ?? lastPosted;
   }
   return response;
 }

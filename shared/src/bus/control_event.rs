@@ -1,4 +1,5 @@
-//! Control events, which every gateway acts on: revoked sessions, removed members, deleted rooms, claimed partitions.
+//! Control events, which every gateway acts on: revoked sessions, removed members, deleted rooms and messages, claimed
+//! partitions.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,11 @@ pub enum ControlEvent {
         room: RoomId,
         /// Its name.
         name: RoomName,
+    },
+    /// A message of a room was deleted: nobody may keep its text.
+    MessageDeleted {
+        /// The room.
+        room: RoomId,
     },
     /// A room was created with a name that another room had before.
     RoomReplaced {

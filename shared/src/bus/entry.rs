@@ -1,4 +1,6 @@
-//! Encodes an accepted message as an entry of the accept log: named fields, readable with `XRANGE`.
+//! Encodes an accepted message or change as an entry of the accept log: named fields, readable with `XRANGE`.
+//!
+//! A change has a field `kind`; see [`AcceptedChange::fields`].
 //!
 //! Entries are not trusted: anybody with access to Redis could have written them. So an entry ends with a message authentication
 //! code of its other fields.
@@ -9,7 +11,16 @@ use uuid::Uuid;
 
 use super::KeySpace;
 use super::mac::{CODE_BYTES, NotAuthentic};
-use crate::domain::{Accepted, GatewayId, Invalid, MessageId, MessageText, RoomId, Timestamp, UserId};
+use crate::domain::{
+    Accepted, AcceptedChange, ChangeRequest, Command, Emoji, GatewayId, Invalid, MessageId, MessageText, RoomId,
+    Timestamp, UserId,
+};
+
+/// Named fields of an entry, in their order.
+type Fields<'a> = Vec<(&'static str, Cow<'a, str>)>;
+
+/// The field that says which kind of change an entry is. A message has none.
+const KIND: &str = "kind";
 
 /// The last field. It names the installation and holds the code, in hexadecimal digits, with [`BEFORE_CODE`] between.
 const MAC: &str = "mac";
@@ -40,8 +51,8 @@ pub enum InvalidEntry {
 
 /// The fields of `message` in the installation of `keys`, in the order in which they are appended.
 #[must_use]
-pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a KeySpace) -> Vec<(&'static str, Cow<'a, str>)> {
-    let mut fields: Vec<(&'static str, Cow<'a, str>)> = Vec::with_capacity(7);
+pub fn encode_message<'a>(message: &'a Accepted, keys: &'a KeySpace) -> Fields<'a> {
+    let mut fields: Fields<'a> = Vec::with_capacity(9);
     fields.extend([
         ("id", message.id.to_string().into()),
         ("room", message.room.0.to_string().into()),
@@ -49,7 +60,36 @@ pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a KeySpace) -> Vec<(&'sta
         ("at", message.created_on.0.to_string().into()),
         ("text", message.text.as_str().into()),
     ]);
+    fields.extend(message.in_reply_to.map(|id| ("in_reply_to", id.to_string().into())));
+    if !message.mentions.is_empty() {
+        let ids: Vec<String> = message.mentions.iter().map(|user| user.0.to_string()).collect();
+        fields.push(("mentions", ids.join(",").into()));
+    }
     fields.extend(message.reply_to.map(|gateway| ("reply_to", gateway.to_string().into())));
+    sign(&mut fields, keys);
+    fields
+}
+
+/// The fields of `change` in the installation of `keys`, in the order in which they are appended.
+#[must_use]
+pub fn encode_change<'a>(change: &'a AcceptedChange, keys: &'a KeySpace) -> Fields<'a> {
+    let mut fields = change.fields();
+    fields.extend(change.receipt_to.map(|gateway| ("reply_to", gateway.to_string().into())));
+    sign(&mut fields, keys);
+    fields
+}
+
+/// The fields of `command` in the installation of `keys`, in the order in which they are appended.
+#[must_use]
+pub fn encode_command<'a>(command: &'a Command, keys: &'a KeySpace) -> Fields<'a> {
+    match command {
+        Command::Message(message) => encode_message(message, keys),
+        Command::Change(change) => encode_change(change, keys),
+    }
+}
+
+/// Adds the name of the installation and the code of all other fields.
+fn sign(fields: &mut Fields<'_>, keys: &KeySpace) {
     let code = keys.mac().code_of_entry(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
     let mut mac = String::with_capacity(keys.installation().len() + 1 + 2 * CODE_BYTES);
     mac.push_str(keys.installation());
@@ -58,13 +98,12 @@ pub fn encode_entry<'a>(message: &'a Accepted, keys: &'a KeySpace) -> Vec<(&'sta
     hex::encode_to_slice(code, &mut digits).expect("two digits a byte");
     mac.push_str(std::str::from_utf8(&digits).expect("digits are ASCII"));
     fields.push((MAC, mac.into()));
-    fields
 }
 
 /// Decodes the fields of an entry that a gateway of the installation of `keys` wrote. Unknown fields are ignored, so that a newer
 /// gateway may add some. Whether an entry needs a code depends on `now`: see [`KeySpace::accepting_unsigned`].
-pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace, now: Timestamp) -> Result<Accepted, InvalidEntry> {
-    let message = decode_unverified_entry(fields, keys)?;
+pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace, now: Timestamp) -> Result<Command, InvalidEntry> {
+    let command = decode_unverified_entry(fields, keys)?;
     let is_authentic = match fields.split_last() {
         Some(((name, mac), others)) if name == MAC.as_bytes() => {
             let others = others.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
@@ -77,7 +116,7 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace, now: Timesta
         _ => keys.accepts_unsigned(installation_of(fields)?.is_some(), now),
     };
     if is_authentic {
-        Ok(message)
+        Ok(command)
     } else {
         Err(NotAuthentic.into())
     }
@@ -85,25 +124,75 @@ pub fn decode_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace, now: Timesta
 
 /// The same without checking the code, for an entry that an operator has approved. An entry of another installation is refused
 /// all the same.
-pub fn decode_unverified_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Accepted, InvalidEntry> {
+pub fn decode_unverified_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -> Result<Command, InvalidEntry> {
     match installation_of(fields)? {
         Some(installation) if installation != keys.installation() => {
             return Err(InvalidEntry::Foreign(installation.to_owned()));
         }
         Some(_) | None => {}
     }
+    match optional(field(fields, KIND))? {
+        None => decode_message(fields).map(Command::Message),
+        Some(kind) => decode_change(fields, kind).map(Command::Change),
+    }
+}
+
+fn decode_message(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Accepted, InvalidEntry> {
+    let user = |raw: &str| raw.parse().map(UserId).map_err(|_| InvalidEntry::Malformed("mentions"));
+    let mentions = optional(field(fields, "mentions"))?.map(|ids| ids.split(',').map(user).collect()).transpose()?;
     let text = MessageText::parse(field(fields, "text")?)?;
     Ok(Accepted {
         id: MessageId(number(fields, "id", |raw| Uuid::parse_str(raw).ok())?),
         room: RoomId(number(fields, "room", |raw| raw.parse().ok())?),
         sender: UserId(number(fields, "sender", |raw| raw.parse().ok())?),
         text,
+        in_reply_to: optional(number(fields, "in_reply_to", |raw| Uuid::parse_str(raw).ok()))?.map(MessageId),
+        mentions: mentions.unwrap_or_default(),
         created_on: Timestamp(number(fields, "at", |raw| raw.parse().ok())?),
-        reply_to: match field(fields, "reply_to") {
-            Err(InvalidEntry::Missing(_)) => None,
-            _ => Some(GatewayId(number(fields, "reply_to", |raw| Uuid::parse_str(raw).ok())?)),
-        },
+        reply_to: optional(number(fields, "reply_to", |raw| Uuid::parse_str(raw).ok()))?.map(GatewayId),
     })
+}
+
+fn decode_change(fields: &[(Vec<u8>, Vec<u8>)], kind: &str) -> Result<AcceptedChange, InvalidEntry> {
+    let flag = |name| {
+        number(fields, name, |raw| match raw {
+            "0" => Some(false),
+            "1" => Some(true),
+            _ => None,
+        })
+    };
+    let request = match kind {
+        ChangeRequest::EDIT => ChangeRequest::Edit {
+            text: MessageText::parse(field(fields, "new_text")?)?,
+            oldest: Timestamp(number(fields, "oldest", |raw| raw.parse().ok())?),
+        },
+        ChangeRequest::DELETE => ChangeRequest::Delete {
+            as_moderator: flag("as_moderator")?,
+        },
+        ChangeRequest::REACT => ChangeRequest::React {
+            emoji: Emoji::parse(field(fields, "emoji")?)?,
+            on: flag("on")?,
+        },
+        // Of a newer gateway.
+        _ => return Err(InvalidEntry::Malformed(KIND)),
+    };
+    Ok(AcceptedChange {
+        id: MessageId(number(fields, "id", |raw| Uuid::parse_str(raw).ok())?),
+        room: RoomId(number(fields, "room", |raw| raw.parse().ok())?),
+        sender: UserId(number(fields, "sender", |raw| raw.parse().ok())?),
+        created_on: Timestamp(number(fields, "at", |raw| raw.parse().ok())?),
+        receipt_to: optional(number(fields, "reply_to", |raw| Uuid::parse_str(raw).ok()))?.map(GatewayId),
+        target: MessageId(number(fields, "target", |raw| Uuid::parse_str(raw).ok())?),
+        request,
+    })
+}
+
+/// What a field holds that may be missing.
+fn optional<T>(field: Result<T, InvalidEntry>) -> Result<Option<T>, InvalidEntry> {
+    match field {
+        Err(InvalidEntry::Missing(_)) => Ok(None),
+        field => field.map(Some),
+    }
 }
 
 /// The installation that an entry names, if it does. Before there were codes it had a field of its own.
@@ -112,10 +201,7 @@ fn installation_of(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<&str>, Invali
         Err(InvalidEntry::Missing(_)) => field(fields, FORMER_INSTALLATION),
         mac => mac.map(|mac| mac.split_once(BEFORE_CODE).map_or(mac, |(installation, _)| installation)),
     };
-    match named {
-        Err(InvalidEntry::Missing(_)) => Ok(None),
-        named => named.map(Some),
-    }
+    optional(named)
 }
 
 fn field<'a>(fields: &'a [(Vec<u8>, Vec<u8>)], name: &'static str) -> Result<&'a str, InvalidEntry> {
@@ -149,6 +235,8 @@ mod tests {
             room: RoomId(1),
             sender: UserId(1),
             text: MessageText::parse("hi").unwrap(),
+            in_reply_to: None,
+            mentions: Vec::new(),
             created_on: Timestamp(1),
             reply_to: None,
         }
@@ -158,6 +246,20 @@ mod tests {
         fields.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
     }
 
+    fn requests() -> impl Strategy<Value = ChangeRequest> {
+        prop_oneof![
+            ("[^\0]{1,200}", any::<i64>()).prop_map(|(text, oldest)| ChangeRequest::Edit {
+                text: MessageText::parse(&text).unwrap(),
+                oldest: Timestamp(oldest),
+            }),
+            any::<bool>().prop_map(|as_moderator| ChangeRequest::Delete { as_moderator }),
+            any::<bool>().prop_map(|on| ChangeRequest::React {
+                emoji: Emoji::parse("👍🏽").unwrap(),
+                on
+            }),
+        ]
+    }
+
     proptest! {
         #[test]
         fn message_survives_the_accept_log(
@@ -165,16 +267,42 @@ mod tests {
             room in 1..i64::MAX,
             at in 0..i64::MAX,
             reply_to: Option<u128>,
+            in_reply_to: Option<u128>,
+            mentions in proptest::collection::vec(1..i64::MAX, 0..4),
         ) {
             let message = Accepted {
                 id: MessageId::fresh(),
                 room: RoomId(room),
                 sender: UserId(3),
                 text: MessageText::parse(&text).unwrap(),
+                in_reply_to: in_reply_to.map(|id| MessageId(Uuid::from_u128(id))),
+                mentions: mentions.into_iter().map(UserId).collect(),
                 created_on: Timestamp(at),
                 reply_to: reply_to.map(|id| GatewayId(Uuid::from_u128(id))),
             };
-            prop_assert_eq!(decode_entry(&raw(&encode_entry(&message, &keys())), &keys(), NOW).unwrap(), message);
+            let fields = raw(&encode_message(&message, &keys()));
+            prop_assert_eq!(decode_entry(&fields, &keys(), NOW).unwrap(), Command::Message(message));
+        }
+
+        #[test]
+        fn change_survives_the_accept_log(
+            request in requests(),
+            room in 1..i64::MAX,
+            at in 0..i64::MAX,
+            receipt_to: Option<u128>,
+        ) {
+            let change = AcceptedChange {
+                id: MessageId::fresh(),
+                room: RoomId(room),
+                sender: UserId(3),
+                created_on: Timestamp(at),
+                receipt_to: receipt_to.map(|id| GatewayId(Uuid::from_u128(id))),
+                target: MessageId::fresh(),
+                request,
+            };
+            let fields = raw(&encode_change(&change, &keys()));
+            prop_assert!(fields.iter().all(|(name, _)| name != b"text"), "an older worker takes it for a message");
+            prop_assert_eq!(decode_entry(&fields, &keys(), NOW).unwrap(), Command::Change(change));
         }
 
         #[test]
@@ -195,7 +323,7 @@ mod tests {
     fn entry_of_another_installation_is_refused_by_name() {
         let message = message();
         let others = KeySpace::new("00a1b2c3d4e6".parse().unwrap(), 1, "07".repeat(32).parse().unwrap());
-        let mut fields = raw(&encode_entry(&message, &others));
+        let mut fields = raw(&encode_message(&message, &others));
         let refused = decode_entry(&fields, &keys(), NOW).unwrap_err();
         assert_eq!(refused.to_string(), "it belongs to installation '00a1b2c3d4e6'");
         fields.pop();
@@ -203,11 +331,11 @@ mod tests {
         // As gateways of earlier versions wrote it, the latest with a name.
         let end = Timestamp(NOW.0 + 60_000);
         let upgraded = |end, carries_over| keys().accepting_unsigned(end, carries_over);
-        assert_eq!(decode_entry(&fields, &upgraded(end, true), NOW).unwrap(), message);
+        assert_eq!(decode_entry(&fields, &upgraded(end, true), NOW).unwrap(), Command::Message(message.clone()));
         assert!(decode_entry(&fields, &upgraded(end, false), NOW).is_err());
         assert!(decode_entry(&fields, &upgraded(Timestamp(1), true), NOW).is_err());
         fields.push((b"installation".to_vec(), b"00a1b2c3d4e5".to_vec()));
-        assert_eq!(decode_entry(&fields, &upgraded(end, false), NOW).unwrap(), message);
+        assert_eq!(decode_entry(&fields, &upgraded(end, false), NOW).unwrap(), Command::Message(message.clone()));
         assert!(decode_entry(&fields, &upgraded(Timestamp(1), false), NOW).is_err());
         fields.last_mut().unwrap().1 = b"00a1b2c3d4e6".to_vec();
         assert!(matches!(decode_entry(&fields, &upgraded(end, true), NOW), Err(InvalidEntry::Foreign(_))));
@@ -216,8 +344,8 @@ mod tests {
     #[test]
     fn entry_without_the_right_code_is_refused() {
         let message = message();
-        let genuine = raw(&encode_entry(&message, &keys()));
-        assert_eq!(decode_entry(&genuine, &keys(), NOW).unwrap(), message);
+        let genuine = raw(&encode_message(&message, &keys()));
+        assert_eq!(decode_entry(&genuine, &keys(), NOW).unwrap(), Command::Message(message));
         let other_key = KeySpace::new("00a1b2c3d4e5".parse().unwrap(), 1, "08".repeat(32).parse().unwrap());
         assert!(decode_entry(&genuine, &other_key, NOW).is_err());
         for index in 0..genuine.len() {

@@ -4,28 +4,66 @@ use serde::{Deserialize, Serialize};
 
 use super::KeySpace;
 use super::mac::{InvalidPublication, Purpose};
-use crate::domain::{RoomId, StoredMessage};
+use crate::domain::{RoomEntry, RoomId, StoredChange, StoredMessage};
 
-/// Messages that were stored in one room by one commit, with ascending seqs.
+/// Entries of the log of one room that one commit stored, with ascending seqs.
 ///
 /// An event is a hint: a receiver that misses one sees the gap by the next seq and reads history.
-#[derive(Serialize, Deserialize)]
 pub struct RoomEvent {
     /// The room, repeated from the channel's name so that a receiver notices a wrong route.
     pub room: RoomId,
-    /// The messages.
-    pub messages: Vec<StoredMessage>,
+    /// The entries.
+    pub entries: Vec<RoomEntry>,
+}
+
+/// The event as JSON. Messages stand apart, as in versions that knew nothing else.
+#[derive(Serialize)]
+struct Written<'a> {
+    room: RoomId,
+    messages: Vec<&'a StoredMessage>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<&'a StoredChange>,
+}
+
+/// The same as it is read.
+#[derive(Deserialize)]
+struct Read {
+    room: RoomId,
+    messages: Vec<StoredMessage>,
+    #[serde(default)]
+    changes: Vec<StoredChange>,
 }
 
 impl RoomEvent {
     /// The event on the channel: one JSON object, and its MAC.
     #[must_use]
     pub fn encode(&self, keys: &KeySpace) -> Vec<u8> {
-        keys.mac().encode(Purpose::Room, self)
+        let mut written = Written {
+            room: self.room,
+            messages: Vec::with_capacity(self.entries.len()),
+            changes: Vec::new(),
+        };
+        for entry in &self.entries {
+            match entry {
+                RoomEntry::Message(message) => written.messages.push(message),
+                RoomEntry::Change(change) => written.changes.push(change),
+            }
+        }
+        keys.mac().encode(Purpose::Room, &written)
     }
 
     /// Decodes what [`RoomEvent::encode`] wrote.
     pub fn decode(raw: &[u8], keys: &KeySpace) -> Result<Self, InvalidPublication> {
-        keys.mac().decode(Purpose::Room, raw)
+        let Read {
+            room,
+            messages,
+            changes,
+        } = keys.mac().decode(Purpose::Room, raw)?;
+        let mut entries: Vec<RoomEntry> = messages.into_iter().map(RoomEntry::Message).collect();
+        if !changes.is_empty() {
+            entries.extend(changes.into_iter().map(RoomEntry::Change));
+            entries.sort_unstable_by_key(RoomEntry::seq);
+        }
+        Ok(Self { room, entries })
     }
 }

@@ -1,11 +1,12 @@
 //! Messages: their text, their ids and idempotency keys, and their form before and after they are stored.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use uuid::fmt::Hyphenated;
 use uuid::{Uuid, Variant};
 
 use super::text::is_blank;
-use super::{GatewayId, Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
+use super::{Emoji, GatewayId, Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
 
 /// The `message_type` of a plain text message, the only kind so far.
 pub const MESSAGE_KIND: &str = "MESSAGE";
@@ -47,6 +48,14 @@ impl MessageText {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Sixteen bits of a hash of `text`. They tell a repeated request from another one under the same key after the text was
+    /// changed or deleted, and are too few to guess the text from.
+    #[must_use]
+    pub fn digest(text: &str) -> u16 {
+        let hash = digest(&SHA256, text.as_bytes());
+        u16::from_be_bytes([hash.as_ref()[0], hash.as_ref()[1]])
     }
 }
 
@@ -133,6 +142,10 @@ pub struct Accepted {
     pub sender: UserId,
     /// What was posted.
     pub text: MessageText,
+    /// The message that it replies to.
+    pub in_reply_to: Option<MessageId>,
+    /// The users that it mentions.
+    pub mentions: Vec<UserId>,
     /// When the gateway accepted it.
     pub created_on: Timestamp,
     /// The gateway that waits until the message is stored, if one does.
@@ -157,6 +170,81 @@ pub struct StoredMessage {
     pub text: String,
     /// When the gateway accepted it.
     pub created_on: Timestamp,
+    /// What most messages have nothing of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Box<MessageExtra>>,
+}
+
+impl StoredMessage {
+    /// A message of a user `ann` that is not in any database.
+    #[must_use]
+    #[cfg(any(test, feature = "testing"))]
+    pub fn for_tests(seq: i64, text: impl Into<String>) -> Self {
+        Self {
+            seq: Seq(seq),
+            id: MessageId::fresh(),
+            username: "ann".to_owned(),
+            public_id: "ann".to_owned(),
+            kind: MESSAGE_KIND.to_owned(),
+            text: text.into(),
+            created_on: Timestamp(1_630_288_695_856),
+            extra: None,
+        }
+    }
+}
+
+/// What a message has beside its text, as it stands now. All of it is optional. SQL keeps it as one JSON object with the message,
+/// so that a page costs nothing for messages without it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MessageExtra {
+    /// The message that it replies to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<MessageId>,
+    /// Names of the users that it mentions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<String>,
+    /// When its text was changed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited_on: Option<Timestamp>,
+    /// It was deleted: its text is empty.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    /// How many users react to it with which emoji, in the order in which each came up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reactions: Vec<ReactionCount>,
+    /// What [`MessageText::digest`] was when it was posted, if its text is another one now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub posted_digest: Option<u16>,
+}
+
+/// How many users react to a message with an emoji.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReactionCount {
+    /// The emoji.
+    pub emoji: Emoji,
+    /// How many users; never 0.
+    pub count: u32,
+}
+
+impl MessageExtra {
+    /// The most different emojis on a message.
+    pub const MAX_REACTIONS: usize = 20;
+
+    /// The most users that a message mentions.
+    pub const MAX_MENTIONS: usize = 50;
+
+    /// Whether a message that was posted with `text` is this one, whose text is now `current`.
+    #[must_use]
+    pub fn was_posted_with(&self, text: &str, current: &str) -> bool {
+        self.posted_digest.map_or_else(|| text == current, |posted| posted == MessageText::digest(text))
+    }
+
+    /// What is kept of it: nothing if there is nothing.
+    #[must_use]
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 #[cfg(test)]

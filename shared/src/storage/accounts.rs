@@ -1,6 +1,6 @@
 //! Users and their sessions.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use sqlx::FromRow;
@@ -165,6 +165,9 @@ pub trait Accounts {
 
     /// The user with this public id.
     async fn user_by_public_id(&self, public_id: &PublicId) -> Result<Option<User>, StoreError>;
+
+    /// The users with these usernames, as they are spelled, by username. Unknown ones are left out.
+    async fn user_ids(&self, usernames: &[String]) -> Result<HashMap<String, UserId>, StoreError>;
 
     /// At most `limit` users with a public id above `after`, sorted by public id.
     async fn list_users(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError>;

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::StoreError;
-use crate::domain::{Accepted, Fence, LogEntryId, MessageId, Partition, RoomId, Seq, StoredMessage, Timestamp};
+use crate::domain::{
+    Accepted, AcceptedChange, ChangeRequest, Command, Fence, LogEntryId, MessageId, Outcome, Partition, RoomEntry,
+    RoomId, Seq, Timestamp,
+};
 
 /// A claimed partition: which ownership it is, and where to read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct Entry {
 pub enum EntryContent {
     /// A message to be stored.
     Message(Accepted),
+    /// A change to be decided, and to be stored if it is allowed.
+    Change(AcceptedChange),
     /// Something that can never be stored and goes to the dead letters.
     DeadLetter {
         /// Why not.
@@ -64,22 +69,24 @@ impl PartitionBatch {
 /// The result of a commit.
 #[derive(Default)]
 pub struct Committed {
-    /// The new messages, by room.
-    pub rooms: Vec<RoomMessages>,
+    /// The new entries, by room.
+    pub rooms: Vec<RoomEntries>,
     /// Messages that were stored before, with the seq that each one has. They were not stored again.
     pub duplicates: Vec<(MessageId, Seq)>,
+    /// What became of each change, and of messages that were refused.
+    pub outcomes: Vec<(MessageId, Outcome)>,
     /// How many entries went to the dead letters and were not there before.
     pub dead_letters: u64,
 }
 
-/// New messages of one room.
-pub struct RoomMessages {
+/// New entries of the log of one room.
+pub struct RoomEntries {
     /// The partition of the room.
     pub partition: Partition,
     /// The room.
     pub room: RoomId,
-    /// The messages, ascending by seq.
-    pub messages: Vec<StoredMessage>,
+    /// The entries, ascending by seq.
+    pub entries: Vec<RoomEntry>,
 }
 
 /// Why a commit failed. Nothing of it was stored.
@@ -151,20 +158,25 @@ fn decode_partition(number: i64) -> Result<Partition, sqlx::Error> {
     u16::try_from(number).map(Partition).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-impl Entry {
-    /// The message, if it is one.
-    pub(super) fn message(&self) -> Option<&Accepted> {
-        match &self.content {
-            EntryContent::Message(message) => Some(message),
-            EntryContent::DeadLetter { .. } => None,
+impl From<Command> for EntryContent {
+    fn from(command: Command) -> Self {
+        match command {
+            Command::Message(message) => Self::Message(message),
+            Command::Change(change) => Self::Change(change),
         }
     }
+}
 
+impl Entry {
     /// How many bytes storing the entry takes, about.
     #[must_use]
     pub fn size(&self) -> usize {
         match &self.content {
             EntryContent::Message(message) => message.text.as_str().len(),
+            EntryContent::Change(change) => match &change.request {
+                ChangeRequest::Edit { text, .. } => text.as_str().len(),
+                ChangeRequest::Delete { .. } | ChangeRequest::React { .. } => 0,
+            },
             EntryContent::DeadLetter { entry, .. } => entry.len(),
         }
     }
@@ -172,11 +184,13 @@ impl Entry {
     /// The entry as a dead letter for `reason`. A dead letter keeps its own reason.
     #[must_use]
     pub fn into_dead_letter(self, reason: &str) -> Self {
+        let dead = |entry| EntryContent::DeadLetter {
+            reason: reason.to_owned(),
+            entry,
+        };
         let content = match self.content {
-            EntryContent::Message(message) => EntryContent::DeadLetter {
-                reason: reason.to_owned(),
-                entry: to_json(&message),
-            },
+            EntryContent::Message(message) => dead(message_to_json(&message)),
+            EntryContent::Change(change) => dead(change_to_json(&change)),
             dead @ EntryContent::DeadLetter { .. } => dead,
         };
         Self { content, ..self }
@@ -184,13 +198,25 @@ impl Entry {
 }
 
 /// The whole message as JSON, from which an operator can judge it and have it stored after all.
-pub(super) fn to_json(message: &Accepted) -> String {
-    let entry = json!({
+pub(super) fn message_to_json(message: &Accepted) -> String {
+    let mut entry = json!({
         "id": message.id,
         "room": message.room,
         "sender": message.sender,
         "text": message.text.as_str(),
         "at": message.created_on,
     });
+    if let Some(id) = message.in_reply_to {
+        entry["in_reply_to"] = json!(id);
+    }
+    if !message.mentions.is_empty() {
+        entry["mentions"] = json!(message.mentions.iter().map(|user| user.0.to_string()).collect::<Vec<_>>().join(","));
+    }
     entry.to_string()
+}
+
+/// The whole change as JSON, with the fields of its entry.
+pub(super) fn change_to_json(change: &AcceptedChange) -> String {
+    let fields = change.fields().into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
+    Value::Object(fields.collect()).to_string()
 }

@@ -1,16 +1,27 @@
-//! The plan of one commit: which entries become messages, which seq each one gets, and in which order rows are written.
+//! The plan of one commit: what becomes of each entry, which seq it gets, and in which order rows are written.
 //!
-//! All decisions are made here, for both back ends. [`CommitStatements`] is what a back end adds.
+//! All decisions are made here, for both back ends, on the state of the rooms in this transaction: whether a message is new,
+//! whether a change is allowed. [`CommitStatements`] is what a back end adds.
 
-use std::borrow::Cow;
+mod changes;
+mod known;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::commit::{CommitError, Committed, Entry, EntryContent, PartitionBatch, RoomMessages, to_json};
-use super::commit_statements::{CommitStatements, KnownRow, MessageRow, NewDeadLetter};
+pub(super) use self::changes::{ReactionKey, decode_extra, encode_extra};
+use self::changes::{Reactions, Targets};
+use self::known::{Known, derived_ids};
+use super::commit::{
+    CommitError, Committed, Entry, EntryContent, PartitionBatch, RoomEntries, change_to_json, message_to_json,
+};
+use super::commit_statements::{
+    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter,
+};
 use super::senders::{Sender, SenderCache};
 use crate::domain::{
-    Accepted, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, StoredMessage, Timestamp, UserId,
+    Accepted, AcceptedChange, LogEntryId, MESSAGE_KIND, MessageExtra, MessageId, Outcome, Partition, Refusal,
+    RoomEntry, RoomId, Seq, StoredMessage, Timestamp, UserId,
 };
 
 /// Writes `batches` and moves their cursors. The caller commits the transaction, or drops it if this fails.
@@ -21,23 +32,7 @@ pub(super) async fn execute<T: CommitStatements>(
     cache: &SenderCache,
 ) -> Result<Committed, CommitError> {
     check_ownership(tx, batches).await?;
-    let messages = || batches.iter().flat_map(|batch| &batch.entries).filter_map(Entry::message);
-    let rooms: HashSet<RoomId> = messages().map(|message| message.room).collect();
-    let ids: Vec<MessageId> = messages().map(|message| message.id).collect();
-    let mut plan = CommitPlan::default();
-    if !ids.is_empty() {
-        plan.heads = tx.room_heads(&Vec::from_iter(rooms)).await?.into_iter().collect();
-        plan.known = tx.known_messages(&ids).await?.into_iter().map(Known::stored).collect();
-        let derived = derived_ids(messages(), &plan.known);
-        if !derived.is_empty() {
-            plan.known.extend(tx.known_messages(&derived).await?.into_iter().map(Known::stored));
-        }
-        let unknown = cache.look_up(messages().map(|message| message.sender), &mut plan.senders);
-        if !unknown.is_empty() {
-            let found = tx.senders(&Vec::from_iter(unknown)).await?;
-            cache.insert(found, &mut plan.senders);
-        }
-    }
+    let mut plan = CommitPlan::load(tx, batches, cache).await?;
     for batch in batches {
         for entry in &batch.entries {
             plan.add(batch.claim.partition, entry);
@@ -45,13 +40,7 @@ pub(super) async fn execute<T: CommitStatements>(
     }
     let positions: Vec<_> = batches.iter().map(|batch| (batch.claim.partition, batch.upto())).collect();
     tx.move_cursors(&positions).await?;
-    if !plan.rows.is_empty() {
-        tx.insert_messages(&plan.rows).await?;
-        tx.set_heads(&plan.changed_heads()).await?;
-    }
-    if !plan.dead.is_empty() {
-        plan.committed.dead_letters = tx.insert_dead_letters(&plan.dead, now).await?;
-    }
+    plan.write(tx, now).await?;
     Ok(plan.committed)
 }
 
@@ -71,114 +60,135 @@ async fn check_ownership<T: CommitStatements>(tx: &mut T, batches: &[PartitionBa
     }
 }
 
-/// The derived ids of those `messages` whose own id belongs to another message: to a stored one, as `known` says, or to an
-/// earlier one in this commit.
-///
-/// This happens if two gateways accept different messages under one idempotency key before either is stored. Both were
-/// acknowledged, so neither may be lost.
-fn derived_ids<'a>(
-    messages: impl Iterator<Item = &'a Accepted>,
-    known: &HashMap<MessageId, Known<'_>>,
-) -> Vec<MessageId> {
-    let mut first: HashMap<MessageId, &Accepted> = HashMap::new();
-    let mut derived = Vec::new();
-    for message in messages {
-        let is_other = if let Some(known) = known.get(&message.id) {
-            !known.is(message)
-        } else {
-            let first = first.entry(message.id).or_insert(message);
-            (first.room, &first.text) != (message.room, &message.text)
-        };
-        if is_other {
-            derived.push(message.id.derived_for(message.room, &message.text));
-        }
-    }
-    derived
-}
-
-/// The message that an id belongs to.
-struct Known<'a> {
-    seq: Seq,
-    room: RoomId,
-    text: Cow<'a, str>,
-}
-
-impl Known<'_> {
-    fn stored((id, seq, room, text): KnownRow) -> (MessageId, Self) {
-        let known = Self {
-            seq: Seq(seq),
-            room: RoomId(room),
-            text: text.into(),
-        };
-        (MessageId(id), known)
-    }
-
-    /// Whether `message` is the same message again.
-    fn is(&self, message: &Accepted) -> bool {
-        self.room == message.room && self.text == message.text.as_str()
-    }
-}
-
 /// The rows of one commit. All of them are decided before any is written.
 #[derive(Default)]
 struct CommitPlan<'a> {
-    rows: Vec<MessageRow<'a>>,
+    messages: Vec<MessageRow<'a>>,
+    changes: Vec<ChangeRow<'a>>,
+    links: Links,
     dead: Vec<NewDeadLetter>,
-    /// The last seq of every room that has entries and exists.
-    heads: HashMap<RoomId, Seq>,
+    /// The head of every room that has entries and exists.
+    heads: HashMap<RoomId, Head>,
     /// The messages that are stored or in this plan, by id.
     known: HashMap<MessageId, Known<'a>>,
+    /// The changes that are stored or in this plan, by id.
+    known_changes: HashMap<MessageId, Seq>,
+    /// The messages that changes and replies of this plan are about.
+    targets: Targets,
+    reactions: Reactions,
     /// The senders that exist, by id.
     senders: HashMap<UserId, Arc<Sender>>,
-    /// Index in `committed.rooms` of each room that gets messages.
+    /// Index in `committed.rooms` of each room that gets entries.
     room_index: HashMap<RoomId, usize>,
     committed: Committed,
 }
 
 impl<'a> CommitPlan<'a> {
-    /// Adds an entry as a message, a duplicate or a dead letter.
-    fn add(&mut self, partition: Partition, entry: &'a Entry) {
-        match &entry.content {
-            EntryContent::Message(message) => self.add_message(partition, entry.log_entry_id, message),
-            EntryContent::DeadLetter { reason, entry: raw } => {
-                self.set_aside(partition, entry.log_entry_id, reason, raw);
+    /// Reads what the decisions depend on. Batches without changes and replies, which is most of them, cost nothing for these.
+    async fn load<T: CommitStatements>(
+        tx: &mut T,
+        batches: &'a [PartitionBatch],
+        cache: &SenderCache,
+    ) -> Result<Self, sqlx::Error> {
+        let mut plan = Self::default();
+        let (mut messages, mut changes) = (Vec::new(), Vec::new());
+        for entry in batches.iter().flat_map(|batch| &batch.entries) {
+            match &entry.content {
+                EntryContent::Message(message) => messages.push(message),
+                EntryContent::Change(change) => changes.push(change),
+                EntryContent::DeadLetter { .. } => {}
             }
+        }
+        if messages.is_empty() && changes.is_empty() {
+            return Ok(plan);
+        }
+        let rooms = messages.iter().map(|message| message.room).chain(changes.iter().map(|change| change.room));
+        let rooms: HashSet<RoomId> = rooms.collect();
+        plan.heads = tx.room_heads(&Vec::from_iter(rooms)).await?.into_iter().collect();
+        if !messages.is_empty() {
+            let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
+            plan.add_known(tx.known_messages(&ids).await?)?;
+            let derived = derived_ids(messages.iter().copied(), &plan.known);
+            if !derived.is_empty() {
+                plan.add_known(tx.known_messages(&derived).await?)?;
+            }
+        }
+        if !changes.is_empty() {
+            let ids: Vec<MessageId> = changes.iter().map(|change| change.id).collect();
+            plan.known_changes = tx.known_changes(&ids).await?.into_iter().collect();
+        }
+        let replied_to = messages.iter().filter_map(|message| message.in_reply_to);
+        let wanted: HashSet<MessageId> = replied_to.chain(changes.iter().map(|change| change.target)).collect();
+        if !wanted.is_empty() {
+            plan.targets = Targets::load(tx, wanted).await?;
+            plan.reactions = Reactions::load(tx, &changes, &plan.targets).await?;
+        }
+        let senders = messages.iter().map(|message| message.sender).chain(changes.iter().map(|change| change.sender));
+        let mentioned = messages.iter().flat_map(|message| message.mentions.iter().copied());
+        let unknown = cache.look_up(senders.chain(mentioned), &mut plan.senders);
+        if !unknown.is_empty() {
+            let found = tx.senders(&Vec::from_iter(unknown)).await?;
+            cache.insert(found, &mut plan.senders);
+        }
+        Ok(plan)
+    }
+
+    fn add_known(&mut self, rows: Vec<KnownRow>) -> Result<(), sqlx::Error> {
+        for row in rows {
+            let (id, known) = Known::stored(row)?;
+            self.known.insert(id, known);
+        }
+        Ok(())
+    }
+
+    /// Adds an entry of the accept log as an entry of its room, a duplicate, a refusal or a dead letter.
+    fn add(&mut self, partition: Partition, entry: &'a Entry) {
+        let outcome = match &entry.content {
+            EntryContent::Message(message) => {
+                self.add_message(partition, message).map_err(|reason| (reason.to_owned(), message_to_json(message)))
+            }
+            EntryContent::Change(change) => {
+                self.add_change(partition, change).map_err(|reason| (reason.to_owned(), change_to_json(change)))
+            }
+            EntryContent::DeadLetter { reason, entry } => Err((reason.clone(), entry.clone())),
+        };
+        if let Err((reason, raw)) = outcome {
+            self.set_aside(partition, entry.log_entry_id, &reason, &raw);
         }
     }
 
-    fn add_message(&mut self, partition: Partition, log_entry_id: LogEntryId, message: &'a Accepted) {
+    /// Adds a message; an error says why it can never be stored.
+    fn add_message(&mut self, partition: Partition, message: &'a Accepted) -> Result<(), &'static str> {
         let Some(head) = self.heads.get_mut(&message.room) else {
-            return self.set_aside(partition, log_entry_id, "there is no such room", &to_json(message));
+            return Err("there is no such room");
         };
         let Some(sender) = self.senders.get(&message.sender) else {
-            return self.set_aside(partition, log_entry_id, "there is no such sender", &to_json(message));
+            return Err("there is no such sender");
         };
         let id = match self.known.get(&message.id) {
             Some(known) if !known.is(message) => message.id.derived_for(message.room, &message.text),
             Some(_) | None => message.id,
         };
         if let Some(known) = self.known.get(&id) {
-            return self.committed.duplicates.push((message.id, known.seq));
+            self.committed.duplicates.push((message.id, known.seq));
+            return Ok(());
         }
-        *head = head.next();
-        let seq = *head;
-        let known = Known {
-            seq,
-            room: message.room,
-            text: message.text.as_str().into(),
+        let replied_to = message.in_reply_to.map(|target| (target, self.targets.live_in(message.room, target)));
+        if let Some((_, None)) = replied_to {
+            self.committed.outcomes.push((message.id, Outcome::Refused(Refusal::NoSuchReply)));
+            return Ok(());
+        }
+        let (seq, others) = head.add_message();
+        let mentioned = message.mentions.iter().filter_map(|user| Some((*user, self.senders.get(user)?)));
+        let extra = MessageExtra {
+            reply_to: replied_to.map(|(target, _)| target),
+            mentions: mentioned.clone().map(|(_, user)| user.username.clone()).collect(),
+            ..MessageExtra::default()
         };
-        self.known.insert(id, known);
-        self.rows.push(MessageRow { seq, id, message });
-        let rooms = &mut self.committed.rooms;
-        let index = *self.room_index.entry(message.room).or_insert_with(|| {
-            rooms.push(RoomMessages {
-                partition,
-                room: message.room,
-                messages: Vec::new(),
-            });
-            rooms.len() - 1
-        });
-        rooms[index].messages.push(StoredMessage {
+        self.links.mentions.extend(mentioned.map(|(user, _)| (user, message.room, seq)));
+        let target_seq = replied_to.and_then(|(_, seq)| seq);
+        self.links.replies.extend(target_seq.map(|target_seq| (message.room, target_seq, seq)));
+        let stored = StoredMessage {
             seq,
             id,
             username: sender.username.clone(),
@@ -186,7 +196,63 @@ impl<'a> CommitPlan<'a> {
             kind: MESSAGE_KIND.to_owned(),
             text: message.text.as_str().to_owned(),
             created_on: message.created_on,
+            extra: extra.boxed(),
+        };
+        let known = Known {
+            seq,
+            room: message.room,
+            text: message.text.as_str().into(),
+            extra: stored.extra.clone(),
+        };
+        self.targets.add_new(&stored, message, self.messages.len());
+        self.known.insert(id, known);
+        let order = self.messages.len() + self.changes.len();
+        self.messages.push(MessageRow::new(order, id, (seq, others), message, stored.extra.as_deref()));
+        self.push(partition, message.room, RoomEntry::Message(stored));
+        Ok(())
+    }
+
+    /// Adds a change if it is allowed and alters something; an error says why it can never be.
+    fn add_change(&mut self, partition: Partition, change: &'a AcceptedChange) -> Result<(), &'static str> {
+        let Some(head) = self.heads.get_mut(&change.room) else {
+            return Err("there is no such room");
+        };
+        let Some(sender) = self.senders.get(&change.sender) else {
+            return Err("there is no such sender");
+        };
+        let outcome = if let Some(seq) = self.known_changes.get(&change.id) {
+            Outcome::Stored(*seq)
+        } else {
+            match self.targets.apply(change, &mut self.reactions) {
+                Err(refusal) => Outcome::Refused(refusal),
+                // Nothing is to be done, so nothing happens in the room.
+                Ok((target_seq, None)) => Outcome::Stored(target_seq),
+                Ok((target_seq, Some(altered))) => {
+                    let seq = head.add_change();
+                    let order = self.messages.len() + self.changes.len();
+                    let stored = altered.stored(seq, sender, change.created_on);
+                    self.known_changes.insert(change.id, seq);
+                    self.changes.push(ChangeRow::new(order, change, seq, target_seq, &stored.change));
+                    self.push(partition, change.room, RoomEntry::Change(stored));
+                    Outcome::Stored(seq)
+                }
+            }
+        };
+        self.committed.outcomes.push((change.id, outcome));
+        Ok(())
+    }
+
+    fn push(&mut self, partition: Partition, room: RoomId, entry: RoomEntry) {
+        let rooms = &mut self.committed.rooms;
+        let index = *self.room_index.entry(room).or_insert_with(|| {
+            rooms.push(RoomEntries {
+                partition,
+                room,
+                entries: Vec::new(),
+            });
+            rooms.len() - 1
         });
+        rooms[index].entries.push(entry);
     }
 
     /// Adds a dead letter. U+0000, which Postgres cannot hold in a text, is replaced: otherwise the row would be refused on every
@@ -203,11 +269,69 @@ impl<'a> CommitPlan<'a> {
         }
     }
 
-    fn changed_heads(&self) -> Vec<(RoomId, Seq)> {
+    /// Writes what was decided.
+    async fn write<T: CommitStatements>(&mut self, tx: &mut T, now: Timestamp) -> Result<(), sqlx::Error> {
+        let altered = self.targets.altered(&mut self.messages);
+        if !self.changes.is_empty() {
+            self.take_positions(tx).await?;
+        }
+        if !self.messages.is_empty() {
+            tx.insert_messages(&self.messages).await?;
+        }
+        if !self.changes.is_empty() {
+            tx.insert_changes(&self.changes).await?;
+            self.write_altered(tx, &altered).await?;
+        }
+        if !self.links.replies.is_empty() || !self.links.mentions.is_empty() {
+            tx.insert_links(&self.links).await?;
+        }
+        let heads = self.changed_heads();
+        if !heads.is_empty() {
+            tx.set_heads(&heads).await?;
+        }
+        if !self.dead.is_empty() {
+            self.committed.dead_letters = tx.insert_dead_letters(&self.dead, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives every row its position, in the order of the entries. Without changes, the rows of messages get theirs as they are
+    /// inserted.
+    async fn take_positions<T: CommitStatements>(&mut self, tx: &mut T) -> Result<(), sqlx::Error> {
+        let positions = tx.take_positions(self.messages.len() + self.changes.len()).await?;
+        for row in &mut self.messages {
+            row.position = positions.get(row.order).copied();
+        }
+        for row in &mut self.changes {
+            row.position = positions.get(row.order).copied();
+        }
+        Ok(())
+    }
+
+    async fn write_altered<T: CommitStatements>(
+        &self,
+        tx: &mut T,
+        altered: &[AlteredMessage],
+    ) -> Result<(), sqlx::Error> {
+        if !altered.is_empty() {
+            tx.alter_messages(altered).await?;
+        }
+        let (added, removed) = self.reactions.changed();
+        if !added.is_empty() || !removed.is_empty() {
+            tx.set_reactions(&added, &removed).await?;
+        }
+        let deleted = self.targets.deleted();
+        if !deleted.is_empty() {
+            tx.clear_deleted(&deleted).await?;
+        }
+        Ok(())
+    }
+
+    fn changed_heads(&self) -> Vec<(RoomId, Head)> {
         self.room_index
             .keys()
             .filter_map(|room| self.heads.get_key_value(room))
-            .map(|(room, seq)| (*room, *seq))
+            .map(|(room, head)| (*room, *head))
             .collect()
     }
 }

@@ -1,10 +1,17 @@
 //! The statements of a commit, which each back end implements on its connection, and the rows that they read and write.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::commit::Claim;
+use super::commit_plan::{ReactionKey, encode_extra};
 use super::senders::Sender;
-use crate::domain::{Accepted, LogEntryId, MessageId, Partition, RoomId, Seq, Timestamp, UserId};
+use crate::domain::{
+    Accepted, AcceptedChange, Change, Emoji, LogEntryId, MessageExtra, MessageId, Partition, RoomId, Seq, Timestamp,
+    UserId,
+};
 
 /// The statements of a commit, run in an open transaction.
 pub(super) trait CommitStatements: Send {
@@ -17,20 +24,48 @@ pub(super) trait CommitStatements: Send {
     /// Moves cursors.
     fn move_cursors(&mut self, to: &[(Partition, LogEntryId)]) -> impl Future<Output = Written> + Send;
 
-    /// The last seq of each of `rooms` that exists or existed. A deleted room still stores what was accepted for it.
-    fn room_heads(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<(RoomId, Seq)>> + Send;
+    /// The head of each of `rooms` that exists or existed. A deleted room still stores what was accepted for it.
+    fn room_heads(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<(RoomId, Head)>> + Send;
 
     /// The stored messages with these `ids`.
     fn known_messages(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<KnownRow>> + Send;
 
+    /// Which of the changes with these `ids` are stored, with their seqs.
+    fn known_changes(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<(MessageId, Seq)>> + Send;
+
+    /// The stored messages with these `ids`, with what a change of them depends on.
+    fn targets(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<TargetRow>> + Send;
+
+    /// The indexes of those `keys` that are stored.
+    fn reactions_among(&mut self, keys: &[ReactionKey]) -> impl Future<Output = Rows<usize>> + Send;
+
     /// The username and public id of each of `users` that exists.
     fn senders(&mut self, users: &[UserId]) -> impl Future<Output = Rows<(UserId, Sender)>> + Send;
 
-    /// Writes messages. Their positions increase in the order given.
+    /// Takes `count` positions, ascending, above all that were taken before.
+    fn take_positions(&mut self, count: usize) -> impl Future<Output = Rows<i64>> + Send;
+
+    /// Writes messages. Without positions of their own, they get increasing ones in the order given.
     fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> impl Future<Output = Written> + Send;
 
-    /// Writes the last seqs of rooms.
-    fn set_heads(&mut self, heads: &[(RoomId, Seq)]) -> impl Future<Output = Written> + Send;
+    /// Writes changes. They have positions.
+    fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> impl Future<Output = Written> + Send;
+
+    /// Replaces what stored messages hold now.
+    fn alter_messages(&mut self, messages: &[AlteredMessage]) -> impl Future<Output = Written> + Send;
+
+    /// Adds and removes reactions.
+    fn set_reactions(&mut self, added: &[ReactionKey], removed: &[ReactionKey])
+    -> impl Future<Output = Written> + Send;
+
+    /// Removes the reactions to deleted `messages` and the mentions in them.
+    fn clear_deleted(&mut self, messages: &[(RoomId, Seq)]) -> impl Future<Output = Written> + Send;
+
+    /// Writes which messages reply to which, and whom they mention.
+    fn insert_links(&mut self, links: &Links) -> impl Future<Output = Written> + Send;
+
+    /// Writes the heads of rooms.
+    fn set_heads(&mut self, heads: &[(RoomId, Head)]) -> impl Future<Output = Written> + Send;
 
     /// Writes those of `rows` that are not stored yet, and returns how many it wrote.
     ///
@@ -47,16 +82,174 @@ pub(super) trait CommitStatements: Send {
 type Rows<T> = Result<Vec<T>, sqlx::Error>;
 type Written = Result<(), sqlx::Error>;
 
+/// The head of a room's log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Its last seq.
+    pub(super) seq: Seq,
+    /// How many of its entries are not messages.
+    pub(super) others: i64,
+    /// The seq of the last entry that altered a message.
+    pub(super) changed: Seq,
+}
+
+impl Head {
+    /// Counts a message; returns its seq, and how many entries before it are not messages.
+    pub(super) fn add_message(&mut self) -> (Seq, i64) {
+        self.seq = self.seq.next();
+        (self.seq, self.others)
+    }
+
+    /// Counts a change and returns its seq.
+    pub(super) fn add_change(&mut self) -> Seq {
+        self.seq = self.seq.next();
+        self.others += 1;
+        self.changed = self.seq;
+        self.seq
+    }
+}
+
+/// A row of a room's head: the room, the last seq, the entries that are not messages, the last that altered one.
+pub(super) type HeadRow = (i64, i64, i64, i64);
+
+/// Converts rows of heads.
+pub(super) fn decode_heads(rows: Vec<HeadRow>) -> Vec<(RoomId, Head)> {
+    let read = |(room, seq, others, changed)| {
+        let head = Head {
+            seq: Seq(seq),
+            others,
+            changed: Seq(changed),
+        };
+        (RoomId(room), head)
+    };
+    rows.into_iter().map(read).collect()
+}
+
 /// A message to be written, of the kind [`MESSAGE_KIND`](crate::domain::MESSAGE_KIND).
 pub(super) struct MessageRow<'a> {
+    /// Which of the rows of its commit it is.
+    pub(super) order: usize,
+    /// Its position, if the commit has changes too.
+    pub(super) position: Option<i64>,
     pub(super) seq: Seq,
+    /// How many entries of the room before it are not messages.
+    pub(super) others: i64,
     /// Its own id, or one derived from it if another message has its own.
     pub(super) id: MessageId,
     pub(super) message: &'a Accepted,
+    /// Its text, which may have been changed in the same commit.
+    pub(super) text: Cow<'a, str>,
+    /// Its [`MessageExtra`] in JSON.
+    pub(super) extra: Option<String>,
 }
 
-/// A stored message: its id, seq, room and text.
-pub(super) type KnownRow = (Uuid, i64, i64, String);
+impl<'a> MessageRow<'a> {
+    /// The row of `message` under `id`, with its seq and the number of other entries before it.
+    pub(super) fn new(
+        order: usize,
+        id: MessageId,
+        (seq, others): (Seq, i64),
+        message: &'a Accepted,
+        extra: Option<&MessageExtra>,
+    ) -> Self {
+        Self {
+            order,
+            position: None,
+            seq,
+            others,
+            id,
+            message,
+            text: message.text.as_str().into(),
+            extra: extra.and_then(encode_extra),
+        }
+    }
+
+    /// Replaces what it holds.
+    pub(super) fn alter(&mut self, text: &str, extra: Option<String>) {
+        self.text = text.to_owned().into();
+        self.extra = extra;
+    }
+}
+
+/// A change to be written.
+pub(super) struct ChangeRow<'a> {
+    /// Which of the rows of its commit it is.
+    pub(super) order: usize,
+    pub(super) position: Option<i64>,
+    pub(super) seq: Seq,
+    pub(super) change: &'a AcceptedChange,
+    pub(super) target_seq: Seq,
+    pub(super) kind: &'static str,
+    /// What its kind has beside its target, in JSON.
+    pub(super) detail: Option<String>,
+}
+
+/// The kinds of changes as SQL names them.
+pub(super) mod kind {
+    pub(in crate::storage) const EDIT: &str = "edit";
+    pub(in crate::storage) const DELETE: &str = "delete";
+    pub(in crate::storage) const REACTION: &str = "reaction";
+}
+
+/// What SQL keeps of a reaction in `changes.detail`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ReactionDetail {
+    pub(super) emoji: Emoji,
+    pub(super) on: bool,
+    pub(super) count: u32,
+}
+
+impl<'a> ChangeRow<'a> {
+    /// The row of what `change` became. It holds no text: the text is in the row of the message, where it can be deleted.
+    pub(super) fn new(order: usize, change: &'a AcceptedChange, seq: Seq, target_seq: Seq, stored: &Change) -> Self {
+        let (kind, detail) = match stored {
+            Change::Edit { .. } => (kind::EDIT, None),
+            Change::Delete { .. } => (kind::DELETE, None),
+            Change::Reaction { emoji, on, count, .. } => {
+                let detail = ReactionDetail {
+                    emoji: emoji.clone(),
+                    on: *on,
+                    count: *count,
+                };
+                let detail = serde_json::to_string(&detail).expect("it has string keys only and no failing parts");
+                (kind::REACTION, Some(detail))
+            }
+        };
+        Self {
+            order,
+            position: None,
+            seq,
+            change,
+            target_seq,
+            kind,
+            detail,
+        }
+    }
+}
+
+/// What a stored message holds from now on.
+#[derive(Debug, Serialize)]
+pub(super) struct AlteredMessage {
+    pub(super) room: RoomId,
+    pub(super) seq: Seq,
+    pub(super) text: String,
+    pub(super) extra: Option<String>,
+}
+
+/// Which messages reply to which, and whom they mention.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    /// Room, seq of the message, seq of the reply.
+    pub(super) replies: Vec<(RoomId, Seq, Seq)>,
+    /// User, room, seq of the message.
+    pub(super) mentions: Vec<(UserId, RoomId, Seq)>,
+}
+
+/// A stored message: its id, seq, room, text and extra.
+pub(super) type KnownRow = (Uuid, i64, i64, String, Option<String>);
+
+/// A stored message that a change may be about: its id, room, seq, sender, time, text and extra.
+pub(super) type TargetRow = (Uuid, i64, i64, i64, i64, String, Option<String>);
 
 /// A dead letter to be written.
 pub(super) struct NewDeadLetter {

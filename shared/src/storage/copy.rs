@@ -18,9 +18,10 @@ use super::{OpenError, StoreError};
 /// What happens to rows that an earlier, interrupted copy has left in the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rerun {
-    /// They stay, and the copy continues after them: rows are added with increasing keys and never change.
+    /// They stay, and the copy continues after them: rows are added with increasing keys, and never change but for those of
+    /// [`CHANGED_MESSAGES`].
     Resume,
-    /// They are written again: other rows refer to them, and none is ever deleted.
+    /// They are written again, since they may have changed: other rows refer to them, and none is ever deleted.
     Overwrite,
     /// They are deleted and copied again.
     Renew,
@@ -28,20 +29,29 @@ enum Rerun {
 
 use Rerun::{Overwrite, Renew, Resume};
 
-/// A table, and the columns of its primary key.
+/// A table or a part of it, and the columns of its primary key.
 struct Table {
+    /// Its name in what is reported.
+    label: &'static str,
     name: &'static str,
     key: &'static [&'static str],
     rerun: Rerun,
+    /// The condition on its rows.
+    rows: &'static str,
 }
 
 /// Every table. A table comes after those that it refers to.
-const TABLES: [Table; 13] = [
+const TABLES: [Table; 18] = [
     table("users", &["id"], Overwrite),
     table("sessions", &["id"], Renew),
     table("rooms", &["id"], Overwrite),
     table("members", &["room_id", "user_id"], Renew),
     table("messages", &["position"], Resume),
+    table("changes", &["position"], Resume),
+    CHANGED_MESSAGES,
+    table("reactions", &["room_id", "seq", "emoji", "user_id"], Renew),
+    table("replies", &["room_id", "seq", "seq_of_reply"], Renew),
+    table("mentions", &["user_id", "room_id", "seq"], Renew),
     table("room_heads", &["room_id"], Renew),
     table("cursors", &["partition"], Renew),
     table("known_networks", &["user_id", "network"], Renew),
@@ -53,11 +63,24 @@ const TABLES: [Table; 13] = [
     INSTALLATION,
 ];
 
+/// The messages that were changed at some time, perhaps after an interrupted copy had copied them.
+const CHANGED_MESSAGES: Table = Table {
+    label: "changed messages",
+    rows: "id IN (SELECT target FROM changes)",
+    ..table("messages", &["position"], Overwrite)
+};
+
 /// A database with this row holds an installation.
 const INSTALLATION: Table = table("installation", &["id"], Renew);
 
 const fn table(name: &'static str, key: &'static [&'static str], rerun: Rerun) -> Table {
-    Table { name, key, rerun }
+    Table {
+        label: name,
+        name,
+        key,
+        rerun,
+        rows: "TRUE",
+    }
 }
 
 /// The progress of a copy.
@@ -167,7 +190,7 @@ async fn check_same(source: &mut impl Endpoint, target: &mut impl Endpoint, tabl
     // Users and rooms change, but not these columns.
     let identity = |row: &str| {
         let row: Value = serde_json::from_str(row).unwrap_or_default();
-        let fixed = ["id", "public_id", "name", "created_on", "room_id", "seq", "text"];
+        let fixed = ["id", "public_id", "name", "created_on", "room_id", "seq"];
         fixed.map(|column| row.get(column).cloned())
     };
     match in_source {
@@ -189,7 +212,7 @@ async fn copy_table(
     };
     let mut rows = if last.is_some() { target.count(table).await? } else { 0 };
     let progress = |rows, is_done| Progress {
-        table: table.name,
+        table: table.label,
         rows,
         of,
         is_done,
@@ -206,7 +229,7 @@ async fn copy_table(
     }
     let written = target.count(table).await?;
     if written != of {
-        let (table, read) = (table.name, of);
+        let (table, read) = (table.label, of);
         return Err(CopyError::Incomplete { table, read, written });
     }
     on_progress(progress(written, true));

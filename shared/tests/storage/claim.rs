@@ -73,7 +73,7 @@ async fn a_refused_commit_names_the_lost_partitions(db: Database) {
     let batches = old.iter().map(|claim| batch(*claim, message(room, ann.id, "x"))).collect();
     let refused = db.store.commit(batches, NOW, async {}).await;
     assert!(matches!(refused, Err(CommitError::StaleClaims(lost)) if lost == [Partition(1), Partition(3)]));
-    assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
+    assert_eq!(db.store.head(room).await.unwrap().seq, Seq::ZERO);
 }
 
 /// With Postgres, the server ends a transaction whose owner is silent. An SQLite file has one writer in one process, whose end
@@ -109,7 +109,7 @@ async fn a_claim_waits_for_or_ends_a_stuck_commit(db: Database) {
     resume.send(()).unwrap();
     let late = within_ten_seconds(hanging).await.unwrap();
     assert!(matches!(late, Err(CommitError::Store(error)) if !error.is_rejection()));
-    assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO, "nothing of the old owner is stored");
+    assert_eq!(db.store.head(room).await.unwrap().seq, Seq::ZERO, "nothing of the old owner is stored");
 }
 
 async fn workers_commit_concurrently_without_a_deadlock(db: Database) {
@@ -130,7 +130,7 @@ async fn workers_commit_concurrently_without_a_deadlock(db: Database) {
                     claim.cursor = batch.upto();
                 }
             }
-            store.head(room).await.unwrap()
+            store.head(room).await.unwrap().seq
         }));
     }
     for worker in workers {

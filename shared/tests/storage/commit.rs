@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::domain::{Accepted, LogEntryId, Partition, RoomId, Seq, UserId};
 use shared::storage::{CommitError, Entry, EntryContent, PartitionBatch, Role, Store, Window};
 
-use crate::support::{Database, FIRST, NOW, entry, message, on_both_back_ends, page, seqs};
+use crate::support::{Database, FIRST, NOW, entry, message, messages, on_both_back_ends, page, seqs};
 
 on_both_back_ends![
     seqs_are_dense_in_each_room_across_commits,
@@ -59,11 +59,12 @@ async fn messages_carry_the_stored_names_of_their_sender(db: Database) {
         entry(2, message(room, bob.id, "y")),
         entry(3, message(room, ann.id, "z")),
     ];
-    let messages = &mut committed.rooms[0].messages;
-    messages.append(&mut db.commit(&mut claim, more).await.unwrap().rooms[0].messages);
+    let published = &mut committed.rooms[0].entries;
+    published.append(&mut db.commit(&mut claim, more).await.unwrap().rooms[0].entries);
+    let published = messages(std::mem::take(published));
     let stored = page(&db.store, room, bob.id, Window::After(Seq::ZERO), 9).await.unwrap().messages;
-    let replayed = db.store.messages_after(room, Seq::ZERO, 9).await.unwrap();
-    for messages in [messages, &stored, &replayed] {
+    let replayed = messages(db.store.entries_after(room, Seq::ZERO, 9).await.unwrap());
+    for messages in [&published, &stored, &replayed] {
         let names: Vec<_> = messages.iter().map(|sent| (sent.username.as_str(), sent.public_id.as_str())).collect();
         assert_eq!(names, [("bob", "bob"), ("bob", "bob"), ("ann", "ann")]);
     }
@@ -119,7 +120,7 @@ async fn a_replaced_worker_cannot_commit(db: Database) {
     assert!(new.fence > old.fence);
     let refused = db.commit(&mut old, vec![entry(1, message(room, ann.id, "x"))]).await;
     assert!(matches!(refused, Err(CommitError::StaleClaims(lost)) if lost == [FIRST]));
-    assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
+    assert_eq!(db.store.head(room).await.unwrap().seq, Seq::ZERO);
     db.commit(&mut new, vec![entry(1, message(room, ann.id, "x"))]).await.unwrap();
     assert_eq!(db.claim().await.cursor, LogEntryId { ms: 1, counter: 0 });
 }
@@ -146,10 +147,10 @@ async fn all_partitions_of_a_batch_are_stored_or_none(db: Database) {
     };
     let refused = db.store.commit(Arc::new([batch(claims[0], "x"), batch(foreign, "y")]), NOW, async {}).await;
     assert!(matches!(refused, Err(CommitError::StaleClaims(lost)) if lost == [Partition(1)]));
-    assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO);
+    assert_eq!(db.store.head(room).await.unwrap().seq, Seq::ZERO);
     let both: Arc<[PartitionBatch]> = Arc::new([batch(claims[0], "x"), batch(claims[1], "y")]);
     db.store.commit(both, NOW, async {}).await.unwrap();
-    assert_eq!(db.store.head(room).await.unwrap(), Seq(2));
+    assert_eq!(db.store.head(room).await.unwrap().seq, Seq(2));
 }
 
 async fn unstorable_entries_become_dead_letters_and_the_cursor_moves(db: Database) {
@@ -203,7 +204,7 @@ async fn readers_see_nothing_before_the_commit(db: Database) {
         entries: vec![entry(1, message(room, user, "x"))],
     };
     db.store.commit(Arc::new([batch]), NOW, read).await.unwrap();
-    assert_eq!(db.store.head(room).await.unwrap(), Seq(1));
+    assert_eq!(db.store.head(room).await.unwrap().seq, Seq(1));
 }
 
 async fn entries_below_the_cursor_do_not_move_it_back(db: Database) {

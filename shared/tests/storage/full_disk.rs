@@ -69,9 +69,9 @@ async fn run_out_of_room() {
         let name = format!("bob-{turn}");
         db.store.create_user(NewUser::for_tests(&name), NOW).await.unwrap_err();
         limit_files(None);
-        let before = db.store.head(room).await.unwrap();
+        let before = db.store.head(room).await.unwrap().seq;
         db.commit(&mut claim, entries).await.unwrap();
-        assert_eq!(db.store.head(room).await.unwrap(), Seq(before.0 + count));
+        assert_eq!(db.store.head(room).await.unwrap().seq, Seq(before.0 + count));
         db.store.create_session(session, ann.id, NOW, NOW).await.unwrap();
         db.user(&name).await;
     }

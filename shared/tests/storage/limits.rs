@@ -3,7 +3,7 @@
 use shared::domain::{Email, MessageId, MessageText, PublicId, RoomName, Seq, Username};
 use shared::storage::{CreateRoom, NewUser, Window};
 
-use crate::support::{Database, NOW, entry, message, on_both_back_ends, page, seqs};
+use crate::support::{Database, NOW, entry, message, messages as stored_messages, on_both_back_ends, page, seqs};
 
 on_both_back_ends![
     the_longest_values_can_be_stored,
@@ -70,11 +70,11 @@ async fn a_full_batch_is_stored_in_order(db: Database) {
         assert_eq!(seqs(&committed, room), (1..=count).map(Seq).collect::<Vec<_>>());
         let mut texts = Vec::new();
         // It reads in pages, as a stream that is far behind does.
-        while let Ok(messages) = db.store.messages_after(room, Seq(i64::try_from(texts.len()).unwrap()), 100).await {
+        while let Ok(messages) = db.store.entries_after(room, Seq(i64::try_from(texts.len()).unwrap()), 100).await {
             if messages.is_empty() {
                 break;
             }
-            texts.extend(messages.into_iter().map(|message| message.text));
+            texts.extend(stored_messages(messages).into_iter().map(|message| message.text));
         }
         assert_eq!(texts, expected);
     }

@@ -73,7 +73,7 @@ async fn a_claim_ends_an_owner_cut_off_within_a_statement() {
     assert_eq!((claimed.cursor, claimed.fence.0), (claim.cursor, claim.fence.0 + 1));
     let late = within_ten_seconds(hanging).await.unwrap();
     assert!(matches!(late, Err(CommitError::Store(error)) if !error.is_rejection()));
-    assert_eq!(db.store.head(room).await.unwrap(), Seq::ZERO, "nothing of the old owner is stored");
+    assert_eq!(db.store.head(room).await.unwrap().seq, Seq::ZERO, "nothing of the old owner is stored");
 }
 
 /// Locks partition 0 on a connection with this application name, and runs a long statement inside the transaction.

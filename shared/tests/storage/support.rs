@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::{
-    Accepted, LogEntryId, MembershipId, MessageId, MessageText, Partition, RoomId, RoomName, Seq, StoredMessage,
-    Timestamp, UserId,
+    Accepted, Command, LogEntryId, MembershipId, MessageId, MessageText, Partition, RoomEntry, RoomId, RoomName, Seq,
+    StoredMessage, Timestamp, UserId,
 };
 use shared::storage::{
-    Claim, CommitError, Committed, CreateRoom, Entry, EntryContent, JoinMode, JoinOutcome, NewUser, PartitionBatch,
-    Role, Room, Store, User, Window,
+    Claim, CommitError, Committed, CreateRoom, Entry, JoinMode, JoinOutcome, NewUser, PartitionBatch, Role, Room,
+    Store, User, Window,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
@@ -75,10 +75,12 @@ impl Database {
         fresh(self.back_end, &self.directory).await
     }
 
-    /// Returns the number of messages. Fails unless a message with a higher seq in its room has a higher position.
+    /// Returns the number of messages. Fails unless an entry with a higher seq in its room has a higher position.
     pub(crate) async fn positions_grow_with_seqs(&self) -> i64 {
-        let query = "SELECT COUNT(*) FROM messages a JOIN messages b ON b.room_id = a.room_id AND b.seq = a.seq + 1
-                     WHERE b.position < a.position";
+        let query = "WITH entries AS (SELECT room_id, seq, position FROM messages
+                                      UNION ALL SELECT room_id, seq, position FROM changes)
+                     SELECT COUNT(*) FROM entries a JOIN entries b ON b.room_id = a.room_id AND b.seq = a.seq + 1
+                     WHERE b.position <= a.position";
         let count = "SELECT COUNT(*) FROM messages";
         let (disorder, count): (i64, i64) = match self.back_end {
             BackEnd::Sqlite => {
@@ -94,6 +96,44 @@ impl Database {
         };
         assert_eq!(disorder, 0);
         count
+    }
+
+    /// How many rows of all tables hold `text` in some column.
+    pub(crate) async fn rows_with(&self, text: &str) -> i64 {
+        let mut found = 0;
+        for table in [
+            "messages",
+            "changes",
+            "reactions",
+            "replies",
+            "mentions",
+            "dead_letters",
+        ] {
+            found += match self.back_end {
+                BackEnd::Sqlite => {
+                    let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                    let columns: String = sqlx::query_scalar(
+                        "SELECT group_concat('CAST(' || name || ' AS TEXT)', ', ') FROM pragma_table_info($1)",
+                    )
+                    .bind(table)
+                    .fetch_one(&mut connection)
+                    .await
+                    .unwrap();
+                    let count = format!("SELECT COUNT(*) FROM {table} WHERE instr(concat({columns}), $1) > 0");
+                    sqlx::query_scalar(AssertSqlSafe(count)).bind(text).fetch_one(&mut connection).await.unwrap()
+                }
+                BackEnd::Postgres => {
+                    let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                    let count = format!("SELECT COUNT(*) FROM {table} t WHERE strpos(t::text, $1) > 0");
+                    sqlx::query_scalar::<_, i64>(AssertSqlSafe(count))
+                        .bind(text)
+                        .fetch_one(&mut connection)
+                        .await
+                        .unwrap()
+                }
+            };
+        }
+        found
     }
 
     /// Runs a statement that the product never runs.
@@ -185,22 +225,37 @@ pub(crate) fn message(room: RoomId, sender: UserId, text: &str) -> Accepted {
         room,
         sender,
         text: MessageText::parse(text).unwrap(),
+        in_reply_to: None,
+        mentions: Vec::new(),
         created_on: NOW,
         reply_to: None,
     }
 }
 
 pub(crate) fn entry(ms: i64, message: Accepted) -> Entry {
+    command(ms, Command::Message(message))
+}
+
+pub(crate) fn command(ms: i64, command: Command) -> Entry {
     Entry {
         log_entry_id: LogEntryId { ms, counter: 0 },
-        content: EntryContent::Message(message),
+        content: command.into(),
     }
+}
+
+/// The messages among `entries`.
+pub(crate) fn messages(entries: Vec<RoomEntry>) -> Vec<StoredMessage> {
+    let message = |entry| match entry {
+        RoomEntry::Message(message) => Some(message),
+        RoomEntry::Change(_) => None,
+    };
+    entries.into_iter().filter_map(message).collect()
 }
 
 /// The seqs of what a commit stored in `room`.
 pub(crate) fn seqs(committed: &Committed, room: RoomId) -> Vec<Seq> {
     let of_room = committed.rooms.iter().filter(|of_room| of_room.room == room);
-    of_room.flat_map(|of_room| of_room.messages.iter().map(|message| message.seq)).collect()
+    of_room.flat_map(|of_room| of_room.entries.iter().map(RoomEntry::seq)).collect()
 }
 
 /// Waits for something that must happen, for at most ten seconds.
@@ -220,7 +275,7 @@ pub(crate) struct Page {
 pub(crate) async fn page(store: &Store, room: RoomId, user: UserId, window: Window, limit: u32) -> Option<Page> {
     let news = store.history_page(room, Some(user), window, limit, None).await.unwrap()?;
     Some(Page {
-        head: news.head,
+        head: news.head.seq,
         messages: news.messages.unwrap(),
     })
 }

@@ -125,6 +125,22 @@ impl Stack {
         self.directory.path()
     }
 
+    /// The files of the database, if it is one of SQLite: the file itself, its log, and what else begins with its name.
+    pub fn database_files(&self) -> Result<Vec<PathBuf>> {
+        let Some(path) = self.database_url().strip_prefix("sqlite://").map(Path::new) else {
+            return Ok(Vec::new());
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(path.parent().unwrap_or(path))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&name) {
+                files.push(entry.path());
+            }
+        }
+        Ok(files)
+    }
+
     /// The keys that tokens are signed with, one a line.
     #[must_use]
     pub fn signing_key_file(&self) -> PathBuf {

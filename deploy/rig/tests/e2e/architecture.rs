@@ -61,6 +61,7 @@ const GATEWAY: Layers = &[
     // What events are applied to.
     &["accept", "auth", "control_channel", "live", "room_directory", "server"],
     &["fanout", "freshness", "history", "policy", "rate_limits"],
+    &["change_json"],
     // What everything may use.
     &["config", "message_json"],
     &[

@@ -21,6 +21,7 @@ pub(super) const WITH_BODY: Errors = &[
 ];
 
 /// The errors of an operation, in addition to those of any operation.
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
     let own: Errors = match operation {
         "registerUser" => &[
@@ -50,7 +51,34 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (400, &["invalid_field"]),
             (404, &["room_not_found", "room_deleted"]),
             (409, &["room_replaced"]),
-            (422, &["idempotency_key_reused"]),
+            (422, &["idempotency_key_reused", "no_such_reply", "no_such_user"]),
+            (429, &["rate_limited"]),
+            (503, &["outcome_unknown"]),
+        ],
+        "getMessage" | "listReplies" => &[
+            (400, &["invalid_field"]),
+            (404, &["room_not_found", "message_not_found"]),
+            (429, &["too_many_reads"]),
+        ],
+        "editMessage" => &[
+            (400, &["invalid_field"]),
+            (403, &["forbidden"]),
+            (404, &["room_not_found", "message_not_found"]),
+            (409, &["deleted"]),
+            (422, &["edit_window_closed"]),
+            (429, &["rate_limited", "too_many_reads"]),
+            (503, &["outcome_unknown"]),
+        ],
+        "deleteMessage" => &[
+            (403, &["forbidden"]),
+            (404, &["room_not_found", "message_not_found"]),
+            (429, &["rate_limited"]),
+            (503, &["outcome_unknown"]),
+        ],
+        "addReaction" | "removeReaction" => &[
+            (404, &["room_not_found", "message_not_found"]),
+            (409, &["room_replaced", "deleted"]),
+            (422, &["too_many_reactions"]),
             (429, &["rate_limited"]),
             (503, &["outcome_unknown"]),
         ],

@@ -1,10 +1,13 @@
 //! Parameters of the OpenAPI document: their bounds, patterns and examples.
 
 use serde_json::{Value, json};
-use shared::domain::{IdempotencyKey, PublicId, RoomName, Username};
+use shared::domain::{Emoji, IdempotencyKey, PublicId, RoomName, Username};
 
-use super::patterns::NAME;
+use super::patterns::{EMOJI, NAME};
 use crate::live::ClientName;
+
+/// The id of a message that the page for testers replaces by that of the message that was posted last.
+const MESSAGE_ID: &str = "01a20ab1-49a0-708d-8bf6-055e5f5df19a";
 
 /// Completes a parameter of `operation`.
 pub(super) fn describe(operation: &str, parameter: &mut Value) {
@@ -20,9 +23,11 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
         ("followRoom", "limit") => range(schema, 1, 10_000),
         ("followRoom", "wait_s") => range(schema, 1, 300),
         ("followRoom", "max_replay") => range(schema, 0, 1_000_000_000),
-        ("readHistory", "limit") => range(schema, 1, 100),
+        ("readHistory" | "listReplies", "limit") => range(schema, 1, 100),
+        (_, "id") => schema["format"] = json!("uuid"),
+        (_, "emoji") => bound(schema, Emoji::MAX_LEN, EMOJI),
         (_, "limit") => range(schema, 1, 1_000),
-        (_, "before" | "after") if schema["type"] == "integer" => schema["minimum"] = json!(0),
+        (_, "before" | "after" | "around") if schema["type"] == "integer" => schema["minimum"] = json!(0),
         ("listRooms", "after") => position(schema, RoomName::MAX_LEN),
         ("listMembers", "after") => position(schema, Username::MAX_LEN),
         ("listUsers", "after") => position(schema, PublicId::MAX_LEN),
@@ -31,6 +36,8 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
     let example = match (operation, name.as_str()) {
         (_, "room") => json!("testchat1"),
         (_, "public_id") => json!("test1"),
+        (_, "emoji") => json!("👍"),
+        (_, "id") => json!(MESSAGE_ID),
         ("followRoom", "limit") => json!(3),
         ("followRoom", "wait_s") => json!(5),
         _ => return,

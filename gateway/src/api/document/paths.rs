@@ -7,12 +7,15 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// Paths in the order in which their operations should be tried.
-pub(super) const PATHS: [&str; 13] = [
+pub(super) const PATHS: [&str; 16] = [
     "/user",
     "/user/{public_id}",
     "/auth/login",
     "/chat/{room}/message",
     "/chat/{room}/messagehistory",
+    "/chat/{room}/message/{id}/reactions/{emoji}",
+    "/chat/{room}/message/{id}/replies",
+    "/chat/{room}/message/{id}",
     "/chat/{room}",
     "/chat",
     "/chat/{room}/users",
@@ -24,7 +27,7 @@ pub(super) const PATHS: [&str; 13] = [
 ];
 
 /// Methods of a path in the order in which they should be tried.
-const METHODS: [&str; 3] = ["post", "get", "delete"];
+const METHODS: [&str; 5] = ["post", "get", "put", "patch", "delete"];
 
 /// The operations by path. The framework repeats a path for each of our modules that serves some of its methods; a
 /// plain JSON map would keep the last of them only.

@@ -18,18 +18,23 @@ const USERNAME: &str = concat!(
 
 const MESSAGE: &str = r"^[^\u0000]+$";
 
+/// No space, control character or character of markup. Texts of letters alone are left to the gateway.
+pub(super) const EMOJI: &str =
+    r#"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000/\\<>"]+$"#;
+
 /// Patterns of fields: schema, field, pattern.
-pub(super) const PATTERNS: [(&str, &str, &str); 4] = [
+pub(super) const PATTERNS: [(&str, &str, &str); 5] = [
     ("Registration", "email", EMAIL),
     ("Registration", "username", USERNAME),
     ("Registration", "public_id", NAME),
     ("MessageDraft", "message", MESSAGE),
+    ("MessageEdit", "message", MESSAGE),
 ];
 
 #[cfg(test)]
 mod tests {
     use regex::Regex;
-    use shared::domain::{Email, MessageText, PublicId, RoomName, Username};
+    use shared::domain::{Email, Emoji, MessageText, PublicId, RoomName, Username};
 
     use super::*;
 
@@ -37,11 +42,12 @@ mod tests {
 
     #[test]
     fn the_patterns_allow_all_that_the_gateway_accepts() {
-        let is_taken: [(&str, IsTaken); 5] = [
+        let is_taken: [(&str, IsTaken); 6] = [
             (EMAIL, |text| Email::parse_new(text, false).is_ok()),
             (USERNAME, |text| Username::parse_new(text).is_ok()),
             (NAME, |text| PublicId::parse_new(text).is_ok()),
             (NAME, |text| RoomName::parse(text).is_ok()),
+            (EMOJI, |text| Emoji::parse(text).is_ok()),
             (MESSAGE, |text| MessageText::parse(text).is_ok()),
         ];
         for (pattern, is_taken) in is_taken {

@@ -3,23 +3,38 @@
 use poem_openapi::registry::Registry;
 use poem_openapi::types::Type;
 use serde_json::{Map, Value, json};
+use shared::domain::MessageExtra;
 
 use super::patterns::PATTERNS;
 use crate::api::models::Problem;
 use crate::auth::passwords;
+use crate::change_json::{DeleteEvent, EditEvent, ReactionEvent};
 
 /// Formats of strings: schema, field, format.
-const FORMATS: [(&str, &str, &str); 4] = [
+const FORMATS: [(&str, &str, &str); 14] = [
     ("Message", "id", "uuid"),
     ("Message", "created_on", "date-time"),
+    ("Message", "reply_to", "uuid"),
+    ("Message", "edited_on", "date-time"),
+    ("MessageDraft", "reply_to", "uuid"),
+    ("EditEvent", "created_on", "date-time"),
+    ("EditEvent", "edited_on", "date-time"),
+    ("EditEvent", "target", "uuid"),
+    ("DeleteEvent", "created_on", "date-time"),
+    ("DeleteEvent", "target", "uuid"),
+    ("ReactionEvent", "created_on", "date-time"),
+    ("ReactionEvent", "target", "uuid"),
     ("Registration", "password", "password"),
     ("Credentials", "password", "password"),
 ];
 
 /// Most items of lists: schema, field, items. Pages are bounded by the largest `limit` of their call.
-const MOST_ITEMS: [(&str, &str, usize); 4] = [
+const MOST_ITEMS: [(&str, &str, usize); 7] = [
     ("UserList", "data", 1_000),
     ("RoomList", "data", 1_000),
+    ("Message", "mentions", MessageExtra::MAX_MENTIONS),
+    ("Message", "reactions", MessageExtra::MAX_REACTIONS),
+    ("MessageDraft", "mentions", MessageExtra::MAX_MENTIONS),
     ("Problem", "errors", 16),
     ("Problem", "reasons", 16),
 ];
@@ -29,12 +44,20 @@ const MOST_NAMES: usize = 1_000;
 const MOST_MESSAGES: usize = 100;
 
 /// Fields that may be left out, and be `null` for it: schema, field.
-const NULLABLE: [(&str, &str); 2] = [("Registration", "public_id"), ("RoomOptions", "private")];
+const NULLABLE: [(&str, &str); 4] = [
+    ("Registration", "public_id"),
+    ("RoomOptions", "private"),
+    ("MessageDraft", "reply_to"),
+    ("MessageDraft", "mentions"),
+];
 
 /// Completes the schemas of a gateway that accepts passwords of `password_min` characters or more.
 pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     let mut registry = Registry::new();
     <Problem as Type>::register(&mut registry);
+    <EditEvent as Type>::register(&mut registry);
+    <DeleteEvent as Type>::register(&mut registry);
+    <ReactionEvent as Type>::register(&mut registry);
     for (name, schema) in registry.schemas {
         if let Ok(schema) = serde_json::to_value(&schema) {
             schemas[name] = schema;
@@ -144,7 +167,7 @@ fn events() -> [(&'static str, Value); 4] {
                     "room": {"type": "string", "description": "Name of the room."},
                     "head": seq("Last seq of the room."),
                     "recovered": {"type": "boolean", "description": "The stream goes on from your own cursor."},
-                    "missed": seq("Messages that follow now because you missed them."),
+                    "missed": seq("Entries that follow now because you missed them."),
                     "heartbeat_s": seq("Seconds of silence after which a `ping` comes."),
                     "server_time": time,
                 }),

@@ -1,6 +1,6 @@
 //! Maps the errors of services to what clients read and what the log says.
 
-use shared::domain::Invalid;
+use shared::domain::{Invalid, Refusal, Username};
 use shared::storage::{CreateRoomError, CreateUserError, StoreError};
 use shared::telemetry::LogEvent;
 use tracing::error;
@@ -14,11 +14,11 @@ use crate::auth::tokens::Refused;
 use crate::event_dispatch::ChangeError;
 use crate::history::{ReadError, ReadRefused};
 use crate::live::{OpenError, QuotaError};
-use crate::messages::{NotPosted, NotRead};
+use crate::messages::{NotEdited, NotPosted, NotRead};
 use crate::rate_limits::RateLimited;
 use crate::revocation_watcher::RevocationCheckError;
 use crate::rooms::{NotCreated, RoomError};
-use crate::server::{OverBudget, Refusal};
+use crate::server::{self, OverBudget};
 use crate::streams::NotOpened;
 
 static DATABASE_FAILS: LogEvent = LogEvent::outage("database_fails", "the database fails");
@@ -102,7 +102,32 @@ impl From<NotPosted> for ApiError {
             NotPosted::Room(cause) => cause.into(),
             NotPosted::RateLimited(cause) => cause.into(),
             NotPosted::Accept(cause) => cause.into(),
+            NotPosted::NoSuchUser(name) => Self::NoSuchMention(name.chars().take(Username::MAX_LEN).collect()),
+            NotPosted::Store(cause) => cause.into(),
+            NotPosted::Change(cause) => cause.into(),
             NotPosted::Late => Self::OutcomeUnknown,
+        }
+    }
+}
+
+impl From<NotEdited> for ApiError {
+    fn from(cause: NotEdited) -> Self {
+        match cause {
+            NotEdited::Post(cause) => cause.into(),
+            NotEdited::Read(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSuchMessage => Self::MessageNotFound,
+            Refusal::NoSuchReply => Self::NoSuchReply,
+            Refusal::Forbidden => Self::Forbidden,
+            Refusal::Deleted => Self::MessageDeleted,
+            Refusal::EditWindowClosed => Self::EditWindowClosed,
+            Refusal::TooManyReactions => Self::TooManyReactions,
         }
     }
 }
@@ -112,6 +137,8 @@ impl From<NotRead> for ApiError {
         match cause {
             NotRead::Room(cause) => cause.into(),
             NotRead::Read(cause) => cause.into(),
+            NotRead::NoMessage => Self::MessageNotFound,
+            NotRead::Store(cause) => cause.into(),
         }
     }
 }
@@ -203,7 +230,7 @@ impl From<HashError> for ApiError {
 
 impl From<OverBudget> for ApiError {
     fn from(over: OverBudget) -> Self {
-        Refusal::from(over).into()
+        server::Refusal::from(over).into()
     }
 }
 
@@ -225,6 +252,7 @@ impl From<AcceptError> for ApiError {
             AcceptError::Busy | AcceptError::Backlog => Self::Busy,
             AcceptError::KeyReused => Self::IdempotencyKeyReused,
             AcceptError::RoomDeleted => Self::RoomDeleted,
+            AcceptError::Rejected(refusal) => refusal.into(),
             AcceptError::Refused(cause) => {
                 ACCEPTING_FAILS.report("", &cause);
                 Self::Unavailable

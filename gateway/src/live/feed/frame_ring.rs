@@ -32,6 +32,8 @@ pub(super) struct FrameRing {
     pub(super) head: Option<Seq>,
     /// The largest seq that the room is known to have, appended or not.
     pub(super) known_head: Seq,
+    /// The last entry appended that altered a message.
+    pub(super) changed: Seq,
     /// The segment that was joined last from the newest frames, by its framing: readers at the same position share it.
     joined: [Option<Joined>; Framing::COUNT],
 }
@@ -62,9 +64,18 @@ impl FrameRing {
             *self = Self {
                 head: Some(head),
                 known_head: self.known_head.max(head),
+                changed: head,
                 ..Self::default()
             };
         }
+    }
+
+    /// Drops all frames.
+    pub(super) fn drop_all(&mut self) {
+        self.blocks.clear();
+        self.newest.clear();
+        (self.bytes, self.newest_bytes) = (0, 0);
+        self.joined = Default::default();
     }
 
     fn join_newest(&mut self) {

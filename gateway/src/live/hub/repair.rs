@@ -11,7 +11,7 @@ use super::feed_entry::FeedEntry;
 use crate::live::damage::report_damage;
 use crate::live::feed::Feed;
 
-/// Messages read at once.
+/// Entries read at once.
 const GAP_PAGE: u32 = 500;
 
 /// Reads what the feed is missing, unless another task does.
@@ -58,18 +58,18 @@ impl Drop for RepairGuard {
 pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
     loop {
         let (known, before) = (feed.known_head(), feed.head());
-        let messages = store.messages_after(feed.room, before, GAP_PAGE).await?;
-        let next = if let Some(first) = messages.first() {
-            first.seq
+        let entries = store.entries_after(feed.room, before, GAP_PAGE).await?;
+        let next = if let Some(first) = entries.first() {
+            first.seq()
         } else {
-            let stored = store.head(feed.room).await?;
+            let stored = store.head(feed.room).await?.seq;
             if stored <= before {
                 // Whoever announced more was wrong.
                 feed.retract_known_head(known);
                 return Ok(());
             }
             // Messages stored since the last read are there by now.
-            if !store.messages_after(feed.room, before, 1).await?.is_empty() {
+            if !store.entries_after(feed.room, before, 1).await?.is_empty() {
                 continue;
             }
             stored.next()
@@ -78,7 +78,7 @@ pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
             report_damage(feed.room, before.next());
             feed.skip_to(Seq(next.0 - 1));
         }
-        if !feed.append(&messages) {
+        if !feed.append(&entries) {
             return Ok(());
         }
     }

@@ -1,6 +1,8 @@
 use shared::domain::{Epoch, UserId};
 
 use super::repair::{RepairGuard, fill};
+use shared::storage::RoomHead;
+
 use super::*;
 use crate::history::ReadQueue;
 use crate::live::feed::FeedRead;
@@ -72,7 +74,7 @@ async fn a_feed_goes_on_after_a_hole_in_history() {
     fixture.store_silently(room.id, 1).await;
     let feed = Feed::new(&room, Epoch(1), Partition(0));
     // Seqs begin at 1: for this feed the message 0 is missing.
-    feed.start(Seq(-1));
+    feed.start(RoomHead::unaltered(Seq(-1)));
     feed.note_stored_head(Seq(1));
     timeout(OPEN_TIME, fill(&fixture.store, &feed)).await.unwrap().unwrap();
     assert_eq!(feed.head(), Seq(1));

@@ -3,6 +3,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::try_join_all;
 use shared::domain::Epoch;
 
+use shared::storage::RoomHead;
+
 use super::*;
 use crate::live::test_fixture::{Fixture, fixture};
 
@@ -35,7 +37,7 @@ impl StoredHistory {
         while cursor < gap.floor {
             let read = |after, count| {
                 self.reads.fetch_add(1, Ordering::Relaxed);
-                let reading = self.fixture.store.messages_after(self.feed.room, after, count);
+                let reading = self.fixture.store.entries_after(self.feed.room, after, count);
                 async move { Ok(reading.await?) }
             };
             let (segment, last) =
@@ -87,7 +89,7 @@ async fn an_incomplete_page_is_an_error_and_not_cached() {
 async fn readers_that_missed_less_than_a_page_share_one_read() {
     const HEAD: Seq = Seq(1_000);
     let history = StoredHistory::of(1_000).await;
-    history.feed.start(HEAD);
+    history.feed.start(RoomHead::unaltered(HEAD));
     let gap = Gap {
         floor: HEAD,
         head: HEAD,

@@ -53,11 +53,15 @@ pub(super) trait Endpoint: Send + Sized {
         let columns = self.columns(table).await?;
         let key = table.key.join(", ");
         let above = match row {
-            Some(_) => format!("WHERE ({key}) > ({})", key_values::<Self>(table, &columns)),
+            Some(_) => format!("AND ({key}) > ({})", key_values::<Self>(table, &columns)),
             None => String::new(),
         };
-        let statement =
-            format!("SELECT {} FROM {} {above} ORDER BY {key} LIMIT {PAGE_ROWS}", Self::object(&columns), table.name);
+        let statement = format!(
+            "SELECT {} FROM {} WHERE {} {above} ORDER BY {key} LIMIT {PAGE_ROWS}",
+            Self::object(&columns),
+            table.name,
+            table.rows
+        );
         self.read(statement, row).await
     }
 

@@ -108,7 +108,7 @@ impl Endpoint for PgConnection {
     }
 
     async fn count(&mut self, table: &Table) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {}", table.name)))
+        sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {} WHERE {}", table.name, table.rows)))
             .fetch_one(self)
             .await
     }

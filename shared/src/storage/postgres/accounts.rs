@@ -1,6 +1,6 @@
 //! Users and their sessions.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -50,6 +50,12 @@ impl Accounts for Postgres {
     async fn user_by_public_id(&self, public_id: &PublicId) -> Result<Option<User>, StoreError> {
         let query = sqlx::query_as(sql::USER_BY_PUBLIC_ID).bind(public_id.as_str());
         Ok(within_deadline(query.fetch_optional(&self.pool)).await?)
+    }
+
+    async fn user_ids(&self, usernames: &[String]) -> Result<HashMap<String, UserId>, StoreError> {
+        let query = sqlx::query_as("SELECT username, id FROM users WHERE username = ANY ($1)").bind(usernames);
+        let rows: Vec<(String, i64)> = within_deadline(query.fetch_all(&self.pool)).await?;
+        Ok(rows.into_iter().map(|(username, id)| (username, UserId(id))).collect())
     }
 
     async fn list_users(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError> {

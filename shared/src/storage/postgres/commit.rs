@@ -11,8 +11,11 @@ use super::cursors::lock_cursors;
 use super::{Postgres, claim, run_detached, within_deadline};
 use crate::domain::{Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, Timestamp, UserId};
 use crate::storage::commit::decode_fences;
-use crate::storage::commit_plan;
-use crate::storage::commit_statements::{CommitStatements, KnownRow, MessageRow, NewDeadLetter};
+use crate::storage::commit_plan::{self, ReactionKey};
+use crate::storage::commit_statements::{
+    AlteredMessage, ChangeRow, CommitStatements, Head, HeadRow, KnownRow, Links, MessageRow, NewDeadLetter, TargetRow,
+    decode_heads,
+};
 use crate::storage::senders::{Sender, SenderRow, decode_senders};
 use crate::storage::sql::installation::LIST_FENCES;
 use crate::storage::{Claim, CommitError, Commits, Committed, PartitionBatch, StoreError};
@@ -47,6 +50,32 @@ impl Commits for Postgres {
     }
 }
 
+fn uuids(ids: &[MessageId]) -> Vec<Uuid> {
+    ids.iter().map(|id| id.0).collect()
+}
+
+/// Reactions, by column.
+#[derive(Default)]
+struct ReactionColumns<'a> {
+    rooms: Vec<i64>,
+    seqs: Vec<i64>,
+    emojis: Vec<&'a str>,
+    users: Vec<i64>,
+}
+
+impl<'a> ReactionColumns<'a> {
+    fn of(keys: &'a [ReactionKey]) -> Self {
+        let mut columns = Self::default();
+        for (room, seq, emoji, user) in keys {
+            columns.rooms.push(room.0);
+            columns.seqs.push(seq.0);
+            columns.emojis.push(emoji.as_str());
+            columns.users.push(user.0);
+        }
+        columns
+    }
+}
+
 impl CommitStatements for PgConnection {
     async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
         lock_cursors(self, partitions).await
@@ -68,24 +97,54 @@ impl CommitStatements for PgConnection {
         Ok(())
     }
 
-    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Seq)>, sqlx::Error> {
+    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Head)>, sqlx::Error> {
         let rooms: Vec<i64> = rooms.iter().map(|room| room.0).collect();
-        let rows: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT r.id, COALESCE(h.seq, 0) FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
-             WHERE r.id = ANY ($1)",
+        let rows: Vec<HeadRow> = sqlx::query_as(
+            "SELECT r.id, COALESCE(h.seq, 0), COALESCE(h.others, 0), COALESCE(h.changed, 0)
+             FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id WHERE r.id = ANY ($1)",
         )
         .bind(rooms)
         .fetch_all(&mut *self)
         .await?;
-        Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
+        Ok(decode_heads(rows))
     }
 
     async fn known_messages(&mut self, ids: &[MessageId]) -> Result<Vec<KnownRow>, sqlx::Error> {
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-        sqlx::query_as("SELECT id, seq, room_id, text FROM messages WHERE id = ANY ($1)")
-            .bind(ids)
+        sqlx::query_as("SELECT id, seq, room_id, text, extra FROM messages WHERE id = ANY ($1)")
+            .bind(uuids(ids))
             .fetch_all(&mut *self)
             .await
+    }
+
+    async fn known_changes(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
+        let rows: Vec<(Uuid, i64)> = sqlx::query_as("SELECT id, seq FROM changes WHERE id = ANY ($1)")
+            .bind(uuids(ids))
+            .fetch_all(&mut *self)
+            .await?;
+        Ok(rows.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())
+    }
+
+    async fn targets(&mut self, ids: &[MessageId]) -> Result<Vec<TargetRow>, sqlx::Error> {
+        sqlx::query_as("SELECT id, room_id, seq, sender_id, created_on, text, extra FROM messages WHERE id = ANY ($1)")
+            .bind(uuids(ids))
+            .fetch_all(&mut *self)
+            .await
+    }
+
+    async fn reactions_among(&mut self, keys: &[ReactionKey]) -> Result<Vec<usize>, sqlx::Error> {
+        let keys = ReactionColumns::of(keys);
+        let numbers: Vec<i64> = sqlx::query_scalar(
+            "SELECT t.number FROM UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::bigint[])
+                  WITH ORDINALITY AS t (room_id, seq, emoji, user_id, number)
+             JOIN reactions USING (room_id, seq, emoji, user_id)",
+        )
+        .bind(keys.rooms)
+        .bind(keys.seqs)
+        .bind(keys.emojis)
+        .bind(keys.users)
+        .fetch_all(&mut *self)
+        .await?;
+        Ok(numbers.into_iter().filter_map(|number| usize::try_from(number - 1).ok()).collect())
     }
 
     async fn senders(&mut self, users: &[UserId]) -> Result<Vec<(UserId, Sender)>, sqlx::Error> {
@@ -97,41 +156,183 @@ impl CommitStatements for PgConnection {
         Ok(decode_senders(rows))
     }
 
+    async fn take_positions(&mut self, count: usize) -> Result<Vec<i64>, sqlx::Error> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let mut positions: Vec<i64> = sqlx::query_scalar(
+            "SELECT nextval(pg_get_serial_sequence('messages', 'position')) FROM generate_series(1, $1)",
+        )
+        .bind(count)
+        .fetch_all(&mut *self)
+        .await?;
+        positions.sort_unstable();
+        Ok(positions)
+    }
+
     /// The defaults of an INSERT are computed after its ORDER BY, so positions increase in the order given.
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
+        let statement = if rows.iter().any(|row| row.position.is_some()) {
+            "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on, others, extra, position)
+             SELECT t.room_id, t.seq, t.id, t.sender_id, $1, t.text, t.created_on, t.others, t.extra, t.position
+             FROM UNNEST($2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
+                         $9::text[], $10::bigint[])
+                  AS t (room_id, seq, id, sender_id, text, created_on, others, extra, position)"
+        } else {
+            "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on, others, extra)
+             SELECT t.room_id, t.seq, t.id, t.sender_id, $1, t.text, t.created_on, t.others, t.extra
+             FROM UNNEST($2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
+                         $9::text[], $10::bigint[])
+                  WITH ORDINALITY AS t (room_id, seq, id, sender_id, text, created_on, others, extra, position, place)
+             ORDER BY t.place"
+        };
         let rooms: Vec<i64> = rows.iter().map(|row| row.message.room.0).collect();
         let seqs: Vec<i64> = rows.iter().map(|row| row.seq.0).collect();
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
         let senders: Vec<i64> = rows.iter().map(|row| row.message.sender.0).collect();
-        let texts: Vec<&str> = rows.iter().map(|row| row.message.text.as_str()).collect();
+        let texts: Vec<&str> = rows.iter().map(|row| &*row.text).collect();
         let times: Vec<i64> = rows.iter().map(|row| row.message.created_on.0).collect();
+        let others: Vec<i64> = rows.iter().map(|row| row.others).collect();
+        let extras: Vec<Option<&str>> = rows.iter().map(|row| row.extra.as_deref()).collect();
+        let positions: Vec<Option<i64>> = rows.iter().map(|row| row.position).collect();
+        sqlx::query(statement)
+            .bind(MESSAGE_KIND)
+            .bind(rooms)
+            .bind(seqs)
+            .bind(ids)
+            .bind(senders)
+            .bind(texts)
+            .bind(times)
+            .bind(others)
+            .bind(extras)
+            .bind(positions)
+            .execute(&mut *self)
+            .await?;
+        Ok(())
+    }
+
+    async fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> Result<(), sqlx::Error> {
+        let positions: Vec<Option<i64>> = rows.iter().map(|row| row.position).collect();
+        let rooms: Vec<i64> = rows.iter().map(|row| row.change.room.0).collect();
+        let seqs: Vec<i64> = rows.iter().map(|row| row.seq.0).collect();
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.change.id.0).collect();
+        let senders: Vec<i64> = rows.iter().map(|row| row.change.sender.0).collect();
+        let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
+        let targets: Vec<Uuid> = rows.iter().map(|row| row.change.target.0).collect();
+        let target_seqs: Vec<i64> = rows.iter().map(|row| row.target_seq.0).collect();
+        let details: Vec<Option<&str>> = rows.iter().map(|row| row.detail.as_deref()).collect();
+        let times: Vec<i64> = rows.iter().map(|row| row.change.created_on.0).collect();
         sqlx::query(
-            "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on)
-             SELECT t.room_id, t.seq, t.id, t.sender_id, $1, t.text, t.created_on
-             FROM UNNEST($2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[], $7::bigint[])
-                  WITH ORDINALITY AS t (room_id, seq, id, sender_id, text, created_on, place)
-             ORDER BY t.place",
+            "INSERT INTO changes (position, room_id, seq, id, sender_id, kind, target, target_seq, detail, created_on)
+             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[],
+                                  $7::uuid[], $8::bigint[], $9::text[], $10::bigint[])",
         )
-        .bind(MESSAGE_KIND)
+        .bind(positions)
         .bind(rooms)
         .bind(seqs)
         .bind(ids)
         .bind(senders)
-        .bind(texts)
+        .bind(kinds)
+        .bind(targets)
+        .bind(target_seqs)
+        .bind(details)
         .bind(times)
         .execute(&mut *self)
         .await?;
         Ok(())
     }
 
-    async fn set_heads(&mut self, heads: &[(RoomId, Seq)]) -> Result<(), sqlx::Error> {
-        let (rooms, seqs): (Vec<i64>, Vec<i64>) = heads.iter().map(|(room, seq)| (room.0, seq.0)).unzip();
+    async fn alter_messages(&mut self, messages: &[AlteredMessage]) -> Result<(), sqlx::Error> {
+        let rooms: Vec<i64> = messages.iter().map(|message| message.room.0).collect();
+        let seqs: Vec<i64> = messages.iter().map(|message| message.seq.0).collect();
+        let texts: Vec<&str> = messages.iter().map(|message| message.text.as_str()).collect();
+        let extras: Vec<Option<&str>> = messages.iter().map(|message| message.extra.as_deref()).collect();
         sqlx::query(
-            "INSERT INTO room_heads (room_id, seq) SELECT * FROM UNNEST($1::bigint[], $2::bigint[])
-             ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq",
+            "UPDATE messages SET text = t.text, extra = t.extra
+             FROM UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::text[]) AS t (room_id, seq, text, extra)
+             WHERE messages.room_id = t.room_id AND messages.seq = t.seq",
         )
         .bind(rooms)
         .bind(seqs)
+        .bind(texts)
+        .bind(extras)
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn set_reactions(&mut self, added: &[ReactionKey], removed: &[ReactionKey]) -> Result<(), sqlx::Error> {
+        for (statement, keys) in [
+            (
+                "INSERT INTO reactions (room_id, seq, emoji, user_id)
+                 SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]) ON CONFLICT DO NOTHING",
+                added,
+            ),
+            (
+                "DELETE FROM reactions r USING UNNEST($1::bigint[], $2::bigint[], $3::text[], $4::bigint[])
+                      AS t (room_id, seq, emoji, user_id)
+                 WHERE (r.room_id, r.seq, r.emoji, r.user_id) = (t.room_id, t.seq, t.emoji, t.user_id)",
+                removed,
+            ),
+        ] {
+            let keys = ReactionColumns::of(keys);
+            sqlx::query(statement)
+                .bind(keys.rooms)
+                .bind(keys.seqs)
+                .bind(keys.emojis)
+                .bind(keys.users)
+                .execute(&mut *self)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn clear_deleted(&mut self, messages: &[(RoomId, Seq)]) -> Result<(), sqlx::Error> {
+        let (rooms, seqs): (Vec<i64>, Vec<i64>) = messages.iter().map(|(room, seq)| (room.0, seq.0)).unzip();
+        for statement in [
+            "DELETE FROM reactions r USING UNNEST($1::bigint[], $2::bigint[]) AS t (room_id, seq)
+             WHERE (r.room_id, r.seq) = (t.room_id, t.seq)",
+            "DELETE FROM mentions r USING UNNEST($1::bigint[], $2::bigint[]) AS t (room_id, seq)
+             WHERE (r.room_id, r.seq) = (t.room_id, t.seq)",
+        ] {
+            sqlx::query(statement).bind(&rooms).bind(&seqs).execute(&mut *self).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_links(&mut self, links: &Links) -> Result<(), sqlx::Error> {
+        let replies: Vec<[i64; 3]> = links.replies.iter().map(|(room, seq, reply)| [room.0, seq.0, reply.0]).collect();
+        let mentions: Vec<[i64; 3]> = links.mentions.iter().map(|(user, room, seq)| [user.0, room.0, seq.0]).collect();
+        for (statement, rows) in [
+            (
+                "INSERT INTO replies (room_id, seq, seq_of_reply)
+                 SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) ON CONFLICT DO NOTHING",
+                replies,
+            ),
+            (
+                "INSERT INTO mentions (user_id, room_id, seq)
+                 SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) ON CONFLICT DO NOTHING",
+                mentions,
+            ),
+        ] {
+            let column = |index: usize| rows.iter().map(|row| row[index]).collect::<Vec<i64>>();
+            sqlx::query(statement).bind(column(0)).bind(column(1)).bind(column(2)).execute(&mut *self).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_heads(&mut self, heads: &[(RoomId, Head)]) -> Result<(), sqlx::Error> {
+        let rooms: Vec<i64> = heads.iter().map(|(room, _)| room.0).collect();
+        let seqs: Vec<i64> = heads.iter().map(|(_, head)| head.seq.0).collect();
+        let others: Vec<i64> = heads.iter().map(|(_, head)| head.others).collect();
+        let changed: Vec<i64> = heads.iter().map(|(_, head)| head.changed.0).collect();
+        sqlx::query(
+            "INSERT INTO room_heads (room_id, seq, others, changed)
+             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+             ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq, others = excluded.others, changed = excluded.changed",
+        )
+        .bind(rooms)
+        .bind(seqs)
+        .bind(others)
+        .bind(changed)
         .execute(&mut *self)
         .await?;
         Ok(())

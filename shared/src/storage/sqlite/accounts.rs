@@ -1,6 +1,6 @@
 //! Users and their sessions.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -49,6 +49,15 @@ impl Accounts for Sqlite {
     async fn user_by_public_id(&self, public_id: &PublicId) -> Result<Option<User>, StoreError> {
         let found = sqlx::query_as(sql::USER_BY_PUBLIC_ID).bind(public_id.as_str()).fetch_optional(&self.read).await?;
         Ok(found)
+    }
+
+    async fn user_ids(&self, usernames: &[String]) -> Result<HashMap<String, UserId>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT username, id FROM users WHERE username IN (SELECT j.value FROM json_each($1) j)")
+                .bind(json_list(usernames)?)
+                .fetch_all(&self.read)
+                .await?;
+        Ok(rows.into_iter().map(|(username, id)| (username, UserId(id))).collect())
     }
 
     async fn list_users(&self, after: &str, limit: u32) -> Result<Vec<User>, StoreError> {

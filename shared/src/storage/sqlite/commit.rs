@@ -5,13 +5,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
+use uuid::Uuid;
 
 use super::Sqlite;
 use super::json_list::{Hex, json_list};
-use crate::domain::{Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, Timestamp, UserId};
+use crate::domain::{
+    AcceptedChange, Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, Timestamp, UserId,
+};
 use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
-use crate::storage::commit_plan;
-use crate::storage::commit_statements::{CommitStatements, KnownRow, MessageRow, NewDeadLetter};
+use crate::storage::commit_plan::{self, ReactionKey};
+use crate::storage::commit_statements::{
+    AlteredMessage, ChangeRow, CommitStatements, Head, HeadRow, KnownRow, Links, MessageRow, NewDeadLetter, TargetRow,
+    decode_heads,
+};
 use crate::storage::senders::{Sender, SenderRow, decode_senders};
 use crate::storage::sql::installation::LIST_FENCES;
 use crate::storage::{Claim, CommitError, Commits, Committed, PartitionBatch, StoreError, run_detached};
@@ -58,6 +64,13 @@ impl Commits for Sqlite {
     }
 }
 
+/// The highest position that a message or a change has; 0 if there is none. Each is the last entry of an index.
+macro_rules! last_position {
+    () => {
+        "max(COALESCE((SELECT max(position) FROM messages), 0), COALESCE((SELECT max(position) FROM changes), 0))"
+    };
+}
+
 impl CommitStatements for SqliteConnection {
     /// Nothing is locked here: the file has one writer, and this transaction is it.
     async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
@@ -83,24 +96,55 @@ impl CommitStatements for SqliteConnection {
         Ok(())
     }
 
-    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Seq)>, sqlx::Error> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT r.id, COALESCE(h.seq, 0)
+    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Head)>, sqlx::Error> {
+        let rows: Vec<HeadRow> = sqlx::query_as(
+            "SELECT r.id, COALESCE(h.seq, 0), COALESCE(h.others, 0), COALESCE(h.changed, 0)
              FROM json_each($1) j JOIN rooms r ON r.id = j.value LEFT JOIN room_heads h ON h.room_id = r.id",
         )
         .bind(json_list(rooms)?)
         .fetch_all(&mut *self)
         .await?;
-        Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
+        Ok(decode_heads(rows))
     }
 
     async fn known_messages(&mut self, ids: &[MessageId]) -> Result<Vec<KnownRow>, sqlx::Error> {
         sqlx::query_as(
-            "SELECT id, seq, room_id, text FROM messages WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j)",
+            "SELECT id, seq, room_id, text, extra FROM messages
+             WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j)",
         )
         .bind(json_list(ids.iter().copied().map(Hex))?)
         .fetch_all(&mut *self)
         .await
+    }
+
+    async fn known_changes(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, Seq)>, sqlx::Error> {
+        let rows: Vec<(Uuid, i64)> =
+            sqlx::query_as("SELECT id, seq FROM changes WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j)")
+                .bind(json_list(ids.iter().copied().map(Hex))?)
+                .fetch_all(&mut *self)
+                .await?;
+        Ok(rows.into_iter().map(|(id, seq)| (MessageId(id), Seq(seq))).collect())
+    }
+
+    async fn targets(&mut self, ids: &[MessageId]) -> Result<Vec<TargetRow>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT id, room_id, seq, sender_id, created_on, text, extra FROM messages
+             WHERE id IN (SELECT unhex(j.value) FROM json_each($1) j)",
+        )
+        .bind(json_list(ids.iter().copied().map(Hex))?)
+        .fetch_all(&mut *self)
+        .await
+    }
+
+    async fn reactions_among(&mut self, keys: &[ReactionKey]) -> Result<Vec<usize>, sqlx::Error> {
+        let indexes: Vec<i64> = sqlx::query_scalar(
+            "SELECT j.key FROM json_each($1) j JOIN reactions r
+             ON r.room_id = j.value ->> 0 AND r.seq = j.value ->> 1 AND r.emoji = j.value ->> 2 AND r.user_id = j.value ->> 3",
+        )
+        .bind(json_list(keys)?)
+        .fetch_all(&mut *self)
+        .await?;
+        Ok(indexes.into_iter().filter_map(|index| usize::try_from(index).ok()).collect())
     }
 
     async fn senders(&mut self, users: &[UserId]) -> Result<Vec<(UserId, Sender)>, sqlx::Error> {
@@ -113,16 +157,25 @@ impl CommitStatements for SqliteConnection {
         Ok(decode_senders(rows))
     }
 
+    async fn take_positions(&mut self, count: usize) -> Result<Vec<i64>, sqlx::Error> {
+        let last: i64 = sqlx::query_scalar(concat!("SELECT ", last_position!())).fetch_one(&mut *self).await?;
+        Ok((last + 1..).take(count).collect())
+    }
+
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
-        let rows = rows.iter().map(|MessageRow { seq, id, message }| {
-            let (id, text) = (Hex(*id), message.text.as_str());
-            (message.room, seq, id, message.sender, text, message.created_on)
+        let rows = rows.iter().map(|row| {
+            let MessageRow { message, seq, id, .. } = row;
+            let (text, at) = (&row.text, message.created_on);
+            (message.room, seq, Hex(*id), message.sender, text, at, row.others, &row.extra, row.position)
         });
-        sqlx::query(
-            "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on)
-             SELECT j.value ->> 0, j.value ->> 1, unhex(j.value ->> 2), j.value ->> 3, $1, j.value ->> 4, j.value ->> 5
-             FROM json_each($2) j ORDER BY j.key",
-        )
+        sqlx::query(concat!(
+            "INSERT INTO messages (position, room_id, seq, id, sender_id, kind, text, created_on, others, extra)
+             SELECT COALESCE(j.value ->> 8, b.last + j.key + 1), j.value ->> 0, j.value ->> 1, unhex(j.value ->> 2),
+                    j.value ->> 3, $1, j.value ->> 4, j.value ->> 5, j.value ->> 6, j.value ->> 7
+             FROM json_each($2) j, (SELECT ",
+            last_position!(),
+            " AS last) b ORDER BY j.key"
+        ))
         .bind(MESSAGE_KIND)
         .bind(json_list(rows)?)
         .execute(&mut *self)
@@ -130,10 +183,96 @@ impl CommitStatements for SqliteConnection {
         Ok(())
     }
 
-    async fn set_heads(&mut self, heads: &[(RoomId, Seq)]) -> Result<(), sqlx::Error> {
+    async fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> Result<(), sqlx::Error> {
+        let rows = rows.iter().map(|row| {
+            let AcceptedChange {
+                id,
+                room,
+                sender,
+                created_on,
+                target,
+                ..
+            } = row.change;
+            let (id, target) = (Hex(*id), Hex(*target));
+            (row.position, room, row.seq, id, sender, row.kind, target, row.target_seq, &row.detail, created_on)
+        });
         sqlx::query(
-            "INSERT INTO room_heads (room_id, seq) SELECT j.value ->> 0, j.value ->> 1 FROM json_each($1) j WHERE true
-             ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq",
+            "INSERT INTO changes (position, room_id, seq, id, sender_id, kind, target, target_seq, detail, created_on)
+             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, unhex(j.value ->> 3), j.value ->> 4, j.value ->> 5,
+                    unhex(j.value ->> 6), j.value ->> 7, j.value ->> 8, j.value ->> 9
+             FROM json_each($1) j ORDER BY j.key",
+        )
+        .bind(json_list(rows)?)
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn alter_messages(&mut self, messages: &[AlteredMessage]) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "UPDATE messages SET text = j.value ->> 'text', extra = j.value ->> 'extra'
+             FROM json_each($1) j WHERE room_id = j.value ->> 'room' AND seq = j.value ->> 'seq'",
+        )
+        .bind(json_list(messages)?)
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn set_reactions(&mut self, added: &[ReactionKey], removed: &[ReactionKey]) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO reactions (room_id, seq, emoji, user_id)
+             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3 FROM json_each($1) j WHERE true
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(json_list(added)?)
+        .execute(&mut *self)
+        .await?;
+        sqlx::query(
+            "DELETE FROM reactions WHERE (room_id, seq, emoji, user_id) IN
+             (SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3 FROM json_each($1) j)",
+        )
+        .bind(json_list(removed)?)
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn clear_deleted(&mut self, messages: &[(RoomId, Seq)]) -> Result<(), sqlx::Error> {
+        let messages = json_list(messages)?;
+        for statement in [
+            "DELETE FROM reactions WHERE (room_id, seq) IN (SELECT j.value ->> 0, j.value ->> 1 FROM json_each($1) j)",
+            "DELETE FROM mentions WHERE (room_id, seq) IN (SELECT j.value ->> 0, j.value ->> 1 FROM json_each($1) j)",
+        ] {
+            sqlx::query(statement).bind(&messages).execute(&mut *self).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_links(&mut self, links: &Links) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO replies (room_id, seq, seq_of_reply)
+             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2 FROM json_each($1) j WHERE true ON CONFLICT DO NOTHING",
+        )
+        .bind(json_list(&links.replies)?)
+        .execute(&mut *self)
+        .await?;
+        sqlx::query(
+            "INSERT INTO mentions (user_id, room_id, seq)
+             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2 FROM json_each($1) j WHERE true ON CONFLICT DO NOTHING",
+        )
+        .bind(json_list(&links.mentions)?)
+        .execute(&mut *self)
+        .await?;
+        Ok(())
+    }
+
+    async fn set_heads(&mut self, heads: &[(RoomId, Head)]) -> Result<(), sqlx::Error> {
+        let heads = heads.iter().map(|(room, head)| (room, head.seq, head.others, head.changed));
+        sqlx::query(
+            "INSERT INTO room_heads (room_id, seq, others, changed)
+             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3 FROM json_each($1) j WHERE true
+             ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq, others = excluded.others, changed = excluded.changed",
         )
         .bind(json_list(heads)?)
         .execute(&mut *self)

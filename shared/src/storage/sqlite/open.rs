@@ -63,6 +63,8 @@ pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, OpenError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("journal_size_limit", (LOG_PAGES * PAGE_BYTES).to_string())
+        // What is deleted is overwritten, and not just left out of the table: the text of a deleted message is gone.
+        .pragma("secure_delete", "ON")
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true))
 }

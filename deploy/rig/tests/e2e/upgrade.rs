@@ -1,0 +1,65 @@
+//! A database from before the log of rooms held changes: everything in it stays what and where it was.
+
+use rig::{Backend, Method, Stack};
+use serde_json::json;
+
+use crate::fixture::{SOON, fill, with_lobby};
+
+/// Makes the schema what it was before.
+const BEFORE: [&str; 9] = [
+    "DROP TABLE changes",
+    "DROP TABLE reactions",
+    "DROP TABLE replies",
+    "DROP TABLE mentions",
+    "ALTER TABLE messages DROP COLUMN others",
+    "ALTER TABLE messages DROP COLUMN extra",
+    "ALTER TABLE room_heads DROP COLUMN others",
+    "ALTER TABLE room_heads DROP COLUMN changed",
+    "DELETE FROM _sqlx_migrations WHERE version >= 12",
+];
+
+async fn check(backend: Backend) {
+    let stack = Stack::builder().without_rates().backend(backend).start().await.unwrap();
+    let (mut stack, ann) = with_lobby(stack).await;
+    fill(&ann, 150).await.unwrap();
+    let history = ann.whole_history("lobby").await.unwrap();
+    let cursor = ann.stream("lobby").open().await.unwrap().ready().id.clone();
+    stack.gateways[0].process.stop(SOON).await.unwrap();
+    stack.worker.process.stop(SOON).await.unwrap();
+    let mut database = stack.database().await.unwrap();
+    for statement in BEFORE {
+        database.execute(statement).await.unwrap();
+    }
+    database.close().await.unwrap();
+
+    stack.worker.start().unwrap();
+    stack.gateways[0].start().unwrap();
+    stack.wait_ready().await.unwrap();
+    assert_eq!(ann.whole_history("lobby").await.unwrap(), history);
+    // Ids of events that were given out before lead on, to the end and from the middle.
+    let (epoch, _) = cursor.rsplit_once('-').unwrap();
+    let mut end = ann.stream("lobby").after(&cursor).open().await.unwrap();
+    let mut middle = ann.stream("lobby").after(&format!("{epoch}-100")).open().await.unwrap();
+    assert_eq!(middle.messages(50, SOON).await.unwrap().last().unwrap().seq().unwrap(), 150);
+    // Messages from before are changed like any other.
+    let id = history[119]["id"].as_str().unwrap();
+    let edit = ann.request(Method::PATCH, &format!("/chat/lobby/message/{id}")).json(&json!({"message": "edited"}));
+    ann.send(edit).await.unwrap().expect(200).unwrap();
+    for stream in [&mut end, &mut middle] {
+        let event = stream.expect("edit", SOON).await.unwrap();
+        assert_eq!((event.seq().unwrap(), &event.json().unwrap()["target_seq"]), (151, &json!(120)));
+    }
+    assert_eq!(ann.history("lobby", "?limit=1&before=121").await.unwrap()[0]["message"], "edited");
+    ann.post("lobby", "next").await.unwrap();
+    assert_eq!(end.message(SOON).await.unwrap().seq().unwrap(), 152);
+}
+
+#[tokio::test]
+async fn sqlite_database_from_before_changes_goes_on() {
+    check(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn postgres_database_from_before_changes_goes_on() {
+    check(Backend::Postgres).await;
+}
