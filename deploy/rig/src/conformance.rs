@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! linters      the document, as Redocly and Spectral judge it
-//! generated    clients generated from the document, each through one scenario
+//! generated    clients generated from the document, each through one scenario, and the reducer of the documentation
 //! streams ──── Follower ── Proxy    client libraries for server-sent events, through everything that can break
 //! callers      Schemathesis, as four kinds of caller
 //! ```
@@ -17,6 +17,7 @@ mod hostile_texts;
 mod library;
 mod linters;
 mod programs;
+mod room_log;
 mod streams;
 
 use std::str::FromStr;
@@ -29,7 +30,7 @@ use crate::failure::{Failure, Result};
 pub enum Group {
     /// What linters report about the document.
     Linters,
-    /// Clients that were generated from it.
+    /// Clients that were generated from it, and the reducer of the documentation.
     Generated,
     /// Libraries that follow a room.
     Streams,
@@ -45,7 +46,11 @@ impl Group {
     pub async fn run(self, paths: &Paths) -> Result<Vec<Check>> {
         match self {
             Self::Linters => Ok(linters::run(paths).await),
-            Self::Generated => generated::run(paths).await,
+            Self::Generated => {
+                let mut checks = generated::run(paths).await?;
+                checks.push(room_log::run(paths).await);
+                Ok(checks)
+            }
             Self::Streams => streams::run(paths).await,
             Self::Callers => callers::run(paths).await,
         }

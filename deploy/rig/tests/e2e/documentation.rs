@@ -164,3 +164,12 @@ fn dead_links_are_found() {
         assert!(complaint(&readme, dead).is_some(), "{dead}");
     }
 }
+
+#[test]
+fn reducer_on_the_page_is_the_one_that_is_tested() {
+    let root = Path::new(ROOT);
+    let page = fs::read_to_string(root.join("deploy/docs/log.md")).unwrap();
+    let shown = page.split_once("```ts\n").and_then(|(_, rest)| rest.split_once("\n```")).unwrap().0;
+    let tested = fs::read_to_string(root.join("deploy/conformance/node/room-log.ts")).unwrap();
+    assert_eq!(shown, tested.trim_end());
+}
