@@ -63,7 +63,9 @@ docs() {
 # that everything is compiled once, with one set of features.
 tests() {
   cargo build --quiet --workspace --bins --tests "${features[@]}"
-  deploy/postgres.sh cargo test --workspace --no-fail-fast "${features[@]}"
+  # One more than cores: most tests wait for processes most of the time.
+  RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) + 1))} \
+    deploy/postgres.sh cargo test --workspace --no-fail-fast "${features[@]}"
 }
 
 for check in "$@"; do
