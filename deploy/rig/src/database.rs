@@ -3,12 +3,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use serde_json::Value;
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
-use crate::evidence::{Digest, Message, Position, RoomContents};
+use crate::evidence::{
+    Digest, EditedRoom, EntryKind, LogEntry, Message, Position, RoomContents, ShownMessage, Target, reaction_counts,
+};
 use crate::failure::{Explain as _, Failure, Result};
 
 /// Creates a table of the rig's own in which a trigger records who owns a partition, whenever the owner changes or a position
@@ -281,6 +284,35 @@ impl Database {
         Ok(())
     }
 
+    /// The whole log of a room, and who reacts to which of its messages.
+    pub(crate) async fn edited_room(&mut self, room: &str) -> Result<EditedRoom> {
+        let messages = "SELECT m.seq, u.username, m.id, m.text, m.extra FROM messages m
+                        JOIN rooms r ON r.id = m.room_id JOIN users u ON u.id = m.sender_id
+                        WHERE r.name = $1 AND r.deleted_on IS NULL";
+        let changes = "SELECT c.seq, u.username, c.kind, c.target, c.target_seq, c.detail, c.created_on FROM changes c
+                       JOIN rooms r ON r.id = c.room_id JOIN users u ON u.id = c.sender_id
+                       WHERE r.name = $1 AND r.deleted_on IS NULL";
+        let reactions = "SELECT x.seq, x.emoji, u.username FROM reactions x
+                         JOIN rooms r ON r.id = x.room_id JOIN users u ON u.id = x.user_id
+                         WHERE r.name = $1 AND r.deleted_on IS NULL";
+        let messages: Vec<MessageRow> =
+            on!(self, connection => sqlx::query_as(messages).bind(room).fetch_all(connection).await?);
+        let changes: Vec<ChangeRow> =
+            on!(self, connection => sqlx::query_as(changes).bind(room).fetch_all(connection).await?);
+        let reactions: Vec<(i64, String, String)> =
+            on!(self, connection => sqlx::query_as(reactions).bind(room).fetch_all(connection).await?);
+        let mut log = messages.into_iter().map(message_entry).collect::<Result<Vec<_>>>()?;
+        for change in changes {
+            log.push(change_entry(change)?);
+        }
+        log.sort_by_key(|entry| entry.seq);
+        Ok(EditedRoom {
+            history: Vec::new(),
+            log,
+            reactions: reactions.into_iter().collect(),
+        })
+    }
+
     /// Makes all messages older by `age`.
     pub async fn age_messages(&mut self, age: Duration) -> Result<()> {
         let statement = "UPDATE messages SET created_on = created_on - $1";
@@ -313,4 +345,51 @@ impl Database {
         }
         Ok(())
     }
+}
+
+/// A row of a message: seq, sender, id, text, and in JSON what few messages have.
+type MessageRow = (i64, String, Uuid, String, Option<String>);
+/// A row of a change: seq, sender, kind, target and its seq, in JSON what its kind has, and the time.
+type ChangeRow = (i64, String, String, Uuid, i64, Option<String>, i64);
+
+fn message_entry((seq, username, id, text, extra): MessageRow) -> Result<LogEntry> {
+    let extra: Value = extra.map_or(Ok(Value::Null), |extra| serde_json::from_str(&extra))?;
+    let reactions = reaction_counts(&extra["reactions"]);
+    let message = ShownMessage {
+        id,
+        text: Digest::of(&text),
+        edited_on: extra["edited_on"].as_i64(),
+        deleted: extra["deleted"].as_bool().unwrap_or(false),
+        reactions: reactions.ok_or_else(|| Failure::new(format!("no counts of reactions in {extra}")))?,
+    };
+    Ok(LogEntry {
+        seq,
+        username,
+        kind: EntryKind::Message(message),
+    })
+}
+
+fn change_entry((seq, username, kind, id, target_seq, detail, created_on): ChangeRow) -> Result<LogEntry> {
+    let detail: Value = detail.map_or(Ok(Value::Null), |detail| serde_json::from_str(&detail))?;
+    let target = Target { id, seq: target_seq };
+    let reaction = |detail: &Value| {
+        Some(EntryKind::Reaction {
+            target,
+            emoji: detail["emoji"].as_str()?.to_owned(),
+            on: detail["on"].as_bool()?,
+            count: detail["count"].as_i64()?,
+        })
+    };
+    let kind = match kind.as_str() {
+        // The text is kept in the row of the message alone.
+        "edit" => EntryKind::Edit {
+            target,
+            text: Digest::of(""),
+            edited_on: created_on,
+        },
+        "delete" => EntryKind::Delete { target },
+        "reaction" => reaction(&detail).ok_or_else(|| Failure::new(format!("no reaction: {detail}")))?,
+        other => return Err(Failure::new(format!("an unknown kind of change: {other}"))),
+    };
+    Ok(LogEntry { seq, username, kind })
 }

@@ -3,6 +3,8 @@
 //! All times are durations since the run began, by one clock. Texts are kept as digests, so that a million messages fit
 //! into memory; every text of the rig's traffic is unique, so its digest identifies the post.
 
+mod changes;
+mod log_entry;
 mod posts;
 mod room_changes;
 mod server_state;
@@ -12,6 +14,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use self::changes::{
+    ChangeOutcome, ChangeRequest, EditedRoom, EditedRooms, FollowedStream, ReceivedEntry, RequestedChange,
+};
+pub(crate) use self::log_entry::reaction_counts;
+pub use self::log_entry::{EntryKind, LogEntry, ShownMessage, Target};
 pub use self::posts::{Digest, Message, Post, PostOutcome};
 pub use self::room_changes::{Departure, Rejoin, RoomContents, RoomOperation, RoomResponse};
 pub use self::server_state::{GatewayInterval, MemorySample, Position, Restore};
@@ -47,6 +54,8 @@ pub struct Evidence {
     pub room_responses: Vec<RoomResponse>,
     /// What is stored in the rooms of room recreators and rejoiners.
     pub room_contents: Vec<RoomContents>,
+    /// The rooms of editors, which have changes in their logs, and everything about them.
+    pub edited: EditedRooms,
     /// The history of each room over HTTP after the run, oldest first.
     pub history: Vec<Vec<Message>>,
     /// The same from the database.
@@ -90,5 +99,12 @@ impl Evidence {
     #[must_use]
     pub fn is_lost(&self, id: Uuid, at: Duration) -> bool {
         self.restores.iter().any(|restore| at < restore.until && restore.lost.contains(&id))
+    }
+
+    /// Whether a change that was acknowledged at that time, or an entry that was received then, may be gone from its position:
+    /// the database was restored to a copy from before.
+    #[must_use]
+    pub fn is_change_undone(&self, at: Duration) -> bool {
+        self.restores.iter().any(|restore| restore.copied <= at && at < restore.until)
     }
 }

@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::dump::dump;
+use crate::database::Database;
 use crate::eventually::eventually;
-use crate::evidence::{Evidence, GatewayInterval, Message, Restore};
+use crate::evidence::{EditedRoom, Evidence, GatewayInterval, LogEntry, Message, Restore};
 use crate::failure::{Explain as _, Failure, Result};
 use crate::oracle::{Bounds, Invariant, Violation, judge};
 use crate::stack::{Stack, StackBuilder};
@@ -141,17 +142,19 @@ impl FaultRun {
             unmet_demands.push(Violation::new(Invariant::Demand, failure.to_string()));
         }
         let reader = self.traffic.reader().clone();
+        let contents = read_edited_rooms(&mut database, &self.traffic).await?;
         let heads = rows.iter().map(|rows| rows.last().map_or(0, |message| message.seq)).collect();
-        let mut evidence = self.traffic.finish(heads).await?;
+        let log_heads = contents.iter().map(EditedRoom::head).collect();
+        let mut evidence = self.traffic.finish(heads, log_heads).await?;
+        evidence.edited.contents = contents;
         for room in &rooms {
             evidence.history.push(reader.whole_history(room).await?.iter().filter_map(Message::parse).collect());
         }
         evidence.rows = rows;
         evidence.positions = database.positions().await?;
         evidence.room_contents = database.room_contents([RECREATED_ROOMS, REJOINED_ROOMS]).await?;
-        let (responses, rejoins) = (evidence.room_responses.len(), evidence.rejoins.len());
         let mut notes = self.notes;
-        notes.push(format!("{responses} responses to room recreators, {rejoins} rejoins"));
+        notes.extend(summaries(&evidence));
         if let Some((commits, foreign)) = database.foreign_commits().await? {
             notes.push(format!("{commits} commits to partitions, {} of them foreign", foreign.len()));
             evidence.foreign_commits = foreign;
@@ -196,6 +199,28 @@ impl FaultRun {
         });
         waited.await.map_err(|_| left.max(1))
     }
+}
+
+/// How much some clients did, as sentences.
+fn summaries(evidence: &Evidence) -> [String; 2] {
+    let (responses, rejoins) = (evidence.room_responses.len(), evidence.rejoins.len());
+    [
+        format!("{responses} responses to room recreators, {rejoins} rejoins"),
+        evidence.edited.summary(),
+    ]
+}
+
+/// What the rooms of editors hold, by SQL and by the API.
+async fn read_edited_rooms(database: &mut Database, traffic: &Traffic) -> Result<Vec<EditedRoom>> {
+    let mut contents = Vec::new();
+    for room in &traffic.edited_rooms() {
+        let history = traffic.reader().whole_history(room).await?;
+        contents.push(EditedRoom {
+            history: history.iter().filter_map(|message| LogEntry::parse("message", message)).collect(),
+            ..database.edited_room(room).await?
+        });
+    }
+    Ok(contents)
 }
 
 /// Entries of the accept log above the stored cursors.

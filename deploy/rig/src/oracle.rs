@@ -3,6 +3,7 @@
 //! Each invariant has one pure function, so that the oracle's own tests can break each promise on paper and see it found.
 
 mod accepted;
+mod changes;
 mod index;
 mod order;
 mod responses;
@@ -33,6 +34,12 @@ pub fn judge(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
         streams::unchanging(evidence),
         streams::no_forgery(evidence),
         streams::leaving_takes_effect(evidence, bounds),
+        changes::contiguous(evidence),
+        changes::one_log(evidence),
+        changes::applied(evidence),
+        changes::posts_kept(evidence),
+        changes::changes_hold(evidence),
+        changes::true_refusals(evidence),
         responses::true_responses(evidence),
         responses::rejoined_is_member(evidence),
         responses::true_reasons(evidence),

@@ -6,10 +6,15 @@
 //! TransientReader   joins, reads history, leaves, and watches whether its stream really ends
 //! Rejoiner          leaves and comes back at once, at another gateway
 //! RoomRecreator     creates a room, deletes it and creates it again, and asks for it at every gateway
+//! Editor            posts, edits, deletes and reacts in a room of editors, again until it knows the outcome
+//! Follower          applies the whole log of such a room, comes back with its last id or one that it kept
 //! ```
 //!
 //! The seed decides who posts what, and when who moves. What the network and the machine make of it, it does not decide.
 
+mod editor;
+mod follower;
+mod pace;
 mod plan;
 mod recorder;
 mod rejoiner;
@@ -29,9 +34,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::editor::{Editor, Memory, Postings};
+use self::follower::Follower;
+use self::pace::Pace;
 pub use self::plan::TrafficPlan;
-use self::plan::room_name;
 pub(crate) use self::plan::{RECREATED_ROOMS, REJOINED_ROOMS};
+use self::plan::{edited_room_name, room_name};
 pub(crate) use self::recorder::Recorder;
 use self::rejoiner::Rejoiner;
 use self::room_recreator::RoomRecreator;
@@ -50,6 +58,9 @@ const SUBSCRIBERS_END_WITHIN: Duration = Duration::from_mins(1);
 /// How long senders may take to finish the message they are posting; each gives one up after a minute.
 const FINISH_WITHIN: Duration = Duration::from_secs(90);
 
+/// Followers of each edited room, the first of which holds its streams for as long as they last.
+const FOLLOWERS_PER_ROOM: usize = 3;
+
 /// Running traffic.
 pub struct Traffic {
     plan: TrafficPlan,
@@ -61,6 +72,9 @@ pub struct Traffic {
     movers: JoinSet<()>,
     subscribers: JoinSet<FinalPosition>,
     heads: watch::Sender<Heads>,
+    followers: JoinSet<FinalPosition>,
+    /// The heads of the edited rooms.
+    log_heads: watch::Sender<Heads>,
     settle_within: Duration,
 }
 
@@ -73,18 +87,23 @@ impl Traffic {
         let names = ["reader", "sender", "subscriber", "transient-reader"].map(str::to_owned).into_iter();
         let names = names
             .chain((0..plan.rejoiners).map(rejoiner_name))
-            .chain((0..plan.room_recreators).map(|number| format!("room-recreator-{number}")));
+            .chain((0..plan.room_recreators).map(|number| format!("room-recreator-{number}")))
+            .chain((0..plan.edited_rooms * plan.editors_per_room).map(editor_name));
         let mut users: Vec<ApiClient> = stream::iter(names)
             .map(async |name| stack.client()?.register(&name).await)
             .buffered(REGISTERED_AT_ONCE)
             .try_collect()
             .await?;
+        let editors = users.split_off(4 + plan.rejoiners + plan.room_recreators);
         let room_recreators = users.split_off(4 + plan.rejoiners);
         let rejoiners = users.split_off(4);
         let [reader, sender, subscriber, transient_reader] =
             users.try_into().map_err(|_| Failure::new("four users"))?;
         for room in 0..plan.rooms {
             reader.create_room(&room_name(room)).await?;
+        }
+        for room in 0..plan.edited_rooms {
+            reader.create_room(&edited_room_name(room)).await?;
         }
         let mut traffic = Self {
             plan,
@@ -95,9 +114,12 @@ impl Traffic {
             movers: JoinSet::new(),
             subscribers: JoinSet::new(),
             heads: watch::Sender::new(None),
+            followers: JoinSet::new(),
+            log_heads: watch::Sender::new(None),
             settle_within,
         };
         traffic.start_subscribers(&at_each(&subscriber, &urls)?);
+        traffic.start_followers(&at_each(&subscriber, &urls)?);
         for number in 0..plan.transient_readers {
             let clients = at_each(&transient_reader.login("transient-reader").await?, &urls)?;
             traffic.start_transient_reader(number, clients);
@@ -110,6 +132,10 @@ impl Traffic {
         }
         for number in 0..plan.rooms * plan.senders_per_room {
             traffic.start_sender(number, at_each(&sender, &urls)?);
+        }
+        let postings: Vec<Postings> = (0..plan.edited_rooms).map(|_| Postings::default()).collect();
+        for (number, user) in editors.iter().enumerate() {
+            traffic.start_editor(number, at_each(user, &urls)?, &postings);
         }
         Ok(traffic)
     }
@@ -142,7 +168,13 @@ impl Traffic {
         (0..self.plan.rooms).map(room_name).collect()
     }
 
-    /// Lets senders finish the message they are posting, and ends everybody else but the subscribers.
+    /// The names of the rooms whose messages are edited, by their numbers.
+    #[must_use]
+    pub fn edited_rooms(&self) -> Vec<String> {
+        (0..self.plan.edited_rooms).map(edited_room_name).collect()
+    }
+
+    /// Lets senders and editors finish what they are doing, and ends everybody else but the subscribers and followers.
     pub async fn stop_changes(&mut self) -> Result<()> {
         self.stop.cancel();
         let all = async {
@@ -157,13 +189,18 @@ impl Traffic {
         tokio::time::timeout(FINISH_WITHIN, all).await.explain(|| "clients do not finish".to_owned())?
     }
 
-    /// Announces the last seq of each room to the subscribers, waits for them, and returns what everybody recorded.
-    pub async fn finish(mut self, heads: Vec<i64>) -> Result<Evidence> {
+    /// Announces the last seq of each room, and of each edited room, to those who follow them, waits for them, and returns what
+    /// everybody recorded.
+    pub async fn finish(mut self, heads: Vec<i64>, log_heads: Vec<i64>) -> Result<Evidence> {
         self.heads.send_replace(Some(Arc::new(heads)));
-        let mut final_positions = Vec::new();
+        self.log_heads.send_replace(Some(Arc::new(log_heads)));
+        let (mut final_positions, mut followed_to) = (Vec::new(), Vec::new());
         let all = async {
             while let Some(position) = self.subscribers.join_next().await {
                 final_positions.push(position.explain(|| "a subscriber".to_owned())?);
+            }
+            while let Some(position) = self.followers.join_next().await {
+                followed_to.push(position.explain(|| "a follower".to_owned())?);
             }
             Ok::<_, Failure>(())
         };
@@ -172,6 +209,7 @@ impl Traffic {
         let mut evidence =
             self.recorder.take_evidence().ok_or_else(|| Failure::new("more was posted than a run can record"))?;
         evidence.final_positions = final_positions;
+        evidence.edited.final_positions = followed_to;
         Ok(evidence)
     }
 
@@ -187,7 +225,7 @@ impl Traffic {
             number,
             room: number % self.plan.rooms,
             clients,
-            pace: Duration::from_secs_f64(f64::from(u32::try_from(senders).unwrap_or(u32::MAX)) / self.plan.per_second),
+            pace: Pace::shared(senders, self.plan.per_second),
             keyed: self.plan.keyed,
             rng: self.rng(1, number),
             recorder: Arc::clone(&self.recorder),
@@ -244,6 +282,46 @@ impl Traffic {
         };
         self.movers.spawn(recreator.run(self.stop.clone()));
     }
+
+    fn start_editor(&mut self, number: usize, clients: Vec<ApiClient>, postings: &[Postings]) {
+        let editors = postings.len() * self.plan.editors_per_room;
+        let room = number % postings.len();
+        let editor = Editor {
+            seed: self.plan.seed,
+            number,
+            name: editor_name(number),
+            room,
+            clients,
+            pace: Pace::shared(editors, self.plan.edits_per_second),
+            rng: self.rng(6, number),
+            recorder: Arc::clone(&self.recorder),
+            postings: Arc::clone(&postings[room]),
+            memory: Memory::default(),
+        };
+        self.senders.spawn(editor.run(self.stop.clone()));
+    }
+
+    fn start_followers(&mut self, clients: &[ApiClient]) {
+        for number in 0..self.plan.edited_rooms * FOLLOWERS_PER_ROOM {
+            let follower = Follower {
+                number,
+                room: number % self.plan.edited_rooms,
+                clients: clients.to_vec(),
+                roams: number >= self.plan.edited_rooms,
+                rng: self.rng(7, number),
+                recorder: Arc::clone(&self.recorder),
+                heads: self.log_heads.subscribe(),
+                position: None,
+                deadline: None,
+            };
+            self.followers.spawn(follower.run(self.settle_within));
+        }
+    }
+}
+
+/// The name of the user who is editor `number`.
+fn editor_name(number: usize) -> String {
+    format!("editor-{number}")
 }
 
 /// The name of the user who is rejoiner `number`.

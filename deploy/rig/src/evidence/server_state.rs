@@ -25,6 +25,8 @@ impl GatewayInterval {
 /// The database was put back to a copy of it.
 #[derive(Debug, Clone, Default)]
 pub struct Restore {
+    /// When the copy was begun: what was acknowledged before is in it.
+    pub copied: Duration,
     /// From when no gateway served.
     pub from: Duration,
     /// From when every gateway served the new epoch.

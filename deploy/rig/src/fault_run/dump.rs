@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::evidence::Evidence;
+use crate::evidence::{EditedRooms, Evidence};
 use crate::failure::Result;
 use crate::oracle::Violation;
 
@@ -40,6 +40,7 @@ pub(super) fn dump(
             writeln!(text, "room {room}: {message:?}")?;
         }
     }
+    dump_edited(&mut text, &evidence.edited)?;
     fs::write(directory.join("evidence.txt"), text)?;
     for entry in fs::read_dir(stack_directory)? {
         let entry = entry?;
@@ -48,4 +49,28 @@ pub(super) fn dump(
         }
     }
     Ok(directory)
+}
+
+fn dump_edited(text: &mut String, edited: &EditedRooms) -> Result<()> {
+    for post in &edited.posts {
+        writeln!(text, "edited room: {post:?}")?;
+    }
+    for change in &edited.changes {
+        writeln!(text, "{change:?}")?;
+    }
+    for followed in &edited.streams {
+        writeln!(text, "{:?}", followed.stream)?;
+        for received in &followed.entries {
+            writeln!(text, "  {received:?}")?;
+        }
+    }
+    for (room, contents) in edited.contents.iter().enumerate() {
+        for (source, entries) in [("history", &contents.history), ("database", &contents.log)] {
+            for entry in entries {
+                writeln!(text, "edited room {room} in {source}: {entry:?}")?;
+            }
+        }
+        writeln!(text, "edited room {room}: {:?}", contents.reactions)?;
+    }
+    Ok(())
 }

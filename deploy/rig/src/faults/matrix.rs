@@ -186,7 +186,7 @@ pub static MATRIX: [Fault; 23] = [
             // They would read history themselves, and that would be counted.
             transient_readers: 0,
             rejoiners: 0,
-            ..plan
+            ..plan.without_editors()
         },
         inject: |run, count| Box::pin(mass_reconnect::cut_all_streams(run, count)),
         ..USUAL
@@ -199,7 +199,8 @@ pub static MATRIX: [Fault; 23] = [
         load: |plan, share| TrafficPlan {
             steady_per_room: scaled(READERS, share).div_ceil(plan.rooms),
             per_second: plan.per_second.min(READERS_PER_S),
-            ..plan
+            // What followers have replayed would count as memory of the readers.
+            ..plan.without_editors()
         },
         inject: |run, count| Box::pin(stalled_readers::stall(run, count)),
         ..USUAL

@@ -31,11 +31,13 @@ pub(super) async fn restores(run: &mut FaultRun, count: usize) -> Result<()> {
     for _ in 0..count {
         sleep(BEFORE).await;
         let before = epochs(run).await?;
+        let copied = run.traffic.now();
         let backup = run.stack.back_up().await?;
         sleep(run.rng.random_range(LOST)).await;
         run.record_injection();
         stop_services(run).await?;
         let mut restore = Restore {
+            copied,
             from: run.traffic.now(),
             ..Restore::default()
         };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::violation::{Invariant, Violation};
-use crate::evidence::{ByeReason, Evidence, RoomOperation, RoomResponse};
+use crate::evidence::{ByeReason, Evidence, FollowedStream, RoomOperation, RoomResponse, StreamRecord};
 
 /// Each room of a recreator exists from its 201 to its 204, at every gateway, and what was posted to it is stored in it.
 pub(super) fn true_responses(evidence: &Evidence) -> Vec<Violation> {
@@ -109,14 +109,24 @@ pub(super) fn rejoined_is_member(evidence: &Evidence) -> Vec<Violation> {
 
 /// A stream ends for the reason it names. No subscriber ever leaves, signs out, or has an old token.
 pub(super) fn true_reasons(evidence: &Evidence) -> Vec<Violation> {
-    let subscribers = evidence.streams.iter().filter_map(|stream| {
+    let false_reason = |stream: &StreamRecord| {
         let is_restored = evidence.restores.iter().any(|restore| stream.opened < restore.until);
-        let bye = stream.bye.filter(|bye| match bye {
+        stream.bye.filter(|bye| match bye {
             ByeReason::Shutdown => false,
             ByeReason::HistoryChanged => !is_restored,
             ByeReason::Removed | ByeReason::Revoked | ByeReason::Other => true,
-        })?;
+        })
+    };
+    let subscribers = evidence.streams.iter().filter_map(|stream| {
+        let bye = false_reason(stream)?;
         Some(format!("the stream of subscriber {} in room {} ended with {bye:?}", stream.subscriber, stream.room))
+    });
+    let followers = evidence.edited.streams.iter().filter_map(|FollowedStream { stream, .. }| {
+        let bye = false_reason(stream)?;
+        Some(format!(
+            "the stream of follower {} in edited room {} ended with {bye:?}",
+            stream.subscriber, stream.room
+        ))
     });
     let departures = evidence.departures.iter().filter_map(|departure| {
         let bye = departure.bye.filter(|bye| !matches!(bye, ByeReason::Removed | ByeReason::Shutdown))?;
@@ -124,6 +134,7 @@ pub(super) fn true_reasons(evidence: &Evidence) -> Vec<Violation> {
         Some(format!("the stream of a user who left room {room} at {left:?} ended with {bye:?}"))
     });
     subscribers
+        .chain(followers)
         .chain(departures)
         .map(|sentence| Violation::new(Invariant::TrueReasons, sentence))
         .collect()

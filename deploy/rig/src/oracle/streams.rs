@@ -21,7 +21,8 @@ pub(super) fn contiguous(evidence: &Evidence) -> Vec<Violation> {
             found.push(Violation::new(Invariant::Contiguous, sentence));
         }
     }
-    found.extend(evidence.restores.iter().flat_map(|restore| missing_resets(evidence, restore)));
+    let missing = evidence.restores.iter().flat_map(|restore| missing_resets(&evidence.streams.iter(), restore));
+    found.extend(missing.map(|sentence| Violation::new(Invariant::Contiguous, format!("subscriber {sentence}"))));
     for position in &evidence.final_positions {
         let history = evidence.history.get(position.room);
         let head = history.and_then(|history| history.last()).map_or(0, |message| message.seq);
@@ -35,52 +36,66 @@ pub(super) fn contiguous(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
-/// The subscribers that had a stream before a restore and got no `reset` after it.
-fn missing_resets(evidence: &Evidence, restore: &Restore) -> Vec<Violation> {
+/// Sentences about the subscribers that had a stream before a restore and got no `reset` after it.
+pub(super) fn missing_resets<'a>(
+    streams: &(impl Iterator<Item = &'a StreamRecord> + Clone),
+    restore: &Restore,
+) -> Vec<String> {
     let subscribers = |selected: &dyn Fn(&&StreamRecord) -> bool| -> BTreeSet<usize> {
-        evidence.streams.iter().filter(selected).map(|stream| stream.subscriber).collect()
+        streams.clone().filter(selected).map(|stream| stream.subscriber).collect()
     };
     let before = subscribers(&|stream| stream.opened < restore.from);
     let reset = subscribers(&|stream| stream.opened >= restore.from && stream.reset.is_some());
-    let sentence =
-        |subscriber: &usize| format!("subscriber {subscriber} got no reset after the restore at {:?}", restore.from);
-    before
-        .difference(&reset)
-        .map(|subscriber| Violation::new(Invariant::Contiguous, sentence(subscriber)))
-        .collect()
+    let sentence = |subscriber: &usize| format!("{subscriber} got no reset after the restore at {:?}", restore.from);
+    before.difference(&reset).map(sentence).collect()
 }
 
 /// How a stream differs from what follows its cursor, if it does.
 fn discontinuity(stream: &StreamRecord, restores: &[Restore]) -> Option<String> {
+    let mut position = match start(stream, stream.received.is_empty(), restores) {
+        Ok(position) => position,
+        Err(sentence) => return Some(sentence),
+    };
+    for received in &stream.received {
+        if let Err(sentence) = next(&mut position, received.message.seq, received.cursor) {
+            return Some(format!("{sentence}, at {:?}", received.at));
+        }
+    }
+    None
+}
+
+/// Goes on from `position` to the entry `seq`, whose event has the seq `cursor` in its id.
+pub(super) fn next(position: &mut i64, seq: i64, cursor: i64) -> Result<(), String> {
+    if seq != *position + 1 {
+        return Err(format!("after seq {position} came {seq}"));
+    }
+    if cursor != seq {
+        return Err(format!("the event of seq {seq} has the id of {cursor}"));
+    }
+    *position = seq;
+    Ok(())
+}
+
+/// The position at which a stream begins, or how that differs from its cursor.
+pub(super) fn start(stream: &StreamRecord, is_empty: bool, restores: &[Restore]) -> Result<i64, String> {
     // Rooms are not deleted here: every cursor that was given out stays good, unless the database is restored.
     let is_foreign = stream.resumed_epoch.is_some_and(|epoch| epoch != stream.epoch);
     if is_foreign && restores.is_empty() {
-        return Some(format!("the epoch became {}, and nothing was restored", stream.epoch));
+        return Err(format!("the epoch became {}, and nothing was restored", stream.epoch));
     }
     let is_between = restores.iter().any(|restore| stream.opened >= restore.from && stream.opened <= restore.until);
-    let mut position = match (stream.reset, stream.resumed_after) {
+    match (stream.reset, stream.resumed_after) {
         (Some(head), cursor) if !is_foreign && !is_between => {
-            return Some(format!("reset to {head} after {cursor:?}, although the cursor was good"));
+            Err(format!("reset to {head} after {cursor:?}, although the cursor was good"))
         }
-        (None, Some(cursor)) if is_foreign && !stream.received.is_empty() => {
-            return Some(format!("resumed after {cursor} of another epoch without a reset"));
+        (None, Some(cursor)) if is_foreign && !is_empty => {
+            Err(format!("resumed after {cursor} of another epoch without a reset"))
         }
         (None, Some(cursor)) if !is_foreign && stream.ready != cursor => {
-            return Some(format!("resumed after {cursor}, and ready said {}", stream.ready));
+            Err(format!("resumed after {cursor}, and ready said {}", stream.ready))
         }
-        (Some(_) | None, _) => stream.ready,
-    };
-    for received in &stream.received {
-        let seq = received.message.seq;
-        if seq != position + 1 {
-            return Some(format!("after seq {position} came {seq}, at {:?}", received.at));
-        }
-        if received.cursor != seq {
-            return Some(format!("the event of seq {seq} has the id of {}", received.cursor));
-        }
-        position = seq;
+        (Some(_) | None, _) => Ok(stream.ready),
     }
-    None
 }
 
 /// I8.

@@ -1,5 +1,7 @@
 //! Each promise is broken once on paper: an oracle that cannot fail proves nothing.
 
+mod changes;
+mod edited_room;
 mod fixture;
 mod messages;
 mod readers;

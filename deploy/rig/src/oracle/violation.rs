@@ -43,6 +43,13 @@ pub enum Invariant {
     TrueResponses,
     /// I16: no text can forge a line of a stream.
     NoForgery,
+    /// I17: applying all entries of a room in order, from any cursor, ends in the state that history and SQL have.
+    Applied,
+    /// I17: an entry of a log is the same for everybody, whenever it is shown, and follows from those before it.
+    OneLog,
+    /// I9, I17: each acknowledged edit, deletion and reaction is one entry of the log, the last one of each thing holds, and
+    /// nothing was changed that nobody asked for.
+    ChangesHold,
     /// What the fault itself demands, such as a time.
     Demand,
 }

@@ -8,6 +8,8 @@ pub(super) const RESPONSE_WITHIN: Duration = Duration::from_secs(8);
 pub(crate) const RECREATED_ROOMS: &str = "recreated-";
 /// Room names begin with this where rejoiners own them.
 pub(crate) const REJOINED_ROOMS: &str = "rejoined-";
+/// Room names begin with this where editors change messages.
+const EDITED_ROOMS: &str = "edited-";
 
 /// How much traffic there is.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,12 @@ pub struct TrafficPlan {
     pub rejoiners: usize,
     /// Users who delete rooms and create them again.
     pub room_recreators: usize,
+    /// Rooms in which messages are edited, deleted and reacted to, beside the others.
+    pub edited_rooms: usize,
+    /// Users in each of these who post, edit, delete and react.
+    pub editors_per_room: usize,
+    /// What all of them do a second together, as far as responses come in time.
+    pub edits_per_second: f64,
 }
 
 impl TrafficPlan {
@@ -49,6 +57,18 @@ impl TrafficPlan {
             transient_readers: 3,
             rejoiners: 2,
             room_recreators: 2,
+            edited_rooms: 2,
+            editors_per_room: 3,
+            edits_per_second: 20.0,
+        }
+    }
+
+    /// The same without editors and their rooms.
+    #[must_use]
+    pub fn without_editors(self) -> Self {
+        Self {
+            edited_rooms: 0,
+            ..self
         }
     }
 }
@@ -56,4 +76,9 @@ impl TrafficPlan {
 /// The name of room `number`.
 pub(super) fn room_name(number: usize) -> String {
     format!("room-{number}")
+}
+
+/// The name of edited room `number`.
+pub(super) fn edited_room_name(number: usize) -> String {
+    format!("{EDITED_ROOMS}{number}")
 }

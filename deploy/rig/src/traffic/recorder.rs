@@ -6,11 +6,12 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::evidence::{
-    Departure, Evidence, GatewayInterval, HistoryPage, Post, PostOutcome, Rejoin, RoomResponse, StreamRecord,
+    Departure, Evidence, FollowedStream, GatewayInterval, HistoryPage, Post, PostOutcome, Rejoin, RequestedChange,
+    RoomResponse, StreamRecord,
 };
 
-/// Posts, received messages and pages that a run may record, about 100 bytes each. Beyond this the run ends with a failure,
-/// long before memory does; pages of history beyond theirs are left out.
+/// Posts and changes, received entries and pages that a run may record, about 100 bytes each. Beyond this the run ends with a
+/// failure, long before memory does; pages of history beyond theirs are left out.
 const MAX_POSTS: usize = 1_000_000;
 const MAX_RECEIVED: usize = 6_000_000;
 const MAX_HISTORY_PAGES: usize = 50_000;
@@ -56,6 +57,26 @@ impl Recorder {
         let mut records = self.records.lock();
         records.received += stream.received.len();
         records.evidence.streams.push(stream);
+    }
+
+    /// Records a post of an editor; false when the recorder is full.
+    pub(super) fn add_editor_post(&self, post: Post) -> bool {
+        let mut records = self.records.lock();
+        records.evidence.edited.posts.push(post);
+        !records.is_full()
+    }
+
+    /// Records a change that an editor asked for; false when the recorder is full.
+    pub(super) fn add_change(&self, change: RequestedChange) -> bool {
+        let mut records = self.records.lock();
+        records.evidence.edited.changes.push(change);
+        !records.is_full()
+    }
+
+    pub(super) fn add_followed_stream(&self, stream: FollowedStream) {
+        let mut records = self.records.lock();
+        records.received += stream.entries.len();
+        records.evidence.edited.streams.push(stream);
     }
 
     pub(super) fn add_departure(&self, departure: Departure) {
@@ -111,6 +132,8 @@ impl Recorder {
 
 impl Records {
     fn is_full(&self) -> bool {
-        self.evidence.posts.len() >= MAX_POSTS || self.received >= MAX_RECEIVED
+        let edited = &self.evidence.edited;
+        let posts = self.evidence.posts.len() + edited.posts.len() + edited.changes.len();
+        posts >= MAX_POSTS || self.received >= MAX_RECEIVED
     }
 }

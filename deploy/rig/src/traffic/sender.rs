@@ -7,10 +7,11 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use reqwest::Method;
 use serde_json::json;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::pace::Pace;
 use super::plan::{RESPONSE_WITHIN, room_name};
 use super::recorder::Recorder;
 use super::texts::text_of;
@@ -22,11 +23,9 @@ use crate::http_response::HttpResponse;
 /// A try that takes this long is recorded.
 const SLOW: Duration = Duration::from_secs(5);
 /// How long a message is tried again before its sender gives it up.
-const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 /// Pause before a message is tried again.
-const RETRY_AFTER: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(400);
-/// How far a sender that was held up may be behind its pace: it does not make up for a whole outage at once.
-const BEHIND_AT_MOST: Duration = Duration::from_millis(500);
+pub(super) const RETRY_AFTER: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_millis(400);
 
 /// One sender in one room.
 pub(super) struct Sender {
@@ -45,7 +44,7 @@ pub(super) struct Sender {
 
 /// How one try ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Try {
+pub(super) enum Try {
     Acknowledged(Uuid),
     /// Nothing was done.
     Refused,
@@ -55,14 +54,10 @@ enum Try {
 impl Sender {
     /// Posts until `stop`; the message that is being posted then is finished first.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut due = Instant::now();
+        let mut pace = Pace::new(self.pace);
         for number in 0.. {
-            // Exponential gaps: the posts of all senders together come at random.
-            due += self.pace.mul_f64(-f64::ln(self.rng.random_range(0.001..1.0)));
-            due = due.max(Instant::now().checked_sub(BEHIND_AT_MOST).unwrap_or(due));
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep_until(due) => {}
+            if !pace.wait(&mut self.rng, &stop).await {
+                return;
             }
             let post = self.post(number).await;
             if !self.recorder.add_post(post) {
@@ -147,7 +142,7 @@ impl Sender {
 }
 
 /// What a response means for the message; an error for one that must never come.
-fn classify(response: Result<HttpResponse>) -> std::result::Result<Try, String> {
+pub(super) fn classify(response: Result<HttpResponse>) -> std::result::Result<Try, String> {
     let Ok(response) = response else {
         return Ok(Try::Unknown);
     };

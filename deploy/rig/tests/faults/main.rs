@@ -15,7 +15,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use rig::evidence::Evidence;
+use rig::evidence::{ChangeOutcome, Evidence, RequestedChange};
 use rig::fault_run::{FaultRun, RunOutcome};
 use rig::faults;
 use rig::measures::{shown_after, silences};
@@ -91,6 +91,8 @@ fn plan() -> TrafficPlan {
     TrafficPlan {
         per_second: 150.0,
         rooms: 8,
+        editors_per_room: 2,
+        edits_per_second: 12.0,
         ..TrafficPlan::full(seed)
     }
 }
@@ -155,6 +157,10 @@ async fn check_slice(backend: Backend) {
         responses > 100 && rejoins > 20,
         "only {responses} responses to room recreators and {rejoins} rejoins"
     );
+    let is_acknowledged = |change: &&RequestedChange| change.outcome == ChangeOutcome::Acknowledged;
+    let changes = evidence.edited.changes.iter().filter(is_acknowledged).count();
+    println!("{}", evidence.edited.summary());
+    assert!(changes > 50, "only {changes} changes of messages");
     assert_kept(&outcome, plan.seed);
     assert!(late.is_empty(), "ROOMCAST_SEED={}:\n{}", plan.seed, late.join("\n"));
 }

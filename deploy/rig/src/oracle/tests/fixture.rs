@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::edited_room::edited_room;
 use crate::evidence::{
-    ByeReason, Departure, Digest, Evidence, FinalPosition, GatewayInterval, HistoryPage, MemorySample, Message,
-    Position, Post, PostOutcome, Received, Rejoin, Restore, RoomContents, RoomOperation, RoomResponse, StreamRecord,
+    ByeReason, Departure, Digest, EditedRooms, Evidence, FinalPosition, GatewayInterval, HistoryPage, MemorySample,
+    Message, Position, Post, PostOutcome, Received, Rejoin, Restore, RoomContents, RoomOperation, RoomResponse,
+    StreamRecord,
 };
 use crate::oracle::judge;
 use crate::oracle::violation::{Bounds, Invariant};
@@ -139,6 +141,7 @@ pub(super) fn healthy() -> Evidence {
         restores: Vec::new(),
         unexpected_responses: Vec::new(),
         streams: vec![stream(0, None, 1..=3), stream(3, Some(3), 4..=5)],
+        edited: edited_room(),
         final_positions: vec![FinalPosition {
             subscriber: 0,
             room: 0,
@@ -185,7 +188,9 @@ pub(super) fn healthy() -> Evidence {
 /// The same after a restore: the messages of seq 4 and 5 are gone, and others have their seqs.
 pub(super) fn restored() -> Evidence {
     let mut evidence = healthy();
+    evidence.edited = EditedRooms::default();
     evidence.restores = vec![Restore {
+        copied: at(190),
         from: at(200),
         until: at(210),
         undone: [id(4), id(5)].into(),

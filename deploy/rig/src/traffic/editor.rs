@@ -1,0 +1,345 @@
+//! A user who posts messages, edits and deletes their own, reacts to everybody's and takes that back; repeats each call until
+//! its outcome is known.
+//!
+//! Only one editor ever changes the text of a message, and only the user themselves their reactions, so what the last
+//! acknowledgement of each said must hold. A try without a response may be carried out much later, since changes have no
+//! idempotency keys: after one the same thing is not changed again, except that a message whose edit was repeated may be deleted.
+//! What comes late then changes nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::pace::Pace;
+use super::plan::{RESPONSE_WITHIN, edited_room_name};
+use super::recorder::Recorder;
+use super::sender::{self, GIVE_UP_AFTER, RETRY_AFTER, Try};
+use super::texts::text_of;
+use crate::api_client::ApiClient;
+use crate::evidence::{ChangeOutcome, ChangeRequest, Digest, Post, PostOutcome, RequestedChange};
+use crate::failure::Result;
+use crate::http_response::HttpResponse;
+
+/// Reactions, two of which are several characters.
+const EMOJIS: [&str; 4] = ["👍", "🎉", "❤️", "👩‍💻"];
+/// Messages that are changed: the newest ones of an editor, and of the room for reactions.
+const OWN_AT_MOST: usize = 20;
+const REACTED_TO_AT_MOST: usize = 30;
+/// Texts of editors are those of senders that do not exist.
+const FIRST_EDITOR: usize = 1_000_000;
+
+/// The messages of a room that may be reacted to, oldest first, for all of its editors.
+pub(super) type Postings = Arc<Mutex<Vec<Uuid>>>;
+
+/// One editor in one room.
+pub(super) struct Editor {
+    pub(super) seed: u64,
+    pub(super) number: usize,
+    /// The name of the user.
+    pub(super) name: String,
+    /// Number of the edited room.
+    pub(super) room: usize,
+    /// The same user at every gateway.
+    pub(super) clients: Vec<ApiClient>,
+    /// Mean time between two things.
+    pub(super) pace: Duration,
+    pub(super) rng: StdRng,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) postings: Postings,
+    pub(super) memory: Memory,
+}
+
+/// What an editor remembers of what it did.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// Texts written so far.
+    texts: u32,
+    /// Its messages, oldest first.
+    own: Vec<Uuid>,
+    /// Those of them whose text it does not edit any more.
+    no_longer_edited: HashSet<Uuid>,
+    /// Whether it reacts to a message with an emoji; `None` for what it does not touch any more.
+    reactions: HashMap<(Uuid, &'static str), Option<bool>>,
+}
+
+/// How a call ended after all its tries.
+struct Ended<T> {
+    sent: Duration,
+    settled: Duration,
+    /// `None` if the editor gave up.
+    outcome: Option<T>,
+    unknown_tries: u32,
+}
+
+/// What one try of a call says.
+#[derive(Debug, PartialEq, Eq)]
+enum Tried<T> {
+    Known(T),
+    Unknown,
+    /// Nothing was done, and it may be tried again.
+    Refused,
+}
+
+impl Editor {
+    /// Does one thing after the other until `stop`; what is being done then is finished first.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut pace = Pace::new(self.pace);
+        while pace.wait(&mut self.rng, &stop).await {
+            let is_recorded = match self.rng.random_range(0..20) {
+                0..7 => self.post().await,
+                7..11 => self.edit().await,
+                11..13 => self.delete().await,
+                _ => self.react().await,
+            };
+            if !is_recorded {
+                return;
+            }
+        }
+    }
+
+    /// Posts a message with a key; false when the recorder is full.
+    async fn post(&mut self) -> bool {
+        let text = self.next_text();
+        let number = self.memory.texts;
+        let key = format!("{}-{}-{number}", self.seed, self.name);
+        let path = format!("/chat/{}/message", edited_room_name(self.room));
+        let request = |client: &ApiClient| {
+            let request = client.request(Method::POST, &path).json(&json!({"message": text}));
+            request.header("idempotency-key", &key)
+        };
+        let to_tried = |response| {
+            sender::classify(response).map(|tried| match tried {
+                Try::Acknowledged(id) => Tried::Known(id),
+                Try::Refused => Tried::Refused,
+                Try::Unknown => Tried::Unknown,
+            })
+        };
+        let ended = self.until_known(request, to_tried).await;
+        if let Some(id) = ended.outcome {
+            self.memory.own.push(id);
+            self.postings.lock().push(id);
+        }
+        self.recorder.add_editor_post(Post {
+            room: self.room,
+            sender: self.number,
+            number,
+            text: Digest::of(&text),
+            sent: ended.sent,
+            settled: ended.settled,
+            outcome: match ended.outcome {
+                Some(id) => PostOutcome::Acknowledged(id),
+                None if ended.unknown_tries > 0 => PostOutcome::Unknown,
+                None => PostOutcome::Refused,
+            },
+            unknown_tries: ended.unknown_tries,
+        })
+    }
+
+    /// Edits a message of its own.
+    async fn edit(&mut self) -> bool {
+        let closed = &self.memory.no_longer_edited;
+        let editable: Vec<Uuid> = newest(&self.memory.own, OWN_AT_MOST).filter(|id| !closed.contains(id)).collect();
+        let Some(id) = self.any_of(&editable) else {
+            return self.post().await;
+        };
+        let text = self.next_text();
+        let (path, body) = (self.path(id), json!({"message": text}));
+        let request = |client: &ApiClient| client.request(Method::PATCH, &path).json(&body);
+        let to_tried = |response: Result<HttpResponse>| {
+            if let Ok(response) = &response
+                && response.status() == 200
+                && response.json().ok().is_none_or(|message| message["message"] != text.as_str())
+            {
+                return Err(format!("for the text {text:?} {response}"));
+            }
+            classify(response, 200)
+        };
+        let ended = self.until_known(request, to_tried).await;
+        match ended.outcome {
+            Some(ChangeOutcome::Acknowledged) if ended.unknown_tries == 0 => {}
+            Some(ChangeOutcome::Acknowledged) | None => {
+                self.memory.no_longer_edited.insert(id);
+            }
+            Some(_) => self.forget(id),
+        }
+        self.record(id, ChangeRequest::Edit(Digest::of(&text)), &ended)
+    }
+
+    /// Deletes a message of its own.
+    async fn delete(&mut self) -> bool {
+        let own: Vec<Uuid> = newest(&self.memory.own, OWN_AT_MOST).collect();
+        let Some(id) = self.any_of(&own) else {
+            return self.post().await;
+        };
+        let path = self.path(id);
+        let request = |client: &ApiClient| client.request(Method::DELETE, &path);
+        let ended = self.until_known(request, |response| classify(response, 204)).await;
+        self.forget(id);
+        self.record(id, ChangeRequest::Delete, &ended)
+    }
+
+    /// Reacts to a message, or takes a reaction back.
+    async fn react(&mut self) -> bool {
+        let known: Vec<Uuid> = newest(&self.postings.lock(), REACTED_TO_AT_MOST).collect();
+        let Some(id) = self.any_of(&known) else {
+            return self.post().await;
+        };
+        let emoji = EMOJIS[self.rng.random_range(0..EMOJIS.len())];
+        let Some(is_on) = *self.memory.reactions.entry((id, emoji)).or_insert(Some(false)) else {
+            return self.post().await;
+        };
+        let path = format!("{}/reactions/{emoji}", self.path(id));
+        let method = if is_on { Method::DELETE } else { Method::PUT };
+        let request = |client: &ApiClient| client.request(method.clone(), &path);
+        let ended = self.until_known(request, |response| classify(response, 204)).await;
+        let is_certain = ended.outcome == Some(ChangeOutcome::Acknowledged) && ended.unknown_tries == 0;
+        self.memory.reactions.insert((id, emoji), is_certain.then_some(!is_on));
+        if matches!(ended.outcome, Some(ChangeOutcome::Deleted | ChangeOutcome::NotFound)) {
+            self.forget(id);
+        }
+        let request = ChangeRequest::React {
+            emoji: emoji.to_owned(),
+            on: !is_on,
+        };
+        self.record(id, request, &ended)
+    }
+
+    /// Records a change; false when the recorder is full.
+    fn record(&self, target: Uuid, request: ChangeRequest, ended: &Ended<ChangeOutcome>) -> bool {
+        self.recorder.add_change(RequestedChange {
+            room: self.room,
+            username: self.name.clone(),
+            target,
+            request,
+            sent: ended.sent,
+            settled: ended.settled,
+            outcome: ended.outcome.unwrap_or(ChangeOutcome::Unknown),
+            unknown_tries: ended.unknown_tries,
+        })
+    }
+
+    /// Changes a message no more.
+    fn forget(&mut self, id: Uuid) {
+        self.memory.own.retain(|own| *own != id);
+        self.postings.lock().retain(|posted| *posted != id);
+    }
+
+    fn path(&self, id: Uuid) -> String {
+        format!("/chat/{}/message/{id}", edited_room_name(self.room))
+    }
+
+    fn next_text(&mut self) -> String {
+        self.memory.texts += 1;
+        text_of(self.seed, FIRST_EDITOR + self.number, self.memory.texts)
+    }
+
+    fn any_of(&mut self, ids: &[Uuid]) -> Option<Uuid> {
+        (!ids.is_empty()).then(|| ids[self.rng.random_range(0..ids.len())])
+    }
+
+    /// Sends a request, through any gateway, until its outcome is known.
+    async fn until_known<T>(
+        &mut self,
+        request: impl Fn(&ApiClient) -> RequestBuilder,
+        to_tried: impl Fn(Result<HttpResponse>) -> std::result::Result<Tried<T>, String>,
+    ) -> Ended<T> {
+        let sent = self.recorder.now();
+        let mut unknown_tries = 0;
+        loop {
+            let client = &self.clients[self.rng.random_range(0..self.clients.len())];
+            let tried = match request(client).timeout(RESPONSE_WITHIN).send().await {
+                Ok(response) => to_tried(HttpResponse::receive(response).await),
+                // The request was not sent.
+                Err(error) if error.is_connect() => Ok(Tried::Refused),
+                Err(error) => to_tried(Err(error.into())),
+            };
+            let settled = self.recorder.now();
+            let outcome = match tried {
+                Ok(Tried::Known(outcome)) => Some(outcome),
+                Ok(Tried::Refused) => None,
+                Ok(Tried::Unknown) => {
+                    unknown_tries += 1;
+                    None
+                }
+                Err(unexpected) => {
+                    self.recorder.add_unexpected_response(format!("{} got {unexpected}", self.name));
+                    unknown_tries += 1;
+                    None
+                }
+            };
+            if outcome.is_some() || settled > sent + GIVE_UP_AFTER {
+                return Ended {
+                    sent,
+                    settled,
+                    outcome,
+                    unknown_tries,
+                };
+            }
+            sleep(self.rng.random_range(RETRY_AFTER)).await;
+        }
+    }
+}
+
+/// The last `count` of `ids`.
+fn newest(ids: &[Uuid], count: usize) -> impl Iterator<Item = Uuid> {
+    ids[ids.len().saturating_sub(count)..].iter().copied()
+}
+
+/// What a response means for a change that is answered with `done`; an error for one that must never come.
+fn classify(response: Result<HttpResponse>, done: u16) -> std::result::Result<Tried<ChangeOutcome>, String> {
+    let Ok(response) = response else {
+        return Ok(Tried::Unknown);
+    };
+    if response.status() == done {
+        return Ok(Tried::Known(ChangeOutcome::Acknowledged));
+    }
+    let problem = response.expect_error_shape().map_err(|failure| failure.to_string())?;
+    match (response.status(), problem["code"].as_str()) {
+        // Whatever the code: the change may be made, and reading the message for the response have failed.
+        (503, Some(_)) => Ok(Tried::Unknown),
+        (409, Some("deleted")) => Ok(Tried::Known(ChangeOutcome::Deleted)),
+        (404, Some("message_not_found")) => Ok(Tried::Known(ChangeOutcome::NotFound)),
+        _ => Err(response.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Failure;
+
+    async fn outcome(status: u16, code: &str) -> std::result::Result<Tried<ChangeOutcome>, String> {
+        let response = http::Response::builder().status(status).header("content-type", "application/json");
+        let body = json!({"status": "fail", "code": code, "message": "…", "request_id": "1"}).to_string();
+        let response = response.header("retry-after", "1").body(body).map_err(|error| error.to_string())?;
+        classify(HttpResponse::receive(response.into()).await, 204)
+    }
+
+    #[tokio::test]
+    async fn responses_to_changes_are_classified_and_others_are_unexpected() {
+        assert_eq!(outcome(204, "").await, Ok(Tried::Known(ChangeOutcome::Acknowledged)));
+        assert_eq!(outcome(503, "outcome_unknown").await, Ok(Tried::Unknown));
+        assert_eq!(outcome(503, "busy").await, Ok(Tried::Unknown));
+        assert_eq!(outcome(409, "deleted").await, Ok(Tried::Known(ChangeOutcome::Deleted)));
+        assert_eq!(outcome(404, "message_not_found").await, Ok(Tried::Known(ChangeOutcome::NotFound)));
+        assert_eq!(classify(Err(Failure::new("no response")), 204), Ok(Tried::Unknown));
+        for (status, code) in [
+            (200, ""),
+            (404, "room_not_found"),
+            (409, "conflict"),
+            (403, "forbidden"),
+            (500, "x"),
+        ] {
+            assert!(outcome(status, code).await.is_err(), "{status} {code}");
+        }
+    }
+}
