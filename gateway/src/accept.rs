@@ -189,7 +189,8 @@ impl Acceptor {
         }
     }
 
-    /// Appends a change of `sender` to the message `target` of `room`, and waits until it is decided. Repeating it is harmless.
+    /// Appends a change of `sender` to the message `target` of `room`, and waits until it is decided. Repeated with the same
+    /// `key` it is the same change, however late a try arrives.
     ///
     /// The wait has no timeout of its own: the caller bounds it.
     pub async fn change(
@@ -197,12 +198,12 @@ impl Acceptor {
         _permit: &PostPermit,
         sender: &User,
         room: &Room,
-        (target, request): (MessageId, ChangeRequest),
+        (target, request, key): (MessageId, ChangeRequest, Option<&IdempotencyKey>),
         now: Timestamp,
     ) -> Result<(), AcceptError> {
         let partition = self.free_partition(room)?;
         let change = AcceptedChange {
-            id: MessageId::fresh(),
+            id: key.map_or_else(MessageId::fresh, |key| MessageId::keyed_change(sender.id, target, key)),
             room: room.id,
             sender: sender.id,
             created_on: now,

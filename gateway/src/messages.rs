@@ -105,6 +105,19 @@ pub struct RoomHistory {
     pub page: Arc<Page>,
 }
 
+/// The message that is to be changed, and how.
+#[derive(Debug, Clone)]
+pub struct ChangeOf {
+    /// Name of the room.
+    pub room: String,
+    /// Id of the message.
+    pub id: MessageId,
+    /// Identifies the request among all of the user's for this message.
+    pub key: Option<IdempotencyKey>,
+    /// After it, it is not known whether the change is made.
+    pub deadline: Instant,
+}
+
 /// What the service of messages works with.
 pub struct MessageParts {
     /// Knows the users that messages mention, and the replies.
@@ -177,67 +190,52 @@ impl Messages {
         Ok(users)
     }
 
-    /// Replaces the text of the message `id` of `editor` in the room named `room`, and returns the message. Repeating it is
-    /// harmless.
-    pub async fn edit(
-        &self,
-        editor: &User,
-        room: &str,
-        (id, text): (MessageId, MessageText),
-        deadline: Instant,
-    ) -> Result<RoomHistory, NotEdited> {
+    /// Replaces the text of a message of `editor`, and returns the message. Repeating it is harmless.
+    pub async fn edit(&self, editor: &User, of: ChangeOf, text: MessageText) -> Result<RoomHistory, NotEdited> {
         let oldest = self.0.edit_window.map_or(Timestamp(0), |window| Timestamp::now().minus(window));
         let request = ChangeRequest::Edit { text, oldest };
-        self.change(editor, room, Action::Read, (id, |_: &Room| request), deadline).await?;
-        Ok(self.get(editor, room, id).await?)
+        self.change(editor, &of, Action::Read, |_: &Room| request).await?;
+        Ok(self.get(editor, &of.room, of.id).await?)
     }
 
-    /// Deletes the message `id` in the room named `room`: when this returns, no gateway has its text. Repeating it is
-    /// harmless.
-    pub async fn delete(&self, user: &User, room: &str, id: MessageId, deadline: Instant) -> Result<(), NotPosted> {
+    /// Deletes a message: when this returns, no gateway has its text. Repeating it is harmless.
+    pub async fn delete(&self, user: &User, of: ChangeOf) -> Result<(), NotPosted> {
         let request = |room: &Room| ChangeRequest::Delete {
             as_moderator: policy::non_member_may(user, Action::DeleteMessages, room),
         };
-        let room = self.change(user, room, Action::Read, (id, request), deadline).await?.id;
+        let room = self.change(user, &of, Action::Read, request).await?.id;
         self.0.events.change(async move { Ok(Some(ControlEvent::MessageDeleted { room })) }).await?;
         Ok(())
     }
 
-    /// Adds a reaction of `user` to the message `id` in the room named `room`, or removes it. They join the room if they may.
-    /// Repeating it is harmless.
-    pub async fn react(
-        &self,
-        user: &User,
-        room: &str,
-        (id, emoji, on): (MessageId, Emoji, bool),
-        deadline: Instant,
-    ) -> Result<(), NotPosted> {
+    /// Adds a reaction of `user` to a message, or removes it. They join the room if they may. Repeating it is harmless.
+    pub async fn react(&self, user: &User, of: ChangeOf, emoji: Emoji, on: bool) -> Result<(), NotPosted> {
         let request = |_: &Room| ChangeRequest::React { emoji, on };
-        self.change(user, room, Action::Post, (id, request), deadline).await.map(drop)
+        self.change(user, &of, Action::Post, request).await.map(drop)
     }
 
-    /// Has `request` made of the message `id`, by a user who may do `action` in the room, which they join if that posts.
+    /// Has `request` made of a message, by a user who may do `action` in its room, which they join if that posts.
     async fn change(
         &self,
         user: &User,
-        room: &str,
+        of: &ChangeOf,
         action: Action,
-        (id, request): (MessageId, impl FnOnce(&Room) -> ChangeRequest),
-        deadline: Instant,
+        request: impl FnOnce(&Room) -> ChangeRequest,
     ) -> Result<Arc<Room>, NotPosted> {
         let parts = &self.0;
         let permit = parts.acceptor.acquire_permit()?;
         let change = async {
             parts.limits.post(user.id).await?;
             let room = match action {
-                Action::Post => parts.rooms.join(room, user, action, JoinMode::ByName).await?.room,
-                _ => parts.rooms.find(room, user, action).await?,
+                Action::Post => parts.rooms.join(&of.room, user, action, JoinMode::ByName).await?.room,
+                _ => parts.rooms.find(&of.room, user, action).await?,
             };
             let request = request(&room);
-            parts.acceptor.change(&permit, user, &room, (id, request), Timestamp::now()).await?;
+            let change = (of.id, request, of.key.as_ref());
+            parts.acceptor.change(&permit, user, &room, change, Timestamp::now()).await?;
             Ok(room)
         };
-        timeout_at(deadline, change).await.unwrap_or(Err(NotPosted::Late))
+        timeout_at(of.deadline, change).await.unwrap_or(Err(NotPosted::Late))
     }
 
     /// The message `id` of the room named `name`, for `reader`, as a page.

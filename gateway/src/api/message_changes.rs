@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use poem::web::Data;
 use poem::{IntoResponse, Response};
-use poem_openapi::param::{Path, Query};
+use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type as _;
 use poem_openapi::{ApiResponse, OpenApi};
-use shared::domain::{Emoji, Invalid, MessageId, MessageText, Seq, parse_uuid};
+use shared::domain::{Emoji, IdempotencyKey, Invalid, MessageId, MessageText, Seq, parse_uuid};
 
 use super::access::Authenticated;
 use super::body::JsonBody;
@@ -24,7 +24,7 @@ use super::rooms::NoContent;
 use super::{ApiContext, Tag};
 use crate::history::Page;
 use crate::message_json::Message;
-use crate::messages::RoomHistory;
+use crate::messages::{ChangeOf, RoomHistory};
 
 /// A message object that is encoded already.
 pub struct MessageBody(Bytes);
@@ -88,6 +88,21 @@ fn parse_id(raw: &str) -> Result<MessageId, Invalid> {
     parse_uuid(raw).map(MessageId).ok_or_else(not_an_id)
 }
 
+/// The message that a request changes.
+fn change_of(
+    room: Path<String>,
+    id: &Path<String>,
+    key: &Header<Option<String>>,
+    arrived: &Arrived,
+) -> Result<ChangeOf, Invalid> {
+    Ok(ChangeOf {
+        room: room.0,
+        id: parse_id(&id.0)?,
+        key: key.0.as_deref().map(IdempotencyKey::parse).transpose()?,
+        deadline: arrived.prompt_deadline(),
+    })
+}
+
 /// Operations on a message.
 pub struct MessageChangesApi;
 
@@ -114,6 +129,7 @@ impl MessageChangesApi {
     /// Replaces the text of a message of yours, for everybody: history has the new one, streams get the event `edit`. Repeat it
     /// after a time-out: that changes nothing more.
     #[oai(path = "/chat/:room/message/:id", method = "patch", operation_id = "editMessage")]
+    #[expect(clippy::too_many_arguments, reason = "one for each parameter of the operation")]
     async fn edit(
         &self,
         context: Data<&Arc<ApiContext>>,
@@ -123,11 +139,15 @@ impl MessageChangesApi {
         room: Path<String>,
         /// Id of the message.
         id: Path<String>,
+        /// 1–64 visible ASCII characters that name this request among yours for this message: a try that arrives late, after you have
+        /// repeated it and gone on, then changes nothing more.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
         body: JsonBody<MessageEdit>,
     ) -> Result<OneMessage, ApiError> {
         let text = MessageText::parse_new(&body.0.message)?;
-        let (editor, deadline) = (&caller.0.session.user, arrived.prompt_deadline());
-        Ok(context.messages.edit(editor, &room.0, (parse_id(&id.0)?, text), deadline).await?.into())
+        let of = change_of(room, &id, &key, &arrived)?;
+        Ok(context.messages.edit(&caller.0.session.user, of, text).await?.into())
     }
 
     /// Delete a message
@@ -144,9 +164,13 @@ impl MessageChangesApi {
         room: Path<String>,
         /// Id of the message.
         id: Path<String>,
+        /// 1–64 visible ASCII characters that name this request among yours for this message: a try that arrives late, after you have
+        /// repeated it and gone on, then changes nothing more.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
     ) -> Result<NoContent, ApiError> {
-        let (user, deadline) = (&caller.0.session.user, arrived.prompt_deadline());
-        context.messages.delete(user, &room.0, parse_id(&id.0)?, deadline).await?;
+        let of = change_of(room, &id, &key, &arrived)?;
+        context.messages.delete(&caller.0.session.user, of).await?;
         Ok(NoContent::Done)
     }
 
@@ -158,6 +182,7 @@ impl MessageChangesApi {
         method = "put",
         operation_id = "addReaction"
     )]
+    #[expect(clippy::too_many_arguments, reason = "one for each parameter of the operation")]
     async fn react(
         &self,
         context: Data<&Arc<ApiContext>>,
@@ -169,10 +194,14 @@ impl MessageChangesApi {
         id: Path<String>,
         /// One emoji.
         emoji: Path<String>,
+        /// 1–64 visible ASCII characters that name this request among yours for this message: a try that arrives late, after you have
+        /// repeated it and gone on, then changes nothing more.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
     ) -> Result<NoContent, ApiError> {
         let emoji = Emoji::parse(&emoji.0)?;
-        let (user, deadline) = (&caller.0.session.user, arrived.prompt_deadline());
-        context.messages.react(user, &room.0, (parse_id(&id.0)?, emoji, true), deadline).await?;
+        let of = change_of(room, &id, &key, &arrived)?;
+        context.messages.react(&caller.0.session.user, of, emoji, true).await?;
         Ok(NoContent::Done)
     }
 
@@ -184,6 +213,7 @@ impl MessageChangesApi {
         method = "delete",
         operation_id = "removeReaction"
     )]
+    #[expect(clippy::too_many_arguments, reason = "one for each parameter of the operation")]
     async fn take_back(
         &self,
         context: Data<&Arc<ApiContext>>,
@@ -195,10 +225,14 @@ impl MessageChangesApi {
         id: Path<String>,
         /// One emoji.
         emoji: Path<String>,
+        /// 1–64 visible ASCII characters that name this request among yours for this message: a try that arrives late, after you have
+        /// repeated it and gone on, then changes nothing more.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
     ) -> Result<NoContent, ApiError> {
         let emoji = Emoji::parse(&emoji.0)?;
-        let (user, deadline) = (&caller.0.session.user, arrived.prompt_deadline());
-        context.messages.react(user, &room.0, (parse_id(&id.0)?, emoji, false), deadline).await?;
+        let of = change_of(room, &id, &key, &arrived)?;
+        context.messages.react(&caller.0.session.user, of, emoji, false).await?;
         Ok(NoContent::Done)
     }
 

@@ -152,7 +152,7 @@ impl MessagesApi {
         before: Query<Option<Integer>>,
         /// Only messages with a higher seq, beginning with the lowest.
         after: Query<Option<Integer>>,
-        /// The messages around this seq, half of them below it. Not together with `before` and `after`.
+        /// The messages around this seq, half of them below it; `before` and `after` do not count then.
         around: Query<Option<Integer>>,
         /// Only the message of this id; none if it is not stored (yet).
         message_id: Query<Option<CanonicalUuid>>,
@@ -197,10 +197,7 @@ fn draft(draft: MessageDraft, key: Option<&str>) -> Result<Draft, Invalid> {
 
 fn window(before: Option<Integer>, after: Option<Integer>, around: Option<Integer>) -> Result<Window, Invalid> {
     if let Some(middle) = around {
-        return match (before, after) {
-            (None, None) => Ok(Window::Around(parse_seq("around", middle)?)),
-            _ => Err(Invalid::new("around", "not_alone", "Must not be given together with before or after.")),
-        };
+        return Ok(Window::Around(parse_seq("around", middle)?));
     }
     Ok(match (before, after) {
         (None, None) => Window::Before(Seq(i64::MAX)),

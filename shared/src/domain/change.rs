@@ -11,7 +11,7 @@ use super::{
     Accepted, GatewayId, Invalid, MessageId, MessageText, RoomId, Seq, StoredMessage, Timestamp, UserId, check_length,
 };
 
-/// An emoji of a reaction: 1–32 characters, none of them a space, a control character, a slash or an ASCII letter or digit alone.
+/// An emoji of a reaction: 1–32 characters, one of them at least beyond ASCII, and none a space, a control character or one of markup.
 ///
 /// Which pictures exist grows each year, so an unknown one is accepted; only what cannot be one is refused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,8 +27,7 @@ impl Emoji {
         check_length("emoji", raw, 1, Self::MAX_LEN)?;
         let is_part = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '/' | '\\' | '<' | '>' | '"');
         // The keycaps, such as 1️⃣, begin with ASCII and end with a combining mark.
-        let is_text = raw.is_ascii() || raw.chars().all(char::is_alphanumeric);
-        if is_text || !raw.chars().all(is_part) {
+        if raw.is_ascii() || !raw.chars().all(is_part) {
             return Err(Invalid::new("emoji", "bad_characters", "Use one emoji."));
         }
         Ok(Self(raw.into()))

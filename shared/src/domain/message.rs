@@ -92,6 +92,9 @@ impl IdempotencyKey {
     }
 }
 
+/// Namespace of the ids of changes that are derived from idempotency keys: a random constant that must never change.
+const KEYED_CHANGES: Uuid = Uuid::from_u128(0x1be7_40c3_92d5_4c1e_8a6f_5d20_77b3_e914);
+
 /// Namespace of the message ids that are derived from idempotency keys: a random constant that must never change.
 const KEYED_MESSAGES: Uuid = Uuid::from_u128(0x5f0c_9a52_3c7e_4f0b_9d57_1b7c_42e8_a6d1);
 
@@ -119,6 +122,16 @@ impl MessageId {
         let mut bytes = hash.into_bytes();
         bytes[..6].copy_from_slice(&timestamp.0.to_be_bytes()[2..]);
         Self(Uuid::new_v8(bytes))
+    }
+
+    /// The id of the change of the message `target` that `sender` identified by `key`: always the same, on every gateway, and no
+    /// message has it.
+    #[must_use]
+    pub fn keyed_change(sender: UserId, target: Self, key: &IdempotencyKey) -> Self {
+        let mut name = sender.0.to_be_bytes().to_vec();
+        name.extend_from_slice(target.0.as_bytes());
+        name.extend_from_slice(key.0.as_bytes());
+        Self(Uuid::new_v5(&KEYED_CHANGES, &name))
     }
 
     /// The id under which a message is stored if another message already has this one. It is derived from the room and the text,

@@ -2,11 +2,10 @@
 //! its outcome is known.
 //!
 //! Only one editor ever changes the text of a message, and only the user themselves their reactions, so what the last
-//! acknowledgement of each said must hold. A try without a response may be carried out much later, since changes have no
-//! idempotency keys: after one the same thing is not changed again, except that a message whose edit was repeated may be deleted.
-//! What comes late then changes nothing.
+//! acknowledgement of each said must hold. A try without a response may be carried out much later, after its repetition and what the
+//! editor did then: it has the same idempotency key, and changes nothing more.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,10 +64,10 @@ pub(super) struct Memory {
     texts: u32,
     /// Its messages, oldest first.
     own: Vec<Uuid>,
-    /// Those of them whose text it does not edit any more.
-    no_longer_edited: HashSet<Uuid>,
-    /// Whether it reacts to a message with an emoji; `None` for what it does not touch any more.
-    reactions: HashMap<(Uuid, &'static str), Option<bool>>,
+    /// Whether it reacts to a message with an emoji.
+    reactions: HashMap<(Uuid, &'static str), bool>,
+    /// Changes asked for so far.
+    changes: u32,
 }
 
 /// How a call ended after all its tries.
@@ -146,14 +145,15 @@ impl Editor {
 
     /// Edits a message of its own.
     async fn edit(&mut self) -> bool {
-        let closed = &self.memory.no_longer_edited;
-        let editable: Vec<Uuid> = newest(&self.memory.own, OWN_AT_MOST).filter(|id| !closed.contains(id)).collect();
-        let Some(id) = self.any_of(&editable) else {
+        let own: Vec<Uuid> = newest(&self.memory.own, OWN_AT_MOST).collect();
+        let Some(id) = self.any_of(&own) else {
             return self.post().await;
         };
         let text = self.next_text();
         let (path, body) = (self.path(id), json!({"message": text}));
-        let request = |client: &ApiClient| client.request(Method::PATCH, &path).json(&body);
+        let key = self.next_key();
+        let request =
+            |client: &ApiClient| client.request(Method::PATCH, &path).header("idempotency-key", &key).json(&body);
         let to_tried = |response: Result<HttpResponse>| {
             if let Ok(response) = &response
                 && response.status() == 200
@@ -164,12 +164,8 @@ impl Editor {
             classify(response, 200)
         };
         let ended = self.until_known(request, to_tried).await;
-        match ended.outcome {
-            Some(ChangeOutcome::Acknowledged) if ended.unknown_tries == 0 => {}
-            Some(ChangeOutcome::Acknowledged) | None => {
-                self.memory.no_longer_edited.insert(id);
-            }
-            Some(_) => self.forget(id),
+        if ended.outcome != Some(ChangeOutcome::Acknowledged) {
+            self.forget(id);
         }
         self.record(id, ChangeRequest::Edit(Digest::of(&text)), &ended)
     }
@@ -181,7 +177,8 @@ impl Editor {
             return self.post().await;
         };
         let path = self.path(id);
-        let request = |client: &ApiClient| client.request(Method::DELETE, &path);
+        let key = self.next_key();
+        let request = |client: &ApiClient| client.request(Method::DELETE, &path).header("idempotency-key", &key);
         let ended = self.until_known(request, |response| classify(response, 204)).await;
         self.forget(id);
         self.record(id, ChangeRequest::Delete, &ended)
@@ -194,16 +191,15 @@ impl Editor {
             return self.post().await;
         };
         let emoji = EMOJIS[self.rng.random_range(0..EMOJIS.len())];
-        let Some(is_on) = *self.memory.reactions.entry((id, emoji)).or_insert(Some(false)) else {
-            return self.post().await;
-        };
+        let is_on = self.memory.reactions.get(&(id, emoji)).copied().unwrap_or_default();
         let path = format!("{}/reactions/{emoji}", self.path(id));
         let method = if is_on { Method::DELETE } else { Method::PUT };
-        let request = |client: &ApiClient| client.request(method.clone(), &path);
+        let key = self.next_key();
+        let request = |client: &ApiClient| client.request(method.clone(), &path).header("idempotency-key", &key);
         let ended = self.until_known(request, |response| classify(response, 204)).await;
-        let is_certain = ended.outcome == Some(ChangeOutcome::Acknowledged) && ended.unknown_tries == 0;
-        self.memory.reactions.insert((id, emoji), is_certain.then_some(!is_on));
-        if matches!(ended.outcome, Some(ChangeOutcome::Deleted | ChangeOutcome::NotFound)) {
+        if ended.outcome == Some(ChangeOutcome::Acknowledged) {
+            self.memory.reactions.insert((id, emoji), !is_on);
+        } else {
             self.forget(id);
         }
         let request = ChangeRequest::React {
@@ -235,6 +231,11 @@ impl Editor {
 
     fn path(&self, id: Uuid) -> String {
         format!("/chat/{}/message/{id}", edited_room_name(self.room))
+    }
+
+    fn next_key(&mut self) -> String {
+        self.memory.changes += 1;
+        format!("{}-{}-change-{}", self.seed, self.name, self.memory.changes)
     }
 
     fn next_text(&mut self) -> String {

@@ -266,8 +266,7 @@ async fn history_pages_around_a_message_and_past_changes() {
     assert_eq!(seqs("").await, [11, 9, 7, 5, 3, 1]);
     assert_eq!(seqs("?limit=2&before=9").await, [7, 5]);
     assert_eq!(seqs("?limit=4&around=5").await, [7, 5, 3, 1]);
-    let both = ann.get("/chat/lobby/messagehistory?around=5&after=1").await.unwrap();
-    both.expect_error(400, "invalid_field").unwrap();
+    assert_eq!(seqs("?limit=4&around=5&after=9").await, [7, 5, 3, 1]);
     let response = ann.get("/chat/lobby/messagehistory?limit=2").await.unwrap();
     assert!(response.header("last-event-id").unwrap().ends_with("-12"), "the head is that of the log");
 }
@@ -351,4 +350,34 @@ async fn concurrent_changes_leave_the_same_state_everywhere() {
         .map(|reaction| (reaction["emoji"].as_str().unwrap().to_owned(), reaction["count"].as_i64().unwrap()))
         .collect();
     assert_eq!(shown, counts);
+}
+
+#[tokio::test]
+async fn late_repetition_of_a_keyed_change_changes_nothing() {
+    let (stack, ann) = with_lobby(Stack::builder().without_rates().gateways(2).start().await.unwrap()).await;
+    let other = ann.moved_to(&stack.gateways[1].url()).unwrap();
+    let id = ann.post("lobby", "first").await.unwrap();
+    let keyed = async |client: &ApiClient, method: Method, path: &str, text: &str, key: &str| {
+        let request = client.request(method, path).header("idempotency-key", key).json(&json!({"message": text}));
+        let response = client.send(request).await.unwrap();
+        assert!(matches!(response.status(), 200 | 204), "{response}");
+    };
+    let (message, reaction) = (path(&id), format!("{}/reactions/👍", path(&id)));
+    for (method, path, text, key) in [
+        (Method::PATCH, &message, "second", "1"),
+        (Method::PATCH, &message, "third", "2"),
+        (Method::PUT, &reaction, "", "3"),
+        (Method::DELETE, &reaction, "", "4"),
+        // The same tries again, through another gateway.
+        (Method::PATCH, &message, "second", "1"),
+        (Method::PUT, &reaction, "", "3"),
+    ] {
+        keyed(if key == "1" { &ann } else { &other }, method, path, text, key).await;
+    }
+    let shown = get(&other, &id).await;
+    assert!(shown["message"] == "third" && shown.get("reactions").is_none(), "{shown}");
+    // The key is that of a change of this message: of another one it is another change.
+    let another = ann.post("lobby", "first").await.unwrap();
+    keyed(&ann, Method::PATCH, &path(&another), "second", "1").await;
+    assert_eq!(get(&ann, &another).await["message"], "second");
 }

@@ -18,9 +18,12 @@ const USERNAME: &str = concat!(
 
 const MESSAGE: &str = r"^[^\u0000]+$";
 
-/// No space, control character or character of markup. Texts of letters alone are left to the gateway.
-pub(super) const EMOJI: &str =
-    r#"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000/\\<>"]+$"#;
+/// No space, control character or character of markup, and one character beyond ASCII at least.
+pub(super) const EMOJI: &str = concat!(
+    r#"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000/\\<>"]*"#,
+    r#"[^\u0000-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]"#,
+    r#"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000/\\<>"]*$"#,
+);
 
 /// Patterns of fields: schema, field, pattern.
 pub(super) const PATTERNS: [(&str, &str, &str); 5] = [
