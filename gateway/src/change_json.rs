@@ -138,3 +138,56 @@ pub(crate) fn write(out: &mut Vec<u8>, room: &str, stored: &StoredChange) {
     };
     json::write(out, &shown);
 }
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::registry::Registry;
+    use poem_openapi::types::Type;
+    use serde_json::{Value, to_value};
+    use shared::domain::{Emoji, Seq, Timestamp};
+
+    use super::*;
+
+    /// The fields of a documented object, in their order.
+    fn documented<T: Type>() -> Vec<String> {
+        let mut registry = Registry::new();
+        T::register(&mut registry);
+        let schema = to_value(&registry.schemas[&*T::name()]).unwrap();
+        schema["properties"].as_object().unwrap().keys().cloned().collect()
+    }
+
+    fn written(change: Change) -> Vec<String> {
+        let stored = StoredChange {
+            seq: Seq(8),
+            username: "ann".to_owned(),
+            public_id: "ann-1".to_owned(),
+            created_on: Timestamp(0),
+            change,
+        };
+        let mut json = Vec::new();
+        write(&mut json, "lobby", &stored);
+        serde_json::from_slice::<Value>(&json).unwrap().as_object().unwrap().keys().cloned().collect()
+    }
+
+    #[test]
+    fn written_changes_have_the_documented_fields() {
+        let (target, target_seq) = (MessageId::fresh(), Seq(7));
+        let text = "new".to_owned();
+        let (emoji, on, count) = (Emoji::parse("👍").unwrap(), true, 2);
+        let edit = Change::Edit {
+            target,
+            target_seq,
+            text,
+        };
+        let reaction = Change::Reaction {
+            target,
+            target_seq,
+            emoji,
+            on,
+            count,
+        };
+        assert_eq!(written(edit), documented::<EditEvent>());
+        assert_eq!(written(Change::Delete { target, target_seq }), documented::<DeleteEvent>());
+        assert_eq!(written(reaction), documented::<ReactionEvent>());
+    }
+}

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use shared::blocking::block_in_place_if_large;
-use shared::domain::{RoomId, Seq, UserId};
+use shared::domain::{MessageId, RoomId, Seq, UserId};
 use shared::storage::{HistoryPage, KnownPage, Room, Store, StoreError, Window};
 
 use self::fair_queue::{FairQueue, Permit};
@@ -146,17 +146,48 @@ impl HistoryPages {
             let answer = this.load_page(&room, range, member).await;
             let bytes = answer.as_ref().ok().and_then(Option::as_ref).map_or(0, |(_, page)| page.json.len());
             // The user who asked first is charged for all who share the answer.
-            let rate = this.rates.of(user).filter(|_| reader == Reader::User(user));
-            permit.release_after(rate.and_then(|rate| {
-                let now = Instant::now();
-                rate.charge(bytes, now);
-                rate.delay(now)
-            }));
+            this.release(permit, reader, bytes);
             answer
         };
         let queue = self.read_queue.clone();
         let admit = async move { queue.acquire(reader).await.map_err(|refused| Err(ReadError::Refused(refused))) };
         self.single_flight.run((range, asker), admit, reading).await.unwrap_or(Err(ReadError::Panicked))
+    }
+
+    /// Ends a read of so many `bytes`, which a user is charged for. Who has read too much waits before the next one.
+    fn release(&self, permit: ReadPermit, reader: Reader, bytes: usize) {
+        let rate = match reader {
+            Reader::User(user) => self.rates.of(user),
+            Reader::LookUp(_) | Reader::Followers(_) => None,
+        };
+        permit.release_after(rate.and_then(|rate| {
+            let now = Instant::now();
+            rate.charge(bytes, now);
+            rate.delay(now)
+        }));
+    }
+
+    /// At most `limit` replies above `after` to the message `to` of `room`, the oldest first, and whether there may be more: `None`
+    /// if the room has no such message, or is gone or closed to `user`.
+    pub async fn replies(
+        &self,
+        room: &Room,
+        user: UserId,
+        to: MessageId,
+        (after, limit): (Seq, u32),
+    ) -> Result<Option<(Page, bool)>, ReadError> {
+        let reader = Reader::User(user);
+        let permit = self.read_queue.acquire(reader).await.map_err(ReadError::Refused)?;
+        let read = self.store.replies((room.id, to), user, after, limit).await;
+        let read = read.map_err(|error| ReadError::Store(Arc::new(error)))?;
+        let page = read.map(|replies| {
+            let bytes = replies.iter().map(|message| message.text.len()).sum();
+            let page = block_in_place_if_large(bytes, || Page::oldest_first(&room.name, &replies));
+            let is_full = replies.len() >= limit as usize || (page.count as usize) < replies.len();
+            (page, is_full)
+        });
+        self.release(permit, reader, page.as_ref().map_or(0, |(page, _)| page.json.len()));
+        Ok(page)
     }
 
     async fn load_page(&self, room: &Room, range: PageRange, member: Option<UserId>) -> PageResult {

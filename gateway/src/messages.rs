@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shared::bus::ControlEvent;
 use shared::domain::{
-    ChangeRequest, Emoji, IdempotencyKey, MessageId, MessageText, Seq, StoredMessage, StreamCursor, Timestamp, UserId,
+    ChangeRequest, Emoji, IdempotencyKey, MessageId, MessageText, Seq, StreamCursor, Timestamp, UserId,
 };
 use shared::storage::{JoinMode, Room, Store, StoreError, User, Window};
 use tokio::time::{Instant, timeout_at};
@@ -67,9 +67,6 @@ pub enum NotRead {
     /// The room has no such message.
     #[error("there is no such message")]
     NoMessage,
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// A message that a user writes.
@@ -120,7 +117,7 @@ pub struct ChangeOf {
 
 /// What the service of messages works with.
 pub struct MessageParts {
-    /// Knows the users that messages mention, and the replies.
+    /// Knows the users that messages mention.
     pub store: Store,
     /// Finds rooms.
     pub rooms: RoomLookup,
@@ -247,17 +244,19 @@ impl Messages {
         Ok(read)
     }
 
-    /// At most `limit` replies above `after` to the message `id` of the room named `name`, the oldest first, for `reader`.
+    /// At most `limit` replies above `after` to the message `id` of the room named `name`, the oldest first, for `reader`,
+    /// and whether there may be more.
     pub async fn replies(
         &self,
         reader: &User,
         name: &str,
         id: MessageId,
         (after, limit): (Seq, u32),
-    ) -> Result<(Arc<Room>, Vec<StoredMessage>), NotRead> {
+    ) -> Result<(Arc<Room>, Page, bool), NotRead> {
         let room = self.0.rooms.find(name, reader, Action::Read).await?;
-        let replies = self.0.store.replies((room.id, id), reader.id, after, limit).await?;
-        Ok((room, replies.ok_or(NotRead::NoMessage)?))
+        let read = self.0.history.replies(&room, reader.id, id, (after, limit)).await?;
+        let (page, is_full) = read.ok_or(NotRead::NoMessage)?;
+        Ok((room, page, is_full))
     }
 
     /// At most `limit` messages within `window` of the room named `name`, for `reader`.

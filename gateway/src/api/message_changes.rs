@@ -260,9 +260,7 @@ impl MessageChangesApi {
         let limit = parse_count("limit", limit.0, HISTORY_MAX)?.unwrap_or(HISTORY_MAX);
         let after = after.0.map(|after| parse_seq("after", after)).transpose()?.unwrap_or(Seq::ZERO);
         let (reader, id) = (&caller.0.session.user, parse_id(&id.0)?);
-        let (room, replies) = context.messages.replies(reader, &room.0, id, (after, limit)).await?;
-        let page = Page::oldest_first(&room.name, &replies);
-        let is_full = page.count >= limit || page.count < u32::try_from(replies.len()).unwrap_or(u32::MAX);
+        let (room, page, is_full) = context.messages.replies(reader, &room.0, id, (after, limit)).await?;
         let last = page.seqs.map(|(_, last)| last.0).filter(|_| is_full);
         let link = last
             .map(|last| format!("</chat/{}/message/{id}/replies?after={last}&limit={limit}>; rel=\"next\"", room.name));

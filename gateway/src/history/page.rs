@@ -28,31 +28,12 @@ impl Page {
     /// one page, it is shortened at the end where the window goes on.
     #[must_use]
     pub fn of(room: &str, messages: &[StoredMessage], window: Window) -> Self {
-        Self::encode(room, messages, window, false)
-    }
-
-    /// The same with the oldest message first. If it is too large, the newest are left out.
-    #[must_use]
-    pub fn oldest_first(room: &str, messages: &[StoredMessage]) -> Self {
-        let mut bytes = 0;
-        // A byte of a text takes at most six in JSON: `\u0001`.
-        let fits = |message: &&StoredMessage| {
-            bytes += message.text.len() * 6;
-            bytes <= PAGE_MAX_BYTES
-        };
-        let kept = messages.iter().take_while(fits).count().max(1).min(messages.len());
-        Self::encode(room, &messages[..kept], Window::After(Seq::ZERO), true)
-    }
-
-    fn encode(room: &str, messages: &[StoredMessage], window: Window, is_ascending: bool) -> Self {
         let texts: usize = messages.iter().map(|message| message.text.len() + message.username.len()).sum();
         // The other fields take 200 bytes with a name of some length.
         let mut json = Vec::with_capacity(2 + texts + messages.len() * (200 + room.len()));
         json.push(b'[');
         let mut ends = Vec::with_capacity(messages.len());
-        let count = messages.len();
-        for index in 0..count {
-            let message = &messages[if is_ascending { index } else { count - 1 - index }];
+        for message in messages.iter().rev() {
             if json.len() > 1 {
                 json.push(b',');
             }
@@ -75,6 +56,33 @@ impl Page {
                 &messages[..messages.len() - left_out]
             }
         };
+        Self::new(json, messages)
+    }
+
+    /// The page of `messages`, which have ascending seqs, of the room named `room`, the oldest first. If they are too large for one
+    /// page, the newest are left out.
+    #[must_use]
+    pub fn oldest_first(room: &str, messages: &[StoredMessage]) -> Self {
+        let mut json = vec![b'['];
+        let mut kept = 0;
+        for message in messages {
+            let end = json.len();
+            if kept > 0 {
+                json.push(b',');
+            }
+            message_json::write(&mut json, room, message);
+            if kept > 0 && json.len() > PAGE_MAX_BYTES {
+                json.truncate(end);
+                break;
+            }
+            kept += 1;
+        }
+        json.push(b']');
+        Self::new(json, &messages[..kept])
+    }
+
+    /// The page that is encoded as `json` and has these `messages`.
+    fn new(mut json: Vec<u8>, messages: &[StoredMessage]) -> Self {
         json.shrink_to_fit();
         let ends = messages.first().zip(messages.last());
         Self {
@@ -114,6 +122,18 @@ fn cut(json: &[u8], ends: &[usize], window: Window) -> Option<Cut> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_page_of_the_oldest_leaves_out_the_newest() {
+        // Each byte of them takes six in JSON.
+        let text = "\u{1}".repeat(PAGE_MAX_BYTES / 24);
+        let messages: Vec<_> = (1..=10).map(|seq| StoredMessage::for_tests(seq, text.as_str())).collect();
+        let page = Page::oldest_first("lobby", &messages);
+        let shown: Vec<serde_json::Value> = serde_json::from_slice(&page.json).unwrap();
+        let seqs: Vec<i64> = shown.iter().map(|message| message["seq"].as_i64().unwrap()).collect();
+        assert_eq!((seqs, page.seqs, page.count), (vec![1, 2, 3], Some((Seq(1), Seq(3))), 3));
+        assert_eq!(Page::oldest_first("lobby", &[]).json, "[]".as_bytes());
+    }
 
     #[test]
     fn a_large_page_is_cut_where_its_window_goes_on() {

@@ -278,12 +278,13 @@ impl<'a> CommitPlan<'a> {
         if !self.messages.is_empty() {
             tx.insert_messages(&self.messages).await?;
         }
+        // Before deletions, which clear those of a message that was posted and deleted in this commit.
+        if !self.links.replies.is_empty() || !self.links.mentions.is_empty() {
+            tx.insert_links(&self.links).await?;
+        }
         if !self.changes.is_empty() {
             tx.insert_changes(&self.changes).await?;
             self.write_altered(tx, &altered).await?;
-        }
-        if !self.links.replies.is_empty() || !self.links.mentions.is_empty() {
-            tx.insert_links(&self.links).await?;
         }
         let heads = self.changed_heads();
         if !heads.is_empty() {

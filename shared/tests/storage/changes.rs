@@ -20,6 +20,7 @@ on_both_back_ends![
     any_sequence_ends_as_the_model_says,
     change_of_a_message_is_decided_in_the_commit,
     deleted_text_is_in_no_table,
+    message_deleted_in_its_commit_leaves_its_entries_alone,
     retry_is_recognised_after_an_edit,
     cached_page_is_outdated_by_a_change,
     page_skips_other_entries,
@@ -225,6 +226,32 @@ async fn deleted_text_is_in_no_table(db: Database) {
     let extra = read[0].extra.as_deref().unwrap();
     assert!(read[0].text.is_empty() && extra.deleted && extra.reactions.is_empty() && extra.edited_on.is_none());
     assert_eq!(db.rows_with("canary").await, 0);
+}
+
+/// Of its mentions and reactions nothing stays, although they were decided in the same transaction.
+async fn message_deleted_in_its_commit_leaves_its_entries_alone(db: Database) {
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    let mut claim = db.claim().await;
+    let posted = Accepted {
+        mentions: vec![ann.id],
+        ..message(room, ann.id, "hello")
+    };
+    let id = posted.id;
+    let reacted = change(room, ann.id, id, react("👍", true));
+    let deleted = change(room, ann.id, id, DELETE);
+    run(
+        &db,
+        &mut claim,
+        [
+            Command::Message(posted),
+            Command::Change(reacted),
+            Command::Change(deleted),
+        ],
+    )
+    .await;
+    // The message, the reaction's entry and the deletion's. Every text holds the empty one.
+    assert_eq!(db.rows_with("").await, 3);
 }
 
 async fn retry_is_recognised_after_an_edit(db: Database) {

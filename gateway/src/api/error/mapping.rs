@@ -138,7 +138,6 @@ impl From<NotRead> for ApiError {
             NotRead::Room(cause) => cause.into(),
             NotRead::Read(cause) => cause.into(),
             NotRead::NoMessage => Self::MessageNotFound,
-            NotRead::Store(cause) => cause.into(),
         }
     }
 }
