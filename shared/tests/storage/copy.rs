@@ -65,7 +65,10 @@ async fn filled() -> Database {
 
 /// Adds a message that replies and mentions, and changes of every kind: seven entries, two of them messages.
 async fn change_some(db: &Database, claim: &mut Claim, room: RoomId, (ann, bob): (&User, &User)) {
-    let first = message(room, ann.id, "first");
+    let first = Accepted {
+        mentions: vec![bob.id],
+        ..message(room, ann.id, "first")
+    };
     let reply = Accepted {
         in_reply_to: Some(first.id),
         mentions: vec![ann.id],
