@@ -12,6 +12,7 @@ mod carry_over;
 mod entry;
 mod id_repair;
 mod log_server;
+mod outbox_reminder;
 mod partition_reader;
 mod restore_check;
 

@@ -175,7 +175,7 @@ async fn commit(
 /// database refuses if it is too large, becomes its size and its hash. A database that refuses even that counts as away.
 fn set_aside(batches: &[PartitionBatch]) -> Result<Vec<PartitionBatch>, StopReason> {
     let aside = |entry: &Entry| match &entry.content {
-        EntryContent::Message(_) | EntryContent::Change(_) => {
+        EntryContent::Message(_) | EntryContent::Change(_) | EntryContent::Outbox(_) => {
             Ok(entry.clone().into_dead_letter("the database refuses it"))
         }
         EntryContent::DeadLetter { reason, entry: stored } if !encoding::is_abridged(stored) => Ok(Entry {

@@ -20,7 +20,7 @@ pub fn receipt_requests(batches: &[PartitionBatch]) -> ReceiptRequests {
         let (id, gateway) = match &entry.content {
             EntryContent::Message(message) => (message.id, message.reply_to),
             EntryContent::Change(change) => (change.id, change.receipt_to),
-            EntryContent::DeadLetter { .. } => continue,
+            EntryContent::Outbox(_) | EntryContent::DeadLetter { .. } => continue,
         };
         if let Some(gateway) = gateway {
             receipt_requests.entry(id).or_default().insert(gateway);

@@ -2,7 +2,7 @@
 
 use poem_openapi::Object;
 use serde::Serialize;
-use shared::domain::{Change, MessageId, StoredChange};
+use shared::domain::{Change, MemberChange, MemberRole, MessageId, RoomChange, Seq, StoredChange};
 
 use crate::json;
 use crate::message_json::Time;
@@ -74,6 +74,48 @@ pub struct ReactionEvent {
     pub count: u32,
 }
 
+/// Data of the event `member`: somebody is a member of the room, or no longer.
+#[derive(Clone, Object, Serialize)]
+pub struct MemberEvent {
+    /// Number in the room.
+    pub seq: i64,
+    /// Name of the room.
+    pub name: String,
+    /// Name of the user who did it.
+    pub username: String,
+    /// Public id of that user.
+    pub public_id: String,
+    /// When it happened: RFC 3339, UTC, milliseconds.
+    pub created_on: String,
+    /// What happened: `joined` or `left`. Later versions know more.
+    pub change: String,
+    /// Name of the user to whom it happened.
+    pub member: String,
+    /// What they may do, after `joined`: `owner` or `member`. Later versions know more.
+    #[oai(skip_serializing_if_is_none)]
+    pub role: Option<String>,
+}
+
+/// Data of the event `room`: the room was created, or is another one now.
+#[derive(Clone, Object, Serialize)]
+pub struct RoomChangeEvent {
+    /// Number in the room.
+    pub seq: i64,
+    /// Name of the room.
+    pub name: String,
+    /// Name of the user who did it.
+    pub username: String,
+    /// Public id of that user.
+    pub public_id: String,
+    /// When it happened: RFC 3339, UTC, milliseconds.
+    pub created_on: String,
+    /// What happened: `created`, with the user as the first member. Later versions know more.
+    pub change: String,
+    /// Whether only members see the room.
+    #[oai(skip_serializing_if_is_none)]
+    pub private: Option<bool>,
+}
+
 /// Adds the object of a stored change in the room named `room` to `out`, as JSON.
 pub(crate) fn write(out: &mut Vec<u8>, room: &str, stored: &StoredChange) {
     /// The fields of all kinds, in their order.
@@ -84,8 +126,6 @@ pub(crate) fn write(out: &mut Vec<u8>, room: &str, stored: &StoredChange) {
         username: &'a str,
         public_id: &'a str,
         created_on: Time,
-        target: MessageId,
-        target_seq: i64,
         #[serde(flatten)]
         rest: Rest<'a>,
     }
@@ -93,38 +133,74 @@ pub(crate) fn write(out: &mut Vec<u8>, room: &str, stored: &StoredChange) {
     #[derive(Serialize)]
     #[serde(untagged)]
     enum Rest<'a> {
-        Edit { message: &'a str, edited_on: Time },
-        Delete {},
-        Reaction { emoji: &'a str, on: bool, count: u32 },
+        Edit {
+            target: MessageId,
+            target_seq: Seq,
+            message: &'a str,
+            edited_on: Time,
+        },
+        Delete {
+            target: MessageId,
+            target_seq: Seq,
+        },
+        Reaction {
+            target: MessageId,
+            target_seq: Seq,
+            emoji: &'a str,
+            on: bool,
+            count: u32,
+        },
+        Member {
+            change: &'static str,
+            member: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            role: Option<MemberRole>,
+        },
+        Room {
+            change: &'static str,
+            private: bool,
+        },
     }
     let created_on = Time(stored.created_on);
-    let (target, target_seq, rest) = match &stored.change {
+    let rest = match &stored.change {
         Change::Edit {
             target,
             target_seq,
             text,
-        } => {
-            let edited_on = created_on;
-            (
-                target,
-                target_seq,
-                Rest::Edit {
-                    message: text,
-                    edited_on,
-                },
-            )
-        }
-        Change::Delete { target, target_seq } => (target, target_seq, Rest::Delete {}),
+        } => Rest::Edit {
+            target: *target,
+            target_seq: *target_seq,
+            message: text,
+            edited_on: created_on,
+        },
+        Change::Delete { target, target_seq } => Rest::Delete {
+            target: *target,
+            target_seq: *target_seq,
+        },
         Change::Reaction {
             target,
             target_seq,
             emoji,
             on,
             count,
-        } => {
-            let (emoji, on, count) = (emoji.as_str(), *on, *count);
-            (target, target_seq, Rest::Reaction { emoji, on, count })
+        } => Rest::Reaction {
+            target: *target,
+            target_seq: *target_seq,
+            emoji: emoji.as_str(),
+            on: *on,
+            count: *count,
+        },
+        Change::Member { member, change } => {
+            let (change, role) = match change {
+                MemberChange::Joined { role } => ("joined", Some(*role)),
+                MemberChange::Left => ("left", None),
+            };
+            Rest::Member { change, member, role }
         }
+        Change::Room(RoomChange::Created { private }) => Rest::Room {
+            change: "created",
+            private: *private,
+        },
     };
     let shown = Shown {
         seq: stored.seq.0,
@@ -132,8 +208,6 @@ pub(crate) fn write(out: &mut Vec<u8>, room: &str, stored: &StoredChange) {
         username: &stored.username,
         public_id: &stored.public_id,
         created_on,
-        target: *target,
-        target_seq: target_seq.0,
         rest,
     };
     json::write(out, &shown);
@@ -144,7 +218,7 @@ mod tests {
     use poem_openapi::registry::Registry;
     use poem_openapi::types::Type;
     use serde_json::{Value, to_value};
-    use shared::domain::{Emoji, Seq, Timestamp};
+    use shared::domain::{Emoji, Timestamp};
 
     use super::*;
 
@@ -189,5 +263,17 @@ mod tests {
         assert_eq!(written(edit), documented::<EditEvent>());
         assert_eq!(written(Change::Delete { target, target_seq }), documented::<DeleteEvent>());
         assert_eq!(written(reaction), documented::<ReactionEvent>());
+        let member = |change| Change::Member {
+            member: "bob".to_owned(),
+            change,
+        };
+        let joined = MemberChange::Joined {
+            role: MemberRole::Owner,
+        };
+        assert_eq!(written(member(joined)), documented::<MemberEvent>());
+        let mut without_role = documented::<MemberEvent>();
+        without_role.retain(|field| field != "role");
+        assert_eq!(written(member(MemberChange::Left)), without_role);
+        assert_eq!(written(Change::Room(RoomChange::Created { private: true })), documented::<RoomChangeEvent>());
     }
 }

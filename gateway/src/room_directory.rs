@@ -9,6 +9,7 @@ use std::time::Duration;
 use shared::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
 use shared::storage::{JoinMode, JoinOutcome, Room, Store, StoreError, User};
 
+use crate::accept::OutboxHints;
 use crate::invalidating_cache::InvalidatingCache;
 use crate::policy::{self, Action};
 use crate::rate_limits::{RateLimited, RateLimits};
@@ -49,17 +50,19 @@ pub enum NotJoined {
 pub struct RoomDirectory {
     store: Store,
     limits: RateLimits,
+    hints: OutboxHints,
     by_name: InvalidatingCache<RoomName, Arc<Room>>,
     members: InvalidatingCache<(RoomId, UserId), MembershipId>,
 }
 
 impl RoomDirectory {
-    /// The rooms in `store`, joined as often as `limits` allow.
+    /// The rooms in `store`, joined as often as `limits` allow. Workers learn of it through `hints`.
     #[must_use]
-    pub fn new(store: Store, limits: RateLimits) -> Self {
+    pub fn new(store: Store, limits: RateLimits, hints: OutboxHints) -> Self {
         Self {
             store,
             limits,
+            hints,
             by_name: InvalidatingCache::new(CACHED, CACHED_FOR),
             members: InvalidatingCache::new(CACHED, CACHED_FOR),
         }
@@ -108,7 +111,9 @@ impl RoomDirectory {
             _ if !policy::non_member_may(user, action, &room) => JoinOutcome::NotFound,
             _ => {
                 self.limits.join(user.id).await?;
-                self.store.join_public(room.id, user.id, mode, now).await?
+                let outcome = self.store.join_public(room.id, user.id, mode, now).await?;
+                self.hints.send(room.id);
+                outcome
             }
         };
         match outcome {

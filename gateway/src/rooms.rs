@@ -7,6 +7,7 @@ use shared::bus::ControlEvent;
 use shared::domain::{RoomName, Timestamp, UserId};
 use shared::storage::{CreateRoom, CreateRoomError, JoinMode, Room, Store, StoreError, User};
 
+use crate::accept::OutboxHints;
 use crate::event_dispatch::{ChangeError, EventDispatcher};
 use crate::policy::{self, Action};
 use crate::rate_limits::{RateLimited, RateLimits};
@@ -135,26 +136,48 @@ pub struct Rooms {
     lookup: RoomLookup,
     limits: RateLimits,
     events: Arc<EventDispatcher>,
+    hints: OutboxHints,
     settings: RoomSettings,
 }
 
+/// What the service of rooms needs.
+pub struct RoomParts {
+    /// Where rooms are.
+    pub store: Store,
+    /// A cache of some of them.
+    pub directory: Arc<RoomDirectory>,
+    /// Finds them by name.
+    pub lookup: RoomLookup,
+    /// How often rooms are created, joined and left.
+    pub limits: RateLimits,
+    /// Carries changes through that end something.
+    pub events: Arc<EventDispatcher>,
+    /// Tells workers of changes that become entries of the log.
+    pub hints: OutboxHints,
+    /// What users own and how long names are reserved.
+    pub settings: RoomSettings,
+}
+
 impl Rooms {
-    /// The rooms in `store`, of which `directory` caches some.
+    /// The service of `parts`.
     #[must_use]
-    pub fn new(
-        store: Store,
-        directory: Arc<RoomDirectory>,
-        lookup: RoomLookup,
-        limits: RateLimits,
-        events: Arc<EventDispatcher>,
-        settings: RoomSettings,
-    ) -> Self {
+    pub fn new(parts: RoomParts) -> Self {
+        let RoomParts {
+            store,
+            directory,
+            lookup,
+            limits,
+            events,
+            hints,
+            settings,
+        } = parts;
         Self {
             store,
             directory,
             lookup,
             limits,
             events,
+            hints,
             settings,
         }
     }
@@ -181,6 +204,7 @@ impl Rooms {
             most => most,
         };
         let room = self.store.create_room_within(most, new, now).await?;
+        self.hints.send(room.id);
         if room.has_predecessor() {
             self.events.change(async move { Ok(Some(ControlEvent::RoomReplaced { name })) }).await?;
         }
@@ -254,9 +278,10 @@ impl Rooms {
         let user_id = user.id;
         self.limits.join(user_id).await?;
         let room = self.lookup.find(name, user, Action::Leave).await?;
-        let (store, room) = (self.store.clone(), room.id);
+        let (store, hints, room) = (self.store.clone(), self.hints.clone(), room.id);
         let leave = async move {
-            let membership = store.leave(room, user_id).await?;
+            let membership = store.leave(room, user_id, Timestamp::now()).await?;
+            hints.send(room);
             Ok(Some(ControlEvent::MemberRemoved {
                 room,
                 user: user_id,

@@ -10,7 +10,7 @@ use shared::storage::Store;
 use tokio::time::Instant;
 
 pub(crate) use self::background::Background;
-use crate::accept::Acceptor;
+use crate::accept::{Acceptor, OutboxHints};
 use crate::accounts::{AccountParts, Accounts};
 use crate::auth::known_clients::KnownClients;
 use crate::auth::passwords::Passwords;
@@ -29,7 +29,7 @@ use crate::messages::{MessageParts, Messages};
 use crate::rate_limits::RateLimits;
 use crate::revocation_watcher::Revocations;
 use crate::room_directory::RoomDirectory;
-use crate::rooms::{RoomLookup, RoomSettings, Rooms};
+use crate::rooms::{RoomLookup, RoomParts, RoomSettings, Rooms};
 use crate::start_error::StartError;
 use crate::streams::{StreamParts, Streams};
 
@@ -51,6 +51,7 @@ struct Parts<'a> {
     directory: Arc<RoomDirectory>,
     acceptor: Arc<Acceptor>,
     events: Arc<EventDispatcher>,
+    hints: OutboxHints,
     revocations: Arc<Revocations>,
     rooms: RoomLookup,
     limits: RateLimits,
@@ -92,7 +93,8 @@ impl<'a> Parts<'a> {
         let tokens = Arc::new(Tokens::new(keys, config.accounts.token_ttl()));
         let limits = RateLimits::new(args, redis.clone());
         let sessions = Arc::new(Sessions::new(Arc::clone(&tokens), store.clone()));
-        let directory = Arc::new(RoomDirectory::new(store.clone(), limits.clone()));
+        let hints = OutboxHints::new(appending.clone(), installation);
+        let directory = Arc::new(RoomDirectory::new(store.clone(), limits.clone(), hints.clone()));
         let acceptor = Arc::new(Acceptor::new(appending, store.clone(), installation, config.ack));
         let freshness = Arc::new(Freshness::new(Instant::now()));
         let hub = Hub::new(store.clone(), installation, subscriber, read_queue.clone());
@@ -126,6 +128,7 @@ impl<'a> Parts<'a> {
             directory,
             acceptor,
             events,
+            hints,
             revocations,
             limits,
             history_rates,
@@ -159,8 +162,15 @@ impl<'a> Parts<'a> {
             rooms_per_user: self.config.limits.rooms_per_user,
             name_kept: self.config.room_name_kept(),
         };
-        let (directory, events) = (Arc::clone(&self.directory), Arc::clone(&self.events));
-        Rooms::new(self.store(), directory, self.rooms.clone(), self.limits.clone(), events, settings)
+        Rooms::new(RoomParts {
+            store: self.store(),
+            directory: Arc::clone(&self.directory),
+            lookup: self.rooms.clone(),
+            limits: self.limits.clone(),
+            events: Arc::clone(&self.events),
+            hints: self.hints.clone(),
+            settings,
+        })
     }
 
     fn messages(&self) -> Messages {

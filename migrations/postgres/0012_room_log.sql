@@ -12,21 +12,25 @@ ALTER TABLE messages ADD COLUMN extra  text;
 ALTER TABLE room_heads ADD COLUMN others  bigint NOT NULL DEFAULT 0;
 ALTER TABLE room_heads ADD COLUMN changed bigint NOT NULL DEFAULT 0;
 
--- position comes from the sequence of messages. id is that of the request, by which an entry of the accept log that is read again is recognised. detail: JSON, by kind.
+-- position comes from the sequence of messages. id is that of the request, by which an entry of the accept log that is read again
+-- is recognised. target, target_seq: the message that it is about, if it is about one; member_id: the user, if it is about one.
+-- detail: JSON, by kind.
 CREATE TABLE changes (
-    position   bigint  NOT NULL,
+    position   bigint NOT NULL,
     room_id    bigint NOT NULL,
     seq        bigint NOT NULL,
-    id         uuid    NOT NULL,
+    id         uuid   NOT NULL,
     sender_id  bigint NOT NULL,
-    kind       text    NOT NULL,
-    target     uuid    NOT NULL,
-    target_seq bigint NOT NULL,
+    kind       text   NOT NULL,
+    target     uuid,
+    target_seq bigint,
+    member_id  bigint,
     detail     text,
     created_on bigint NOT NULL,
     CONSTRAINT changes_pk PRIMARY KEY (position),
     CONSTRAINT changes_room FOREIGN KEY (room_id) REFERENCES rooms (id),
-    CONSTRAINT changes_sender FOREIGN KEY (sender_id) REFERENCES users (id)
+    CONSTRAINT changes_sender FOREIGN KEY (sender_id) REFERENCES users (id),
+    CONSTRAINT changes_member FOREIGN KEY (member_id) REFERENCES users (id)
 );
 CREATE UNIQUE INDEX changes_room_seq ON changes (room_id, seq);
 CREATE UNIQUE INDEX changes_id       ON changes (id);

@@ -12,7 +12,8 @@ ALTER TABLE messages ADD COLUMN extra  TEXT;
 ALTER TABLE room_heads ADD COLUMN others  INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE room_heads ADD COLUMN changed INTEGER NOT NULL DEFAULT 0;
 
--- id is that of the request, by which an entry of the accept log that is read again is recognised. detail: JSON, by kind.
+-- id is that of the request, by which an entry of the accept log that is read again is recognised. target, target_seq: the
+-- message that it is about, if it is about one; member_id: the user, if it is about one. detail: JSON, by kind.
 CREATE TABLE changes (
     position   INTEGER PRIMARY KEY,
     room_id    INTEGER NOT NULL,
@@ -20,12 +21,14 @@ CREATE TABLE changes (
     id         BLOB    NOT NULL,
     sender_id  INTEGER NOT NULL,
     kind       TEXT    NOT NULL,
-    target     BLOB    NOT NULL,
-    target_seq INTEGER NOT NULL,
+    target     BLOB,
+    target_seq INTEGER,
+    member_id  INTEGER,
     detail     TEXT,
     created_on INTEGER NOT NULL,
     CONSTRAINT changes_room FOREIGN KEY (room_id) REFERENCES rooms (id),
-    CONSTRAINT changes_sender FOREIGN KEY (sender_id) REFERENCES users (id)
+    CONSTRAINT changes_sender FOREIGN KEY (sender_id) REFERENCES users (id),
+    CONSTRAINT changes_member FOREIGN KEY (member_id) REFERENCES users (id)
 );
 CREATE UNIQUE INDEX changes_room_seq ON changes (room_id, seq);
 CREATE UNIQUE INDEX changes_id       ON changes (id);

@@ -38,7 +38,10 @@ pub use address::{InvalidAddress, Node};
 pub use client::RedisClient;
 pub use connector::{InvalidRedisSettings, PartitionConnections, RedisConnector};
 pub use control_event::{Acknowledgement, ControlEvent, ControlMessage, ReplyTo};
-pub use entry::{InvalidEntry, decode_entry, decode_unverified_entry, encode_change, encode_command, encode_message};
+pub use entry::{
+    InvalidEntry, decode_entry, decode_unverified_entry, encode_change, encode_command, encode_message,
+    encode_outbox_hint,
+};
 pub use errors::is_refusal;
 pub use key_space::KeySpace;
 pub use mac::{InvalidMacKey, InvalidPublication, MacKey, NotAuthentic};

@@ -10,7 +10,10 @@ mod text;
 mod time;
 mod user;
 
-pub use change::{AcceptedChange, Change, ChangeRequest, Command, Emoji, Outcome, Refusal, RoomEntry, StoredChange};
+pub use change::{
+    AcceptedChange, Change, ChangeRequest, Command, Emoji, MemberChange, MemberRole, Outcome, Refusal, RoomChange,
+    RoomEntry, StoredChange,
+};
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
 pub use ids::{
     GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, RoomId, Seq, SessionId, StreamKey,

@@ -20,6 +20,7 @@ mod error;
 mod history;
 mod open;
 mod open_error;
+mod outbox;
 mod postgres;
 mod revocations;
 mod rooms;
@@ -44,6 +45,7 @@ pub use error::StoreError;
 pub use history::{HISTORY_CONNECTIONS, History, HistoryPage, KnownMessage, KnownPage, RoomHead, Window};
 pub use open::{Installation, Role, Writers};
 pub use open_error::OpenError;
+pub use outbox::Outbox;
 pub use revocations::Revocation;
 pub use rooms::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms};
 pub use sign_ins::SignIns;
@@ -104,7 +106,7 @@ impl Deref for Store {
 
 /// Everything a back end implements.
 #[async_trait]
-pub trait Backend: Accounts + SignIns + Rooms + History + Commits + DeadLetters + Debug + Send + Sync {
+pub trait Backend: Accounts + SignIns + Rooms + History + Commits + Outbox + DeadLetters + Debug + Send + Sync {
     /// Brings the schema up to date and creates the installation with `partitions` if there is none.
     ///
     /// Of processes that start at the same time, one works while the others wait. `random_epoch` gives a new installation its

@@ -119,7 +119,7 @@ mod tests {
                     ("field 'text' is not valid", r#"[["text",{"hex":"ff00"}]]"#)
                 );
             }
-            EntryContent::Message(_) | EntryContent::Change(_) => panic!("no dead letter"),
+            EntryContent::Message(_) | EntryContent::Change(_) | EntryContent::Outbox(_) => panic!("no dead letter"),
         }
     }
 }

@@ -67,7 +67,8 @@ impl ApiResponse for EventStream {
         MetaResponses {
             responses: vec![MetaResponse {
                 description: "The stream is open. The data of an event is one line of JSON: a `Message` where the event has no name, else \
-                    an `EditEvent`, `DeleteEvent`, `ReactionEvent`, `ReadyEvent`, `ResetEvent`, `PingEvent` or `ByeEvent`.",
+                    an `EditEvent`, `DeleteEvent`, `ReactionEvent`, `MemberEvent`, `RoomChangeEvent`, `ReadyEvent`, `ResetEvent`, \
+                    `PingEvent` or `ByeEvent`.",
                 status: Some(200),
                 status_range: None,
                 content: vec![MetaMediaType {
@@ -89,8 +90,8 @@ pub struct StreamApi;
 impl StreamApi {
     /// Follow a room
     ///
-    /// Server-sent events: first `ready`, then every message without a name and every change by its kind (`edit`, `delete`,
-    /// `reaction`), in one order, and `ping` in silence. Joins a public room. After a cut,
+    /// Server-sent events: first `ready`, then every message without a name and every other entry by its kind (`edit`, `delete`,
+    /// `reaction`, `member`, `room`), in one order, and `ping` in silence. Joins a public room. After a cut,
     /// send the last `id` you got as `Last-Event-ID`: everything you missed comes first, however long you were away.
     ///
     /// Swagger UI shows a stream only when it ends, so try it with `limit` and `wait_s`, and post from another tab.

@@ -156,10 +156,12 @@ impl Feed {
                 continue;
             }
             if let RoomEntry::Change(stored) = entry {
-                ring.changed = stored.seq;
+                if stored.change.alters_message() {
+                    ring.changed = stored.seq;
+                }
                 match stored.change {
                     Change::Edit { .. } | Change::Delete { .. } => ring.drop_all(),
-                    Change::Reaction { .. } => {}
+                    Change::Reaction { .. } | Change::Member { .. } | Change::Room(_) => {}
                 }
             }
             ring.push(frame::entry(&self.name, self.epoch, entry));

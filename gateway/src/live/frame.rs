@@ -112,6 +112,10 @@ pub enum Kind {
     Delete,
     /// Somebody reacts to a message, or does not any longer.
     Reaction,
+    /// Somebody is a member of the room, or no longer.
+    Member,
+    /// The room itself changed.
+    Room,
 }
 
 impl Kind {
@@ -124,6 +128,8 @@ impl Kind {
             Self::Edit => "edit",
             Self::Delete => "delete",
             Self::Reaction => "reaction",
+            Self::Member => "member",
+            Self::Room => "room",
         }
     }
 }
@@ -149,6 +155,8 @@ pub fn entry(room: &str, epoch: Epoch, entry: &RoomEntry) -> Frame {
                 Change::Edit { text, .. } => (Kind::Edit, text.len()),
                 Change::Delete { .. } => (Kind::Delete, 0),
                 Change::Reaction { .. } => (Kind::Reaction, 0),
+                Change::Member { .. } => (Kind::Member, 0),
+                Change::Room(_) => (Kind::Room, 0),
             };
             Frame::encode(MESSAGE_OVERHEAD + text, |out| {
                 push(out, Some(kind), cursor, |out| change_json::write(out, room, stored));

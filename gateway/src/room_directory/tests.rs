@@ -25,7 +25,11 @@ impl Fixture {
         let redis = RedisConnector::open(&nowhere, installation.key_space(), CancellationToken::new()).unwrap();
         let limits = Config::parse_from(["gateway", "--join-per-min", "0"]).limits;
         Self {
-            directory: RoomDirectory::new(store.clone(), RateLimits::new(&limits, redis.client())),
+            directory: RoomDirectory::new(
+                store.clone(),
+                RateLimits::new(&limits, redis.client()),
+                OutboxHints::new(redis.client(), installation),
+            ),
             store,
             _files: files,
         }
@@ -81,7 +85,7 @@ async fn a_public_room_is_joined_by_posting() {
     assert!(!fixture.finds(&room, &bob, Action::DeleteRoom).await);
     let joined = fixture.directory.join(&room, &bob, Action::Post, JoinMode::ByName, Timestamp(0)).await.unwrap();
     assert!(fixture.directory.is_current(&joined, bob.id).await.unwrap());
-    fixture.store.leave(joined.room.id, bob.id).await.unwrap();
+    fixture.store.leave(joined.room.id, bob.id, Timestamp(0)).await.unwrap();
     assert!(!fixture.directory.is_current(&joined, bob.id).await.unwrap());
 }
 
@@ -91,7 +95,7 @@ async fn an_owner_who_left_may_still_delete_the_room() {
     let ann = fixture.user("ann", false).await;
     let name = fixture.room("cabinet", &ann, true).await;
     let room = fixture.directory.find(&name, &ann, Action::Leave).await.unwrap().unwrap();
-    fixture.store.leave(room.id, ann.id).await.unwrap();
+    fixture.store.leave(room.id, ann.id, Timestamp(0)).await.unwrap();
     fixture.directory.forget_member(room.id, ann.id);
     assert!(!fixture.finds(&name, &ann, Action::See).await);
     assert!(fixture.finds(&name, &ann, Action::DeleteRoom).await);

@@ -1,6 +1,6 @@
-//! Encodes an accepted message or change as an entry of the accept log: named fields, readable with `XRANGE`.
+//! Encodes what is accepted as an entry of the accept log: named fields, readable with `XRANGE`.
 //!
-//! A change has a field `kind`; see [`AcceptedChange::fields`].
+//! All but messages have a field `kind`; see [`AcceptedChange::fields`].
 //!
 //! Entries are not trusted: anybody with access to Redis could have written them. So an entry ends with a message authentication
 //! code of its other fields.
@@ -19,8 +19,11 @@ use crate::domain::{
 /// Named fields of an entry, in their order.
 type Fields<'a> = Vec<(&'static str, Cow<'a, str>)>;
 
-/// The field that says which kind of change an entry is. A message has none.
+/// The field that says which kind of entry it is. A message has none.
 const KIND: &str = "kind";
+
+/// The value of that field for a hint that the outbox has rows of the room.
+const OUTBOX: &str = "outbox";
 
 /// The last field. It names the installation and holds the code, in hexadecimal digits, with [`BEFORE_CODE`] between.
 const MAC: &str = "mac";
@@ -85,7 +88,16 @@ pub fn encode_command<'a>(command: &'a Command, keys: &'a KeySpace) -> Fields<'a
     match command {
         Command::Message(message) => encode_message(message, keys),
         Command::Change(change) => encode_change(change, keys),
+        Command::Outbox(room) => encode_outbox_hint(*room, keys),
     }
+}
+
+/// The fields of a hint that the outbox has rows of `room`. Like a change it has no field `text`: see [`AcceptedChange::fields`].
+#[must_use]
+pub fn encode_outbox_hint(room: RoomId, keys: &KeySpace) -> Fields<'static> {
+    let mut fields: Fields<'static> = vec![("room", room.0.to_string().into()), (KIND, OUTBOX.into())];
+    sign(&mut fields, keys);
+    fields
 }
 
 /// Adds the name of the installation and the code of all other fields.
@@ -133,6 +145,7 @@ pub fn decode_unverified_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -
     }
     match optional(field(fields, KIND))? {
         None => decode_message(fields).map(Command::Message),
+        Some(OUTBOX) => Ok(Command::Outbox(RoomId(number(fields, "room", |raw| raw.parse().ok())?))),
         Some(kind) => decode_change(fields, kind).map(Command::Change),
     }
 }

@@ -1,5 +1,8 @@
 //! Changes: what happens in a room beside new messages, as it is accepted and as it is stored.
 //!
+//! Changes of messages are accepted in the accept log, as messages are. Those of members and of the room take effect in SQL at
+//! once, without a worker; the same transaction puts them into the outbox, from which the worker takes them into the log.
+//!
 //! A room has one log. Each entry of it has the next seq, and is either a message or a change: [`RoomEntry`]. The kinds of changes
 //! are closed enums, and no code has a default for them: a new kind is a compile error wherever somebody must decide about it.
 
@@ -111,6 +114,9 @@ pub enum Command {
     Message(Accepted),
     /// A change of a message.
     Change(AcceptedChange),
+    /// A hint that the outbox in SQL has rows of this room, which are to become entries of its log. Without it they are found
+    /// a moment later.
+    Outbox(RoomId),
 }
 
 impl Command {
@@ -120,6 +126,7 @@ impl Command {
         match self {
             Self::Message(message) => message.room,
             Self::Change(change) => change.room,
+            Self::Outbox(room) => *room,
         }
     }
 }
@@ -242,6 +249,72 @@ pub enum Change {
         on: bool,
         /// How many users react to the message with it since.
         count: u32,
+    },
+    /// Somebody is a member of the room from now on, or no longer.
+    Member {
+        /// Name of the user whom it is about.
+        member: String,
+        /// What changed.
+        #[serde(flatten)]
+        change: MemberChange,
+    },
+    /// The room itself changed.
+    Room(RoomChange),
+}
+
+impl Change {
+    /// Whether it alters what a message holds, so that copies of the message are out of date.
+    #[must_use]
+    pub fn alters_message(&self) -> bool {
+        match self {
+            Self::Edit { .. } | Self::Delete { .. } | Self::Reaction { .. } => true,
+            Self::Member { .. } | Self::Room(_) => false,
+        }
+    }
+}
+
+/// What changed about a member. SQL keeps it as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum MemberChange {
+    /// They are a member.
+    Joined {
+        /// What they may do.
+        role: MemberRole,
+    },
+    /// They left.
+    Left,
+}
+
+/// What a member may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberRole {
+    /// Everything: the user who created the room.
+    Owner,
+    /// Read and post.
+    Member,
+}
+
+impl MemberRole {
+    /// As it is written in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Member => "member",
+        }
+    }
+}
+
+/// What changed about a room. SQL keeps it as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum RoomChange {
+    /// It was created, with its creator as the first member.
+    Created {
+        /// Whether only members see it.
+        private: bool,
     },
 }
 

@@ -39,6 +39,9 @@ pub enum EntryContent {
     Message(Accepted),
     /// A change to be decided, and to be stored if it is allowed.
     Change(AcceptedChange),
+    /// A hint that the outbox has rows of this room. Every commit takes what the outbox has of the rooms in it; a hint brings a
+    /// room that has nothing else.
+    Outbox(RoomId),
     /// Something that can never be stored and goes to the dead letters.
     DeadLetter {
         /// Why not.
@@ -163,6 +166,7 @@ impl From<Command> for EntryContent {
         match command {
             Command::Message(message) => Self::Message(message),
             Command::Change(change) => Self::Change(change),
+            Command::Outbox(room) => Self::Outbox(room),
         }
     }
 }
@@ -177,6 +181,7 @@ impl Entry {
                 ChangeRequest::Edit { text, .. } => text.as_str().len(),
                 ChangeRequest::Delete { .. } | ChangeRequest::React { .. } => 0,
             },
+            EntryContent::Outbox(_) => 0,
             EntryContent::DeadLetter { entry, .. } => entry.len(),
         }
     }
@@ -191,6 +196,7 @@ impl Entry {
         let content = match self.content {
             EntryContent::Message(message) => dead(message_to_json(&message)),
             EntryContent::Change(change) => dead(change_to_json(&change)),
+            EntryContent::Outbox(room) => dead(json!({"kind": "outbox", "room": room}).to_string()),
             dead @ EntryContent::DeadLetter { .. } => dead,
         };
         Self { content, ..self }

@@ -16,12 +16,13 @@ use super::commit::{
     CommitError, Committed, Entry, EntryContent, PartitionBatch, RoomEntries, change_to_json, message_to_json,
 };
 use super::commit_statements::{
-    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter,
+    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, encode_change,
 };
+use super::outbox::{self, OUTBOX_ROWS, OutboxRow};
 use super::senders::{Sender, SenderCache};
 use crate::domain::{
     Accepted, AcceptedChange, LogEntryId, MESSAGE_KIND, MessageExtra, MessageId, Outcome, Partition, Refusal,
-    RoomEntry, RoomId, Seq, StoredMessage, Timestamp, UserId,
+    RoomEntry, RoomId, Seq, StoredChange, StoredMessage, Timestamp, UserId,
 };
 
 /// Writes `batches` and moves their cursors. The caller commits the transaction, or drops it if this fails.
@@ -33,6 +34,7 @@ pub(super) async fn execute<T: CommitStatements>(
 ) -> Result<Committed, CommitError> {
     check_ownership(tx, batches).await?;
     let mut plan = CommitPlan::load(tx, batches, cache).await?;
+    plan.add_outbox(batches);
     for batch in batches {
         for entry in &batch.entries {
             plan.add(batch.claim.partition, entry);
@@ -42,6 +44,19 @@ pub(super) async fn execute<T: CommitStatements>(
     tx.move_cursors(&positions).await?;
     plan.write(tx, now).await?;
     Ok(plan.committed)
+}
+
+/// The rooms that entries of `batches` are about, with the partitions of the batches.
+fn rooms_of(batches: &[PartitionBatch]) -> impl Iterator<Item = (RoomId, Partition)> {
+    let room = |entry: &Entry| match &entry.content {
+        EntryContent::Message(message) => Some(message.room),
+        EntryContent::Change(change) => Some(change.room),
+        EntryContent::Outbox(room) => Some(*room),
+        EntryContent::DeadLetter { .. } => None,
+    };
+    batches.iter().flat_map(move |batch| {
+        batch.entries.iter().filter_map(move |entry| Some((room(entry)?, batch.claim.partition)))
+    })
 }
 
 /// Fails unless every claim still holds: this worker owns the partition, and nobody has moved the cursor. The cursors are
@@ -64,7 +79,7 @@ async fn check_ownership<T: CommitStatements>(tx: &mut T, batches: &[PartitionBa
 #[derive(Default)]
 struct CommitPlan<'a> {
     messages: Vec<MessageRow<'a>>,
-    changes: Vec<ChangeRow<'a>>,
+    changes: Vec<ChangeRow>,
     links: Links,
     dead: Vec<NewDeadLetter>,
     /// The head of every room that has entries and exists.
@@ -76,6 +91,10 @@ struct CommitPlan<'a> {
     /// The messages that changes and replies of this plan are about.
     targets: Targets,
     reactions: Reactions,
+    /// What waits in the outbox for the rooms of this commit.
+    outbox: Vec<OutboxRow>,
+    /// The rows of it that have become entries.
+    taken: Vec<i64>,
     /// The senders that exist, by id.
     senders: HashMap<UserId, Arc<Sender>>,
     /// Index in `committed.rooms` of each room that gets entries.
@@ -96,15 +115,19 @@ impl<'a> CommitPlan<'a> {
             match &entry.content {
                 EntryContent::Message(message) => messages.push(message),
                 EntryContent::Change(change) => changes.push(change),
-                EntryContent::DeadLetter { .. } => {}
+                EntryContent::Outbox(_) | EntryContent::DeadLetter { .. } => {}
             }
         }
-        if messages.is_empty() && changes.is_empty() {
+        let rooms: HashSet<RoomId> = rooms_of(batches).map(|(room, _)| room).collect();
+        if rooms.is_empty() {
             return Ok(plan);
         }
-        let rooms = messages.iter().map(|message| message.room).chain(changes.iter().map(|change| change.room));
-        let rooms: HashSet<RoomId> = rooms.collect();
-        plan.heads = tx.room_heads(&Vec::from_iter(rooms)).await?.into_iter().collect();
+        let rooms = tx.room_heads(&Vec::from_iter(rooms)).await?;
+        let with_outbox: Vec<RoomId> = rooms.iter().filter(|room| room.has_outbox).map(|room| room.room).collect();
+        plan.heads = rooms.into_iter().map(|room| (room.room, room.head)).collect();
+        if !with_outbox.is_empty() {
+            plan.outbox = tx.outbox(&with_outbox, OUTBOX_ROWS).await?;
+        }
         if !messages.is_empty() {
             let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
             plan.add_known(tx.known_messages(&ids).await?)?;
@@ -125,7 +148,8 @@ impl<'a> CommitPlan<'a> {
         }
         let senders = messages.iter().map(|message| message.sender).chain(changes.iter().map(|change| change.sender));
         let mentioned = messages.iter().flat_map(|message| message.mentions.iter().copied());
-        let unknown = cache.look_up(senders.chain(mentioned), &mut plan.senders);
+        let of_outbox = plan.outbox.iter().flat_map(|row| [Some(row.sender), row.member()]).flatten();
+        let unknown = cache.look_up(senders.chain(mentioned).chain(of_outbox), &mut plan.senders);
         if !unknown.is_empty() {
             let found = tx.senders(&Vec::from_iter(unknown)).await?;
             cache.insert(found, &mut plan.senders);
@@ -141,6 +165,54 @@ impl<'a> CommitPlan<'a> {
         Ok(())
     }
 
+    /// Adds what waits in the outbox, before the entries of the accept log: these may depend on it, as a message does on its
+    /// sender's joining.
+    fn add_outbox(&mut self, batches: &[PartitionBatch]) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let partitions: HashMap<RoomId, Partition> = rooms_of(batches).collect();
+        for row in std::mem::take(&mut self.outbox) {
+            if let Some(partition) = partitions.get(&row.room) {
+                self.add_outbox_row(*partition, &row);
+            }
+        }
+    }
+
+    /// Adds a row of the outbox. One that a later version of the program wrote stays where it is, until that version comes back.
+    fn add_outbox_row(&mut self, partition: Partition, row: &OutboxRow) {
+        let member = row.member().map(|member| self.senders.get(&member).map(|user| user.username.clone()));
+        let (Some(head), Some(sender), Ok(change)) =
+            (self.heads.get_mut(&row.room), self.senders.get(&row.sender), row.change(member.flatten()))
+        else {
+            outbox::report_unknown(row.room);
+            return;
+        };
+        let stored = StoredChange {
+            seq: head.add_change(change.alters_message()),
+            username: sender.username.clone(),
+            public_id: sender.public_id.clone(),
+            created_on: row.created_on(),
+            change,
+        };
+        let (kind, detail) = encode_change(&stored.change);
+        self.changes.push(ChangeRow {
+            order: self.messages.len() + self.changes.len(),
+            position: None,
+            room: row.room,
+            seq: stored.seq,
+            id: MessageId::fresh(),
+            sender: row.sender,
+            target: None,
+            member: row.member(),
+            kind,
+            detail,
+            created_on: row.created_on(),
+        });
+        self.taken.push(row.id);
+        self.push(partition, row.room, RoomEntry::Change(stored));
+    }
+
     /// Adds an entry of the accept log as an entry of its room, a duplicate, a refusal or a dead letter.
     fn add(&mut self, partition: Partition, entry: &'a Entry) {
         let outcome = match &entry.content {
@@ -150,6 +222,8 @@ impl<'a> CommitPlan<'a> {
             EntryContent::Change(change) => {
                 self.add_change(partition, change).map_err(|reason| (reason.to_owned(), change_to_json(change)))
             }
+            // What it is about was added before.
+            EntryContent::Outbox(_) => Ok(()),
             EntryContent::DeadLetter { reason, entry } => Err((reason.clone(), entry.clone())),
         };
         if let Err((reason, raw)) = outcome {
@@ -228,11 +302,29 @@ impl<'a> CommitPlan<'a> {
                 // Nothing is to be done, so nothing happens in the room.
                 Ok((target_seq, None)) => Outcome::Stored(target_seq),
                 Ok((target_seq, Some(altered))) => {
-                    let seq = head.add_change();
-                    let order = self.messages.len() + self.changes.len();
-                    let stored = altered.stored(seq, sender, change.created_on);
+                    let seq = head.add_change(altered.alters_message());
+                    let stored = StoredChange {
+                        seq,
+                        username: sender.username.clone(),
+                        public_id: sender.public_id.clone(),
+                        created_on: change.created_on,
+                        change: altered,
+                    };
+                    let (kind, detail) = encode_change(&stored.change);
                     self.known_changes.insert(change.id, seq);
-                    self.changes.push(ChangeRow::new(order, change, seq, target_seq, &stored.change));
+                    self.changes.push(ChangeRow {
+                        order: self.messages.len() + self.changes.len(),
+                        position: None,
+                        room: change.room,
+                        seq,
+                        id: change.id,
+                        sender: change.sender,
+                        target: Some((change.target, target_seq)),
+                        member: None,
+                        kind,
+                        detail,
+                        created_on: change.created_on,
+                    });
                     self.push(partition, change.room, RoomEntry::Change(stored));
                     Outcome::Stored(seq)
                 }
@@ -281,6 +373,9 @@ impl<'a> CommitPlan<'a> {
         // Before deletions, which clear those of a message that was posted and deleted in this commit.
         if !self.links.replies.is_empty() || !self.links.mentions.is_empty() {
             tx.insert_links(&self.links).await?;
+        }
+        if !self.taken.is_empty() {
+            tx.remove_from_outbox(&self.taken).await?;
         }
         if !self.changes.is_empty() {
             tx.insert_changes(&self.changes).await?;

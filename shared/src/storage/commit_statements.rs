@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::commit::Claim;
 use super::commit_plan::{ReactionKey, encode_extra};
+use super::outbox::OutboxRow;
 use super::senders::Sender;
 use crate::domain::{
-    Accepted, AcceptedChange, Change, Emoji, LogEntryId, MessageExtra, MessageId, Partition, RoomId, Seq, Timestamp,
-    UserId,
+    Accepted, Change, Emoji, LogEntryId, MessageExtra, MessageId, Partition, RoomId, Seq, Timestamp, UserId,
 };
 
 /// The statements of a commit, run in an open transaction.
@@ -25,7 +25,13 @@ pub(super) trait CommitStatements: Send {
     fn move_cursors(&mut self, to: &[(Partition, LogEntryId)]) -> impl Future<Output = Written> + Send;
 
     /// The head of each of `rooms` that exists or existed. A deleted room still stores what was accepted for it.
-    fn room_heads(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<(RoomId, Head)>> + Send;
+    fn room_heads(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<RoomState>> + Send;
+
+    /// The rows of the outbox about `rooms`, the oldest first, at most `limit`.
+    fn outbox(&mut self, rooms: &[RoomId], limit: u32) -> impl Future<Output = Rows<OutboxRow>> + Send;
+
+    /// Removes rows of the outbox.
+    fn remove_from_outbox(&mut self, ids: &[i64]) -> impl Future<Output = Written> + Send;
 
     /// The stored messages with these `ids`.
     fn known_messages(&mut self, ids: &[MessageId]) -> impl Future<Output = Rows<KnownRow>> + Send;
@@ -49,7 +55,7 @@ pub(super) trait CommitStatements: Send {
     fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> impl Future<Output = Written> + Send;
 
     /// Writes changes. They have positions.
-    fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> impl Future<Output = Written> + Send;
+    fn insert_changes(&mut self, rows: &[ChangeRow]) -> impl Future<Output = Written> + Send;
 
     /// Replaces what stored messages hold now.
     fn alter_messages(&mut self, messages: &[AlteredMessage]) -> impl Future<Output = Written> + Send;
@@ -100,27 +106,39 @@ impl Head {
         (self.seq, self.others)
     }
 
-    /// Counts a change and returns its seq.
-    pub(super) fn add_change(&mut self) -> Seq {
+    /// Counts a change, which alters a message or not, and returns its seq.
+    pub(super) fn add_change(&mut self, alters_message: bool) -> Seq {
         self.seq = self.seq.next();
         self.others += 1;
-        self.changed = self.seq;
+        if alters_message {
+            self.changed = self.seq;
+        }
         self.seq
     }
 }
 
-/// A row of a room's head: the room, the last seq, the entries that are not messages, the last that altered one.
-pub(super) type HeadRow = (i64, i64, i64, i64);
+/// A room at the beginning of a commit.
+pub(super) struct RoomState {
+    pub(super) room: RoomId,
+    pub(super) head: Head,
+    /// Whether the outbox has rows about it.
+    pub(super) has_outbox: bool,
+}
 
-/// Converts rows of heads.
-pub(super) fn decode_heads(rows: Vec<HeadRow>) -> Vec<(RoomId, Head)> {
-    let read = |(room, seq, others, changed)| {
-        let head = Head {
+/// A row of a room's state: the room, the last seq, the entries that are not messages, the last that altered one, and whether
+/// the outbox has rows about it.
+pub(super) type RoomStateRow = (i64, i64, i64, i64, bool);
+
+/// Converts rows of rooms.
+pub(super) fn decode_room_states(rows: Vec<RoomStateRow>) -> Vec<RoomState> {
+    let read = |(room, seq, others, changed, has_outbox)| RoomState {
+        room: RoomId(room),
+        head: Head {
             seq: Seq(seq),
             others,
             changed: Seq(changed),
-        };
-        (RoomId(room), head)
+        },
+        has_outbox,
     };
     rows.into_iter().map(read).collect()
 }
@@ -172,16 +190,23 @@ impl<'a> MessageRow<'a> {
 }
 
 /// A change to be written.
-pub(super) struct ChangeRow<'a> {
+pub(super) struct ChangeRow {
     /// Which of the rows of its commit it is.
     pub(super) order: usize,
     pub(super) position: Option<i64>,
+    pub(super) room: RoomId,
     pub(super) seq: Seq,
-    pub(super) change: &'a AcceptedChange,
-    pub(super) target_seq: Seq,
+    /// That of the request; a fresh one for what comes from the outbox.
+    pub(super) id: MessageId,
+    pub(super) sender: UserId,
+    /// The message that it is about, if it is about one.
+    pub(super) target: Option<(MessageId, Seq)>,
+    /// The user that it is about, if it is about one.
+    pub(super) member: Option<UserId>,
     pub(super) kind: &'static str,
-    /// What its kind has beside its target, in JSON.
+    /// What its kind has beside these, in JSON.
     pub(super) detail: Option<String>,
+    pub(super) created_on: Timestamp,
 }
 
 /// The kinds of changes as SQL names them.
@@ -189,6 +214,8 @@ pub(super) mod kind {
     pub(in crate::storage) const EDIT: &str = "edit";
     pub(in crate::storage) const DELETE: &str = "delete";
     pub(in crate::storage) const REACTION: &str = "reaction";
+    pub(in crate::storage) const MEMBER: &str = "member";
+    pub(in crate::storage) const ROOM: &str = "room";
 }
 
 /// What SQL keeps of a reaction in `changes.detail`.
@@ -199,32 +226,28 @@ pub(super) struct ReactionDetail {
     pub(super) count: u32,
 }
 
-impl<'a> ChangeRow<'a> {
-    /// The row of what `change` became. It holds no text: the text is in the row of the message, where it can be deleted.
-    pub(super) fn new(order: usize, change: &'a AcceptedChange, seq: Seq, target_seq: Seq, stored: &Change) -> Self {
-        let (kind, detail) = match stored {
-            Change::Edit { .. } => (kind::EDIT, None),
-            Change::Delete { .. } => (kind::DELETE, None),
-            Change::Reaction { emoji, on, count, .. } => {
-                let detail = ReactionDetail {
-                    emoji: emoji.clone(),
-                    on: *on,
-                    count: *count,
-                };
-                let detail = serde_json::to_string(&detail).expect("it has string keys only and no failing parts");
-                (kind::REACTION, Some(detail))
-            }
-        };
-        Self {
-            order,
-            position: None,
-            seq,
-            change,
-            target_seq,
-            kind,
-            detail,
+/// What SQL keeps of a change in `changes.kind` and `changes.detail`: nothing of a text, which is in the row of the message, where
+/// it can be deleted.
+pub(super) fn encode_change(change: &Change) -> (&'static str, Option<String>) {
+    match change {
+        Change::Edit { .. } => (kind::EDIT, None),
+        Change::Delete { .. } => (kind::DELETE, None),
+        Change::Reaction { emoji, on, count, .. } => {
+            let detail = ReactionDetail {
+                emoji: emoji.clone(),
+                on: *on,
+                count: *count,
+            };
+            (kind::REACTION, Some(encode_detail(&detail)))
         }
+        Change::Member { change, .. } => (kind::MEMBER, Some(encode_detail(change))),
+        Change::Room(change) => (kind::ROOM, Some(encode_detail(change))),
     }
+}
+
+/// The detail of a change as SQL keeps it.
+pub(super) fn encode_detail(detail: &impl Serialize) -> String {
+    serde_json::to_string(detail).expect("it has string keys only and no failing parts")
 }
 
 /// What a stored message holds from now on.

@@ -41,7 +41,7 @@ struct Table {
 }
 
 /// Every table. A table comes after those that it refers to.
-const TABLES: [Table; 18] = [
+const TABLES: [Table; 19] = [
     table("users", &["id"], Overwrite),
     table("sessions", &["id"], Renew),
     table("rooms", &["id"], Overwrite),
@@ -53,6 +53,7 @@ const TABLES: [Table; 18] = [
     table("replies", &["room_id", "seq", "seq_of_reply"], Renew),
     table("mentions", &["user_id", "room_id", "seq"], Renew),
     table("room_heads", &["room_id"], Renew),
+    table("outbox", &["id"], Renew),
     table("cursors", &["partition"], Renew),
     table("known_networks", &["user_id", "network"], Renew),
     table("signing_keys", &["fingerprint"], Renew),

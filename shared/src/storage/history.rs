@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::StoreError;
 use super::commit_plan::decode_extra;
 use super::commit_statements::{ReactionDetail, kind};
+use super::outbox::decode_unaddressed;
 use crate::blocking::block_in_place_if_large;
 use crate::domain::{
     Change, MessageExtra, MessageId, RoomEntry, RoomId, Seq, StoredChange, StoredMessage, Timestamp, UserId,
@@ -180,9 +183,22 @@ pub(super) fn decode_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Er
     Ok(messages)
 }
 
-/// A change as the statements return it, in an array: seq, username, public id, time, kind, target, its seq, detail, and the
-/// text of an edited message.
-type ChangeRecord = (Seq, String, String, Timestamp, String, MessageId, Seq, Option<ReactionDetail>, Option<String>);
+/// A change as the statements return it, in an array.
+#[derive(Deserialize)]
+struct ChangeRecord {
+    seq: Seq,
+    username: String,
+    public_id: String,
+    created_on: Timestamp,
+    kind: String,
+    target: Option<MessageId>,
+    target_seq: Option<Seq>,
+    detail: Value,
+    /// Of the message that an edit is about.
+    text: Option<String>,
+    /// Name of the user that it is about.
+    member: Option<String>,
+}
 
 /// Parses arrays of messages and of changes, and merges the first `limit` of both by seq.
 pub(super) fn decode_entries(messages: &str, changes: &str, limit: u32) -> Result<Vec<RoomEntry>, sqlx::Error> {
@@ -201,28 +217,31 @@ pub(super) fn decode_entries(messages: &str, changes: &str, limit: u32) -> Resul
 }
 
 fn decode_change(record: ChangeRecord) -> Result<StoredChange, sqlx::Error> {
-    let (seq, username, public_id, created_on, kind, target, target_seq, detail, text) = record;
-    let change = match (kind.as_str(), detail) {
-        (kind::EDIT, None) => Change::Edit {
+    let change = match (record.kind.as_str(), record.target.zip(record.target_seq)) {
+        (kind::EDIT, Some((target, target_seq))) => Change::Edit {
             target,
             target_seq,
-            text: text.unwrap_or_default(),
+            text: record.text.unwrap_or_default(),
         },
-        (kind::DELETE, None) => Change::Delete { target, target_seq },
-        (kind::REACTION, Some(ReactionDetail { emoji, on, count })) => Change::Reaction {
-            target,
-            target_seq,
-            emoji,
-            on,
-            count,
-        },
-        _ => return Err(sqlx::Error::Decode(format!("a change of kind '{kind}' is not known here").into())),
+        (kind::DELETE, Some((target, target_seq))) => Change::Delete { target, target_seq },
+        (kind::REACTION, Some((target, target_seq))) => {
+            let detail = serde_json::from_value(record.detail).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            let ReactionDetail { emoji, on, count } = detail;
+            Change::Reaction {
+                target,
+                target_seq,
+                emoji,
+                on,
+                count,
+            }
+        }
+        (kind, _) => decode_unaddressed(kind, record.detail, record.member)?,
     };
     Ok(StoredChange {
-        seq,
-        username,
-        public_id,
-        created_on,
+        seq: record.seq,
+        username: record.username,
+        public_id: record.public_id,
+        created_on: record.created_on,
         change,
     })
 }

@@ -199,7 +199,7 @@ pub trait Rooms {
     ) -> Result<JoinOutcome, StoreError>;
 
     /// Ends the membership of `user` in `room`, and returns it if there was one.
-    async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError>;
+    async fn leave(&self, room: RoomId, user: UserId, now: Timestamp) -> Result<Option<MembershipId>, StoreError>;
 
     /// The usernames of at most `limit` members of `room` above `after`, sorted; none if `user` may not see the room.
     async fn list_members(

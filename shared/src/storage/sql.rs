@@ -10,6 +10,7 @@ pub(super) mod accounts;
 pub(super) mod dead_letters;
 pub(super) mod installation;
 pub(super) mod messages;
+pub(super) mod outbox;
 pub(super) mod revocations;
 pub(super) mod rooms;
 pub(super) mod sign_ins;

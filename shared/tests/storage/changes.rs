@@ -9,11 +9,11 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use shared::domain::{
     Accepted, AcceptedChange, ChangeRequest, Command, Emoji, MessageExtra, MessageId, MessageText, Outcome, Refusal,
-    RoomEntry, RoomId, Seq, Timestamp, UserId,
+    RoomEntry, RoomId, RoomName, Seq, Timestamp, UserId,
 };
-use shared::storage::{Claim, Committed, KnownPage, Window};
+use shared::storage::{Claim, Committed, CreateRoom, JoinMode, KnownPage, Window};
 
-use self::model::{Action, EMOJIS, Model, TEXTS, actions, applied, state, words};
+use self::model::{Action, EMOJIS, Model, TEXTS, USERS, actions, applied, state, words};
 use crate::support::{Database, NOW, command, message, on_both_back_ends, page};
 
 on_both_back_ends![
@@ -62,25 +62,34 @@ async fn run(db: &Database, claim: &mut Claim, commands: impl IntoIterator<Item 
 }
 
 async fn any_sequence_ends_as_the_model_says(db: Database) {
-    let users = [
-        db.user("ann").await.id,
-        db.user("bob").await.id,
-        db.user("eve").await.id,
-    ];
+    let mut users = Vec::new();
+    for name in USERS {
+        users.push(db.user(name).await.id);
+    }
     let owner = db.user("owner").await;
     let mut claim = db.claim().await;
     let mut runner = TestRunner::deterministic();
     for number in 0..8 {
-        let room = db.room(&format!("room-{number}"), &owner).await.id;
+        let name = RoomName::parse(&format!("room-{number}")).unwrap();
+        let room = db.store.create_room(CreateRoom::public(name, owner.id), NOW).await.unwrap().id;
         let sequence = actions().new_tree(&mut runner).unwrap().current();
-        let (mut model, mut ids, mut posted) = (Model::default(), BTreeMap::new(), Vec::new());
-        let (mut last, mut batch, mut expected) = (None, Vec::new(), Vec::new());
-        let mut published = Vec::new();
-        let count = sequence.len();
-        for (index, (user, action, ends)) in sequence.into_iter().enumerate() {
+        let (mut model, mut ids, mut posted) = (Model::created(), BTreeMap::new(), Vec::new());
+        let (mut last, mut batch, mut published) = (None, Batch::default(), Vec::new());
+        for (user, action, ends) in sequence {
             let (id, user, action, done) = match (action, last.clone()) {
                 (Action::Repeat, None) => continue,
                 (Action::Repeat, Some(last)) => last,
+                (Action::Member { joins }, _) => {
+                    // It takes effect at once, and comes before all that is committed later.
+                    published.extend(batch.commit(&db, &mut claim).await);
+                    if joins {
+                        db.store.join_public(room, users[user], JoinMode::Explicit, NOW).await.unwrap();
+                    } else {
+                        db.store.leave(room, users[user], NOW).await.unwrap();
+                    }
+                    model.set_member(user, joins);
+                    continue;
+                }
                 (action, _) => {
                     let done = to_command(room, users[user], &action, &posted);
                     let id = id_of(&done);
@@ -96,20 +105,40 @@ async fn any_sequence_ends_as_the_model_says(db: Database) {
                 ids.insert(seq, id);
                 posted.push(id);
             }
-            expected.push((id, outcome));
-            batch.push(done.clone());
+            batch.expected.push((id, outcome));
+            batch.commands.push(done.clone());
             last = Some((id, user, action, done));
-            if ends || index + 1 == count {
-                let committed = run(&db, &mut claim, batch.drain(..)).await;
-                let expected: BTreeMap<MessageId, Outcome> = expected.drain(..).collect();
-                assert_eq!(outcomes(&committed), expected, "room {number}, action {index}");
-                published.extend(committed.rooms.into_iter().flat_map(|of_room| of_room.entries));
+            if ends {
+                published.extend(batch.commit(&db, &mut claim).await);
             }
         }
+        batch.commands.push(Command::Outbox(room));
+        published.extend(batch.commit(&db, &mut claim).await);
         assert_eq!(words(&published), model.entries);
         check_entries(&db, room, &published, &model.state(&ids)).await;
     }
+    assert_eq!(db.store.rooms_in_outbox(RoomId(0), 10).await.unwrap(), []);
     db.positions_grow_with_seqs().await;
+}
+
+/// Commands that are committed in one transaction, and what must become of them.
+#[derive(Default)]
+struct Batch {
+    commands: Vec<Command>,
+    expected: Vec<(MessageId, Outcome)>,
+}
+
+impl Batch {
+    /// Commits them; returns the entries that were published.
+    async fn commit(&mut self, db: &Database, claim: &mut Claim) -> Vec<RoomEntry> {
+        if self.commands.is_empty() {
+            return Vec::new();
+        }
+        let committed = run(db, claim, self.commands.drain(..)).await;
+        let expected: BTreeMap<MessageId, Outcome> = self.expected.drain(..).collect();
+        assert_eq!(outcomes(&committed), expected);
+        committed.rooms.into_iter().flat_map(|of_room| of_room.entries).collect()
+    }
 }
 
 /// What a commit says of each command.
@@ -145,7 +174,7 @@ fn target_of(action: &Action, posted: &[MessageId]) -> Option<MessageId> {
     let index = match action {
         Action::Post { reply_to, .. } => (*reply_to)?,
         Action::Edit { index, .. } | Action::Delete { index, .. } | Action::React { index, .. } => *index,
-        Action::Repeat => return None,
+        Action::Member { .. } | Action::Repeat => return None,
     };
     posted.get(index).copied()
 }
@@ -165,7 +194,7 @@ fn to_command(room: RoomId, sender: UserId, action: &Action, posted: &[MessageId
             as_moderator: *as_moderator,
         },
         Action::React { emoji, on, .. } => react(EMOJIS[*emoji], *on),
-        Action::Repeat => unreachable!("a repetition has its command"),
+        Action::Member { .. } | Action::Repeat => unreachable!("no new command"),
     };
     Command::Change(change(room, sender, target, request))
 }
@@ -174,6 +203,7 @@ fn id_of(command: &Command) -> MessageId {
     match command {
         Command::Message(message) => message.id,
         Command::Change(change) => change.id,
+        Command::Outbox(_) => unreachable!("a hint has no id"),
     }
 }
 

@@ -136,7 +136,7 @@ async fn only_users_who_see_the_room_read_its_history(db: Database) {
     assert_eq!(read(RoomId(999), ann.id).await, None);
     db.store.delete_room(public, NOW).await.unwrap();
     assert_eq!(read(public, ann.id).await, None);
-    db.store.leave(secret, ann.id).await.unwrap();
+    db.store.leave(secret, ann.id, NOW).await.unwrap();
     assert_eq!(read(secret, ann.id).await, None);
     assert_eq!(db.store.entries_after(secret, Seq::ZERO, 10).await.unwrap().len(), 1);
 }

@@ -44,7 +44,7 @@ async fn names_are_sorted_by_their_bytes(db: Database) {
         let user = db.store.create_user(user, NOW).await.unwrap();
         assert!(db.join(room, &user).await.is_some());
     }
-    db.store.leave(room, owner.id).await.unwrap();
+    db.store.leave(room, owner.id, NOW).await.unwrap();
     assert_eq!(db.store.list_members(room, owner.id, "", 100).await.unwrap(), sorted);
     assert_eq!(db.store.list_members(room, owner.id, "ab", 2).await.unwrap(), ["ß", "ä"]);
 

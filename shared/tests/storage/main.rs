@@ -18,6 +18,7 @@ mod full_disk;
 mod history;
 mod limits;
 mod lists;
+mod outbox;
 mod revocations;
 mod rooms;
 mod round_trips;

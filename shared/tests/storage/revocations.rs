@@ -33,7 +33,7 @@ async fn every_revocation_and_nothing_else_is_counted_once(db: Database) {
         assert_eq!(count().await, 1);
     }
     for _ in 0..2 {
-        db.store.leave(room, bob.id).await.unwrap();
+        db.store.leave(room, bob.id, NOW).await.unwrap();
         assert_eq!(count().await, 2);
     }
     for _ in 0..2 {
@@ -49,7 +49,7 @@ async fn revocations_are_read_from_any_number_on(db: Database) {
     let room = db.room("lobby", &ann).await.id;
     let membership = db.join(room, &bob).await.unwrap();
     db.store.revoke_session(session, NOW).await.unwrap();
-    db.store.leave(room, bob.id).await.unwrap();
+    db.store.leave(room, bob.id, NOW).await.unwrap();
     db.store.delete_room(room, NOW).await.unwrap();
     let all = [
         Revocation::Session { user: ann.id, session },
@@ -76,7 +76,7 @@ async fn only_the_last_thousand_revocations_are_kept(db: Database) {
     let ann = db.user("ann").await;
     let room = db.room("lobby", &ann).await.id;
     for _ in 0..1_001 {
-        db.store.leave(room, ann.id).await.unwrap();
+        db.store.leave(room, ann.id, NOW).await.unwrap();
         db.join(room, &ann).await;
     }
     assert_eq!(db.store.revocations_between(0, 1_001).await.unwrap(), None);

@@ -45,7 +45,7 @@ async fn a_public_room_is_joined_and_left(db: Database) {
     let both = [(pairs[0], of_ann), (pairs[1], of_bob)];
     assert_eq!(db.store.memberships_among(&pairs).await.unwrap(), both.into());
     for ended in [Some(of_bob), None] {
-        assert_eq!(db.store.leave(room.id, bob.id).await.unwrap(), ended);
+        assert_eq!(db.store.leave(room.id, bob.id, NOW).await.unwrap(), ended);
     }
     assert_eq!(db.store.memberships_among(&pairs).await.unwrap(), [(pairs[0], of_ann)].into());
     assert_eq!(db.store.membership(room.id, bob.id).await.unwrap(), None);
@@ -158,6 +158,6 @@ async fn former_members_of_another_room_must_join_explicitly(db: Database) {
     db.store.delete_room(secret.id, NOW).await.unwrap();
     let open = db.room("cellar", &ann).await;
     assert!(matches!(by_name(&open, &ann).await, JoinOutcome::Member(_)), "she made it");
-    db.store.leave(open.id, ann.id).await.unwrap();
+    db.store.leave(open.id, ann.id, NOW).await.unwrap();
     assert_eq!(by_name(&open, &ann).await, JoinOutcome::Replaced, "what was private is public");
 }

@@ -154,25 +154,30 @@ impl Database {
         self.store.create_user(NewUser::for_tests(name), NOW).await.unwrap()
     }
 
+    /// A public room of `owner`, whose log is empty: what waits in the outbox is removed.
     pub(crate) async fn room(&self, name: &str, owner: &User) -> Room {
-        self.store
-            .create_room(CreateRoom::public(RoomName::parse(name).unwrap(), owner.id), NOW)
-            .await
-            .unwrap()
+        let new = CreateRoom::public(RoomName::parse(name).unwrap(), owner.id);
+        let room = self.store.create_room(new, NOW).await.unwrap();
+        self.execute("DELETE FROM outbox").await;
+        room
     }
 
-    /// A private room of `owner`.
+    /// A private room of `owner`, whose log is empty.
     pub(crate) async fn private_room(&self, name: &str, owner: &User) -> Room {
         let new = CreateRoom {
             is_private: true,
             ..CreateRoom::public(RoomName::parse(name).unwrap(), owner.id)
         };
-        self.store.create_room(new, NOW).await.unwrap()
+        let room = self.store.create_room(new, NOW).await.unwrap();
+        self.execute("DELETE FROM outbox").await;
+        room
     }
 
-    /// Joins by name, and returns the membership.
+    /// Joins by name, without an entry in the log, and returns the membership.
     pub(crate) async fn join(&self, room: RoomId, user: &User) -> Option<MembershipId> {
-        match self.store.join_public(room, user.id, JoinMode::ByName, NOW).await.unwrap() {
+        let outcome = self.store.join_public(room, user.id, JoinMode::ByName, NOW).await.unwrap();
+        self.execute("DELETE FROM outbox").await;
+        match outcome {
             JoinOutcome::Member(membership) => Some(membership),
             JoinOutcome::NotFound | JoinOutcome::Replaced => None,
         }

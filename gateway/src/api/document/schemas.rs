@@ -8,10 +8,10 @@ use shared::domain::MessageExtra;
 use super::patterns::PATTERNS;
 use crate::api::models::Problem;
 use crate::auth::passwords;
-use crate::change_json::{DeleteEvent, EditEvent, ReactionEvent};
+use crate::change_json::{DeleteEvent, EditEvent, MemberEvent, ReactionEvent, RoomChangeEvent};
 
 /// Formats of strings: schema, field, format.
-const FORMATS: [(&str, &str, &str); 14] = [
+const FORMATS: [(&str, &str, &str); 16] = [
     ("Message", "id", "uuid"),
     ("Message", "created_on", "date-time"),
     ("Message", "reply_to", "uuid"),
@@ -24,6 +24,8 @@ const FORMATS: [(&str, &str, &str); 14] = [
     ("DeleteEvent", "target", "uuid"),
     ("ReactionEvent", "created_on", "date-time"),
     ("ReactionEvent", "target", "uuid"),
+    ("MemberEvent", "created_on", "date-time"),
+    ("RoomChangeEvent", "created_on", "date-time"),
     ("Registration", "password", "password"),
     ("Credentials", "password", "password"),
 ];
@@ -58,6 +60,8 @@ pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     <EditEvent as Type>::register(&mut registry);
     <DeleteEvent as Type>::register(&mut registry);
     <ReactionEvent as Type>::register(&mut registry);
+    <MemberEvent as Type>::register(&mut registry);
+    <RoomChangeEvent as Type>::register(&mut registry);
     for (name, schema) in registry.schemas {
         if let Ok(schema) = serde_json::to_value(&schema) {
             schemas[name] = schema;

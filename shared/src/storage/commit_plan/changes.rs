@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::domain::{
     Accepted, AcceptedChange, Change, ChangeRequest, Emoji, MessageExtra, MessageId, MessageText, ReactionCount,
-    Refusal, RoomId, Seq, StoredChange, StoredMessage, Timestamp, UserId,
+    Refusal, RoomId, Seq, StoredMessage, Timestamp, UserId,
 };
 use crate::storage::commit_statements::{AlteredMessage, CommitStatements, MessageRow};
-use crate::storage::senders::Sender;
 
 /// A message that a change or a reply is about.
 struct Target {
@@ -35,22 +34,6 @@ pub(in crate::storage) type ReactionKey = (RoomId, Seq, Emoji, UserId);
 /// The reactions that changes of one commit are about: whether each was there before, and is there now.
 #[derive(Default)]
 pub(super) struct Reactions(BTreeMap<ReactionKey, (bool, bool)>);
-
-/// What a change does to its message.
-pub(super) struct Altered(Change);
-
-impl Altered {
-    /// The change as an entry of the room.
-    pub(super) fn stored(self, seq: Seq, sender: &Sender, created_on: Timestamp) -> StoredChange {
-        StoredChange {
-            seq,
-            username: sender.username.clone(),
-            public_id: sender.public_id.clone(),
-            created_on,
-            change: self.0,
-        }
-    }
-}
 
 impl Targets {
     /// Reads the `wanted` messages that are stored.
@@ -102,7 +85,7 @@ impl Targets {
         &mut self,
         change: &AcceptedChange,
         reactions: &mut Reactions,
-    ) -> Result<(Seq, Option<Altered>), Refusal> {
+    ) -> Result<(Seq, Option<Change>), Refusal> {
         let target = self.messages.get_mut(&change.target).filter(|target| target.room == change.room);
         let target = target.ok_or(Refusal::NoSuchMessage)?;
         let altered = match &change.request {
@@ -111,7 +94,7 @@ impl Targets {
             ChangeRequest::React { emoji, on } => target.react(change, emoji, *on, reactions)?,
         };
         target.is_altered |= altered.is_some();
-        Ok((target.seq, altered.map(Altered)))
+        Ok((target.seq, altered))
     }
 
     /// The stored messages that are to be altered. Those that are new in this commit are altered in `rows`.

@@ -13,9 +13,10 @@ use crate::domain::{Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomI
 use crate::storage::commit::decode_fences;
 use crate::storage::commit_plan::{self, ReactionKey};
 use crate::storage::commit_statements::{
-    AlteredMessage, ChangeRow, CommitStatements, Head, HeadRow, KnownRow, Links, MessageRow, NewDeadLetter, TargetRow,
-    decode_heads,
+    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, RoomState,
+    RoomStateRow, TargetRow, decode_room_states,
 };
+use crate::storage::outbox::OutboxRow;
 use crate::storage::senders::{Sender, SenderRow, decode_senders};
 use crate::storage::sql::installation::LIST_FENCES;
 use crate::storage::{Claim, CommitError, Commits, Committed, PartitionBatch, StoreError};
@@ -97,16 +98,34 @@ impl CommitStatements for PgConnection {
         Ok(())
     }
 
-    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Head)>, sqlx::Error> {
+    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<RoomState>, sqlx::Error> {
         let rooms: Vec<i64> = rooms.iter().map(|room| room.0).collect();
-        let rows: Vec<HeadRow> = sqlx::query_as(
-            "SELECT r.id, COALESCE(h.seq, 0), COALESCE(h.others, 0), COALESCE(h.changed, 0)
+        let rows: Vec<RoomStateRow> = sqlx::query_as(
+            "SELECT r.id, COALESCE(h.seq, 0), COALESCE(h.others, 0), COALESCE(h.changed, 0),
+                    EXISTS (SELECT 1 FROM outbox o WHERE o.room_id = r.id)
              FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id WHERE r.id = ANY ($1)",
         )
         .bind(rooms)
         .fetch_all(&mut *self)
         .await?;
-        Ok(decode_heads(rows))
+        Ok(decode_room_states(rows))
+    }
+
+    async fn outbox(&mut self, rooms: &[RoomId], limit: u32) -> Result<Vec<OutboxRow>, sqlx::Error> {
+        let rooms: Vec<i64> = rooms.iter().map(|room| room.0).collect();
+        sqlx::query_as(
+            "SELECT id, room_id, sender_id, member_id, kind, detail, created_on FROM outbox
+             WHERE room_id = ANY ($1) ORDER BY id LIMIT $2",
+        )
+        .bind(rooms)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *self)
+        .await
+    }
+
+    async fn remove_from_outbox(&mut self, ids: &[i64]) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM outbox WHERE id = ANY ($1)").bind(ids).execute(&mut *self).await?;
+        Ok(())
     }
 
     async fn known_messages(&mut self, ids: &[MessageId]) -> Result<Vec<KnownRow>, sqlx::Error> {
@@ -209,21 +228,23 @@ impl CommitStatements for PgConnection {
         Ok(())
     }
 
-    async fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> Result<(), sqlx::Error> {
+    async fn insert_changes(&mut self, rows: &[ChangeRow]) -> Result<(), sqlx::Error> {
         let positions: Vec<Option<i64>> = rows.iter().map(|row| row.position).collect();
-        let rooms: Vec<i64> = rows.iter().map(|row| row.change.room.0).collect();
+        let rooms: Vec<i64> = rows.iter().map(|row| row.room.0).collect();
         let seqs: Vec<i64> = rows.iter().map(|row| row.seq.0).collect();
-        let ids: Vec<Uuid> = rows.iter().map(|row| row.change.id.0).collect();
-        let senders: Vec<i64> = rows.iter().map(|row| row.change.sender.0).collect();
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
+        let senders: Vec<i64> = rows.iter().map(|row| row.sender.0).collect();
         let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
-        let targets: Vec<Uuid> = rows.iter().map(|row| row.change.target.0).collect();
-        let target_seqs: Vec<i64> = rows.iter().map(|row| row.target_seq.0).collect();
+        let targets: Vec<Option<Uuid>> = rows.iter().map(|row| row.target.map(|(target, _)| target.0)).collect();
+        let target_seqs: Vec<Option<i64>> = rows.iter().map(|row| row.target.map(|(_, seq)| seq.0)).collect();
         let details: Vec<Option<&str>> = rows.iter().map(|row| row.detail.as_deref()).collect();
-        let times: Vec<i64> = rows.iter().map(|row| row.change.created_on.0).collect();
+        let times: Vec<i64> = rows.iter().map(|row| row.created_on.0).collect();
+        let members: Vec<Option<i64>> = rows.iter().map(|row| row.member.map(|member| member.0)).collect();
         sqlx::query(
-            "INSERT INTO changes (position, room_id, seq, id, sender_id, kind, target, target_seq, detail, created_on)
+            "INSERT INTO changes (position, room_id, seq, id, sender_id, kind, target, target_seq, detail, created_on,
+                                  member_id)
              SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[],
-                                  $7::uuid[], $8::bigint[], $9::text[], $10::bigint[])",
+                                  $7::uuid[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[])",
         )
         .bind(positions)
         .bind(rooms)
@@ -235,6 +256,7 @@ impl CommitStatements for PgConnection {
         .bind(target_seqs)
         .bind(details)
         .bind(times)
+        .bind(members)
         .execute(&mut *self)
         .await?;
         Ok(())

@@ -49,7 +49,7 @@ const ENTRIES_AFTER: &str = concat!(
     "SELECT (",
     aggregate_messages!("m.seq > $2 ORDER BY m.seq LIMIT $3"),
     "), (SELECT COALESCE(json_agg(json_build_array(seq, username, public_id, created_on, kind, target, target_seq,
-                                                   detail::json, text) ORDER BY seq), '[]')::text FROM (",
+                                                   detail::json, text, member) ORDER BY seq), '[]')::text FROM (",
     select_changes!(),
     " LIMIT $3) page)"
 );

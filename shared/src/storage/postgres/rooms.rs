@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use sqlx::PgConnection;
 
 use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::storage::outbox::{MemberDetails, created_detail, joined_details, left_details};
 use crate::storage::rooms::decode_memberships;
-use crate::storage::sql::rooms as sql;
 use crate::storage::sql::visibility::room_exists;
-use crate::storage::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms, StoreError};
+use crate::storage::sql::{outbox, rooms as sql};
+use crate::storage::{
+    CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Outbox, Room, Rooms, StoreError,
+};
 
 const MEMBERSHIPS_AMONG: &str = concat!(
     "SELECT m.room_id, m.user_id, m.id
@@ -51,6 +55,13 @@ impl Rooms for Postgres {
                 .bind(new.owner.0)
                 .bind(now.0)
                 .bind(MembershipId::fresh().0)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(outbox::ROOM_CHANGED)
+                .bind(room.id.0)
+                .bind(new.owner.0)
+                .bind(now.0)
+                .bind(created_detail(&room))
                 .execute(&mut *tx)
                 .await?;
             tx.commit().await?;
@@ -99,18 +110,24 @@ impl Rooms for Postgres {
     ) -> Result<JoinOutcome, StoreError> {
         let pool = self.pool.clone();
         let joined = run_detached(async move {
+            let (mut tx, fresh) = (pool.begin().await?, MembershipId::fresh());
             let joined: Vec<i64> = sqlx::query_scalar(sql::JOIN_PUBLIC_ROOM)
                 .bind(user.0)
                 .bind(now.0)
-                .bind(MembershipId::fresh().0)
+                .bind(fresh.0)
                 .bind(room.0)
                 .bind(mode == JoinMode::Explicit)
-                .fetch_all(&pool)
+                .fetch_all(&mut *tx)
                 .await?;
-            Ok::<_, StoreError>(joined)
+            let membership = joined.first().copied().map(MembershipId);
+            if membership == Some(fresh) {
+                add_to_outbox(&mut tx, (room, user), &joined_details(), now).await?;
+            }
+            tx.commit().await?;
+            Ok::<_, StoreError>(membership)
         });
-        if let Some(id) = joined.await?.first() {
-            return Ok(JoinOutcome::Member(MembershipId(*id)));
+        if let Some(membership) = joined.await? {
+            return Ok(JoinOutcome::Member(membership));
         }
         if let Some(membership) = self.membership(room, user).await? {
             return Ok(JoinOutcome::Member(membership));
@@ -122,12 +139,18 @@ impl Rooms for Postgres {
         })
     }
 
-    async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
+    async fn leave(&self, room: RoomId, user: UserId, now: Timestamp) -> Result<Option<MembershipId>, StoreError> {
         let pool = self.pool.clone();
         run_detached(async move {
+            let mut tx = pool.begin().await?;
             let ended: Vec<i64> =
-                sqlx::query_scalar(sql::LEAVE_ROOM).bind(room.0).bind(user.0).fetch_all(&pool).await?;
-            Ok(ended.first().copied().map(MembershipId))
+                sqlx::query_scalar(sql::LEAVE_ROOM).bind(room.0).bind(user.0).fetch_all(&mut *tx).await?;
+            let ended = ended.first().copied().map(MembershipId);
+            if ended.is_some() {
+                add_to_outbox(&mut tx, (room, user), &left_details(), now).await?;
+            }
+            tx.commit().await?;
+            Ok(ended)
         })
         .await
     }
@@ -152,6 +175,33 @@ impl Rooms for Postgres {
         .bind(rooms);
         let rows: Vec<(i64, i64)> = within_deadline(query.fetch_all(&self.pool)).await?;
         Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
+    }
+}
+
+/// Writes what a user changed about their own membership: see [`MemberDetails`].
+async fn add_to_outbox(
+    tx: &mut PgConnection,
+    (room, user): (RoomId, UserId),
+    MemberDetails { of_owner, of_others }: &MemberDetails,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(outbox::MEMBER_CHANGED)
+        .bind(room.0)
+        .bind(user.0)
+        .bind(now.0)
+        .bind(of_owner)
+        .bind(of_others)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+#[async_trait]
+impl Outbox for Postgres {
+    async fn rooms_in_outbox(&self, after: RoomId, limit: u32) -> Result<Vec<RoomId>, StoreError> {
+        let query = sqlx::query_scalar(outbox::ROOMS_IN_OUTBOX).bind(after.0).bind(i64::from(limit));
+        let rooms: Vec<i64> = within_deadline(query.fetch_all(&self.pool)).await?;
+        Ok(rooms.into_iter().map(RoomId).collect())
     }
 }
 

@@ -9,13 +9,14 @@ macro_rules! select_messages {
 }
 
 /// Selects the changes of room `$1` above seq `$2`, at most `$3`, the oldest first, with today's text of the messages that were
-/// edited.
+/// edited and the name of the users that they are about.
 macro_rules! select_changes {
     () => {
         "SELECT c.seq, u.username, u.public_id, c.created_on, c.kind, c.target, c.target_seq, c.detail,
                 CASE c.kind WHEN 'edit' THEN (SELECT m.text FROM messages m
-                                              WHERE m.room_id = c.room_id AND m.seq = c.target_seq) END AS text
-         FROM changes c JOIN users u ON u.id = c.sender_id
+                                              WHERE m.room_id = c.room_id AND m.seq = c.target_seq) END AS text,
+                o.username AS member
+         FROM changes c JOIN users u ON u.id = c.sender_id LEFT JOIN users o ON o.id = c.member_id
          WHERE c.room_id = $1 AND c.seq > $2 ORDER BY c.seq"
     };
 }

@@ -9,15 +9,14 @@ use uuid::Uuid;
 
 use super::Sqlite;
 use super::json_list::{Hex, json_list};
-use crate::domain::{
-    AcceptedChange, Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, Timestamp, UserId,
-};
+use crate::domain::{Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomId, Seq, Timestamp, UserId};
 use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
 use crate::storage::commit_plan::{self, ReactionKey};
 use crate::storage::commit_statements::{
-    AlteredMessage, ChangeRow, CommitStatements, Head, HeadRow, KnownRow, Links, MessageRow, NewDeadLetter, TargetRow,
-    decode_heads,
+    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, RoomState,
+    RoomStateRow, TargetRow, decode_room_states,
 };
+use crate::storage::outbox::OutboxRow;
 use crate::storage::senders::{Sender, SenderRow, decode_senders};
 use crate::storage::sql::installation::LIST_FENCES;
 use crate::storage::{Claim, CommitError, Commits, Committed, PartitionBatch, StoreError, run_detached};
@@ -96,15 +95,35 @@ impl CommitStatements for SqliteConnection {
         Ok(())
     }
 
-    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<(RoomId, Head)>, sqlx::Error> {
-        let rows: Vec<HeadRow> = sqlx::query_as(
-            "SELECT r.id, COALESCE(h.seq, 0), COALESCE(h.others, 0), COALESCE(h.changed, 0)
+    async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<RoomState>, sqlx::Error> {
+        let rows: Vec<RoomStateRow> = sqlx::query_as(
+            "SELECT r.id, COALESCE(h.seq, 0), COALESCE(h.others, 0), COALESCE(h.changed, 0),
+                    EXISTS (SELECT 1 FROM outbox o WHERE o.room_id = r.id)
              FROM json_each($1) j JOIN rooms r ON r.id = j.value LEFT JOIN room_heads h ON h.room_id = r.id",
         )
         .bind(json_list(rooms)?)
         .fetch_all(&mut *self)
         .await?;
-        Ok(decode_heads(rows))
+        Ok(decode_room_states(rows))
+    }
+
+    async fn outbox(&mut self, rooms: &[RoomId], limit: u32) -> Result<Vec<OutboxRow>, sqlx::Error> {
+        sqlx::query_as(
+            "SELECT id, room_id, sender_id, member_id, kind, detail, created_on FROM outbox
+             WHERE room_id IN (SELECT j.value FROM json_each($1) j) ORDER BY id LIMIT +$2",
+        )
+        .bind(json_list(rooms)?)
+        .bind(limit)
+        .fetch_all(&mut *self)
+        .await
+    }
+
+    async fn remove_from_outbox(&mut self, ids: &[i64]) -> Result<(), sqlx::Error> {
+        sqlx::query("DELETE FROM outbox WHERE id IN (SELECT j.value FROM json_each($1) j)")
+            .bind(json_list(ids)?)
+            .execute(&mut *self)
+            .await?;
+        Ok(())
     }
 
     async fn known_messages(&mut self, ids: &[MessageId]) -> Result<Vec<KnownRow>, sqlx::Error> {
@@ -183,23 +202,28 @@ impl CommitStatements for SqliteConnection {
         Ok(())
     }
 
-    async fn insert_changes(&mut self, rows: &[ChangeRow<'_>]) -> Result<(), sqlx::Error> {
+    async fn insert_changes(&mut self, rows: &[ChangeRow]) -> Result<(), sqlx::Error> {
         let rows = rows.iter().map(|row| {
-            let AcceptedChange {
-                id,
-                room,
-                sender,
-                created_on,
+            let (target, target_seq) = row.target.map(|(target, seq)| (Hex(target), seq)).unzip();
+            let who = (row.sender, row.member);
+            (
+                row.position,
+                row.room,
+                row.seq,
+                Hex(row.id),
+                who,
+                row.kind,
                 target,
-                ..
-            } = row.change;
-            let (id, target) = (Hex(*id), Hex(*target));
-            (row.position, room, row.seq, id, sender, row.kind, target, row.target_seq, &row.detail, created_on)
+                target_seq,
+                &row.detail,
+                row.created_on,
+            )
         });
         sqlx::query(
-            "INSERT INTO changes (position, room_id, seq, id, sender_id, kind, target, target_seq, detail, created_on)
-             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, unhex(j.value ->> 3), j.value ->> 4, j.value ->> 5,
-                    unhex(j.value ->> 6), j.value ->> 7, j.value ->> 8, j.value ->> 9
+            "INSERT INTO changes (position, room_id, seq, id, sender_id, member_id, kind, target, target_seq, detail,
+                                  created_on)
+             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, unhex(j.value ->> 3), j.value ->> '$[4][0]',
+                    j.value ->> '$[4][1]', j.value ->> 5, unhex(j.value ->> 6), j.value ->> 7, j.value ->> 8, j.value ->> 9
              FROM json_each($1) j ORDER BY j.key",
         )
         .bind(json_list(rows)?)

@@ -50,8 +50,8 @@ const ENTRIES_AFTER: &str = concat!(
     " FROM (",
     select_messages!(),
     " WHERE m.room_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT +$3)),
-            (SELECT json_group_array(json_array(seq, username, public_id, created_on, kind, hex(target), target_seq,
-                                                json(detail), text)) FROM (",
+            (SELECT json_group_array(json_array(seq, username, public_id, created_on, kind, nullif(hex(target), ''), target_seq,
+                                                json(detail), text, member)) FROM (",
     select_changes!(),
     " LIMIT +$3))"
 );

@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use sqlx::SqliteConnection;
 
 use super::Sqlite;
 use super::json_list::json_list;
 use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::storage::outbox::{MemberDetails, created_detail, joined_details, left_details};
 use crate::storage::rooms::decode_memberships;
-use crate::storage::sql::rooms as sql;
 use crate::storage::sql::visibility::room_exists;
+use crate::storage::sql::{outbox, rooms as sql};
 use crate::storage::{
-    CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms, StoreError, run_detached,
+    CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Outbox, Room, Rooms, StoreError, run_detached,
 };
 
 const MEMBERSHIPS_AMONG: &str = concat!(
@@ -48,6 +50,13 @@ impl Rooms for Sqlite {
                     .bind(new.owner.0)
                     .bind(now.0)
                     .bind(MembershipId::fresh().0)
+                    .execute(&mut *tx)
+                    .await?;
+                sqlx::query(outbox::ROOM_CHANGED)
+                    .bind(room.id.0)
+                    .bind(new.owner.0)
+                    .bind(now.0)
+                    .bind(created_detail(&room))
                     .execute(&mut *tx)
                     .await?;
                 Ok(room)
@@ -99,20 +108,26 @@ impl Rooms for Sqlite {
         mode: JoinMode,
         now: Timestamp,
     ) -> Result<JoinOutcome, StoreError> {
-        let pool = self.write.clone();
-        let joined = run_detached(async move {
-            sqlx::query_scalar(sql::JOIN_PUBLIC_ROOM)
-                .bind(user.0)
-                .bind(now.0)
-                .bind(MembershipId::fresh().0)
-                .bind(room.0)
-                .bind(mode == JoinMode::Explicit)
-                .fetch_all(&pool)
-                .await
-                .map_err(StoreError)
+        let joined = self.transaction(move |tx| {
+            Box::pin(async move {
+                let fresh = MembershipId::fresh();
+                let joined: Vec<i64> = sqlx::query_scalar(sql::JOIN_PUBLIC_ROOM)
+                    .bind(user.0)
+                    .bind(now.0)
+                    .bind(fresh.0)
+                    .bind(room.0)
+                    .bind(mode == JoinMode::Explicit)
+                    .fetch_all(&mut *tx)
+                    .await?;
+                let membership = joined.first().copied().map(MembershipId);
+                if membership == Some(fresh) {
+                    add_to_outbox(tx, (room, user), &joined_details(), now).await?;
+                }
+                Ok::<_, StoreError>(membership)
+            })
         });
-        if let Some(id) = joined.await?.first() {
-            return Ok(JoinOutcome::Member(MembershipId(*id)));
+        if let Some(membership) = joined.await? {
+            return Ok(JoinOutcome::Member(membership));
         }
         if let Some(membership) = self.membership(room, user).await? {
             return Ok(JoinOutcome::Member(membership));
@@ -124,18 +139,19 @@ impl Rooms for Sqlite {
         })
     }
 
-    async fn leave(&self, room: RoomId, user: UserId) -> Result<Option<MembershipId>, StoreError> {
-        let pool = self.write.clone();
-        let ended: Vec<i64> = run_detached(async move {
-            sqlx::query_scalar(sql::LEAVE_ROOM)
-                .bind(room.0)
-                .bind(user.0)
-                .fetch_all(&pool)
-                .await
-                .map_err(StoreError)
+    async fn leave(&self, room: RoomId, user: UserId, now: Timestamp) -> Result<Option<MembershipId>, StoreError> {
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                let ended: Vec<i64> =
+                    sqlx::query_scalar(sql::LEAVE_ROOM).bind(room.0).bind(user.0).fetch_all(&mut *tx).await?;
+                let ended = ended.first().copied().map(MembershipId);
+                if ended.is_some() {
+                    add_to_outbox(tx, (room, user), &left_details(), now).await?;
+                }
+                Ok(ended)
+            })
         })
-        .await?;
-        Ok(ended.first().copied().map(MembershipId))
+        .await
     }
 
     async fn list_members(
@@ -163,6 +179,33 @@ impl Rooms for Sqlite {
         .fetch_all(&self.read)
         .await?;
         Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
+    }
+}
+
+/// Writes what a user changed about their own membership: see [`MemberDetails`].
+async fn add_to_outbox(
+    tx: &mut SqliteConnection,
+    (room, user): (RoomId, UserId),
+    MemberDetails { of_owner, of_others }: &MemberDetails,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(outbox::MEMBER_CHANGED)
+        .bind(room.0)
+        .bind(user.0)
+        .bind(now.0)
+        .bind(of_owner)
+        .bind(of_others)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+#[async_trait]
+impl Outbox for Sqlite {
+    async fn rooms_in_outbox(&self, after: RoomId, limit: u32) -> Result<Vec<RoomId>, StoreError> {
+        let rooms: Vec<i64> =
+            sqlx::query_scalar(outbox::ROOMS_IN_OUTBOX).bind(after.0).bind(limit).fetch_all(&self.read).await?;
+        Ok(rooms.into_iter().map(RoomId).collect())
     }
 }
 

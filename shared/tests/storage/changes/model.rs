@@ -3,7 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use shared::domain::{Change, MessageExtra, MessageId, Outcome, Refusal, RoomEntry, Seq, StoredMessage};
+use shared::domain::{
+    Change, MemberChange, MessageExtra, MessageId, Outcome, Refusal, RoomChange, RoomEntry, Seq, StoredMessage,
+};
+
+/// Who does it.
+pub(super) const USERS: [&str; 3] = ["ann", "bob", "eve"];
 
 /// The texts and emojis that the sequences use.
 pub(super) const TEXTS: [&str; 3] = ["one", "two", "three"];
@@ -29,6 +34,10 @@ pub(super) enum Action {
         emoji: usize,
         on: bool,
     },
+    /// Joins the room, or leaves it.
+    Member {
+        joins: bool,
+    },
     /// The last command once more, as after a failover of Redis.
     Repeat,
 }
@@ -41,6 +50,7 @@ pub(super) fn actions() -> impl Strategy<Value = Vec<(usize, Action, bool)>> {
         1 => (0..12_usize, any::<bool>()).prop_map(|(index, as_moderator)| Action::Delete { index, as_moderator }),
         4 => (0..12_usize, 0..3_usize, proptest::bool::weighted(0.7))
             .prop_map(|(index, emoji, on)| Action::React { index, emoji, on }),
+        1 => any::<bool>().prop_map(|joins| Action::Member { joins }),
         1 => Just(Action::Repeat),
     ];
     // Who, what, and whether the commit ends with it.
@@ -66,9 +76,26 @@ pub(super) struct Model {
     /// The entries of the room, in words.
     pub(super) entries: Vec<String>,
     done: BTreeMap<MessageId, Outcome>,
+    members: BTreeSet<usize>,
 }
 
 impl Model {
+    /// A room as it was created.
+    pub(super) fn created() -> Self {
+        let mut model = Self::default();
+        model.next("created false".to_owned());
+        model
+    }
+
+    /// Lets `user` join or leave. What they are already changes nothing.
+    pub(super) fn set_member(&mut self, user: usize, joins: bool) {
+        if joins && self.members.insert(user) {
+            self.next(format!("{} joined as member", USERS[user]));
+        } else if !joins && self.members.remove(&user) {
+            self.next(format!("{} left", USERS[user]));
+        }
+    }
+
     fn next(&mut self, entry: String) -> Seq {
         self.entries.push(entry);
         Seq(i64::try_from(self.entries.len()).unwrap())
@@ -135,7 +162,7 @@ impl Model {
                 message.reactions.retain(|_, users| !users.is_empty());
                 format!("reaction {} {} {on} {count}", seq.0, EMOJIS[*emoji])
             }
-            Action::Post { .. } | Action::Repeat => unreachable!("decided above"),
+            Action::Post { .. } | Action::Member { .. } | Action::Repeat => unreachable!("decided above"),
         };
         self.messages.insert(seq, message);
         Ok(self.next(entry))
@@ -183,6 +210,11 @@ pub(super) fn words(entries: &[RoomEntry]) -> Vec<String> {
             } => {
                 format!("reaction {} {} {on} {count}", target_seq.0, emoji.as_str())
             }
+            Change::Member { member, change } => match change {
+                MemberChange::Joined { role } => format!("{member} joined as {}", role.as_str()),
+                MemberChange::Left => format!("{member} left"),
+            },
+            Change::Room(RoomChange::Created { private }) => format!("created {private}"),
         },
     };
     entries.iter().map(one).collect()
@@ -200,7 +232,10 @@ pub(super) fn applied(entries: &[RoomEntry]) -> Vec<StoredMessage> {
             RoomEntry::Change(change) => change,
         };
         let (Change::Edit { target_seq, .. } | Change::Delete { target_seq, .. } | Change::Reaction { target_seq, .. }) =
-            &change.change;
+            &change.change
+        else {
+            continue;
+        };
         // From before the position that the client started at.
         let Some(message) = shown.get_mut(target_seq) else {
             continue;
@@ -222,6 +257,7 @@ pub(super) fn applied(entries: &[RoomEntry]) -> Vec<StoredMessage> {
                     ..MessageExtra::default()
                 };
             }
+            Change::Member { .. } | Change::Room(_) => unreachable!("they are about no message"),
             Change::Reaction { emoji, count, .. } => {
                 extra.reactions.retain(|known| known.emoji != *emoji);
                 if *count > 0 {

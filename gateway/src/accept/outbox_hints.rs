@@ -1,0 +1,50 @@
+//! Hints for the worker: the outbox has rows of a room, because a gateway has changed its members or the room itself.
+
+use std::sync::Arc;
+
+use redis::{AsyncCommands as _, RedisResult};
+use shared::bus::{RedisClient, encode_outbox_hint};
+use shared::domain::RoomId;
+use shared::storage::Installation;
+use tokio::sync::Semaphore;
+use tracing::debug;
+
+/// Hints under way at once. Further ones are left out: the worker looks at the outbox every second.
+const AT_ONCE: usize = 256;
+
+/// Appends hints to the accept log. Clones share the bound.
+#[derive(Clone)]
+pub struct OutboxHints {
+    redis: RedisClient,
+    installation: Installation,
+    under_way: Arc<Semaphore>,
+}
+
+impl OutboxHints {
+    /// Hints that are sent through `redis`.
+    #[must_use]
+    pub fn new(redis: RedisClient, installation: Installation) -> Self {
+        Self {
+            redis,
+            installation,
+            under_way: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Sends a hint about `room` in the background. The change is in SQL, and its caller need not wait for Redis.
+    pub fn send(&self, room: RoomId) {
+        let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
+            return;
+        };
+        let (mut redis, partition) = (self.redis.clone(), self.installation.partition_of(room));
+        tokio::spawn(async move {
+            let _permit = permit;
+            let keys = Arc::clone(redis.key_space());
+            let fields = encode_outbox_hint(room, &keys);
+            let sent: RedisResult<String> = redis.xadd(keys.accept_stream(partition), "*", &fields).await;
+            if let Err(error) = sent {
+                debug!(error = %error, "no hint about the outbox was sent: {error}");
+            }
+        });
+    }
+}
