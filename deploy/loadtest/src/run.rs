@@ -33,7 +33,7 @@ const FULL_WITHIN: Duration = Duration::from_secs(30);
 /// Sockets count as full when each holds something and nothing has changed for so long.
 const FULL_FOR: Duration = Duration::from_secs(1);
 
-/// Puts the load of `plan` on `target`, whose rooms are empty, and measures it.
+/// Puts the load of `plan` on `target`, whose rooms have no messages, and measures it.
 pub async fn run(plan: &Plan, target: &Target, progress: &Progress) -> Result<Figures> {
     if let Some(problem) = plan.problem() {
         return Err(Failure::new(problem));

@@ -55,8 +55,11 @@ pub struct Target {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Tokens of the users, who share the streams and posts evenly: at least one of Roomcast, none of nchan.
     pub(crate) tokens: Vec<String>,
-    /// Names of the rooms, all empty at first.
+    /// Names of the rooms, none of which has a message at first.
     pub(crate) rooms: Vec<String>,
+    /// How many entries the log of each room begins with that are no messages: that it was created, and who has joined. None
+    /// follow, since everybody has joined.
+    pub(crate) other_entries: Vec<u64>,
     /// Server processes whose processor time and memory are measured.
     pub(crate) processes: Vec<Process>,
     /// Log files of gateways that log their SQL statements.
@@ -74,11 +77,16 @@ impl Target {
         SourceAddresses::toward(self.address(number), net)
     }
 
-    /// The check of a stream's messages, where `connections` post to its room. A message of either server costs its
-    /// reader the same: tags are read on sampled streams alone.
-    pub(crate) fn order_check(&self, connections: usize, is_sampled: bool) -> OrderCheck {
+    /// How many entries the log of `room` begins with that are no messages.
+    pub(crate) fn other_entries(&self, room: usize) -> u64 {
+        self.other_entries.get(room).copied().unwrap_or(0)
+    }
+
+    /// The check of a stream of `room`, to which `connections` post. A message of either server costs its reader the same: tags
+    /// are read on sampled streams alone.
+    pub(crate) fn order_check(&self, room: usize, connections: usize, is_sampled: bool) -> OrderCheck {
         match self.kind {
-            ServerKind::Roomcast => OrderCheck::dense(),
+            ServerKind::Roomcast => OrderCheck::dense(self.other_entries(room)),
             ServerKind::Nchan if is_sampled => OrderCheck::per_connection(connections),
             ServerKind::Nchan => OrderCheck::rising(),
         }
@@ -120,6 +128,7 @@ mod tests {
             addresses: vec![([127, 0, 0, 1], 5000).into()],
             tokens: vec!["token".to_owned(); tokens],
             rooms: vec!["lobby".to_owned(); rooms],
+            other_entries: Vec::new(),
             processes: Vec::new(),
             logs: Vec::new(),
         }

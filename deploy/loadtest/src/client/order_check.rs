@@ -1,4 +1,7 @@
-//! Checks the messages of one stream: each message of its room after its first position must come once and in order.
+//! Checks the entries of one stream: each entry of its room after its first position must come once and in order.
+//!
+//! A room of Roomcast has one log of dense seqs. Most entries are messages, and the others, such as that somebody has joined, are
+//! checked like these; only messages are compared with what was posted.
 
 use std::cmp::Ordering;
 
@@ -8,11 +11,11 @@ use crate::client::sse_parser::{EventKind, Position, SseEvent};
 /// Counts of what streams must not do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct OrderViolations {
-    /// Messages that never came although later ones did.
+    /// Entries that never came although later ones did.
     pub(crate) missing: u64,
-    /// Messages that came again.
+    /// Entries that came again.
     pub(crate) doubled: u64,
-    /// Messages that came after later ones, and messages without an id or of another epoch.
+    /// Entries that came after later ones, and entries without an id or of another epoch.
     pub(crate) misplaced: u64,
     /// Streams that the server reset.
     pub(crate) resets: u64,
@@ -27,6 +30,8 @@ pub(crate) enum OrderCheck {
         epoch: Option<u64>,
         /// The seqs.
         seqs: Sequence,
+        /// Entries up to the last seq that are no messages.
+        others: u64,
     },
     /// By the counts in the tags, for each posting connection by itself: for a server whose ids are not dense.
     PerConnection(Box<[Sequence]>),
@@ -41,11 +46,13 @@ pub(crate) enum OrderCheck {
 }
 
 impl OrderCheck {
-    /// The check of a stream whose ids are `<epoch>-<seq>`.
-    pub(crate) fn dense() -> Self {
+    /// The check of a stream whose ids are `<epoch>-<seq>`, and before whose first position the room has so many entries that
+    /// are no messages.
+    pub(crate) fn dense(others: u64) -> Self {
         Self::Dense {
             epoch: None,
             seqs: Sequence::default(),
+            others,
         }
     }
 
@@ -62,7 +69,7 @@ impl OrderCheck {
     /// How many messages of the room the stream has, including those before its first position.
     pub(crate) fn reached(&self) -> u64 {
         match self {
-            Self::Dense { seqs, .. } => seqs.last(),
+            Self::Dense { seqs, others, .. } => seqs.last().saturating_sub(*others),
             Self::PerConnection(connections) => connections.iter().map(Sequence::last).sum(),
             Self::Rising { count, .. } => *count,
         }
@@ -71,7 +78,7 @@ impl OrderCheck {
     /// The position to resume from; `None` before the first id, and where ids are not those of Roomcast.
     pub(crate) fn position(&self) -> Option<Position> {
         match self {
-            Self::Dense { epoch, seqs } => epoch.map(|epoch| Position {
+            Self::Dense { epoch, seqs, .. } => epoch.map(|epoch| Position {
                 epoch,
                 seq: seqs.last(),
             }),
@@ -83,8 +90,12 @@ impl OrderCheck {
     #[inline]
     pub(crate) fn check(&mut self, event: &SseEvent, violations: &mut OrderViolations) {
         let verdict = match (self, event.kind) {
-            (Self::Dense { epoch, seqs }, EventKind::Message) => match event.position {
-                Some(position) if *epoch == Some(position.epoch) => Some(seqs.check(position.seq)),
+            (Self::Dense { epoch, seqs, others }, EventKind::Message | EventKind::OtherEntry) => match event.position {
+                Some(position) if *epoch == Some(position.epoch) => {
+                    let verdict = seqs.check(position.seq);
+                    *others += u64::from(event.kind == EventKind::OtherEntry && verdict != Verdict::Duplicate);
+                    Some(verdict)
+                }
                 _ => None,
             },
             (Self::PerConnection(connections), EventKind::Message) => event.tag.and_then(|tag| {
@@ -101,14 +112,16 @@ impl OrderCheck {
                 *count += u64::from(verdict != Verdict::Duplicate);
                 verdict
             }),
-            (Self::Dense { epoch, seqs }, kind) => Some(check_position(kind, event.position, epoch, seqs, violations)),
+            (Self::Dense { epoch, seqs, .. }, kind) => {
+                Some(check_position(kind, event.position, epoch, seqs, violations))
+            }
             (Self::PerConnection(_) | Self::Rising { .. }, _) => Some(Verdict::Next),
         };
         match verdict {
             Some(Verdict::Next) => {}
             Some(Verdict::Gap(missing)) => violations.missing += missing,
             Some(Verdict::Duplicate) => violations.doubled += 1,
-            // A message without an id, or of another epoch.
+            // An entry without an id, or of another epoch.
             None => violations.misplaced += 1,
             Some(Verdict::Late) => {
                 violations.misplaced += 1;
@@ -118,7 +131,7 @@ impl OrderCheck {
     }
 }
 
-/// Checks the position in an event that is not a message: it says which message the server believes to have sent last.
+/// Checks the position in an event that is no entry: it says which entry the server believes to have sent last.
 fn check_position(
     kind: EventKind,
     position: Option<Position>,
@@ -141,7 +154,7 @@ fn check_position(
             *seqs = Sequence::after(position.seq);
         }
         _ if position.seq > seqs.last() => {
-            // The server believes that it has sent messages that never came.
+            // The server believes that it has sent entries that never came.
             let missing = position.seq - seqs.last();
             *seqs = Sequence::after(position.seq);
             return Verdict::Gap(missing);
@@ -169,11 +182,30 @@ mod tests {
 
     /// The violations of a stream of these events.
     fn violations_of(events: &[SseEvent]) -> OrderViolations {
-        let (mut check, mut violations) = (OrderCheck::dense(), OrderViolations::default());
+        let (mut check, mut violations) = (OrderCheck::dense(0), OrderViolations::default());
         for event in events {
             check.check(event, &mut violations);
         }
         violations
+    }
+
+    #[test]
+    fn other_entries_have_seqs_and_are_no_messages() {
+        let (mut check, mut violations) = (OrderCheck::dense(3), OrderViolations::default());
+        for (kind, seq) in [
+            (EventKind::Ready, 7),
+            (EventKind::Message, 8),
+            (EventKind::OtherEntry, 9),
+            (EventKind::Message, 10),
+        ] {
+            check.check(&event(kind, seq), &mut violations);
+        }
+        assert_eq!((violations, check.reached()), (OrderViolations::default(), 6));
+        // One that comes again, and a message that never comes.
+        for (kind, seq) in [(EventKind::OtherEntry, 9), (EventKind::OtherEntry, 12)] {
+            check.check(&event(kind, seq), &mut violations);
+        }
+        assert_eq!((violations.missing, violations.doubled, violations.misplaced, check.reached()), (1, 1, 0, 7));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) enum EventKind {
     /// An event without a name: a message.
     #[default]
     Message,
+    /// Another entry of the room's log, such as that somebody has joined.
+    OtherEntry,
     /// The stream is open.
     Ready,
     /// The server could not resume from the client's position.
@@ -148,6 +150,7 @@ fn position(id: &[u8]) -> Option<Position> {
 
 fn kind(name: &[u8]) -> EventKind {
     match name {
+        b"edit" | b"delete" | b"reaction" | b"member" | b"room" => EventKind::OtherEntry,
         b"ready" => EventKind::Ready,
         b"reset" => EventKind::Reset,
         b"ping" => EventKind::Ping,
@@ -208,11 +211,11 @@ mod tests {
                 plain.push(SseEvent { position: Some(position), ..SseEvent::default() });
                 sampled.push(SseEvent { position: Some(position), tag: Some(tag), kind: EventKind::Message });
             }
-            bytes.push_str("event: bye\ndata: {}\nid: 99-7\n\ndata: {}\nid");
+            bytes.push_str("event: member\ndata: {\"message\":\"@\"}\nid: 99-7\n\nevent: bye\ndata: {}\nid: 99-7\n\ndata: {}\nid");
             let position = Some(Position { epoch: 99, seq: 7 });
-            let bye = SseEvent { kind: EventKind::Bye, position, tag: None };
-            plain.push(bye);
-            sampled.push(bye);
+            let others = [EventKind::OtherEntry, EventKind::Bye].map(|kind| SseEvent { kind, position, tag: None });
+            plain.extend(others);
+            sampled.extend(others);
             prop_assert_eq!(scan(bytes.as_bytes(), &sizes, false), plain);
             prop_assert_eq!(scan(bytes.as_bytes(), &sizes, true), sampled);
         }

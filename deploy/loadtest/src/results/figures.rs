@@ -44,11 +44,11 @@ pub struct Figures {
     pub reads: Option<HistoryReads>,
     /// Streams that read and did not catch up.
     pub behind: usize,
-    /// Messages that never came although later ones did, over all streams.
+    /// Entries of the rooms' logs, nearly all of them messages, that never came although later ones did, over all streams.
     pub missing: u64,
-    /// Messages that came again.
+    /// Entries that came again.
     pub doubled: u64,
-    /// Messages that came after later ones.
+    /// Entries that came after later ones.
     pub misplaced: u64,
     /// Streams that the server reset.
     pub resets: u64,
@@ -67,7 +67,7 @@ impl Figures {
         self.violations() == 0
     }
 
-    /// Messages that were missing, came again or came out of order, and streams that were reset or never caught up.
+    /// Entries that were missing, came again or came out of order, and streams that were reset or never caught up.
     #[must_use]
     pub fn violations(&self) -> u64 {
         self.missing + self.doubled + self.misplaced + self.resets + self.behind as u64

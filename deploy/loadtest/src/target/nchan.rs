@@ -67,6 +67,7 @@ impl Nchan {
             addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))],
             tokens: Vec::new(),
             rooms: (0..plan.rooms).map(|room| format!("load-{room}")).collect(),
+            other_entries: Vec::new(),
             processes: vec![Process {
                 name: "nginx".to_owned(),
                 pid: self.child.id(),

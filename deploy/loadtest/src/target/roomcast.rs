@@ -1,9 +1,13 @@
-//! Prepares an installation of Roomcast for a run: registers users and creates rooms.
+//! Prepares an installation of Roomcast for a run: registers users, creates rooms, and lets the users join them.
 //!
 //! The limits of the installation come from `/info`, and as many users are registered as these limits require, from
 //! loopback addresses of their own where the gateway is on this machine. Rooms are created for each run, so that they
-//! are empty, and are deleted afterwards. Users stay, since no call deletes a user.
+//! have no messages, and are deleted afterwards. Users stay, since no call deletes a user.
+//!
+//! Joining is an entry of a room's log, which every stream of the room gets. All users have joined, and that is in the logs, before
+//! the first stream is opened: so what is counted and timed later is messages alone.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,10 +31,14 @@ const MOST_USERS: usize = 2_000;
 const REGISTRATIONS_PER_ADDRESS: usize = 60;
 /// Registrations in flight: a gateway bounds the hashing of passwords, and refuses what would wait too long.
 const REGISTRATIONS_IN_FLIGHT: usize = 2;
-/// Calls in flight that create or delete rooms.
+/// Calls in flight that create, join or delete rooms.
 const CALLS_IN_FLIGHT: usize = 8;
 /// How long a registration is repeated when the gateway refuses it because it is busy.
 const REGISTER_WITHIN: Duration = Duration::from_secs(20);
+/// Longest time until it is in the log of a room that everybody has joined. Workers find what they are not told of every second.
+const JOINED_WITHIN: Duration = Duration::from_secs(30);
+/// Members of a page, the most that a gateway lists at once.
+const MEMBERS_PER_PAGE: usize = 1_000;
 
 /// An installation that runs, with the users and rooms of one run.
 pub struct PreparedTarget {
@@ -39,8 +47,8 @@ pub struct PreparedTarget {
     owner: ApiClient,
 }
 
-/// Registers users for `plan`, at least `users`, and creates its rooms. With `tokens`, no user is registered, and the
-/// owners of the tokens share the streams and posts.
+/// Registers users for `plan`, at least `users`, creates its rooms, and lets the users join those that they follow or post to. With
+/// `tokens`, no user is registered, and the owners of the tokens share the streams and posts.
 pub async fn prepare(plan: &Plan, urls: &[String], users: usize, tokens: &[String]) -> Result<PreparedTarget> {
     let addresses = urls.iter().map(|url| address(url)).collect::<Result<Vec<_>>>()?;
     let first = urls.first().ok_or_else(|| Failure::new("no address of a gateway"))?;
@@ -55,17 +63,65 @@ pub async fn prepare(plan: &Plan, urls: &[String], users: usize, tokens: &[Strin
     let rooms: Vec<String> = (0..plan.rooms).map(|room| format!("load-{run}-{room}")).collect();
     let creating = rooms.iter().map(|room| owner.create_room(room));
     stream::iter(creating).buffer_unordered(CALLS_IN_FLIGHT).try_collect::<()>().await?;
-    Ok(PreparedTarget {
-        target: Target {
-            kind: ServerKind::Roomcast,
-            addresses,
-            tokens,
-            rooms,
-            processes: Vec::new(),
-            logs: Vec::new(),
-        },
-        owner,
+    let mut target = Target {
+        kind: ServerKind::Roomcast,
+        addresses,
+        tokens,
+        rooms,
+        other_entries: Vec::new(),
+        processes: Vec::new(),
+        logs: Vec::new(),
+    };
+    target.other_entries = join(&target, plan.streams, &owner).await?;
+    Ok(PreparedTarget { target, owner })
+}
+
+/// Lets the users of `streams` streams, and those who post, join their rooms. Returns how many entries the log of each room has
+/// when that is in it.
+async fn join(target: &Target, streams: usize, owner: &ApiClient) -> Result<Vec<u64>> {
+    let of_streams = (0..streams).map(|number| (number % target.rooms.len(), target.user_of_stream(number, streams)));
+    let rooms = 0..target.rooms.len();
+    let of_posts = rooms.flat_map(|room| target.users_of_room(room).map(move |user| (room, user)));
+    let joins: BTreeSet<(usize, usize)> = of_streams.chain(of_posts).collect();
+    let joining = joins.into_iter().map(|(room, user)| async move {
+        let user = owner.with_token(target.tokens.get(user).map(String::as_str).unwrap_or_default());
+        user.call(Method::POST, &format!("/chat/{}/join", target.rooms[room])).await?.expect(204).map(drop)
+    });
+    stream::iter(joining).buffer_unordered(CALLS_IN_FLIGHT).try_collect::<()>().await?;
+    let counting = target.rooms.iter().map(|room| other_entries(owner, room));
+    stream::iter(counting).buffered(CALLS_IN_FLIGHT).try_collect().await
+}
+
+/// Waits until every member of `room` is in its log, and returns how many entries that has: one for each member, since that the
+/// room was created stands for its owner.
+async fn other_entries(owner: &ApiClient, room: &str) -> Result<u64> {
+    let members = count_members(owner, room).await?;
+    eventually(JOINED_WITHIN, "everybody has joined", async || {
+        let page = owner.get(&format!("/chat/{room}/messagehistory?limit=1")).await?.expect(200)?;
+        let position = page.header("last-event-id").and_then(|id| id.rsplit_once('-')?.1.parse::<u64>().ok());
+        match position {
+            Some(head) if head >= members => Ok(head),
+            _ => Err(Failure::new(format!("the log of {room} has {position:?} entries for {members} members"))),
+        }
     })
+    .await
+}
+
+/// How many members `room` has.
+async fn count_members(owner: &ApiClient, room: &str) -> Result<u64> {
+    let mut last: Option<String> = None;
+    let mut members = 0;
+    loop {
+        let after = last.as_deref().unwrap_or_default();
+        let request = owner.request(Method::GET, &format!("/chat/{room}/users"));
+        let request = request.query(&[("limit", &*MEMBERS_PER_PAGE.to_string()), ("after", after)]);
+        let page: Vec<String> = serde_json::from_value(owner.send(request).await?.expect(200)?.json()?)?;
+        members += page.len() as u64;
+        if page.len() < MEMBERS_PER_PAGE {
+            return Ok(members);
+        }
+        last = page.into_iter().next_back();
+    }
 }
 
 impl PreparedTarget {

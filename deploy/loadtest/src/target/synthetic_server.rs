@@ -60,6 +60,7 @@ impl SyntheticServer {
             addresses: vec![self.address],
             tokens: Vec::new(),
             rooms: vec!["synthetic".to_owned()],
+            other_entries: Vec::new(),
             processes: Vec::new(),
             logs: Vec::new(),
         }

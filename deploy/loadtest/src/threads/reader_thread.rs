@@ -88,9 +88,10 @@ impl ReaderLoop {
         let numbers = (thread.number..plan.streams).step_by(plan.threads);
         let stream = |number: usize| {
             let is_sampled = plan.is_sampled(number);
+            let room = number % plan.rooms;
             StreamClient::new(
-                number % plan.rooms,
-                thread.target.order_check(plan.connections_per_room(), is_sampled),
+                room,
+                thread.target.order_check(room, plan.connections_per_room(), is_sampled),
                 is_sampled,
             )
         };

@@ -100,13 +100,14 @@ fn any_pages(plan: &Plan, target: &Target) -> Vec<RequestCycle> {
     let cycle = |number: usize| {
         let room = number % plan.rooms;
         let user = target.users_of_room(room).start;
+        let others = target.other_entries(room);
         RequestCycle {
             connection: number as u64,
             requests: vec![target.any_page(
                 target.address(number),
                 (room, user),
                 least_body,
-                befores.clone(),
+                befores.start() + others..=befores.end() + others,
                 plan.request_connections(),
             )],
             every_us: None,

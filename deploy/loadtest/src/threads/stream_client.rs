@@ -16,7 +16,7 @@ pub(crate) struct StreamClient {
     pub(crate) room: usize,
     /// Latency is measured on this stream.
     pub(crate) is_sampled: bool,
-    /// The check of the messages so far.
+    /// The check of the entries so far.
     pub(crate) order: OrderCheck,
     /// The connection; `None` while there is none.
     pub(crate) connection: Option<Connection>,
@@ -146,7 +146,7 @@ impl StreamClient {
                         }
                     }
                     EventKind::Ready | EventKind::Reset => *is_open = true,
-                    EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
+                    EventKind::OtherEntry | EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
                 }
             });
         })?;
