@@ -9,7 +9,6 @@
 
 mod backlog;
 mod commit_waiters;
-mod outbox_hints;
 mod recent_keys;
 mod stored_lookup;
 
@@ -32,7 +31,6 @@ use crate::config::Ack;
 pub use backlog::AcceptLog;
 use backlog::Backlog;
 use commit_waiters::CommitWaiters;
-pub use outbox_hints::OutboxHints;
 use recent_keys::{KeyUse, RecentKeys};
 use stored_lookup::StoredLookup;
 

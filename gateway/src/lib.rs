@@ -81,6 +81,7 @@ pub mod listen;
 pub mod live;
 pub mod message_json;
 pub mod messages;
+mod outbox_hints;
 pub mod policy;
 pub mod rate_limits;
 pub mod revocation_watcher;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use shared::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
 use shared::storage::{JoinMode, JoinOutcome, Room, Store, StoreError, User};
 
-use crate::accept::OutboxHints;
 use crate::invalidating_cache::InvalidatingCache;
+use crate::outbox_hints::OutboxHints;
 use crate::policy::{self, Action};
 use crate::rate_limits::{RateLimited, RateLimits};
 

@@ -7,8 +7,8 @@ use shared::bus::ControlEvent;
 use shared::domain::{RoomName, Timestamp, UserId};
 use shared::storage::{CreateRoom, CreateRoomError, JoinMode, Room, Store, StoreError, User};
 
-use crate::accept::OutboxHints;
 use crate::event_dispatch::{ChangeError, EventDispatcher};
+use crate::outbox_hints::OutboxHints;
 use crate::policy::{self, Action};
 use crate::rate_limits::{RateLimited, RateLimits};
 use crate::revocation_watcher::{RevocationCheckError, Revocations};

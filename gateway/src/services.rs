@@ -10,7 +10,7 @@ use shared::storage::Store;
 use tokio::time::Instant;
 
 pub(crate) use self::background::Background;
-use crate::accept::{Acceptor, OutboxHints};
+use crate::accept::Acceptor;
 use crate::accounts::{AccountParts, Accounts};
 use crate::auth::known_clients::KnownClients;
 use crate::auth::passwords::Passwords;
@@ -26,6 +26,7 @@ use crate::health::Health;
 use crate::history::{HistoryPages, HistoryRates, ReadQueue};
 use crate::live::{Hub, LiveStream, StreamQuota, StreamRegistry, StreamSettings, Subscriber, SubscriberTask};
 use crate::messages::{MessageParts, Messages};
+use crate::outbox_hints::OutboxHints;
 use crate::rate_limits::RateLimits;
 use crate::revocation_watcher::Revocations;
 use crate::room_directory::RoomDirectory;
@@ -93,7 +94,7 @@ impl<'a> Parts<'a> {
         let tokens = Arc::new(Tokens::new(keys, config.accounts.token_ttl()));
         let limits = RateLimits::new(args, redis.clone());
         let sessions = Arc::new(Sessions::new(Arc::clone(&tokens), store.clone()));
-        let hints = OutboxHints::new(appending.clone(), installation);
+        let hints = OutboxHints::new(store.clone(), appending.clone(), installation);
         let directory = Arc::new(RoomDirectory::new(store.clone(), limits.clone(), hints.clone()));
         let acceptor = Arc::new(Acceptor::new(appending, store.clone(), installation, config.ack));
         let freshness = Arc::new(Freshness::new(Instant::now()));

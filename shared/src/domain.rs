@@ -11,8 +11,8 @@ mod time;
 mod user;
 
 pub use change::{
-    AcceptedChange, Change, ChangeRequest, Command, Emoji, MemberChange, MemberRole, Outcome, Refusal, RoomChange,
-    RoomEntry, StoredChange,
+    AcceptedChange, Change, ChangeRequest, Command, Emoji, MemberChange, MemberRole, OutboxHint, Outcome, Refusal,
+    RoomChange, RoomEntry, StoredChange,
 };
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
 pub use ids::{

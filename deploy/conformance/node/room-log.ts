@@ -16,11 +16,22 @@ export interface Message {
   reactions?: Reaction[]
 }
 
-interface Change { target_seq: number, message: string, edited_on: string, emoji: string, count: number, head: number }
+interface Change {
+  target_seq: number
+  message: string
+  edited_on: string
+  emoji: string
+  count: number
+  username: string
+  change: string
+  member: string
+}
 
 export interface Room {
   /** The messages that are shown, by seq. */
   messages: Map<number, Message>
+  /** The users in the room, as far as the events say; `GET /chat/{room}/users` says who was there before. */
+  members: Set<string>
   /** Sent back as `Last-Event-ID`: everything up to here was applied. */
   cursor: string
   /** The messages shown may be out of date: load history, then go on. */
@@ -58,6 +69,13 @@ export function apply(room: Room, name: string, data: string, id: string): void 
       target.reactions = change.count > 0 ? [...others, counted] : others
       break
     }
+    case 'member':
+      if (change.change === 'joined') room.members.add(change.member)
+      if (change.change === 'left') room.members.delete(change.member)
+      break
+    case 'room':
+      if (change.change === 'created') room.members.add(change.username)
+      break
     case 'reset':
       room.isOutdated = true
       break

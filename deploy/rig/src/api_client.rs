@@ -156,7 +156,7 @@ impl ApiClient {
         }
     }
 
-    /// The whole history, oldest first, page by page.
+    /// The whole history, oldest first, page by page. A page may be shorter than was asked for, so an empty one is the end.
     pub async fn whole_history(&self, room: &str) -> Result<Vec<Value>> {
         let mut messages: Vec<Value> = Vec::new();
         loop {
@@ -165,12 +165,11 @@ impl ApiClient {
                 None => format!("?limit={PAGE}"),
             };
             let page = self.history(room, &query).await?;
-            let is_last = page.len() < PAGE;
-            messages.extend(page);
-            if is_last {
+            if page.is_empty() {
                 messages.reverse();
                 return Ok(messages);
             }
+            messages.extend(page);
         }
     }
 

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use crate::failure::{Failure, Result};
 
+/// The seq of the first message in a room whose owner is its only member: the entry of the creation comes before it.
+pub const FIRST_SEQ: i64 = 2;
+
 /// Messages that were acknowledged with 204, in an order in which each was acknowledged before the next was sent.
 #[derive(Debug, Default)]
 pub struct AcknowledgedMessages {
@@ -32,14 +35,14 @@ impl AcknowledgedMessages {
 
     /// The same as [`Self::check`] for a room that held `earlier` messages before the first acknowledged one.
     pub fn check_after(&self, messages: &[Value], earlier: usize) -> Result<()> {
-        check_dense_seqs(messages, 1)?;
+        check_dense_seqs(messages, FIRST_SEQ)?;
         self.check_order(&messages[earlier..])
     }
 
     /// Fails unless `messages`, oldest first, hold every acknowledged message once, unchanged, in their order, with
-    /// dense seqs from 1. Messages of unknown outcome may be between them, each once.
+    /// dense seqs from [`FIRST_SEQ`]. Messages of unknown outcome may be between them, each once.
     pub fn check(&self, messages: &[Value]) -> Result<()> {
-        check_dense_seqs(messages, 1)?;
+        check_dense_seqs(messages, FIRST_SEQ)?;
         self.check_order(messages)
     }
 
@@ -98,20 +101,20 @@ mod tests {
 
     #[test]
     fn acknowledged_and_unknown_messages_pass() {
-        assert_eq!(verdict(&[(1, "a"), (2, "b")]), "");
-        assert_eq!(verdict(&[(1, "unknown"), (2, "a"), (3, "another"), (4, "b")]), "");
+        assert_eq!(verdict(&[(2, "a"), (3, "b")]), "");
+        assert_eq!(verdict(&[(2, "unknown"), (3, "a"), (4, "another"), (5, "b")]), "");
     }
 
     #[test]
     fn lost_reordered_doubled_and_changed_messages_are_found() {
-        assert!(verdict(&[(1, "a")]).starts_with("lost: b"));
-        assert!(verdict(&[(1, "b"), (2, "a")]).starts_with("out of order: b"));
-        assert!(verdict(&[(1, "a"), (2, "b"), (3, "a")]).starts_with("doubled"));
-        assert!(verdict(&[(1, "a"), (3, "b")]).starts_with("expected seq 2"));
-        assert!(verdict(&[(2, "a"), (3, "b")]).starts_with("expected seq 1"));
+        assert!(verdict(&[(2, "a")]).starts_with("lost: b"));
+        assert!(verdict(&[(2, "b"), (3, "a")]).starts_with("out of order: b"));
+        assert!(verdict(&[(2, "a"), (3, "b"), (4, "a")]).starts_with("doubled"));
+        assert!(verdict(&[(2, "a"), (4, "b")]).starts_with("expected seq 3"));
+        assert!(verdict(&[(3, "a"), (4, "b")]).starts_with("expected seq 2"));
         let mut acknowledged = AcknowledgedMessages::default();
         acknowledged.add("a", "another text");
-        let failure = acknowledged.check(&[message(1, "a")]).err().map(|failure| failure.to_string());
+        let failure = acknowledged.check(&[message(2, "a")]).err().map(|failure| failure.to_string());
         assert!(failure.is_some_and(|text| text.starts_with("expected the text \"another text\"")));
     }
 }

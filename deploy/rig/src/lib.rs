@@ -65,7 +65,7 @@ pub use disk::{Disk, DiskCondition};
 pub use eventually::eventually;
 pub use failure::{Explain, Failure, Result};
 pub use gateway::Gateway;
-pub use history_check::{AcknowledgedMessages, check_dense_seqs};
+pub use history_check::{AcknowledgedMessages, FIRST_SEQ, check_dense_seqs};
 pub use http_response::HttpResponse;
 pub use latencies::{Latencies, Percentiles};
 pub use memory::resident_kib;

@@ -53,21 +53,21 @@ impl OutboxReminder {
             return Ok(());
         }
         self.looked = Instant::now();
-        let rooms = match timeout(LOOK_TIME, self.store.rooms_in_outbox(self.after, ROOMS)).await {
-            Ok(Ok(rooms)) => rooms,
+        let found = match timeout(LOOK_TIME, self.store.rooms_in_outbox(self.after, ROOMS)).await {
+            Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 warn!(error = %error, "cannot look at the outbox: {error}");
                 return Ok(());
             }
             Err(_) => return Ok(()),
         };
-        let is_full = rooms.len() >= usize::try_from(ROOMS).unwrap_or(usize::MAX);
-        self.after = rooms.last().copied().filter(|_| is_full).unwrap_or(RoomId(0));
+        let is_full = found.len() >= usize::try_from(ROOMS).unwrap_or(usize::MAX);
+        self.after = found.last().filter(|_| is_full).map_or(RoomId(0), |last| last.room);
         let mut hints = redis::pipe();
-        for room in rooms {
-            let partition = self.installation.partition_of(room);
+        for hint in found {
+            let partition = self.installation.partition_of(hint.room);
             if partitions(partition) {
-                hints.xadd(keys.accept_stream(partition), "*", &encode_outbox_hint(room, keys)).ignore();
+                hints.xadd(keys.accept_stream(partition), "*", &encode_outbox_hint(hint, keys)).ignore();
             }
         }
         if hints.is_empty() {

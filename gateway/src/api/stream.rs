@@ -113,9 +113,9 @@ impl StreamApi {
         /// The same for clients that cannot set headers; the header wins.
         #[oai(name = "last_event_id")]
         last_event_id_query: Query<Option<String>>,
-        /// If you missed more messages than this, get a `reset` instead of them.
+        /// If you missed more entries than this, get a `reset` instead of them.
         max_replay: Query<Option<Integer>>,
-        /// End after this many messages: 1–10,000.
+        /// End after this many entries of the log: 1–10,000. Messages are entries, and so is who joins.
         limit: Query<Option<Integer>>,
         /// End after this many seconds: 1–300.
         wait_s: Query<Option<Integer>>,

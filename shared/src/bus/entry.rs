@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::KeySpace;
 use super::mac::{CODE_BYTES, NotAuthentic};
 use crate::domain::{
-    Accepted, AcceptedChange, ChangeRequest, Command, Emoji, GatewayId, Invalid, MessageId, MessageText, RoomId,
-    Timestamp, UserId,
+    Accepted, AcceptedChange, ChangeRequest, Command, Emoji, GatewayId, Invalid, MessageId, MessageText, OutboxHint,
+    RoomId, Timestamp, UserId,
 };
 
 /// Named fields of an entry, in their order.
@@ -88,14 +88,18 @@ pub fn encode_command<'a>(command: &'a Command, keys: &'a KeySpace) -> Fields<'a
     match command {
         Command::Message(message) => encode_message(message, keys),
         Command::Change(change) => encode_change(change, keys),
-        Command::Outbox(room) => encode_outbox_hint(*room, keys),
+        Command::Outbox(hint) => encode_outbox_hint(*hint, keys),
     }
 }
 
-/// The fields of a hint that the outbox has rows of `room`. Like a change it has no field `text`: see [`AcceptedChange::fields`].
+/// The fields of a hint that the outbox has rows. Like a change it has no field `text`: see [`AcceptedChange::fields`].
 #[must_use]
-pub fn encode_outbox_hint(room: RoomId, keys: &KeySpace) -> Fields<'static> {
-    let mut fields: Fields<'static> = vec![("room", room.0.to_string().into()), (KIND, OUTBOX.into())];
+pub fn encode_outbox_hint(hint: OutboxHint, keys: &KeySpace) -> Fields<'static> {
+    let mut fields: Fields<'static> = vec![
+        ("room", hint.room.0.to_string().into()),
+        ("upto", hint.upto.to_string().into()),
+        (KIND, OUTBOX.into()),
+    ];
     sign(&mut fields, keys);
     fields
 }
@@ -145,7 +149,10 @@ pub fn decode_unverified_entry(fields: &[(Vec<u8>, Vec<u8>)], keys: &KeySpace) -
     }
     match optional(field(fields, KIND))? {
         None => decode_message(fields).map(Command::Message),
-        Some(OUTBOX) => Ok(Command::Outbox(RoomId(number(fields, "room", |raw| raw.parse().ok())?))),
+        Some(OUTBOX) => Ok(Command::Outbox(OutboxHint {
+            room: RoomId(number(fields, "room", |raw| raw.parse().ok())?),
+            upto: number(fields, "upto", |raw| raw.parse().ok())?,
+        })),
         Some(kind) => decode_change(fields, kind).map(Command::Change),
     }
 }
@@ -316,6 +323,13 @@ mod tests {
             let fields = raw(&encode_change(&change, &keys()));
             prop_assert!(fields.iter().all(|(name, _)| name != b"text"), "an older worker takes it for a message");
             prop_assert_eq!(decode_entry(&fields, &keys(), NOW).unwrap(), Command::Change(change));
+        }
+
+        #[test]
+        fn hint_survives_the_accept_log(room in 1..i64::MAX, upto: i64) {
+            let hint = OutboxHint { room: RoomId(room), upto };
+            let fields = raw(&encode_outbox_hint(hint, &keys()));
+            prop_assert_eq!(decode_entry(&fields, &keys(), NOW).unwrap(), Command::Outbox(hint));
         }
 
         #[test]

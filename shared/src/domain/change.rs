@@ -114,9 +114,8 @@ pub enum Command {
     Message(Accepted),
     /// A change of a message.
     Change(AcceptedChange),
-    /// A hint that the outbox in SQL has rows of this room, which are to become entries of its log. Without it they are found
-    /// a moment later.
-    Outbox(RoomId),
+    /// A hint that the outbox in SQL has rows.
+    Outbox(OutboxHint),
 }
 
 impl Command {
@@ -126,9 +125,20 @@ impl Command {
         match self {
             Self::Message(message) => message.room,
             Self::Change(change) => change.room,
-            Self::Outbox(room) => *room,
+            Self::Outbox(hint) => hint.room,
         }
     }
+}
+
+/// A hint that the outbox in SQL has rows which are to become entries of the log, here: after what was accepted before. Without
+/// one they are found a moment later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxHint {
+    /// The room that the rows are about.
+    pub room: RoomId,
+    /// The id of the last row. What was accepted before that row was written stands before the hint in the accept log; so a
+    /// member's last messages come before the entry of their leaving.
+    pub upto: i64,
 }
 
 /// What somebody wants to change of a message.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::StoreError;
 use crate::domain::{
-    Accepted, AcceptedChange, ChangeRequest, Command, Fence, LogEntryId, MessageId, Outcome, Partition, RoomEntry,
-    RoomId, Seq, Timestamp,
+    Accepted, AcceptedChange, ChangeRequest, Command, Fence, LogEntryId, MessageId, OutboxHint, Outcome, Partition,
+    RoomEntry, RoomId, Seq, Timestamp,
 };
 
 /// A claimed partition: which ownership it is, and where to read on.
@@ -39,9 +39,8 @@ pub enum EntryContent {
     Message(Accepted),
     /// A change to be decided, and to be stored if it is allowed.
     Change(AcceptedChange),
-    /// A hint that the outbox has rows of this room. Every commit takes what the outbox has of the rooms in it; a hint brings a
-    /// room that has nothing else.
-    Outbox(RoomId),
+    /// A hint that the outbox has rows, which are to be stored here.
+    Outbox(OutboxHint),
     /// Something that can never be stored and goes to the dead letters.
     DeadLetter {
         /// Why not.
@@ -166,7 +165,7 @@ impl From<Command> for EntryContent {
         match command {
             Command::Message(message) => Self::Message(message),
             Command::Change(change) => Self::Change(change),
-            Command::Outbox(room) => Self::Outbox(room),
+            Command::Outbox(hint) => Self::Outbox(hint),
         }
     }
 }
@@ -196,7 +195,9 @@ impl Entry {
         let content = match self.content {
             EntryContent::Message(message) => dead(message_to_json(&message)),
             EntryContent::Change(change) => dead(change_to_json(&change)),
-            EntryContent::Outbox(room) => dead(json!({"kind": "outbox", "room": room}).to_string()),
+            EntryContent::Outbox(OutboxHint { room, upto }) => {
+                dead(json!({"kind": "outbox", "room": room, "upto": upto}).to_string())
+            }
             dead @ EntryContent::DeadLetter { .. } => dead,
         };
         Self { content, ..self }

@@ -34,7 +34,6 @@ pub(super) async fn execute<T: CommitStatements>(
 ) -> Result<Committed, CommitError> {
     check_ownership(tx, batches).await?;
     let mut plan = CommitPlan::load(tx, batches, cache).await?;
-    plan.add_outbox(batches);
     for batch in batches {
         for entry in &batch.entries {
             plan.add(batch.claim.partition, entry);
@@ -46,17 +45,14 @@ pub(super) async fn execute<T: CommitStatements>(
     Ok(plan.committed)
 }
 
-/// The rooms that entries of `batches` are about, with the partitions of the batches.
-fn rooms_of(batches: &[PartitionBatch]) -> impl Iterator<Item = (RoomId, Partition)> {
-    let room = |entry: &Entry| match &entry.content {
+/// The room that an entry is about, if it can be stored.
+fn room_of(entry: &Entry) -> Option<RoomId> {
+    match &entry.content {
         EntryContent::Message(message) => Some(message.room),
         EntryContent::Change(change) => Some(change.room),
-        EntryContent::Outbox(room) => Some(*room),
+        EntryContent::Outbox(hint) => Some(hint.room),
         EntryContent::DeadLetter { .. } => None,
-    };
-    batches.iter().flat_map(move |batch| {
-        batch.entries.iter().filter_map(move |entry| Some((room(entry)?, batch.claim.partition)))
-    })
+    }
 }
 
 /// Fails unless every claim still holds: this worker owns the partition, and nobody has moved the cursor. The cursors are
@@ -91,8 +87,8 @@ struct CommitPlan<'a> {
     /// The messages that changes and replies of this plan are about.
     targets: Targets,
     reactions: Reactions,
-    /// What waits in the outbox for the rooms of this commit.
-    outbox: Vec<OutboxRow>,
+    /// What waits in the outbox, by room.
+    outbox: HashMap<RoomId, Vec<OutboxRow>>,
     /// The rows of it that have become entries.
     taken: Vec<i64>,
     /// The senders that exist, by id.
@@ -118,7 +114,7 @@ impl<'a> CommitPlan<'a> {
                 EntryContent::Outbox(_) | EntryContent::DeadLetter { .. } => {}
             }
         }
-        let rooms: HashSet<RoomId> = rooms_of(batches).map(|(room, _)| room).collect();
+        let rooms: HashSet<RoomId> = batches.iter().flat_map(|batch| &batch.entries).filter_map(room_of).collect();
         if rooms.is_empty() {
             return Ok(plan);
         }
@@ -126,7 +122,9 @@ impl<'a> CommitPlan<'a> {
         let with_outbox: Vec<RoomId> = rooms.iter().filter(|room| room.has_outbox).map(|room| room.room).collect();
         plan.heads = rooms.into_iter().map(|room| (room.room, room.head)).collect();
         if !with_outbox.is_empty() {
-            plan.outbox = tx.outbox(&with_outbox, OUTBOX_ROWS).await?;
+            for row in tx.outbox(&with_outbox, OUTBOX_ROWS).await? {
+                plan.outbox.entry(row.room).or_default().push(row);
+            }
         }
         if !messages.is_empty() {
             let ids: Vec<MessageId> = messages.iter().map(|message| message.id).collect();
@@ -148,7 +146,7 @@ impl<'a> CommitPlan<'a> {
         }
         let senders = messages.iter().map(|message| message.sender).chain(changes.iter().map(|change| change.sender));
         let mentioned = messages.iter().flat_map(|message| message.mentions.iter().copied());
-        let of_outbox = plan.outbox.iter().flat_map(|row| [Some(row.sender), row.member()]).flatten();
+        let of_outbox = plan.outbox.values().flatten().flat_map(|row| [Some(row.sender), row.member()]).flatten();
         let unknown = cache.look_up(senders.chain(mentioned).chain(of_outbox), &mut plan.senders);
         if !unknown.is_empty() {
             let found = tx.senders(&Vec::from_iter(unknown)).await?;
@@ -165,17 +163,14 @@ impl<'a> CommitPlan<'a> {
         Ok(())
     }
 
-    /// Adds what waits in the outbox, before the entries of the accept log: these may depend on it, as a message does on its
-    /// sender's joining.
-    fn add_outbox(&mut self, batches: &[PartitionBatch]) {
-        if self.outbox.is_empty() {
+    /// Adds what waits in the outbox of `room`, up to the last row that `is_wanted`, in the order of the rows.
+    fn take_outbox(&mut self, partition: Partition, room: RoomId, is_wanted: impl Fn(&OutboxRow) -> bool) {
+        let Some(waiting) = self.outbox.get_mut(&room) else {
             return;
-        }
-        let partitions: HashMap<RoomId, Partition> = rooms_of(batches).collect();
-        for row in std::mem::take(&mut self.outbox) {
-            if let Some(partition) = partitions.get(&row.room) {
-                self.add_outbox_row(*partition, &row);
-            }
+        };
+        let count = waiting.iter().rposition(is_wanted).map_or(0, |last| last + 1);
+        for row in waiting.drain(..count).collect::<Vec<_>>() {
+            self.add_outbox_row(partition, &row);
         }
     }
 
@@ -222,8 +217,10 @@ impl<'a> CommitPlan<'a> {
             EntryContent::Change(change) => {
                 self.add_change(partition, change).map_err(|reason| (reason.to_owned(), change_to_json(change)))
             }
-            // What it is about was added before.
-            EntryContent::Outbox(_) => Ok(()),
+            EntryContent::Outbox(hint) => {
+                self.take_outbox(partition, hint.room, |row| row.id <= hint.upto);
+                Ok(())
+            }
             EntryContent::DeadLetter { reason, entry } => Err((reason.clone(), entry.clone())),
         };
         if let Err((reason, raw)) = outcome {
@@ -233,6 +230,7 @@ impl<'a> CommitPlan<'a> {
 
     /// Adds a message; an error says why it can never be stored.
     fn add_message(&mut self, partition: Partition, message: &'a Accepted) -> Result<(), &'static str> {
+        self.take_outbox(partition, message.room, |row| row.admits(message.sender));
         let Some(head) = self.heads.get_mut(&message.room) else {
             return Err("there is no such room");
         };
@@ -288,6 +286,7 @@ impl<'a> CommitPlan<'a> {
 
     /// Adds a change if it is allowed and alters something; an error says why it can never be.
     fn add_change(&mut self, partition: Partition, change: &'a AcceptedChange) -> Result<(), &'static str> {
+        self.take_outbox(partition, change.room, |row| row.admits(change.sender));
         let Some(head) = self.heads.get_mut(&change.room) else {
             return Err("there is no such room");
         };

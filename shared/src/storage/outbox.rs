@@ -2,7 +2,9 @@
 //!
 //! A gateway changes SQL at once, whether a worker is there or not, and writes a row of the outbox in the same transaction. The
 //! commit of the worker replaces the row by an entry of the log, in one transaction too. So each change gets one entry, whoever
-//! ends in between. Changes that exclude each other, such as two of one membership, get theirs in the order of their
+//! ends in between. Where it stands in the log says a hint in the accept log: after what was accepted before the change, such as
+//! the last messages of a member who leaves. Without waiting for the hint, a message brings the changes up to the one that made its
+//! sender a member. Changes that exclude each other, such as two of one membership, get theirs in the order of their
 //! transactions, since the later one waits for the earlier one before it writes its row.
 
 use async_trait::async_trait;
@@ -12,7 +14,7 @@ use sqlx::FromRow;
 use super::StoreError;
 use super::commit_statements::{encode_detail, kind};
 use super::rooms::Room;
-use crate::domain::{Change, MemberChange, MemberRole, RoomChange, RoomId, Timestamp, UserId};
+use crate::domain::{Change, MemberChange, MemberRole, OutboxHint, RoomChange, RoomId, Timestamp, UserId};
 use crate::telemetry::LogEvent;
 
 /// The rows of the outbox that one commit takes at most. Only after a long outage are there more; then some wait for the next
@@ -38,6 +40,17 @@ pub(super) struct OutboxRow {
 impl OutboxRow {
     pub(super) fn member(&self) -> Option<UserId> {
         self.member.map(UserId)
+    }
+
+    /// Whether it made `user` a member.
+    pub(super) fn admits(&self, user: UserId) -> bool {
+        match self.change(Some(String::new())) {
+            Ok(Change::Member { change, .. }) => {
+                self.member() == Some(user) && matches!(change, MemberChange::Joined { .. })
+            }
+            Ok(Change::Room(RoomChange::Created { .. })) => self.sender == user,
+            Ok(Change::Edit { .. } | Change::Delete { .. } | Change::Reaction { .. }) | Err(_) => false,
+        }
     }
 
     pub(super) fn created_on(&self) -> Timestamp {
@@ -76,7 +89,7 @@ pub(super) fn decode_unaddressed(
             member,
             change: read(detail)?,
         }),
-        (kind::ROOM, None) => Ok(Change::Room(read(detail)?)),
+        (kind::ROOM, _) => Ok(Change::Room(read(detail)?)),
         _ => Err(sqlx::Error::Decode(format!("a change of kind '{kind}' is not known here").into())),
     }
 }
@@ -85,6 +98,15 @@ pub(super) fn decode_unaddressed(
 pub(super) struct MemberDetails {
     pub(super) of_owner: String,
     pub(super) of_others: String,
+}
+
+/// Converts rows of a room and the id of its last row.
+pub(super) fn decode_hints(rows: Vec<(i64, i64)>) -> Vec<OutboxHint> {
+    let read = |(room, upto)| OutboxHint {
+        room: RoomId(room),
+        upto,
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// The details of joining a room.
@@ -115,6 +137,9 @@ pub(super) fn created_detail(room: &Room) -> String {
 /// What waits in the outbox.
 #[async_trait]
 pub trait Outbox {
-    /// At most `limit` rooms above `after` that the outbox has rows about, ascending.
-    async fn rooms_in_outbox(&self, after: RoomId, limit: u32) -> Result<Vec<RoomId>, StoreError>;
+    /// At most `limit` rooms above `after` that the outbox has rows about, ascending, with the id of the last row of each.
+    async fn rooms_in_outbox(&self, after: RoomId, limit: u32) -> Result<Vec<OutboxHint>, StoreError>;
+
+    /// The id of the last row about `room`, if there is one.
+    async fn last_in_outbox(&self, room: RoomId) -> Result<Option<OutboxHint>, StoreError>;
 }

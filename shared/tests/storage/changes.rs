@@ -14,7 +14,7 @@ use shared::domain::{
 use shared::storage::{Claim, Committed, CreateRoom, JoinMode, KnownPage, Window};
 
 use self::model::{Action, EMOJIS, Model, TEXTS, USERS, actions, applied, state, words};
-use crate::support::{Database, NOW, command, message, on_both_back_ends, page};
+use crate::support::{Database, NOW, command, hint, message, on_both_back_ends, page};
 
 on_both_back_ends![
     any_sequence_ends_as_the_model_says,
@@ -75,12 +75,12 @@ async fn any_sequence_ends_as_the_model_says(db: Database) {
         let sequence = actions().new_tree(&mut runner).unwrap().current();
         let (mut model, mut ids, mut posted) = (Model::created(), BTreeMap::new(), Vec::new());
         let (mut last, mut batch, mut published) = (None, Batch::default(), Vec::new());
+        batch.commands.push(hint(room));
         for (user, action, ends) in sequence {
             let (id, user, action, done) = match (action, last.clone()) {
                 (Action::Repeat, None) => continue,
                 (Action::Repeat, Some(last)) => last,
                 (Action::Member { joins }, _) => {
-                    // It takes effect at once, and comes before all that is committed later.
                     published.extend(batch.commit(&db, &mut claim).await);
                     if joins {
                         db.store.join_public(room, users[user], JoinMode::Explicit, NOW).await.unwrap();
@@ -88,6 +88,7 @@ async fn any_sequence_ends_as_the_model_says(db: Database) {
                         db.store.leave(room, users[user], NOW).await.unwrap();
                     }
                     model.set_member(user, joins);
+                    batch.commands.push(hint(room));
                     continue;
                 }
                 (action, _) => {
@@ -112,7 +113,6 @@ async fn any_sequence_ends_as_the_model_says(db: Database) {
                 published.extend(batch.commit(&db, &mut claim).await);
             }
         }
-        batch.commands.push(Command::Outbox(room));
         published.extend(batch.commit(&db, &mut claim).await);
         assert_eq!(words(&published), model.entries);
         check_entries(&db, room, &published, &model.state(&ids)).await;

@@ -13,7 +13,7 @@ use shared::storage::{Claim, CopyError, Entry, EntryContent, OpenError, Progress
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
-use crate::support::{BackEnd, Database, NOW, command, entry, message, seqs};
+use crate::support::{BackEnd, Database, NOW, command, entry, hint, message, seqs};
 
 /// A database with rows in every table, and more messages than fit into one page.
 async fn filled() -> Database {
@@ -196,9 +196,12 @@ async fn everything_is_copied_and_usable() {
     (db.store, db.url) = (store, url.clone());
     let room = db.store.room_by_name(&RoomName::parse("lobby").unwrap()).await.unwrap().unwrap();
     let mut claim = db.store.claim(&[Partition(0)], "new").await.unwrap()[0];
-    let next = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "on"));
-    let committed = db.commit(&mut claim, vec![next]).await.unwrap();
-    // What waited in the outbox comes first.
+    // What waited in the outbox is there too.
+    let next = vec![
+        command(claim.cursor.ms + 1, hint(room.id)),
+        entry(claim.cursor.ms + 2, message(room.id, room.owner_id, "on")),
+    ];
+    let committed = db.commit(&mut claim, next).await.unwrap();
     assert_eq!(seqs(&committed, room.id), [Seq(1_208), Seq(1_209)]);
     let garbage = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "x")).into_dead_letter("garbage");
     db.commit(&mut claim, vec![garbage]).await.unwrap();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use shared::domain::{Change, Command, MemberChange, RoomChange, RoomEntry, RoomId, RoomName, Seq};
 use shared::storage::{CommitError, CreateRoom, JoinMode, PartitionBatch};
 
-use crate::support::{Database, NOW, command, entry, message, on_both_back_ends};
+use crate::support::{Database, NOW, command, entry, hint, message, on_both_back_ends};
 
 on_both_back_ends![
     changes_of_members_come_before_what_they_allow,
+    last_messages_of_a_member_come_before_their_leaving,
     an_entry_comes_once_whoever_commits,
     a_failed_commit_leaves_the_outbox_alone,
     changes_of_a_later_version_wait,
@@ -17,6 +18,11 @@ on_both_back_ends![
 
 fn name(raw: &str) -> RoomName {
     RoomName::parse(raw).unwrap()
+}
+
+/// The rooms that the outbox has rows about.
+async fn waiting(db: &Database, after: RoomId, limit: u32) -> Vec<RoomId> {
+    db.store.rooms_in_outbox(after, limit).await.unwrap().iter().map(|hint| hint.room).collect()
 }
 
 /// The entries in words.
@@ -50,7 +56,7 @@ async fn changes_of_members_come_before_what_they_allow(db: Database) {
     db.store.leave(room, bob.id, NOW).await.unwrap();
     db.store.leave(room, ann.id, NOW).await.unwrap();
     db.store.join_public(room, ann.id, JoinMode::Explicit, NOW).await.unwrap();
-    let committed = db.commit(&mut claim, vec![command(2, Command::Outbox(room))]).await.unwrap();
+    let committed = db.commit(&mut claim, vec![command(2, hint(room))]).await.unwrap();
     let second = ["bob leaves bob", "ann leaves ann", "ann joins ann as owner"];
     assert_eq!(words(&committed.rooms[0].entries), second);
     assert_eq!(committed.rooms[0].entries[0].seq(), Seq(4));
@@ -62,6 +68,41 @@ async fn changes_of_members_come_before_what_they_allow(db: Database) {
     db.positions_grow_with_seqs().await;
 }
 
+async fn last_messages_of_a_member_come_before_their_leaving(db: Database) {
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
+    let room = db.store.create_room(CreateRoom::public(name("lobby"), ann.id), NOW).await.unwrap().id;
+    db.store.join_public(room, bob.id, JoinMode::ByName, NOW).await.unwrap();
+    let joined = db.store.last_in_outbox(room).await.unwrap().unwrap();
+    db.store.leave(room, bob.id, NOW).await.unwrap();
+    let left = db.store.last_in_outbox(room).await.unwrap().unwrap();
+    db.store.join_public(room, bob.id, JoinMode::ByName, NOW).await.unwrap();
+    // All of it was accepted while no worker was there. The hint about the joining came late.
+    let mut claim = db.claim().await;
+    let entries = [
+        Command::Message(message(room, ann.id, "welcome")),
+        Command::Outbox(joined),
+        Command::Message(message(room, ann.id, "bye")),
+        Command::Outbox(left),
+        Command::Message(message(room, ann.id, "where is he")),
+        Command::Message(message(room, bob.id, "back")),
+        Command::Outbox(left),
+    ];
+    let entries = (1..).zip(entries).map(|(ms, done)| command(ms, done)).collect();
+    let committed = db.commit(&mut claim, entries).await.unwrap();
+    let expected = [
+        "ann creates false",
+        "welcome",
+        "bob joins bob as member",
+        "bye",
+        "bob leaves bob",
+        "where is he",
+        "bob joins bob as member",
+        "back",
+    ];
+    assert_eq!(words(&committed.rooms[0].entries), expected);
+    assert_eq!(db.store.last_in_outbox(room).await.unwrap(), None);
+}
+
 async fn an_entry_comes_once_whoever_commits(db: Database) {
     let ann = db.user("ann").await;
     let other = db.room("empty", &ann).await.id;
@@ -70,15 +111,15 @@ async fn an_entry_comes_once_whoever_commits(db: Database) {
     // Two hints in one batch, one of a room that has nothing, and one of no room.
     db.store.join_public(room, ann.id, JoinMode::Explicit, NOW).await.unwrap();
     let hints = [room, room, other, RoomId(99)];
-    let entries = (1..).zip(hints).map(|(ms, room)| command(ms, Command::Outbox(room))).collect();
+    let entries = (1..).zip(hints).map(|(ms, room)| command(ms, hint(room))).collect();
     let committed = db.commit(&mut old, entries).await.unwrap();
     assert_eq!((committed.rooms.len(), committed.dead_letters), (1, 0));
     assert_eq!(words(&committed.rooms[0].entries), ["ann creates false"]);
     // A worker that took over, and the hint once more.
     let mut new = db.claim().await;
-    let again = db.commit(&mut new, vec![command(9, Command::Outbox(room))]).await.unwrap();
+    let again = db.commit(&mut new, vec![command(9, hint(room))]).await.unwrap();
     assert!(again.rooms.is_empty());
-    let stale = db.commit(&mut old, vec![command(9, Command::Outbox(room))]).await;
+    let stale = db.commit(&mut old, vec![command(9, hint(room))]).await;
     assert!(matches!(stale, Err(CommitError::StaleClaims(_))));
     assert_eq!(db.store.entries_after(room, Seq::ZERO, 100).await.unwrap().len(), 1);
 }
@@ -89,15 +130,15 @@ async fn a_failed_commit_leaves_the_outbox_alone(db: Database) {
     let claim = db.claim().await;
     let batch = PartitionBatch {
         claim,
-        entries: vec![command(1, Command::Outbox(room))],
+        entries: vec![command(1, hint(room))],
     };
     let panics = async { panic!("the worker ends before its commit") };
     let store = db.store.clone();
     let cut = tokio::spawn(async move { store.commit(Arc::new([batch]), NOW, panics).await.map(drop) });
     assert!(!matches!(cut.await, Ok(Ok(()))));
-    assert_eq!(db.store.rooms_in_outbox(RoomId(0), 10).await.unwrap(), [room]);
+    assert_eq!(waiting(&db, RoomId(0), 10).await, [room]);
     let mut claim = db.claim().await;
-    let committed = db.commit(&mut claim, vec![command(1, Command::Outbox(room))]).await.unwrap();
+    let committed = db.commit(&mut claim, vec![command(1, hint(room))]).await.unwrap();
     assert_eq!(words(&committed.rooms[0].entries), ["ann creates false"]);
 }
 
@@ -106,9 +147,10 @@ async fn changes_of_a_later_version_wait(db: Database) {
     let room = db.store.create_room(CreateRoom::public(name("lobby"), ann.id), NOW).await.unwrap().id;
     db.execute("UPDATE outbox SET detail = '{\"change\":\"painted\"}'").await;
     let mut claim = db.claim().await;
-    let committed = db.commit(&mut claim, vec![entry(1, message(room, ann.id, "hello"))]).await.unwrap();
+    let entries = vec![entry(1, message(room, ann.id, "hello")), command(2, hint(room))];
+    let committed = db.commit(&mut claim, entries).await.unwrap();
     assert_eq!(words(&committed.rooms[0].entries), ["hello"]);
-    assert_eq!(db.store.rooms_in_outbox(RoomId(0), 10).await.unwrap(), [room]);
+    assert_eq!(waiting(&db, RoomId(0), 10).await, [room]);
 }
 
 async fn rooms_in_the_outbox_are_listed_in_pages(db: Database) {
@@ -118,6 +160,8 @@ async fn rooms_in_the_outbox_are_listed_in_pages(db: Database) {
         let new = CreateRoom::public(name(&format!("room-{number}")), ann.id);
         rooms.push(db.store.create_room(new, NOW).await.unwrap().id);
     }
-    assert_eq!(db.store.rooms_in_outbox(RoomId(0), 3).await.unwrap(), rooms[..3]);
-    assert_eq!(db.store.rooms_in_outbox(rooms[2], 3).await.unwrap(), rooms[3..]);
+    assert_eq!(waiting(&db, RoomId(0), 3).await, rooms[..3]);
+    assert_eq!(waiting(&db, rooms[2], 3).await, rooms[3..]);
+    let found = db.store.rooms_in_outbox(RoomId(0), 1).await.unwrap();
+    assert_eq!(Some(found[0]), db.store.last_in_outbox(rooms[0]).await.unwrap());
 }

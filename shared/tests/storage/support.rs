@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::{
-    Accepted, Command, LogEntryId, MembershipId, MessageId, MessageText, Partition, RoomEntry, RoomId, RoomName, Seq,
-    StoredMessage, Timestamp, UserId,
+    Accepted, Command, LogEntryId, MembershipId, MessageId, MessageText, OutboxHint, Partition, RoomEntry, RoomId,
+    RoomName, Seq, StoredMessage, Timestamp, UserId,
 };
 use shared::storage::{
     Claim, CommitError, Committed, CreateRoom, Entry, JoinMode, JoinOutcome, NewUser, PartitionBatch, Role, Room,
@@ -235,6 +235,11 @@ pub(crate) fn message(room: RoomId, sender: UserId, text: &str) -> Accepted {
         created_on: NOW,
         reply_to: None,
     }
+}
+
+/// A hint about all that the outbox has of `room`.
+pub(crate) fn hint(room: RoomId) -> Command {
+    Command::Outbox(OutboxHint { room, upto: i64::MAX })
 }
 
 pub(crate) fn entry(ms: i64, message: Accepted) -> Entry {

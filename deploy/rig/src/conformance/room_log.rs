@@ -10,7 +10,7 @@ use super::check::{Check, Paths};
 use super::programs::Program;
 use crate::api_client::ApiClient;
 use crate::failure::{Failure, Result};
-use crate::sse::SseEvent;
+use crate::sse::{EventStream, SseEvent};
 use crate::stack::Stack;
 
 /// Longest time of the program, which takes a second.
@@ -31,30 +31,32 @@ pub(super) async fn run(paths: &Paths) -> Check {
 async fn reduce(paths: &Paths) -> Result<String> {
     let stack = Stack::builder().without_limits().start().await?;
     let (ann, bob) = (stack.client()?.register("ann").await?, stack.client()?.register("bob").await?);
+    let eve = stack.client()?.register("eve").await?;
     ann.create_room(ROOM).await?;
     let mut live = ann.stream(ROOM).open().await?;
-    let start = live.ready().id.clone();
+    let epoch = live.ready().epoch()?;
+    eve.call(Method::POST, &format!("/chat/{ROOM}/join")).await?.expect(204)?;
+    eve.call(Method::DELETE, &format!("/chat/{ROOM}/message")).await?.expect(204)?;
     change(&ann, &bob).await?;
     let head = head(&ann).await?;
     let mut events = vec![live.ready().clone()];
-    let mut seq = 0;
-    while seq < head {
-        let event = live.next(SOON).await?.ok_or_else(|| Failure::new("the stream ended"))?;
-        seq = event.seq()?;
-        events.push(event);
-    }
+    read_to(head, &mut live, &mut events).await?;
     let history = ann.whole_history(ROOM).await?;
+    let users: Value = ann.get(&format!("/chat/{ROOM}/users")).await?.expect(200)?.json()?;
     // What came live, and a replay of all of it.
-    let mut replayed = ann.stream(ROOM).after(&start).open().await?;
+    let mut replayed = ann.stream(ROOM).after(&format!("{epoch}-0")).open().await?;
     let mut again = vec![replayed.ready().clone()];
-    for _ in 1..events.len() {
-        again.push(replayed.next(SOON).await?.ok_or_else(|| Failure::new("the stream ended"))?);
+    read_to(head, &mut replayed, &mut again).await?;
+    play(paths, ("live", &events), (&history, None)).await?;
+    play(paths, ("replayed", &again), (&history, Some(&users))).await
+}
+
+/// Reads events of `stream` up to the entry `head`.
+async fn read_to(head: i64, stream: &mut EventStream, events: &mut Vec<SseEvent>) -> Result<()> {
+    while events.last().map_or(Ok(0), SseEvent::seq)? < head {
+        events.push(stream.next(SOON).await?.ok_or_else(|| Failure::new("the stream ended"))?);
     }
-    let mut summary = String::new();
-    for (kind, events) in [("live", &events), ("replayed", &again)] {
-        summary = play(paths, kind, events, &history).await?;
-    }
-    Ok(summary.trim().to_owned())
+    Ok(())
 }
 
 /// Posts, and changes some of what was posted in every way.
@@ -98,12 +100,22 @@ async fn head(client: &ApiClient) -> Result<i64> {
     position.ok_or_else(|| Failure::new(format!("no position in {response}")))
 }
 
-async fn play(paths: &Paths, kind: &str, events: &[SseEvent], history: &[Value]) -> Result<String> {
+async fn play(
+    paths: &Paths,
+    (kind, events): (&str, &[SseEvent]),
+    (history, users): (&[Value], Option<&Value>),
+) -> Result<String> {
     let events: Vec<Value> =
         events.iter().map(|event| json!({"name": event.name, "data": event.data, "id": event.id})).collect();
     let file = |name: &str| paths.clients.join(format!("{kind}-{name}.json")).display().to_string();
     fs::write(file("events"), serde_json::to_vec(&events)?)?;
     fs::write(file("history"), serde_json::to_vec(history)?)?;
     let program = paths.clients.join("node/compiled/room-log-check.js").display().to_string();
-    Program::new("node", &[&program, &file("events"), &file("history")]).run(WITHIN).await
+    let mut arguments = vec![program, file("events"), file("history")];
+    if let Some(users) = users {
+        fs::write(file("users"), serde_json::to_vec(users)?)?;
+        arguments.push(file("users"));
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Program::new("node", &arguments).run(WITHIN).await.map(|summary| summary.trim().to_owned())
 }

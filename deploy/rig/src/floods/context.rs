@@ -70,10 +70,12 @@ impl FloodContext {
         eventually(STORED_WITHIN, "the room is stored", async || {
             let newest = self.attacker.history(room, "?limit=1").await?;
             let head = newest.first().and_then(|message| message["seq"].as_u64()).unwrap_or(0);
-            if head == count as u64 {
+            // The entry of the creation comes before them.
+            let last = count as u64 + 1;
+            if head == last {
                 Ok(())
             } else {
-                Err(Failure::new(format!("{head} of {count} messages")))
+                Err(Failure::new(format!("{head} of {last} entries")))
             }
         })
         .await
@@ -83,6 +85,6 @@ impl FloodContext {
 
 /// The path of a page of [`LARGE_ROOM`]; another `number` gives another page.
 pub(super) fn large_page(number: usize) -> String {
-    let before = LARGE_ROOM_MESSAGES + 1 - number % (LARGE_ROOM_MESSAGES / 2);
+    let before = LARGE_ROOM_MESSAGES + 2 - number % (LARGE_ROOM_MESSAGES / 2);
     format!("/chat/{LARGE_ROOM}/messagehistory?before={before}")
 }

@@ -60,7 +60,14 @@ const GATEWAY: Layers = &[
     &["event_dispatch"],
     // What events are applied to.
     &["accept", "auth", "control_channel", "live", "room_directory", "server"],
-    &["fanout", "freshness", "history", "policy", "rate_limits"],
+    &[
+        "fanout",
+        "freshness",
+        "history",
+        "outbox_hints",
+        "policy",
+        "rate_limits",
+    ],
     &["change_json"],
     // What everything may use.
     &["config", "message_json"],

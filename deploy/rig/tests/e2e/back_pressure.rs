@@ -8,7 +8,7 @@ use rig::{AcknowledgedMessages, ApiClient, Failure, Gateway, RedisServer, Result
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::fixture::{SOON, with_lobby};
+use crate::fixture::{FIRST, SOON, with_lobby};
 
 /// "Recovers by itself within 10 s", with a margin for a machine that is busy with other tests.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(15);
@@ -158,7 +158,7 @@ async fn posts_over_backlog_cap_are_refused_until_worker_returns() {
     assert_recovers(&ann, &floods).await;
     let stored = ann.whole_history("lobby").await.unwrap();
     let events = stream.messages(stored.len(), SOON).await.unwrap();
-    rig::check_dense_seqs(&events.iter().map(|event| event.json().unwrap()).collect::<Vec<_>>(), 1).unwrap();
+    rig::check_dense_seqs(&events.iter().map(|event| event.json().unwrap()).collect::<Vec<_>>(), FIRST).unwrap();
 }
 
 /// Bytes that Redis uses for data.

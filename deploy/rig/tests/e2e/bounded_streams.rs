@@ -9,18 +9,18 @@ async fn bounded_stream_ends_after_message_count_or_time() {
     let (_stack, ann) = lobby().await;
     fill(&ann, 4).await.unwrap();
     let head = ann.stream("lobby").open().await.unwrap().ready().id.clone();
-    let start = head.replace("-4", "-0");
+    let start = head.replace("-5", "-1");
 
     let mut by_number =
         ann.stream("lobby").after(&start).query("limit", "3").query("wait_s", "20").open().await.unwrap();
     let seqs: Vec<i64> = by_number.messages(3, SOON).await.unwrap().iter().map(|event| event.seq().unwrap()).collect();
-    assert_eq!(seqs, [1, 2, 3]);
+    assert_eq!(seqs, [2, 3, 4]);
     assert_eq!(by_number.bye(SOON).await.unwrap(), "bounded");
 
     // Live messages count too.
     let mut live = ann.stream("lobby").query("limit", "1").query("wait_s", "20").open().await.unwrap();
     ann.post("lobby", "live").await.unwrap();
-    assert_eq!(live.message(SOON).await.unwrap().seq().unwrap(), 5);
+    assert_eq!(live.message(SOON).await.unwrap().seq().unwrap(), 6);
     assert_eq!(live.bye(SOON).await.unwrap(), "bounded");
 
     let asked = Instant::now();

@@ -11,12 +11,12 @@ async fn check_history_hole(backend: Backend) {
     let (stack, ann) = with_lobby(Stack::builder().backend(backend).start().await.unwrap()).await;
     fill(&ann, MESSAGES).await.unwrap();
     let mut database = stack.database().await.unwrap();
-    database.lose_message("lobby", 3).await.unwrap();
+    database.lose_message("lobby", 4).await.unwrap();
     database.close().await.unwrap();
     let epoch = ann.stream("lobby").open().await.unwrap().ready().id.split_once('-').unwrap().0.to_owned();
     let http2 = ApiClient::over_http2(&stack.gateways[0].url()).unwrap().with_token(ann.token());
-    for (client, head) in [(&ann, 6), (&http2, 7)] {
-        let mut stream = client.stream("lobby").after(&format!("{epoch}-1")).open().await.unwrap();
+    for (client, head) in [(&ann, 7), (&http2, 8)] {
+        let mut stream = client.stream("lobby").after(&format!("{epoch}-2")).open().await.unwrap();
         let reset = stream.expect("reset", SOON).await.unwrap();
         let data = reset.json().unwrap();
         assert_eq!((data["reason"].as_str(), data["head"].as_i64()), (Some("history_damaged"), Some(head)));
@@ -49,9 +49,9 @@ async fn room_opens_and_is_read_without_redis() {
     let there = ann.moved_to(&stack.gateways[1].url()).unwrap();
     stack.redis.kill().unwrap();
     // No stream of the room is open at that gateway yet.
-    let mut stream = there.stream("lobby").after(&format!("{epoch}-2")).open().await.unwrap();
+    let mut stream = there.stream("lobby").after(&format!("{epoch}-3")).open().await.unwrap();
     let missed = stream.messages(MESSAGES - 2, SOON).await.unwrap();
-    assert_eq!(missed.last().unwrap().seq().unwrap(), 6);
+    assert_eq!(missed.last().unwrap().seq().unwrap(), 7);
     there.stream("attic").open().await.unwrap();
     stack.redis.restart().await.unwrap();
     stack.wait_ready().await.unwrap();

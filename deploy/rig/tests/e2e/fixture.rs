@@ -21,10 +21,22 @@ pub(crate) async fn lobby_without_rates() -> (Stack, ApiClient) {
     with_lobby(Stack::builder().without_rates().start().await.unwrap()).await
 }
 
-/// Registers `ann` and lets her create `lobby`.
+/// The seq of the first message of `lobby`.
+pub(crate) const FIRST: i64 = rig::FIRST_SEQ;
+
+/// Registers `ann` and lets her create `lobby`, whose log begins with the entry of its creation.
 pub(crate) async fn with_lobby(stack: Stack) -> (Stack, ApiClient) {
     let ann = stack.client().unwrap().register("ann").await.unwrap();
     ann.create_room("lobby").await.unwrap();
+    rig::eventually(SOON, "the creation is in the log", async || {
+        let page = ann.get("/chat/lobby/messagehistory").await?.expect(200)?;
+        match page.header("last-event-id") {
+            Some(id) if id.ends_with("-1") => Ok(()),
+            id => Err(rig::Failure::new(format!("the position is {id:?}"))),
+        }
+    })
+    .await
+    .unwrap();
     (stack, ann)
 }
 
@@ -33,7 +45,7 @@ pub(crate) async fn fill(client: &ApiClient, count: usize) -> Result<()> {
     let posts =
         stream::iter(0..count).map(|number| async move { client.post("lobby", &format!("message {number}")).await });
     posts.buffer_unordered(IN_FLIGHT).try_for_each(async |_| Ok(())).await?;
-    let expected = i64::try_from(count)?;
+    let expected = i64::try_from(count)? + FIRST - 1;
     rig::eventually(SOON, "every posted message is in history", async || {
         let newest = client.history("lobby", "?limit=1").await?;
         let head = newest.first().and_then(|message| message["seq"].as_i64());

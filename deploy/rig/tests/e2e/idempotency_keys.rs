@@ -121,7 +121,7 @@ async fn key_is_bound_to_its_text_before_and_after_storing() {
     };
     here.try_post("lobby", "first", Some("key")).await.unwrap().expect(204).unwrap();
     reused(here, "second", "key").await;
-    stored(here, "first", "key", "1").await;
+    stored(here, "first", "key", "2").await;
     reused(elsewhere, "second", "key").await;
 
     stack.worker.kill().unwrap();
@@ -135,7 +135,7 @@ async fn key_is_bound_to_its_text_before_and_after_storing() {
         gateway.start().unwrap();
     }
     stack.worker.start().unwrap();
-    stored(elsewhere, "unstored", "later", "2").await;
+    stored(elsewhere, "unstored", "later", "3").await;
     reused(here, "another", "later").await;
     assert_eq!(here.history("lobby", "").await.unwrap().len(), 2);
 }

@@ -6,7 +6,7 @@ use redis::cmd;
 use rig::{ApiClient, RedisServer, Stack, check_dense_seqs};
 use serde_json::Value;
 
-use crate::fixture::{SOON, lobby_without_rates, with_lobby};
+use crate::fixture::{FIRST, SOON, lobby_without_rates, with_lobby};
 
 /// "Shown within 2 s", with a margin for a machine that is busy with other tests.
 const SHOWN_WITHIN: Duration = Duration::from_secs(4);
@@ -46,7 +46,7 @@ async fn stored_messages_show_without_notifications() {
     for stream in &mut streams {
         let seen = stream.messages(4, SOON).await.unwrap();
         let seen: Vec<Value> = seen.iter().map(|event| event.json().unwrap()).collect();
-        check_dense_seqs(&seen, 1).unwrap();
+        check_dense_seqs(&seen, FIRST).unwrap();
     }
     assert!(posted.elapsed() < SHOWN_WITHIN, "{:?}", posted.elapsed());
 }
@@ -65,13 +65,13 @@ async fn lost_notifications_leave_no_gap() {
     let seen = stream.messages(ROUNDS * 5, SOON).await.unwrap();
     assert!(posted.elapsed() < SHOWN_WITHIN, "{:?}", posted.elapsed());
     let seen: Vec<Value> = seen.iter().map(|event| event.json().unwrap()).collect();
-    check_dense_seqs(&seen, 1).unwrap();
+    check_dense_seqs(&seen, FIRST).unwrap();
     assert_eq!(ann.whole_history("lobby").await.unwrap(), seen);
     // Nothing is repeated once notifications come again.
     allow_publish(&stack.redis, true).await;
     post_numbers(&ann, "lobby", 0..1).await;
     let next = stream.message(SOON).await.unwrap();
-    assert_eq!(next.seq().unwrap(), i64::try_from(ROUNDS * 5 + 1).unwrap());
+    assert_eq!(next.seq().unwrap(), i64::try_from(ROUNDS * 5).unwrap() + FIRST);
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn gateway_shows_missed_messages_after_lost_subscription() {
         post_numbers(&ann, "lobby", cut * 3..cut * 3 + 3).await;
         let seen = stream.messages(3, SHOWN_WITHIN).await.unwrap();
         let seqs: Vec<i64> = seen.iter().map(|event| event.seq().unwrap()).collect();
-        let first = i64::try_from(cut * 3 + 1).unwrap();
+        let first = i64::try_from(cut * 3).unwrap() + FIRST;
         assert_eq!(seqs, [first, first + 1, first + 2]);
         // Before the next cut the gateway has subscribed again.
         let control = stack.redis_key("control").await.unwrap();

@@ -36,6 +36,7 @@ mod log_privacy;
 mod logout;
 mod lost_notifications;
 mod malformed_http;
+mod member_entries;
 mod message_changes;
 mod message_texts;
 mod outage_logs;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use rig::{AcknowledgedMessages, ApiClient, Result, eventually};
 
-use crate::fixture::{SOON, lobby_without_rates};
+use crate::fixture::{FIRST, SOON, lobby_without_rates};
 
 const SENDERS: usize = 4;
 const POSTS: usize = 60;
@@ -35,11 +35,12 @@ async fn post_until_accepted(client: &ApiClient, sender: usize) -> Result<Acknow
 
 /// Waits until this many messages are in history.
 async fn wait_for_history(client: &ApiClient, count: i64) -> Result<()> {
+    let last = count + FIRST - 1;
     eventually(ACCEPTED_WITHIN, "the messages have arrived", async || {
         let newest = client.history("lobby", "?limit=1").await?;
         match newest.first().and_then(|message| message["seq"].as_i64()).unwrap_or(0) {
-            head if head >= count => Ok(()),
-            head => Err(rig::Failure::new(format!("{head} of {count}"))),
+            seq if seq >= last => Ok(()),
+            seq => Err(rig::Failure::new(format!("{seq} of {last}"))),
         }
     })
     .await

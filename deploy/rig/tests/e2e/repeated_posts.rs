@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, SqliteConnection};
 
-use crate::fixture::{SOON, lobby_without_rates, with_lobby};
+use crate::fixture::{FIRST, SOON, lobby_without_rates, with_lobby};
 
 /// A key that begins with a timestamp, which becomes part of its message's id (RFC 9562, appendix A.6).
 const ORDERED_KEY: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
@@ -37,7 +37,7 @@ async fn check_concurrent_posts_with_one_key(key: &str) {
     assert_ne!(other.header("message-id"), Some(ids[0]));
     ann.post("lobby", "only once").await.unwrap();
     let seqs: Vec<i64> = stream.messages(2, SOON).await.unwrap().iter().map(|event| event.seq().unwrap()).collect();
-    assert_eq!(seqs, [2, 3]);
+    assert_eq!(seqs, [FIRST + 1, FIRST + 2]);
     assert_eq!(ann.whole_history("lobby").await.unwrap().len(), 3);
 
     // Another user's key is another key.

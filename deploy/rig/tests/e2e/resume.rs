@@ -7,7 +7,7 @@ use reqwest::Response;
 use rig::{ApiClient, Explain, Failure, Result, Stack};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::fixture::{SOON, fill, with_lobby};
+use crate::fixture::{FIRST, SOON, fill, with_lobby};
 
 /// Messages in the room; a client resumes from each of their positions.
 const ROOM: usize = 1_000;
@@ -53,7 +53,7 @@ async fn resume_after(client: &ApiClient, epoch: &str, seq: i64) -> Result<()> {
         buffered: Vec::new(),
     };
     let mut last = seq;
-    let upto = i64::try_from(ROOM)? + LIVE;
+    let upto = i64::try_from(ROOM)? + 1 + LIVE;
     while last < upto {
         for next in seqs.next().await? {
             if next != last + 1 {
@@ -79,8 +79,8 @@ async fn keep_posting(client: &ApiClient) -> Result<()> {
 async fn client_resumes_from_every_position_under_posting() {
     let (_stack, ann) = with_lobby(Stack::builder().without_limits().start().await.unwrap()).await;
     fill(&ann, ROOM).await.unwrap();
-    let epoch = ann.stream("lobby").open().await.unwrap().ready().id.replace(&format!("-{ROOM}"), "");
-    let positions = 0..=i64::try_from(ROOM).unwrap();
+    let epoch = ann.stream("lobby").open().await.unwrap().ready().id.replace(&format!("-{}", ROOM + 1), "");
+    let positions = 1..=i64::try_from(ROOM).unwrap() + 1;
     let clients = stream::iter(positions).map(|seq| {
         let (client, epoch) = (&ann, &epoch);
         async move { resume_after(client, epoch, seq).await.explain(|| format!("after position {seq}")) }
@@ -107,7 +107,7 @@ async fn five_thousand_missed_messages_are_replayed() {
     assert_eq!((&ready["recovered"], &ready["missed"]), (&true.into(), &MISSED.into()));
     let replayed = back.messages(MISSED, SOON).await.unwrap();
     assert!(replayed == seen, "the replay differs from the live messages");
-    for (seq, event) in (1..).zip(&replayed) {
+    for (seq, event) in (FIRST..).zip(&replayed) {
         assert_eq!(event.seq().unwrap(), seq);
     }
 
@@ -115,9 +115,9 @@ async fn five_thousand_missed_messages_are_replayed() {
     let mut impatient = ann.stream("lobby").after(&start).query("max_replay", "4999").open().await.unwrap();
     let reset = impatient.expect("reset", SOON).await.unwrap();
     let data = reset.json().unwrap();
-    assert_eq!((&data["reason"], &data["head"]), (&"too_many".into(), &MISSED.into()));
+    assert_eq!((&data["reason"], &data["head"]), (&"too_many".into(), &(MISSED + 1).into()));
     let mut patient = ann.stream("lobby").after(&start).query("max_replay", "5000").open().await.unwrap();
-    assert_eq!(patient.message(SOON).await.unwrap().seq().unwrap(), 1);
+    assert_eq!(patient.message(SOON).await.unwrap().seq().unwrap(), FIRST);
     ann.post("lobby", "live").await.unwrap();
-    assert_eq!(impatient.message(SOON).await.unwrap().seq().unwrap(), 5_001);
+    assert_eq!(impatient.message(SOON).await.unwrap().seq().unwrap(), FIRST + 5_000);
 }

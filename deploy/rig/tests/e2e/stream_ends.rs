@@ -160,7 +160,7 @@ async fn stream_ends_at_greatest_age_and_client_resumes() {
     assert_eq!(stream.bye(SOON).await.unwrap(), "max_age");
     ann.post("lobby", "2").await.unwrap();
     let mut next = ann.stream("lobby").after(&last).open().await.unwrap();
-    assert_eq!(next.message(SOON).await.unwrap().seq().unwrap(), 2);
+    assert_eq!(next.message(SOON).await.unwrap().seq().unwrap(), 3);
 }
 
 #[tokio::test]

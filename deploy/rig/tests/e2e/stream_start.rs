@@ -43,8 +43,8 @@ async fn ready_names_the_start_position() {
     let (_stack, ann) = lobby().await;
     let fresh = ann.stream("lobby").open().await.unwrap();
     let data = fresh.ready().json().unwrap();
-    assert_eq!(fresh.ready().seq().unwrap(), 0);
-    assert_eq!((&data["room"], &data["head"]), (&"lobby".into(), &0.into()));
+    assert_eq!(fresh.ready().seq().unwrap(), 1);
+    assert_eq!((&data["room"], &data["head"]), (&"lobby".into(), &1.into()));
     assert_eq!((&data["recovered"], &data["missed"]), (&false.into(), &0.into()));
     assert_eq!(data["heartbeat_s"], 15);
     assert!(data["server_time"].as_str().unwrap().ends_with('Z'), "{data}");
@@ -52,14 +52,14 @@ async fn ready_names_the_start_position() {
 
     // A new client starts at the head; a returning one at its own cursor and never at the head.
     let late = ann.stream("lobby").open().await.unwrap();
-    assert_eq!((late.ready().seq().unwrap(), &late.ready().json().unwrap()["head"]), (5, &5.into()));
-    let cursor = late.ready().id.replace("-5", "-2");
+    assert_eq!((late.ready().seq().unwrap(), &late.ready().json().unwrap()["head"]), (6, &6.into()));
+    let cursor = late.ready().id.replace("-6", "-3");
     let mut back = ann.stream("lobby").after(&cursor).open().await.unwrap();
     let data = back.ready().json().unwrap();
     assert_eq!(back.ready().id, cursor);
-    assert_eq!((&data["head"], &data["recovered"], &data["missed"]), (&5.into(), &true.into(), &3.into()));
+    assert_eq!((&data["head"], &data["recovered"], &data["missed"]), (&6.into(), &true.into(), &3.into()));
     let ids: Vec<i64> = back.messages(3, SOON).await.unwrap().iter().map(|event| event.seq().unwrap()).collect();
-    assert_eq!(ids, [3, 4, 5]);
+    assert_eq!(ids, [4, 5, 6]);
 }
 
 #[tokio::test]

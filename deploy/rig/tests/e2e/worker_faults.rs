@@ -5,7 +5,7 @@ use std::time::Duration;
 use rig::{AcknowledgedMessages, ApiClient, EventStream, SseEvent, Stack, check_dense_seqs};
 use serde_json::Value;
 
-use crate::fixture::{SOON, lobby_without_rates, with_lobby};
+use crate::fixture::{FIRST, SOON, lobby_without_rates, with_lobby};
 
 /// "Shown within 2 s", with a margin for a machine that is busy with other tests.
 const SHOWN_WITHIN: Duration = Duration::from_secs(4);
@@ -27,7 +27,7 @@ async fn assert_complete(
 ) {
     seen.extend(stream.messages(acknowledged.len() - seen.len(), SOON).await.unwrap());
     let seen: Vec<Value> = seen.iter().map(|event| event.json().unwrap()).collect();
-    check_dense_seqs(&seen, 1).unwrap();
+    check_dense_seqs(&seen, FIRST).unwrap();
     let history = client.whole_history("lobby").await.unwrap();
     acknowledged.check(&history).unwrap();
     assert_eq!(history, seen);

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use rig::{AcknowledgedMessages, ApiClient, Failure, Result, Stack, Worker, eventually};
+use rig::{AcknowledgedMessages, ApiClient, FIRST_SEQ, Failure, Result, Stack, Worker, eventually};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::interval;
@@ -51,16 +51,18 @@ pub(crate) async fn wait_for_workers(stack: &Stack, count: u64) -> Result<()> {
     .await
 }
 
-async fn head(client: &ApiClient, room: &str) -> Result<i64> {
+/// How many messages a room has of which nobody but its owner is a member.
+async fn message_count(client: &ApiClient, room: &str) -> Result<i64> {
     let newest = client.history(room, "?limit=1").await?;
-    Ok(newest.first().and_then(|message| message["seq"].as_i64()).unwrap_or(0))
+    let seq = newest.first().and_then(|message| message["seq"].as_i64());
+    Ok(seq.map_or(0, |seq| seq + 1 - FIRST_SEQ))
 }
 
 /// Waits until every room holds some more messages than now.
 pub(crate) async fn wait_for_progress(client: &ApiClient) -> Result<()> {
     for room in ROOMS {
-        let before = head(client, room).await?;
-        eventually(SOON, "posts are stored", async || match head(client, room).await? {
+        let before = message_count(client, room).await?;
+        eventually(SOON, "posts are stored", async || match message_count(client, room).await? {
             now if now >= before + SOME => Ok(()),
             now => Err(Failure::new(format!("{now} after {before} in {room}"))),
         })
@@ -106,7 +108,7 @@ pub(crate) async fn under_posting(
     let stop = CancellationToken::new();
     let mut before = Vec::new();
     for room in ROOMS {
-        before.push(head(client, room).await.unwrap());
+        before.push(message_count(client, room).await.unwrap());
     }
     let clients: Vec<ApiClient> = urls.iter().map(|url| client.moved_to(url).unwrap()).collect();
     let posting = join_all((0..).zip(ROOMS).map(|(number, room)| post(&clients[number % 2], room, &stop)));
@@ -120,10 +122,11 @@ pub(crate) async fn under_posting(
     let ((acknowledged_by_room, silences), ()) = join(join(posting, watching), changing).await;
     for ((acknowledged, room), before) in acknowledged_by_room.iter().zip(ROOMS).zip(before) {
         let all = before + i64::try_from(acknowledged.len()).unwrap();
-        let stored = eventually(SOON, "everything acknowledged is stored", async || match head(client, room).await? {
-            now if now >= all => Ok(()),
-            now => Err(Failure::new(format!("{now} of {all}"))),
-        });
+        let stored =
+            eventually(SOON, "everything acknowledged is stored", async || match message_count(client, room).await? {
+                now if now >= all => Ok(()),
+                now => Err(Failure::new(format!("{now} of {all}"))),
+            });
         stored.await.unwrap();
         let history = client.whole_history(room).await.unwrap();
         acknowledged.check_after(&history, usize::try_from(before).unwrap()).unwrap();

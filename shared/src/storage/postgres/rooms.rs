@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use super::{Postgres, run_detached, within_deadline};
-use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
-use crate::storage::outbox::{MemberDetails, created_detail, joined_details, left_details};
+use crate::domain::{MembershipId, OutboxHint, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::storage::outbox::{MemberDetails, created_detail, decode_hints, joined_details, left_details};
 use crate::storage::rooms::decode_memberships;
 use crate::storage::sql::visibility::room_exists;
 use crate::storage::sql::{outbox, rooms as sql};
@@ -198,10 +198,16 @@ async fn add_to_outbox(
 
 #[async_trait]
 impl Outbox for Postgres {
-    async fn rooms_in_outbox(&self, after: RoomId, limit: u32) -> Result<Vec<RoomId>, StoreError> {
-        let query = sqlx::query_scalar(outbox::ROOMS_IN_OUTBOX).bind(after.0).bind(i64::from(limit));
-        let rooms: Vec<i64> = within_deadline(query.fetch_all(&self.pool)).await?;
-        Ok(rooms.into_iter().map(RoomId).collect())
+    async fn rooms_in_outbox(&self, after: RoomId, limit: u32) -> Result<Vec<OutboxHint>, StoreError> {
+        let query = sqlx::query_as(outbox::ROOMS_IN_OUTBOX).bind(after.0).bind(i64::from(limit));
+        let rooms: Vec<(i64, i64)> = within_deadline(query.fetch_all(&self.pool)).await?;
+        Ok(decode_hints(rooms))
+    }
+
+    async fn last_in_outbox(&self, room: RoomId) -> Result<Option<OutboxHint>, StoreError> {
+        let query = sqlx::query_scalar(outbox::LAST_IN_OUTBOX).bind(room.0);
+        let last: Option<i64> = within_deadline(query.fetch_one(&self.pool)).await?;
+        Ok(last.map(|upto| OutboxHint { room, upto }))
     }
 }
 

@@ -10,4 +10,6 @@ pub(in crate::storage) const MEMBER_CHANGED: &str =
      SELECT id, $2, $2, 'member', CASE WHEN owner_id = $2 THEN $4 ELSE $5 END, $3 FROM rooms WHERE id = $1";
 
 pub(in crate::storage) const ROOMS_IN_OUTBOX: &str =
-    "SELECT DISTINCT room_id FROM outbox WHERE room_id > $1 ORDER BY room_id LIMIT $2";
+    "SELECT room_id, max(id) FROM outbox WHERE room_id > $1 GROUP BY room_id ORDER BY room_id LIMIT +$2";
+
+pub(in crate::storage) const LAST_IN_OUTBOX: &str = "SELECT max(id) FROM outbox WHERE room_id = $1";

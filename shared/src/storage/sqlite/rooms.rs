@@ -7,8 +7,8 @@ use sqlx::SqliteConnection;
 
 use super::Sqlite;
 use super::json_list::json_list;
-use crate::domain::{MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
-use crate::storage::outbox::{MemberDetails, created_detail, joined_details, left_details};
+use crate::domain::{MembershipId, OutboxHint, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::storage::outbox::{MemberDetails, created_detail, decode_hints, joined_details, left_details};
 use crate::storage::rooms::decode_memberships;
 use crate::storage::sql::visibility::room_exists;
 use crate::storage::sql::{outbox, rooms as sql};
@@ -202,10 +202,15 @@ async fn add_to_outbox(
 
 #[async_trait]
 impl Outbox for Sqlite {
-    async fn rooms_in_outbox(&self, after: RoomId, limit: u32) -> Result<Vec<RoomId>, StoreError> {
-        let rooms: Vec<i64> =
-            sqlx::query_scalar(outbox::ROOMS_IN_OUTBOX).bind(after.0).bind(limit).fetch_all(&self.read).await?;
-        Ok(rooms.into_iter().map(RoomId).collect())
+    async fn rooms_in_outbox(&self, after: RoomId, limit: u32) -> Result<Vec<OutboxHint>, StoreError> {
+        let rooms: Vec<(i64, i64)> =
+            sqlx::query_as(outbox::ROOMS_IN_OUTBOX).bind(after.0).bind(limit).fetch_all(&self.read).await?;
+        Ok(decode_hints(rooms))
+    }
+
+    async fn last_in_outbox(&self, room: RoomId) -> Result<Option<OutboxHint>, StoreError> {
+        let last: Option<i64> = sqlx::query_scalar(outbox::LAST_IN_OUTBOX).bind(room.0).fetch_one(&self.read).await?;
+        Ok(last.map(|upto| OutboxHint { room, upto }))
     }
 }
 

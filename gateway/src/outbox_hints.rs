@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::{RedisClient, encode_outbox_hint};
 use shared::domain::RoomId;
-use shared::storage::Installation;
+use shared::storage::{Installation, Store};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
@@ -15,16 +15,18 @@ const AT_ONCE: usize = 256;
 /// Appends hints to the accept log. Clones share the bound.
 #[derive(Clone)]
 pub struct OutboxHints {
+    store: Store,
     redis: RedisClient,
     installation: Installation,
     under_way: Arc<Semaphore>,
 }
 
 impl OutboxHints {
-    /// Hints that are sent through `redis`.
+    /// Hints about the outbox of `store` that are sent through `redis`.
     #[must_use]
-    pub fn new(redis: RedisClient, installation: Installation) -> Self {
+    pub fn new(store: Store, redis: RedisClient, installation: Installation) -> Self {
         Self {
+            store,
             redis,
             installation,
             under_way: Arc::new(Semaphore::new(AT_ONCE)),
@@ -32,15 +34,23 @@ impl OutboxHints {
     }
 
     /// Sends a hint about `room` in the background. The change is in SQL, and its caller need not wait for Redis.
+    ///
+    /// The end of the outbox is read before the hint is sent, so that the hint stands behind what was accepted before the rows
+    /// that it names.
     pub fn send(&self, room: RoomId) {
         let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
             return;
         };
-        let (mut redis, partition) = (self.redis.clone(), self.installation.partition_of(room));
+        let (store, mut redis) = (self.store.clone(), self.redis.clone());
+        let partition = self.installation.partition_of(room);
         tokio::spawn(async move {
             let _permit = permit;
+            // The worker has taken the rows already, or finds them by itself.
+            let Ok(Some(hint)) = store.last_in_outbox(room).await else {
+                return;
+            };
             let keys = Arc::clone(redis.key_space());
-            let fields = encode_outbox_hint(room, &keys);
+            let fields = encode_outbox_hint(hint, &keys);
             let sent: RedisResult<String> = redis.xadd(keys.accept_stream(partition), "*", &fields).await;
             if let Err(error) = sent {
                 debug!(error = %error, "no hint about the outbox was sent: {error}");
