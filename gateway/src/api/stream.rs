@@ -115,7 +115,7 @@ impl StreamApi {
         last_event_id_query: Query<Option<String>>,
         /// If you missed more entries than this, get a `reset` instead of them.
         max_replay: Query<Option<Integer>>,
-        /// End after this many entries of the log: 1–10,000. Messages are entries, and so is who joins.
+        /// End after this many messages: 1–10,000. Other entries do not count.
         limit: Query<Option<Integer>>,
         /// End after this many seconds: 1–300.
         wait_s: Query<Option<Integer>>,

@@ -134,6 +134,13 @@ impl Kind {
     }
 }
 
+/// How many of the events in `segment` have a name: all but messages. No data begins a line with that of a field.
+#[must_use]
+pub(super) fn count_named(segment: &[u8]) -> u32 {
+    let lines = segment.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"event: "));
+    u32::try_from(lines.count()).unwrap_or(u32::MAX)
+}
+
 /// The first lines of a stream: how long to wait before reconnecting, and padding. They belong to the block of the event
 /// that is added next.
 #[must_use]

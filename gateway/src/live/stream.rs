@@ -196,9 +196,9 @@ impl LiveStream {
     }
 
     fn send(&mut self, segment: Bytes, last: Seq, now: Instant) -> NextStep<ReplayRead> {
-        let count = u32::try_from(last.0 - self.cursor.0).unwrap_or(u32::MAX);
         if let Some(left) = &mut self.messages_left {
-            *left = left.saturating_sub(count);
+            let entries = u32::try_from(last.0 - self.cursor.0).unwrap_or(u32::MAX);
+            *left = left.saturating_sub(entries.saturating_sub(frame::count_named(&segment)));
         }
         if let Some(replay) = self.replay() {
             replay.charge(segment.len(), now);

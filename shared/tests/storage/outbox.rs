@@ -119,9 +119,16 @@ async fn an_entry_comes_once_whoever_commits(db: Database) {
     let mut new = db.claim().await;
     let again = db.commit(&mut new, vec![command(9, hint(room))]).await.unwrap();
     assert!(again.rooms.is_empty());
+    // A hint that is read again is not about what happened since.
+    db.store.leave(room, ann.id, NOW).await.unwrap();
+    let left = db.store.last_in_outbox(room).await.unwrap().unwrap();
+    db.commit(&mut new, vec![command(10, Command::Outbox(left))]).await.unwrap();
+    db.store.join_public(room, ann.id, JoinMode::Explicit, NOW).await.unwrap();
+    let again = db.commit(&mut new, vec![command(11, Command::Outbox(left))]).await.unwrap();
+    assert!(again.rooms.is_empty());
     let stale = db.commit(&mut old, vec![command(9, hint(room))]).await;
     assert!(matches!(stale, Err(CommitError::StaleClaims(_))));
-    assert_eq!(db.store.entries_after(room, Seq::ZERO, 100).await.unwrap().len(), 1);
+    assert_eq!(db.store.entries_after(room, Seq::ZERO, 100).await.unwrap().len(), 2);
 }
 
 async fn a_failed_commit_leaves_the_outbox_alone(db: Database) {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rig::Method;
+
 use crate::fixture::{SOON, fill, lobby};
 
 #[tokio::test]
@@ -9,7 +11,7 @@ async fn bounded_stream_ends_after_message_count_or_time() {
     let (_stack, ann) = lobby().await;
     fill(&ann, 4).await.unwrap();
     let head = ann.stream("lobby").open().await.unwrap().ready().id.clone();
-    let start = head.replace("-5", "-1");
+    let start = head.replace("-5", "-0");
 
     let mut by_number =
         ann.stream("lobby").after(&start).query("limit", "3").query("wait_s", "20").open().await.unwrap();
@@ -17,10 +19,18 @@ async fn bounded_stream_ends_after_message_count_or_time() {
     assert_eq!(seqs, [2, 3, 4]);
     assert_eq!(by_number.bye(SOON).await.unwrap(), "bounded");
 
-    // Live messages count too.
+    // Live messages count too, and who joins meanwhile does not.
     let mut live = ann.stream("lobby").query("limit", "1").query("wait_s", "20").open().await.unwrap();
+    ann.register("bob")
+        .await
+        .unwrap()
+        .call(Method::POST, "/chat/lobby/join")
+        .await
+        .unwrap()
+        .expect(204)
+        .unwrap();
     ann.post("lobby", "live").await.unwrap();
-    assert_eq!(live.message(SOON).await.unwrap().seq().unwrap(), 6);
+    assert_eq!(live.message(SOON).await.unwrap().seq().unwrap(), 7);
     assert_eq!(live.bye(SOON).await.unwrap(), "bounded");
 
     let asked = Instant::now();
