@@ -116,99 +116,109 @@ pub struct RoomChangeEvent {
     pub private: Option<bool>,
 }
 
+/// The fields of all kinds of changes, in their order.
+#[derive(Serialize)]
+struct Shown<'a> {
+    seq: i64,
+    name: &'a str,
+    username: &'a str,
+    public_id: &'a str,
+    created_on: Time,
+    #[serde(flatten)]
+    rest: Rest<'a>,
+}
+
+/// What each kind has beside.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Rest<'a> {
+    Edit {
+        target: MessageId,
+        target_seq: Seq,
+        message: &'a str,
+        edited_on: Time,
+    },
+    Delete {
+        target: MessageId,
+        target_seq: Seq,
+    },
+    Reaction {
+        target: MessageId,
+        target_seq: Seq,
+        emoji: &'a str,
+        on: bool,
+        count: u32,
+    },
+    Member {
+        change: &'static str,
+        member: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        role: Option<MemberRole>,
+    },
+    Room {
+        change: &'static str,
+        private: bool,
+    },
+}
+
+impl<'a> Rest<'a> {
+    /// What `change`, which was made at `created_on`, has beside the fields of all kinds.
+    fn of(change: &'a Change, created_on: Time) -> Self {
+        match change {
+            Change::Edit {
+                target,
+                target_seq,
+                text,
+            } => Self::Edit {
+                target: *target,
+                target_seq: *target_seq,
+                message: text,
+                edited_on: created_on,
+            },
+            Change::Delete { target, target_seq } => Self::Delete {
+                target: *target,
+                target_seq: *target_seq,
+            },
+            Change::Reaction {
+                target,
+                target_seq,
+                emoji,
+                on,
+                count,
+            } => Self::Reaction {
+                target: *target,
+                target_seq: *target_seq,
+                emoji: emoji.as_str(),
+                on: *on,
+                count: *count,
+            },
+            Change::Member { member, change } => Self::of_member(member, change),
+            Change::Room(RoomChange::Created { private }) => Self::Room {
+                change: "created",
+                private: *private,
+            },
+        }
+    }
+
+    fn of_member(member: &'a str, change: &MemberChange) -> Self {
+        let (change, role) = match change {
+            MemberChange::Joined { role } => ("joined", Some(*role)),
+            MemberChange::Left => ("left", None),
+        };
+        Self::Member { change, member, role }
+    }
+}
+
 /// Adds the object of a stored change in the room named `room` to `out`, as JSON.
 pub(crate) fn write(out: &mut Vec<u8>, room: &str, stored: &StoredChange) {
-    /// The fields of all kinds, in their order.
-    #[derive(Serialize)]
-    struct Shown<'a> {
-        seq: i64,
-        name: &'a str,
-        username: &'a str,
-        public_id: &'a str,
-        created_on: Time,
-        #[serde(flatten)]
-        rest: Rest<'a>,
-    }
-    /// What each kind has beside.
-    #[derive(Serialize)]
-    #[serde(untagged)]
-    enum Rest<'a> {
-        Edit {
-            target: MessageId,
-            target_seq: Seq,
-            message: &'a str,
-            edited_on: Time,
-        },
-        Delete {
-            target: MessageId,
-            target_seq: Seq,
-        },
-        Reaction {
-            target: MessageId,
-            target_seq: Seq,
-            emoji: &'a str,
-            on: bool,
-            count: u32,
-        },
-        Member {
-            change: &'static str,
-            member: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            role: Option<MemberRole>,
-        },
-        Room {
-            change: &'static str,
-            private: bool,
-        },
-    }
     let created_on = Time(stored.created_on);
-    let rest = match &stored.change {
-        Change::Edit {
-            target,
-            target_seq,
-            text,
-        } => Rest::Edit {
-            target: *target,
-            target_seq: *target_seq,
-            message: text,
-            edited_on: created_on,
-        },
-        Change::Delete { target, target_seq } => Rest::Delete {
-            target: *target,
-            target_seq: *target_seq,
-        },
-        Change::Reaction {
-            target,
-            target_seq,
-            emoji,
-            on,
-            count,
-        } => Rest::Reaction {
-            target: *target,
-            target_seq: *target_seq,
-            emoji: emoji.as_str(),
-            on: *on,
-            count: *count,
-        },
-        Change::Member { member, change } => {
-            let (change, role) = match change {
-                MemberChange::Joined { role } => ("joined", Some(*role)),
-                MemberChange::Left => ("left", None),
-            };
-            Rest::Member { change, member, role }
-        }
-        Change::Room(RoomChange::Created { private }) => Rest::Room {
-            change: "created",
-            private: *private,
-        },
-    };
     let shown = Shown {
         seq: stored.seq.0,
         name: room,
         username: &stored.username,
         public_id: &stored.public_id,
         created_on,
-        rest,
+        rest: Rest::of(&stored.change, created_on),
     };
     json::write(out, &shown);
 }
