@@ -39,6 +39,7 @@ pub mod persist;
 pub mod pipeline;
 pub mod publications;
 mod publisher;
+pub mod search_indexer;
 pub mod sqlite_checkpoints;
 pub mod trimmer;
 
@@ -126,6 +127,7 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
     lifecycle.tracker.spawn(sqlite_checkpoints::run(store.clone(), lifecycle.soft.clone()));
     context.preflight().await.map_err(BootstrapError::from)?;
     let pipeline = Pipeline::new(context.redis, store.clone(), store.writers(), context.installation);
+    lifecycle.tracker.spawn(search_indexer::run(store.clone(), lifecycle.soft.clone()));
     pipeline.run(&lifecycle.soft).await;
     store.close().await;
     info!("the worker has stopped");

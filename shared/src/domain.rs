@@ -6,6 +6,7 @@ mod ids;
 mod message;
 mod partition;
 mod room;
+mod search;
 mod text;
 mod time;
 mod user;
@@ -22,6 +23,7 @@ pub use ids::{
 pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageExtra, MessageText, ReactionCount, StoredMessage};
 pub use partition::{Fence, LogEntryId, Partition};
 pub use room::RoomName;
+pub use search::{SearchQuery, Words};
 pub use text::normal_password;
 pub use time::Timestamp;
 pub use user::{Email, PublicId, Username};

@@ -25,6 +25,7 @@ mod postgres;
 mod revocations;
 mod rooms;
 mod schema;
+mod search;
 mod senders;
 mod sign_ins;
 mod sql;
@@ -48,6 +49,7 @@ pub use open_error::OpenError;
 pub use outbox::Outbox;
 pub use revocations::Revocation;
 pub use rooms::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms};
+pub use search::{FoundMessage, Search, SearchError, SearchIndex, SearchPage};
 pub use sign_ins::SignIns;
 
 use crate::domain::{Epoch, Timestamp};
@@ -106,7 +108,9 @@ impl Deref for Store {
 
 /// Everything a back end implements.
 #[async_trait]
-pub trait Backend: Accounts + SignIns + Rooms + History + Commits + Outbox + DeadLetters + Debug + Send + Sync {
+pub trait Backend:
+    Accounts + SignIns + Rooms + History + SearchIndex + Commits + Outbox + DeadLetters + Debug + Send + Sync
+{
     /// Brings the schema up to date and creates the installation with `partitions` if there is none.
     ///
     /// Of processes that start at the same time, one works while the others wait. `random_epoch` gives a new installation its

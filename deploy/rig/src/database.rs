@@ -68,13 +68,15 @@ const WATCH_COMMITS: &str = "
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// The tables that a backup is of: what workers write, and the epoch.
-const BACKED_UP: [&str; 8] = [
+const BACKED_UP: [&str; 10] = [
     "messages",
     "changes",
     "reactions",
     "replies",
     "mentions",
     "room_heads",
+    "search_rooms",
+    "search_pages",
     "cursors",
     "installation",
 ];
@@ -164,6 +166,12 @@ impl Database {
     /// How many messages are stored in all rooms.
     pub async fn count_messages(&mut self) -> Result<i64> {
         let count = "SELECT count(*) FROM messages";
+        Ok(on!(self, connection => sqlx::query_scalar(count).fetch_one(connection).await?))
+    }
+
+    /// How many entries of all rooms are indexed for searches.
+    pub async fn count_indexed(&mut self) -> Result<i64> {
+        let count = "SELECT CAST(COALESCE(SUM(indexed), 0) AS bigint) FROM search_rooms";
         Ok(on!(self, connection => sqlx::query_scalar(count).fetch_one(connection).await?))
     }
 

@@ -19,6 +19,7 @@ use super::commit_statements::{
     AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, encode_change,
 };
 use super::outbox::{self, OUTBOX_ROWS, OutboxRow};
+use super::search;
 use super::senders::{Sender, SenderCache};
 use crate::domain::{
     Accepted, AcceptedChange, LogEntryId, MESSAGE_KIND, MessageExtra, MessageId, Outcome, Partition, Refusal,
@@ -409,6 +410,7 @@ impl<'a> CommitPlan<'a> {
         altered: &[AlteredMessage],
     ) -> Result<(), sqlx::Error> {
         if !altered.is_empty() {
+            search::reindex(tx, altered).await?;
             tx.alter_messages(altered).await?;
         }
         let (added, removed) = self.reactions.changed();

@@ -8,13 +8,14 @@ use uuid::Uuid;
 use super::commit::Claim;
 use super::commit_plan::{ReactionKey, encode_extra};
 use super::outbox::OutboxRow;
+use super::search::PageStatements;
 use super::senders::Sender;
 use crate::domain::{
     Accepted, Change, Emoji, LogEntryId, MessageExtra, MessageId, Partition, RoomId, Seq, Timestamp, UserId,
 };
 
 /// The statements of a commit, run in an open transaction.
-pub(super) trait CommitStatements: Send {
+pub(super) trait CommitStatements: PageStatements + Send {
     /// Reads the cursors of `partitions` and locks them until the transaction ends.
     ///
     /// They are locked in ascending order: of two workers that share several partitions, one then waits for the other instead
@@ -257,6 +258,11 @@ pub(super) struct AlteredMessage {
     pub(super) seq: Seq,
     pub(super) text: String,
     pub(super) extra: Option<String>,
+    /// Who sent it, and the text that it loses, if it does, for the index of words.
+    #[serde(skip)]
+    pub(super) sender: UserId,
+    #[serde(skip)]
+    pub(super) old_text: Option<String>,
 }
 
 /// Which messages reply to which, and whom they mention.

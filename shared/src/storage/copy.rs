@@ -41,7 +41,7 @@ struct Table {
 }
 
 /// Every table. A table comes after those that it refers to.
-const TABLES: [Table; 19] = [
+const TABLES: [Table; 21] = [
     table("users", &["id"], Overwrite),
     table("sessions", &["id"], Renew),
     table("rooms", &["id"], Overwrite),
@@ -54,6 +54,8 @@ const TABLES: [Table; 19] = [
     table("mentions", &["user_id", "room_id", "seq"], Renew),
     table("room_heads", &["room_id"], Renew),
     table("outbox", &["id"], Renew),
+    table("search_rooms", &["room_id"], Renew),
+    table("search_pages", &["room_id", "level", "number", "first_word"], Renew),
     table("cursors", &["partition"], Renew),
     table("known_networks", &["user_id", "network"], Renew),
     table("signing_keys", &["fingerprint"], Renew),

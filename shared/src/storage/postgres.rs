@@ -16,6 +16,7 @@ mod dead_letters;
 mod history;
 pub(super) mod open;
 mod rooms;
+mod search;
 mod sign_ins;
 mod transaction;
 mod user_keys;

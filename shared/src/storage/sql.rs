@@ -13,6 +13,7 @@ pub(super) mod messages;
 pub(super) mod outbox;
 pub(super) mod revocations;
 pub(super) mod rooms;
+pub(super) mod search;
 pub(super) mod sign_ins;
 pub(super) mod user_keys;
 pub(super) mod visibility;

@@ -10,6 +10,7 @@ mod history;
 mod json_list;
 pub(super) mod open;
 mod rooms;
+mod search;
 mod sign_ins;
 mod transaction;
 mod user_keys;

@@ -43,6 +43,7 @@ async fn filled() -> Database {
     let texts: Vec<String> = (0..1_200).map(|n| format!("{n} \" \\ \u{1} 🦀 \r\n")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     db.post(&mut claim, room.id, ann.id, &texts).await;
+    while db.store.index_room(room.id).await.unwrap() {}
     db.post(&mut claim, gone.id, bob.id, &["late"]).await;
     let content = EntryContent::DeadLetter {
         reason: "garbage".to_owned(),
@@ -117,7 +118,9 @@ fn normalize(rows: &str) -> Vec<String> {
             let values = row.as_object().unwrap().iter().map(|(column, value)| match value {
                 Value::Bool(flag) => format!("{column}={}", i64::from(*flag)),
                 Value::String(text) => {
-                    format!("{column}={:?}", Uuid::parse_str(text).map_or(text.clone(), |id| id.to_string()))
+                    // How Postgres marks bytes.
+                    let text = text.strip_prefix("\\x").unwrap_or(text);
+                    format!("{column}={:?}", Uuid::parse_str(text).map_or(text.to_owned(), |id| id.to_string()))
                 }
                 other => format!("{column}={other}"),
             });

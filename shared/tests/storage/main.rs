@@ -22,6 +22,7 @@ mod outbox;
 mod revocations;
 mod rooms;
 mod round_trips;
+mod search;
 mod sign_ins;
 mod stuck_owners;
 mod support;

@@ -26,7 +26,13 @@ const SHARED: Layers = &[
 
 const FANOUT_WORKER: Layers = &[
     // The loop, and the commands of operators.
-    &["pipeline", "dead_letters", "copy", "sqlite_checkpoints"],
+    &[
+        "pipeline",
+        "dead_letters",
+        "copy",
+        "search_indexer",
+        "sqlite_checkpoints",
+    ],
     // Who stores what, and what follows a commit.
     &["ownership", "publisher"],
     &["persist", "trimmer"],

@@ -16,6 +16,8 @@ struct Target {
     created_on: Timestamp,
     text: String,
     extra: MessageExtra,
+    /// The stored text, once another one replaces it.
+    old_text: Option<String>,
     /// Index of its row, if it is new in this commit.
     new_row: Option<usize>,
     is_altered: bool,
@@ -48,6 +50,7 @@ impl Targets {
                 created_on: Timestamp(created_on),
                 text,
                 extra: decode_extra(extra.as_deref())?.map_or_else(MessageExtra::default, |extra| *extra),
+                old_text: None,
                 new_row: None,
                 is_altered: false,
             };
@@ -66,6 +69,7 @@ impl Targets {
                 created_on: message.created_on,
                 text: stored.text.clone(),
                 extra: stored.extra.as_deref().cloned().unwrap_or_default(),
+                old_text: None,
                 new_row: Some(row),
                 is_altered: false,
             };
@@ -109,6 +113,8 @@ impl Targets {
                     seq: target.seq,
                     text: target.text.clone(),
                     extra,
+                    sender: target.sender,
+                    old_text: target.old_text.take(),
                 }),
             }
         }
@@ -228,7 +234,8 @@ impl Target {
 
     fn replace_text(&mut self, text: &str) {
         self.extra.posted_digest.get_or_insert_with(|| MessageText::digest(&self.text));
-        text.clone_into(&mut self.text);
+        let old = std::mem::replace(&mut self.text, text.to_owned());
+        self.old_text.get_or_insert(old);
     }
 }
 

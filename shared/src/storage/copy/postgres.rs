@@ -76,18 +76,26 @@ impl Endpoint for PgConnection {
         let fields = list(columns, |Column { name, kind }| match kind.as_str() {
             "uuid" => format!("'{name}', replace({name}::text, '-', '')"),
             "boolean" => format!("'{name}', {name}::int"),
+            "bytea" => format!("'{name}', encode({name}, 'hex')"),
             _ => format!("'{name}', {name}"),
         });
         format!("json_build_object({fields})::text")
     }
 
     fn value(Column { name, kind }: &Column) -> String {
-        format!("($1::json ->> '{name}')::{kind}")
+        match kind.as_str() {
+            "bytea" => format!("decode($1::json ->> '{name}', 'hex')"),
+            _ => format!("($1::json ->> '{name}')::{kind}"),
+        }
     }
 
     fn select_from_array(table: &Table, columns: &[Column]) -> String {
-        let names = list(columns, |column| column.name.clone());
-        format!("SELECT {names} FROM json_populate_recordset(NULL::{}, $1::json)", table.name)
+        // Postgres takes the digits for the bytes, since no prefix says what they are.
+        let values = list(columns, |Column { name, kind }| match kind.as_str() {
+            "bytea" => format!("decode(convert_from({name}, 'UTF8'), 'hex')"),
+            _ => name.clone(),
+        });
+        format!("SELECT {values} FROM json_populate_recordset(NULL::{}, $1::json)", table.name)
     }
 
     async fn read(&mut self, statement: String, parameter: Option<&str>) -> Result<Vec<String>, sqlx::Error> {
