@@ -5,6 +5,7 @@
 
 mod changes;
 mod log_entry;
+mod members;
 mod posts;
 mod room_changes;
 mod server_state;
@@ -14,15 +15,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-pub use self::changes::{
-    ChangeOutcome, ChangeRequest, EditedRoom, EditedRooms, FollowedStream, ReceivedEntry, RequestedChange,
-};
-pub(crate) use self::log_entry::reaction_counts;
-pub use self::log_entry::{EntryKind, LogEntry, ShownMessage, Target};
+pub use self::changes::{ChangeOutcome, ChangeRequest, EditedRoom, EditedRooms, RequestedChange};
+pub use self::log_entry::{EntryKind, LogEntry, MemberChange, ShownMessage, Target};
+pub(crate) use self::log_entry::{created_private, names, reaction_counts, replied_to};
+pub use self::members::{MembershipCall, RoomMembers};
 pub use self::posts::{Digest, Message, Post, PostOutcome};
 pub use self::room_changes::{Departure, Rejoin, RoomContents, RoomOperation, RoomResponse};
 pub use self::server_state::{GatewayInterval, MemorySample, Position, Restore};
-pub use self::streams::{ByeReason, FinalPosition, HistoryPage, Received, StreamRecord};
+pub use self::streams::{ByeReason, FinalPosition, HistoryPage, PlainEntry, Received, Sequenced, StreamRecord};
 
 /// Everything the oracle judges by.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +41,7 @@ pub struct Evidence {
     /// Responses that must never come.
     pub unexpected_responses: Vec<String>,
     /// What streams showed.
-    pub streams: Vec<StreamRecord>,
+    pub streams: Vec<StreamRecord<PlainEntry>>,
     /// How far each subscriber got.
     pub final_positions: Vec<FinalPosition>,
     /// Pages of history that were read while the run went on.
@@ -50,6 +50,12 @@ pub struct Evidence {
     pub departures: Vec<Departure>,
     /// Users who left a room and came back at once.
     pub rejoins: Vec<Rejoin>,
+    /// What users did to their memberships.
+    pub membership_calls: Vec<MembershipCall>,
+    /// Who is in which room, of all rooms.
+    pub room_members: Vec<RoomMembers>,
+    /// Changes of members and rooms that were not in the logs when everything should have been.
+    pub left_in_outbox: i64,
     /// Responses to room recreators, in the order in which each of them asked.
     pub room_responses: Vec<RoomResponse>,
     /// What is stored in the rooms of room recreators and rejoiners.
@@ -60,6 +66,8 @@ pub struct Evidence {
     pub history: Vec<Vec<Message>>,
     /// The same from the database.
     pub rows: Vec<Vec<Message>>,
+    /// The other entries of each room, from the database, by seq.
+    pub others: Vec<Vec<LogEntry>>,
     /// Positions of all partitions in the order in which they were seen.
     pub positions: Vec<Position>,
     /// Commits to a partition by another session than the one that had claimed it; SQLite does not know its clients.
@@ -77,6 +85,14 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// The seq of the last entry of a room without edits.
+    #[must_use]
+    pub fn head(&self, room: usize) -> i64 {
+        let message = self.history.get(room).and_then(|history| history.last()).map_or(0, |message| message.seq);
+        let other = self.others.get(room).and_then(|others| others.last()).map_or(0, |entry| entry.seq);
+        message.max(other)
+    }
+
     /// Whether the rig itself kept clients from reaching `gateway` at some time between the two.
     #[must_use]
     pub fn was_unreachable(&self, gateway: usize, from: Duration, until: Duration) -> bool {

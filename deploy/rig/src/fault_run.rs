@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use self::dump::dump;
 use crate::database::Database;
 use crate::eventually::eventually;
-use crate::evidence::{EditedRoom, Evidence, GatewayInterval, LogEntry, Message, Restore};
+use crate::evidence::{EditedRoom, EntryKind, Evidence, GatewayInterval, LogEntry, Message, Restore};
 use crate::failure::{Explain as _, Failure, Result};
 use crate::oracle::{Bounds, Invariant, Violation, judge};
 use crate::stack::{Stack, StackBuilder};
 use crate::state_sampler::{SampledState, StateSampler};
-use crate::traffic::{RECREATED_ROOMS, REJOINED_ROOMS, Traffic, TrafficPlan};
+use crate::traffic::{EDITED_ROOMS, RECREATED_ROOMS, REJOINED_ROOMS, Traffic, TrafficPlan};
 
 /// How long it may take until everything accepted is stored, once all faults are over.
 const STORED_WITHIN: Duration = Duration::from_mins(1);
@@ -133,17 +133,14 @@ impl FaultRun {
 
         let rooms = self.traffic.rooms();
         let mut database = self.stack.database().await?;
-        let mut rows = Vec::new();
-        for room in &rooms {
-            rows.push(database.messages(room).await?);
-        }
+        let (rows, others) = read_rooms(&mut database, &rooms).await?;
         let mut unmet_demands = self.unmet_demands;
         if let Err(failure) = database.check_integrity().await {
             unmet_demands.push(Violation::new(Invariant::Demand, failure.to_string()));
         }
         let reader = self.traffic.reader().clone();
         let contents = read_edited_rooms(&mut database, &self.traffic).await?;
-        let heads = rows.iter().map(|rows| rows.last().map_or(0, |message| message.seq)).collect();
+        let heads = rows.iter().zip(&others).map(head).collect();
         let log_heads = contents.iter().map(EditedRoom::head).collect();
         let mut evidence = self.traffic.finish(heads, log_heads).await?;
         evidence.edited.contents = contents;
@@ -151,6 +148,9 @@ impl FaultRun {
             evidence.history.push(reader.whole_history(room).await?.iter().filter_map(Message::parse).collect());
         }
         evidence.rows = rows;
+        evidence.others = others;
+        evidence.room_members = database.room_members([EDITED_ROOMS, REJOINED_ROOMS]).await?;
+        evidence.left_in_outbox = database.count_outbox().await?;
         evidence.positions = database.positions().await?;
         evidence.room_contents = database.room_contents([RECREATED_ROOMS, REJOINED_ROOMS]).await?;
         let mut notes = self.notes;
@@ -162,19 +162,15 @@ impl FaultRun {
         evidence.dead_letters = database.dead_letters().await?;
         database.close().await?;
         evidence.poison = self.poison;
-        evidence.unreachable = self.unreachable;
-        evidence.unnotified = self.unnotified;
+        (evidence.unreachable, evidence.unnotified) = (self.unreachable, self.unnotified);
         evidence.restores = self.restores;
         evidence.left_in_log = stored.err().unwrap_or(0);
         evidence.missing_during_run = sampled.missing;
         evidence.memory = sampled.memory;
         let mut violations = judge(&evidence, bounds);
         violations.append(&mut unmet_demands);
-        let dump = if violations.is_empty() {
-            None
-        } else {
-            Some(dump(self.stack.directory(), self.seed, &evidence, &violations)?)
-        };
+        let is_broken = !violations.is_empty();
+        let dump = is_broken.then(|| dump(self.stack.directory(), self.seed, &evidence, &violations)).transpose()?;
         notes.push(format!("state sampled {} times", sampled.samples));
         Ok(RunOutcome {
             evidence,
@@ -186,28 +182,52 @@ impl FaultRun {
         })
     }
 
-    /// Waits until no entry of the accept log lies above the stored cursors; otherwise returns how many do.
+    /// Waits until no entry of the accept log lies above the stored cursors, and none waits in the outbox; otherwise returns how
+    /// many of the former there are.
     async fn wait_stored(&self) -> std::result::Result<(), u64> {
         let mut left = 0;
         let waited = eventually(STORED_WITHIN, "everything accepted is stored", async || {
             left = unstored(&self.stack).await?;
-            if left == 0 {
+            let mut database = self.stack.database().await?;
+            let in_outbox = database.count_outbox().await?;
+            database.close().await?;
+            if left == 0 && in_outbox == 0 {
                 Ok(())
             } else {
-                Err(Failure::new(format!("{left} entries are not")))
+                Err(Failure::new(format!("{left} entries are not, and {in_outbox} changes wait in the outbox")))
             }
         });
-        waited.await.map_err(|_| left.max(1))
+        waited.await.map_err(|_| left)
     }
 }
 
 /// How much some clients did, as sentences.
-fn summaries(evidence: &Evidence) -> [String; 2] {
+fn summaries(evidence: &Evidence) -> [String; 3] {
     let (responses, rejoins) = (evidence.room_responses.len(), evidence.rejoins.len());
+    let entries = evidence.room_members.iter().flat_map(|room| &room.log);
+    let changes = entries.filter(|entry| matches!(entry.kind, EntryKind::Member { .. })).count();
+    let unknown = evidence.membership_calls.iter().filter(|call| call.unknown_tries > 0).count();
     [
         format!("{responses} responses to room recreators, {rejoins} rejoins"),
         evidence.edited.summary(),
+        format!("{changes} joins and leaves in the logs, {unknown} calls of members without an answer at first"),
     ]
+}
+
+/// The messages of each room, and its other entries, from the database.
+async fn read_rooms(database: &mut Database, rooms: &[String]) -> Result<(Vec<Vec<Message>>, Vec<Vec<LogEntry>>)> {
+    let (mut rows, mut others) = (Vec::new(), Vec::new());
+    for room in rooms {
+        rows.push(database.messages(room).await?);
+        others.push(database.other_entries(room).await?);
+    }
+    Ok((rows, others))
+}
+
+/// The last seq of a room with these messages and other entries.
+fn head((messages, others): (&Vec<Message>, &Vec<LogEntry>)) -> i64 {
+    let (message, other) = (messages.last().map(|message| message.seq), others.last().map(|entry| entry.seq));
+    message.max(other).unwrap_or(0)
 }
 
 /// What the rooms of editors hold, by SQL and by the API.

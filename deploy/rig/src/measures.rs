@@ -41,7 +41,10 @@ pub fn shown_around(evidence: &Evidence, changes: &[Duration]) -> Vec<Duration> 
 fn acknowledged_and_shown(evidence: &Evidence) -> Vec<(Duration, Duration)> {
     let mut first: HashMap<Digest, Duration> = HashMap::new();
     for received in evidence.streams.iter().flat_map(|stream| &stream.received) {
-        let at = first.entry(received.message.text).or_insert(received.at);
+        let Some(message) = received.entry.message() else {
+            continue;
+        };
+        let at = first.entry(message.text).or_insert(received.at);
         *at = received.at.min(*at);
     }
     evidence.posts.iter().filter_map(|post| Some((post.settled, *first.get(&post.text)?))).collect()
@@ -55,7 +58,8 @@ fn acknowledged_and_shown(evidence: &Evidence) -> Vec<(Duration, Duration)> {
 pub fn silences(evidence: &Evidence, injections: &[Duration], until: Duration) -> Vec<Duration> {
     let mut rooms: HashMap<usize, Vec<Duration>> = HashMap::new();
     for stream in &evidence.streams {
-        let times = stream.received.iter().map(|received| received.at).filter(|at| *at < until);
+        let messages = stream.received.iter().filter(|received| received.entry.message().is_some());
+        let times = messages.map(|received| received.at).filter(|at| *at < until);
         rooms.entry(stream.room).or_default().extend(times);
     }
     for times in rooms.values_mut() {
@@ -98,15 +102,16 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::evidence::{Message, Post, PostOutcome, Received, StreamRecord};
+    use crate::evidence::{Message, PlainEntry, Post, PostOutcome, Received, StreamRecord};
 
-    fn stream(room: usize, millis: &[u64]) -> StreamRecord {
+    fn message(text: Digest) -> PlainEntry {
+        let id = Uuid::nil();
+        PlainEntry::Message(Message { seq: 1, id, text })
+    }
+
+    fn stream(room: usize, millis: &[u64]) -> StreamRecord<PlainEntry> {
         let received = |at: &u64| Received {
-            message: Message {
-                seq: 1,
-                id: Uuid::nil(),
-                text: Digest::of(""),
-            },
+            entry: message(Digest::of("")),
             cursor: 1,
             at: Duration::from_millis(*at),
         };
@@ -121,6 +126,7 @@ mod tests {
             reset: None,
             received: millis.iter().map(received).collect(),
             unexpected_events: Vec::new(),
+            requested: Duration::ZERO,
             opened: Duration::ZERO,
             bye: None,
         }
@@ -150,6 +156,8 @@ mod tests {
                 sender: 0,
                 number: 0,
                 text: *text,
+                reply_to: None,
+                mentions: Vec::new(),
                 sent: Duration::ZERO,
                 settled: Duration::from_millis(settled),
                 outcome: PostOutcome::Unknown,
@@ -158,7 +166,7 @@ mod tests {
         }
         let mut shown = stream(0, &[500, 1_250, 3_000]);
         for (received, text) in shown.received.iter_mut().zip(texts) {
-            received.message.text = text;
+            received.entry = message(text);
         }
         evidence.streams.push(shown);
         evidence

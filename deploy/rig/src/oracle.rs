@@ -4,7 +4,9 @@
 
 mod accepted;
 mod changes;
+mod deletions;
 mod index;
+mod members;
 mod order;
 mod responses;
 mod state;
@@ -40,6 +42,9 @@ pub fn judge(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
         changes::posts_kept(evidence),
         changes::changes_hold(evidence),
         changes::true_refusals(evidence),
+        deletions::deleted_is_gone(evidence),
+        members::in_the_log(evidence),
+        members::as_called(evidence),
         responses::true_responses(evidence),
         responses::rejoined_is_member(evidence),
         responses::true_reasons(evidence),

@@ -6,21 +6,20 @@
 //! TransientReader   joins, reads history, leaves, and watches whether its stream really ends
 //! Rejoiner          leaves and comes back at once, at another gateway
 //! RoomRecreator     creates a room, deletes it and creates it again, and asks for it at every gateway
-//! Editor            posts, edits, deletes and reacts in a room of editors, again until it knows the outcome
+//! Editor            posts, replies, edits, deletes, reacts, leaves and joins in a room of editors, again until it knows the outcome
 //! Follower          applies the whole log of such a room, comes back with its last id or one that it kept
 //! ```
 //!
 //! The seed decides who posts what, and when who moves. What the network and the machine make of it, it does not decide.
 
 mod editor;
-mod follower;
 mod pace;
 mod plan;
 mod recorder;
 mod rejoiner;
+mod room_reader;
 mod room_recreator;
 mod sender;
-mod subscriber_client;
 mod texts;
 mod transient_reader;
 
@@ -30,24 +29,24 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use reqwest::Method;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::editor::{Editor, Memory, Postings};
-use self::follower::Follower;
 use self::pace::Pace;
 pub use self::plan::TrafficPlan;
-pub(crate) use self::plan::{RECREATED_ROOMS, REJOINED_ROOMS};
+pub(crate) use self::plan::{EDITED_ROOMS, RECREATED_ROOMS, REJOINED_ROOMS};
 use self::plan::{edited_room_name, room_name};
 pub(crate) use self::recorder::Recorder;
 use self::rejoiner::Rejoiner;
+use self::room_reader::{Follower, Heads, RoomReader, SubscriberClient};
 use self::room_recreator::RoomRecreator;
 use self::sender::Sender;
-use self::subscriber_client::{Heads, SubscriberClient};
 use self::transient_reader::TransientReader;
 use crate::api_client::ApiClient;
-use crate::evidence::{Evidence, FinalPosition};
+use crate::evidence::{Evidence, FinalPosition, MembershipCall};
 use crate::failure::{Explain as _, Failure, Result};
 use crate::stack::Stack;
 
@@ -79,13 +78,14 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Registers the users, creates the rooms and begins.
+    /// Registers the users, creates the rooms, lets those join who will stay, and begins.
     ///
     /// Subscribers that have not seen everything `settle_within` after all is stored count as not having got it.
     pub async fn start(stack: &Stack, plan: TrafficPlan, settle_within: Duration) -> Result<Self> {
         let urls = stack.gateway_urls();
-        let names = ["reader", "sender", "subscriber", "transient-reader"].map(str::to_owned).into_iter();
+        let names = ["reader", SENDER, SUBSCRIBER].map(str::to_owned).into_iter();
         let names = names
+            .chain((0..plan.transient_readers).map(transient_reader_name))
             .chain((0..plan.rejoiners).map(rejoiner_name))
             .chain((0..plan.room_recreators).map(|number| format!("room-recreator-{number}")))
             .chain((0..plan.edited_rooms * plan.editors_per_room).map(editor_name));
@@ -94,16 +94,14 @@ impl Traffic {
             .buffered(REGISTERED_AT_ONCE)
             .try_collect()
             .await?;
-        let editors = users.split_off(4 + plan.rejoiners + plan.room_recreators);
-        let room_recreators = users.split_off(4 + plan.rejoiners);
-        let rejoiners = users.split_off(4);
-        let [reader, sender, subscriber, transient_reader] =
-            users.try_into().map_err(|_| Failure::new("four users"))?;
-        for room in 0..plan.rooms {
-            reader.create_room(&room_name(room)).await?;
-        }
-        for room in 0..plan.edited_rooms {
-            reader.create_room(&edited_room_name(room)).await?;
+        let editors = users.split_off(3 + plan.transient_readers + plan.rejoiners + plan.room_recreators);
+        let room_recreators = users.split_off(3 + plan.transient_readers + plan.rejoiners);
+        let rejoiners = users.split_off(3 + plan.transient_readers);
+        let transient_readers = users.split_off(3);
+        let [reader, sender, subscriber] = users.try_into().map_err(|_| Failure::new("three users"))?;
+        let rooms = (0..plan.rooms).map(room_name).chain((0..plan.edited_rooms).map(edited_room_name));
+        for room in rooms {
+            reader.create_room(&room).await?;
         }
         let mut traffic = Self {
             plan,
@@ -118,11 +116,11 @@ impl Traffic {
             log_heads: watch::Sender::new(None),
             settle_within,
         };
+        traffic.join_all((&sender, &subscriber), &editors).await?;
         traffic.start_subscribers(&at_each(&subscriber, &urls)?);
         traffic.start_followers(&at_each(&subscriber, &urls)?);
-        for number in 0..plan.transient_readers {
-            let clients = at_each(&transient_reader.login("transient-reader").await?, &urls)?;
-            traffic.start_transient_reader(number, clients);
+        for (number, user) in transient_readers.iter().enumerate() {
+            traffic.start_transient_reader(number, at_each(user, &urls)?);
         }
         for (number, user) in rejoiners.iter().enumerate() {
             traffic.start_rejoiner(number, at_each(user, &urls)?);
@@ -213,6 +211,36 @@ impl Traffic {
         Ok(evidence)
     }
 
+    /// Lets those join their rooms who stay there.
+    async fn join_all(&self, (sender, subscriber): (&ApiClient, &ApiClient), editors: &[ApiClient]) -> Result<()> {
+        for room in 0..self.plan.rooms {
+            self.join(sender, SENDER, room_name(room)).await?;
+            self.join(subscriber, SUBSCRIBER, room_name(room)).await?;
+        }
+        for room in 0..self.plan.edited_rooms {
+            self.join(subscriber, SUBSCRIBER, edited_room_name(room)).await?;
+        }
+        for (number, editor) in editors.iter().enumerate() {
+            self.join(editor, &editor_name(number), edited_room_name(number % self.plan.edited_rooms)).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a user join a room before the traffic begins.
+    async fn join(&self, user: &ApiClient, name: &str, room: String) -> Result<()> {
+        user.call(Method::POST, &format!("/chat/{room}/join")).await?.expect(204)?;
+        self.recorder.add_membership_call(MembershipCall {
+            room,
+            username: name.to_owned(),
+            joins: true,
+            posted: None,
+            settled: self.recorder.now(),
+            is_acknowledged: true,
+            unknown_tries: 0,
+        });
+        Ok(())
+    }
+
     fn rng(&self, part: u64, number: usize) -> StdRng {
         // Each client has a sequence of its own, so that one more of them changes nothing for the others.
         StdRng::seed_from_u64(self.plan.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (part << 32) ^ number as u64)
@@ -236,17 +264,19 @@ impl Traffic {
     fn start_subscribers(&mut self, clients: &[ApiClient]) {
         let per_room = self.plan.steady_per_room + self.plan.roaming_per_room;
         for number in 0..self.plan.rooms * per_room {
-            let subscriber = SubscriberClient {
+            let room = number % self.plan.rooms;
+            let subscriber = RoomReader {
                 number,
-                room: number % self.plan.rooms,
+                room,
+                name: room_name(room),
                 clients: clients.to_vec(),
                 roams: number >= self.plan.rooms * self.plan.steady_per_room,
                 rng: self.rng(2, number),
                 recorder: Arc::clone(&self.recorder),
                 heads: self.heads.subscribe(),
-                last: None,
-                epoch: None,
+                position: None,
                 deadline: None,
+                reading: SubscriberClient,
             };
             self.subscribers.spawn(subscriber.run(self.settle_within));
         }
@@ -254,6 +284,7 @@ impl Traffic {
 
     fn start_transient_reader(&mut self, number: usize, clients: Vec<ApiClient>) {
         let reader = TransientReader {
+            name: transient_reader_name(number),
             clients,
             rooms: self.plan.rooms,
             rng: self.rng(3, number),
@@ -296,6 +327,7 @@ impl Traffic {
             rng: self.rng(6, number),
             recorder: Arc::clone(&self.recorder),
             postings: Arc::clone(&postings[room]),
+            colleagues: (room..editors).step_by(postings.len()).map(editor_name).collect(),
             memory: Memory::default(),
         };
         self.senders.spawn(editor.run(self.stop.clone()));
@@ -303,9 +335,11 @@ impl Traffic {
 
     fn start_followers(&mut self, clients: &[ApiClient]) {
         for number in 0..self.plan.edited_rooms * FOLLOWERS_PER_ROOM {
-            let follower = Follower {
+            let room = number % self.plan.edited_rooms;
+            let follower = RoomReader {
                 number,
-                room: number % self.plan.edited_rooms,
+                room,
+                name: edited_room_name(room),
                 clients: clients.to_vec(),
                 roams: number >= self.plan.edited_rooms,
                 rng: self.rng(7, number),
@@ -313,10 +347,20 @@ impl Traffic {
                 heads: self.log_heads.subscribe(),
                 position: None,
                 deadline: None,
+                reading: Follower,
             };
             self.followers.spawn(follower.run(self.settle_within));
         }
     }
+}
+
+/// Names of the user of all senders, and of the user of all subscribers and followers.
+const SENDER: &str = "sender";
+const SUBSCRIBER: &str = "subscriber";
+
+/// The name of the user who is transient reader `number`.
+fn transient_reader_name(number: usize) -> String {
+    format!("transient-reader-{number}")
 }
 
 /// The name of the user who is editor `number`.

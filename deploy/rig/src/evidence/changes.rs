@@ -16,8 +16,11 @@ pub struct EditedRooms {
     pub posts: Vec<Post>,
     /// What they wanted to change, in the order in which each of them did.
     pub changes: Vec<RequestedChange>,
-    /// What streams showed, in the order in which each follower had them.
-    pub streams: Vec<FollowedStream>,
+    /// What streams showed, in the order in which each follower had them. The subscriber is the follower.
+    ///
+    /// A follower that resumes at an earlier position than its last one has forgotten what came after that. It does the same
+    /// at a `reset`, forgets everything, and resumes at position 0 of the new epoch.
+    pub streams: Vec<StreamRecord<LogEntry>>,
     /// How far each follower got.
     pub final_positions: Vec<FinalPosition>,
     /// What the rooms held at the end.
@@ -30,10 +33,11 @@ impl EditedRooms {
     pub fn summary(&self) -> String {
         let is_acknowledged = |change: &&RequestedChange| change.outcome == ChangeOutcome::Acknowledged;
         let changes = self.changes.iter().filter(is_acknowledged).count();
-        let received: usize = self.streams.iter().map(|stream| stream.entries.len()).sum();
+        let received: usize = self.streams.iter().map(|stream| stream.received.len()).sum();
+        let replies = self.posts.iter().filter(|post| post.reply_to.is_some()).count();
         let repeated = self.changes.iter().filter(|change| change.unknown_tries > 0).count();
         format!(
-            "{changes} changes of messages acknowledged, {repeated} repeated, {received} entries of their logs received"
+            "{changes} changes of messages acknowledged, {repeated} repeated, {replies} replies, {received} entries of their logs received"
         )
     }
 }
@@ -97,29 +101,6 @@ pub struct RequestedChange {
     pub unknown_tries: u32,
 }
 
-/// An entry that came over a stream.
-#[derive(Debug, Clone)]
-pub struct ReceivedEntry {
-    /// The entry.
-    pub entry: LogEntry,
-    /// The seq in the event's id.
-    pub cursor: i64,
-    /// When it came.
-    pub at: Duration,
-}
-
-/// One stream of a follower.
-///
-/// A follower that resumes at an earlier position than its last one has forgotten what came after that. It does the same
-/// at a `reset`, forgets everything, and resumes at position 0 of the new epoch.
-#[derive(Debug, Clone)]
-pub struct FollowedStream {
-    /// The stream; the subscriber is the follower, and `received` is empty.
-    pub stream: StreamRecord,
-    /// The entries, in the order in which they came.
-    pub entries: Vec<ReceivedEntry>,
-}
-
 /// What a room held at the end.
 #[derive(Debug, Clone, Default)]
 pub struct EditedRoom {
@@ -129,4 +110,6 @@ pub struct EditedRoom {
     pub log: Vec<LogEntry>,
     /// Who reacts to which message, by its seq, with what, from the database.
     pub reactions: BTreeSet<(i64, String, String)>,
+    /// Names of its members, from the database.
+    pub members: BTreeSet<String>,
 }

@@ -8,13 +8,15 @@ use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::posts::Digest;
+use super::streams::Sequenced;
+use crate::failure::Result;
 
 /// An entry of a room's log, as a stream, history or the database shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
     /// Position in the room.
     pub seq: i64,
-    /// Who posted the message, or changed it.
+    /// Who posted the message, changed it, or did what else it is.
     pub username: String,
     /// What it is.
     pub kind: EntryKind,
@@ -50,6 +52,57 @@ pub enum EntryKind {
         /// How many users react with it since.
         count: i64,
     },
+    /// Somebody is a member, or no longer.
+    Member {
+        /// Name of the user.
+        member: String,
+        /// What happened to them.
+        change: MemberChange,
+    },
+    /// The room was created, with its creator as the first member.
+    Created {
+        /// Whether only members see it.
+        private: bool,
+    },
+}
+
+/// What changed about a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberChange {
+    /// They are one, and may do this.
+    Joined {
+        /// `owner` or `member`.
+        role: String,
+    },
+    /// They are one no longer.
+    Left,
+}
+
+impl MemberChange {
+    /// Parses the fields of a change of a member; `None` if it is none that the product knows.
+    pub(crate) fn parse(data: &Value) -> Option<Self> {
+        match data["change"].as_str()? {
+            "joined" => Some(Self::Joined {
+                role: data["role"].as_str()?.to_owned(),
+            }),
+            "left" => Some(Self::Left),
+            _ => None,
+        }
+    }
+
+    /// Whether they are a member since.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        match self {
+            Self::Joined { .. } => true,
+            Self::Left => false,
+        }
+    }
+}
+
+/// Parses whether a room is private from the fields of its creation; `None` if they are of another change.
+pub(crate) fn created_private(data: &Value) -> Option<bool> {
+    (data["change"] == "created").then(|| data["private"].as_bool())?
 }
 
 /// The message that a change is about.
@@ -74,6 +127,16 @@ pub struct ShownMessage {
     pub deleted: bool,
     /// How many users react with which emoji. The order in which apps show them is not part of the log.
     pub reactions: BTreeMap<String, i64>,
+    /// The message that it replies to.
+    pub reply_to: Option<Uuid>,
+    /// Names of the users that it mentions.
+    pub mentions: Vec<String>,
+}
+
+impl Sequenced for LogEntry {
+    fn seq(&self) -> i64 {
+        self.seq
+    }
 }
 
 impl LogEntry {
@@ -96,6 +159,13 @@ impl LogEntry {
                 on: data["on"].as_bool()?,
                 count: data["count"].as_i64()?,
             },
+            "member" => EntryKind::Member {
+                member: data["member"].as_str()?.to_owned(),
+                change: MemberChange::parse(data)?,
+            },
+            "room" => EntryKind::Created {
+                private: created_private(data)?,
+            },
             _ => return None,
         };
         Some(Self {
@@ -110,15 +180,19 @@ impl LogEntry {
     pub fn message(&self) -> Option<&ShownMessage> {
         match &self.kind {
             EntryKind::Message(message) => Some(message),
-            EntryKind::Edit { .. } | EntryKind::Delete { .. } | EntryKind::Reaction { .. } => None,
+            EntryKind::Edit { .. }
+            | EntryKind::Delete { .. }
+            | EntryKind::Reaction { .. }
+            | EntryKind::Member { .. }
+            | EntryKind::Created { .. } => None,
         }
     }
 
-    /// The message that it changes, if it is not one itself.
+    /// The message that it changes, if it changes one.
     #[must_use]
     pub fn target(&self) -> Option<Target> {
         match &self.kind {
-            EntryKind::Message(_) => None,
+            EntryKind::Message(_) | EntryKind::Member { .. } | EntryKind::Created { .. } => None,
             EntryKind::Edit { target, .. } | EntryKind::Delete { target } | EntryKind::Reaction { target, .. } => {
                 Some(*target)
             }
@@ -129,7 +203,9 @@ impl LogEntry {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let same_kind = match (&self.kind, &other.kind) {
-            (EntryKind::Message(one), EntryKind::Message(other)) => one.id == other.id,
+            (EntryKind::Message(one), EntryKind::Message(other)) => {
+                (one.id, one.reply_to) == (other.id, other.reply_to)
+            }
             (
                 EntryKind::Edit { target, edited_on, .. },
                 EntryKind::Edit {
@@ -169,7 +245,23 @@ impl ShownMessage {
             edited_on,
             deleted,
             reactions: reaction_counts(&data["reactions"])?,
+            reply_to: replied_to(&data["reply_to"]).ok()?,
+            mentions: names(&data["mentions"])?,
         })
+    }
+}
+
+/// Parses the id of the message that another one replies to, if it does.
+pub(crate) fn replied_to(id: &Value) -> Result<Option<Uuid>> {
+    Ok(serde_json::from_value(id.clone())?)
+}
+
+/// Parses a list of names; nothing is an empty one.
+pub(crate) fn names(names: &Value) -> Option<Vec<String>> {
+    match names {
+        Value::Null => Some(Vec::new()),
+        Value::Array(names) => names.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
+        _ => None,
     }
 }
 
@@ -200,7 +292,7 @@ mod tests {
     #[test]
     fn entries_are_parsed_and_incomplete_objects_are_none() {
         let message = json!({"seq": 1, "id": ID, "username": "ann", "message": "hello", "edited_on": "1970-01-01T00:00:02.005Z",
-            "reactions": [{"emoji": "🎉", "count": 2}]});
+            "reactions": [{"emoji": "🎉", "count": 2}], "reply_to": ID, "mentions": ["bob"]});
         let edit = json!({"seq": 2, "username": "ann", "target": ID, "target_seq": 1, "message": "bye",
             "edited_on": "1970-01-01T00:00:02.005Z"});
         let delete = json!({"seq": 3, "username": "ann", "target": ID, "target_seq": 1});
@@ -210,11 +302,18 @@ mod tests {
         let shown = shown.message().unwrap();
         assert_eq!((shown.text, shown.edited_on, shown.deleted), (Digest::of("hello"), Some(2_005), false));
         assert_eq!(shown.reactions, [("🎉".to_owned(), 2)].into());
+        assert_eq!((shown.reply_to, &shown.mentions[..]), (ID.parse().ok(), &["bob".to_owned()][..]));
+        let member = json!({"seq": 5, "username": "bob", "member": "bob", "change": "joined", "role": "member"});
+        let left = json!({"seq": 6, "username": "bob", "member": "bob", "change": "left"});
+        let room = json!({"seq": 7, "username": "ann", "change": "created", "private": true});
         for (name, complete) in [
             ("message", message),
             ("edit", edit),
             ("delete", delete),
             ("reaction", reaction),
+            ("member", member),
+            ("member", left),
+            ("room", room),
         ] {
             assert!(LogEntry::parse(name, &complete).is_some(), "{name}");
             assert_eq!(LogEntry::parse("ping", &complete), None);

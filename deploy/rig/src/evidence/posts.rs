@@ -27,11 +27,22 @@ pub enum PostOutcome {
     Acknowledged(Uuid),
     /// Every try got a response that means: nothing was done.
     Refused,
+    /// 422: the message that it replies to is not there.
+    NoSuchReply,
     /// There was no response, or one that leaves the outcome open, and the client has given up.
     Unknown,
 }
 
 impl PostOutcome {
+    /// The id with which the message was acknowledged.
+    #[must_use]
+    pub fn id(&self) -> Option<Uuid> {
+        match self {
+            Self::Acknowledged(id) => Some(*id),
+            Self::Refused | Self::NoSuchReply | Self::Unknown => None,
+        }
+    }
+
     /// Whether the server took responsibility for the message.
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
@@ -50,6 +61,10 @@ pub struct Post {
     pub number: u32,
     /// The text.
     pub text: Digest,
+    /// The message that it replies to.
+    pub reply_to: Option<Uuid>,
+    /// Names of the users that it mentions.
+    pub mentions: Vec<String>,
     /// When the first try was sent.
     pub sent: Duration,
     /// When the outcome was known, or the client gave up.

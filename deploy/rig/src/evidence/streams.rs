@@ -4,23 +4,68 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::log_entry::LogEntry;
 use super::posts::Message;
 use crate::sse::SseEvent;
 
-/// A message that came over a stream.
-#[derive(Debug, Clone, Copy)]
-pub struct Received {
-    /// The message.
-    pub message: Message,
+/// An entry that came over a stream.
+#[derive(Debug, Clone)]
+pub struct Received<E> {
+    /// The entry.
+    pub entry: E,
     /// The seq in the event's id.
     pub cursor: i64,
     /// When it came.
     pub at: Duration,
 }
 
+/// Something that has a position in a room.
+pub trait Sequenced {
+    /// The position.
+    fn seq(&self) -> i64;
+}
+
+/// An entry of a room in which nobody changes messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlainEntry {
+    /// A message.
+    Message(Message),
+    /// Anything else.
+    Other(Box<LogEntry>),
+}
+
+impl PlainEntry {
+    /// Parses the data of the event `name`, which is `message` for a message; `None` if it is no entry.
+    #[must_use]
+    pub fn parse(name: &str, data: &Value) -> Option<Self> {
+        match name {
+            "message" => Message::parse(data).map(Self::Message),
+            _ => LogEntry::parse(name, data).map(|entry| Self::Other(Box::new(entry))),
+        }
+    }
+
+    /// The message, if it is one.
+    #[must_use]
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+impl Sequenced for PlainEntry {
+    fn seq(&self) -> i64 {
+        match self {
+            Self::Message(message) => message.seq,
+            Self::Other(entry) => entry.seq,
+        }
+    }
+}
+
 /// One stream of a subscriber, from its `ready` to its end.
 #[derive(Debug, Clone)]
-pub struct StreamRecord {
+pub struct StreamRecord<E> {
     /// Number of the subscriber.
     pub subscriber: usize,
     /// Number of the room.
@@ -37,10 +82,12 @@ pub struct StreamRecord {
     pub epoch: u64,
     /// The head that a `reset` named, if one came.
     pub reset: Option<i64>,
-    /// The messages, in the order in which they came.
-    pub received: Vec<Received>,
+    /// The entries, in the order in which they came.
+    pub received: Vec<Received<E>>,
     /// Events that no gateway may send, as they came.
     pub unexpected_events: Vec<String>,
+    /// When it was asked for.
+    pub requested: Duration,
     /// When `ready` came.
     pub opened: Duration,
     /// Why the gateway ended it, if it did.

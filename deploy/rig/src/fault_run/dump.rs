@@ -32,6 +32,16 @@ pub(super) fn dump(
     for rejoin in &evidence.rejoins {
         writeln!(text, "{rejoin:?}")?;
     }
+    for call in &evidence.membership_calls {
+        writeln!(text, "{call:?}")?;
+    }
+    for room in &evidence.room_members {
+        let (name, incarnation, owner) = (&room.room, room.incarnation, &room.owner);
+        writeln!(text, "{name} ({incarnation}) of {owner}: {:?}", room.members)?;
+        for entry in &room.log {
+            writeln!(text, "  {entry:?}")?;
+        }
+    }
     for position in &evidence.positions {
         writeln!(text, "{position:?}")?;
     }
@@ -59,10 +69,7 @@ fn dump_edited(text: &mut String, edited: &EditedRooms) -> Result<()> {
         writeln!(text, "{change:?}")?;
     }
     for followed in &edited.streams {
-        writeln!(text, "{:?}", followed.stream)?;
-        for received in &followed.entries {
-            writeln!(text, "  {received:?}")?;
-        }
+        writeln!(text, "edited room: {followed:?}")?;
     }
     for (room, contents) in edited.contents.iter().enumerate() {
         for (source, entries) in [("history", &contents.history), ("database", &contents.log)] {

@@ -56,7 +56,9 @@ pub(super) fn converges(evidence: &Evidence, index: &Index<'_>) -> Vec<Violation
         let sentence = match post.outcome {
             _ if times > 1 => format!("doubled: {} is in history {times} times", describe(post)),
             PostOutcome::Refused if times > 0 => format!("{} was refused and is in history", describe(post)),
-            PostOutcome::Acknowledged(_) | PostOutcome::Refused | PostOutcome::Unknown => continue,
+            PostOutcome::Acknowledged(_) | PostOutcome::Refused | PostOutcome::NoSuchReply | PostOutcome::Unknown => {
+                continue;
+            }
         };
         found.push(Violation::new(Invariant::Converges, sentence));
     }

@@ -1,35 +1,35 @@
-//! Logs with edits, deletions and reactions: what followers got of them, and what that leaves (I17, and for such rooms I3, I7
-//! and I16).
+//! Logs with edits, deletions, reactions, replies and members that come and go: what followers got of them, and what that leaves
+//! (I17, and for such rooms I3, I7 and I16).
 //!
 //! An entry that was shown live has the text of that time, and one that is shown later has today's, so entries are compared
 //! without texts, and states with them. `applied` is the reducer of deploy/docs/log.md.
 
 mod acknowledged;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use uuid::Uuid;
 
 pub(super) use self::acknowledged::{changes_hold, posts_kept, true_refusals};
-use super::streams::{missing_resets, next, start};
+use super::members;
+use super::streams::{discontinuity, missing_resets};
 use super::violation::{Invariant, Violation};
-use crate::evidence::{Digest, EditedRoom, EntryKind, Evidence, FollowedStream, LogEntry, ShownMessage, Target};
+use crate::evidence::{Digest, EditedRoom, EntryKind, Evidence, LogEntry, ShownMessage, StreamRecord, Target};
 
 /// I7 and I16: a follower gets exactly the entries after its cursor, once each, to the end of the room, and nothing else.
 pub(super) fn contiguous(evidence: &Evidence) -> Vec<Violation> {
     let edited = &evidence.edited;
     let mut found = Vec::new();
     for followed in &edited.streams {
-        let (stream, at_gateway) = (describe(followed), followed.stream.gateway);
-        if let Some(sentence) = discontinuity(followed, evidence) {
+        let (stream, at_gateway) = (describe(followed), followed.gateway);
+        if let Some(sentence) = discontinuity(followed, &evidence.restores) {
             let sentence = format!("{stream} at gateway {at_gateway}: {sentence}");
             found.push(Violation::new(Invariant::Contiguous, sentence));
         }
-        let unexpected = followed.stream.unexpected_events.iter();
+        let unexpected = followed.unexpected_events.iter();
         found.extend(unexpected.map(|event| Violation::new(Invariant::NoForgery, format!("{stream} got {event}"))));
     }
-    let streams = edited.streams.iter().map(|followed| &followed.stream);
-    let missing = evidence.restores.iter().flat_map(|restore| missing_resets(&streams, restore));
+    let missing = evidence.restores.iter().flat_map(|restore| missing_resets(&edited.streams, restore));
     found.extend(missing.map(|sentence| Violation::new(Invariant::Contiguous, format!("follower {sentence}"))));
     for position in &edited.final_positions {
         let head = edited.contents.get(position.room).map_or(0, EditedRoom::head);
@@ -41,20 +41,6 @@ pub(super) fn contiguous(evidence: &Evidence) -> Vec<Violation> {
         }
     }
     found
-}
-
-/// How a stream differs from what follows its cursor, if it does.
-fn discontinuity(followed: &FollowedStream, evidence: &Evidence) -> Option<String> {
-    let mut position = match start(&followed.stream, followed.entries.is_empty(), &evidence.restores) {
-        Ok(position) => position,
-        Err(sentence) => return Some(sentence),
-    };
-    for received in &followed.entries {
-        if let Err(sentence) = next(&mut position, received.entry.seq, received.cursor) {
-            return Some(format!("{sentence}, at {:?}", received.at));
-        }
-    }
-    None
 }
 
 /// I3, I17: the log has every seq, each entry follows from those before it, and everybody got the same entries.
@@ -71,8 +57,8 @@ pub(super) fn one_log(evidence: &Evidence) -> Vec<Violation> {
         }
     }
     for followed in &evidence.edited.streams {
-        let log = evidence.edited.contents.get(followed.stream.room).map_or(&[][..], |contents| &contents.log);
-        for received in &followed.entries {
+        let log = evidence.edited.contents.get(followed.room).map_or(&[][..], |contents| &contents.log);
+        for received in &followed.received {
             let stored = log.binary_search_by_key(&received.entry.seq, |entry| entry.seq).ok().map(|index| &log[index]);
             if !stored.is_some_and(|stored| stored.is_same(&received.entry)) && !evidence.is_change_undone(received.at)
             {
@@ -90,6 +76,7 @@ fn contradictions(contents: &EditedRoom) -> Vec<String> {
     let mut found = Vec::new();
     // The messages that are not deleted so far, and who reacts to which.
     let mut live: HashMap<i64, Uuid> = HashMap::new();
+    let mut live_ids: HashSet<Uuid> = HashSet::new();
     let mut reactions: BTreeSet<(i64, String, String)> = BTreeSet::new();
     for entry in &contents.log {
         let is_live = |target: Target| live.get(&target.seq) == Some(&target.id);
@@ -97,10 +84,17 @@ fn contradictions(contents: &EditedRoom) -> Vec<String> {
             found.push(format!("{entry:?} is about no message before it, or a deleted one"));
         }
         match &entry.kind {
-            EntryKind::Message(message) => drop(live.insert(entry.seq, message.id)),
-            EntryKind::Edit { .. } => {}
+            EntryKind::Message(message) => {
+                if message.reply_to.is_some_and(|replied_to| !live_ids.contains(&replied_to)) {
+                    found.push(format!("{entry:?} replies to no message before it, or to a deleted one"));
+                }
+                live.insert(entry.seq, message.id);
+                live_ids.insert(message.id);
+            }
+            EntryKind::Edit { .. } | EntryKind::Member { .. } | EntryKind::Created { .. } => {}
             EntryKind::Delete { target } => {
                 live.remove(&target.seq);
+                live_ids.remove(&target.id);
                 reactions.retain(|(seq, ..)| *seq != target.seq);
             }
             EntryKind::Reaction {
@@ -129,7 +123,8 @@ fn contradictions(contents: &EditedRoom) -> Vec<String> {
     found
 }
 
-/// I17: what each follower holds at the end, applied in order, is the history over HTTP, and that is what SQL has.
+/// I17: what each follower holds at the end, applied in order, is the history over HTTP and the table of members, and that is what
+/// SQL has.
 pub(super) fn applied(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut report = |sentence| found.push(Violation::new(Invariant::Applied, sentence));
@@ -153,6 +148,13 @@ pub(super) fn applied(evidence: &Evidence) -> Vec<Violation> {
         let Some(contents) = evidence.edited.contents.get(room) else {
             continue;
         };
+        let members = members::apply(held.values().copied());
+        if members != contents.members {
+            let differing: Vec<&String> = members.symmetric_difference(&contents.members).collect();
+            report(format!(
+                "the members that follower {follower} of edited room {room} knows differ from the table: {differing:?}"
+            ));
+        }
         let shown = apply(held.into_values());
         if let Some(difference) = difference(shown.values(), contents.history.iter()) {
             report(format!("what follower {follower} of edited room {room} shows is not history: {difference}"));
@@ -165,11 +167,11 @@ pub(super) fn applied(evidence: &Evidence) -> Vec<Violation> {
 /// stream began.
 fn held(evidence: &Evidence) -> Vec<(usize, usize, BTreeMap<i64, &LogEntry>)> {
     let mut followers: BTreeMap<(usize, usize), BTreeMap<i64, &LogEntry>> = BTreeMap::new();
-    for FollowedStream { stream, entries } in &evidence.edited.streams {
+    for stream in &evidence.edited.streams {
         let held = followers.entry((stream.subscriber, stream.room)).or_default();
         let kept = if stream.reset.is_some() { 0 } else { stream.ready };
         held.retain(|seq, _| *seq <= kept);
-        held.extend(entries.iter().map(|received| (received.entry.seq, &received.entry)));
+        held.extend(stream.received.iter().map(|received| (received.entry.seq, &received.entry)));
     }
     followers.into_iter().map(|((follower, room), held)| (follower, room, held)).collect()
 }
@@ -178,8 +180,10 @@ fn held(evidence: &Evidence) -> Vec<(usize, usize, BTreeMap<i64, &LogEntry>)> {
 fn apply<'a>(entries: impl IntoIterator<Item = &'a LogEntry>) -> BTreeMap<i64, LogEntry> {
     let mut shown: BTreeMap<i64, LogEntry> = BTreeMap::new();
     for entry in entries {
-        let Some(target) = entry.target() else {
+        if entry.message().is_some() {
             shown.insert(entry.seq, entry.clone());
+        }
+        let Some(target) = entry.target() else {
             continue;
         };
         let Some(EntryKind::Message(message)) = shown.get_mut(&target.seq).map(|entry| &mut entry.kind) else {
@@ -196,13 +200,19 @@ fn apply<'a>(entries: impl IntoIterator<Item = &'a LogEntry>) -> BTreeMap<i64, L
                     edited_on: None,
                     deleted: true,
                     reactions: BTreeMap::new(),
+                    reply_to: message.reply_to,
+                    mentions: Vec::new(),
                 };
             }
             EntryKind::Reaction { emoji, count, .. } if !message.deleted => {
                 message.reactions.insert(emoji.clone(), *count);
                 message.reactions.retain(|_, count| *count > 0);
             }
-            EntryKind::Message(_) | EntryKind::Edit { .. } | EntryKind::Reaction { .. } => {}
+            EntryKind::Message(_)
+            | EntryKind::Edit { .. }
+            | EntryKind::Reaction { .. }
+            | EntryKind::Member { .. }
+            | EntryKind::Created { .. } => {}
         }
     }
     shown
@@ -224,6 +234,6 @@ fn difference<'a>(
 }
 
 /// How the sentence of a violation refers to a stream.
-fn describe(followed: &FollowedStream) -> String {
-    format!("follower {} of edited room {}", followed.stream.subscriber, followed.stream.room)
+fn describe(followed: &StreamRecord<LogEntry>) -> String {
+    format!("follower {} of edited room {}", followed.subscriber, followed.room)
 }

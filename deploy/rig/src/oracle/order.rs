@@ -7,14 +7,22 @@ use super::index::{Index, describe};
 use super::violation::{Invariant, Violation};
 use crate::evidence::{Evidence, Post};
 
-/// I3, in history and in the database.
+/// I3, in history and in the database, each with the entries that are no messages.
 pub(super) fn dense(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for (source, rooms) in [("history", &evidence.history), ("the database", &evidence.rows)] {
         for (room, messages) in rooms.iter().enumerate() {
-            let broken = (1..).zip(messages).find(|(expected, message)| message.seq != *expected);
-            if let Some((expected, message)) = broken {
-                let sentence = format!("room {room} has seq {} instead of {expected} in {source}", message.seq);
+            if messages.windows(2).any(|pair| pair[0].seq >= pair[1].seq) {
+                let sentence = format!("the messages of room {room} are not in the order of their seqs in {source}");
+                found.push(Violation::new(Invariant::Dense, sentence));
+            }
+            let others = evidence.others.get(room).into_iter().flatten();
+            let seqs = messages.iter().map(|message| message.seq).chain(others.map(|entry| entry.seq));
+            let mut seqs: Vec<i64> = seqs.collect();
+            seqs.sort_unstable();
+            let broken = (1..).zip(seqs).find(|(expected, seq)| seq != expected);
+            if let Some((expected, seq)) = broken {
+                let sentence = format!("the log of room {room} has seq {seq} instead of {expected}, with {source}");
                 found.push(Violation::new(Invariant::Dense, sentence));
             }
         }

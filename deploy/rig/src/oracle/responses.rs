@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::violation::{Invariant, Violation};
-use crate::evidence::{ByeReason, Evidence, FollowedStream, RoomOperation, RoomResponse, StreamRecord};
+use crate::evidence::{ByeReason, Evidence, Restore, RoomOperation, RoomResponse, StreamRecord};
 
 /// Each room of a recreator exists from its 201 to its 204, at every gateway, and what was posted to it is stored in it.
 pub(super) fn true_responses(evidence: &Evidence) -> Vec<Violation> {
@@ -109,20 +109,12 @@ pub(super) fn rejoined_is_member(evidence: &Evidence) -> Vec<Violation> {
 
 /// A stream ends for the reason it names. No subscriber ever leaves, signs out, or has an old token.
 pub(super) fn true_reasons(evidence: &Evidence) -> Vec<Violation> {
-    let false_reason = |stream: &StreamRecord| {
-        let is_restored = evidence.restores.iter().any(|restore| stream.opened < restore.until);
-        stream.bye.filter(|bye| match bye {
-            ByeReason::Shutdown => false,
-            ByeReason::HistoryChanged => !is_restored,
-            ByeReason::Removed | ByeReason::Revoked | ByeReason::Other => true,
-        })
-    };
     let subscribers = evidence.streams.iter().filter_map(|stream| {
-        let bye = false_reason(stream)?;
+        let bye = false_reason(stream, &evidence.restores)?;
         Some(format!("the stream of subscriber {} in room {} ended with {bye:?}", stream.subscriber, stream.room))
     });
-    let followers = evidence.edited.streams.iter().filter_map(|FollowedStream { stream, .. }| {
-        let bye = false_reason(stream)?;
+    let followers = evidence.edited.streams.iter().filter_map(|stream| {
+        let bye = false_reason(stream, &evidence.restores)?;
         Some(format!(
             "the stream of follower {} in edited room {} ended with {bye:?}",
             stream.subscriber, stream.room
@@ -138,4 +130,14 @@ pub(super) fn true_reasons(evidence: &Evidence) -> Vec<Violation> {
         .chain(departures)
         .map(|sentence| Violation::new(Invariant::TrueReasons, sentence))
         .collect()
+}
+
+/// The reason that a stream of somebody who stays named for its end, if it was not the true one.
+fn false_reason<E>(stream: &StreamRecord<E>, restores: &[Restore]) -> Option<ByeReason> {
+    let is_restored = restores.iter().any(|restore| stream.opened < restore.until);
+    stream.bye.filter(|bye| match bye {
+        ByeReason::Shutdown => false,
+        ByeReason::HistoryChanged => !is_restored,
+        ByeReason::Removed | ByeReason::Revoked | ByeReason::Other => true,
+    })
 }

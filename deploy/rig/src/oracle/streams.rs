@@ -3,12 +3,20 @@
 use std::collections::BTreeSet;
 
 use super::violation::{Bounds, Invariant, Violation};
-use crate::evidence::{Departure, Evidence, Message, Restore, StreamRecord};
+use crate::evidence::{Departure, Evidence, Message, PlainEntry, Restore, Sequenced, StreamRecord};
 
 /// The message at `seq` of `room` in the final history.
 fn stored(evidence: &Evidence, room: usize, seq: i64) -> Option<&Message> {
-    let index = usize::try_from(seq.checked_sub(1)?).ok()?;
-    evidence.history.get(room)?.get(index)
+    let history = evidence.history.get(room)?;
+    history.binary_search_by_key(&seq, |message| message.seq).ok().map(|index| &history[index])
+}
+
+/// Whether the log of `room` has `entry` in the end.
+fn is_stored(evidence: &Evidence, room: usize, entry: &PlainEntry) -> bool {
+    match entry {
+        PlainEntry::Message(message) => stored(evidence, room, message.seq) == Some(message),
+        PlainEntry::Other(entry) => evidence.others.get(room).is_some_and(|others| others.contains(entry)),
+    }
 }
 
 /// I7: within a stream, from one stream of a subscriber to its next, and to the end of the room.
@@ -21,11 +29,10 @@ pub(super) fn contiguous(evidence: &Evidence) -> Vec<Violation> {
             found.push(Violation::new(Invariant::Contiguous, sentence));
         }
     }
-    let missing = evidence.restores.iter().flat_map(|restore| missing_resets(&evidence.streams.iter(), restore));
+    let missing = evidence.restores.iter().flat_map(|restore| missing_resets(&evidence.streams, restore));
     found.extend(missing.map(|sentence| Violation::new(Invariant::Contiguous, format!("subscriber {sentence}"))));
     for position in &evidence.final_positions {
-        let history = evidence.history.get(position.room);
-        let head = history.and_then(|history| history.last()).map_or(0, |message| message.seq);
+        let head = evidence.head(position.room);
         if position.last != head {
             let (subscriber, room, last) = (position.subscriber, position.room, position.last);
             let sentence =
@@ -37,12 +44,9 @@ pub(super) fn contiguous(evidence: &Evidence) -> Vec<Violation> {
 }
 
 /// Sentences about the subscribers that had a stream before a restore and got no `reset` after it.
-pub(super) fn missing_resets<'a>(
-    streams: &(impl Iterator<Item = &'a StreamRecord> + Clone),
-    restore: &Restore,
-) -> Vec<String> {
-    let subscribers = |selected: &dyn Fn(&&StreamRecord) -> bool| -> BTreeSet<usize> {
-        streams.clone().filter(selected).map(|stream| stream.subscriber).collect()
+pub(super) fn missing_resets<E>(streams: &[StreamRecord<E>], restore: &Restore) -> Vec<String> {
+    let subscribers = |selected: &dyn Fn(&&StreamRecord<E>) -> bool| -> BTreeSet<usize> {
+        streams.iter().filter(selected).map(|stream| stream.subscriber).collect()
     };
     let before = subscribers(&|stream| stream.opened < restore.from);
     let reset = subscribers(&|stream| stream.opened >= restore.from && stream.reset.is_some());
@@ -51,13 +55,13 @@ pub(super) fn missing_resets<'a>(
 }
 
 /// How a stream differs from what follows its cursor, if it does.
-fn discontinuity(stream: &StreamRecord, restores: &[Restore]) -> Option<String> {
-    let mut position = match start(stream, stream.received.is_empty(), restores) {
+pub(super) fn discontinuity<E: Sequenced>(stream: &StreamRecord<E>, restores: &[Restore]) -> Option<String> {
+    let mut position = match start(stream, restores) {
         Ok(position) => position,
         Err(sentence) => return Some(sentence),
     };
     for received in &stream.received {
-        if let Err(sentence) = next(&mut position, received.message.seq, received.cursor) {
+        if let Err(sentence) = next(&mut position, received.entry.seq(), received.cursor) {
             return Some(format!("{sentence}, at {:?}", received.at));
         }
     }
@@ -65,7 +69,7 @@ fn discontinuity(stream: &StreamRecord, restores: &[Restore]) -> Option<String> 
 }
 
 /// Goes on from `position` to the entry `seq`, whose event has the seq `cursor` in its id.
-pub(super) fn next(position: &mut i64, seq: i64, cursor: i64) -> Result<(), String> {
+fn next(position: &mut i64, seq: i64, cursor: i64) -> Result<(), String> {
     if seq != *position + 1 {
         return Err(format!("after seq {position} came {seq}"));
     }
@@ -77,7 +81,7 @@ pub(super) fn next(position: &mut i64, seq: i64, cursor: i64) -> Result<(), Stri
 }
 
 /// The position at which a stream begins, or how that differs from its cursor.
-pub(super) fn start(stream: &StreamRecord, is_empty: bool, restores: &[Restore]) -> Result<i64, String> {
+fn start<E>(stream: &StreamRecord<E>, restores: &[Restore]) -> Result<i64, String> {
     // Rooms are not deleted here: every cursor that was given out stays good, unless the database is restored.
     let is_foreign = stream.resumed_epoch.is_some_and(|epoch| epoch != stream.epoch);
     if is_foreign && restores.is_empty() {
@@ -88,7 +92,7 @@ pub(super) fn start(stream: &StreamRecord, is_empty: bool, restores: &[Restore])
         (Some(head), cursor) if !is_foreign && !is_between => {
             Err(format!("reset to {head} after {cursor:?}, although the cursor was good"))
         }
-        (None, Some(cursor)) if is_foreign && !is_empty => {
+        (None, Some(cursor)) if is_foreign && !stream.received.is_empty() => {
             Err(format!("resumed after {cursor} of another epoch without a reset"))
         }
         (None, Some(cursor)) if !is_foreign && stream.ready != cursor => {
@@ -103,11 +107,14 @@ pub(super) fn received_is_stored(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
     for stream in &evidence.streams {
         for received in &stream.received {
-            let is_stored = stored(evidence, stream.room, received.message.seq) == Some(&received.message);
-            if !is_stored && !evidence.is_undone(received.message.id, received.at) {
-                let (subscriber, room, message) = (stream.subscriber, stream.room, received.message);
+            let is_undone = match &received.entry {
+                PlainEntry::Message(message) => evidence.is_undone(message.id, received.at),
+                PlainEntry::Other(_) => evidence.is_change_undone(received.at),
+            };
+            if !is_undone && !is_stored(evidence, stream.room, &received.entry) {
+                let (subscriber, room, entry) = (stream.subscriber, stream.room, &received.entry);
                 let sentence =
-                    format!("subscriber {subscriber} received {message:?} in room {room}, which history does not hold");
+                    format!("subscriber {subscriber} received {entry:?} in room {room}, which its log does not hold");
                 found.push(Violation::new(Invariant::ReceivedIsStored, sentence));
             }
         }
@@ -128,8 +135,14 @@ pub(super) fn unchanging(evidence: &Evidence) -> Vec<Violation> {
             let sentence = format!("history of room {room} showed {message:?} at {at:?} and does not at the end");
             found.push(Violation::new(Invariant::Unchanging, sentence));
         }
-        let is_dense = page.messages.windows(2).all(|pair| pair[0].seq == pair[1].seq + 1);
-        if !is_dense {
+        // Between two messages there may be entries that are none.
+        let messages = evidence.history.get(page.room).map_or(&[][..], Vec::as_slice);
+        let follow = |newer: &Message, older: &Message| {
+            let first = messages.partition_point(|message| message.seq <= older.seq);
+            newer.seq > older.seq && messages.get(first).is_none_or(|message| message.seq >= newer.seq)
+        };
+        let is_whole = page.messages.windows(2).all(|pair| follow(&pair[0], &pair[1]));
+        if !is_whole && !evidence.is_change_undone(page.at) {
             let sentence = format!("a page of room {} read at {:?} has a hole", page.room, page.at);
             found.push(Violation::new(Invariant::Unchanging, sentence));
         }

@@ -3,6 +3,7 @@
 mod changes;
 mod edited_room;
 mod fixture;
+mod members;
 mod messages;
 mod readers;
 mod server;

@@ -10,7 +10,7 @@ pub enum Invariant {
     Kept,
     /// I2: each message is there once.
     Once,
-    /// I3: the seqs of a room are 1..N without a hole.
+    /// I3: the seqs of a room's log are 1..N without a hole.
     Dense,
     /// I4: what was acknowledged before another message was sent has the lower seq.
     HappensBefore,
@@ -50,6 +50,10 @@ pub enum Invariant {
     /// I9, I17: each acknowledged edit, deletion and reaction is one entry of the log, the last one of each thing holds, and
     /// nothing was changed that nobody asked for.
     ChangesHold,
+    /// I20: no stream that is asked for after a deletion was acknowledged shows the text.
+    DeletedIsGone,
+    /// I21: each change of a membership is one entry of the log, in order, and the log says who is in the room.
+    Members,
     /// What the fault itself demands, such as a time.
     Demand,
 }

@@ -1,5 +1,5 @@
-//! A user who posts messages, edits and deletes their own, reacts to everybody's and takes that back; repeats each call until
-//! its outcome is known.
+//! A user who posts messages and replies, edits and deletes their own, reacts to everybody's and takes that back, leaves and comes
+//! back; repeats each call until its outcome is known.
 //!
 //! Only one editor ever changes the text of a message, and only the user themselves their reactions, so what the last
 //! acknowledgement of each said must hold. A try without a response may be carried out much later, after its repetition and what the
@@ -24,7 +24,7 @@ use super::recorder::Recorder;
 use super::sender::{self, GIVE_UP_AFTER, RETRY_AFTER, Try};
 use super::texts::text_of;
 use crate::api_client::ApiClient;
-use crate::evidence::{ChangeOutcome, ChangeRequest, Digest, Post, PostOutcome, RequestedChange};
+use crate::evidence::{ChangeOutcome, ChangeRequest, Digest, MembershipCall, Post, PostOutcome, RequestedChange};
 use crate::failure::Result;
 use crate::http_response::HttpResponse;
 
@@ -33,6 +33,13 @@ const EMOJIS: [&str; 4] = ["👍", "🎉", "❤️", "👩‍💻"];
 /// Messages that are changed: the newest ones of an editor, and of the room for reactions.
 const OWN_AT_MOST: usize = 20;
 const REACTED_TO_AT_MOST: usize = 30;
+/// Share of messages that are replies, share of these that are to a message which the editor has deleted, and share of messages that
+/// mention others.
+const REPLIES: f64 = 0.3;
+const TO_DELETED: f64 = 0.1;
+const MENTIONING: f64 = 0.3;
+/// How long an editor who has left stays away.
+const AWAY: std::ops::Range<Duration> = Duration::ZERO..Duration::from_millis(500);
 /// Texts of editors are those of senders that do not exist.
 const FIRST_EDITOR: usize = 1_000_000;
 
@@ -54,6 +61,8 @@ pub(super) struct Editor {
     pub(super) rng: StdRng,
     pub(super) recorder: Arc<Recorder>,
     pub(super) postings: Postings,
+    /// Names of the editors of the room.
+    pub(super) colleagues: Vec<String>,
     pub(super) memory: Memory,
 }
 
@@ -64,6 +73,8 @@ pub(super) struct Memory {
     texts: u32,
     /// Its messages, oldest first.
     own: Vec<Uuid>,
+    /// The last of its messages that it has deleted.
+    deleted: Option<Uuid>,
     /// Whether it reacts to a message with an emoji.
     reactions: HashMap<(Uuid, &'static str), bool>,
     /// Changes asked for so far.
@@ -97,6 +108,7 @@ impl Editor {
                 0..7 => self.post().await,
                 7..11 => self.edit().await,
                 11..13 => self.delete().await,
+                13 => self.leave_and_come_back().await,
                 _ => self.react().await,
             };
             if !is_recorded {
@@ -108,39 +120,99 @@ impl Editor {
     /// Posts a message with a key; false when the recorder is full.
     async fn post(&mut self) -> bool {
         let text = self.next_text();
+        let (reply_to, mentions) = (self.replied_to(), self.mentioned());
+        let mut body = json!({"message": text});
+        if let Some(id) = reply_to {
+            body["reply_to"] = json!(id);
+        }
+        if !mentions.is_empty() {
+            body["mentions"] = json!(mentions);
+        }
         let number = self.memory.texts;
         let key = format!("{}-{}-{number}", self.seed, self.name);
         let path = format!("/chat/{}/message", edited_room_name(self.room));
         let request = |client: &ApiClient| {
-            let request = client.request(Method::POST, &path).json(&json!({"message": text}));
+            let request = client.request(Method::POST, &path).json(&body);
             request.header("idempotency-key", &key)
         };
-        let to_tried = |response| {
-            sender::classify(response).map(|tried| match tried {
-                Try::Acknowledged(id) => Tried::Known(id),
-                Try::Refused => Tried::Refused,
-                Try::Unknown => Tried::Unknown,
-            })
-        };
-        let ended = self.until_known(request, to_tried).await;
-        if let Some(id) = ended.outcome {
+        let ended = self.until_known(request, |response| classify_post(response, reply_to.is_some())).await;
+        let outcome = ended.outcome.unwrap_or(if ended.unknown_tries > 0 {
+            PostOutcome::Unknown
+        } else {
+            PostOutcome::Refused
+        });
+        let posted = outcome.id();
+        if let Some(id) = posted {
             self.memory.own.push(id);
             self.postings.lock().push(id);
         }
+        self.record_membership(true, posted, &ended);
         self.recorder.add_editor_post(Post {
             room: self.room,
             sender: self.number,
             number,
             text: Digest::of(&text),
+            reply_to,
+            mentions,
             sent: ended.sent,
             settled: ended.settled,
-            outcome: match ended.outcome {
-                Some(id) => PostOutcome::Acknowledged(id),
-                None if ended.unknown_tries > 0 => PostOutcome::Unknown,
-                None => PostOutcome::Refused,
-            },
+            outcome,
             unknown_tries: ended.unknown_tries,
         })
+    }
+
+    /// The message that the next one replies to, if it is a reply.
+    fn replied_to(&mut self) -> Option<Uuid> {
+        if !self.rng.random_bool(REPLIES) {
+            return None;
+        }
+        let deleted = self.memory.deleted;
+        if deleted.is_some() && self.rng.random_bool(TO_DELETED) {
+            return deleted;
+        }
+        let known: Vec<Uuid> = newest(&self.postings.lock(), REACTED_TO_AT_MOST).collect();
+        self.any_of(&known)
+    }
+
+    /// Whom the next message mentions: nobody, or some of the room's editors.
+    fn mentioned(&mut self) -> Vec<String> {
+        if !self.rng.random_bool(MENTIONING) {
+            return Vec::new();
+        }
+        let count = self.rng.random_range(1..=self.colleagues.len());
+        let first = self.rng.random_range(0..self.colleagues.len());
+        self.colleagues.iter().cycle().skip(first).take(count).cloned().collect()
+    }
+
+    /// Leaves the room, and comes back by joining it or by posting to it; false when the recorder is full.
+    async fn leave_and_come_back(&mut self) -> bool {
+        let room = edited_room_name(self.room);
+        let path = format!("/chat/{room}/message");
+        let leave = |client: &ApiClient| client.request(Method::DELETE, &path);
+        let ended = self.until_known(leave, |response| classify(response, 204)).await;
+        self.record_membership(false, None, &ended);
+        sleep(self.rng.random_range(AWAY)).await;
+        if self.rng.random_bool(0.5) {
+            return self.post().await;
+        }
+        let path = format!("/chat/{room}/join");
+        let join = |client: &ApiClient| client.request(Method::POST, &path);
+        let ended = self.until_known(join, |response| classify(response, 204)).await;
+        self.record_membership(true, None, &ended);
+        true
+    }
+
+    /// Records a call that joins the room or leaves it. Whatever else its outcome says, that is done.
+    fn record_membership<T>(&self, joins: bool, posted: Option<Uuid>, ended: &Ended<T>) {
+        self.recorder.add_membership_call(MembershipCall {
+            room: edited_room_name(self.room),
+            username: self.name.clone(),
+            joins,
+            posted,
+            settled: ended.settled,
+            is_acknowledged: ended.outcome.is_some(),
+            unknown_tries: ended.unknown_tries,
+        });
     }
 
     /// Edits a message of its own.
@@ -181,6 +253,7 @@ impl Editor {
         let request = |client: &ApiClient| client.request(Method::DELETE, &path).header("idempotency-key", &key);
         let ended = self.until_known(request, |response| classify(response, 204)).await;
         self.forget(id);
+        self.memory.deleted = Some(id);
         self.record(id, ChangeRequest::Delete, &ended)
     }
 
@@ -197,6 +270,8 @@ impl Editor {
         let key = self.next_key();
         let request = |client: &ApiClient| client.request(method.clone(), &path).header("idempotency-key", &key);
         let ended = self.until_known(request, |response| classify(response, 204)).await;
+        // Reacting joins the room, as posting does.
+        self.record_membership(true, None, &ended);
         if ended.outcome == Some(ChangeOutcome::Acknowledged) {
             self.memory.reactions.insert((id, emoji), !is_on);
         } else {
@@ -295,6 +370,25 @@ fn newest(ids: &[Uuid], count: usize) -> impl Iterator<Item = Uuid> {
     ids[ids.len().saturating_sub(count)..].iter().copied()
 }
 
+/// What a response means for a post, which may be a reply; an error for one that must never come.
+fn classify_post(response: Result<HttpResponse>, is_reply: bool) -> std::result::Result<Tried<PostOutcome>, String> {
+    if is_reply
+        && let Ok(response) = &response
+        && response.status() == 422
+    {
+        let problem = response.expect_error_shape().map_err(|failure| failure.to_string())?;
+        return match problem["code"].as_str() {
+            Some("no_such_reply") => Ok(Tried::Known(PostOutcome::NoSuchReply)),
+            _ => Err(response.to_string()),
+        };
+    }
+    sender::classify(response).map(|tried| match tried {
+        Try::Acknowledged(id) => Tried::Known(PostOutcome::Acknowledged(id)),
+        Try::Refused => Tried::Refused,
+        Try::Unknown => Tried::Unknown,
+    })
+}
+
 /// What a response means for a change that is answered with `done`; an error for one that must never come.
 fn classify(response: Result<HttpResponse>, done: u16) -> std::result::Result<Tried<ChangeOutcome>, String> {
     let Ok(response) = response else {
@@ -318,11 +412,24 @@ mod tests {
     use super::*;
     use crate::failure::Failure;
 
-    async fn outcome(status: u16, code: &str) -> std::result::Result<Tried<ChangeOutcome>, String> {
+    async fn response(status: u16, code: &str) -> Result<HttpResponse> {
         let response = http::Response::builder().status(status).header("content-type", "application/json");
         let body = json!({"status": "fail", "code": code, "message": "…", "request_id": "1"}).to_string();
-        let response = response.header("retry-after", "1").body(body).map_err(|error| error.to_string())?;
-        classify(HttpResponse::receive(response.into()).await, 204)
+        let response = response.header("retry-after", "1").body(body)?;
+        HttpResponse::receive(response.into()).await
+    }
+
+    async fn outcome(status: u16, code: &str) -> std::result::Result<Tried<ChangeOutcome>, String> {
+        classify(response(status, code).await, 204)
+    }
+
+    #[tokio::test]
+    async fn only_a_reply_may_lack_its_target() {
+        let lacks = response(422, "no_such_reply").await;
+        assert_eq!(classify_post(lacks, true), Ok(Tried::Known(PostOutcome::NoSuchReply)));
+        assert!(classify_post(response(422, "no_such_reply").await, false).is_err());
+        assert!(classify_post(response(422, "no_such_user").await, true).is_err());
+        assert_eq!(classify_post(response(503, "outcome_unknown").await, true), Ok(Tried::Unknown));
     }
 
     #[tokio::test]

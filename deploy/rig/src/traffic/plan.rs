@@ -9,7 +9,7 @@ pub(crate) const RECREATED_ROOMS: &str = "recreated-";
 /// Room names begin with this where rejoiners own them.
 pub(crate) const REJOINED_ROOMS: &str = "rejoined-";
 /// Room names begin with this where editors change messages.
-const EDITED_ROOMS: &str = "edited-";
+pub(crate) const EDITED_ROOMS: &str = "edited-";
 
 /// How much traffic there is.
 #[derive(Debug, Clone, Copy)]

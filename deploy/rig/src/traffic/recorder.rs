@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::evidence::{
-    Departure, Evidence, FollowedStream, GatewayInterval, HistoryPage, Post, PostOutcome, Rejoin, RequestedChange,
-    RoomResponse, StreamRecord,
+    Departure, Evidence, GatewayInterval, HistoryPage, LogEntry, MembershipCall, PlainEntry, Post, PostOutcome, Rejoin,
+    RequestedChange, RoomResponse, StreamRecord,
 };
 
 /// Posts and changes, received entries and pages that a run may record, about 100 bytes each. Beyond this the run ends with a
@@ -53,7 +53,7 @@ impl Recorder {
         !records.is_full()
     }
 
-    pub(super) fn add_stream(&self, stream: StreamRecord) {
+    pub(super) fn add_stream(&self, stream: StreamRecord<PlainEntry>) {
         let mut records = self.records.lock();
         records.received += stream.received.len();
         records.evidence.streams.push(stream);
@@ -73,10 +73,15 @@ impl Recorder {
         !records.is_full()
     }
 
-    pub(super) fn add_followed_stream(&self, stream: FollowedStream) {
+    pub(super) fn add_followed_stream(&self, stream: StreamRecord<LogEntry>) {
         let mut records = self.records.lock();
-        records.received += stream.entries.len();
+        records.received += stream.received.len();
         records.evidence.edited.streams.push(stream);
+    }
+
+    /// Records a call by which a user joins or leaves a room, in the order of the user's calls.
+    pub(super) fn add_membership_call(&self, call: MembershipCall) {
+        self.records.lock().evidence.membership_calls.push(call);
     }
 
     pub(super) fn add_departure(&self, departure: Departure) {
@@ -134,6 +139,7 @@ impl Records {
     fn is_full(&self) -> bool {
         let edited = &self.evidence.edited;
         let posts = self.evidence.posts.len() + edited.posts.len() + edited.changes.len();
+        let posts = posts + self.evidence.membership_calls.len();
         posts >= MAX_POSTS || self.received >= MAX_RECEIVED
     }
 }

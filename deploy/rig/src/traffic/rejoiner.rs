@@ -9,11 +9,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::plan::{REJOINED_ROOMS, RESPONSE_WITHIN};
 use super::recorder::Recorder;
 use crate::api_client::ApiClient;
-use crate::evidence::{ByeReason, Rejoin};
+use crate::evidence::{ByeReason, MembershipCall, Rejoin};
 use crate::http_response::HttpResponse;
 use crate::sse::EventStream;
 
@@ -50,7 +51,9 @@ impl Rejoiner {
             }
             while !stop.is_cancelled() {
                 let left = self.call(Method::DELETE, &format!("/chat/{room}/message")).await;
-                if left.is_none_or(|response| response.status() != 204) {
+                let has_left = left.is_some_and(|response| response.status() == 204);
+                self.record_call(&room, false, has_left, None);
+                if !has_left {
                     break;
                 }
                 self.come_back(&room).await;
@@ -70,6 +73,8 @@ impl Rejoiner {
         } else {
             stream = client.stream(room).open().await.ok();
         }
+        let posted: Option<Uuid> = posted.and_then(|response| response.header("message-id")?.parse().ok());
+        self.record_call(room, true, stream.is_some() || posted.is_some(), posted);
         if stream.is_none() && posted.is_none() {
             return sleep(PAUSE).await;
         }
@@ -85,9 +90,22 @@ impl Rejoiner {
         self.recorder.add_rejoin(Rejoin {
             room: room.to_owned(),
             left,
-            posted: posted.and_then(|response| response.header("message-id")?.parse().ok()),
+            posted,
             is_listed,
             ended,
+        });
+    }
+
+    /// Records a call that joins the room or leaves it.
+    fn record_call(&self, room: &str, joins: bool, is_acknowledged: bool, posted: Option<Uuid>) {
+        self.recorder.add_membership_call(MembershipCall {
+            room: room.to_owned(),
+            username: self.name.clone(),
+            joins,
+            posted,
+            settled: self.recorder.now(),
+            is_acknowledged,
+            unknown_tries: u32::from(!is_acknowledged),
         });
     }
 

@@ -76,6 +76,8 @@ impl Sender {
             sender: self.number,
             number,
             text: Digest::of(&text),
+            reply_to: None,
+            mentions: Vec::new(),
             sent,
             settled: sent,
             outcome: PostOutcome::Refused,

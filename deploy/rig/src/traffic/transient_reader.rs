@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::plan::room_name;
 use super::recorder::Recorder;
 use crate::api_client::ApiClient;
-use crate::evidence::{ByeReason, Departure, HistoryPage, Message};
+use crate::evidence::{ByeReason, Departure, HistoryPage, MembershipCall, Message};
 use crate::sse::EventStream;
 
 /// How long a reader stays in a room, and how long it is until it joins the next one.
@@ -23,6 +23,8 @@ const WATCHED: Duration = Duration::from_secs(10);
 
 /// One transient reader.
 pub(super) struct TransientReader {
+    /// The name of the user.
+    pub(super) name: String,
     /// The same user at every gateway.
     pub(super) clients: Vec<ApiClient>,
     pub(super) rooms: usize,
@@ -36,7 +38,9 @@ impl TransientReader {
         while !stop.is_cancelled() {
             let room = self.rng.random_range(0..self.rooms);
             let gateway = self.gateway();
-            if let Ok(stream) = self.clients[gateway].stream(&room_name(room)).open().await {
+            let opened = self.clients[gateway].stream(&room_name(room)).open().await;
+            self.record_call(room, true, opened.is_ok());
+            if let Ok(stream) = opened {
                 sleep(self.rng.random_range(STAYS)).await;
                 self.read_history(room).await;
                 self.leave(room, (gateway, stream)).await;
@@ -66,13 +70,28 @@ impl TransientReader {
         }
     }
 
+    /// Records a call that joins the room or leaves it.
+    fn record_call(&self, room: usize, joins: bool, is_acknowledged: bool) {
+        self.recorder.add_membership_call(MembershipCall {
+            room: room_name(room),
+            username: self.name.clone(),
+            joins,
+            posted: None,
+            settled: self.recorder.now(),
+            is_acknowledged,
+            unknown_tries: u32::from(!is_acknowledged),
+        });
+    }
+
     /// Leaves at any gateway and watches what the stream still brings.
     async fn leave(&mut self, room: usize, (gateway, mut stream): (usize, EventStream)) {
         let path = format!("/chat/{}/message", room_name(room));
-        match self.client().call(Method::DELETE, &path).await {
-            Ok(response) if response.status() == 204 => {}
+        let response = self.client().call(Method::DELETE, &path).await;
+        let has_left = response.is_ok_and(|response| response.status() == 204);
+        self.record_call(room, false, has_left);
+        if !has_left {
             // It is not known whether the user has left, so nothing was promised.
-            _ => return,
+            return;
         }
         let left = self.recorder.now();
         let mut departure = Departure {

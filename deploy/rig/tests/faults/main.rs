@@ -15,7 +15,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use rig::evidence::{ChangeOutcome, Evidence, RequestedChange};
+use rig::evidence::{ChangeOutcome, Evidence, MembershipCall, RequestedChange};
 use rig::fault_run::{FaultRun, RunOutcome};
 use rig::faults;
 use rig::measures::{shown_after, silences};
@@ -125,6 +125,10 @@ fn late(fault: &TimedFault, silences: &[Duration], evidence: &Evidence, interval
     late
 }
 
+fn is_leave_of_editor(call: &MembershipCall) -> bool {
+    !call.joins && call.is_acknowledged && call.username.starts_with("editor-")
+}
+
 /// Kills, cuts and losses of every kind, one after the other, under one traffic.
 async fn check_slice(backend: Backend) {
     let _run = RUNS.acquire().await.unwrap();
@@ -159,8 +163,11 @@ async fn check_slice(backend: Backend) {
     );
     let is_acknowledged = |change: &&RequestedChange| change.outcome == ChangeOutcome::Acknowledged;
     let changes = evidence.edited.changes.iter().filter(is_acknowledged).count();
-    println!("{}", evidence.edited.summary());
+    println!("{}", outcome.notes.join("\n"));
     assert!(changes > 50, "only {changes} changes of messages");
+    let replies = evidence.edited.posts.iter().filter(|post| post.reply_to.is_some()).count();
+    let editors_away = evidence.membership_calls.iter().filter(|call| is_leave_of_editor(call)).count();
+    assert!(replies > 10 && editors_away > 5, "only {replies} replies, and {editors_away} times an editor left");
     assert_kept(&outcome, plan.seed);
     assert!(late.is_empty(), "ROOMCAST_SEED={}:\n{}", plan.seed, late.join("\n"));
 }

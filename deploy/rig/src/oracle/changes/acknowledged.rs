@@ -26,16 +26,17 @@ pub(in crate::oracle) fn posts_kept(evidence: &Evidence) -> Vec<Violation> {
                     messages.iter().filter(|message| message.id == id).map(|_| id).collect()
                 }
                 // Nobody knows its id, so nobody has changed it.
-                PostOutcome::Refused | PostOutcome::Unknown => {
+                PostOutcome::Refused | PostOutcome::NoSuchReply | PostOutcome::Unknown => {
                     messages.iter().filter(|message| message.text == post.text).map(|message| message.id).collect()
                 }
             };
             explained.extend(&of_post);
             match (post.outcome, of_post.len()) {
-                (PostOutcome::Acknowledged(id), 0) if !evidence.is_lost(id, post.settled) => {
+                (PostOutcome::Acknowledged(id), 0) if !is_lost(evidence, contents, post, id) => {
                     report(Invariant::Kept, format!("lost: {what} was acknowledged as {id} and is not in the log"));
                 }
-                (PostOutcome::Refused, 1) => {
+                (PostOutcome::NoSuchReply, 1) if post.unknown_tries > 0 => {}
+                (PostOutcome::Refused | PostOutcome::NoSuchReply, 1) => {
                     report(Invariant::Converges, format!("{what} was refused and is in the log"));
                 }
                 (_, 0 | 1) => {}
@@ -58,7 +59,8 @@ pub(in crate::oracle) fn changes_hold(evidence: &Evidence) -> Vec<Violation> {
         for change in evidence.edited.changes.iter().filter(|change| change.room == room) {
             changes.entry(change.target).or_default().push(change);
         }
-        let posted: HashMap<Uuid, Digest> = evidence.edited.posts.iter().filter_map(posted_text).collect();
+        let posts = evidence.edited.posts.iter();
+        let posted: HashMap<Uuid, &Post> = posts.filter_map(|post| Some((post.outcome.id()?, post))).collect();
         for sentence in miscounted(evidence, contents, changes.values().flatten().copied()) {
             report(format!("edited room {room}: {sentence}"));
         }
@@ -67,14 +69,18 @@ pub(in crate::oracle) fn changes_hold(evidence: &Evidence) -> Vec<Violation> {
                 continue;
             };
             // Of a post without an acknowledgement nobody knows the id: it was not changed, and is judged as a post.
-            let Some(text) = posted.get(&message.id) else {
+            let Some(post) = posted.get(&message.id) else {
                 continue;
             };
+            if let Some(sentence) = other_links(post, message) {
+                report(format!("seq {} of edited room {room} ({}) {sentence}", entry.seq, message.id));
+            }
             let reactions = contents.reactions.iter().filter(|(seq, ..)| *seq == entry.seq);
             let reactions: BTreeSet<(&str, &str)> =
                 reactions.map(|(_, emoji, user)| (emoji.as_str(), user.as_str())).collect();
-            let expected = Expected::after(evidence, *text, changes.get(&message.id).map_or(&[][..], Vec::as_slice));
-            if let Some(sentence) = expected.contradiction(*text, message, &reactions) {
+            let of_message = changes.get(&message.id).map_or(&[][..], Vec::as_slice);
+            let expected = Expected::after(evidence, post.text, of_message);
+            if let Some(sentence) = expected.contradiction(post.text, message, &reactions) {
                 report(format!("seq {} of edited room {room} ({}) {sentence}", entry.seq, message.id));
             }
         }
@@ -82,11 +88,21 @@ pub(in crate::oracle) fn changes_hold(evidence: &Evidence) -> Vec<Violation> {
     found
 }
 
-fn posted_text(post: &Post) -> Option<(Uuid, Digest)> {
-    match post.outcome {
-        PostOutcome::Acknowledged(id) => Some((id, post.text)),
-        PostOutcome::Refused | PostOutcome::Unknown => None,
-    }
+/// Whether an acknowledged post may be gone because of a restore. A reply is decided again then, and refused if its target is lost.
+fn is_lost(evidence: &Evidence, contents: &EditedRoom, post: &Post, id: Uuid) -> bool {
+    let is_there = |id: Uuid| contents.log.iter().filter_map(LogEntry::message).any(|message| message.id == id);
+    evidence.is_lost(id, post.settled)
+        || (evidence.is_undone(id, post.settled) && post.reply_to.is_some_and(|target| !is_there(target)))
+}
+
+/// How the links of a message differ from what was posted, if they do. A deleted message mentions nobody.
+fn other_links(post: &Post, message: &ShownMessage) -> Option<String> {
+    let mentions = if message.deleted { &[][..] } else { &post.mentions };
+    let is_same = (post.reply_to, mentions) == (message.reply_to, &message.mentions);
+    (!is_same).then(|| {
+        let (replied_to, mentioned) = (post.reply_to, &post.mentions);
+        format!("was posted as a reply to {replied_to:?} that mentions {mentioned:?}, and is {message:?}")
+    })
 }
 
 /// What may be true of a message at the end. Each set has one element, unless an outcome is unknown, or undone by a restore.
@@ -223,7 +239,7 @@ fn miscounted<'a>(
     }
     for entry in &contents.log {
         let (target, kind) = match &entry.kind {
-            EntryKind::Message(_) => continue,
+            EntryKind::Message(_) | EntryKind::Member { .. } | EntryKind::Created { .. } => continue,
             EntryKind::Edit { target, .. } => (target, CountedKind::Edit),
             EntryKind::Delete { target } => (target, CountedKind::Delete),
             EntryKind::Reaction { target, emoji, on, .. } => (target, CountedKind::React(emoji, *on)),
@@ -240,9 +256,24 @@ fn miscounted<'a>(
         .collect()
 }
 
-/// A change is refused because its message is deleted, or not there, only if that is so.
+/// A change is refused because its message is deleted, or not there, only if that is so, and a reply likewise.
 pub(in crate::oracle) fn true_refusals(evidence: &Evidence) -> Vec<Violation> {
     let mut found = Vec::new();
+    let mut deletions: HashMap<Uuid, Vec<&RequestedChange>> = HashMap::new();
+    for change in evidence.edited.changes.iter().filter(|change| change.request == ChangeRequest::Delete) {
+        deletions.entry(change.target).or_default().push(change);
+    }
+    for post in evidence.edited.posts.iter().filter(|post| post.outcome == PostOutcome::NoSuchReply) {
+        let is_deleted = |target| {
+            let mut deletions = deletions.get(&target).into_iter().flatten();
+            deletions.any(|deletion| deletion.sent < post.settled && made(evidence, deletion).is_some())
+        };
+        let is_lost = |target| evidence.restores.iter().any(|restore| restore.lost.contains(&target));
+        if !post.reply_to.is_some_and(|target| is_deleted(target) || is_lost(target)) {
+            let sentence = format!("a reply was refused for no reason: {post:?}");
+            found.push(Violation::new(Invariant::TrueResponses, sentence));
+        }
+    }
     for change in &evidence.edited.changes {
         let contents = evidence.edited.contents.get(change.room);
         let mut messages = contents.iter().flat_map(|contents| &contents.log).filter_map(LogEntry::message);

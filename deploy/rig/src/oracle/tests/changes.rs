@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::edited_room::{
-    EDITED, FIRST, PARTY, POSTED, SECOND, change, edit, edited_room, followed, react, reaction, replayed,
-    restored_room, rewrite_first,
+    EDITED, FIRST, PARTY, POSTED, REPLY, SECOND, change, edit, edited_room, followed, react, reaction, replayed,
+    restored_room, rewrite_first, room_with_members,
 };
 use super::fixture::{BOUNDS, at, broken, id, text};
+use super::members::left;
 use crate::evidence::{
     ByeReason, ChangeOutcome, ChangeRequest, EditedRooms, EntryKind, Evidence, Post, PostOutcome, RequestedChange,
+    ShownMessage,
 };
 use crate::oracle::judge;
 use crate::oracle::violation::Invariant;
@@ -21,39 +23,36 @@ fn found(change: impl FnOnce(&mut EditedRooms)) -> BTreeSet<Invariant> {
 #[test]
 fn follower_with_a_hole_a_double_or_a_wrong_start_is_found() {
     let only = [Invariant::Contiguous].into();
-    let double = edited_room().streams[0].entries[4].clone();
-    assert_eq!(found(|edited| edited.streams[0].entries.push(double)), only);
-    assert_eq!(found(|edited| edited.streams[0].entries[2].cursor = 2), only);
+    let double = edited_room().streams[0].received[4].clone();
+    assert_eq!(found(|edited| edited.streams[0].received.push(double)), only);
+    assert_eq!(found(|edited| edited.streams[0].received[2].cursor = 2), only);
     assert_eq!(found(|edited| edited.final_positions[1].last = 6), only);
-    assert!(found(|edited| edited.streams[1].stream.ready = 6).contains(&Invariant::Contiguous));
-    assert!(found(|edited| edited.streams[1].stream.reset = Some(5)).contains(&Invariant::Contiguous));
-    let hole = found(|edited| drop(edited.streams[4].entries.remove(3)));
+    assert!(found(|edited| edited.streams[1].ready = 6).contains(&Invariant::Contiguous));
+    assert!(found(|edited| edited.streams[1].reset = Some(5)).contains(&Invariant::Contiguous));
+    let hole = found(|edited| drop(edited.streams[4].received.remove(3)));
     assert!(hole.is_superset(&[Invariant::Contiguous].into()), "{hole:?}");
 }
 
 #[test]
 fn forged_event_and_false_end_of_a_follower_are_found() {
-    let forged = found(|edited| edited.streams[0].stream.unexpected_events.push("event: bye".to_owned()));
+    let forged = found(|edited| edited.streams[0].unexpected_events.push("event: bye".to_owned()));
     assert_eq!(forged, [Invariant::NoForgery].into());
-    assert_eq!(
-        found(|edited| edited.streams[0].stream.bye = Some(ByeReason::Removed)),
-        [Invariant::TrueReasons].into()
-    );
-    assert_eq!(found(|edited| edited.streams[0].stream.bye = Some(ByeReason::Shutdown)), BTreeSet::new());
+    assert_eq!(found(|edited| edited.streams[0].bye = Some(ByeReason::Removed)), [Invariant::TrueReasons].into());
+    assert_eq!(found(|edited| edited.streams[0].bye = Some(ByeReason::Shutdown)), BTreeSet::new());
 }
 
 #[test]
 fn state_that_differs_from_the_applied_log_is_found() {
     let only = [Invariant::Applied].into();
     // The last entry is missing.
-    assert_eq!(found(|edited| drop(edited.streams[2].entries.pop())), only);
+    assert_eq!(found(|edited| drop(edited.streams[2].received.pop())), only);
     // An edit that is sent with another text than history has.
-    assert_eq!(found(|edited| edited.streams[2].entries[1].entry = edit(4, 99)), only);
+    assert_eq!(found(|edited| edited.streams[2].received[1].entry = edit(4, 99)), only);
     // A count that is sent wrongly is another entry than that of the others, too.
-    let count = found(|edited| edited.streams[4].entries[5].entry = reaction(6, "bob", false, 3));
+    let count = found(|edited| edited.streams[4].received[5].entry = reaction(6, "bob", false, 3));
     assert_eq!(count, [Invariant::Applied, Invariant::OneLog].into());
     // A deletion that is sent as something else.
-    let kept = found(|edited| edited.streams[1].entries[1].entry = edit(7, EDITED));
+    let kept = found(|edited| edited.streams[1].received[1].entry = edit(7, EDITED));
     assert!(kept.contains(&Invariant::OneLog), "{kept:?}");
     // What SQL has and history does not show.
     let in_sql = found(|edited| {
@@ -205,10 +204,10 @@ fn restore_excuses_changes_after_the_copy_and_resets_followers() {
     assert_eq!(early, [Invariant::ChangesHold].into());
     let late = found(|evidence| evidence.edited.changes[6].settled = at(211));
     assert_eq!(late, [Invariant::ChangesHold].into());
-    let seen = found(|evidence| evidence.edited.streams[5].entries[0].at = at(189));
+    let seen = found(|evidence| evidence.edited.streams[5].received[0].at = at(189));
     assert_eq!(seen, [Invariant::OneLog].into());
     // A follower resumes without a reset, or does not come back at all.
-    let without = found(|evidence| evidence.edited.streams[6].stream.reset = None);
+    let without = found(|evidence| evidence.edited.streams[6].reset = None);
     assert_eq!(without, [Invariant::Contiguous].into());
     let gone = found(|evidence| drop(evidence.edited.streams.drain(8..)));
     assert!(gone.contains(&Invariant::Contiguous), "{gone:?}");
@@ -219,9 +218,104 @@ fn restore_excuses_changes_after_the_copy_and_resets_followers() {
 fn shown_text_of_an_edit_counts_only_at_the_end() {
     // A follower that was shown an older text of the same edit, and the right one later.
     let older = found(|edited| {
-        edited.streams[1].entries.truncate(1);
-        edited.streams[0].entries[3].entry = edit(4, POSTED);
+        edited.streams[1].received.truncate(1);
+        edited.streams[0].received[3].entry = edit(4, POSTED);
         edited.streams.insert(2, followed(0, Some(0), 0, replayed()));
     });
     assert_eq!(older, BTreeSet::new());
+}
+
+/// The invariants that are found broken after `change` of the evidence of the room with members and a reply.
+fn found_with_members(change: impl FnOnce(&mut EditedRooms)) -> BTreeSet<Invariant> {
+    broken(|evidence| {
+        evidence.edited = room_with_members();
+        change(&mut evidence.edited);
+    })
+}
+
+/// Changes the reply in history and in the database alike.
+fn rewrite_reply(edited: &mut EditedRooms, change: impl Fn(&mut ShownMessage)) {
+    let contents = &mut edited.contents[0];
+    for entry in [&mut contents.history[2], &mut contents.log[10]] {
+        if let EntryKind::Message(message) = &mut entry.kind {
+            change(message);
+        }
+    }
+}
+
+#[test]
+fn members_that_differ_from_the_applied_log_are_found() {
+    let only = [Invariant::Applied].into();
+    assert_eq!(found_with_members(|_| {}), BTreeSet::new());
+    assert_eq!(found_with_members(|edited| assert!(edited.contents[0].members.insert("carl".to_owned()))), only);
+    assert_eq!(found_with_members(|edited| assert!(edited.contents[0].members.remove("bob"))), only);
+    // One follower was shown that somebody else has left.
+    let other = found_with_members(|edited| edited.streams[5].received[2].entry = left(10, "bob"));
+    assert_eq!(other, [Invariant::Applied, Invariant::OneLog].into());
+}
+
+#[test]
+fn reply_to_what_is_not_there_is_found() {
+    let one_log = Invariant::OneLog;
+    for (number, reply) in [("nothing", 98), ("a deleted one", SECOND)] {
+        let target = Some(id(reply));
+        let found = found_with_members(|edited| {
+            rewrite_reply(edited, |message| message.reply_to = target);
+            edited.posts[2].reply_to = target;
+        });
+        assert!(found.contains(&one_log), "{number}: {found:?}");
+    }
+}
+
+#[test]
+fn reply_with_other_links_than_were_posted_is_found() {
+    let other_target = found_with_members(|edited| edited.posts[2].reply_to = Some(id(SECOND)));
+    assert_eq!(other_target, [Invariant::ChangesHold].into());
+    let other_mentions = found_with_members(|edited| edited.posts[2].mentions.push("bob".to_owned()));
+    assert_eq!(other_mentions, [Invariant::ChangesHold].into());
+    // What is shown of a mention is part of the state.
+    let shown = found_with_members(|edited| {
+        if let EntryKind::Message(message) = &mut edited.streams[5].received[3].entry.kind {
+            message.mentions.clear();
+        }
+    });
+    assert_eq!(shown, [Invariant::Applied].into());
+}
+
+#[test]
+fn false_refusal_of_a_reply_is_found() {
+    let only = [Invariant::TrueResponses].into();
+    assert_eq!(found_with_members(|edited| edited.posts[3].reply_to = Some(id(FIRST))), only);
+    // Refused before the deletion was asked for.
+    assert_eq!(found_with_members(|edited| edited.posts[3].settled = at(80)), only);
+    // Refused, and in the log.
+    let stored = found_with_members(|edited| edited.posts[3].text = text(EDITED));
+    assert_eq!(stored, [Invariant::Converges].into());
+    let after_unknown = found_with_members(|edited| {
+        (edited.posts[3].text, edited.posts[3].unknown_tries) = (text(EDITED), 1);
+    });
+    assert_eq!(after_unknown, BTreeSet::new());
+}
+
+#[test]
+fn deleted_text_on_a_later_stream_is_found() {
+    let only = [Invariant::DeletedIsGone].into();
+    // The stream of those who saw it live was asked for before the deletion, which was acknowledged at 84.
+    let asked = |requested| found(|edited| edited.streams[0].requested = at(requested));
+    assert_eq!(asked(84), BTreeSet::new());
+    assert_eq!(asked(85), only);
+    // The text of an edit of a message that is deleted since.
+    let edited_text = broken(|evidence| {
+        evidence.edited = room_with_members();
+        evidence.edited.changes.push(change(REPLY, "bob", ChangeRequest::Edit(text(EDITED)), at(40)));
+        evidence.edited.changes.push(change(REPLY, "bob", ChangeRequest::Delete, at(41)));
+        evidence.edited.streams[4].requested = at(42);
+    });
+    assert!(edited_text.contains(&Invariant::DeletedIsGone), "{edited_text:?}");
+    // A deletion of which nobody knows whether it was made, or that a restore has undone, promises nothing.
+    let unknown = found(|edited| {
+        edited.streams[0].requested = at(85);
+        (edited.changes[4].outcome, edited.changes[4].unknown_tries) = (ChangeOutcome::Unknown, 1);
+    });
+    assert_eq!(unknown, BTreeSet::new());
 }

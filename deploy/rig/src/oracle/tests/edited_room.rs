@@ -1,12 +1,13 @@
 //! Evidence of an edited room in which every promise was kept: two editors, two messages, and two followers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::fixture::{at, id, post, stream, text};
+use super::fixture::{at, id, post, stream_of, text};
+use super::members::{joined, left};
 use crate::evidence::{
-    ChangeOutcome, ChangeRequest, Digest, EditedRoom, EditedRooms, EntryKind, Evidence, FinalPosition, FollowedStream,
-    LogEntry, Post, PostOutcome, ReceivedEntry, RequestedChange, Restore, ShownMessage, StreamRecord, Target,
+    ChangeOutcome, ChangeRequest, Digest, EditedRoom, EditedRooms, EntryKind, Evidence, FinalPosition, LogEntry, Post,
+    PostOutcome, Received, RequestedChange, Restore, ShownMessage, StreamRecord, Target,
 };
 
 /// The messages: the first of `ann`, which is edited and reacted to, and the second of `bob`, which is deleted.
@@ -16,9 +17,11 @@ pub(super) const SECOND: u32 = 61;
 pub(super) const POSTED: u32 = 70;
 pub(super) const POSTED_TOO: u32 = 71;
 pub(super) const EDITED: u32 = 72;
+pub(super) const REPLY: u32 = 62;
+pub(super) const REPLIED: u32 = 73;
 pub(super) const PARTY: &str = "🎉";
 
-fn entry(seq: i64, username: &str, kind: EntryKind) -> LogEntry {
+pub(super) fn entry(seq: i64, username: &str, kind: EntryKind) -> LogEntry {
     let username = username.to_owned();
     LogEntry { seq, username, kind }
 }
@@ -30,14 +33,20 @@ fn target(number: u32) -> Target {
     }
 }
 
-fn message(number: u32, shown: Digest) -> EntryKind {
-    EntryKind::Message(ShownMessage {
+pub(super) fn message(number: u32, text: Digest) -> EntryKind {
+    EntryKind::Message(shown(number, text))
+}
+
+pub(super) fn shown(number: u32, text: Digest) -> ShownMessage {
+    ShownMessage {
         id: id(number),
-        text: shown,
+        text,
         edited_on: None,
         deleted: false,
         reactions: BTreeMap::new(),
-    })
+        reply_to: None,
+        mentions: Vec::new(),
+    }
 }
 
 pub(super) fn reaction(seq: i64, username: &str, on: bool, count: i64) -> LogEntry {
@@ -81,18 +90,13 @@ pub(super) fn edit(seq: i64, number: u32) -> LogEntry {
 pub(super) fn replayed() -> Vec<LogEntry> {
     let mut entries = live();
     let first = ShownMessage {
-        id: id(FIRST),
-        text: text(EDITED),
         edited_on: Some(4_000),
-        deleted: false,
         reactions: [(PARTY.to_owned(), 1)].into(),
+        ..shown(FIRST, text(EDITED))
     };
     let second = ShownMessage {
-        id: id(SECOND),
-        text: Digest::of(""),
-        edited_on: None,
         deleted: true,
-        reactions: BTreeMap::new(),
+        ..shown(SECOND, Digest::of(""))
     };
     entries[0].kind = EntryKind::Message(first);
     entries[1].kind = EntryKind::Message(second);
@@ -104,19 +108,15 @@ pub(super) fn followed(
     resumed_after: Option<i64>,
     ready: i64,
     entries: impl IntoIterator<Item = LogEntry>,
-) -> FollowedStream {
-    let received = |entry: LogEntry| ReceivedEntry {
+) -> StreamRecord<LogEntry> {
+    let received = |entry: LogEntry| Received {
         cursor: entry.seq,
         entry,
         at: at(100),
     };
-    FollowedStream {
-        stream: StreamRecord {
-            subscriber: follower,
-            received: Vec::new(),
-            ..stream(ready, resumed_after, 1..=1)
-        },
-        entries: entries.into_iter().map(received).collect(),
+    StreamRecord {
+        subscriber: follower,
+        ..stream_of(ready, resumed_after, entries.into_iter().map(received).collect())
     }
 }
 
@@ -154,6 +154,7 @@ pub(super) fn edited_room() -> EditedRooms {
         history: replayed()[..2].to_vec(),
         log: replayed(),
         reactions: [(1, PARTY.to_owned(), "ann".to_owned())].into(),
+        members: BTreeSet::new(),
     };
     let end = |subscriber| FinalPosition {
         subscriber,
@@ -200,7 +201,7 @@ pub(super) fn restored_room() -> Evidence {
     edited.changes.push(change(FIRST, "ann", ChangeRequest::Edit(text(99)), at(195)));
     edited.changes.push(change(FIRST, "bob", react(true), at(220)));
     let mut undone = followed(0, Some(7), 7, [edit(8, 99)]);
-    undone.entries[0].at = at(195);
+    undone.received[0].at = at(195);
     edited.streams.push(undone);
     let mut log = replayed();
     log.push(reaction(8, "bob", true, 2));
@@ -209,10 +210,10 @@ pub(super) fn restored_room() -> Evidence {
     }
     for (follower, last) in [(0, 8), (1, 7)] {
         let mut reset = followed(follower, Some(last), 7, []);
-        (reset.stream.epoch, reset.stream.reset, reset.stream.opened) = (8, Some(7), at(211));
+        (reset.epoch, reset.reset, reset.opened) = (8, Some(7), at(211));
         let mut anew = followed(follower, Some(0), 0, log.clone());
-        (anew.stream.epoch, anew.stream.resumed_epoch, anew.stream.opened) = (8, Some(8), at(212));
-        for received in &mut anew.entries {
+        (anew.epoch, anew.resumed_epoch, anew.opened) = (8, Some(8), at(212));
+        for received in &mut anew.received {
             received.at = at(230);
         }
         edited.streams.extend([reset, anew]);
@@ -223,6 +224,46 @@ pub(super) fn restored_room() -> Evidence {
     contents.log = log;
     contents.reactions.insert((1, PARTY.to_owned(), "bob".to_owned()));
     evidence
+}
+
+/// Evidence of the room when `carl` has joined and left, and `bob` has joined and replied to the first message.
+pub(super) fn room_with_members() -> EditedRooms {
+    let mut edited = edited_room();
+    let reply = ShownMessage {
+        reply_to: Some(id(FIRST)),
+        mentions: vec!["ann".to_owned()],
+        ..shown(REPLY, text(REPLIED))
+    };
+    let new = [
+        joined(8, "carl"),
+        joined(9, "bob"),
+        left(10, "carl"),
+        entry(11, "bob", EntryKind::Message(reply)),
+    ];
+    edited.posts.push(Post {
+        sender: 1,
+        text: text(REPLIED),
+        reply_to: Some(id(FIRST)),
+        mentions: vec!["ann".to_owned()],
+        outcome: PostOutcome::Acknowledged(id(REPLY)),
+        ..post(REPLY)
+    });
+    edited.posts.push(Post {
+        text: text(99),
+        reply_to: Some(id(SECOND)),
+        outcome: PostOutcome::NoSuchReply,
+        settled: at(95),
+        ..post(99)
+    });
+    let contents = &mut edited.contents[0];
+    contents.log.extend(new.clone());
+    contents.history.push(new[3].clone());
+    contents.members.insert("bob".to_owned());
+    for follower in [0, 1] {
+        edited.streams.push(followed(follower, Some(7), 7, new.clone()));
+        edited.final_positions[follower].last = 11;
+    }
+    edited
 }
 
 /// Changes the first message in history and in the database alike.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::edited_room::edited_room;
+use super::members::{created, joined, membership_calls, room_members};
 use crate::evidence::{
     ByeReason, Departure, Digest, EditedRooms, Evidence, FinalPosition, GatewayInterval, HistoryPage, MemorySample,
-    Message, Position, Post, PostOutcome, Received, Rejoin, Restore, RoomContents, RoomOperation, RoomResponse,
-    StreamRecord,
+    Message, PlainEntry, Position, Post, PostOutcome, Received, Rejoin, Restore, RoomContents, RoomOperation,
+    RoomResponse, StreamRecord,
 };
 use crate::oracle::judge;
 use crate::oracle::violation::{Bounds, Invariant};
@@ -46,6 +47,8 @@ pub(super) fn post(number: u32) -> Post {
         sender: 0,
         number,
         text: text(number),
+        reply_to: None,
+        mentions: Vec::new(),
         sent: at(u64::from(number) * 10),
         settled: at(u64::from(number) * 10 + 1),
         outcome: PostOutcome::Acknowledged(id(number)),
@@ -53,15 +56,23 @@ pub(super) fn post(number: u32) -> Post {
     }
 }
 
-pub(super) fn received(number: u32) -> Received {
+pub(super) fn received(number: u32) -> Received<PlainEntry> {
     Received {
-        message: message(number),
+        entry: PlainEntry::Message(message(number)),
         cursor: number.into(),
         at: at(100),
     }
 }
 
-pub(super) fn stream(ready: i64, resumed_after: Option<i64>, numbers: std::ops::RangeInclusive<u32>) -> StreamRecord {
+pub(super) fn stream(
+    ready: i64,
+    resumed_after: Option<i64>,
+    numbers: std::ops::RangeInclusive<u32>,
+) -> StreamRecord<PlainEntry> {
+    stream_of(ready, resumed_after, numbers.map(received).collect())
+}
+
+pub(super) fn stream_of<E>(ready: i64, resumed_after: Option<i64>, received: Vec<Received<E>>) -> StreamRecord<E> {
     StreamRecord {
         subscriber: 0,
         room: 0,
@@ -71,8 +82,9 @@ pub(super) fn stream(ready: i64, resumed_after: Option<i64>, numbers: std::ops::
         ready,
         epoch: 7,
         reset: None,
-        received: numbers.map(received).collect(),
+        received,
         unexpected_events: Vec::new(),
+        requested: at(0),
         opened: at(0),
         bye: None,
     }
@@ -128,11 +140,54 @@ pub(super) fn recreator_responses() -> Vec<RoomResponse> {
     ]
 }
 
-/// Evidence of a run that kept every promise: five messages in one room, the last one of unknown outcome.
+/// A stream of another room, which shows that somebody has joined before what they post there, message 8 with seq 3.
+fn stream_with_members() -> StreamRecord<PlainEntry> {
+    let entries = [
+        PlainEntry::Other(Box::new(joined(2, "ann"))),
+        PlainEntry::Message(message_in_second_room()),
+    ];
+    let received = (2..).zip(entries).map(|(cursor, entry)| Received {
+        entry,
+        cursor,
+        at: at(100),
+    });
+    StreamRecord {
+        subscriber: 1,
+        room: 1,
+        ..stream_of(1, None, received.collect())
+    }
+}
+
+/// Where the subscriber of a room ended, who has its number.
+fn final_position(room: usize, last: i64) -> FinalPosition {
+    let subscriber = room;
+    FinalPosition { subscriber, room, last }
+}
+
+fn departure() -> Departure {
+    Departure {
+        room: 0,
+        gateway: 0,
+        left: at(10),
+        last_received: Some(at(9)),
+        ended: Some(at(10)),
+        watched_until: at(12),
+        bye: Some(ByeReason::Removed),
+    }
+}
+
+fn message_in_second_room() -> Message {
+    Message { seq: 3, ..message(8) }
+}
+
+/// Evidence of a run that kept every promise: five messages in one room, the last one of unknown outcome, and one in another, whose
+/// log has other entries as well.
 pub(super) fn healthy() -> Evidence {
     let mut posts: Vec<Post> = (1..=5).map(post).collect();
     posts[4].outcome = PostOutcome::Unknown;
+    posts.push(Post { room: 1, ..post(8) });
     let history: Vec<Message> = (1..=5).map(message).collect();
+    let second = vec![message_in_second_room()];
     Evidence {
         posts,
         slow_posts: vec![interval(0, 3..11)],
@@ -140,27 +195,15 @@ pub(super) fn healthy() -> Evidence {
         unnotified: Vec::new(),
         restores: Vec::new(),
         unexpected_responses: Vec::new(),
-        streams: vec![stream(0, None, 1..=3), stream(3, Some(3), 4..=5)],
+        streams: vec![stream(0, None, 1..=3), stream(3, Some(3), 4..=5), stream_with_members()],
         edited: edited_room(),
-        final_positions: vec![FinalPosition {
-            subscriber: 0,
-            room: 0,
-            last: 5,
-        }],
+        final_positions: vec![final_position(0, 5), final_position(1, 3)],
         history_pages: vec![HistoryPage {
             room: 0,
             messages: vec![message(3), message(2)],
             at: at(40),
         }],
-        departures: vec![Departure {
-            room: 0,
-            gateway: 0,
-            left: at(10),
-            last_received: Some(at(9)),
-            ended: Some(at(10)),
-            watched_until: at(12),
-            bye: Some(ByeReason::Removed),
-        }],
+        departures: vec![departure()],
         rejoins: vec![Rejoin {
             room: "recreated".to_owned(),
             left: at(20),
@@ -170,8 +213,12 @@ pub(super) fn healthy() -> Evidence {
         }],
         room_responses: recreator_responses(),
         room_contents: vec![contents(0, &[]), contents(1, &[50, 51])],
-        rows: vec![history.clone()],
-        history: vec![history],
+        membership_calls: membership_calls(),
+        room_members: vec![room_members()],
+        left_in_outbox: 0,
+        rows: vec![history.clone(), second.clone()],
+        others: vec![Vec::new(), vec![created(1), joined(2, "ann")]],
+        history: vec![history, second],
         positions: vec![position(1, 1, "a"), position(5, 1, "a"), position(5, 2, "b")],
         foreign_commits: Vec::new(),
         missing_during_run: Vec::new(),
@@ -189,6 +236,9 @@ pub(super) fn healthy() -> Evidence {
 pub(super) fn restored() -> Evidence {
     let mut evidence = healthy();
     evidence.edited = EditedRooms::default();
+    (evidence.membership_calls, evidence.room_members) = (Vec::new(), Vec::new());
+    // The subscriber of the second room does not come back.
+    evidence.streams.truncate(2);
     evidence.restores = vec![Restore {
         copied: at(190),
         from: at(200),
@@ -211,7 +261,7 @@ pub(super) fn restored() -> Evidence {
         reset: Some(3),
         received: [(4, 6), (5, 7)]
             .map(|(seq, number)| Received {
-                message: moved(seq, number),
+                entry: PlainEntry::Message(moved(seq, number)),
                 cursor: seq,
                 at: at(230),
             })

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::fixture::{BOUNDS, at, broken, id, interval, message, received, restored, text};
-use crate::evidence::{ByeReason, Evidence};
+use super::fixture::{BOUNDS, at, broken, healthy, id, interval, message, post, received, restored, text};
+use super::members::joined;
+use crate::evidence::{ByeReason, Evidence, Message, PlainEntry, Post, Received};
 use crate::oracle::judge;
 use crate::oracle::violation::Invariant;
 
@@ -57,7 +58,12 @@ fn stream_with_hole_double_or_wrong_start_is_found() {
 
 #[test]
 fn received_message_that_history_lacks_is_found() {
-    let found = broken(|evidence| evidence.streams[0].received[1].message.text = text(99));
+    let found = broken(|evidence| {
+        evidence.streams[0].received[1].entry = PlainEntry::Message(Message {
+            text: text(99),
+            ..message(2)
+        });
+    });
     assert_eq!(found, [Invariant::ReceivedIsStored].into());
     let beyond = broken(|evidence| evidence.streams[1].received.push(received(6)));
     assert!(beyond.contains(&Invariant::ReceivedIsStored), "{beyond:?}");
@@ -95,4 +101,39 @@ fn false_bye_reason_is_found() {
     }
     assert_eq!(broken(|evidence| evidence.streams[0].bye = Some(ByeReason::Shutdown)), BTreeSet::new());
     assert_eq!(broken(|evidence| evidence.departures[0].bye = Some(ByeReason::Revoked)), only);
+}
+
+#[test]
+fn entries_beside_messages_belong_to_the_log() {
+    let contiguous = [Invariant::Contiguous].into();
+    // Not shown, or shown again.
+    assert_eq!(broken(|evidence| drop(evidence.streams[2].received.remove(0))), contiguous);
+    let again = evidence_of_joining();
+    assert_eq!(broken(|evidence| evidence.streams[2].received.insert(1, again)), contiguous);
+    assert_eq!(broken(|evidence| evidence.final_positions[1].last = 2), contiguous);
+    // Another one than the log has.
+    let other = broken(|evidence| {
+        let entry = &mut evidence.streams[2].received[0].entry;
+        *entry = PlainEntry::Other(Box::new(joined(2, "bob")));
+    });
+    assert_eq!(other, [Invariant::ReceivedIsStored].into());
+    // Missing in the database.
+    let missing = broken(|evidence| drop(evidence.others[1].remove(1)));
+    assert_eq!(missing, [Invariant::Dense, Invariant::ReceivedIsStored].into());
+    // A page of history whose messages have another entry between them is whole.
+    let page = broken(|evidence| {
+        let old = Message { seq: 1, ..message(9) };
+        for rooms in [&mut evidence.history, &mut evidence.rows] {
+            rooms[1].insert(0, old);
+        }
+        evidence.others[1].remove(0);
+        evidence.posts.push(Post { room: 1, ..post(9) });
+        evidence.history_pages[0].room = 1;
+        evidence.history_pages[0].messages = vec![Message { seq: 3, ..message(8) }, old];
+    });
+    assert!(!page.contains(&Invariant::Unchanging), "{page:?}");
+}
+
+fn evidence_of_joining() -> Received<PlainEntry> {
+    healthy().streams[2].received[0].clone()
 }

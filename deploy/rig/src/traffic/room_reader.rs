@@ -1,5 +1,9 @@
-//! A client that applies the whole log of an edited room, is cut off, comes back at any gateway with the last id it has, and
-//! now and then starts anew from an id it kept from earlier.
+//! A client that follows a room, is cut off, and comes back at any gateway with a position that it has.
+//!
+//! Subscribers and followers differ in few things, which [`Reading`] names: which entries they understand, where they begin, and
+//! where they go on.
+
+mod reading;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +13,23 @@ use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::plan::edited_room_name;
+pub(super) use self::reading::{Follower, Reading, SubscriberClient};
 use super::recorder::Recorder;
-use super::subscriber_client::{Heads, RETRY_AFTER, SILENCE, SLEEPS, STAYS};
 use crate::api_client::ApiClient;
-use crate::evidence::{ByeReason, FinalPosition, FollowedStream, LogEntry, ReceivedEntry, StreamRecord};
+use crate::evidence::{ByeReason, FinalPosition, Received, StreamRecord};
 use crate::sse::{EventStream, SseEvent};
 
-/// How often a follower that comes back uses an id from earlier.
-const STARTS_ANEW: f64 = 0.3;
-/// How often this may be any id, and how far back it lies otherwise: whole replays of a long log are a load of their own.
-const ANY_ID: f64 = 0.2;
-const RECENT: i64 = 200;
+/// How long nothing may come, not even a ping, before the client gives its stream up as dead. Streams of the rig ping every
+/// two seconds.
+const SILENCE: Duration = Duration::from_secs(7);
+/// Pause before a stream that broke, or was refused, is opened again.
+const RETRY_AFTER: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_millis(300);
+/// How long a client that moves between gateways holds a stream, and how long it sleeps afterwards.
+const STAYS: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(8);
+const SLEEPS: std::ops::Range<Duration> = Duration::ZERO..Duration::from_secs(3);
+
+/// The last seq of each room, once everything is stored.
+pub(super) type Heads = Option<Arc<Vec<i64>>>;
 
 /// A position in one epoch of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +38,12 @@ pub(super) struct Position {
     seq: i64,
 }
 
-/// One follower of one edited room.
-pub(super) struct Follower {
+/// One client in one room.
+pub(super) struct RoomReader<R> {
     pub(super) number: usize,
-    /// Number of the edited room.
+    /// Number of the room, and its name.
     pub(super) room: usize,
+    pub(super) name: String,
     /// The same user at every gateway.
     pub(super) clients: Vec<ApiClient>,
     /// Whether it cuts its own streams and sleeps, or holds each for as long as it lasts.
@@ -41,13 +51,15 @@ pub(super) struct Follower {
     pub(super) rng: StdRng,
     pub(super) recorder: Arc<Recorder>,
     pub(super) heads: watch::Receiver<Heads>,
-    /// What it has got to; everything up to there was received since position 0.
+    /// Up to where it has everything.
     pub(super) position: Option<Position>,
     /// When it gives up; `None` while the run goes on.
     pub(super) deadline: Option<Instant>,
+    /// How it reads.
+    pub(super) reading: R,
 }
 
-impl Follower {
+impl<R: Reading> RoomReader<R> {
     /// Follows the room until its last entry has come, or until `settle_within` after the heads were announced; returns how
     /// far it got.
     pub(super) async fn run(mut self, settle_within: Duration) -> FinalPosition {
@@ -61,14 +73,16 @@ impl Follower {
                 };
             }
             let gateway = self.rng.random_range(0..self.clients.len());
-            let mut request = self.clients[gateway].stream(&edited_room_name(self.room));
+            let mut request = self.clients[gateway].stream(&self.name);
             let cursor = self.cursor();
             if let Some(Position { epoch, seq }) = cursor {
                 request = request.after(&format!("{epoch}-{seq}"));
             }
+            let requested = self.recorder.now();
             if let Ok(stream) = request.open().await {
-                let followed = self.follow((gateway, cursor), stream, settle_within).await;
-                self.recorder.add_followed_stream(followed);
+                let record = self.begin(gateway, cursor, requested, &stream);
+                let record = self.follow(record, stream, settle_within).await;
+                R::add_stream(&self.recorder, record);
             }
             let pause = if self.roams && self.deadline.is_none() {
                 SLEEPS
@@ -79,21 +93,15 @@ impl Follower {
         }
     }
 
-    /// Where to go on: after the last entry, or after an earlier one.
+    /// Where to go on; `None` before the first stream.
     fn cursor(&mut self) -> Option<Position> {
         let last = self.position?;
-        if self.deadline.is_some() || !self.rng.random_bool(STARTS_ANEW) {
-            return Some(last);
-        }
-        let first = if self.rng.random_bool(ANY_ID) {
-            0
+        let seq = if self.deadline.is_some() {
+            last.seq
         } else {
-            (last.seq - RECENT).max(0)
+            self.reading.resumes_after(last.seq, &mut self.rng)
         };
-        Some(Position {
-            seq: self.rng.random_range(first..=last.seq),
-            ..last
-        })
+        Some(Position { seq, ..last })
     }
 
     /// When to give up, once the heads are known.
@@ -110,83 +118,88 @@ impl Follower {
         head.is_some_and(|head| self.position.is_some_and(|position| position.seq >= head))
     }
 
+    /// The record of a stream that has begun.
+    fn begin(
+        &self,
+        gateway: usize,
+        cursor: Option<Position>,
+        requested: Duration,
+        stream: &EventStream,
+    ) -> StreamRecord<R::Entry> {
+        let ready = stream.ready();
+        StreamRecord {
+            subscriber: self.number,
+            room: self.room,
+            gateway,
+            resumed_after: cursor.map(|cursor| cursor.seq),
+            resumed_epoch: cursor.map(|cursor| cursor.epoch),
+            ready: ready.seq().unwrap_or(-1),
+            epoch: ready.epoch().unwrap_or(0),
+            reset: None,
+            received: Vec::new(),
+            unexpected_events: Vec::new(),
+            requested,
+            opened: self.recorder.now(),
+            bye: None,
+        }
+    }
+
     /// Reads a stream until it ends, breaks, or the client leaves it.
     async fn follow(
         &mut self,
-        (gateway, cursor): (usize, Option<Position>),
+        mut record: StreamRecord<R::Entry>,
         mut stream: EventStream,
         settle_within: Duration,
-    ) -> FollowedStream {
-        let ready = stream.ready();
-        let position = Position {
-            epoch: ready.epoch().unwrap_or(0),
-            seq: ready.seq().unwrap_or(-1),
-        };
-        let mut followed = FollowedStream {
-            stream: StreamRecord {
-                subscriber: self.number,
-                room: self.room,
-                gateway,
-                resumed_after: cursor.map(|cursor| cursor.seq),
-                resumed_epoch: cursor.map(|cursor| cursor.epoch),
-                ready: position.seq,
-                epoch: position.epoch,
-                reset: None,
-                received: Vec::new(),
-                unexpected_events: Vec::new(),
-                opened: self.recorder.now(),
-                bye: None,
-            },
-            entries: Vec::new(),
-        };
-        if cursor.is_none() && position.seq > 0 {
+    ) -> StreamRecord<R::Entry> {
+        let (epoch, ready) = (record.epoch, record.ready);
+        if R::WANTS_ALL && record.resumed_after.is_none() && ready > 0 {
             // It has come late, and begins at the beginning.
-            self.position = Some(Position { seq: 0, ..position });
-            return followed;
+            self.position = Some(Position { epoch, seq: 0 });
+            return record;
         }
-        self.position = Some(position);
+        self.position = Some(Position { epoch, seq: ready });
         let leave = self.roams.then(|| Instant::now() + self.rng.random_range(STAYS));
         while !self.has_all() {
             let silent = Instant::now() + SILENCE;
             let until = self.deadline(settle_within).or(leave).map_or(silent, |end| end.min(silent));
             tokio::select! {
                 event = timeout_at(until, stream.next(SILENCE)) => match event {
-                    Ok(Ok(Some(event))) if self.record_event(&event, &mut followed) => {}
+                    Ok(Ok(Some(event))) if self.record_event(&event, &mut record) => {}
                     _ => break,
                 },
                 // The heads were announced: the loop checks again whether there is more to come.
                 _ = self.heads.changed() => {}
             }
         }
-        followed
+        record
     }
 
     /// Records an event; false if nothing more of its stream is to be read.
-    fn record_event(&mut self, event: &SseEvent, followed: &mut FollowedStream) -> bool {
-        let record = &mut followed.stream;
+    fn record_event(&mut self, event: &SseEvent, record: &mut StreamRecord<R::Entry>) -> bool {
+        let epoch = record.epoch;
         match event.name.as_str() {
             "ping" => {}
             "reset" => {
                 record.reset = event.json().ok().and_then(|data| data["head"].as_i64()).or(Some(-1));
-                // What it has may be outdated: everything is fetched again.
-                self.position = Some(Position {
-                    epoch: record.epoch,
-                    seq: 0,
-                });
-                return false;
+                if R::WANTS_ALL {
+                    // What it has may be outdated: everything is fetched again.
+                    self.position = Some(Position { epoch, seq: 0 });
+                    return false;
+                }
+                match event.seq() {
+                    Ok(seq) => self.position = Some(Position { epoch, seq }),
+                    Err(failure) => record.unexpected_events.push(failure.to_string()),
+                }
             }
             "bye" => {
                 record.bye = ByeReason::of(event);
                 return false;
             }
-            name => match (event.json().ok().and_then(|data| LogEntry::parse(name, &data)), event.seq()) {
+            name => match (event.json().ok().and_then(|data| R::parse(name, &data)), event.seq()) {
                 (Some(entry), Ok(cursor)) => {
-                    self.position = Some(Position {
-                        epoch: record.epoch,
-                        seq: cursor,
-                    });
+                    self.position = Some(Position { epoch, seq: cursor });
                     let at = self.recorder.now();
-                    followed.entries.push(ReceivedEntry { entry, cursor, at });
+                    record.received.push(Received { entry, cursor, at });
                 }
                 (None, _) | (_, Err(_)) => record.unexpected_events.push(format!("{event:?}")),
             },
