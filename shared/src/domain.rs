@@ -17,8 +17,8 @@ pub use change::{
 };
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
 pub use ids::{
-    GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, RoomId, Seq, SessionId, StreamKey,
-    UserId, parse_uuid,
+    GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, Position, RoomId, Seq, SessionId,
+    StreamKey, UserId, parse_uuid,
 };
 pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageExtra, MessageText, ReactionCount, StoredMessage};
 pub use partition::{Fence, LogEntryId, Partition};

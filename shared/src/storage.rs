@@ -17,6 +17,7 @@ mod connections;
 mod copy;
 mod dead_letters;
 mod error;
+mod head_positions;
 mod history;
 mod open;
 mod open_error;
@@ -43,6 +44,7 @@ pub use commit::{Claim, CommitError, Commits, Committed, Entry, EntryContent, Pa
 pub use copy::{CopyError, Progress, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use error::StoreError;
+pub use head_positions::{HeadPositions, MovedHead};
 pub use history::{HISTORY_CONNECTIONS, History, HistoryPage, KnownMessage, KnownPage, RoomHead, Window};
 pub use open::{Installation, Role, Writers};
 pub use open_error::OpenError;
@@ -56,7 +58,9 @@ use crate::domain::{Epoch, Timestamp};
 
 /// The statements that read lists, for tests that check the query plans.
 pub mod list_statements {
+    pub use super::postgres::head_positions::MOVED_HEADS as MOVED_HEADS_ON_POSTGRES;
     pub use super::sql::rooms::{LIST_MEMBERS, LIST_ROOMS};
+    pub use super::sqlite::head_positions::MOVED_HEADS as MOVED_HEADS_ON_SQLITE;
 }
 
 /// An open database. Clones share its connections.
@@ -109,7 +113,18 @@ impl Deref for Store {
 /// Everything a back end implements.
 #[async_trait]
 pub trait Backend:
-    Accounts + SignIns + Rooms + History + SearchIndex + Commits + Outbox + DeadLetters + Debug + Send + Sync
+    Accounts
+    + SignIns
+    + Rooms
+    + History
+    + HeadPositions
+    + SearchIndex
+    + Commits
+    + Outbox
+    + DeadLetters
+    + Debug
+    + Send
+    + Sync
 {
     /// Brings the schema up to date and creates the installation with `partitions` if there is none.
     ///

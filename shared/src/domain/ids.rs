@@ -109,6 +109,12 @@ impl Seq {
     }
 }
 
+/// Position of an entry among those of all rooms, which no other entry has. Within a partition positions grow from commit to
+/// commit, so whoever has seen a partition up to one of them finds everything later above it. Between partitions they say
+/// nothing. 0 is before the first entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Position(pub i64);
+
 /// Id of an installation: 48 random bits, generated when it is created and written as 12 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InstallationId(u64);

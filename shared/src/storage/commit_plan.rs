@@ -16,7 +16,8 @@ use super::commit::{
     CommitError, Committed, Entry, EntryContent, PartitionBatch, RoomEntries, change_to_json, message_to_json,
 };
 use super::commit_statements::{
-    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, encode_change,
+    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, NewHead,
+    encode_change,
 };
 use super::outbox::{self, OUTBOX_ROWS, OutboxRow};
 use super::search;
@@ -40,9 +41,9 @@ pub(super) async fn execute<T: CommitStatements>(
             plan.add(batch.claim.partition, entry);
         }
     }
-    let positions: Vec<_> = batches.iter().map(|batch| (batch.claim.partition, batch.upto())).collect();
-    tx.move_cursors(&positions).await?;
-    plan.write(tx, now).await?;
+    let read: Vec<_> = batches.iter().map(|batch| (batch.claim.partition, batch.upto())).collect();
+    let positions = tx.move_cursors(&read, plan.messages.len() + plan.changes.len()).await?;
+    plan.write(tx, &positions, now).await?;
     Ok(plan.committed)
 }
 
@@ -194,7 +195,7 @@ impl<'a> CommitPlan<'a> {
         let (kind, detail) = encode_change(&stored.change);
         self.changes.push(ChangeRow {
             order: self.messages.len() + self.changes.len(),
-            position: None,
+            position: 0,
             room: row.room,
             seq: stored.seq,
             id: MessageId::fresh(),
@@ -314,7 +315,7 @@ impl<'a> CommitPlan<'a> {
                     self.known_changes.insert(change.id, seq);
                     self.changes.push(ChangeRow {
                         order: self.messages.len() + self.changes.len(),
-                        position: None,
+                        position: 0,
                         room: change.room,
                         seq,
                         id: change.id,
@@ -361,12 +362,15 @@ impl<'a> CommitPlan<'a> {
         }
     }
 
-    /// Writes what was decided.
-    async fn write<T: CommitStatements>(&mut self, tx: &mut T, now: Timestamp) -> Result<(), sqlx::Error> {
+    /// Writes what was decided, each entry at one of `positions` (ascending), in their order.
+    async fn write<T: CommitStatements>(
+        &mut self,
+        tx: &mut T,
+        positions: &[i64],
+        now: Timestamp,
+    ) -> Result<(), sqlx::Error> {
         let altered = self.targets.altered(&mut self.messages);
-        if !self.changes.is_empty() {
-            self.take_positions(tx).await?;
-        }
+        self.set_positions(positions)?;
         if !self.messages.is_empty() {
             tx.insert_messages(&self.messages).await?;
         }
@@ -381,7 +385,7 @@ impl<'a> CommitPlan<'a> {
             tx.insert_changes(&self.changes).await?;
             self.write_altered(tx, &altered).await?;
         }
-        let heads = self.changed_heads();
+        let heads = self.new_heads();
         if !heads.is_empty() {
             tx.set_heads(&heads).await?;
         }
@@ -391,15 +395,17 @@ impl<'a> CommitPlan<'a> {
         Ok(())
     }
 
-    /// Gives every row its position, in the order of the entries. Without changes, the rows of messages get theirs as they are
-    /// inserted.
-    async fn take_positions<T: CommitStatements>(&mut self, tx: &mut T) -> Result<(), sqlx::Error> {
-        let positions = tx.take_positions(self.messages.len() + self.changes.len()).await?;
+    /// Gives every row its position, in the order of the entries.
+    fn set_positions(&mut self, positions: &[i64]) -> Result<(), sqlx::Error> {
+        let position = |order: usize| {
+            let too_few = || sqlx::Error::Decode("fewer positions were taken than there are entries".into());
+            positions.get(order).copied().ok_or_else(too_few)
+        };
         for row in &mut self.messages {
-            row.position = positions.get(row.order).copied();
+            row.position = position(row.order)?;
         }
         for row in &mut self.changes {
-            row.position = positions.get(row.order).copied();
+            row.position = position(row.order)?;
         }
         Ok(())
     }
@@ -424,11 +430,22 @@ impl<'a> CommitPlan<'a> {
         Ok(())
     }
 
-    fn changed_heads(&self) -> Vec<(RoomId, Head)> {
-        self.room_index
-            .keys()
-            .filter_map(|room| self.heads.get_key_value(room))
-            .map(|(room, head)| (*room, *head))
-            .collect()
+    /// The heads of the rooms that get entries, with the positions of their last ones.
+    fn new_heads(&self) -> Vec<NewHead> {
+        let mut last: HashMap<RoomId, i64> = HashMap::new();
+        let messages = self.messages.iter().map(|row| (row.message.room, row.position));
+        for (room, position) in messages.chain(self.changes.iter().map(|row| (row.room, row.position))) {
+            let known = last.entry(room).or_default();
+            *known = position.max(*known);
+        }
+        let new_head = |of_room: &RoomEntries| {
+            Some(NewHead {
+                room: of_room.room,
+                partition: of_room.partition,
+                position: *last.get(&of_room.room)?,
+                head: *self.heads.get(&of_room.room)?,
+            })
+        };
+        self.committed.rooms.iter().filter_map(new_head).collect()
     }
 }

@@ -22,8 +22,9 @@ pub(super) trait CommitStatements: PageStatements + Send {
     /// of each waiting for the other.
     fn lock_cursors(&mut self, partitions: &[Partition]) -> impl Future<Output = Rows<Claim>> + Send;
 
-    /// Moves cursors.
-    fn move_cursors(&mut self, to: &[(Partition, LogEntryId)]) -> impl Future<Output = Written> + Send;
+    /// Moves cursors, and takes `count` positions, ascending, above all that were taken before. It is one statement, since a
+    /// commit waits for each.
+    fn move_cursors(&mut self, to: &[(Partition, LogEntryId)], count: usize) -> impl Future<Output = Rows<i64>> + Send;
 
     /// The head of each of `rooms` that exists or existed. A deleted room still stores what was accepted for it.
     fn room_heads(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<RoomState>> + Send;
@@ -49,13 +50,10 @@ pub(super) trait CommitStatements: PageStatements + Send {
     /// The username and public id of each of `users` that exists.
     fn senders(&mut self, users: &[UserId]) -> impl Future<Output = Rows<(UserId, Sender)>> + Send;
 
-    /// Takes `count` positions, ascending, above all that were taken before.
-    fn take_positions(&mut self, count: usize) -> impl Future<Output = Rows<i64>> + Send;
-
-    /// Writes messages. Without positions of their own, they get increasing ones in the order given.
+    /// Writes messages.
     fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> impl Future<Output = Written> + Send;
 
-    /// Writes changes. They have positions.
+    /// Writes changes.
     fn insert_changes(&mut self, rows: &[ChangeRow]) -> impl Future<Output = Written> + Send;
 
     /// Replaces what stored messages hold now.
@@ -72,7 +70,7 @@ pub(super) trait CommitStatements: PageStatements + Send {
     fn insert_links(&mut self, links: &Links) -> impl Future<Output = Written> + Send;
 
     /// Writes the heads of rooms.
-    fn set_heads(&mut self, heads: &[(RoomId, Head)]) -> impl Future<Output = Written> + Send;
+    fn set_heads(&mut self, heads: &[NewHead]) -> impl Future<Output = Written> + Send;
 
     /// Writes those of `rows` that are not stored yet, and returns how many it wrote.
     ///
@@ -98,6 +96,16 @@ pub(super) struct Head {
     pub(super) others: i64,
     /// The seq of the last entry that altered a message.
     pub(super) changed: Seq,
+}
+
+/// The head of a room, to be written.
+pub(super) struct NewHead {
+    pub(super) room: RoomId,
+    /// The partition that its last entry came through.
+    pub(super) partition: Partition,
+    /// The position of its last entry.
+    pub(super) position: i64,
+    pub(super) head: Head,
 }
 
 impl Head {
@@ -148,8 +156,8 @@ pub(super) fn decode_room_states(rows: Vec<RoomStateRow>) -> Vec<RoomState> {
 pub(super) struct MessageRow<'a> {
     /// Which of the rows of its commit it is.
     pub(super) order: usize,
-    /// Its position, if the commit has changes too.
-    pub(super) position: Option<i64>,
+    /// Its position, once the commit has taken positions.
+    pub(super) position: i64,
     pub(super) seq: Seq,
     /// How many entries of the room before it are not messages.
     pub(super) others: i64,
@@ -173,7 +181,7 @@ impl<'a> MessageRow<'a> {
     ) -> Self {
         Self {
             order,
-            position: None,
+            position: 0,
             seq,
             others,
             id,
@@ -194,7 +202,8 @@ impl<'a> MessageRow<'a> {
 pub(super) struct ChangeRow {
     /// Which of the rows of its commit it is.
     pub(super) order: usize,
-    pub(super) position: Option<i64>,
+    /// Its position, once the commit has taken positions.
+    pub(super) position: i64,
     pub(super) room: RoomId,
     pub(super) seq: Seq,
     /// That of the request; a fresh one for what comes from the outbox.

@@ -13,6 +13,7 @@ mod claim;
 mod commit;
 mod cursors;
 mod dead_letters;
+pub(super) mod head_positions;
 mod history;
 pub(super) mod open;
 mod rooms;
@@ -29,6 +30,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::time::timeout;
 
 use super::connections::Connections;
+use super::head_positions::backfill_positions;
 use super::open::epoch_of;
 use super::revocations::decode_revocations;
 use super::senders::SenderCache;
@@ -60,6 +62,7 @@ impl Backend for Postgres {
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
         let installation = self.prepare(partitions, random_epoch).await?;
         backfill(self).await?;
+        backfill_positions(self, &installation).await?;
         Ok(installation)
     }
 

@@ -8,6 +8,7 @@
 
 pub(super) mod accounts;
 pub(super) mod dead_letters;
+pub(super) mod head_positions;
 pub(super) mod installation;
 pub(super) mod messages;
 pub(super) mod outbox;

@@ -6,6 +6,7 @@
 mod accounts;
 mod commit;
 mod dead_letters;
+pub(super) mod head_positions;
 mod history;
 mod json_list;
 pub(super) mod open;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use super::connections::Connections;
+use super::head_positions::backfill_positions;
 use super::open::epoch_of;
 use super::revocations::decode_revocations;
 use super::senders::SenderCache;
@@ -51,6 +53,7 @@ impl Backend for Sqlite {
     async fn migrate(&self, partitions: u16, random_epoch: u64) -> Result<Installation, OpenError> {
         let installation = self.prepare(partitions, random_epoch).await?;
         backfill(self).await?;
+        backfill_positions(self, &installation).await?;
         Ok(installation)
     }
 

@@ -217,6 +217,31 @@ async fn everything_is_copied_and_usable() {
     assert!(matches!(again, Err(CopyError::NotEmpty("installation"))), "{again:?}");
 }
 
+/// The position after a change is the next one too, where the target counts positions apart from rows.
+#[tokio::test]
+async fn a_copy_goes_on_after_a_last_entry_that_is_a_change() {
+    let old = Database::new(BackEnd::Sqlite).await;
+    let (ann, bob) = (old.user("ann").await, old.user("bob").await);
+    let room = old.room("lobby", &ann).await.id;
+    let mut claim = old.claim().await;
+    change_some(&old, &mut claim, room, (&ann, &bob)).await;
+    old.store.close().await;
+    let mut db = Database::new(BackEnd::Postgres).await;
+    let url = db.another().await;
+    copy(&old.url, &url, |_| {}).await.unwrap();
+    let store = Store::open(&url, Role::Worker).await.unwrap();
+    store.migrate(4, 1).await.unwrap();
+    (db.store, db.url) = (store, url);
+    let mut after = db.store.last_positions(&[Partition(0)]).await.unwrap();
+    let mut claim = db.store.claim(&[Partition(0)], "new").await.unwrap()[0];
+    db.post(&mut claim, room, ann.id, &["on"]).await;
+    db.positions_grow_with_seqs().await;
+    let moved = db.store.moved_heads(&after, 9).await.unwrap();
+    assert_eq!(moved.iter().map(|head| (head.room, head.seq)).collect::<Vec<_>>(), [(room, Seq(8))]);
+    after[0].1 = moved[0].position;
+    assert!(db.store.moved_heads(&after, 9).await.unwrap().is_empty());
+}
+
 /// In both directions, a copy continues after the messages that it has copied. Until it is complete, the target is not used as an
 /// installation.
 #[tokio::test]

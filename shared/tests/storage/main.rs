@@ -15,6 +15,7 @@ mod copy;
 mod dead_letters;
 mod epochs;
 mod full_disk;
+mod head_positions;
 mod history;
 mod limits;
 mod lists;

@@ -75,12 +75,16 @@ impl Database {
         fresh(self.back_end, &self.directory).await
     }
 
-    /// Returns the number of messages. Fails unless an entry with a higher seq in its room has a higher position.
+    /// Returns the number of messages. Fails unless an entry with a higher seq in its room has a higher position, no two entries
+    /// have the same one, and each head has that of its last entry.
     pub(crate) async fn positions_grow_with_seqs(&self) -> i64 {
         let query = "WITH entries AS (SELECT room_id, seq, position FROM messages
                                       UNION ALL SELECT room_id, seq, position FROM changes)
-                     SELECT COUNT(*) FROM entries a JOIN entries b ON b.room_id = a.room_id AND b.seq = a.seq + 1
-                     WHERE b.position <= a.position";
+                     SELECT (SELECT COUNT(*) FROM entries a JOIN entries b ON b.room_id = a.room_id AND b.seq = a.seq + 1
+                             WHERE b.position <= a.position)
+                          + (SELECT COUNT(*) - COUNT(DISTINCT position) FROM entries)
+                          + (SELECT COUNT(*) FROM room_heads h LEFT JOIN entries e USING (room_id, seq, position)
+                             WHERE e.position IS NULL OR h.partition IS NULL)";
         let count = "SELECT COUNT(*) FROM messages";
         let (disorder, count): (i64, i64) = match self.back_end {
             BackEnd::Sqlite => {

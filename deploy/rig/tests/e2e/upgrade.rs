@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::fixture::{SOON, fill, with_lobby};
 
 /// Makes the schema what it was before.
-const BEFORE: [&str; 13] = [
+const BEFORE: [&str; 18] = [
     "DROP TABLE changes",
     "DROP TABLE outbox",
     "DROP TABLE reactions",
@@ -14,6 +14,11 @@ const BEFORE: [&str; 13] = [
     "DROP TABLE mentions",
     "ALTER TABLE messages DROP COLUMN others",
     "ALTER TABLE messages DROP COLUMN extra",
+    "DROP INDEX room_heads_block",
+    "DROP INDEX room_heads_without_position",
+    "ALTER TABLE room_heads DROP COLUMN partition",
+    "ALTER TABLE room_heads DROP COLUMN position",
+    "ALTER TABLE room_heads DROP COLUMN block",
     "ALTER TABLE room_heads DROP COLUMN others",
     "ALTER TABLE room_heads DROP COLUMN changed",
     // There was no entry of the creation. In two steps, since no two messages may have a seq in between.

@@ -10,8 +10,16 @@ use super::endpoint::{Column, Endpoint, list};
 use super::{CopyError, OpenError, Table};
 use crate::storage::postgres::open::{MIGRATIONS, check, options};
 
-/// Columns whose values Postgres generates. Rows with the highest values are never deleted.
-const IDENTITIES: [(&str, &str); 3] = [("users", "id"), ("rooms", "id"), ("messages", "position")];
+/// Columns whose values Postgres generates, and the rows that have them. Rows with the highest values are never deleted.
+const IDENTITIES: [(&str, &str, &str); 3] = [
+    ("users", "id", "users"),
+    ("rooms", "id", "rooms"),
+    (
+        "messages",
+        "position",
+        "(SELECT position FROM messages UNION ALL SELECT position FROM changes) entries",
+    ),
+];
 
 /// The advisory lock that a copy holds on the database: "roomcast" in ASCII.
 const LOCK: i64 = 0x726f_6f6d_6361_7374;
@@ -130,9 +138,9 @@ impl Endpoint for PgConnection {
     }
 
     async fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> Result<(), sqlx::Error> {
-        for (table, column) in IDENTITIES {
+        for (table, column, rows) in IDENTITIES {
             let statement = format!(
-                "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), MAX({column})) FROM {table} HAVING COUNT(*) > 0"
+                "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), MAX({column})) FROM {rows} HAVING COUNT(*) > 0"
             );
             sqlx::query(AssertSqlSafe(statement)).execute(&mut *self).await?;
         }

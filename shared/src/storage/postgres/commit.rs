@@ -13,9 +13,10 @@ use crate::domain::{Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomI
 use crate::storage::commit::decode_fences;
 use crate::storage::commit_plan::{self, ReactionKey};
 use crate::storage::commit_statements::{
-    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, RoomState,
+    AlteredMessage, ChangeRow, CommitStatements, KnownRow, Links, MessageRow, NewDeadLetter, NewHead, RoomState,
     RoomStateRow, TargetRow, decode_room_states,
 };
+use crate::storage::head_positions::block_of;
 use crate::storage::outbox::OutboxRow;
 use crate::storage::senders::{Sender, SenderRow, decode_senders};
 use crate::storage::sql::installation::LIST_FENCES;
@@ -82,20 +83,28 @@ impl CommitStatements for PgConnection {
         lock_cursors(self, partitions).await
     }
 
-    async fn move_cursors(&mut self, to: &[(Partition, LogEntryId)]) -> Result<(), sqlx::Error> {
+    /// The rows of the cursors are locked already, so the positions of a partition grow from commit to commit.
+    async fn move_cursors(&mut self, to: &[(Partition, LogEntryId)], count: usize) -> Result<Vec<i64>, sqlx::Error> {
         let partitions: Vec<i64> = to.iter().map(|(partition, _)| i64::from(partition.0)).collect();
         let (ms, counters): (Vec<i64>, Vec<i64>) = to.iter().map(|(_, to)| (to.ms, to.counter)).unzip();
-        sqlx::query(
-            "UPDATE cursors SET stream_ms = t.ms, stream_counter = t.counter
-             FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS t (partition, ms, counter)
-             WHERE cursors.partition = t.partition",
+        let mut positions: Vec<i64> = sqlx::query_scalar(
+            "WITH moved AS (
+                 UPDATE cursors SET stream_ms = t.ms, stream_counter = t.counter
+                 FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS t (partition, ms, counter)
+                 WHERE cursors.partition = t.partition
+             ), sequence AS MATERIALIZED (
+                 SELECT pg_get_serial_sequence('messages', 'position')::regclass AS name
+             )
+             SELECT nextval(sequence.name) FROM sequence, generate_series(1, $4)",
         )
         .bind(partitions)
         .bind(ms)
         .bind(counters)
-        .execute(&mut *self)
+        .bind(i64::try_from(count).unwrap_or(i64::MAX))
+        .fetch_all(&mut *self)
         .await?;
-        Ok(())
+        positions.sort_unstable();
+        Ok(positions)
     }
 
     async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<RoomState>, sqlx::Error> {
@@ -175,34 +184,8 @@ impl CommitStatements for PgConnection {
         Ok(decode_senders(rows))
     }
 
-    async fn take_positions(&mut self, count: usize) -> Result<Vec<i64>, sqlx::Error> {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        let mut positions: Vec<i64> = sqlx::query_scalar(
-            "SELECT nextval(pg_get_serial_sequence('messages', 'position')) FROM generate_series(1, $1)",
-        )
-        .bind(count)
-        .fetch_all(&mut *self)
-        .await?;
-        positions.sort_unstable();
-        Ok(positions)
-    }
-
-    /// The defaults of an INSERT are computed after its ORDER BY, so positions increase in the order given.
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
-        let statement = if rows.iter().any(|row| row.position.is_some()) {
-            "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on, others, extra, position)
-             SELECT t.room_id, t.seq, t.id, t.sender_id, $1, t.text, t.created_on, t.others, t.extra, t.position
-             FROM UNNEST($2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
-                         $9::text[], $10::bigint[])
-                  AS t (room_id, seq, id, sender_id, text, created_on, others, extra, position)"
-        } else {
-            "INSERT INTO messages (room_id, seq, id, sender_id, kind, text, created_on, others, extra)
-             SELECT t.room_id, t.seq, t.id, t.sender_id, $1, t.text, t.created_on, t.others, t.extra
-             FROM UNNEST($2::bigint[], $3::bigint[], $4::uuid[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
-                         $9::text[], $10::bigint[])
-                  WITH ORDINALITY AS t (room_id, seq, id, sender_id, text, created_on, others, extra, position, place)
-             ORDER BY t.place"
-        };
+        let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
         let rooms: Vec<i64> = rows.iter().map(|row| row.message.room.0).collect();
         let seqs: Vec<i64> = rows.iter().map(|row| row.seq.0).collect();
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
@@ -211,25 +194,30 @@ impl CommitStatements for PgConnection {
         let times: Vec<i64> = rows.iter().map(|row| row.message.created_on.0).collect();
         let others: Vec<i64> = rows.iter().map(|row| row.others).collect();
         let extras: Vec<Option<&str>> = rows.iter().map(|row| row.extra.as_deref()).collect();
-        let positions: Vec<Option<i64>> = rows.iter().map(|row| row.position).collect();
-        sqlx::query(statement)
-            .bind(MESSAGE_KIND)
-            .bind(rooms)
-            .bind(seqs)
-            .bind(ids)
-            .bind(senders)
-            .bind(texts)
-            .bind(times)
-            .bind(others)
-            .bind(extras)
-            .bind(positions)
-            .execute(&mut *self)
-            .await?;
+        sqlx::query(
+            "INSERT INTO messages (position, room_id, seq, id, sender_id, kind, text, created_on, others, extra)
+             SELECT t.position, t.room_id, t.seq, t.id, t.sender_id, $1, t.text, t.created_on, t.others, t.extra
+             FROM UNNEST($2::bigint[], $3::bigint[], $4::bigint[], $5::uuid[], $6::bigint[], $7::text[], $8::bigint[],
+                         $9::bigint[], $10::text[])
+                  AS t (position, room_id, seq, id, sender_id, text, created_on, others, extra)",
+        )
+        .bind(MESSAGE_KIND)
+        .bind(positions)
+        .bind(rooms)
+        .bind(seqs)
+        .bind(ids)
+        .bind(senders)
+        .bind(texts)
+        .bind(times)
+        .bind(others)
+        .bind(extras)
+        .execute(&mut *self)
+        .await?;
         Ok(())
     }
 
     async fn insert_changes(&mut self, rows: &[ChangeRow]) -> Result<(), sqlx::Error> {
-        let positions: Vec<Option<i64>> = rows.iter().map(|row| row.position).collect();
+        let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
         let rooms: Vec<i64> = rows.iter().map(|row| row.room.0).collect();
         let seqs: Vec<i64> = rows.iter().map(|row| row.seq.0).collect();
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
@@ -341,20 +329,29 @@ impl CommitStatements for PgConnection {
         Ok(())
     }
 
-    async fn set_heads(&mut self, heads: &[(RoomId, Head)]) -> Result<(), sqlx::Error> {
-        let rooms: Vec<i64> = heads.iter().map(|(room, _)| room.0).collect();
-        let seqs: Vec<i64> = heads.iter().map(|(_, head)| head.seq.0).collect();
-        let others: Vec<i64> = heads.iter().map(|(_, head)| head.others).collect();
-        let changed: Vec<i64> = heads.iter().map(|(_, head)| head.changed.0).collect();
+    async fn set_heads(&mut self, heads: &[NewHead]) -> Result<(), sqlx::Error> {
+        let rooms: Vec<i64> = heads.iter().map(|new| new.room.0).collect();
+        let seqs: Vec<i64> = heads.iter().map(|new| new.head.seq.0).collect();
+        let others: Vec<i64> = heads.iter().map(|new| new.head.others).collect();
+        let changed: Vec<i64> = heads.iter().map(|new| new.head.changed.0).collect();
+        let partitions: Vec<i64> = heads.iter().map(|new| i64::from(new.partition.0)).collect();
+        let positions: Vec<i64> = heads.iter().map(|new| new.position).collect();
+        let blocks: Vec<i64> = positions.iter().copied().map(block_of).collect();
         sqlx::query(
-            "INSERT INTO room_heads (room_id, seq, others, changed)
-             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-             ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq, others = excluded.others, changed = excluded.changed",
+            "INSERT INTO room_heads (room_id, seq, others, changed, partition, position, block)
+             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                                  $7::bigint[])
+             ON CONFLICT (room_id) DO UPDATE SET
+                 seq = excluded.seq, others = excluded.others, changed = excluded.changed,
+                 partition = excluded.partition, position = excluded.position, block = excluded.block",
         )
         .bind(rooms)
         .bind(seqs)
         .bind(others)
         .bind(changed)
+        .bind(partitions)
+        .bind(positions)
+        .bind(blocks)
         .execute(&mut *self)
         .await?;
         Ok(())

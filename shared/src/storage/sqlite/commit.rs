@@ -13,9 +13,10 @@ use crate::domain::{Fence, LogEntryId, MESSAGE_KIND, MessageId, Partition, RoomI
 use crate::storage::commit::{ClaimRow, decode_claims, decode_fences};
 use crate::storage::commit_plan::{self, ReactionKey};
 use crate::storage::commit_statements::{
-    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, RoomState,
+    AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, NewHead, RoomState,
     RoomStateRow, TargetRow, decode_room_states,
 };
+use crate::storage::head_positions::block_of;
 use crate::storage::outbox::OutboxRow;
 use crate::storage::senders::{Sender, SenderRow, decode_senders};
 use crate::storage::sql::installation::LIST_FENCES;
@@ -63,13 +64,6 @@ impl Commits for Sqlite {
     }
 }
 
-/// The highest position that a message or a change has; 0 if there is none. Each is the last entry of an index.
-macro_rules! last_position {
-    () => {
-        "max(COALESCE((SELECT max(position) FROM messages), 0), COALESCE((SELECT max(position) FROM changes), 0))"
-    };
-}
-
 impl CommitStatements for SqliteConnection {
     /// Nothing is locked here: the file has one writer, and this transaction is it.
     async fn lock_cursors(&mut self, partitions: &[Partition]) -> Result<Vec<Claim>, sqlx::Error> {
@@ -83,16 +77,19 @@ impl CommitStatements for SqliteConnection {
         decode_claims(rows)
     }
 
-    async fn move_cursors(&mut self, to: &[(Partition, LogEntryId)]) -> Result<(), sqlx::Error> {
+    /// The file has one writer, so the positions above the highest one are free until this transaction ends.
+    async fn move_cursors(&mut self, to: &[(Partition, LogEntryId)], count: usize) -> Result<Vec<i64>, sqlx::Error> {
         let to = to.iter().map(|(partition, to)| (partition, to.ms, to.counter));
-        sqlx::query(
+        let last: Vec<i64> = sqlx::query_scalar(
             "UPDATE cursors SET stream_ms = j.value ->> 1, stream_counter = j.value ->> 2
-             FROM json_each($1) j WHERE partition = j.value ->> 0",
+             FROM json_each($1) j WHERE partition = j.value ->> 0
+             RETURNING max(COALESCE((SELECT max(position) FROM messages), 0),
+                           COALESCE((SELECT max(position) FROM changes), 0))",
         )
         .bind(json_list(to)?)
-        .execute(&mut *self)
+        .fetch_all(&mut *self)
         .await?;
-        Ok(())
+        Ok(last.first().map(|last| (last + 1..).take(count).collect()).unwrap_or_default())
     }
 
     async fn room_heads(&mut self, rooms: &[RoomId]) -> Result<Vec<RoomState>, sqlx::Error> {
@@ -176,25 +173,18 @@ impl CommitStatements for SqliteConnection {
         Ok(decode_senders(rows))
     }
 
-    async fn take_positions(&mut self, count: usize) -> Result<Vec<i64>, sqlx::Error> {
-        let last: i64 = sqlx::query_scalar(concat!("SELECT ", last_position!())).fetch_one(&mut *self).await?;
-        Ok((last + 1..).take(count).collect())
-    }
-
     async fn insert_messages(&mut self, rows: &[MessageRow<'_>]) -> Result<(), sqlx::Error> {
         let rows = rows.iter().map(|row| {
             let MessageRow { message, seq, id, .. } = row;
             let (text, at) = (&row.text, message.created_on);
-            (message.room, seq, Hex(*id), message.sender, text, at, row.others, &row.extra, row.position)
+            (row.position, message.room, seq, Hex(*id), message.sender, text, at, row.others, &row.extra)
         });
-        sqlx::query(concat!(
+        sqlx::query(
             "INSERT INTO messages (position, room_id, seq, id, sender_id, kind, text, created_on, others, extra)
-             SELECT COALESCE(j.value ->> 8, b.last + j.key + 1), j.value ->> 0, j.value ->> 1, unhex(j.value ->> 2),
-                    j.value ->> 3, $1, j.value ->> 4, j.value ->> 5, j.value ->> 6, j.value ->> 7
-             FROM json_each($2) j, (SELECT ",
-            last_position!(),
-            " AS last) b ORDER BY j.key"
-        ))
+             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, unhex(j.value ->> 3), j.value ->> 4, $1, j.value ->> 5,
+                    j.value ->> 6, j.value ->> 7, j.value ->> 8
+             FROM json_each($2) j ORDER BY j.key",
+        )
         .bind(MESSAGE_KIND)
         .bind(json_list(rows)?)
         .execute(&mut *self)
@@ -291,12 +281,18 @@ impl CommitStatements for SqliteConnection {
         Ok(())
     }
 
-    async fn set_heads(&mut self, heads: &[(RoomId, Head)]) -> Result<(), sqlx::Error> {
-        let heads = heads.iter().map(|(room, head)| (room, head.seq, head.others, head.changed));
+    async fn set_heads(&mut self, heads: &[NewHead]) -> Result<(), sqlx::Error> {
+        let heads = heads.iter().map(|new| {
+            let Head { seq, others, changed } = new.head;
+            (new.room, seq, others, changed, new.partition, new.position, block_of(new.position))
+        });
         sqlx::query(
-            "INSERT INTO room_heads (room_id, seq, others, changed)
-             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3 FROM json_each($1) j WHERE true
-             ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq, others = excluded.others, changed = excluded.changed",
+            "INSERT INTO room_heads (room_id, seq, others, changed, partition, position, block)
+             SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, j.value ->> 3, j.value ->> 4, j.value ->> 5, j.value ->> 6
+             FROM json_each($1) j WHERE true
+             ON CONFLICT (room_id) DO UPDATE SET
+                 seq = excluded.seq, others = excluded.others, changed = excluded.changed,
+                 partition = excluded.partition, position = excluded.position, block = excluded.block",
         )
         .bind(json_list(heads)?)
         .execute(&mut *self)
