@@ -1,11 +1,14 @@
 //! Hub: all feeds of this process.
 //!
 //! The first reader of a room opens its feed, which subscribes to the events of the room. Messages that no event brought are
-//! read from SQL (module `repair`). A feed that nobody reads is closed after a while.
+//! found in SQL (module `comparison`) and read from there (module `repair`). A feed that nobody reads is closed after a while.
 //!
-//! Lock order: the map of feeds, then the idle time of an entry or the desired channels. No feed is locked while the map is.
+//! Lock order: the map of feeds, then the idle time of an entry, the desired channels or the cursors. No feed is locked while the
+//! map is.
 
+mod comparison;
 mod feed_entry;
+mod head_cursors;
 mod repair;
 #[cfg(test)]
 mod tests;
@@ -18,14 +21,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use shared::bus::{KeySpace, RoomEvent};
-use shared::domain::{Epoch, Partition, RoomId, Seq};
+use shared::domain::{Epoch, RoomId, Seq};
 use shared::storage::{Installation, Room, Store, StoreError};
-use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use self::feed_entry::FeedEntry;
 pub use self::feed_entry::OpenFeed;
+use self::head_cursors::HeadCursors;
 use self::repair::repair;
 use super::feed::{Feed, Gap};
 use super::frame::Framing;
@@ -34,13 +37,6 @@ use super::resync_queue::ResyncQueue;
 use super::ring_budget::{self, RINGS_BYTES};
 use super::subscriber::Subscriber;
 use crate::history::{ReadQueue, Reader};
-
-/// How often the heads of the rooms read here are compared with SQL, so that a message whose event was lost comes late but
-/// comes.
-const COMPARE_EVERY: Duration = Duration::from_secs(1);
-
-/// Rooms compared by one query.
-const ROOMS_AT_ONCE: usize = 1_000;
 
 /// How long a feed stays open without readers. A phone that changes networks is back before.
 const IDLE_TIME: Duration = Duration::from_secs(10);
@@ -80,6 +76,7 @@ struct Shared {
     keys: KeySpace,
     subscriber: Subscriber,
     feeds: Mutex<HashMap<RoomId, Arc<FeedEntry>>>,
+    cursors: HeadCursors,
     pages: ReplayPages,
     read_queue: ReadQueue,
     resync_queue: ResyncQueue,
@@ -96,6 +93,7 @@ impl Hub {
             installation,
             subscriber,
             feeds: Mutex::default(),
+            cursors: HeadCursors::default(),
             pages: ReplayPages::default(),
             read_queue,
             resync_queue: ResyncQueue::default(),
@@ -132,6 +130,7 @@ impl Hub {
     pub fn begin_epoch(&self, epoch: Epoch) {
         let mut feeds = self.shared.feeds.lock();
         self.shared.epoch.store(epoch.0, Ordering::Release);
+        self.shared.cursors.reset();
         for (room, entry) in feeds.drain() {
             // Under the lock: whoever opens the room again subscribes after this.
             self.shared.subscriber.unsubscribe(&self.shared.keys.room_channel(entry.feed.partition, room));
@@ -156,6 +155,7 @@ impl Hub {
                 });
             }
         }
+        self.shared.cursors.begin(&self.shared.store, open.partition).await?;
         let head = self.shared.store.head(open.room).await?;
         open.start(head);
         self.note_stored_head(&open.0, head.seq);
@@ -219,62 +219,6 @@ impl Hub {
         let entry = self.shared.feeds.lock().get(&room).cloned();
         if let Some(entry) = entry {
             entry.feed.drop_frames();
-        }
-    }
-
-    /// Compares heads, every second and at once where partitions are stale, closes idle feeds and enforces the budget of the
-    /// rings, until `stop` is cancelled.
-    pub async fn maintain(self, stop: CancellationToken) {
-        let mut round = interval(COMPARE_EVERY);
-        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                partitions = self.shared.resync_queue.next_stale() => {
-                    self.compare(|feed| partitions.contains(&feed.partition)).await;
-                }
-                _ = round.tick() => {
-                    self.close_idle();
-                    self.bound_memory();
-                    self.compare_heads().await;
-                }
-            }
-        }
-    }
-
-    /// Schedules a comparison of the rooms of `partitions`: another worker owns them now, and the one before may have stored messages
-    /// without publishing them.
-    ///
-    /// The former owner stores nothing after the comparison either: the claim of the new one was committed before it was
-    /// announced, and from then on the commits of the former one fail.
-    pub fn mark_stale(&self, partitions: &[Partition]) {
-        self.shared.resync_queue.mark_stale(partitions);
-    }
-
-    /// Schedules a comparison of all rooms: events of any of them may have been missed.
-    pub fn mark_all_stale(&self) {
-        let partitions: Vec<Partition> = (0..self.shared.installation.partitions).map(Partition).collect();
-        self.mark_stale(&partitions);
-    }
-
-    /// Finds the messages that no event brought.
-    async fn compare_heads(&self) {
-        self.compare(|_| true).await;
-    }
-
-    async fn compare(&self, which: impl Fn(&Feed) -> bool) {
-        let is_wanted = |entry: &&Arc<FeedEntry>| entry.started.initialized() && which(&entry.feed);
-        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().filter(is_wanted).cloned().collect();
-        for some in entries.chunks(ROOMS_AT_ONCE) {
-            let rooms: Vec<RoomId> = some.iter().map(|entry| entry.feed.room).collect();
-            match self.shared.store.heads(&rooms).await {
-                Ok(heads) => {
-                    for entry in some {
-                        self.note_stored_head(entry, heads.get(&entry.feed.room).copied().unwrap_or_default());
-                    }
-                }
-                Err(error) => warn!(error = %error, "cannot compare heads: {error}"),
-            }
         }
     }
 

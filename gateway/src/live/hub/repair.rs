@@ -16,7 +16,7 @@ const GAP_PAGE: u32 = 500;
 
 /// Reads what the feed is missing, unless another task does.
 ///
-/// A failure is not retried here: the next comparison of heads finds the same messages missing.
+/// A failure is not retried here: a second later the feed is missing them still, and is repaired again.
 pub(super) fn repair(store: &Store, entry: &Arc<FeedEntry>) {
     let Some(guard) = RepairGuard::acquire(entry) else {
         return;

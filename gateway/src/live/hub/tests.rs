@@ -1,16 +1,17 @@
-use shared::domain::{Epoch, UserId};
+use shared::domain::{Epoch, Partition, Position, UserId};
 
 use super::repair::{RepairGuard, fill};
-use shared::storage::RoomHead;
+use shared::storage::{MovedHead, RoomHead};
 
 use super::*;
 use crate::history::ReadQueue;
 use crate::live::feed::FeedRead;
-use crate::live::test_fixture::fixture;
+use crate::live::test_fixture::{Fixture, fixture};
 
 /// The feed of `room` as it is once its subscription is confirmed.
 async fn opened(hub: &Hub, room: &Room) -> Arc<FeedEntry> {
     let entry = hub.entry(room);
+    hub.shared.cursors.begin(&hub.shared.store, entry.feed.partition).await.unwrap();
     entry.feed.start(hub.shared.store.head(room.id).await.unwrap());
     entry.started.set(()).unwrap();
     hub.shared.feeds.lock().insert(room.id, Arc::clone(&entry));
@@ -58,7 +59,7 @@ async fn a_forged_event_shows_what_sql_has() {
     );
     hub.on_room_event(room.id, event.as_bytes());
     assert_eq!(entry.feed.head(), Seq::ZERO);
-    hub.compare_heads().await;
+    hub.find_moved(100).await;
     timeout(OPEN_TIME, moved.changed()).await.unwrap().unwrap();
     let FeedRead::Frames(frames, Seq(1)) = entry.feed.read_after(Seq::ZERO, 9, Framing::Library) else {
         panic!("nothing came");
@@ -93,4 +94,134 @@ async fn a_panicking_repair_lets_the_next_one_begin() {
     });
     assert!(repair.await.is_err());
     assert!(RepairGuard::acquire(&entry).is_some());
+}
+
+/// Waits until the head of the feed is `head`.
+async fn reaches(entry: &FeedEntry, head: Seq) {
+    let mut moved = entry.feed.watch_head();
+    timeout(OPEN_TIME, moved.wait_for(|now| *now == head)).await.unwrap().unwrap();
+}
+
+fn hub_of(fixture: &Fixture) -> Hub {
+    let (subscriber, _commands) = Subscriber::new();
+    Hub::new(fixture.store.clone(), fixture.installation, subscriber, ReadQueue::default())
+}
+
+#[tokio::test]
+async fn silent_messages_of_many_rooms_are_found_in_pages() {
+    let fixture = fixture().await;
+    let hub = hub_of(&fixture);
+    let mut entries = Vec::new();
+    for number in 0..9 {
+        entries.push(opened(&hub, &fixture.room(&format!("room-{number}")).await).await);
+    }
+    let not_open = fixture.room("other").await;
+    for round in 1..=2 {
+        for entry in &entries {
+            fixture.store_silently(entry.feed.room, 2).await;
+            fixture.store_silently(not_open.id, 1).await;
+        }
+        hub.find_moved(2).await;
+        for entry in &entries {
+            reaches(entry, Seq(2 * round)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_stored_while_a_feed_opens_is_found() {
+    let fixture = fixture().await;
+    let hub = hub_of(&fixture);
+    let room = fixture.room("lobby").await;
+    let entry = hub.entry(&room);
+    hub.shared.feeds.lock().insert(room.id, Arc::clone(&entry));
+    hub.shared.cursors.begin(&hub.shared.store, entry.feed.partition).await.unwrap();
+    let head = hub.shared.store.head(room.id).await.unwrap();
+    // The head was read, and the feed has not got it yet.
+    fixture.store_silently(room.id, 1).await;
+    hub.find_moved(100).await;
+    entry.feed.start(head);
+    hub.note_stored_head(&entry, head.seq);
+    reaches(&entry, Seq(1)).await;
+}
+
+#[tokio::test]
+async fn positions_that_went_back_with_an_epoch_are_followed() {
+    let fixture = fixture().await;
+    let hub = hub_of(&fixture);
+    let room = fixture.room("lobby").await;
+    let before = opened(&hub, &room).await;
+    fixture.store_silently(room.id, 3).await;
+    hub.find_moved(100).await;
+    reaches(&before, Seq(3)).await;
+    // What a query brings that was sent before the epoch began does not count.
+    let open = [before.feed.partition].into();
+    let snapshot = hub.shared.cursors.snapshot(&open);
+    let late = hub.shared.store.moved_heads(&[(before.feed.partition, Position(0))], 9).await.unwrap();
+    hub.begin_epoch(Epoch(2));
+    assert!(hub.shared.cursors.snapshot(&open).cursors.is_empty());
+    hub.shared.cursors.begin(&hub.shared.store, before.feed.partition).await.unwrap();
+    let current = hub.shared.cursors.snapshot(&open).cursors;
+    let far = late.iter().map(|head| MovedHead {
+        position: Position(1_000),
+        ..*head
+    });
+    hub.shared.cursors.advance(&snapshot, &far.collect::<Vec<_>>());
+    assert_eq!(hub.shared.cursors.snapshot(&open).cursors, current);
+    let after = opened(&hub, &room).await;
+    fixture.store_silently(room.id, 1).await;
+    hub.find_moved(100).await;
+    reaches(&after, Seq(4)).await;
+}
+
+#[tokio::test]
+async fn partition_without_feeds_has_no_cursor() {
+    let fixture = fixture().await;
+    let hub = hub_of(&fixture);
+    let entry = opened(&hub, &fixture.room("lobby").await).await;
+    let partition = entry.feed.partition;
+    let cursors = || hub.shared.cursors.snapshot(&[partition].into()).cursors;
+    hub.find_moved(100).await;
+    assert_eq!(cursors(), [(partition, Position(0))]);
+    hub.shared.feeds.lock().clear();
+    hub.find_moved(100).await;
+    assert!(cursors().is_empty());
+}
+
+#[tokio::test]
+async fn a_head_whose_position_is_wrong_is_found_within_a_minute() {
+    let fixture = fixture().await;
+    let hub = hub_of(&fixture);
+    let entry = opened(&hub, &fixture.room("lobby").await).await;
+    fixture.store_silently(entry.feed.room, 1).await;
+    let head = hub.shared.store.moved_heads(&[(entry.feed.partition, Position(0))], 9).await.unwrap()[0];
+    let snapshot = hub.shared.cursors.snapshot(&[entry.feed.partition].into());
+    let far = MovedHead {
+        position: Position(1_000),
+        ..head
+    };
+    hub.shared.cursors.advance(&snapshot, &[far]);
+    hub.find_moved(100).await;
+    assert_eq!(entry.feed.known_head(), Seq::ZERO);
+    for round in 0..60 {
+        hub.compare(|feed| comparison::is_turn_of(feed.room, round)).await;
+    }
+    reaches(&entry, Seq(1)).await;
+}
+
+#[tokio::test]
+async fn a_repair_that_failed_is_tried_again() {
+    let fixture = fixture().await;
+    let hub = hub_of(&fixture);
+    let entry = opened(&hub, &fixture.room("lobby").await).await;
+    // Another task has the right to repair, and fails.
+    let guard = RepairGuard::acquire(&entry).unwrap();
+    fixture.store_silently(entry.feed.room, 1).await;
+    hub.find_moved(100).await;
+    drop(guard);
+    assert!(entry.feed.has_gap());
+    hub.find_moved(100).await;
+    assert!(entry.feed.has_gap(), "the head has not moved again");
+    hub.repair_gaps();
+    reaches(&entry, Seq(1)).await;
 }

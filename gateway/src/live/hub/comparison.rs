@@ -1,0 +1,144 @@
+//! Compares feeds with SQL, so that messages whose events were lost come late but come.
+//!
+//! Every second one query finds the heads that moved, by their positions: a gateway whose rooms are silent asks for nothing
+//! else, however many it has. Rooms are compared one by one where there is a reason to doubt them: their partition was taken
+//! over, or their subscription was lost.
+//!
+//! All rooms are compared one by one as well, a part of them every second and each once a minute. A position is written for
+//! this comparison alone, while the seq of a head decides what a room has: one that is missing or too low, because somebody
+//! has changed rows by hand or has a worker of an earlier release still running, delays messages and loses none.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::domain::{Partition, RoomId};
+use shared::storage::MovedHead;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Hub;
+use super::feed_entry::FeedEntry;
+use super::repair::repair;
+use crate::live::feed::Feed;
+
+/// How often the heads that moved are looked for.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+
+/// Heads that moved, read by one query: the next query goes on after them.
+const HEADS_AT_ONCE: u32 = 1_000;
+
+/// Rooms compared one by one by one query.
+const ROOMS_AT_ONCE: usize = 1_000;
+
+/// Rounds in which every room is compared once: a minute.
+const ROUNDS: i64 = 60;
+
+impl Hub {
+    /// Compares feeds with SQL, every second and at once where partitions are stale, closes idle feeds and enforces the budget of
+    /// the rings, until `stop` is cancelled.
+    pub async fn maintain(self, stop: CancellationToken) {
+        let mut ticks = interval(COMPARE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut round = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                partitions = self.shared.resync_queue.next_stale() => {
+                    self.compare(|feed| partitions.contains(&feed.partition)).await;
+                }
+                _ = ticks.tick() => {
+                    self.close_idle();
+                    self.bound_memory();
+                    self.find_moved(HEADS_AT_ONCE).await;
+                    self.compare(|feed| is_turn_of(feed.room, round)).await;
+                    self.repair_gaps();
+                    round = (round + 1) % ROUNDS;
+                }
+            }
+        }
+    }
+
+    /// Schedules a comparison of the rooms of `partitions`: another worker owns them now, and the one before may have stored messages
+    /// without publishing them.
+    ///
+    /// The former owner stores nothing after the comparison either: the claim of the new one was committed before it was
+    /// announced, and from then on the commits of the former one fail.
+    pub fn mark_stale(&self, partitions: &[Partition]) {
+        self.shared.resync_queue.mark_stale(partitions);
+    }
+
+    /// Schedules a comparison of all rooms: events of any of them may have been missed.
+    pub fn mark_all_stale(&self) {
+        let partitions: Vec<Partition> = (0..self.shared.installation.partitions).map(Partition).collect();
+        self.mark_stale(&partitions);
+    }
+
+    /// Finds the messages that no event brought, by the positions of their rooms' heads; reads `page` heads at once.
+    ///
+    /// A head that moves is noted in a feed that is not started, too: the feed may have read its own head before.
+    pub(super) async fn find_moved(&self, page: u32) {
+        loop {
+            let snapshot = {
+                // Under the lock: a feed that is opened meanwhile is in the map before its partition gets a cursor.
+                let feeds = self.shared.feeds.lock();
+                let open: BTreeSet<Partition> = feeds.values().map(|entry| entry.feed.partition).collect();
+                self.shared.cursors.snapshot(&open)
+            };
+            if snapshot.cursors.is_empty() {
+                return;
+            }
+            let moved = match self.shared.store.moved_heads(&snapshot.cursors, page).await {
+                Ok(moved) => moved,
+                Err(error) => {
+                    warn!(error = %error, "cannot look for heads that moved: {error}");
+                    return;
+                }
+            };
+            let entries = {
+                let feeds = self.shared.feeds.lock();
+                let open = |head: &MovedHead| Some((Arc::clone(feeds.get(&head.room)?), head.seq));
+                moved.iter().filter_map(open).collect::<Vec<_>>()
+            };
+            for (entry, head) in entries {
+                self.note_stored_head(&entry, head);
+            }
+            self.shared.cursors.advance(&snapshot, &moved);
+            if u32::try_from(moved.len()).is_ok_and(|found| found < page) {
+                return;
+            }
+        }
+    }
+
+    /// Compares those feeds one by one for `which` it says so.
+    pub(super) async fn compare(&self, which: impl Fn(&Feed) -> bool) {
+        let is_wanted = |entry: &&Arc<FeedEntry>| entry.started.initialized() && which(&entry.feed);
+        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().filter(is_wanted).cloned().collect();
+        for some in entries.chunks(ROOMS_AT_ONCE) {
+            let rooms: Vec<RoomId> = some.iter().map(|entry| entry.feed.room).collect();
+            match self.shared.store.heads(&rooms).await {
+                Ok(heads) => {
+                    for entry in some {
+                        self.note_stored_head(entry, heads.get(&entry.feed.room).copied().unwrap_or_default());
+                    }
+                }
+                Err(error) => warn!(error = %error, "cannot compare heads: {error}"),
+            }
+        }
+    }
+
+    /// Reads what feeds are still missing because a read of it failed.
+    pub(super) fn repair_gaps(&self) {
+        // Collected first, since no feed is locked while the map is.
+        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().cloned().collect();
+        for entry in entries.iter().filter(|entry| entry.feed.has_gap()) {
+            repair(&self.shared.store, entry);
+        }
+    }
+}
+
+/// Whether `room` is one of those that are compared in `round`.
+pub(super) fn is_turn_of(room: RoomId, round: i64) -> bool {
+    room.0.rem_euclid(ROUNDS) == round
+}
