@@ -29,7 +29,7 @@ use tracing::{debug, warn};
 use self::feed_entry::FeedEntry;
 pub use self::feed_entry::OpenFeed;
 use self::head_cursors::HeadCursors;
-use self::repair::repair;
+use super::damage::DamageReports;
 use super::feed::{Feed, Gap};
 use super::frame::Framing;
 use super::replay_pages::{ReplayError, ReplayPages};
@@ -77,6 +77,7 @@ struct Shared {
     subscriber: Subscriber,
     feeds: Mutex<HashMap<RoomId, Arc<FeedEntry>>>,
     cursors: HeadCursors,
+    damage: DamageReports,
     pages: ReplayPages,
     read_queue: ReadQueue,
     resync_queue: ResyncQueue,
@@ -86,6 +87,7 @@ impl Hub {
     /// A hub without feeds.
     #[must_use]
     pub fn new(store: Store, installation: Installation, subscriber: Subscriber, read_queue: ReadQueue) -> Self {
+        let damage = DamageReports::default();
         let shared = Shared {
             store,
             epoch: AtomicU64::new(installation.epoch.0),
@@ -94,7 +96,8 @@ impl Hub {
             subscriber,
             feeds: Mutex::default(),
             cursors: HeadCursors::default(),
-            pages: ReplayPages::default(),
+            pages: ReplayPages::new(damage.clone()),
+            damage,
             read_queue,
             resync_queue: ResyncQueue::default(),
         };
@@ -174,7 +177,7 @@ impl Hub {
         match RoomEvent::decode(payload, &self.shared.keys) {
             Ok(event) if event.room == room => {
                 if entry.feed.append(&event.entries) {
-                    repair(&self.shared.store, &entry);
+                    self.repair(&entry);
                 }
             }
             Ok(_) => warn!(room.id = room.0, "an event of another room came on the channel of room {}", room.0),
@@ -186,8 +189,13 @@ impl Hub {
     /// Notes that SQL has messages of a feed up to `head`, and reads those that are missing.
     fn note_stored_head(&self, entry: &Arc<FeedEntry>, head: Seq) {
         if entry.feed.note_stored_head(head) {
-            repair(&self.shared.store, entry);
+            self.repair(entry);
         }
+    }
+
+    /// Reads what a feed is missing, unless that is being read.
+    fn repair(&self, entry: &Arc<FeedEntry>) {
+        repair::repair(&self.shared.store, &self.shared.damage, entry);
     }
 
     /// The last seq of the room by SQL, for a reader whose position is ahead of the feed. The feed catches up.

@@ -11,19 +11,17 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use moka::future::Cache;
-use parking_lot::Mutex;
 use shared::domain::{Epoch, RoomEntry, RoomId, Seq};
 use shared::storage::StoreError;
 use tracing::warn;
 
 use super::block::Block;
-use super::damage::report_damage;
+use super::damage::DamageReports;
 use super::feed::{Feed, Gap};
 use super::frame::{self, Framing};
 use crate::history::ReadRefused;
@@ -86,18 +84,16 @@ impl PageKey {
     }
 }
 
-/// Holes that are remembered as reported, so that each is reported once. Past so many, all are forgotten and reported again.
-const REPORTED: usize = 10_000;
-
 /// The cached pages. Clones share them.
 #[derive(Clone)]
 pub(super) struct ReplayPages {
     cache: Cache<PageKey, Arc<[Block]>>,
-    reported: Arc<Mutex<HashSet<(RoomId, Seq)>>>,
+    damage: DamageReports,
 }
 
-impl Default for ReplayPages {
-    fn default() -> Self {
+impl ReplayPages {
+    /// No pages. Holes that are met go to `damage`.
+    pub(super) fn new(damage: DamageReports) -> Self {
         let weigh = |_: &PageKey, page: &Arc<[Block]>| {
             let bytes: usize = page.iter().map(Block::kept_bytes).sum();
             u32::try_from(bytes + PAGE_OVERHEAD).unwrap_or(u32::MAX)
@@ -105,33 +101,40 @@ impl Default for ReplayPages {
         let pages = Cache::builder().weigher(weigh).max_capacity(PAGES_BYTES).time_to_idle(KEPT_FOR);
         Self {
             cache: pages.support_invalidation_closures().build(),
-            reported: Arc::default(),
+            damage,
         }
     }
-}
 
-impl ReplayPages {
     /// The first segment of what follows `cursor` in the `gap` before the frames that `feed` keeps, of at most `limit` messages,
     /// and the seq of its last one. `read` reads the messages of the room after a seq, oldest first and at most so many.
+    ///
+    /// It fails if an entry is missing that the reader has not got. One that is missing before them on the same page does not
+    /// concern this reader, who gets a page of their own.
     pub(super) async fn read_behind<R>(
         &self,
         feed: &Feed,
         (cursor, gap): (Seq, Gap),
         (limit, framing): (usize, Framing),
-        read: impl FnOnce(Seq, u32) -> R,
+        read: impl Fn(Seq, u32) -> R,
     ) -> Result<(Bytes, Seq), Arc<ReplayError>>
     where
         R: Future<Output = Result<Vec<RoomEntry>, ReplayError>>,
     {
-        let key = PageKey::behind(cursor, gap, feed);
-        let load = async {
+        let load = async |key: PageKey| {
             let count = u32::try_from(key.upto.0 - key.after.0).unwrap_or(PAGE);
             let loaded = read(key.after, count).await;
             let page = loaded.and_then(|entries| encode(feed, key, &entries));
             // Reported once for all who wait for the page.
             page.inspect_err(|error| self.report(feed.room, error))
         };
-        let page = self.cache.try_get_with(key, load).await?;
+        let key = PageKey::behind(cursor, gap, feed);
+        let page = match self.cache.try_get_with(key, load(key)).await {
+            Err(error) if matches!(*error, ReplayError::Hole(_, missing) if missing <= cursor) => {
+                let own = PageKey { after: cursor, ..key };
+                self.cache.try_get_with(own, load(own)).await?
+            }
+            page => page?,
+        };
         let block = Block::find(&page, cursor);
         Ok(block.map_or_else(|| (Bytes::new(), cursor), |block| block.read_after(cursor, limit, framing)))
     }
@@ -146,15 +149,7 @@ impl ReplayPages {
         match error {
             ReplayError::Store(error) => warn!(room.id = room.0, error = %error, "cannot read history: {error}"),
             ReplayError::Refused(_) => warn!(room.id = room.0, "cannot read history: too many reads wait"),
-            ReplayError::Hole(room, seq) => {
-                let mut reported = self.reported.lock();
-                if reported.len() >= REPORTED {
-                    reported.clear();
-                }
-                if reported.insert((*room, *seq)) {
-                    report_damage(*room, *seq);
-                }
-            }
+            ReplayError::Hole(room, seq) => self.damage.report(*room, *seq),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use rig::{ApiClient, Backend, Failure, Stack, eventually};
 
-use crate::fixture::{SOON, fill, with_lobby};
+use crate::fixture::{SOON, allow_publish, fill, with_lobby};
 
 const MESSAGES: usize = 6;
 
@@ -26,7 +26,60 @@ async fn check_history_hole(backend: Backend) {
     }
     // It is logged once, however many readers meet it.
     let log = stack.gateways[0].process.log();
-    assert_eq!(log.matches("is missing in history").count(), 1, "{log}");
+    assert_eq!(log.matches("history_damaged").count(), 1, "{log}");
+}
+
+/// A message that no event brought is missing: a client that follows is reset, and goes on live.
+async fn check_hole_under_a_stream(backend: Backend) {
+    let (stack, ann) = with_lobby(Stack::builder().backend(backend).gateways(2).start().await.unwrap()).await;
+    fill(&ann, MESSAGES).await.unwrap();
+    let mut stream = ann.stream("lobby").open().await.unwrap();
+    let elsewhere = ann.moved_to(&stack.gateways[1].url()).unwrap();
+    // Until the gateway looks again, two messages are stored, and the first one is lost.
+    stack.gateways[0].process.pause().unwrap();
+    allow_publish(&stack.redis, false).await;
+    for text in ["to be lost", "kept"] {
+        elsewhere.post("lobby", text).await.unwrap();
+    }
+    eventually(SOON, "both are stored", async || {
+        let newest = elsewhere.history("lobby", "?limit=1").await?;
+        match newest[0]["seq"].as_i64() {
+            Some(9) => Ok(()),
+            head => Err(Failure::new(format!("the head is {head:?}"))),
+        }
+    })
+    .await
+    .unwrap();
+    let mut database = stack.database().await.unwrap();
+    database.lose_message("lobby", 8).await.unwrap();
+    database.close().await.unwrap();
+    stack.gateways[0].process.resume().unwrap();
+    let reset = stream.expect("reset", SOON).await.unwrap();
+    let data = reset.json().unwrap();
+    assert_eq!((data["reason"].as_str(), data["head"].as_i64()), (Some("history_damaged"), Some(9)));
+    assert_eq!(reset.seq().unwrap(), 9);
+    allow_publish(&stack.redis, true).await;
+    elsewhere.post("lobby", "live").await.unwrap();
+    assert_eq!(stream.message(SOON).await.unwrap().seq().unwrap(), 10);
+    // The reader who comes back from before the hole meets it, too, and it is not logged again.
+    let epoch = reset.id.split_once('-').unwrap().0.to_owned();
+    let mut later = ann.stream("lobby").after(&format!("{epoch}-7")).open().await.unwrap();
+    assert_eq!(later.expect("reset", SOON).await.unwrap().json().unwrap()["reason"], "history_damaged");
+    // One who has got what is missing is not concerned.
+    let mut after = ann.stream("lobby").after(&format!("{epoch}-8")).open().await.unwrap();
+    assert_eq!(after.message(SOON).await.unwrap().seq().unwrap(), 9);
+    let log = stack.gateways[0].process.log();
+    assert_eq!(log.matches("history_damaged").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn hole_under_a_stream_resets_it_and_is_logged() {
+    check_hole_under_a_stream(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn hole_under_a_stream_resets_it_and_is_logged_on_postgres() {
+    check_hole_under_a_stream(Backend::Postgres).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rig::{ApiClient, Result, Stack};
+use redis::cmd;
+use rig::{ApiClient, RedisServer, Result, Stack};
 
 /// Long enough for anything that is promised "at once", also while other tests use the machine.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -38,6 +39,13 @@ pub(crate) async fn with_lobby(stack: Stack) -> (Stack, ApiClient) {
     .await
     .unwrap();
     (stack, ann)
+}
+
+/// Allows or refuses PUBLISH; a Redis that refuses it keeps every subscription.
+pub(crate) async fn allow_publish(redis: &RedisServer, is_allowed: bool) {
+    let mut connection = redis.connect().await.unwrap();
+    let rule = if is_allowed { "+publish" } else { "-publish" };
+    cmd("ACL").arg("SETUSER").arg("default").arg(rule).exec_async(&mut connection).await.unwrap();
 }
 
 /// Posts `count` messages to `lobby`, many at a time, and waits until all are in its history.

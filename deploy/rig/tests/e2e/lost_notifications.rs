@@ -3,20 +3,13 @@
 use std::time::{Duration, Instant};
 
 use redis::cmd;
-use rig::{ApiClient, RedisServer, Stack, check_dense_seqs};
+use rig::{ApiClient, Stack, check_dense_seqs};
 use serde_json::Value;
 
-use crate::fixture::{FIRST, SOON, lobby_without_rates, with_lobby};
+use crate::fixture::{FIRST, SOON, allow_publish, lobby_without_rates, with_lobby};
 
 /// "Shown within 2 s", with a margin for a machine that is busy with other tests.
 const SHOWN_WITHIN: Duration = Duration::from_secs(4);
-
-/// Allows or refuses PUBLISH; a Redis that refuses it keeps every subscription.
-async fn allow_publish(redis: &RedisServer, is_allowed: bool) {
-    let mut connection = redis.connect().await.unwrap();
-    let rule = if is_allowed { "+publish" } else { "-publish" };
-    cmd("ACL").arg("SETUSER").arg("default").arg(rule).exec_async(&mut connection).await.unwrap();
-}
 
 async fn post_numbers(client: &ApiClient, room: &str, numbers: std::ops::Range<usize>) {
     for number in numbers {

@@ -20,7 +20,6 @@ use tracing::warn;
 
 use super::Hub;
 use super::feed_entry::FeedEntry;
-use super::repair::repair;
 use crate::live::feed::Feed;
 
 /// How often the heads that moved are looked for.
@@ -133,7 +132,7 @@ impl Hub {
         // Collected first, since no feed is locked while the map is.
         let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().cloned().collect();
         for entry in entries.iter().filter(|entry| entry.feed.has_gap()) {
-            repair(&self.shared.store, entry);
+            self.repair(entry);
         }
     }
 }

@@ -8,7 +8,7 @@ use shared::storage::{Store, StoreError};
 use tracing::error;
 
 use super::feed_entry::FeedEntry;
-use crate::live::damage::report_damage;
+use crate::live::damage::DamageReports;
 use crate::live::feed::Feed;
 
 /// Entries read at once.
@@ -17,17 +17,17 @@ const GAP_PAGE: u32 = 500;
 /// Reads what the feed is missing, unless another task does.
 ///
 /// A failure is not retried here: a second later the feed is missing them still, and is repaired again.
-pub(super) fn repair(store: &Store, entry: &Arc<FeedEntry>) {
+pub(super) fn repair(store: &Store, damage: &DamageReports, entry: &Arc<FeedEntry>) {
     let Some(guard) = RepairGuard::acquire(entry) else {
         return;
     };
-    let (store, entry) = (store.clone(), Arc::clone(entry));
+    let (store, damage, entry) = (store.clone(), damage.clone(), Arc::clone(entry));
     tokio::spawn(async move {
-        let filled = fill(&store, &entry.feed).await;
+        let filled = fill(&store, &damage, &entry.feed).await;
         drop(guard);
         match filled {
             // A message may have become known after the last read and before the guard was dropped.
-            Ok(()) if entry.feed.has_gap() => repair(&store, &entry),
+            Ok(()) if entry.feed.has_gap() => repair(&store, &damage, &entry),
             Ok(()) => {}
             Err(error) => {
                 error!(room.id = entry.feed.room.0, error = %error, "cannot read missing messages: {error}");
@@ -55,7 +55,7 @@ impl Drop for RepairGuard {
 
 /// Appends what is missing from history, page by page. Seqs are dense: where history has a later message and not the next
 /// one, it is damaged, and the feed goes on after the hole.
-pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
+pub(super) async fn fill(store: &Store, damage: &DamageReports, feed: &Feed) -> Result<(), StoreError> {
     loop {
         let (known, before) = (feed.known_head(), feed.head());
         let entries = store.entries_after(feed.room, before, GAP_PAGE).await?;
@@ -75,7 +75,7 @@ pub(super) async fn fill(store: &Store, feed: &Feed) -> Result<(), StoreError> {
             stored.next()
         };
         if next > before.next() {
-            report_damage(feed.room, before.next());
+            damage.report(feed.room, before.next());
             feed.skip_to(Seq(next.0 - 1));
         }
         if !feed.append(&entries) {

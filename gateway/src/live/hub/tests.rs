@@ -77,7 +77,7 @@ async fn a_feed_goes_on_after_a_hole_in_history() {
     // Seqs begin at 1: for this feed the message 0 is missing.
     feed.start(RoomHead::unaltered(Seq(-1)));
     feed.note_stored_head(Seq(1));
-    timeout(OPEN_TIME, fill(&fixture.store, &feed)).await.unwrap().unwrap();
+    timeout(OPEN_TIME, fill(&fixture.store, &DamageReports::default(), &feed)).await.unwrap().unwrap();
     assert_eq!(feed.head(), Seq(1));
     assert!(!feed.has_gap());
 }

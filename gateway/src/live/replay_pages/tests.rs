@@ -27,7 +27,7 @@ impl StoredHistory {
         Self {
             feed: Feed::new(&room, Epoch(EPOCH), partition),
             fixture,
-            pages: ReplayPages::default(),
+            pages: ReplayPages::new(DamageReports::default()),
             reads: AtomicUsize::new(0),
         }
     }
@@ -83,6 +83,27 @@ async fn an_incomplete_page_is_an_error_and_not_cached() {
     assert!(matches!(*failed, ReplayError::Hole(_, Seq(101))), "{failed}");
     history.fixture.store_silently(history.feed.room, 1).await;
     history.catch_up(Seq::ZERO, gap).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hole_concerns_those_who_have_not_got_what_is_missing() {
+    let history = StoredHistory::of(10).await;
+    let (floor, head) = (Seq(10), Seq(10));
+    let read = async |cursor| {
+        let damaged = async |after, count| {
+            let entries = history.fixture.store.entries_after(history.feed.room, after, count).await?;
+            Ok(entries.into_iter().filter(|entry| entry.seq() != Seq(3)).collect())
+        };
+        let from = (cursor, Gap { floor, head });
+        history.pages.read_behind(&history.feed, from, (PAGE as usize, Framing::Library), damaged).await
+    };
+    for cursor in [0, 2] {
+        let failed = read(Seq(cursor)).await.unwrap_err();
+        assert!(matches!(*failed, ReplayError::Hole(_, Seq(3))), "{failed}");
+    }
+    for cursor in [3, 7] {
+        assert_eq!(read(Seq(cursor)).await.unwrap().1, head);
+    }
 }
 
 #[tokio::test]
