@@ -253,8 +253,17 @@ impl Messages {
         id: MessageId,
         (after, limit): (Seq, u32),
     ) -> Result<(Arc<Room>, Page, bool), NotRead> {
-        let room = self.0.rooms.find(name, reader, Action::Read).await?;
-        let read = self.0.history.replies(&room, reader.id, id, (after, limit)).await?;
+        let parts = &self.0;
+        let mut room = parts.rooms.find(name, reader, Action::Read).await?;
+        let mut read = parts.history.replies(&room, reader.id, id, (after, limit)).await?;
+        if read.is_none() {
+            // It has no such message, or was deleted or closed to this user since it was looked up.
+            let anew = parts.rooms.find_anew(name, reader, Action::Read).await?;
+            if anew.id != room.id {
+                read = parts.history.replies(&anew, reader.id, id, (after, limit)).await?;
+                room = anew;
+            }
+        }
         let (page, is_full) = read.ok_or(NotRead::NoMessage)?;
         Ok((room, page, is_full))
     }
