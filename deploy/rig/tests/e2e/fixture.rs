@@ -41,11 +41,16 @@ pub(crate) async fn with_lobby(stack: Stack) -> (Stack, ApiClient) {
     (stack, ann)
 }
 
-/// Allows or refuses PUBLISH; a Redis that refuses it keeps every subscription.
+/// Allows or refuses to publish events; a Redis that refuses it keeps every subscription.
 pub(crate) async fn allow_publish(redis: &RedisServer, is_allowed: bool) {
     let mut connection = redis.connect().await.unwrap();
-    let rule = if is_allowed { "+publish" } else { "-publish" };
-    cmd("ACL").arg("SETUSER").arg("default").arg(rule).exec_async(&mut connection).await.unwrap();
+    // Events of rooms are published to shards, all others to everybody.
+    let rules = if is_allowed {
+        ["+publish", "+spublish"]
+    } else {
+        ["-publish", "-spublish"]
+    };
+    cmd("ACL").arg("SETUSER").arg("default").arg(&rules).exec_async(&mut connection).await.unwrap();
 }
 
 /// Posts `count` messages to `lobby`, many at a time, and waits until all are in its history.
