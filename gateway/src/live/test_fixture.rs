@@ -1,4 +1,4 @@
-//! Fixture of tests of live streams and history: a database with one user.
+//! Fixture of tests of live streams and history: a database with rooms and one user who writes.
 
 use std::sync::Arc;
 
@@ -8,11 +8,13 @@ use tempfile::TempDir;
 
 const PARTITIONS: u16 = 4;
 
-/// An installation on SQLite, with the user ann.
+/// An installation on SQLite, with the user ann, who owns no room: what the outbox has about its owner is not stored with her
+/// messages, so that they are the whole log.
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) installation: Installation,
     ann: UserId,
+    owner: UserId,
     _directory: TempDir,
 }
 
@@ -21,9 +23,10 @@ pub(crate) async fn fixture() -> Fixture {
     let url = format!("sqlite://{}", directory.path().join("roomcast.db").display());
     let store = Store::open(&url, Role::Worker).await.unwrap();
     let installation = store.migrate(PARTITIONS, 1).await.unwrap();
-    let ann = NewUser::for_tests("ann");
+    let [ann, owner] = ["ann", "owner"].map(NewUser::for_tests);
     Fixture {
         ann: store.create_user(ann, Timestamp(0)).await.unwrap().id,
+        owner: store.create_user(owner, Timestamp(0)).await.unwrap().id,
         store,
         installation,
         _directory: directory,
@@ -31,10 +34,10 @@ pub(crate) async fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    /// A new room that ann owns.
+    /// A new room.
     pub(crate) async fn room(&self, name: &str) -> Room {
         self.store
-            .create_room(CreateRoom::public(RoomName::parse(name).unwrap(), self.ann), Timestamp(0))
+            .create_room(CreateRoom::public(RoomName::parse(name).unwrap(), self.owner), Timestamp(0))
             .await
             .unwrap()
     }
