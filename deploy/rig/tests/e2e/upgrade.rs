@@ -6,7 +6,9 @@ use serde_json::json;
 use crate::fixture::{SOON, fill, with_lobby};
 
 /// Makes the schema what it was before.
-const BEFORE: [&str; 18] = [
+const BEFORE: [&str; 20] = [
+    "DROP TABLE search_rooms",
+    "DROP TABLE search_pages",
     "DROP TABLE changes",
     "DROP TABLE outbox",
     "DROP TABLE reactions",
