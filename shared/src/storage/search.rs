@@ -20,6 +20,8 @@ pub(super) mod segment;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Deserialize;
+use sqlx::FromRow;
 
 use self::segment::{Key, Segment};
 use super::StoreError;
@@ -102,17 +104,18 @@ pub trait SearchIndex {
     async fn index_room(&self, room: RoomId) -> Result<bool, StoreError>;
 }
 
-/// A message as a search reads it: seq, position, sender and text.
-pub(super) type TextRow = (i64, i64, i64, String);
-
-/// Which messages of a room are read.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Which<'a> {
-    /// Those between two seqs, both excluded.
-    Between(Seq, Seq),
-    /// Those with these seqs.
-    At(&'a [Seq]),
+/// A message as a search reads it.
+#[derive(FromRow, Deserialize)]
+pub(super) struct TextRow {
+    pub(super) room_id: i64,
+    pub(super) seq: i64,
+    pub(super) position: i64,
+    pub(super) sender_id: i64,
+    pub(super) text: String,
 }
+
+/// The messages of a room between two seqs, both excluded.
+pub(super) type TextRange = (RoomId, Seq, Seq);
 
 /// A room that is searched: its id, how far it is indexed, its last seq, and the position of its last message.
 pub(super) type RoomRow = (i64, i64, i64, i64);
@@ -135,8 +138,11 @@ pub(super) trait SearchStatements: Sync {
     /// For each of `rooms` the lowest seq from which on no message has a position below `before`.
     fn ends(&self, rooms: &[RoomId], before: i64) -> impl Future<Output = Rows<(i64, i64)>> + Send;
 
-    /// Messages of `room`, in any order.
-    fn texts(&self, room: RoomId, which: Which<'_>) -> impl Future<Output = Rows<TextRow>> + Send;
+    /// The messages in `ranges`, in any order.
+    fn texts_between(&self, ranges: &[TextRange]) -> impl Future<Output = Rows<TextRow>> + Send;
+
+    /// The messages of `room` with these `seqs`, in any order.
+    fn texts_at(&self, room: RoomId, seqs: &[Seq]) -> impl Future<Output = Rows<TextRow>> + Send;
 
     /// The pages of `segments` that can have words of `ranges`, all of the same moment. None of them if the segments do not exist.
     fn pages(

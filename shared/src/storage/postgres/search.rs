@@ -7,15 +7,19 @@ use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{RoomId, Seq, UserId};
 use crate::storage::search::segment::{Key, Page, SMALLEST, Segment};
 use crate::storage::search::{
-    self, IndexStatements, KeyRange, PageEdit, PageRow, PageStatements, RoomRow, SearchStatements, TextRow, Which,
+    self, IndexStatements, KeyRange, PageEdit, PageRow, PageStatements, RoomRow, SearchStatements, TextRange, TextRow,
 };
 use crate::storage::sql::search::{self as sql, ends, found_is_visible};
 use crate::storage::{Search, SearchError, SearchIndex, SearchPage, StoreError};
 
-const TEXTS_BETWEEN: &str =
-    "SELECT seq, position, sender_id, text FROM messages WHERE room_id = $1 AND seq > $2 AND seq < $3";
+/// OFFSET 0: the planner does not take the subquery apart, so each range is one of the index.
+const TEXTS_BETWEEN: &str = "SELECT m.*
+     FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS t (room_id, above, below)
+     CROSS JOIN LATERAL (SELECT room_id, seq, position, sender_id, text FROM messages
+                         WHERE room_id = t.room_id AND seq > t.above AND seq < t.below OFFSET 0) m";
 
-const TEXTS_AT: &str = "SELECT seq, position, sender_id, text FROM messages WHERE room_id = $1 AND seq = ANY ($2)";
+const TEXTS_AT: &str =
+    "SELECT room_id, seq, position, sender_id, text FROM messages WHERE room_id = $1 AND seq = ANY ($2)";
 
 const ENDS: &str = ends!("(SELECT UNNEST($2::bigint[]))");
 
@@ -128,14 +132,16 @@ impl SearchStatements for Postgres {
         within_deadline(sqlx::query_as(ENDS).bind(before).bind(rooms).fetch_all(&self.history)).await
     }
 
-    async fn texts(&self, room: RoomId, which: Which<'_>) -> Result<Vec<TextRow>, sqlx::Error> {
-        let query = match which {
-            Which::Between(after, before) => sqlx::query_as(TEXTS_BETWEEN).bind(room.0).bind(after.0).bind(before.0),
-            Which::At(seqs) => {
-                let seqs: Vec<i64> = seqs.iter().map(|seq| seq.0).collect();
-                sqlx::query_as(TEXTS_AT).bind(room.0).bind(seqs)
-            }
-        };
+    async fn texts_between(&self, ranges: &[TextRange]) -> Result<Vec<TextRow>, sqlx::Error> {
+        let rooms: Vec<i64> = ranges.iter().map(|(room, ..)| room.0).collect();
+        let (above, below): (Vec<i64>, Vec<i64>) = ranges.iter().map(|(_, above, below)| (above.0, below.0)).unzip();
+        let query = sqlx::query_as(TEXTS_BETWEEN).bind(rooms).bind(above).bind(below);
+        within_deadline(query.fetch_all(&self.history)).await
+    }
+
+    async fn texts_at(&self, room: RoomId, seqs: &[Seq]) -> Result<Vec<TextRow>, sqlx::Error> {
+        let seqs: Vec<i64> = seqs.iter().map(|seq| seq.0).collect();
+        let query = sqlx::query_as(TEXTS_AT).bind(room.0).bind(seqs);
         within_deadline(query.fetch_all(&self.history)).await
     }
 

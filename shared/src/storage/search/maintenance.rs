@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::segment::{Key, Page, Postings, SMALLEST, Segment, Step, decode_all, encode, merge};
-use super::{Rows, SearchStatements, TextRow, Which, keys_of};
+use super::{Rows, SearchStatements, TextRow, keys_of};
 use crate::blocking::block_in_place_if_large;
 use crate::domain::{RoomId, Seq, UserId};
 use crate::storage::commit_statements::AlteredMessage;
@@ -62,13 +62,13 @@ pub(in crate::storage) async fn index_next<S: IndexStatements>(store: &S, room: 
     let Some(step) = Step::next(Seq(indexed), Seq(head)) else {
         return Ok(false);
     };
-    let texts = store.texts(room, Which::Between(Seq(indexed), step.end.next())).await?;
+    let texts = store.texts_between(&[(room, Seq(indexed), step.end.next())]).await?;
     let merged = if step.merged.is_empty() {
         Vec::new()
     } else {
         store.all_pages(room, &step.merged).await?
     };
-    let bytes = texts.iter().map(|(.., text)| text.len()).chain(merged.iter().map(|(.., page)| page.len())).sum();
+    let bytes = texts.iter().map(|row| row.text.len()).chain(merged.iter().map(|(.., page)| page.len())).sum();
     let pages = block_in_place_if_large(bytes, || pages_of(&step, texts, &merged))?;
     let written = store.write_index(room, (indexed, changes), step.end, &step.merged, pages).await?;
     Ok(written && head - step.end.0 >= SMALLEST)
@@ -79,7 +79,7 @@ fn pages_of(
     mut texts: Vec<TextRow>,
     merged: &[(i64, i64, Vec<u8>)],
 ) -> Result<Vec<(Segment, Page)>, sqlx::Error> {
-    texts.sort_unstable_by_key(|(seq, ..)| *seq);
+    texts.sort_unstable_by_key(|row| row.seq);
     let mut pages = Vec::new();
     for written in &step.written {
         let mut postings = Postings::new();
@@ -93,10 +93,11 @@ fn pages_of(
             }
             merge(&mut postings, *written, of_part, *part);
         }
-        for (seq, _, sender, text) in &texts {
-            if (written.start().next()..=written.end()).contains(&Seq(*seq)) {
-                for key in keys_of(UserId(*sender), text) {
-                    postings.entry(key).or_default().push(written.offset(Seq(*seq)));
+        for row in &texts {
+            let seq = Seq(row.seq);
+            if (written.start().next()..=written.end()).contains(&seq) {
+                for key in keys_of(UserId(row.sender_id), &row.text) {
+                    postings.entry(key).or_default().push(written.offset(seq));
                 }
             }
         }

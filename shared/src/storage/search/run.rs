@@ -1,11 +1,11 @@
 //! The search itself: room by room, each from its newest message down, until nothing newer can be found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use super::segment::{Key, Postings, Segment, decode_into};
+use super::segment::{Key, Postings, SMALLEST, Segment, decode_into};
 use super::{
-    FoundMessage, FoundRow, KeyRange, RoomRow, Search, SearchError, SearchPage, SearchStatements, TextRow, Which,
+    FoundMessage, FoundRow, KeyRange, RoomRow, Search, SearchError, SearchPage, SearchStatements, TextRange, TextRow,
     key_of_sender, key_of_word,
 };
 use crate::blocking::block_in_place_if_large;
@@ -17,8 +17,11 @@ const TAIL_STEP: i64 = 1_024;
 /// Segments in which words are looked up at once: at first, and at most. The newest ones are enough for a frequent word.
 const SEGMENTS: (usize, usize) = (4, 32);
 
-/// Messages whose texts are read at once, at most.
+/// Messages whose texts are read at once, at most: at first as many as are wanted.
 const CANDIDATES: usize = 256;
+
+/// Rooms whose newest messages are read at once, and how many of each. Most rooms have no more that are not indexed.
+const NEWEST: (usize, i64) = (16, SMALLEST);
 
 /// Words of a query that are looked up, the longest ones. The texts are compared with all of them.
 const WORDS: usize = 8;
@@ -40,18 +43,19 @@ pub(in crate::storage) async fn run<S: SearchStatements>(
     rooms.sort_unstable_by_key(|(.., position)| std::cmp::Reverse(*position));
     let ends = run.ends(&rooms).await?;
     let count = rooms.len();
-    for row in rooms {
-        let mut room = RoomSearch::new(row, &ends);
-        if run.best.is_full_above(room.newest) {
-            break;
-        }
-        if run.search_room(&mut room).await? == Ended::Late {
-            if count > 1 {
-                return Err(SearchError::TooSlow);
+    for rows in rooms.chunks(NEWEST.0) {
+        let mut rooms: Vec<RoomSearch> = rows.iter().map(|row| RoomSearch::new(*row, &ends)).collect();
+        rooms.retain(|room| !run.best.is_full_above(room.newest));
+        run.search_newest(&mut rooms).await?;
+        for room in &mut rooms {
+            if run.search_room(room).await? == Ended::Late {
+                if count > 1 {
+                    return Err(SearchError::TooSlow);
+                }
+                // Everything from the end on has been searched.
+                let below = store.position_from(room.id, room.end).await?;
+                return run.page(below).await.map(Some);
             }
-            // Everything from the end on has been searched.
-            let below = store.position_from(room.id, room.end).await?;
-            return run.page(below).await.map(Some);
         }
     }
     run.page(None).await.map(Some)
@@ -74,6 +78,8 @@ struct RoomSearch {
     end: Seq,
     /// The position of its last message.
     newest: i64,
+    /// Whether the rest is older than all that is wanted.
+    is_done: bool,
 }
 
 impl RoomSearch {
@@ -83,7 +89,13 @@ impl RoomSearch {
             indexed: Seq(indexed),
             end: Seq(ends.get(&id).copied().unwrap_or(head + 1)),
             newest,
+            is_done: false,
         }
+    }
+
+    /// The seq below the newest `count` ones that are not indexed and not searched.
+    fn below_newest(&self, count: i64) -> Seq {
+        Seq(self.indexed.0.max(self.end.0 - 1 - count))
     }
 }
 
@@ -118,12 +130,33 @@ impl<'a, S: SearchStatements> Run<'a, S> {
         Ok(self.store.ends(&above, before).await?.into_iter().collect())
     }
 
+    /// Searches the newest messages of `rooms` that are not indexed.
+    async fn search_newest(&mut self, rooms: &mut [RoomSearch]) -> Result<(), SearchError> {
+        let ranges: Vec<TextRange> =
+            rooms.iter().map(|room| (room.id, room.below_newest(NEWEST.1), room.end)).collect();
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let mut texts: HashMap<i64, Vec<TextRow>> = HashMap::new();
+        for row in self.store.texts_between(&ranges).await? {
+            texts.entry(row.room_id).or_default().push(row);
+        }
+        for room in rooms {
+            room.is_done = self.add(texts.remove(&room.id.0).unwrap_or_default());
+            room.end = room.end.min(room.below_newest(NEWEST.1).next());
+        }
+        Ok(())
+    }
+
     async fn search_room(&mut self, room: &mut RoomSearch) -> Result<Ended, SearchError> {
+        if room.is_done || self.best.is_full_above(room.newest) {
+            return Ok(Ended::Done);
+        }
         loop {
             while room.end > room.indexed.next() {
-                let after = Seq(room.indexed.0.max(room.end.0 - 1 - TAIL_STEP));
-                let texts = self.store.texts(room.id, Which::Between(after, room.end)).await?;
-                if self.add(room, texts) {
+                let after = room.below_newest(TAIL_STEP);
+                let texts = self.store.texts_between(&[(room.id, after, room.end)]).await?;
+                if self.add(texts) {
                     return Ok(Ended::Done);
                 }
                 room.end = after.next();
@@ -140,15 +173,19 @@ impl<'a, S: SearchStatements> Run<'a, S> {
                 let Some(candidates) = self.candidates(room, these).await? else {
                     break;
                 };
-                for at in candidates.chunks(CANDIDATES.min(self.search.limit as usize + 1)) {
-                    let texts = self.store.texts(room.id, Which::At(at)).await?;
-                    if self.add(room, texts) {
+                let mut candidates = candidates.as_slice();
+                let mut at_once = self.search.limit as usize + 1;
+                while !candidates.is_empty() {
+                    let (at, others) = candidates.split_at(at_once.min(CANDIDATES).min(candidates.len()));
+                    let texts = self.store.texts_at(room.id, at).await?;
+                    if self.add(texts) {
                         return Ok(Ended::Done);
                     }
                     room.end = at.last().copied().unwrap_or(room.end);
                     if self.is_late() {
                         return Ok(Ended::Late);
                     }
+                    (candidates, at_once) = (others, at_once * 2);
                 }
                 room.end = these.last().map_or(room.end, |last| last.start().next());
                 if self.is_late() {
@@ -208,19 +245,21 @@ impl<'a, S: SearchStatements> Run<'a, S> {
         Ok(Some(block_in_place_if_large(bytes, read)?))
     }
 
-    /// Adds the messages of `texts` that match. Returns true if the rest of the room is older than all that is wanted.
-    fn add(&mut self, room: &RoomSearch, mut texts: Vec<TextRow>) -> bool {
-        let bytes: usize = texts.iter().map(|(.., text)| text.len()).sum();
+    /// Adds the messages of `texts`, which are of one room, that match. Returns true if the rest of the room is older than all that is
+    /// wanted.
+    fn add(&mut self, mut texts: Vec<TextRow>) -> bool {
+        let bytes: usize = texts.iter().map(|row| row.text.len()).sum();
         self.bytes_read += bytes;
         let (search, best) = (self.search, &mut self.best);
         block_in_place_if_large(bytes, || {
-            texts.sort_unstable_by_key(|(seq, ..)| std::cmp::Reverse(*seq));
-            for (seq, position, sender, text) in texts {
-                if best.is_full_above(position) {
+            texts.sort_unstable_by_key(|row| std::cmp::Reverse(row.seq));
+            for row in texts {
+                if best.is_full_above(row.position) {
                     return true;
                 }
-                if search.from.is_none_or(|from| from.0 == sender) && search.query.find(&text).is_some() {
-                    best.add(position, (room.id, Seq(seq)));
+                let is_from = search.from.is_none_or(|from| from.0 == row.sender_id);
+                if is_from && search.query.find(&row.text).is_some() {
+                    best.add(row.position, (RoomId(row.room_id), Seq(row.seq)));
                 }
             }
             false

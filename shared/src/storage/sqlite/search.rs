@@ -5,10 +5,11 @@ use sqlx::SqliteConnection;
 
 use super::Sqlite;
 use super::json_list::json_list;
+use crate::blocking::block_in_place_if_large;
 use crate::domain::{RoomId, Seq, UserId};
 use crate::storage::search::segment::{Key, Page, SMALLEST, Segment};
 use crate::storage::search::{
-    self, IndexStatements, KeyRange, PageEdit, PageRow, PageStatements, RoomRow, SearchStatements, TextRow, Which,
+    self, IndexStatements, KeyRange, PageEdit, PageRow, PageStatements, RoomRow, SearchStatements, TextRange, TextRow,
 };
 use crate::storage::sql::search::{self as sql, ends, found_is_visible};
 use crate::storage::{Search, SearchError, SearchIndex, SearchPage, StoreError};
@@ -16,13 +17,17 @@ use crate::storage::{Search, SearchError, SearchIndex, SearchPage, StoreError};
 /// Messages in one row: with SQLite, handing a row from its thread to ours costs more than reading it.
 macro_rules! texts {
     ($rest:literal) => {
-        concat!("SELECT json_group_array(json_array(m.seq, m.position, m.sender_id, m.text)) FROM ", $rest)
+        concat!(
+            "SELECT json_group_array(json_array(m.room_id, m.seq, m.position, m.sender_id, m.text)) FROM json_each($1) j
+             CROSS JOIN messages m ON ",
+            $rest
+        )
     };
 }
 
-const TEXTS_BETWEEN: &str = texts!("messages m WHERE m.room_id = $1 AND m.seq > $2 AND m.seq < $3");
+const TEXTS_BETWEEN: &str = texts!("m.room_id = j.value ->> 0 AND m.seq > j.value ->> 1 AND m.seq < j.value ->> 2");
 
-const TEXTS_AT: &str = texts!("json_each($2) j CROSS JOIN messages m ON m.room_id = $1 AND m.seq = j.value");
+const TEXTS_AT: &str = texts!("m.room_id = $2 AND m.seq = j.value");
 
 const ENDS: &str = ends!("(SELECT j.value FROM json_each($2) j)");
 
@@ -71,6 +76,11 @@ fn page_row(room: RoomId, segment: Segment, (first_word, postings): &Page) -> (R
     (room, segment.level, segment.number, hex::encode(first_word), hex::encode(postings))
 }
 
+fn decode_texts(json: &str) -> Result<Vec<TextRow>, sqlx::Error> {
+    let read = || serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()));
+    block_in_place_if_large(json.len(), read)
+}
+
 #[async_trait]
 impl SearchIndex for Sqlite {
     async fn search(&self, search: &Search) -> Result<Option<SearchPage>, SearchError> {
@@ -105,15 +115,16 @@ impl SearchStatements for Sqlite {
         sqlx::query_as(ENDS).bind(before).bind(json_list(rooms)?).fetch_all(&self.history).await
     }
 
-    async fn texts(&self, room: RoomId, which: Which<'_>) -> Result<Vec<TextRow>, sqlx::Error> {
-        let query = match which {
-            Which::Between(after, before) => {
-                sqlx::query_scalar(TEXTS_BETWEEN).bind(room.0).bind(after.0).bind(before.0)
-            }
-            Which::At(seqs) => sqlx::query_scalar(TEXTS_AT).bind(room.0).bind(json_list(seqs)?),
-        };
+    async fn texts_between(&self, ranges: &[TextRange]) -> Result<Vec<TextRow>, sqlx::Error> {
+        let query = sqlx::query_scalar(TEXTS_BETWEEN).bind(json_list(ranges)?);
         let json: String = query.fetch_one(&self.history).await?;
-        serde_json::from_str(&json).map_err(|error| sqlx::Error::Decode(error.into()))
+        decode_texts(&json)
+    }
+
+    async fn texts_at(&self, room: RoomId, seqs: &[Seq]) -> Result<Vec<TextRow>, sqlx::Error> {
+        let query = sqlx::query_scalar(TEXTS_AT).bind(json_list(seqs)?).bind(room.0);
+        let json: String = query.fetch_one(&self.history).await?;
+        decode_texts(&json)
     }
 
     async fn pages(
