@@ -12,7 +12,7 @@ mod carry_over;
 mod entry;
 mod id_repair;
 mod log_server;
-mod outbox_reminder;
+mod outbox_poller;
 mod partition_reader;
 mod restore_check;
 
@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::log_server::{BatchServers, LogServer, ReadBatch};
+use self::outbox_poller::OutboxPoller;
 use self::partition_reader::PartitionReader;
 
 /// Batches that may be read ahead of the one that is being stored. A full channel stops the reading task.
@@ -37,6 +38,8 @@ pub struct LogReader {
     store: Store,
     installation: Installation,
     groups: Vec<Group>,
+    /// Polls the outbox for the rooms of the partitions that are read.
+    outbox_poller: Option<AbortOnDropHandle<()>>,
 }
 
 /// Partitions that are read together.
@@ -57,6 +60,7 @@ impl LogReader {
             store,
             installation,
             groups: Vec::new(),
+            outbox_poller: None,
         }
     }
 
@@ -77,6 +81,13 @@ impl LogReader {
                 Group::start(reader, claimed)
             }));
         }
+        let poller = OutboxPoller {
+            store: self.store.clone(),
+            redis: self.redis.client(),
+            installation: self.installation,
+            partitions: claims.iter().map(|claim| claim.partition).collect(),
+        };
+        self.outbox_poller = (!claims.is_empty()).then(|| AbortOnDropHandle::new(tokio::spawn(poller.run())));
     }
 
     /// Waits for entries, and returns what every group has ready. It waits for ever while nothing is assigned.

@@ -220,6 +220,12 @@ impl Acceptor {
         }
     }
 
+    /// Whether the worker is so far behind in `partition`, or Redis so full, that nothing is accepted.
+    #[must_use]
+    pub fn is_full(&self, partition: Partition) -> bool {
+        self.backlog.is_full(partition)
+    }
+
     /// The partition of `room`, if the worker is not too far behind there.
     fn free_partition(&self, room: &Room) -> Result<Partition, AcceptError> {
         let partition = self.installation.partition_of(room.id);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::{RedisClient, encode_outbox_hint};
-use shared::domain::RoomId;
+use shared::domain::{Partition, RoomId};
 use shared::storage::{Installation, Store};
 use tokio::sync::Semaphore;
 use tracing::debug;
@@ -19,17 +19,25 @@ pub struct OutboxHints {
     redis: RedisClient,
     installation: Installation,
     under_way: Arc<Semaphore>,
+    /// Whether the accept log takes no more of a partition now.
+    is_full: Arc<dyn Fn(Partition) -> bool + Send + Sync>,
 }
 
 impl OutboxHints {
-    /// Hints about the outbox of `store` that are sent through `redis`.
+    /// Hints about the outbox of `store` that are sent through `redis`, unless the accept log of the partition `is_full`.
     #[must_use]
-    pub fn new(store: Store, redis: RedisClient, installation: Installation) -> Self {
+    pub fn new(
+        store: Store,
+        redis: RedisClient,
+        installation: Installation,
+        is_full: impl Fn(Partition) -> bool + Send + Sync + 'static,
+    ) -> Self {
         Self {
             store,
             redis,
             installation,
             under_way: Arc::new(Semaphore::new(AT_ONCE)),
+            is_full: Arc::new(is_full),
         }
     }
 
@@ -41,8 +49,11 @@ impl OutboxHints {
         let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
             return;
         };
-        let (store, mut redis) = (self.store.clone(), self.redis.clone());
         let partition = self.installation.partition_of(room);
+        if (self.is_full)(partition) {
+            return;
+        }
+        let (store, mut redis) = (self.store.clone(), self.redis.clone());
         tokio::spawn(async move {
             let _permit = permit;
             // The worker has taken the rows already, or finds them by itself.

@@ -278,17 +278,19 @@ impl Rooms {
         let user_id = user.id;
         self.limits.join(user_id).await?;
         let room = self.lookup.find(name, user, Action::Leave).await?;
-        let (store, hints, room) = (self.store.clone(), self.hints.clone(), room.id);
+        let (store, room) = (self.store.clone(), room.id);
         let leave = async move {
             let membership = store.leave(room, user_id, Timestamp::now()).await?;
-            hints.send(room);
             Ok(Some(ControlEvent::MemberRemoved {
                 room,
                 user: user_id,
                 membership,
             }))
         };
-        self.events.change(leave).await?;
+        let left = self.events.change(leave).await;
+        // Now that no gateway accepts messages under that membership: those before stand before the hint.
+        self.hints.send(room);
+        left?;
         Ok(())
     }
 }

@@ -94,9 +94,11 @@ impl<'a> Parts<'a> {
         let tokens = Arc::new(Tokens::new(keys, config.accounts.token_ttl()));
         let limits = RateLimits::new(args, redis.clone());
         let sessions = Arc::new(Sessions::new(Arc::clone(&tokens), store.clone()));
-        let hints = OutboxHints::new(store.clone(), appending.clone(), installation);
+        let acceptor = Arc::new(Acceptor::new(appending.clone(), store.clone(), installation, config.ack));
+        let accept_log = Arc::clone(&acceptor);
+        let is_full = move |partition| accept_log.is_full(partition);
+        let hints = OutboxHints::new(store.clone(), appending, installation, is_full);
         let directory = Arc::new(RoomDirectory::new(store.clone(), limits.clone(), hints.clone()));
-        let acceptor = Arc::new(Acceptor::new(appending, store.clone(), installation, config.ack));
         let freshness = Arc::new(Freshness::new(Instant::now()));
         let hub = Hub::new(store.clone(), installation, subscriber, read_queue.clone());
         let quota = StreamQuota::new(redis.clone(), args.streams_per_user, args.streams_per_address);

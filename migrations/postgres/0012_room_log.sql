@@ -1,6 +1,7 @@
--- The log of a room: messages, and from now on changes of them. Both take the next seq of the room and the next position, each
--- position one of the two tables has. A message of a room stays in one row, which is what it is now: changes alter it in the
--- transaction that stores them, and keep no text, so that nothing but the row has to lose what is deleted.
+-- The log of a room: messages, and from now on changes: of messages, of members and of the room. All take the next seq of the
+-- room and the next position, each position one of the two tables has. A message of a room stays in one row, which is what it is
+-- now: changes alter it in the transaction that stores them, and keep no text, so that nothing but the row has to lose what is
+-- deleted.
 --
 -- others: how many entries of the room before the message are not messages; seq - others is its number among the messages.
 -- extra: what most messages do not have, as one JSON object (see MessageExtra); NULL if nothing.
@@ -13,7 +14,7 @@ ALTER TABLE room_heads ADD COLUMN others  bigint NOT NULL DEFAULT 0;
 ALTER TABLE room_heads ADD COLUMN changed bigint NOT NULL DEFAULT 0;
 
 -- position comes from the sequence of messages. id is that of the request, by which an entry of the accept log that is read again
--- is recognised. target, target_seq: the message that it is about, if it is about one; member_id: the user, if it is about one.
+-- is recognised, and a new one for what came from the outbox. target, target_seq: the message that it is about, if it is about one; member_id: the user, if it is about one.
 -- detail: JSON, by kind.
 CREATE TABLE changes (
     position   bigint NOT NULL,

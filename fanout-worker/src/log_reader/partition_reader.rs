@@ -17,7 +17,6 @@ use super::carry_over::carry_over;
 use super::entry::{EntryContext, RawEntry, parse_entries};
 use super::id_repair;
 use super::log_server::{LogServer, ReadBatch};
-use super::outbox_reminder::OutboxReminder;
 use super::restore_check::{self, CheckError};
 
 /// How long a read waits for entries. Nothing else waits for it: a reader that is not needed is aborted.
@@ -53,7 +52,6 @@ pub(super) struct PartitionReader {
     /// The connections to the server that is read, once there are any, and that server for the removal of stored entries.
     connected: Option<(PartitionConnections, LogServer)>,
     positions: Vec<ReadPosition>,
-    outbox: OutboxReminder,
 }
 
 /// How far a partition is read.
@@ -77,7 +75,6 @@ impl PartitionReader {
         };
         Self {
             positions: claims.iter().map(position).collect(),
-            outbox: OutboxReminder::new(store.clone(), installation),
             redis,
             store,
             installation,
@@ -121,7 +118,6 @@ impl PartitionReader {
         if self.connected.is_none() {
             return self.connect().await.map(|()| None);
         }
-        self.remind_of_outbox().await?;
         let batches = if self.positions.iter().any(|position| position.behind.is_some()) {
             self.read_behind().await?
         } else {
@@ -146,16 +142,6 @@ impl PartitionReader {
             self.positions.iter().map(|position| position.claim.partition),
         )
         .await
-    }
-
-    /// Appends hints for what waits in the outbox.
-    async fn remind_of_outbox(&mut self) -> RedisResult<()> {
-        let Some((connections, _)) = &mut self.connected else {
-            return Ok(());
-        };
-        let positions = &self.positions;
-        let is_read = |partition| positions.iter().any(|position| position.claim.partition == partition);
-        self.outbox.remind(&mut connections.side, self.redis.key_space(), is_read).await
     }
 
     /// Gives up a server where stored entries can no longer be removed. The reader connects anew, and finds what was left.

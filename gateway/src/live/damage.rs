@@ -28,10 +28,8 @@ impl DamageReports {
             reported.insert((room, seq))
         };
         if is_new {
-            DAMAGED.report(
-                format_args!("room {}, seq {}", room.0, seq.0),
-                format_args!("entry {} of room {} is missing", seq.0, room.0),
-            );
+            DAMAGED
+                .report(format_args!("room {}", room.0), format_args!("entry {} of room {} is missing", seq.0, room.0));
         }
     }
 }

@@ -28,7 +28,7 @@ impl Fixture {
             directory: RoomDirectory::new(
                 store.clone(),
                 RateLimits::new(&limits, redis.client()),
-                OutboxHints::new(store.clone(), redis.client(), installation),
+                OutboxHints::new(store.clone(), redis.client(), installation, |_| true),
             ),
             store,
             _files: files,

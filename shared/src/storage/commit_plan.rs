@@ -19,11 +19,11 @@ use super::commit_statements::{
     AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, NewHead,
     encode_change,
 };
-use super::outbox::{self, OUTBOX_ROWS, OutboxRow};
+use super::outbox::{OUTBOX_ROWS, RoomOutbox, WaitingChange};
 use super::search;
 use super::senders::{Sender, SenderCache};
 use crate::domain::{
-    Accepted, AcceptedChange, LogEntryId, MESSAGE_KIND, MessageExtra, MessageId, Outcome, Partition, Refusal,
+    Accepted, AcceptedChange, Change, LogEntryId, MESSAGE_KIND, MessageExtra, MessageId, Outcome, Partition, Refusal,
     RoomEntry, RoomId, Seq, StoredChange, StoredMessage, Timestamp, UserId,
 };
 
@@ -90,7 +90,7 @@ struct CommitPlan<'a> {
     targets: Targets,
     reactions: Reactions,
     /// What waits in the outbox, by room.
-    outbox: HashMap<RoomId, Vec<OutboxRow>>,
+    outbox: HashMap<RoomId, RoomOutbox>,
     /// The rows of it that have become entries.
     taken: Vec<i64>,
     /// The senders that exist, by id.
@@ -125,7 +125,7 @@ impl<'a> CommitPlan<'a> {
         plan.heads = rooms.into_iter().map(|room| (room.room, room.head)).collect();
         if !with_outbox.is_empty() {
             for row in tx.outbox(&with_outbox, OUTBOX_ROWS).await? {
-                plan.outbox.entry(row.room).or_default().push(row);
+                plan.outbox.entry(row.room).or_default().add(&row);
             }
         }
         if !messages.is_empty() {
@@ -148,7 +148,7 @@ impl<'a> CommitPlan<'a> {
         }
         let senders = messages.iter().map(|message| message.sender).chain(changes.iter().map(|change| change.sender));
         let mentioned = messages.iter().flat_map(|message| message.mentions.iter().copied());
-        let of_outbox = plan.outbox.values().flatten().flat_map(|row| [Some(row.sender), row.member()]).flatten();
+        let of_outbox = plan.outbox.values().flat_map(RoomOutbox::users);
         let unknown = cache.look_up(senders.chain(mentioned).chain(of_outbox), &mut plan.senders);
         if !unknown.is_empty() {
             let found = tx.senders(&Vec::from_iter(unknown)).await?;
@@ -165,49 +165,51 @@ impl<'a> CommitPlan<'a> {
         Ok(())
     }
 
-    /// Adds what waits in the outbox of `room`, up to the last row that `is_wanted`, in the order of the rows.
-    fn take_outbox(&mut self, partition: Partition, room: RoomId, is_wanted: impl Fn(&OutboxRow) -> bool) {
-        let Some(waiting) = self.outbox.get_mut(&room) else {
-            return;
-        };
-        let count = waiting.iter().rposition(is_wanted).map_or(0, |last| last + 1);
-        for row in waiting.drain(..count).collect::<Vec<_>>() {
-            self.add_outbox_row(partition, &row);
+    /// Adds what `take` takes of the outbox of `room`.
+    fn add_outbox(
+        &mut self,
+        partition: Partition,
+        room: RoomId,
+        take: impl FnOnce(&mut RoomOutbox) -> Vec<WaitingChange>,
+    ) {
+        for waiting in self.outbox.get_mut(&room).map(take).into_iter().flatten() {
+            self.add_waiting(partition, room, waiting);
         }
     }
 
-    /// Adds a row of the outbox. One that a later version of the program wrote stays where it is, until that version comes back.
-    fn add_outbox_row(&mut self, partition: Partition, row: &OutboxRow) {
-        let member = row.member().map(|member| self.senders.get(&member).map(|user| user.username.clone()));
-        let (Some(head), Some(sender), Ok(change)) =
-            (self.heads.get_mut(&row.room), self.senders.get(&row.sender), row.change(member.flatten()))
-        else {
-            outbox::report_unknown(row.room);
+    fn add_waiting(&mut self, partition: Partition, room: RoomId, waiting: WaitingChange) {
+        // The tables have foreign keys, so all of them are there.
+        let (Some(head), Some(sender)) = (self.heads.get_mut(&room), self.senders.get(&waiting.sender)) else {
             return;
         };
+        let mut change = waiting.change;
+        if let (Change::Member { member, .. }, Some(id)) = (&mut change, waiting.member) {
+            let Some(user) = self.senders.get(&id) else { return };
+            member.clone_from(&user.username);
+        }
         let stored = StoredChange {
             seq: head.add_change(change.alters_message()),
             username: sender.username.clone(),
             public_id: sender.public_id.clone(),
-            created_on: row.created_on(),
+            created_on: waiting.created_on,
             change,
         };
         let (kind, detail) = encode_change(&stored.change);
         self.changes.push(ChangeRow {
             order: self.messages.len() + self.changes.len(),
             position: 0,
-            room: row.room,
+            room,
             seq: stored.seq,
             id: MessageId::fresh(),
-            sender: row.sender,
+            sender: waiting.sender,
             target: None,
-            member: row.member(),
+            member: waiting.member,
             kind,
             detail,
-            created_on: row.created_on(),
+            created_on: waiting.created_on,
         });
-        self.taken.push(row.id);
-        self.push(partition, row.room, RoomEntry::Change(stored));
+        self.taken.push(waiting.id);
+        self.push(partition, room, RoomEntry::Change(stored));
     }
 
     /// Adds an entry of the accept log as an entry of its room, a duplicate, a refusal or a dead letter.
@@ -220,7 +222,7 @@ impl<'a> CommitPlan<'a> {
                 self.add_change(partition, change).map_err(|reason| (reason.to_owned(), change_to_json(change)))
             }
             EntryContent::Outbox(hint) => {
-                self.take_outbox(partition, hint.room, |row| row.id <= hint.upto);
+                self.add_outbox(partition, hint.room, |outbox| outbox.take_hinted(*hint));
                 Ok(())
             }
             EntryContent::DeadLetter { reason, entry } => Err((reason.clone(), entry.clone())),
@@ -232,7 +234,7 @@ impl<'a> CommitPlan<'a> {
 
     /// Adds a message; an error says why it can never be stored.
     fn add_message(&mut self, partition: Partition, message: &'a Accepted) -> Result<(), &'static str> {
-        self.take_outbox(partition, message.room, |row| row.admits(message.sender));
+        self.add_outbox(partition, message.room, |outbox| outbox.take_admitting(message.sender));
         let Some(head) = self.heads.get_mut(&message.room) else {
             return Err("there is no such room");
         };
@@ -288,7 +290,7 @@ impl<'a> CommitPlan<'a> {
 
     /// Adds a change if it is allowed and alters something; an error says why it can never be.
     fn add_change(&mut self, partition: Partition, change: &'a AcceptedChange) -> Result<(), &'static str> {
-        self.take_outbox(partition, change.room, |row| row.admits(change.sender));
+        self.add_outbox(partition, change.room, |outbox| outbox.take_admitting(change.sender));
         let Some(head) = self.heads.get_mut(&change.room) else {
             return Err("there is no such room");
         };

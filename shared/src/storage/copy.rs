@@ -11,7 +11,7 @@ mod sqlite;
 
 use serde_json::Value;
 
-use endpoint::{Endpoint, PAGE_ROWS};
+use endpoint::{Endpoint, NEVER_REUSED, PAGE_ROWS};
 
 use super::{OpenError, StoreError};
 
@@ -175,8 +175,11 @@ async fn copy_all<S: Endpoint, T: Endpoint>(
     }
     for table in &TABLES {
         if table.name == INSTALLATION.name {
-            let newest = source.newest_dead_letter().await?;
-            target.continue_keys(newest).await?;
+            let mut newest = Vec::with_capacity(NEVER_REUSED.len());
+            for table in NEVER_REUSED {
+                newest.push((table, source.newest_id(table).await?));
+            }
+            target.continue_keys(&newest).await?;
         }
         copy_table(&mut source, &mut target, table, on_progress).await?;
     }

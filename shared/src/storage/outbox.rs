@@ -2,10 +2,13 @@
 //!
 //! A gateway changes SQL at once, whether a worker is there or not, and writes a row of the outbox in the same transaction. The
 //! commit of the worker replaces the row by an entry of the log, in one transaction too. So each change gets one entry, whoever
-//! ends in between. Where it stands in the log says a hint in the accept log: after what was accepted before the change, such as
-//! the last messages of a member who leaves. Without waiting for the hint, a message brings the changes up to the one that made its
-//! sender a member. Changes that exclude each other, such as two of one membership, get theirs in the order of their
-//! transactions, since the later one waits for the earlier one before it writes its row.
+//! ends in between.
+//!
+//! A hint in the accept log fixes the entry's place in the order: behind everything that was accepted before the change, such as the
+//! last messages of a member who leaves. A message does not wait for the hint: it first takes all rows up to the one that made its
+//! sender a member. The rows of a room are written one transaction after the other, so their ids are in the order of the commits.
+
+use std::collections::{HashMap, VecDeque};
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -24,11 +27,11 @@ pub(super) const OUTBOX_ROWS: u32 = 1_000;
 /// A row of the outbox.
 #[derive(Debug, FromRow)]
 pub(super) struct OutboxRow {
-    pub(super) id: i64,
+    id: i64,
     #[sqlx(rename = "room_id", try_from = "i64")]
     pub(super) room: RoomId,
     #[sqlx(rename = "sender_id", try_from = "i64")]
-    pub(super) sender: UserId,
+    sender: UserId,
     /// The user that it is about, if it is about one.
     #[sqlx(rename = "member_id")]
     member: Option<i64>,
@@ -38,29 +41,99 @@ pub(super) struct OutboxRow {
 }
 
 impl OutboxRow {
-    pub(super) fn member(&self) -> Option<UserId> {
-        self.member.map(UserId)
+    /// What it changed, without the name of the user that it is about; an error if a later version wrote it.
+    fn change(&self) -> Result<Change, sqlx::Error> {
+        let detail = serde_json::from_str(&self.detail).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        decode_unaddressed(&self.kind, detail, self.member.map(|_| String::new()))
     }
+}
 
-    /// Whether it made `user` a member.
-    pub(super) fn admits(&self, user: UserId) -> bool {
-        match self.change(Some(String::new())) {
-            Ok(Change::Member { change, .. }) => {
-                self.member() == Some(user) && matches!(change, MemberChange::Joined { .. })
+/// A change in the outbox that waits to become an entry.
+pub(super) struct WaitingChange {
+    pub(super) id: i64,
+    pub(super) sender: UserId,
+    /// The user that it is about, if it is about one.
+    pub(super) member: Option<UserId>,
+    /// Without the name of that user.
+    pub(super) change: Change,
+    pub(super) created_on: Timestamp,
+}
+
+impl WaitingChange {
+    /// The user whom it made a member.
+    fn admits(&self) -> Option<UserId> {
+        match &self.change {
+            Change::Member {
+                change: MemberChange::Joined { .. },
+                ..
+            } => self.member,
+            Change::Room(RoomChange::Created { .. }) => Some(self.sender),
+            Change::Member {
+                change: MemberChange::Left,
+                ..
             }
-            Ok(Change::Room(RoomChange::Created { .. })) => self.sender == user,
-            Ok(Change::Edit { .. } | Change::Delete { .. } | Change::Reaction { .. }) | Err(_) => false,
+            | Change::Edit { .. }
+            | Change::Delete { .. }
+            | Change::Reaction { .. } => None,
         }
     }
+}
 
-    pub(super) fn created_on(&self) -> Timestamp {
-        Timestamp(self.created_on)
+/// What the outbox has of one room, in the order in which it becomes entries.
+#[derive(Default)]
+pub(super) struct RoomOutbox {
+    waiting: VecDeque<WaitingChange>,
+    /// How many changes were taken.
+    taken: usize,
+    /// The number of the last change that made a user a member, counted from the first one that was ever added.
+    admissions: HashMap<UserId, usize>,
+    has_unknown: bool,
+}
+
+impl RoomOutbox {
+    /// Adds a row; rows come in the order of their ids. One that a later version of the program wrote stays in the outbox, and with it
+    /// all that follow it, until a worker of that version comes.
+    pub(super) fn add(&mut self, row: &OutboxRow) {
+        if self.has_unknown {
+            return;
+        }
+        let Ok(change) = row.change() else {
+            self.has_unknown = true;
+            UNKNOWN_CHANGE.report(format_args!("room {}", row.room.0), "entries of its log are missing");
+            return;
+        };
+        let waiting = WaitingChange {
+            id: row.id,
+            sender: row.sender,
+            member: row.member.map(UserId),
+            change,
+            created_on: Timestamp(row.created_on),
+        };
+        if let Some(user) = waiting.admits() {
+            self.admissions.insert(user, self.taken + self.waiting.len());
+        }
+        self.waiting.push_back(waiting);
     }
 
-    /// What it changed. `member` is the name of the user that it is about.
-    pub(super) fn change(&self, member: Option<String>) -> Result<Change, sqlx::Error> {
-        let detail = serde_json::from_str(&self.detail).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        decode_unaddressed(&self.kind, detail, member)
+    /// The users that it names.
+    pub(super) fn users(&self) -> impl Iterator<Item = UserId> {
+        self.waiting.iter().flat_map(|waiting| [Some(waiting.sender), waiting.member]).flatten()
+    }
+
+    /// Takes the changes whose rows a hint names.
+    pub(super) fn take_hinted(&mut self, hint: OutboxHint) -> Vec<WaitingChange> {
+        self.take(self.waiting.partition_point(|waiting| waiting.id <= hint.upto))
+    }
+
+    /// Takes the changes up to the last one that made `user` a member.
+    pub(super) fn take_admitting(&mut self, user: UserId) -> Vec<WaitingChange> {
+        let upto = self.admissions.get(&user).map_or(0, |number| (number + 1).saturating_sub(self.taken));
+        self.take(upto)
+    }
+
+    fn take(&mut self, count: usize) -> Vec<WaitingChange> {
+        self.taken += count;
+        self.waiting.drain(..count).collect()
     }
 }
 
@@ -69,11 +142,6 @@ static UNKNOWN_CHANGE: LogEvent = LogEvent::outage(
     "the outbox has changes that this version does not know; they wait for a worker of a later one",
 )
 .warning();
-
-/// Reports a row that this version cannot make an entry of.
-pub(super) fn report_unknown(room: RoomId) {
-    UNKNOWN_CHANGE.report(format_args!("room {}", room.0), "an entry of its log is missing");
-}
 
 /// The change of `kind` that is about no message, with its `detail` and the name of the user that it is about.
 pub(super) fn decode_unaddressed(

@@ -156,7 +156,9 @@ pub enum CreateRoomError {
 
 impl From<sqlx::Error> for CreateRoomError {
     fn from(error: sqlx::Error) -> Self {
-        if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) {
+        // Of the name, or of its incarnation, which a deletion at the same moment changes.
+        let is_of_name = |error: &dyn DatabaseError| error.is_unique_violation() && error.message().contains("rooms");
+        if error.as_database_error().is_some_and(is_of_name) {
             return Self::Exists;
         }
         Self::Store(StoreError(error))

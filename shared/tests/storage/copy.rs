@@ -9,7 +9,7 @@ use shared::domain::{
     Accepted, AcceptedChange, ChangeRequest, Command, Emoji, MessageId, MessageText, Partition, RoomId, RoomName, Seq,
     SessionId,
 };
-use shared::storage::{Claim, CopyError, Entry, EntryContent, OpenError, Progress, Role, Store, User, copy};
+use shared::storage::{Claim, CopyError, Entry, EntryContent, JoinMode, OpenError, Progress, Role, Store, User, copy};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
@@ -193,6 +193,7 @@ async fn everything_is_copied_and_usable() {
     assert_eq!(store.migrate(4, 1).await.unwrap().epoch.0, 77);
     store.close().await;
 
+    let old_upto: i64 = sqlx::query_scalar("SELECT max(id) FROM outbox").fetch_one(&mut source).await.unwrap();
     source.close().await.unwrap();
     let store = Store::open(&url, Role::Worker).await.unwrap();
     assert_eq!(store.migrate(4, 1).await.unwrap().epoch.0, 77);
@@ -209,7 +210,13 @@ async fn everything_is_copied_and_usable() {
     let garbage = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "x")).into_dead_letter("garbage");
     db.commit(&mut claim, vec![garbage]).await.unwrap();
     assert_eq!(db.store.dead_letters(1, 10).await.unwrap()[0].id, 3, "2 was dropped before the copy");
-    db.user("cid").await;
+    let cid = db.user("cid").await;
+    // An id that a hint before the copy may name is not given again.
+    let left = db.store.last_in_outbox(room.id).await.unwrap();
+    assert!(left.is_none());
+    db.store.join_public(room.id, cid.id, JoinMode::Explicit, NOW).await.unwrap();
+    let joined = db.store.last_in_outbox(room.id).await.unwrap().unwrap();
+    assert!(joined.upto > old_upto, "{joined:?} and {old_upto}");
     assert_eq!(db.positions_grow_with_seqs().await, 1_204);
 
     db.store.close().await;

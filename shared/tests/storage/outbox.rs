@@ -13,6 +13,7 @@ on_both_back_ends![
     an_entry_comes_once_whoever_commits,
     a_failed_commit_leaves_the_outbox_alone,
     changes_of_a_later_version_wait,
+    more_rows_than_one_commit_takes_are_taken_in_order,
     rooms_in_the_outbox_are_listed_in_pages,
 ];
 
@@ -153,11 +154,36 @@ async fn changes_of_a_later_version_wait(db: Database) {
     let ann = db.user("ann").await;
     let room = db.store.create_room(CreateRoom::public(name("lobby"), ann.id), NOW).await.unwrap().id;
     db.execute("UPDATE outbox SET detail = '{\"change\":\"painted\"}'").await;
+    // What follows waits with it, so that the order stays what it was.
+    db.store.leave(room, ann.id, NOW).await.unwrap();
     let mut claim = db.claim().await;
     let entries = vec![entry(1, message(room, ann.id, "hello")), command(2, hint(room))];
     let committed = db.commit(&mut claim, entries).await.unwrap();
     assert_eq!(words(&committed.rooms[0].entries), ["hello"]);
     assert_eq!(waiting(&db, RoomId(0), 10).await, [room]);
+    db.execute("UPDATE outbox SET detail = '{\"change\":\"created\",\"private\":true}' WHERE kind = 'room'")
+        .await;
+    let committed = db.commit(&mut claim, vec![command(3, hint(room))]).await.unwrap();
+    assert_eq!(words(&committed.rooms[0].entries), ["ann creates true", "ann leaves ann"]);
+}
+
+async fn more_rows_than_one_commit_takes_are_taken_in_order(db: Database) {
+    let ann = db.user("ann").await;
+    let room = db.room("lobby", &ann).await.id;
+    for _ in 0..501 {
+        db.store.leave(room, ann.id, NOW).await.unwrap();
+        db.store.join_public(room, ann.id, JoinMode::Explicit, NOW).await.unwrap();
+    }
+    let mut claim = db.claim().await;
+    let mut taken = Vec::new();
+    for ms in 1..=2 {
+        let committed = db.commit(&mut claim, vec![command(ms, hint(room))]).await.unwrap();
+        taken.push(words(&committed.rooms[0].entries));
+    }
+    assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 2]);
+    for (number, word) in taken.concat().iter().enumerate() {
+        assert_eq!(word, ["ann leaves ann", "ann joins ann as owner"][number % 2]);
+    }
 }
 
 async fn rooms_in_the_outbox_are_listed_in_pages(db: Database) {

@@ -162,7 +162,7 @@ impl Database {
     pub(crate) async fn room(&self, name: &str, owner: &User) -> Room {
         let new = CreateRoom::public(RoomName::parse(name).unwrap(), owner.id);
         let room = self.store.create_room(new, NOW).await.unwrap();
-        self.execute("DELETE FROM outbox").await;
+        self.forget_outbox(room.id).await;
         room
     }
 
@@ -173,14 +173,29 @@ impl Database {
             ..CreateRoom::public(RoomName::parse(name).unwrap(), owner.id)
         };
         let room = self.store.create_room(new, NOW).await.unwrap();
-        self.execute("DELETE FROM outbox").await;
+        self.forget_outbox(room.id).await;
         room
+    }
+
+    /// Removes what the outbox has of `room`.
+    async fn forget_outbox(&self, room: RoomId) {
+        let statement = "DELETE FROM outbox WHERE room_id = $1";
+        match self.back_end {
+            BackEnd::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                sqlx::query(statement).bind(room.0).execute(&mut connection).await.unwrap();
+            }
+            BackEnd::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                sqlx::query(statement).bind(room.0).execute(&mut connection).await.unwrap();
+            }
+        }
     }
 
     /// Joins by name, without an entry in the log, and returns the membership.
     pub(crate) async fn join(&self, room: RoomId, user: &User) -> Option<MembershipId> {
         let outcome = self.store.join_public(room, user.id, JoinMode::ByName, NOW).await.unwrap();
-        self.execute("DELETE FROM outbox").await;
+        self.forget_outbox(room).await;
         match outcome {
             JoinOutcome::Member(membership) => Some(membership),
             JoinOutcome::NotFound | JoinOutcome::Replaced => None,

@@ -1,10 +1,10 @@
 //! Compares feeds with SQL, so that messages whose events were lost come late but come.
 //!
-//! Every second one query finds the heads that moved, by their positions: a gateway whose rooms are silent asks for nothing
-//! else, however many it has. Rooms are compared one by one where there is a reason to doubt them: their partition was taken
-//! over, or their subscription was lost.
+//! A gateway with few rooms compares them all every second, by one query. One with many finds the heads that moved by their
+//! positions, also by one query if its rooms are silent, however many it has. Beside that, rooms are compared one by one where there
+//! is a reason to doubt them: their partition was taken over, or their subscription was lost.
 //!
-//! All rooms are compared one by one as well, a part of them every second and each once a minute. A position is written for
+//! A gateway with many compares all one by one as well, a part of them every second and each once a minute. A position is written for
 //! this comparison alone, while the seq of a head decides what a room has: one that is missing or too low, because somebody
 //! has changed rows by hand or has a worker of an earlier release still running, delays messages and loses none.
 
@@ -28,7 +28,8 @@ const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// Heads that moved, read by one query: the next query goes on after them.
 const HEADS_AT_ONCE: u32 = 1_000;
 
-/// Rooms compared one by one by one query.
+/// Rooms compared one by one by one query. A gateway with more looks for the heads that moved instead: among few rooms that would
+/// read what moved in all others.
 const ROOMS_AT_ONCE: usize = 1_000;
 
 /// Rounds in which every room is compared once: a minute.
@@ -50,9 +51,15 @@ impl Hub {
                 _ = ticks.tick() => {
                     self.close_idle();
                     self.bound_memory();
-                    self.find_moved(HEADS_AT_ONCE).await;
-                    self.compare(|feed| is_turn_of(feed.room, round)).await;
-                    self.repair_gaps();
+                    let has_few = self.shared.feeds.lock().len() <= ROOMS_AT_ONCE;
+                    let answered = if has_few {
+                        self.compare(|_| true).await
+                    } else {
+                        self.find_moved(HEADS_AT_ONCE).await && self.compare(|feed| is_turn_of(feed.room, round)).await
+                    };
+                    if answered {
+                        self.repair_gaps();
+                    }
                     round = (round + 1) % ROUNDS;
                 }
             }
@@ -76,8 +83,9 @@ impl Hub {
 
     /// Finds the messages that no event brought, by the positions of their rooms' heads; reads `page` heads at once.
     ///
-    /// A head that moves is noted in a feed that is not started, too: the feed may have read its own head before.
-    pub(super) async fn find_moved(&self, page: u32) {
+    /// A head that moves is noted in a feed that is not started, too: the feed may have read its own head before. False if SQL did
+    /// not answer.
+    pub(super) async fn find_moved(&self, page: u32) -> bool {
         loop {
             let snapshot = {
                 // Under the lock: a feed that is opened meanwhile is in the map before its partition gets a cursor.
@@ -86,13 +94,13 @@ impl Hub {
                 self.shared.cursors.snapshot(&open)
             };
             if snapshot.cursors.is_empty() {
-                return;
+                return true;
             }
             let moved = match self.shared.store.moved_heads(&snapshot.cursors, page).await {
                 Ok(moved) => moved,
                 Err(error) => {
                     warn!(error = %error, "cannot look for heads that moved: {error}");
-                    return;
+                    return false;
                 }
             };
             let entries = {
@@ -105,14 +113,14 @@ impl Hub {
             }
             self.shared.cursors.advance(&snapshot, &moved);
             if u32::try_from(moved.len()).is_ok_and(|found| found < page) {
-                return;
+                return true;
             }
         }
     }
 
-    /// Compares those feeds one by one for `which` it says so.
-    pub(super) async fn compare(&self, which: impl Fn(&Feed) -> bool) {
-        let is_wanted = |entry: &&Arc<FeedEntry>| entry.started.initialized() && which(&entry.feed);
+    /// Compares the feeds that are `wanted` one by one. False if SQL did not answer.
+    pub(super) async fn compare(&self, wanted: impl Fn(&Feed) -> bool) -> bool {
+        let is_wanted = |entry: &&Arc<FeedEntry>| entry.started.initialized() && wanted(&entry.feed);
         let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().filter(is_wanted).cloned().collect();
         for some in entries.chunks(ROOMS_AT_ONCE) {
             let rooms: Vec<RoomId> = some.iter().map(|entry| entry.feed.room).collect();
@@ -122,9 +130,13 @@ impl Hub {
                         self.note_stored_head(entry, heads.get(&entry.feed.room).copied().unwrap_or_default());
                     }
                 }
-                Err(error) => warn!(error = %error, "cannot compare heads: {error}"),
+                Err(error) => {
+                    warn!(error = %error, "cannot compare heads: {error}");
+                    return false;
+                }
             }
         }
+        true
     }
 
     /// Reads what feeds are still missing because a read of it failed.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use shared::domain::Seq;
 use shared::storage::{Store, StoreError};
-use tracing::error;
+use shared::telemetry::LogEvent;
 
 use super::feed_entry::FeedEntry;
 use crate::live::damage::DamageReports;
@@ -13,6 +13,9 @@ use crate::live::feed::Feed;
 
 /// Entries read at once.
 const GAP_PAGE: u32 = 500;
+
+static READ_FAILS: LogEvent =
+    LogEvent::outage("catching_up_fails", "cannot read entries that streams are missing, and tries again each second");
 
 /// Reads what the feed is missing, unless another task does.
 ///
@@ -29,9 +32,7 @@ pub(super) fn repair(store: &Store, damage: &DamageReports, entry: &Arc<FeedEntr
             // A message may have become known after the last read and before the guard was dropped.
             Ok(()) if entry.feed.has_gap() => repair(&store, &damage, &entry),
             Ok(()) => {}
-            Err(error) => {
-                error!(room.id = entry.feed.room.0, error = %error, "cannot read missing messages: {error}");
-            }
+            Err(error) => READ_FAILS.report("", format_args!("room {}: {error}", entry.feed.room.0)),
         }
     });
 }

@@ -4,6 +4,10 @@ use sqlx::FromRow;
 
 use super::Table;
 
+/// Tables whose rows with the highest ids are deleted, and whose ids are never given again: operators and entries of the accept log
+/// name them.
+pub(super) const NEVER_REUSED: [&str; 2] = ["dead_letters", "outbox"];
+
 /// The most rows of one page.
 pub(super) const PAGE_ROWS: i64 = 500;
 
@@ -39,11 +43,11 @@ pub(super) trait Endpoint: Send + Sized {
     /// The number of rows in `table`.
     async fn count(&mut self, table: &Table) -> Result<i64, sqlx::Error>;
 
-    /// The highest id that a dead letter ever had, including deleted ones.
-    async fn newest_dead_letter(&mut self) -> Result<Option<i64>, sqlx::Error>;
+    /// The highest id that a row of `table` ever had, including deleted ones.
+    async fn newest_id(&mut self, table: &'static str) -> Result<Option<i64>, sqlx::Error>;
 
-    /// Makes new rows get keys above all that were copied, and new dead letters ids above `newest_dead_letter`.
-    async fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> Result<(), sqlx::Error>;
+    /// Makes new rows get keys above all that were copied, and those of the tables in `newest` ids above the ones given.
+    async fn continue_keys(&mut self, newest: &[(&'static str, Option<i64>)]) -> Result<(), sqlx::Error>;
 
     /// Closes the connection.
     async fn close(self) -> Result<(), sqlx::Error>;

@@ -129,26 +129,30 @@ impl Endpoint for PgConnection {
             .await
     }
 
-    async fn newest_dead_letter(&mut self) -> Result<Option<i64>, sqlx::Error> {
+    async fn newest_id(&mut self, table: &'static str) -> Result<Option<i64>, sqlx::Error> {
         let newest: Vec<Option<i64>> =
-            sqlx::query_scalar("SELECT pg_sequence_last_value(pg_get_serial_sequence('dead_letters', 'id')::regclass)")
+            sqlx::query_scalar("SELECT pg_sequence_last_value(pg_get_serial_sequence($1, 'id')::regclass)")
+                .bind(table)
                 .fetch_all(self)
                 .await?;
         Ok(newest.into_iter().flatten().next())
     }
 
-    async fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> Result<(), sqlx::Error> {
+    async fn continue_keys(&mut self, newest: &[(&'static str, Option<i64>)]) -> Result<(), sqlx::Error> {
         for (table, column, rows) in IDENTITIES {
             let statement = format!(
                 "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), MAX({column})) FROM {rows} HAVING COUNT(*) > 0"
             );
             sqlx::query(AssertSqlSafe(statement)).execute(&mut *self).await?;
         }
-        if let Some(newest) = newest_dead_letter.filter(|newest| *newest > 0) {
-            sqlx::query("SELECT setval(pg_get_serial_sequence('dead_letters', 'id'), $1)")
-                .bind(newest)
-                .execute(self)
-                .await?;
+        for (table, newest) in newest {
+            if let Some(newest) = newest.filter(|newest| *newest > 0) {
+                sqlx::query("SELECT setval(pg_get_serial_sequence($1, 'id'), $2)")
+                    .bind(table)
+                    .bind(newest)
+                    .execute(&mut *self)
+                    .await?;
+            }
         }
         Ok(())
     }

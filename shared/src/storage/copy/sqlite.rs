@@ -122,18 +122,21 @@ impl Endpoint for SqliteConnection {
             .await
     }
 
-    async fn newest_dead_letter(&mut self) -> Result<Option<i64>, sqlx::Error> {
-        let newest = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'");
+    async fn newest_id(&mut self, table: &'static str) -> Result<Option<i64>, sqlx::Error> {
+        let newest = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = $1").bind(table);
         Ok(newest.fetch_all(self).await?.pop())
     }
 
     /// Other keys continue by themselves, since rows with the highest ones are never deleted.
-    async fn continue_keys(&mut self, newest_dead_letter: Option<i64>) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM sqlite_sequence WHERE name = 'dead_letters'").execute(&mut *self).await?;
-        sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ('dead_letters', $1)")
-            .bind(newest_dead_letter.unwrap_or(0))
-            .execute(self)
-            .await?;
+    async fn continue_keys(&mut self, newest: &[(&'static str, Option<i64>)]) -> Result<(), sqlx::Error> {
+        for (table, newest) in newest {
+            sqlx::query("DELETE FROM sqlite_sequence WHERE name = $1").bind(table).execute(&mut *self).await?;
+            sqlx::query("INSERT INTO sqlite_sequence (name, seq) VALUES ($1, $2)")
+                .bind(table)
+                .bind(newest.unwrap_or(0))
+                .execute(&mut *self)
+                .await?;
+        }
         Ok(())
     }
 

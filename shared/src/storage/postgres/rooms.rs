@@ -178,13 +178,18 @@ impl Rooms for Postgres {
     }
 }
 
-/// Writes what a user changed about their own membership: see [`MemberDetails`].
+/// Writes what a user changed about their own membership: see [`MemberDetails`]. Others who write about the room wait here until this
+/// transaction ends, so that the ids of rows are in the order of the commits.
 async fn add_to_outbox(
     tx: &mut PgConnection,
     (room, user): (RoomId, UserId),
     MemberDetails { of_owner, of_others }: &MemberDetails,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT 1 FROM rooms WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(room.0)
+        .execute(&mut *tx)
+        .await?;
     sqlx::query(outbox::MEMBER_CHANGED)
         .bind(room.0)
         .bind(user.0)
