@@ -11,6 +11,7 @@ mod room_changes;
 mod server_state;
 mod streams;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -36,6 +37,8 @@ pub struct Evidence {
     /// When a gateway could not learn who may still read: it did not reach the database, and another gateway, or it
     /// itself, did not reach Redis.
     pub unnotified: Vec<GatewayInterval>,
+    /// When what gateways announce to each other could get lost: one of them was paused, or did not reach Redis.
+    pub unannounced: Vec<Range<Duration>>,
     /// When the database was put back to a copy.
     pub restores: Vec<Restore>,
     /// Responses that must never come.
@@ -103,6 +106,12 @@ impl Evidence {
     #[must_use]
     pub fn was_unnotified(&self, gateway: usize, from: Duration, until: Duration) -> bool {
         self.unnotified.iter().any(|interval| interval.overlaps(gateway, from, until))
+    }
+
+    /// Whether something that gateways announced at some time between the two may not have reached all of them.
+    #[must_use]
+    pub fn was_unannounced(&self, from: Duration, until: Duration) -> bool {
+        self.unannounced.iter().any(|interval| interval.start <= until && from <= interval.end)
     }
 
     /// Whether a message that was shown at that time may be gone from its position, because the database was restored.

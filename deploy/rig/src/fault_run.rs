@@ -2,6 +2,7 @@
 
 mod dump;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::traffic::{EDITED_ROOMS, RECREATED_ROOMS, REJOINED_ROOMS, Traffic, Tra
 
 /// How long it may take until everything accepted is stored, once all faults are over.
 const STORED_WITHIN: Duration = Duration::from_mins(1);
+/// How long gateways may take to connect to a Redis that is back.
+const RECONNECTED_WITHIN: Duration = Duration::from_secs(3);
 /// How long a subscriber may take to have everything once it is stored.
 const SEEN_WITHIN: Duration = Duration::from_secs(30);
 
@@ -43,6 +46,8 @@ pub struct FaultRun {
     pub unreachable: Vec<GatewayInterval>,
     /// When a gateway could not learn who may still read.
     pub unnotified: Vec<GatewayInterval>,
+    /// When what gateways announce to each other could get lost.
+    pub unannounced: Vec<Range<Duration>>,
     /// When the database was put back to a copy.
     pub restores: Vec<Restore>,
     /// Held by the sampler while it samples, and by a fault that must be alone with the database.
@@ -95,6 +100,7 @@ impl FaultRun {
             handovers: Vec::new(),
             unreachable: Vec::new(),
             unnotified: Vec::new(),
+            unannounced: Vec::new(),
             restores: Vec::new(),
             sampling_lock,
             unmet_demands: Vec::new(),
@@ -109,6 +115,12 @@ impl FaultRun {
     /// Records that a fault is injected now.
     pub fn record_injection(&mut self) {
         self.injections.push(self.traffic.now());
+    }
+
+    /// Records that what gateways announced to each other since `from` could get lost, until a moment from now: gateways that
+    /// were cut off from Redis connect anew.
+    pub fn record_unannounced(&mut self, from: Duration) {
+        self.unannounced.push(from..self.traffic.now() + RECONNECTED_WITHIN);
     }
 
     /// Records that workers stop cleanly, or join, from now on.
@@ -163,7 +175,7 @@ impl FaultRun {
         database.close().await?;
         evidence.poison = self.poison;
         (evidence.unreachable, evidence.unnotified) = (self.unreachable, self.unnotified);
-        evidence.restores = self.restores;
+        (evidence.unannounced, evidence.restores) = (self.unannounced, self.restores);
         evidence.left_in_log = stored.err().unwrap_or(0);
         evidence.missing_during_run = sampled.missing;
         evidence.memory = sampled.memory;

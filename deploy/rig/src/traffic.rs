@@ -7,7 +7,8 @@
 //! Rejoiner          leaves and comes back at once, at another gateway
 //! RoomRecreator     creates a room, deletes it and creates it again, and asks for it at every gateway
 //! Editor            posts, replies, edits, deletes, reacts, leaves and joins in a room of editors, again until it knows the outcome
-//! Follower          applies the whole log of such a room, comes back with its last id or one that it kept
+//! Follower          applies the whole log of such a room, comes back with its last id or one that it kept; one of them whenever
+//!                   something was deleted
 //! ```
 //!
 //! The seed decides who posts what, and when who moves. What the network and the machine make of it, it does not decide.
@@ -30,7 +31,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use reqwest::Method;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -57,8 +58,9 @@ const SUBSCRIBERS_END_WITHIN: Duration = Duration::from_mins(1);
 /// How long senders may take to finish the message they are posting; each gives one up after a minute.
 const FINISH_WITHIN: Duration = Duration::from_secs(90);
 
-/// Followers of each edited room, the first of which holds its streams for as long as they last.
-const FOLLOWERS_PER_ROOM: usize = 3;
+/// Followers of each edited room. The first holds its streams for as long as they last, and the last begins a new one, shortly before
+/// the end of the log, whenever a deletion was acknowledged.
+const FOLLOWERS_PER_ROOM: usize = 4;
 
 /// Running traffic.
 pub struct Traffic {
@@ -118,7 +120,8 @@ impl Traffic {
         };
         traffic.join_all((&sender, &subscriber), &editors).await?;
         traffic.start_subscribers(&at_each(&subscriber, &urls)?);
-        traffic.start_followers(&at_each(&subscriber, &urls)?);
+        let deletions: Vec<Arc<Notify>> = (0..plan.edited_rooms).map(|_| Arc::default()).collect();
+        traffic.start_followers(&at_each(&subscriber, &urls)?, &deletions);
         for (number, user) in transient_readers.iter().enumerate() {
             traffic.start_transient_reader(number, at_each(user, &urls)?);
         }
@@ -133,7 +136,7 @@ impl Traffic {
         }
         let postings: Vec<Postings> = (0..plan.edited_rooms).map(|_| Postings::default()).collect();
         for (number, user) in editors.iter().enumerate() {
-            traffic.start_editor(number, at_each(user, &urls)?, &postings);
+            traffic.start_editor(number, at_each(user, &urls)?, &postings, &deletions);
         }
         Ok(traffic)
     }
@@ -276,6 +279,7 @@ impl Traffic {
                 heads: self.heads.subscribe(),
                 position: None,
                 deadline: None,
+                returns: None,
                 reading: SubscriberClient,
             };
             self.subscribers.spawn(subscriber.run(self.settle_within));
@@ -314,7 +318,13 @@ impl Traffic {
         self.movers.spawn(recreator.run(self.stop.clone()));
     }
 
-    fn start_editor(&mut self, number: usize, clients: Vec<ApiClient>, postings: &[Postings]) {
+    fn start_editor(
+        &mut self,
+        number: usize,
+        clients: Vec<ApiClient>,
+        postings: &[Postings],
+        deletions: &[Arc<Notify>],
+    ) {
         let editors = postings.len() * self.plan.editors_per_room;
         let room = number % postings.len();
         let editor = Editor {
@@ -327,27 +337,30 @@ impl Traffic {
             rng: self.rng(6, number),
             recorder: Arc::clone(&self.recorder),
             postings: Arc::clone(&postings[room]),
+            deletions: Arc::clone(&deletions[room]),
             colleagues: (room..editors).step_by(postings.len()).map(editor_name).collect(),
             memory: Memory::default(),
         };
         self.senders.spawn(editor.run(self.stop.clone()));
     }
 
-    fn start_followers(&mut self, clients: &[ApiClient]) {
+    fn start_followers(&mut self, clients: &[ApiClient], deletions: &[Arc<Notify>]) {
         for number in 0..self.plan.edited_rooms * FOLLOWERS_PER_ROOM {
             let room = number % self.plan.edited_rooms;
+            let looks_back = number >= self.plan.edited_rooms * (FOLLOWERS_PER_ROOM - 1);
             let follower = RoomReader {
                 number,
                 room,
                 name: edited_room_name(room),
                 clients: clients.to_vec(),
-                roams: number >= self.plan.edited_rooms,
+                roams: number >= self.plan.edited_rooms && !looks_back,
                 rng: self.rng(7, number),
                 recorder: Arc::clone(&self.recorder),
                 heads: self.log_heads.subscribe(),
                 position: None,
                 deadline: None,
-                reading: Follower,
+                returns: looks_back.then(|| Arc::clone(&deletions[room])),
+                reading: Follower { looks_back },
             };
             self.followers.spawn(follower.run(self.settle_within));
         }

@@ -58,6 +58,7 @@ pub(super) async fn redis(run: &mut FaultRun, count: usize) -> Result<()> {
     for number in 0..count {
         sleep(run.rng.random_range(BETWEEN)).await;
         run.record_injection();
+        let from = run.traffic.now();
         if number % 2 == 0 {
             run.stack.redis.kill()?;
         } else {
@@ -65,6 +66,7 @@ pub(super) async fn redis(run: &mut FaultRun, count: usize) -> Result<()> {
         }
         sleep(run.rng.random_range(AWAY)).await;
         run.stack.redis.restart().await?;
+        run.record_unannounced(from);
     }
     run.notes.push(format!("power cuts took {taken} bytes"));
     Ok(())
@@ -151,6 +153,7 @@ pub(super) async fn gateway_pauses(run: &mut FaultRun, count: usize) -> Result<(
             from,
             until,
         });
+        run.record_unannounced(from);
     }
     Ok(())
 }
@@ -160,6 +163,7 @@ pub(super) async fn everything(run: &mut FaultRun, count: usize) -> Result<()> {
     for _ in 0..count {
         sleep(run.rng.random_range(BETWEEN) * 3).await;
         run.record_injection();
+        let from = run.traffic.now();
         let mut order: Vec<Part> = (0..run.stack.gateways.len()).map(Part::Gateway).collect();
         order.extend((0..run.stack.workers().count()).map(Part::Worker));
         order.extend([Part::Redis, Part::Postgres]);
@@ -172,6 +176,7 @@ pub(super) async fn everything(run: &mut FaultRun, count: usize) -> Result<()> {
             part.start(run).await?;
         }
         run.stack.recover().await?;
+        run.record_unannounced(from);
     }
     Ok(())
 }

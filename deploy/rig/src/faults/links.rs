@@ -45,6 +45,9 @@ pub(super) async fn cuts(run: &mut FaultRun, count: usize) -> Result<()> {
         }
         let until = run.traffic.now();
         let is_without_redis = ends.iter().any(|ends| matches!(ends, LinkEnds::GatewayRedis(_)));
+        if is_without_redis {
+            run.record_unannounced(from);
+        }
         for ends in ends {
             match ends {
                 LinkEnds::ClientGateway(gateway) => run.unreachable.push(GatewayInterval { gateway, from, until }),
@@ -107,6 +110,7 @@ pub(super) async fn dropped_notifications(run: &mut FaultRun, count: usize) -> R
             link.proxy.drop_published(one_in);
         }
     };
+    let from = run.traffic.now();
     to_redis(run, ONE_IN);
     for _ in 0..count {
         run.record_injection();
@@ -114,6 +118,7 @@ pub(super) async fn dropped_notifications(run: &mut FaultRun, count: usize) -> R
     }
     to_redis(run, 1);
     sleep(BETWEEN_ROUNDS * 4).await;
+    run.record_unannounced(from);
     let dropped: u64 = run.stack.links.iter().map(|link| link.proxy.dropped_messages()).sum();
     run.notes.push(format!("{dropped} notifications dropped"));
     run.demand(dropped > 0, || "no notification was dropped at all".to_owned());

@@ -19,6 +19,7 @@ pub(super) async fn sentinel_failovers(run: &mut FaultRun, count: usize) -> Resu
     for _ in 0..count {
         sleep(run.rng.random_range(BETWEEN)).await;
         run.record_injection();
+        let from = run.traffic.now();
         let away = run.rng.random_range(AWAY);
         let Some(RedisGroup::Sentinels(set)) = &mut run.stack.redis_group else {
             return Err(Failure::new("a failover needs sentinels"));
@@ -26,6 +27,7 @@ pub(super) async fn sentinel_failovers(run: &mut FaultRun, count: usize) -> Resu
         set.fail_over().await?;
         sleep(away).await;
         run.stack.recover().await?;
+        run.record_unannounced(from);
     }
     Ok(())
 }
@@ -35,6 +37,7 @@ pub(super) async fn cluster_master_kills(run: &mut FaultRun, count: usize) -> Re
     for _ in 0..count {
         sleep(run.rng.random_range(BETWEEN)).await;
         run.record_injection();
+        let from = run.traffic.now();
         let away = run.rng.random_range(AWAY);
         let Some(RedisGroup::Cluster(cluster)) = &mut run.stack.redis_group else {
             return Err(Failure::new("there is no cluster"));
@@ -44,6 +47,7 @@ pub(super) async fn cluster_master_kills(run: &mut FaultRun, count: usize) -> Re
         // At times the others notice that it is gone, at times it is back before.
         sleep(away).await;
         run.stack.recover().await?;
+        run.record_unannounced(from);
     }
     Ok(())
 }

@@ -9,6 +9,9 @@ use super::violation::{Invariant, Violation};
 use crate::evidence::{ChangeOutcome, ChangeRequest, Digest, EntryKind, Evidence};
 
 /// I20: no stream that is asked for after the acknowledgement of a deletion shows a text that the message ever had.
+///
+/// A gateway that is paused at that moment or cut off from Redis may have it for a while longer: deletions of such times are not
+/// judged.
 pub(super) fn deleted_is_gone(evidence: &Evidence) -> Vec<Violation> {
     let gone = gone(evidence);
     let mut found = Vec::new();
@@ -42,7 +45,9 @@ pub(super) fn deleted_is_gone(evidence: &Evidence) -> Vec<Violation> {
 fn gone(evidence: &Evidence) -> HashMap<Digest, (Uuid, Duration)> {
     let mut deleted: HashMap<Uuid, Duration> = HashMap::new();
     for change in &evidence.edited.changes {
-        let is_certain = change.outcome == ChangeOutcome::Acknowledged && !evidence.is_change_undone(change.settled);
+        let is_certain = change.outcome == ChangeOutcome::Acknowledged
+            && !evidence.is_change_undone(change.settled)
+            && !evidence.was_unannounced(change.sent, change.settled);
         if is_certain && change.request == ChangeRequest::Delete {
             let settled = deleted.entry(change.target).or_insert(change.settled);
             *settled = change.settled.min(*settled);

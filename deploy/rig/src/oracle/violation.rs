@@ -50,7 +50,7 @@ pub enum Invariant {
     /// I9, I17: each acknowledged edit, deletion and reaction is one entry of the log, the last one of each thing holds, and
     /// nothing was changed that nobody asked for.
     ChangesHold,
-    /// I20: no stream that is asked for after a deletion was acknowledged shows the text.
+    /// I20: no stream that is asked for after a deletion was acknowledged shows the text, if the gateways could tell each other.
     DeletedIsGone,
     /// I21: each change of a membership is one entry of the log, in order, and the log says who is in the room.
     Members,

@@ -14,6 +14,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -61,6 +62,8 @@ pub(super) struct Editor {
     pub(super) rng: StdRng,
     pub(super) recorder: Arc<Recorder>,
     pub(super) postings: Postings,
+    /// Notified when a deletion was acknowledged.
+    pub(super) deletions: Arc<Notify>,
     /// Names of the editors of the room.
     pub(super) colleagues: Vec<String>,
     pub(super) memory: Memory,
@@ -108,7 +111,7 @@ impl Editor {
                 0..7 => self.post().await,
                 7..11 => self.edit().await,
                 11..13 => self.delete().await,
-                13 => self.leave_and_come_back().await,
+                13..15 => self.leave_and_come_back().await,
                 _ => self.react().await,
             };
             if !is_recorded {
@@ -254,6 +257,9 @@ impl Editor {
         let ended = self.until_known(request, |response| classify(response, 204)).await;
         self.forget(id);
         self.memory.deleted = Some(id);
+        if ended.outcome == Some(ChangeOutcome::Acknowledged) {
+            self.deletions.notify_one();
+        }
         self.record(id, ChangeRequest::Delete, &ended)
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 pub(super) use self::reading::{Follower, Reading, SubscriberClient};
@@ -55,6 +55,8 @@ pub(super) struct RoomReader<R> {
     pub(super) position: Option<Position>,
     /// When it gives up; `None` while the run goes on.
     pub(super) deadline: Option<Instant>,
+    /// Has it leave its stream and come back at once, if it waits for that.
+    pub(super) returns: Option<Arc<Notify>>,
     /// How it reads.
     pub(super) reading: R,
 }
@@ -159,6 +161,7 @@ impl<R: Reading> RoomReader<R> {
         }
         self.position = Some(Position { epoch, seq: ready });
         let leave = self.roams.then(|| Instant::now() + self.rng.random_range(STAYS));
+        let returns = self.returns.clone();
         while !self.has_all() {
             let silent = Instant::now() + SILENCE;
             let until = self.deadline(settle_within).or(leave).map_or(silent, |end| end.min(silent));
@@ -167,6 +170,7 @@ impl<R: Reading> RoomReader<R> {
                     Ok(Ok(Some(event))) if self.record_event(&event, &mut record) => {}
                     _ => break,
                 },
+                () = notified(returns.as_deref()) => break,
                 // The heads were announced: the loop checks again whether there is more to come.
                 _ = self.heads.changed() => {}
             }
@@ -205,5 +209,13 @@ impl<R: Reading> RoomReader<R> {
             },
         }
         true
+    }
+}
+
+/// Waits until `returns` is notified; for ever if there is none.
+async fn notified(returns: Option<&Notify>) {
+    match returns {
+        Some(returns) => returns.notified().await,
+        None => std::future::pending().await,
     }
 }

@@ -167,7 +167,7 @@ async fn check_slice(backend: Backend) {
     assert!(changes > 50, "only {changes} changes of messages");
     let replies = evidence.edited.posts.iter().filter(|post| post.reply_to.is_some()).count();
     let editors_away = evidence.membership_calls.iter().filter(|call| is_leave_of_editor(call)).count();
-    assert!(replies > 10 && editors_away > 5, "only {replies} replies, and {editors_away} times an editor left");
+    assert!(replies > 5 && editors_away > 3, "only {replies} replies, and {editors_away} times an editor left");
     assert_kept(&outcome, plan.seed);
     assert!(late.is_empty(), "ROOMCAST_SEED={}:\n{}", plan.seed, late.join("\n"));
 }

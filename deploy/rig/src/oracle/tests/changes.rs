@@ -312,6 +312,15 @@ fn deleted_text_on_a_later_stream_is_found() {
         evidence.edited.streams[4].requested = at(42);
     });
     assert!(edited_text.contains(&Invariant::DeletedIsGone), "{edited_text:?}");
+    // Not all gateways could be told.
+    let unannounced = |interval: std::ops::Range<u64>| {
+        broken(|evidence| {
+            evidence.edited.streams[0].requested = at(85);
+            evidence.unannounced.push(at(interval.start)..at(interval.end));
+        })
+    };
+    assert_eq!(unannounced(83..84), BTreeSet::new());
+    assert_eq!(unannounced(85..86), only);
     // A deletion of which nobody knows whether it was made, or that a restore has undone, promises nothing.
     let unknown = found(|edited| {
         edited.streams[0].requested = at(85);

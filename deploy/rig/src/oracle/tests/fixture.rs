@@ -193,6 +193,7 @@ pub(super) fn healthy() -> Evidence {
         slow_posts: vec![interval(0, 3..11)],
         unreachable: vec![interval(0, 1..5)],
         unnotified: Vec::new(),
+        unannounced: Vec::new(),
         restores: Vec::new(),
         unexpected_responses: Vec::new(),
         streams: vec![stream(0, None, 1..=3), stream(3, Some(3), 4..=5), stream_with_members()],
