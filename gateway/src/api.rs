@@ -17,6 +17,7 @@ mod pages;
 pub mod params;
 pub mod refusal_responses;
 pub mod rooms;
+pub mod search;
 pub mod sessions;
 pub mod stream;
 mod text;
@@ -40,6 +41,7 @@ use crate::config::{Config, PASSWORD_MIN_LENGTH};
 use crate::health::Health;
 use crate::messages::Messages;
 use crate::rooms::Rooms;
+use crate::search::Searches;
 use crate::server::RefusalRenderer;
 use crate::services::Services;
 use crate::streams::Streams;
@@ -86,6 +88,7 @@ type Apis = (
     rooms::RoomsApi,
     messages::MessagesApi,
     message_changes::MessageChangesApi,
+    search::SearchApi,
     stream::StreamApi,
     info_and_health::ServiceApi,
 );
@@ -96,6 +99,7 @@ const APIS: Apis = (
     rooms::RoomsApi,
     messages::MessagesApi,
     message_changes::MessageChangesApi,
+    search::SearchApi,
     stream::StreamApi,
     info_and_health::ServiceApi,
 );
@@ -120,6 +124,7 @@ pub struct ApiContext {
     accounts: Accounts,
     rooms: Rooms,
     messages: Messages,
+    searches: Searches,
     streams: Streams,
     health: Health,
     proxies: TrustedProxies,
@@ -132,6 +137,7 @@ impl ApiContext {
             accounts,
             rooms,
             messages,
+            searches,
             streams,
             health,
         } = services;
@@ -139,6 +145,7 @@ impl ApiContext {
             accounts,
             rooms,
             messages,
+            searches,
             streams,
             health,
             proxies: TrustedProxies::new(config),

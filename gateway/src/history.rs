@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use moka::sync::Cache;
 use shared::blocking::block_in_place_if_large;
 use shared::domain::{MessageId, RoomId, Seq, UserId};
-use shared::storage::{HistoryPage, KnownPage, Room, Store, StoreError, Window};
+use shared::storage::{HistoryPage, KnownPage, Room, Search, SearchError, SearchPage, Store, StoreError, Window};
 
 use self::fair_queue::{FairQueue, Permit};
 pub use self::fair_queue::{MAX_WAITING_PER_READER, ReadRefused};
@@ -59,6 +59,9 @@ pub enum ReadError {
     /// Too many reads of history wait.
     #[error("too many reads of history wait")]
     Refused(ReadRefused),
+    /// A search takes too long.
+    #[error("searching takes too long")]
+    TooSlow,
     /// A fault of ours.
     #[error("reading history panicked")]
     Panicked,
@@ -188,6 +191,18 @@ impl HistoryPages {
         });
         self.release(permit, reader, page.as_ref().map_or(0, |(page, _)| page.json.len()));
         Ok(page)
+    }
+
+    /// Searches messages: `None` if the room that is named is gone, or closed to the user.
+    pub async fn search(&self, search: &Search) -> Result<Option<SearchPage>, ReadError> {
+        let reader = Reader::User(search.user);
+        let permit = self.read_queue.acquire(reader).await.map_err(ReadError::Refused)?;
+        let found = self.store.search(search).await.map_err(|error| match error {
+            SearchError::TooSlow => ReadError::TooSlow,
+            SearchError::Store(error) => ReadError::Store(Arc::new(error)),
+        })?;
+        self.release(permit, reader, found.as_ref().map_or(0, |page| page.bytes_read));
+        Ok(found)
     }
 
     async fn load_page(&self, room: &Room, range: PageRange, member: Option<UserId>) -> PageResult {

@@ -87,6 +87,7 @@ pub mod rate_limits;
 pub mod revocation_watcher;
 pub mod room_directory;
 pub mod rooms;
+pub mod search;
 mod serve;
 pub mod server;
 mod services;

@@ -82,6 +82,10 @@ pub struct Message {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reactions: Option<Vec<Reaction>>,
+    /// Only where it was searched for: a part of the text as HTML, with what matches in `<mark>` and everything else escaped.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snippet: Option<String>,
 }
 
 /// An emoji on a message.
@@ -105,6 +109,15 @@ impl Serialize for Time {
 
 /// Adds the message object of a stored message of the room named `room` to `out`, as JSON.
 pub fn write(out: &mut Vec<u8>, room: &str, stored: &StoredMessage) {
+    write_with(out, room, stored, None);
+}
+
+/// The same of a message that was searched for, with the `snippet` that shows why it was found.
+pub(crate) fn write_found(out: &mut Vec<u8>, room: &str, stored: &StoredMessage, snippet: &str) {
+    write_with(out, room, stored, Some(snippet));
+}
+
+fn write_with(out: &mut Vec<u8>, room: &str, stored: &StoredMessage, snippet: Option<&str>) {
     /// The fields of [`Message`], in its order.
     #[derive(Serialize)]
     struct Shown<'a> {
@@ -126,6 +139,8 @@ pub fn write(out: &mut Vec<u8>, room: &str, stored: &StoredMessage) {
         deleted: bool,
         #[serde(skip_serializing_if = "<[ReactionCount]>::is_empty")]
         reactions: &'a [ReactionCount],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        snippet: Option<&'a str>,
     }
     let extra = stored.extra.as_deref();
     let shown = Shown {
@@ -142,6 +157,7 @@ pub fn write(out: &mut Vec<u8>, room: &str, stored: &StoredMessage) {
         edited_on: extra.and_then(|extra| extra.edited_on).map(Time),
         deleted: extra.is_some_and(|extra| extra.deleted),
         reactions: extra.map_or(&[], |extra| &extra.reactions),
+        snippet,
     };
     json::write(out, &shown);
 }
@@ -193,9 +209,10 @@ mod tests {
                 emoji: "🎉".to_owned(),
                 count: 2,
             }]),
+            snippet: Some("<mark>a</mark>".to_owned()),
         };
         let mut written = Vec::new();
-        write(&mut written, "lobby", &stored);
+        write_found(&mut written, "lobby", &stored, "<mark>a</mark>");
         let documented = serde_json::to_string(&documented).unwrap();
         let escaped = documented.replace('\u{2028}', "\\u2028").replace('\u{7f}', "\\u007f");
         assert_eq!(String::from_utf8(written).unwrap(), escaped);

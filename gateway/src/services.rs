@@ -31,6 +31,7 @@ use crate::rate_limits::RateLimits;
 use crate::revocation_watcher::Revocations;
 use crate::room_directory::RoomDirectory;
 use crate::rooms::{RoomLookup, RoomParts, RoomSettings, Rooms};
+use crate::search::Searches;
 use crate::start_error::StartError;
 use crate::streams::{StreamParts, Streams};
 
@@ -39,6 +40,7 @@ pub struct Services {
     pub(crate) accounts: Accounts,
     pub(crate) rooms: Rooms,
     pub(crate) messages: Messages,
+    pub(crate) searches: Searches,
     pub(crate) streams: Streams,
     pub(crate) health: Health,
 }
@@ -78,6 +80,7 @@ pub(crate) fn build(
         accounts: parts.accounts()?,
         rooms: parts.rooms(),
         messages: parts.messages(),
+        searches: Searches::new(parts.store(), parts.rooms.clone(), parts.history.clone()),
         streams: parts.streams(fanout),
         health: parts.health(),
     };

@@ -126,6 +126,9 @@ pub enum ApiError {
     /// Too many reads of one user wait.
     #[error("Too many reads of history wait, or too much was read: go on more slowly.")]
     TooManyReads,
+    /// Searching all rooms of the caller takes too long.
+    #[error("Searching all your rooms takes too long now: name a room.")]
+    SearchTooSlow,
     /// Too many connections of one address. Only the server refuses for it, before there is a request.
     #[error("Too many connections are open from this address: close one first.")]
     TooManyConnections,
@@ -195,6 +198,7 @@ impl ApiError {
             Self::TooManyStreams => (StatusCode::TOO_MANY_REQUESTS, "too_many_streams"),
             Self::TooManyRooms => (StatusCode::TOO_MANY_REQUESTS, "too_many_rooms"),
             Self::TooManyReads => (StatusCode::TOO_MANY_REQUESTS, "too_many_reads"),
+            Self::SearchTooSlow => (StatusCode::SERVICE_UNAVAILABLE, "search_too_slow"),
             Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
             Self::TooMuchInFlight => (StatusCode::TOO_MANY_REQUESTS, "too_much_in_flight"),
             Self::MalformedRequest(_) => (StatusCode::BAD_REQUEST, "malformed_request"),
@@ -262,6 +266,7 @@ impl ApiError {
             Self::TooManyRooms => Some(RETRY_ROOMS),
             Self::TooManyStreams
             | Self::TooManyReads
+            | Self::SearchTooSlow
             | Self::TooManyConnections
             | Self::TooMuchInFlight
             | Self::Busy

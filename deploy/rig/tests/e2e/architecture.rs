@@ -52,6 +52,7 @@ const GATEWAY: Layers = &[
     &[
         "accounts",
         "messages",
+        "search",
         "streams",
         "health",
         "epoch_watch",

@@ -51,6 +51,7 @@ mod resume;
 mod reused_room_names;
 mod room_calls;
 mod run_script;
+mod search;
 mod shared_partitions;
 mod sign_in;
 mod signals;

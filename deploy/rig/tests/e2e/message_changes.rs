@@ -1,5 +1,6 @@
 //! Edits, deletions, reactions, replies and mentions: what callers are answered, and what history and streams show after it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -10,6 +11,9 @@ use crate::fixture::{SOON, lobby, lobby_without_rates, with_lobby};
 
 /// What no message but the deleted one has.
 const CANARY: &str = "canary-7b1f";
+
+/// The word of it that the index of words has, and no other message.
+const INDEXED_CANARY: &str = "canary";
 
 fn path(id: &str) -> String {
     format!("/chat/lobby/message/{id}")
@@ -107,10 +111,12 @@ async fn deleted_message_is_a_tombstone_everywhere() {
 
 #[tokio::test]
 async fn deleted_text_is_in_no_file_and_no_log() {
-    let stack = Stack::builder().gateway("ROOMCAST_LOG", "trace").worker("ROOMCAST_LOG", "trace");
+    let stack = Stack::builder().without_rates().gateway("ROOMCAST_LOG", "trace").worker("ROOMCAST_LOG", "trace");
     let (mut stack, ann) = with_lobby(stack.start().await.unwrap()).await;
     let id = ann.post("lobby", CANARY).await.unwrap();
     edit(&ann, &id, &format!("{CANARY} edited")).await.unwrap().expect(200).unwrap();
+    index_lobby(&stack, &ann).await;
+    assert!(is_in_a_file(&stack, INDEXED_CANARY));
     delete(&ann, &id).await.unwrap().expect(204).unwrap();
     let trimmed = eventually(SOON, "the accept log is trimmed", async || {
         let entries = stack.redis.entries_with(CANARY).await?;
@@ -126,13 +132,38 @@ async fn deleted_text_is_in_no_file_and_no_log() {
     for log in [stack.gateways[0].process.log(), stack.worker.process.log()] {
         assert!(log.contains("DEBUG") && !log.contains(CANARY));
     }
+    assert!(!is_in_a_file(&stack, CANARY) && !is_in_a_file(&stack, INDEXED_CANARY));
+}
+
+/// Whether some file of the database has `text`.
+fn is_in_a_file(stack: &Stack, text: &str) -> bool {
     let files = stack.database_files().unwrap();
     assert!(!files.is_empty());
-    for file in files {
-        let bytes = std::fs::read(&file).unwrap();
-        let found = bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes());
-        assert!(!found, "the text is in {}", file.display());
+    let has_text = |file: &PathBuf| {
+        let bytes = std::fs::read(file).unwrap();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    files.iter().any(has_text)
+}
+
+/// Posts messages to `lobby` until the worker has indexed the ones before them for searches.
+async fn index_lobby(stack: &Stack, client: &ApiClient) {
+    let mut database = stack.database().await.unwrap();
+    let indexed = database.count_indexed().await.unwrap();
+    for number in 0..64 {
+        client.post("lobby", &format!("filler {number}")).await.unwrap();
     }
+    eventually(SOON, "the messages are indexed", async || {
+        let now = database.count_indexed().await?;
+        if now > indexed {
+            Ok(())
+        } else {
+            Err(rig::Failure::new(format!("{now} entries are indexed")))
+        }
+    })
+    .await
+    .unwrap();
+    database.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -55,6 +55,12 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (429, &["rate_limited"]),
             (503, &["outcome_unknown"]),
         ],
+        "searchMessages" => &[
+            (400, &["invalid_field"]),
+            (404, &["room_not_found", "user_not_found"]),
+            (429, &["too_many_reads"]),
+            (503, &["search_too_slow"]),
+        ],
         "getMessage" | "listReplies" => &[
             (400, &["invalid_field"]),
             (404, &["room_not_found", "message_not_found"]),

@@ -1,9 +1,10 @@
 //! Parameters of the OpenAPI document: their bounds, patterns and examples.
 
 use serde_json::{Value, json};
-use shared::domain::{Emoji, IdempotencyKey, PublicId, RoomName, Username};
+use shared::domain::{Emoji, IdempotencyKey, PublicId, RoomName, SearchQuery, Username};
 
 use super::patterns::{EMOJI, NAME};
+use crate::api::search::{FROM_MAX_LEN, LIMIT as SEARCH_LIMIT};
 use crate::live::ClientName;
 
 /// The id of a message that the page for testers replaces by that of the message that was posted last.
@@ -23,6 +24,9 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
         ("followRoom", "limit") => range(schema, 1, 10_000),
         ("followRoom", "wait_s") => range(schema, 1, 300),
         ("followRoom", "max_replay") => range(schema, 0, 1_000_000_000),
+        ("searchMessages", "q") => length(schema, SearchQuery::MAX_LEN),
+        ("searchMessages", "from") => length(schema, FROM_MAX_LEN),
+        ("searchMessages", "limit") => range(schema, 1, SEARCH_LIMIT.0),
         ("readHistory" | "listReplies", "limit") => range(schema, 1, 100),
         (_, "id") => schema["format"] = json!("uuid"),
         (_, "emoji") => bound(schema, Emoji::MAX_LEN, EMOJI),
@@ -34,10 +38,12 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
         _ => {}
     }
     let example = match (operation, name.as_str()) {
+        ("searchMessages", "room") => return,
         (_, "room") => json!("testchat1"),
         (_, "public_id") => json!("test1"),
         (_, "emoji") => json!("👍"),
         (_, "id") => json!(MESSAGE_ID),
+        ("searchMessages", "q") => json!("test mes*"),
         ("followRoom", "limit") => json!(3),
         ("followRoom", "wait_s") => json!(5),
         _ => return,
@@ -49,6 +55,11 @@ fn bound(schema: &mut Value, max: usize, pattern: &str) {
     schema["minLength"] = json!(1);
     schema["maxLength"] = json!(max);
     schema["pattern"] = json!(pattern);
+}
+
+fn length(schema: &mut Value, max: usize) {
+    schema["minLength"] = json!(1);
+    schema["maxLength"] = json!(max);
 }
 
 /// A position in a list, behind which the list begins.

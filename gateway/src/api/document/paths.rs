@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// Paths in the order in which their operations should be tried.
-pub(super) const PATHS: [&str; 16] = [
+pub(super) const PATHS: [&str; 17] = [
     "/user",
     "/user/{public_id}",
     "/auth/login",
@@ -16,6 +16,7 @@ pub(super) const PATHS: [&str; 16] = [
     "/chat/{room}/message/{id}/reactions/{emoji}",
     "/chat/{room}/message/{id}/replies",
     "/chat/{room}/message/{id}",
+    "/search/messages",
     "/chat/{room}",
     "/chat",
     "/chat/{room}/users",

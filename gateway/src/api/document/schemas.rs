@@ -31,7 +31,8 @@ const FORMATS: [(&str, &str, &str); 16] = [
 ];
 
 /// Most items of lists: schema, field, items. Pages are bounded by the largest `limit` of their call.
-const MOST_ITEMS: [(&str, &str, usize); 7] = [
+const MOST_ITEMS: [(&str, &str, usize); 8] = [
+    ("SearchResults", "data", 100),
     ("UserList", "data", 1_000),
     ("RoomList", "data", 1_000),
     ("Message", "mentions", MessageExtra::MAX_MENTIONS),

@@ -45,6 +45,7 @@ impl ApiError {
             Self::TooManyStreams,
             Self::TooManyRooms,
             Self::TooManyReads,
+            Self::SearchTooSlow,
             Self::TooManyConnections,
             Self::TooMuchInFlight,
             Self::MalformedRequest("Send one header Host."),

@@ -37,7 +37,9 @@ impl ApiError {
 
 /// What a parameter must be, by the reason for which the framework refused it; the framework's own text names Rust types.
 fn expectation(reason: &str) -> &'static str {
-    if reason.contains("\"integer") {
+    if reason.contains("expects an input value") {
+        "Is needed."
+    } else if reason.contains("\"integer") {
         "Must be a whole number."
     } else if reason.contains("uuid") {
         "Must be a UUID."

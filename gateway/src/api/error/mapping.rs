@@ -18,6 +18,7 @@ use crate::messages::{NotEdited, NotPosted, NotRead};
 use crate::rate_limits::RateLimited;
 use crate::revocation_watcher::RevocationCheckError;
 use crate::rooms::{NotCreated, RoomError};
+use crate::search::NotSearched;
 use crate::server::{self, OverBudget};
 use crate::streams::NotOpened;
 
@@ -142,6 +143,17 @@ impl From<NotRead> for ApiError {
     }
 }
 
+impl From<NotSearched> for ApiError {
+    fn from(cause: NotSearched) -> Self {
+        match cause {
+            NotSearched::Room(cause) => cause.into(),
+            NotSearched::NoSuchUser(name) => Self::UserNotFound(name),
+            NotSearched::Read(cause) => cause.into(),
+            NotSearched::Store(cause) => cause.into(),
+        }
+    }
+}
+
 impl From<NotOpened> for ApiError {
     fn from(cause: NotOpened) -> Self {
         match cause {
@@ -173,11 +185,12 @@ impl From<ReadError> for ApiError {
         match cause {
             ReadError::Refused(ReadRefused::ReaderLimit) => return Self::TooManyReads,
             ReadError::Refused(ReadRefused::Overload) => return Self::Busy,
+            ReadError::TooSlow => return Self::SearchTooSlow,
             ReadError::Store(_) | ReadError::Panicked => DATABASE_FAILS.report("", &cause),
         }
         match cause {
             ReadError::Store(_) => Self::Unavailable,
-            ReadError::Panicked | ReadError::Refused(_) => Self::Internal,
+            ReadError::Panicked | ReadError::Refused(_) | ReadError::TooSlow => Self::Internal,
         }
     }
 }
