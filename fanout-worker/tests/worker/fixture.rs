@@ -62,6 +62,18 @@ pub(crate) async fn open_redis(url: &str, installation: Installation, stop: &Can
     redis
 }
 
+/// Removes what waits in the outbox, so that the logs of the rooms hold what a test appends and nothing else.
+async fn forget_outbox(url: &str) {
+    let statement = "DELETE FROM outbox";
+    if url.starts_with("sqlite:") {
+        let mut database = SqliteConnection::connect(url).await.unwrap();
+        sqlx::query(statement).execute(&mut database).await.unwrap();
+    } else {
+        let mut database = PgConnection::connect(url).await.unwrap();
+        sqlx::query(statement).execute(&mut database).await.unwrap();
+    }
+}
+
 impl Fixture {
     pub(crate) async fn with_rooms(count: usize) -> Self {
         let directory = TempDir::with_prefix("roomcast-worker-").unwrap();
@@ -89,6 +101,7 @@ impl Fixture {
             let name = RoomName::parse(&format!("room-{number}")).unwrap();
             rooms.push(store.create_room(CreateRoom::public(name, sender), NOW).await.unwrap().id);
         }
+        forget_outbox(&url).await;
         Self {
             redis,
             store,
