@@ -54,6 +54,7 @@ use uuid::Uuid;
 
 use crate::dead_letters::DeadLetterCommandError;
 use crate::pipeline::Pipeline;
+use crate::search_indexer::SearchIndexer;
 
 /// This binary.
 pub const BINARY: Binary = Binary {
@@ -127,7 +128,12 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
     lifecycle.tracker.spawn(sqlite_checkpoints::run(store.clone(), lifecycle.soft.clone()));
     context.preflight().await.map_err(BootstrapError::from)?;
     let pipeline = Pipeline::new(context.redis, store.clone(), store.writers(), context.installation);
-    lifecycle.tracker.spawn(search_indexer::run(store.clone(), lifecycle.soft.clone()));
+    let indexer = SearchIndexer {
+        store: store.clone(),
+        installation: context.installation,
+        owned: pipeline.owned_partitions(),
+    };
+    lifecycle.tracker.spawn(indexer.run(lifecycle.soft.clone()));
     pipeline.run(&lifecycle.soft).await;
     store.close().await;
     info!("the worker has stopped");

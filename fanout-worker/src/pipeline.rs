@@ -21,10 +21,13 @@ mod decision;
 mod event;
 mod reducer;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::bus::{RedisClient, RedisConnector};
+use shared::domain::Partition;
 use shared::storage::{Installation, PartitionBatch, Store, Writers};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -58,6 +61,8 @@ pub struct Pipeline {
     fence_poller: FencePoller,
     log_reader: LogReader,
     publisher: Publisher,
+    /// The partitions that are read, for others who work on them.
+    owned: watch::Sender<BTreeSet<Partition>>,
 }
 
 impl Pipeline {
@@ -73,8 +78,15 @@ impl Pipeline {
             publisher: Publisher::new(redis.client()),
             redis: redis.client(),
             registry: WorkerRegistry::join(redis),
+            owned: watch::Sender::default(),
             store,
         }
+    }
+
+    /// The partitions that this worker owns, now and later.
+    #[must_use]
+    pub fn owned_partitions(&self) -> watch::Receiver<BTreeSet<Partition>> {
+        self.owned.subscribe()
     }
 
     /// Works until `stop` is cancelled, finishes the transaction in hand and hands its partitions over.
@@ -169,7 +181,10 @@ impl Pipeline {
 
     fn execute(&mut self, effect: Effect) {
         match effect {
-            Effect::Assign(claims) => self.log_reader.assign(&claims),
+            Effect::Assign(claims) => {
+                self.owned.send_replace(claims.iter().map(|claim| claim.partition).collect());
+                self.log_reader.assign(&claims);
+            }
             Effect::Claim { partitions, owner } => self.claimer.begin(partitions, &owner),
             Effect::ClaimNothing => self.claimer.forget_failures(),
             Effect::ForgetClaim => self.claimer.forget(),

@@ -3,74 +3,97 @@
 //! No commit waits for it, and a search finds messages without it, only more slowly. So it can be late and may fail, and what a
 //! worker leaves undone when it ends is found by the next look.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use shared::domain::RoomId;
-use shared::storage::{Store, StoreError};
+use shared::domain::{Partition, RoomId};
+use shared::storage::{Installation, Store, StoreError};
 use shared::telemetry::FailureSeries;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use uuid::Uuid;
 
 /// How often it looks for rooms with new messages, if that takes no noticeable time.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The share of the time that looking for rooms takes at most: looking takes longer the more rooms there are.
-const LOOKING_SHARE: u32 = 20;
+/// The pause is at least so many times as long as the look: that takes longer the more rooms there are.
+const PAUSE_FACTOR: u32 = 20;
 
 /// Rooms that are listed at once.
 const ROOMS: u32 = 100;
 
-/// Indexes what is stored until `stop` is cancelled.
-pub async fn run(store: Store, stop: CancellationToken) {
-    let mut failures = FailureSeries::default();
-    while !stop.is_cancelled() {
-        let pause = match index_all_once(&store, &stop).await {
-            Ok(pause) => {
-                failures.recovered();
-                pause
-            }
-            Err(error) => {
-                if failures.failed() {
-                    warn!(error = %error, "cannot index messages for searches, retrying: {error}");
-                }
-                INTERVAL
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = sleep(pause) => {}
-        }
-    }
+/// Rooms that may fail one after the other until the rest waits for the next look: the database does not answer.
+const FAILURES: u32 = 5;
+
+/// Indexes messages of the rooms whose partitions a worker owns.
+pub struct SearchIndexer {
+    /// Where they are stored.
+    pub store: Store,
+    /// Says which partition a room is in.
+    pub installation: Installation,
+    /// The partitions that the worker owns.
+    pub owned: watch::Receiver<BTreeSet<Partition>>,
 }
 
-/// Takes one step in every room that has messages to be indexed, so that a room with many keeps none waiting. Returns the pause before
-/// the next look.
-async fn index_all_once(store: &Store, stop: &CancellationToken) -> Result<Duration, StoreError> {
-    let (mut after, mut looking, mut is_behind) = (RoomId(0), Duration::ZERO, false);
-    loop {
-        let began = Instant::now();
-        let mut rooms = store.rooms_to_index(after, ROOMS).await?;
-        looking += began.elapsed();
-        let is_last = rooms.len() < ROOMS as usize;
-        after = rooms.last().copied().unwrap_or(after);
-        // Several workers begin at different rooms. Where two meet, one of them has worked in vain.
-        let start = usize::try_from(Uuid::new_v4().as_u64_pair().0 >> 32).unwrap_or(0) % rooms.len().max(1);
-        rooms.rotate_left(start);
-        for room in rooms {
-            if stop.is_cancelled() {
-                return Ok(INTERVAL);
+impl SearchIndexer {
+    /// Indexes what is stored until `stop` is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut failures = FailureSeries::default();
+        while !stop.is_cancelled() {
+            let pause = match self.index_all_once(&stop).await {
+                Ok(pause) => {
+                    failures.recovered();
+                    pause
+                }
+                Err(error) => {
+                    if failures.failed() {
+                        warn!(error = %error, "cannot index messages for searches, retrying: {error}");
+                    }
+                    INTERVAL
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(pause) => {}
             }
-            is_behind |= store.index_room(room).await?;
-        }
-        if is_last {
-            break;
         }
     }
-    Ok(if is_behind {
-        Duration::ZERO
-    } else {
-        INTERVAL.max(looking * LOOKING_SHARE)
-    })
+
+    /// Takes one step in every room that has messages to be indexed, so that a room with many keeps none waiting, nor one that fails.
+    /// Returns the pause before the next look.
+    async fn index_all_once(&mut self, stop: &CancellationToken) -> Result<Duration, StoreError> {
+        let owned = self.owned.borrow_and_update().clone();
+        if owned.is_empty() {
+            return Ok(INTERVAL);
+        }
+        let (mut after, mut looking, mut is_behind) = (RoomId(0), Duration::ZERO, false);
+        let (mut failed, mut in_a_row) = (None, 0);
+        loop {
+            let began = Instant::now();
+            let mut rooms = self.store.rooms_to_index(after, ROOMS).await?;
+            looking += began.elapsed();
+            let is_last = rooms.len() < ROOMS as usize;
+            after = rooms.last().copied().unwrap_or(after);
+            rooms.retain(|room| owned.contains(&self.installation.partition_of(*room)));
+            for room in rooms {
+                if stop.is_cancelled() {
+                    return Ok(INTERVAL);
+                }
+                match self.store.index_room(room).await {
+                    Ok(has_more) => (is_behind, in_a_row) = (is_behind | has_more, 0),
+                    Err(error) if in_a_row + 1 >= FAILURES => return Err(error),
+                    Err(error) => (failed, in_a_row) = (Some(error), in_a_row + 1),
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None if is_behind => Ok(Duration::ZERO),
+            None => Ok(INTERVAL.max(looking * PAUSE_FACTOR)),
+        }
+    }
 }

@@ -197,19 +197,20 @@ impl FaultRun {
     /// Waits until no entry of the accept log lies above the stored cursors, and none waits in the outbox; otherwise returns how
     /// many of the former there are.
     async fn wait_stored(&self) -> std::result::Result<(), u64> {
-        let mut left = 0;
+        let mut left = None;
         let waited = eventually(STORED_WITHIN, "everything accepted is stored", async || {
-            left = unstored(&self.stack).await?;
+            let waiting = unstored(&self.stack).await?;
+            left = Some(waiting);
             let mut database = self.stack.database().await?;
             let in_outbox = database.count_outbox().await?;
             database.close().await?;
-            if left == 0 && in_outbox == 0 {
+            if waiting == 0 && in_outbox == 0 {
                 Ok(())
             } else {
-                Err(Failure::new(format!("{left} entries are not, and {in_outbox} changes wait in the outbox")))
+                Err(Failure::new(format!("{waiting} entries are not, and {in_outbox} changes wait in the outbox")))
             }
         });
-        waited.await.map_err(|_| left)
+        waited.await.map_err(|_| left.unwrap_or(1))
     }
 }
 

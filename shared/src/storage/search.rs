@@ -1,7 +1,7 @@
 //! Search for words in messages, and the index that it uses.
 //!
 //! The index is kept in ordinary tables, so that both databases have the same one and answer alike. For each room and each word
-//! it has the seqs of the messages with this word, in the pages of [segments](segment): a word is looked up in some thirty places
+//! it has the seqs of the messages with this word, in the pages of [segments](segment): a word is looked up in 61 to 91 of them
 //! per million messages, and of a frequent word only the newest ones are read.
 //!
 //! New messages are added to the index after their commit, by the worker, and in batches: a commit costs nothing more than without a

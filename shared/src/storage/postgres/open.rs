@@ -22,7 +22,8 @@ use crate::storage::{HISTORY_CONNECTIONS, Installation, OpenError, Role};
 /// server allows 100 by default, enough for eight gateways and as many workers.
 const GATEWAY_CONNECTIONS: usize = 3;
 
-/// Connections of a worker: one commits while the others claim partitions.
+/// Connections of a worker, with a fourth that reads what is to be indexed for searches: one commits while the others claim
+/// partitions and write the index.
 const WORKER_CONNECTIONS: usize = 3;
 
 /// How long a caller waits for a free connection, or for one to open.

@@ -238,6 +238,13 @@ impl PageStatements for PgConnection {
             .await
     }
 
+    async fn drop_index(&mut self, room: RoomId) -> Result<(), sqlx::Error> {
+        for statement in sql::DROP_INDEX {
+            sqlx::query(statement).bind(room.0).execute(&mut *self).await?;
+        }
+        Ok(())
+    }
+
     async fn replace_pages(&mut self, edits: &[PageEdit]) -> Result<(), sqlx::Error> {
         let rooms: Vec<i64> = edits.iter().map(|edit| edit.room.0).collect();
         let (levels, numbers) = places(&edits.iter().map(|edit| edit.segment).collect::<Vec<_>>());

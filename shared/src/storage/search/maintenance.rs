@@ -7,6 +7,7 @@ use super::{Rows, SearchStatements, TextRow, keys_of};
 use crate::blocking::block_in_place_if_large;
 use crate::domain::{RoomId, Seq, UserId};
 use crate::storage::commit_statements::AlteredMessage;
+use crate::telemetry::LogEvent;
 
 /// What each back end reads and writes to keep the index.
 pub(in crate::storage) trait IndexStatements: SearchStatements {
@@ -42,7 +43,15 @@ pub(in crate::storage) trait PageStatements: Send {
 
     /// Replaces pages.
     fn replace_pages(&mut self, edits: &[PageEdit]) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Removes the whole index of `room`, to be made anew.
+    fn drop_index(&mut self, room: RoomId) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
+
+static INDEX_DAMAGED: LogEvent = LogEvent::outage(
+    "search_index_damaged",
+    "a page of the index for searches cannot be read; the room is indexed anew",
+);
 
 /// A page, and those that it becomes.
 #[derive(Debug, PartialEq, Eq)]
@@ -123,7 +132,7 @@ pub(in crate::storage) async fn reindex<T: PageStatements>(
     }
     let rooms: BTreeSet<RoomId> = changed.iter().map(|(message, _)| message.room).collect();
     let indexed: HashMap<i64, i64> = tx.count_changes(&Vec::from_iter(rooms)).await?.into_iter().collect();
-    // By the place of each word, so that each is looked up once.
+    // By room, segment and word, so that each is looked up once.
     let mut words: BTreeMap<(RoomId, Segment, Key), Vec<(u32, bool)>> = BTreeMap::new();
     for (message, old_text) in changed {
         let upto = Seq(indexed.get(&message.room.0).copied().unwrap_or(0));
@@ -143,14 +152,20 @@ pub(in crate::storage) async fn reindex<T: PageStatements>(
     let keys: Vec<(RoomId, Segment, Key)> = words.keys().cloned().collect();
     let mut pages: BTreeMap<(RoomId, Segment, Key), (Vec<u8>, WordChanges)> = BTreeMap::new();
     for (index, first_word, page) in tx.pages_of(&keys).await? {
-        let place = usize::try_from(index).ok().and_then(|index| keys.get(index)).ok_or(sqlx::Error::RowNotFound)?;
-        let (room, segment, key) = place;
+        let asked = usize::try_from(index).ok().and_then(|index| keys.get(index)).ok_or(sqlx::Error::RowNotFound)?;
+        let (room, segment, key) = asked;
         let (_, of_page) = pages.entry((*room, *segment, first_word)).or_insert_with(|| (page, WordChanges::default()));
-        of_page.0.extend(words[place].iter().map(|(offset, is_there)| (key.clone(), *offset, *is_there)));
+        of_page.0.extend(words[asked].iter().map(|(offset, is_there)| (key.clone(), *offset, *is_there)));
     }
     let mut edits = Vec::with_capacity(pages.len());
+    let mut damaged: BTreeSet<RoomId> = BTreeSet::new();
     for ((room, segment, first_word), (page, changes)) in pages {
-        let pages = encode(first_word.clone(), &changes.apply(&page)?);
+        // No commit may fail for ever because of the index, without which everything is found too.
+        let Ok(postings) = changes.apply(&page) else {
+            damaged.insert(room);
+            continue;
+        };
+        let pages = encode(first_word.clone(), &postings);
         edits.push(PageEdit {
             room,
             segment,
@@ -158,7 +173,13 @@ pub(in crate::storage) async fn reindex<T: PageStatements>(
             pages,
         });
     }
-    tx.replace_pages(&edits).await
+    edits.retain(|edit| !damaged.contains(&edit.room));
+    tx.replace_pages(&edits).await?;
+    for room in damaged {
+        INDEX_DAMAGED.report(format_args!("room {}", room.0), "a message of it was changed");
+        tx.drop_index(room).await?;
+    }
+    Ok(())
 }
 
 impl WordChanges {

@@ -196,8 +196,13 @@ impl<'a, S: SearchStatements> Run<'a, S> {
             if rest.is_empty() {
                 return Ok(Ended::Done);
             }
-            // The room was indexed further meanwhile, and its segments are others now.
-            room.indexed = self.store.indexed(room.id).await?;
+            if self.is_late() {
+                return Ok(Ended::Late);
+            }
+            let indexed = self.store.indexed(room.id).await?;
+            // The room was indexed further meanwhile, and its segments are others now. Otherwise the index lacks some, and the texts
+            // are read.
+            room.indexed = if indexed == room.indexed { Seq::ZERO } else { indexed };
         }
     }
 

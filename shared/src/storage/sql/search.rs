@@ -11,6 +11,12 @@ macro_rules! select_rooms {
     };
 }
 
+/// Remove the index of room `$1`. Changes of its messages were counted before, so no worker writes what it has read of it.
+pub(in crate::storage) const DROP_INDEX: [&str; 2] = [
+    "DELETE FROM search_pages WHERE room_id = $1",
+    "UPDATE search_rooms SET indexed = 0 WHERE room_id = $1",
+];
+
 /// Room `$2`, if user `$1` may see it.
 pub(in crate::storage) const ONE_ROOM: &str =
     concat!(select_rooms!(), " WHERE r.id = $2 AND ", room_is_visible!("r", "$1"));

@@ -208,6 +208,13 @@ impl PageStatements for SqliteConnection {
         sqlx::query_as(PAGES_OF).bind(json_list(keys)?).fetch_all(&mut *self).await
     }
 
+    async fn drop_index(&mut self, room: RoomId) -> Result<(), sqlx::Error> {
+        for statement in sql::DROP_INDEX {
+            sqlx::query(statement).bind(room.0).execute(&mut *self).await?;
+        }
+        Ok(())
+    }
+
     async fn replace_pages(&mut self, edits: &[PageEdit]) -> Result<(), sqlx::Error> {
         let removed = edits.iter().map(|edit| {
             let segment = edit.segment;
