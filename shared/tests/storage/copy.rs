@@ -210,18 +210,20 @@ async fn everything_is_copied_and_usable() {
     let garbage = entry(claim.cursor.ms + 1, message(room.id, room.owner_id, "x")).into_dead_letter("garbage");
     db.commit(&mut claim, vec![garbage]).await.unwrap();
     assert_eq!(db.store.dead_letters(1, 10).await.unwrap()[0].id, 3, "2 was dropped before the copy");
-    let cid = db.user("cid").await;
-    // An id that a hint before the copy may name is not given again.
-    let left = db.store.last_in_outbox(room.id).await.unwrap();
-    assert!(left.is_none());
-    db.store.join_public(room.id, cid.id, JoinMode::Explicit, NOW).await.unwrap();
-    let joined = db.store.last_in_outbox(room.id).await.unwrap().unwrap();
-    assert!(joined.upto > old_upto, "{joined:?} and {old_upto}");
+    assert!(next_outbox_id(&db, room.id).await > old_upto, "a hint from before the copy may name it");
     assert_eq!(db.positions_grow_with_seqs().await, 1_204);
 
     db.store.close().await;
     let again = copy(&old.url, &url, |_| {}).await;
     assert!(matches!(again, Err(CopyError::NotEmpty("installation"))), "{again:?}");
+}
+
+/// The id of a row that is added to the empty outbox of `room`.
+async fn next_outbox_id(db: &Database, room: RoomId) -> i64 {
+    assert!(db.store.last_in_outbox(room).await.unwrap().is_none());
+    let cid = db.user("cid").await;
+    db.store.join_public(room, cid.id, JoinMode::Explicit, NOW).await.unwrap();
+    db.store.last_in_outbox(room).await.unwrap().unwrap().upto
 }
 
 /// The position after a change is the next one too, where the target counts positions apart from rows.
