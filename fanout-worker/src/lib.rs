@@ -132,6 +132,7 @@ pub async fn run(config: &Config, lifecycle: &Lifecycle) -> Result<(), StartErro
         store: store.clone(),
         installation: context.installation,
         owned: pipeline.owned_partitions(),
+        stored: pipeline.stored_entries(),
     };
     lifecycle.tracker.spawn(indexer.run(lifecycle.soft.clone()));
     pipeline.run(&lifecycle.soft).await;

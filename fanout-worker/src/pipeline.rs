@@ -22,6 +22,8 @@ mod event;
 mod reducer;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shared::bus::{RedisClient, RedisConnector};
@@ -63,6 +65,8 @@ pub struct Pipeline {
     publisher: Publisher,
     /// The partitions that are read, for others who work on them.
     owned: watch::Sender<BTreeSet<Partition>>,
+    /// Entries that were stored.
+    stored: Arc<AtomicU64>,
 }
 
 impl Pipeline {
@@ -79,6 +83,7 @@ impl Pipeline {
             redis: redis.client(),
             registry: WorkerRegistry::join(redis),
             owned: watch::Sender::default(),
+            stored: Arc::default(),
             store,
         }
     }
@@ -87,6 +92,12 @@ impl Pipeline {
     #[must_use]
     pub fn owned_partitions(&self) -> watch::Receiver<BTreeSet<Partition>> {
         self.owned.subscribe()
+    }
+
+    /// How many entries this worker has stored, now and later.
+    #[must_use]
+    pub fn stored_entries(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.stored)
     }
 
     /// Works until `stop` is cancelled, finishes the transaction in hand and hands its partitions over.
@@ -162,6 +173,8 @@ impl Pipeline {
         let receipt_requests = receipt_requests(&batches);
         let persisted = persist(&self.store, batches, stop).await;
         crash_point::reached("after_commit").await;
+        let entries = persisted.stored.iter().flat_map(|committed| &committed.rooms).map(|room| room.entries.len());
+        self.stored.fetch_add(entries.sum::<usize>() as u64, Ordering::Relaxed);
         log_stored(&persisted);
         Event::Committed {
             persisted,

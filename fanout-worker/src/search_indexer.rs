@@ -4,6 +4,8 @@
 //! worker leaves undone when it ends is found by the next look.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shared::domain::{Partition, RoomId};
@@ -23,6 +25,13 @@ const PAUSE_FACTOR: u32 = 20;
 /// Rooms that are listed at once.
 const ROOMS: u32 = 100;
 
+/// Entries stored in a second from which on commits have the processor: indexing waits, and goes on with [`BUSY_SHARE`].
+const BUSY_RATE: f64 = 2_000.0;
+
+/// The part of the time that indexing takes at most while the worker is busy: one in so many. What is not indexed is searched as it
+/// is, more slowly, and indexed when the flood is over.
+const BUSY_SHARE: u32 = 20;
+
 /// Rooms that may fail one after the other until the rest waits for the next look: the database does not answer.
 const FAILURES: u32 = 5;
 
@@ -34,14 +43,41 @@ pub struct SearchIndexer {
     pub installation: Installation,
     /// The partitions that the worker owns.
     pub owned: watch::Receiver<BTreeSet<Partition>>,
+    /// How many entries the worker has stored.
+    pub stored: Arc<AtomicU64>,
+}
+
+/// How fast the worker stores, measured from one step to the next.
+struct Busyness {
+    stored: u64,
+    since: Instant,
+    is_busy: bool,
+}
+
+impl Busyness {
+    /// Whether the worker has stored [`BUSY_RATE`] entries a second or more lately.
+    fn now(&mut self, stored: u64) -> bool {
+        let elapsed = self.since.elapsed();
+        if elapsed >= INTERVAL {
+            let count = u32::try_from(stored - self.stored).unwrap_or(u32::MAX);
+            self.is_busy = f64::from(count) >= BUSY_RATE * elapsed.as_secs_f64();
+            (self.stored, self.since) = (stored, Instant::now());
+        }
+        self.is_busy
+    }
 }
 
 impl SearchIndexer {
     /// Indexes what is stored until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut failures = FailureSeries::default();
+        let mut busyness = Busyness {
+            stored: 0,
+            since: Instant::now(),
+            is_busy: false,
+        };
         while !stop.is_cancelled() {
-            let pause = match self.index_all_once(&stop).await {
+            let pause = match self.index_all_once(&mut busyness, &stop).await {
                 Ok(pause) => {
                     failures.recovered();
                     pause
@@ -62,7 +98,11 @@ impl SearchIndexer {
 
     /// Takes one step in every room that has messages to be indexed, so that a room with many keeps none waiting, nor one that fails.
     /// Returns the pause before the next look.
-    async fn index_all_once(&mut self, stop: &CancellationToken) -> Result<Duration, StoreError> {
+    async fn index_all_once(
+        &mut self,
+        busyness: &mut Busyness,
+        stop: &CancellationToken,
+    ) -> Result<Duration, StoreError> {
         let owned = self.owned.borrow_and_update().clone();
         if owned.is_empty() {
             return Ok(INTERVAL);
@@ -80,7 +120,12 @@ impl SearchIndexer {
                 if stop.is_cancelled() {
                     return Ok(INTERVAL);
                 }
-                match self.store.index_room(room).await {
+                let began = Instant::now();
+                let indexed = self.store.index_room(room).await;
+                if busyness.now(self.stored.load(Ordering::Relaxed)) {
+                    sleep(began.elapsed() * (BUSY_SHARE - 1)).await;
+                }
+                match indexed {
                     Ok(has_more) => (is_behind, in_a_row) = (is_behind | has_more, 0),
                     Err(error) if in_a_row + 1 >= FAILURES => return Err(error),
                     Err(error) => (failed, in_a_row) = (Some(error), in_a_row + 1),

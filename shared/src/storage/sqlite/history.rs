@@ -24,8 +24,9 @@ macro_rules! message_array {
 /// A page and the room's head, in one statement so that they are of the same moment.
 ///
 /// It reads upwards whichever end is wanted: to the next row SQLite takes one step, to the one before it goes through the
-/// tree again. In a room of messages alone, seqs have no gaps, so the newest ones begin so many below the end; elsewhere the index
-/// says where. The array is not ordered here, since SQLite would put every message through a tree of its own for that.
+/// tree again. Where there are messages alone, seqs have no gaps, so the newest ones begin so many below the end. That is so if
+/// the message there has all other entries of the room before it, such as those of its creation and of who joined; elsewhere
+/// the index says where they begin. The array is not ordered here, since SQLite would put every message through a tree of its own for that.
 const PAGE: &str = concat!(
     "SELECT COALESCE(h.seq, 0), COALESCE(h.changed, 0), COALESCE(h.others, 0),
             CASE WHEN COALESCE(h.seq, 0) BETWEEN $6 AND $7 AND COALESCE(h.changed, 0) = $9 THEN NULL ELSE
@@ -35,7 +36,9 @@ const PAGE: &str = concat!(
     select_messages!(),
     "              WHERE m.room_id = $1 AND m.seq < $4 AND m.seq > CASE
                         WHEN $8 THEN $3
-                        WHEN h.others > 0 THEN COALESCE((SELECT f.seq - 1 FROM messages f
+                        WHEN h.others > 0 AND NOT EXISTS (
+                            SELECT 1 FROM messages f WHERE f.room_id = $1 AND f.others = h.others
+                            AND f.seq = max($3, min($4, h.seq + 1) - 1 - $5) + 1) THEN COALESCE((SELECT f.seq - 1 FROM messages f
                                                          WHERE f.room_id = $1 AND f.seq > $3 AND f.seq < $4
                                                          ORDER BY f.seq DESC LIMIT 1 OFFSET $5 - 1), $3)
                         ELSE max($3, min($4, h.seq + 1) - 1 - $5) END
