@@ -26,7 +26,8 @@ for (let attempt = 1; history.length === 0 && attempt < ATTEMPTS; attempt++) {
   history = await messages.readHistory({ room: name })
 }
 const found = history[0]
-check(found?.message === text && found.username === name && found.seq === 1, history)
+// The creation of the room is the entry before it.
+check(found?.message === text && found.username === name && found.seq === 2, history)
 check(!Number.isNaN(new Date(found?.createdOn ?? '').getTime()), found?.createdOn)
 
 try {
