@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
+
 use super::check::{Check, Paths};
 use super::follower::Follower;
 use super::{hostile_texts, library};
@@ -59,6 +61,9 @@ pub(super) async fn run(paths: &Paths) -> Result<Vec<Check>> {
     trial.judge().await
 }
 
+/// Entries before the first message: that the room was created, and that the writer joined it.
+const ENTRIES_BEFORE: i64 = 2;
+
 /// The stack, the libraries that follow its room, and the user who posts.
 struct StreamTrial {
     stack: Stack,
@@ -74,6 +79,15 @@ impl StreamTrial {
         let reader = stack.client()?.register("reader").await?;
         reader.create_room(ROOM).await?;
         let writer = stack.client()?.register("writer").await?.moved_to(&stack.gateways[1].url())?;
+        writer.call(Method::POST, &format!("/chat/{ROOM}/join")).await?.expect(204)?;
+        eventually(START_WITHIN, "the log has its entries before messages", async || {
+            let page = writer.get(&format!("/chat/{ROOM}/messagehistory")).await?.expect(200)?;
+            match page.header("last-event-id") {
+                Some(id) if id.ends_with(&format!("-{ENTRIES_BEFORE}")) => Ok(()),
+                id => Err(Failure::new(format!("the position is {id:?}"))),
+            }
+        })
+        .await?;
         let mut followers = Vec::new();
         for library in library::all(paths) {
             let port = stack.gateways[0].port();
@@ -83,7 +97,7 @@ impl StreamTrial {
             stack,
             followers,
             writer,
-            head: 0,
+            head: ENTRIES_BEFORE,
         };
         let is_open = |follower: &Follower| follower.readies().iter().all(|&readies| readies > 0);
         trial.wait("all streams are open", START_WITHIN, is_open).await;
@@ -271,10 +285,11 @@ impl StreamTrial {
         let history = eventually(GATEWAY_WITHIN, "the whole history", async || {
             let history = self.writer.whole_history(ROOM).await?;
             let length = i64::try_from(history.len())?;
-            if length == self.head {
+            let messages = self.head - ENTRIES_BEFORE;
+            if length == messages {
                 Ok(history)
             } else {
-                Err(Failure::new(format!("{length} of {}", self.head)))
+                Err(Failure::new(format!("{length} of {messages}")))
             }
         })
         .await?;
