@@ -123,7 +123,11 @@ impl SearchIndexer {
                 let began = Instant::now();
                 let indexed = self.store.index_room(room).await;
                 if busyness.now(self.stored.load(Ordering::Relaxed)) {
-                    sleep(began.elapsed() * (BUSY_SHARE - 1)).await;
+                    // The process waits for this task when it stops.
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = sleep(began.elapsed() * (BUSY_SHARE - 1)) => {}
+                    }
                 }
                 match indexed {
                     Ok(has_more) => (is_behind, in_a_row) = (is_behind | has_more, 0),
@@ -140,5 +144,24 @@ impl SearchIndexer {
             None if is_behind => Ok(Duration::ZERO),
             None => Ok(INTERVAL.max(looking * PAUSE_FACTOR)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_is_busy_by_what_it_stored_lately() {
+        let long_ago = || Instant::now().checked_sub(INTERVAL * 2).unwrap();
+        let mut busyness = Busyness {
+            stored: 0,
+            since: long_ago(),
+            is_busy: false,
+        };
+        assert!(busyness.now(10_000));
+        assert!(busyness.now(10_001), "it is looked at once in an interval");
+        busyness.since = long_ago();
+        assert!(!busyness.now(10_100));
     }
 }

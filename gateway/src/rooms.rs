@@ -129,17 +129,6 @@ pub struct RoomSettings {
     pub name_kept: Duration,
 }
 
-/// The service of rooms.
-pub struct Rooms {
-    store: Store,
-    directory: Arc<RoomDirectory>,
-    lookup: RoomLookup,
-    limits: RateLimits,
-    events: Arc<EventDispatcher>,
-    hints: OutboxHints,
-    settings: RoomSettings,
-}
-
 /// What the service of rooms needs.
 pub struct RoomParts {
     /// Where rooms are.
@@ -158,62 +147,48 @@ pub struct RoomParts {
     pub settings: RoomSettings,
 }
 
+/// The service of rooms.
+pub struct Rooms(RoomParts);
+
 impl Rooms {
     /// The service of `parts`.
     #[must_use]
     pub fn new(parts: RoomParts) -> Self {
-        let RoomParts {
-            store,
-            directory,
-            lookup,
-            limits,
-            events,
-            hints,
-            settings,
-        } = parts;
-        Self {
-            store,
-            directory,
-            lookup,
-            limits,
-            events,
-            hints,
-            settings,
-        }
+        Self(parts)
     }
 
     /// Names of the rooms that `user` may see, sorted, behind `after`.
     pub async fn list(&self, user: &User, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
-        self.store.list_rooms(user.id, after, limit).await
+        self.0.store.list_rooms(user.id, after, limit).await
     }
 
     /// Creates a room of `creator`. From its return on every gateway means this room by the name.
     pub async fn create(&self, creator: &User, name: RoomName, is_private: bool) -> Result<(), NotCreated> {
         let now = Timestamp::now();
-        self.limits.create_room(creator.id).await?;
+        self.0.limits.create_room(creator.id).await?;
         let may_take_reserved = policy::may_anywhere(creator, Action::TakeReservedName);
         let new = CreateRoom {
             name: name.clone(),
             owner: creator.id,
             is_private,
             // Whoever may take the name frees it.
-            reserved_since: (!may_take_reserved).then(|| now.minus(self.settings.name_kept)),
+            reserved_since: (!may_take_reserved).then(|| now.minus(self.0.settings.name_kept)),
         };
-        let most = match self.settings.rooms_per_user {
+        let most = match self.0.settings.rooms_per_user {
             0 => u32::MAX,
             most => most,
         };
-        let room = self.store.create_room_within(most, new, now).await?;
-        self.hints.send(room.id);
+        let room = self.0.store.create_room_within(most, new, now).await?;
+        self.0.hints.send(room.id);
         if room.has_predecessor() {
-            self.events.change(async move { Ok(Some(ControlEvent::RoomReplaced { name })) }).await?;
+            self.0.events.change(async move { Ok(Some(ControlEvent::RoomReplaced { name })) }).await?;
         }
         Ok(())
     }
 
     /// The room named `name`, if `user` may see it.
     pub async fn get(&self, name: &str, user: &User) -> Result<Arc<Room>, RoomError> {
-        self.lookup.find(name, user, Action::See).await
+        self.0.lookup.find(name, user, Action::See).await
     }
 
     /// Deletes the room named `name`, and ends its streams.
@@ -221,7 +196,7 @@ impl Rooms {
         let parsed = parse(name)?;
         for _ in 0..LOOKUPS_AT_MOST {
             let room = self.deletable(name, user).await?;
-            let (store, id, name_of_it, now) = (self.store.clone(), room.id, parsed.clone(), Timestamp::now());
+            let (store, id, name_of_it, now) = (self.0.store.clone(), room.id, parsed.clone(), Timestamp::now());
             let delete = async move {
                 let deleted = store.delete_room(id, now).await?;
                 Ok(deleted.then_some(ControlEvent::RoomDeleted {
@@ -229,20 +204,20 @@ impl Rooms {
                     name: name_of_it,
                 }))
             };
-            if self.events.change(delete).await? {
+            if self.0.events.change(delete).await? {
                 return Ok(());
             }
             // Somebody else was first. There may be another room of this name since.
-            self.directory.forget_room(&parsed);
+            self.0.directory.forget_room(&parsed);
         }
         Err(not_found(name))
     }
 
     /// The room named `name`, if `user` may delete it. To those who may not see it, it does not exist.
     async fn deletable(&self, name: &str, user: &User) -> Result<Arc<Room>, RoomError> {
-        match self.lookup.find(name, user, Action::DeleteRoom).await {
+        match self.0.lookup.find(name, user, Action::DeleteRoom).await {
             Err(RoomError::NotFound(_)) => {
-                self.lookup.find(name, user, Action::See).await?;
+                self.0.lookup.find(name, user, Action::See).await?;
                 policy::report_forbidden(user.id, "delete a room");
                 Err(RoomError::Forbidden)
             }
@@ -258,27 +233,27 @@ impl Rooms {
         after: &str,
         limit: u32,
     ) -> Result<(Arc<Room>, Vec<String>), RoomError> {
-        let mut room = self.lookup.find(name, user, Action::See).await?;
-        let mut names = self.store.list_members(room.id, user.id, after, limit).await?;
+        let mut room = self.0.lookup.find(name, user, Action::See).await?;
+        let mut names = self.0.store.list_members(room.id, user.id, after, limit).await?;
         if names.is_empty() {
             // The room may have been deleted since it was looked up.
-            room = self.lookup.find_anew(&room.name, user, Action::See).await?;
-            names = self.store.list_members(room.id, user.id, after, limit).await?;
+            room = self.0.lookup.find_anew(&room.name, user, Action::See).await?;
+            names = self.0.store.list_members(room.id, user.id, after, limit).await?;
         }
         Ok((room, names))
     }
 
     /// Makes `user` a member of the room named `name`, also if they were in an earlier room of this name.
     pub async fn join(&self, name: &str, user: &User) -> Result<(), RoomError> {
-        self.lookup.join(name, user, Action::Join, JoinMode::Explicit).await.map(drop)
+        self.0.lookup.join(name, user, Action::Join, JoinMode::Explicit).await.map(drop)
     }
 
     /// Ends the membership of `user` in the room named `name`, and their streams of it.
     pub async fn leave(&self, name: &str, user: &User) -> Result<(), RoomError> {
         let user_id = user.id;
-        self.limits.join(user_id).await?;
-        let room = self.lookup.find(name, user, Action::Leave).await?;
-        let (store, room) = (self.store.clone(), room.id);
+        self.0.limits.join(user_id).await?;
+        let room = self.0.lookup.find(name, user, Action::Leave).await?;
+        let (store, room) = (self.0.store.clone(), room.id);
         let leave = async move {
             let membership = store.leave(room, user_id, Timestamp::now()).await?;
             Ok(Some(ControlEvent::MemberRemoved {
@@ -287,9 +262,9 @@ impl Rooms {
                 membership,
             }))
         };
-        let left = self.events.change(leave).await;
+        let left = self.0.events.change(leave).await;
         // Now that no gateway accepts messages under that membership: those before stand before the hint.
-        self.hints.send(room);
+        self.0.hints.send(room);
         left?;
         Ok(())
     }
