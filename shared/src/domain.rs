@@ -4,6 +4,7 @@ mod change;
 mod cursor;
 mod ids;
 mod message;
+mod notify;
 mod partition;
 mod room;
 mod search;
@@ -17,12 +18,13 @@ pub use change::{
 };
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
 pub use ids::{
-    GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, Position, RoomId, Seq, SessionId,
-    StreamKey, UserId, parse_uuid,
+    GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, Position, RemovalCount, RoomId,
+    RoomsVersion, Seq, SessionId, StreamKey, UserId, parse_uuid,
 };
 pub use message::{Accepted, IdempotencyKey, MESSAGE_KIND, MessageExtra, MessageText, ReactionCount, StoredMessage};
+pub use notify::{InvalidNotifyLevel, Notify, NotifyLevel};
 pub use partition::{Fence, LogEntryId, Partition};
-pub use room::RoomName;
+pub use room::{InvalidRoomKind, RoomKind, RoomName};
 pub use search::{SearchQuery, Words};
 pub use text::normal_password;
 pub use time::Timestamp;

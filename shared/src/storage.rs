@@ -16,12 +16,14 @@ mod commit_statements;
 mod connections;
 mod copy;
 mod dead_letters;
+mod direct_rooms;
 mod error;
 mod head_positions;
 mod history;
 mod open;
 mod open_error;
 mod outbox;
+mod positions;
 mod postgres;
 mod revocations;
 mod rooms;
@@ -32,6 +34,7 @@ mod sign_ins;
 mod sql;
 mod sqlite;
 mod user_keys;
+mod user_rooms;
 
 use std::fmt::Debug;
 use std::ops::Deref;
@@ -43,16 +46,19 @@ pub use accounts::{Account, Accounts, CreateUserError, NewUser, Session, User};
 pub use commit::{Claim, CommitError, Commits, Committed, Entry, EntryContent, PartitionBatch, RoomEntries};
 pub use copy::{CopyError, Progress, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
+pub use direct_rooms::DirectRooms;
 pub use error::StoreError;
 pub use head_positions::{HeadPositions, MovedHead};
 pub use history::{HISTORY_CONNECTIONS, History, HistoryPage, KnownMessage, KnownPage, RoomHead, Window};
 pub use open::{Installation, Role, Writers};
 pub use open_error::OpenError;
 pub use outbox::Outbox;
+pub use positions::{HorizonSample, Positions};
 pub use revocations::Revocation;
 pub use rooms::{CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Room, Rooms};
 pub use search::{FoundMessage, Search, SearchError, SearchIndex, SearchPage};
 pub use sign_ins::SignIns;
+pub use user_rooms::{FollowedRoom, GoneRoom, OwnRooms, ReadMark, RoomState, UserRooms};
 
 use crate::domain::{Epoch, Timestamp};
 
@@ -116,8 +122,11 @@ pub trait Backend:
     Accounts
     + SignIns
     + Rooms
+    + OwnRooms
+    + DirectRooms
     + History
     + HeadPositions
+    + Positions
     + SearchIndex
     + Commits
     + Outbox

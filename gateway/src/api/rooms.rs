@@ -109,7 +109,7 @@ impl RoomsApi {
         room: Path<String>,
         body: JsonBody<Option<RoomOptions>>,
     ) -> Result<RoomCreated, ApiError> {
-        let name = RoomName::parse(&room.0)?;
+        let name = RoomName::parse_new(&room.0)?;
         let is_private = body.0.unwrap_or_default().private.unwrap_or_default();
         context.rooms.create(&caller.0.session.user, name, is_private).await?;
         Ok(RoomCreated::Created(Json(Done::new("Chat created."))))

@@ -115,6 +115,18 @@ impl Seq {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Position(pub i64);
 
+/// Version of a user's set of rooms: it grows with every change of which rooms the user is in, and of what a room is for them (read
+/// mark, notifications, hidden or not). The changes of one user are committed in the order of their versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RoomsVersion(pub i64);
+
+/// How many revocations there were: sessions revoked, memberships ended and rooms deleted. A deleted room keeps the number that its
+/// deletion got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RemovalCount(pub i64);
+
 /// Id of an installation: 48 random bits, generated when it is created and written as 12 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InstallationId(u64);

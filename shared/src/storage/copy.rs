@@ -41,11 +41,13 @@ struct Table {
 }
 
 /// Every table. A table comes after those that it refers to.
-const TABLES: [Table; 21] = [
+const TABLES: [Table; 22] = [
     table("users", &["id"], Overwrite),
     table("sessions", &["id"], Renew),
     table("rooms", &["id"], Overwrite),
     table("members", &["room_id", "user_id"], Renew),
+    // After the members, who leave rows here when they are deleted.
+    table("departures", &["user_id", "room_id"], Renew),
     table("messages", &["position"], Resume),
     table("changes", &["position"], Resume),
     CHANGED_MESSAGES,

@@ -183,6 +183,13 @@ pub(super) fn decode_messages(json: &str) -> Result<Vec<StoredMessage>, sqlx::Er
     Ok(messages)
 }
 
+/// Converts rows of a room and an array of its messages.
+pub(super) fn decode_messages_of_rooms(
+    rows: Vec<(i64, String)>,
+) -> Result<HashMap<RoomId, Vec<StoredMessage>>, sqlx::Error> {
+    rows.into_iter().map(|(room, json)| Ok((RoomId(room), decode_messages(&json)?))).collect()
+}
+
 /// A change as the statements return it, in an array.
 #[derive(Deserialize)]
 struct ChangeRecord {
@@ -273,6 +280,13 @@ pub trait History {
         after: Seq,
         limit: u32,
     ) -> Result<Option<Vec<StoredMessage>>, StoreError>;
+
+    /// The newest messages of each of `rooms`, at most `each`, ascending by seq. It does not check who may see them.
+    async fn newest_messages(
+        &self,
+        rooms: &[RoomId],
+        each: u32,
+    ) -> Result<HashMap<RoomId, Vec<StoredMessage>>, StoreError>;
 
     /// The head of `room`, all zero if its log is empty.
     async fn head(&self, room: RoomId) -> Result<RoomHead, StoreError>;

@@ -195,6 +195,13 @@ pub(super) fn left_details() -> MemberDetails {
     }
 }
 
+/// The detail of becoming a member of somebody else's room.
+pub(super) fn joined_detail() -> String {
+    encode_detail(&MemberChange::Joined {
+        role: MemberRole::Member,
+    })
+}
+
 /// The detail of creating `room`.
 pub(super) fn created_detail(room: &Room) -> String {
     encode_detail(&RoomChange::Created {

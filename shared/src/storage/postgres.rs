@@ -13,14 +13,17 @@ mod claim;
 mod commit;
 mod cursors;
 mod dead_letters;
+mod direct_rooms;
 pub(super) mod head_positions;
 mod history;
 pub(super) mod open;
+mod positions;
 mod rooms;
 mod search;
 mod sign_ins;
 mod transaction;
 mod user_keys;
+mod user_rooms;
 
 use std::io;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use sqlx::error::DatabaseError;
 
 use super::StoreError;
-use crate::domain::{Epoch, MembershipId, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::domain::{Epoch, MembershipId, RoomId, RoomKind, RoomName, Seq, Timestamp, UserId};
 
 /// A room that exists now.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -26,6 +26,9 @@ pub struct Room {
     /// How many rooms of the same name were deleted before.
     #[sqlx(try_from = "i64")]
     pub incarnation: Incarnation,
+    /// What it is.
+    #[sqlx(try_from = "String")]
+    pub kind: RoomKind,
 }
 
 /// The number of earlier, deleted rooms of the same name.
@@ -55,6 +58,7 @@ impl Room {
             owner_id: owner,
             is_private: false,
             incarnation: Incarnation(0),
+            kind: RoomKind::Room,
         }
     }
 
@@ -168,7 +172,7 @@ impl From<sqlx::Error> for CreateRoomError {
 /// Rooms and their members.
 #[async_trait]
 pub trait Rooms {
-    /// Creates a room with its owner as the first member, if the owner has fewer than `most` rooms.
+    /// Creates a room with its owner as the first member, if the owner has fewer than `most` rooms, not counting direct ones.
     async fn create_room_within(&self, most: u32, new: CreateRoom, now: Timestamp) -> Result<Room, CreateRoomError>;
 
     /// Creates a room, however many rooms the owner has.
@@ -200,7 +204,8 @@ pub trait Rooms {
         now: Timestamp,
     ) -> Result<JoinOutcome, StoreError>;
 
-    /// Ends the membership of `user` in `room`, and returns it if there was one.
+    /// Ends the membership of `user` in `room`, and returns it if there was one. A direct room is hidden instead, and never left: see
+    /// [`DirectRooms::hide_direct`](super::DirectRooms::hide_direct).
     async fn leave(&self, room: RoomId, user: UserId, now: Timestamp) -> Result<Option<MembershipId>, StoreError>;
 
     /// The usernames of at most `limit` members of `room` above `after`, sorted; none if `user` may not see the room.

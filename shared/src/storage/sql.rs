@@ -12,11 +12,13 @@ pub(super) mod head_positions;
 pub(super) mod installation;
 pub(super) mod messages;
 pub(super) mod outbox;
+pub(super) mod positions;
 pub(super) mod revocations;
 pub(super) mod rooms;
 pub(super) mod search;
 pub(super) mod sign_ins;
 pub(super) mod user_keys;
+pub(super) mod user_rooms;
 pub(super) mod visibility;
 
 #[cfg(test)]

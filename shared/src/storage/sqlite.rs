@@ -6,15 +6,18 @@
 mod accounts;
 mod commit;
 mod dead_letters;
+mod direct_rooms;
 pub(super) mod head_positions;
 mod history;
 mod json_list;
 pub(super) mod open;
+mod positions;
 mod rooms;
 mod search;
 mod sign_ins;
 mod transaction;
 mod user_keys;
+mod user_rooms;
 
 use std::path::PathBuf;
 

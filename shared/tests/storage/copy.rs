@@ -37,7 +37,9 @@ async fn filled() -> Database {
     db.store.delete_room(gone.id, NOW).await.unwrap();
     let room = db.room("lobby", &ann).await;
     db.private_room("secret", &bob).await;
-    db.join(room.id, &bob).await;
+    // He was in the earlier room of this name.
+    db.store.join_public(room.id, bob.id, JoinMode::Explicit, NOW).await.unwrap();
+    db.execute("DELETE FROM outbox").await;
     let mut claim = db.claim().await;
     change_some(&db, &mut claim, room.id, (&ann, &bob)).await;
     let texts: Vec<String> = (0..1_200).map(|n| format!("{n} \" \\ \u{1} 🦀 \r\n")).collect();
@@ -60,7 +62,10 @@ async fn filled() -> Database {
     };
     db.commit(&mut claim, vec![removed]).await.unwrap();
     assert!(db.store.drop_dead_letter(2).await.unwrap());
-    // Leaves a row in the outbox.
+    let direct = db.store.direct_room(ann.id, bob.id, RoomName::fresh_direct(), NOW).await.unwrap().0;
+    assert!(db.store.hide_direct(direct.id, bob.id).await.unwrap());
+    assert!(db.store.set_read(room.id, bob.id, Seq(700)).await.unwrap().is_some_and(|mark| mark.moved));
+    // Leaves a row in the outbox, and a departure.
     assert!(db.store.leave(room.id, ann.id, NOW).await.unwrap().is_some());
     db.store.close().await;
     db

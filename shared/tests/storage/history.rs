@@ -14,6 +14,7 @@ on_both_back_ends![
     a_message_is_found_by_id_only_in_its_room,
     only_users_who_see_the_room_read_its_history,
     stored_messages_are_found_by_id,
+    newest_messages_of_many_rooms_are_read_at_once,
 ];
 
 /// A room with the messages 1 to 10 from ann.
@@ -139,4 +140,16 @@ async fn only_users_who_see_the_room_read_its_history(db: Database) {
     db.store.leave(secret, ann.id, NOW).await.unwrap();
     assert_eq!(read(secret, ann.id).await, None);
     assert_eq!(db.store.entries_after(secret, Seq::ZERO, 10).await.unwrap().len(), 1);
+}
+
+async fn newest_messages_of_many_rooms_are_read_at_once(db: Database) {
+    let (db, room, ann, _) = ten(db).await;
+    let user = db.user("bob").await;
+    let (other, empty) = (db.room("other", &user).await.id, db.room("empty", &user).await.id);
+    let mut claim = db.claim().await;
+    db.post(&mut claim, other, ann, &["a"]).await;
+    let newest = db.store.newest_messages(&[room, other, empty], 3).await.unwrap();
+    let texts = |room: RoomId| newest[&room].iter().map(|message| message.text.as_str()).collect::<Vec<_>>();
+    assert_eq!((texts(room), texts(other), texts(empty)), (vec!["8", "9", "10"], vec!["a"], vec![]));
+    assert!(db.store.newest_messages(&[], 3).await.unwrap().is_empty());
 }

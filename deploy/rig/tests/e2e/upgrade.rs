@@ -5,8 +5,51 @@ use serde_json::json;
 
 use crate::fixture::{SOON, fill, with_lobby};
 
+/// Makes the triggers what they were before.
+const TRIGGERS_ON_SQLITE: [&str; 7] = [
+    "DROP TRIGGER members_joined",
+    "DROP TRIGGER members_changed",
+    "DROP TRIGGER members_departed",
+    "DROP TRIGGER members_listed",
+    "DROP TRIGGER removals_of_rooms",
+    "CREATE TRIGGER members_listed AFTER INSERT ON members BEGIN
+         UPDATE members SET
+             username = COALESCE((SELECT username FROM users WHERE id = NEW.user_id), ''),
+             private_name = (SELECT name FROM rooms WHERE id = NEW.room_id AND is_private AND deleted_on IS NULL)
+         WHERE room_id = NEW.room_id AND user_id = NEW.user_id;
+     END",
+    "CREATE TRIGGER removals_of_rooms AFTER UPDATE OF deleted_on ON rooms
+     WHEN OLD.deleted_on IS NULL AND NEW.deleted_on IS NOT NULL BEGIN
+         INSERT INTO removals (id, count) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET count = removals.count + 1;
+         INSERT INTO removal_log (count, room_id) SELECT count, NEW.id FROM removals;
+     END",
+];
+
+/// The same. The migration replaces the other functions.
+const TRIGGERS_ON_POSTGRES: [&str; 7] = [
+    "DROP TRIGGER members_joined ON members",
+    "DROP TRIGGER members_changed ON members",
+    "DROP TRIGGER members_departed ON members",
+    "DROP FUNCTION join_member",
+    "DROP FUNCTION change_member",
+    "DROP FUNCTION depart_member",
+    "DROP FUNCTION next_rooms_version",
+];
+
 /// Makes the schema what it was before.
-const BEFORE: [&str; 20] = [
+const BEFORE: [&str; 32] = [
+    "DROP TABLE departures",
+    "DROP INDEX rooms_direct_key",
+    "ALTER TABLE rooms DROP COLUMN kind",
+    "ALTER TABLE rooms DROP COLUMN direct_key",
+    "ALTER TABLE rooms DROP COLUMN removal",
+    "ALTER TABLE users DROP COLUMN rooms_version",
+    "ALTER TABLE members DROP COLUMN version",
+    "ALTER TABLE members DROP COLUMN read_seq",
+    "ALTER TABLE members DROP COLUMN read_messages",
+    "ALTER TABLE members DROP COLUMN notify",
+    "ALTER TABLE members DROP COLUMN notify_until",
+    "ALTER TABLE members DROP COLUMN hidden_upto",
     "DROP TABLE search_rooms",
     "DROP TABLE search_pages",
     "DROP TABLE changes",
@@ -44,7 +87,11 @@ async fn check(backend: Backend) {
     stack.gateways[0].process.stop(SOON).await.unwrap();
     stack.worker.process.stop(SOON).await.unwrap();
     let mut database = stack.database().await.unwrap();
-    for statement in BEFORE {
+    let triggers = match backend {
+        Backend::Sqlite => TRIGGERS_ON_SQLITE,
+        Backend::Postgres => TRIGGERS_ON_POSTGRES,
+    };
+    for statement in triggers.into_iter().chain(BEFORE) {
         database.execute(statement).await.unwrap();
     }
     database.close().await.unwrap();

@@ -49,7 +49,7 @@ mod tests {
             (EMAIL, |text| Email::parse_new(text, false).is_ok()),
             (USERNAME, |text| Username::parse_new(text).is_ok()),
             (NAME, |text| PublicId::parse_new(text).is_ok()),
-            (NAME, |text| RoomName::parse(text).is_ok()),
+            (NAME, |text| RoomName::parse_new(text).is_ok()),
             (EMOJI, |text| Emoji::parse(text).is_ok()),
             (MESSAGE, |text| MessageText::parse(text).is_ok()),
         ];

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::{Postgres, within_deadline};
 use crate::domain::{MessageId, RoomEntry, RoomId, Seq, StoredMessage, UserId};
-use crate::storage::history::{below_middle, decode_entries, decode_known, decode_messages, known_heads};
+use crate::storage::history::{
+    below_middle, decode_entries, decode_known, decode_messages, decode_messages_of_rooms, known_heads,
+};
 use crate::storage::sql::messages::{
     self as sql, from_visible_message, from_visible_room, is_reply, select_changes, select_messages,
 };
@@ -43,6 +45,13 @@ macro_rules! page {
 const NEWEST_FIRST: &str = page!("m.seq > $3 AND m.seq < $4 ORDER BY m.seq DESC LIMIT $5");
 
 const OLDEST_FIRST: &str = page!("m.seq > $3 AND m.seq < $4 ORDER BY m.seq LIMIT $5");
+
+const NEWEST_MESSAGES: &str = concat!(
+    "SELECT t.room_id, (SELECT COALESCE(json_agg(json_build_array(seq, id, username, public_id, kind, text, created_on,
+                                                                  extra::json) ORDER BY seq), '[]')::text FROM (",
+    select_messages!(),
+    " WHERE m.room_id = t.room_id ORDER BY m.seq DESC LIMIT $2) page) FROM UNNEST($1::bigint[]) AS t (room_id)"
+);
 
 /// Messages and changes, in one statement so that they are of the same moment.
 const ENTRIES_AFTER: &str = concat!(
@@ -115,6 +124,16 @@ impl History for Postgres {
             .bind(user.0);
         let json: Option<String> = within_deadline(query.fetch_optional(&self.history)).await?;
         Ok(json.as_deref().map(decode_messages).transpose()?)
+    }
+
+    async fn newest_messages(
+        &self,
+        rooms: &[RoomId],
+        each: u32,
+    ) -> Result<HashMap<RoomId, Vec<StoredMessage>>, StoreError> {
+        let rooms: Vec<i64> = rooms.iter().map(|room| room.0).collect();
+        let query = sqlx::query_as(NEWEST_MESSAGES).bind(rooms).bind(i64::from(each));
+        Ok(decode_messages_of_rooms(within_deadline(query.fetch_all(&self.history)).await?)?)
     }
 
     async fn head(&self, room: RoomId) -> Result<RoomHead, StoreError> {

@@ -111,6 +111,7 @@ impl Rooms for Postgres {
         let pool = self.pool.clone();
         let joined = run_detached(async move {
             let (mut tx, fresh) = (pool.begin().await?, MembershipId::fresh());
+            lock_room(&mut tx, room).await?;
             let joined: Vec<i64> = sqlx::query_scalar(sql::JOIN_PUBLIC_ROOM)
                 .bind(user.0)
                 .bind(now.0)
@@ -143,6 +144,7 @@ impl Rooms for Postgres {
         let pool = self.pool.clone();
         run_detached(async move {
             let mut tx = pool.begin().await?;
+            lock_room(&mut tx, room).await?;
             let ended: Vec<i64> =
                 sqlx::query_scalar(sql::LEAVE_ROOM).bind(room.0).bind(user.0).fetch_all(&mut *tx).await?;
             let ended = ended.first().copied().map(MembershipId);
@@ -178,18 +180,23 @@ impl Rooms for Postgres {
     }
 }
 
-/// Writes what a user changed about their own membership: see [`MemberDetails`]. Others who write about the room wait here until this
-/// transaction ends, so that the ids of rows are in the order of the commits.
+/// Locks the row of a room until the transaction ends.
+///
+/// Others who write about the room to the outbox wait here, so that the ids of rows are in the order of the commits. Whoever locks rows
+/// of several tables does so in this order, so that nobody waits for each other: rooms, members, users, removals. A room that is
+/// created is no exception, since nobody else knows it yet.
+pub(super) async fn lock_room(tx: &mut PgConnection, room: RoomId) -> Result<(), sqlx::Error> {
+    let lock = sqlx::query("SELECT 1 FROM rooms WHERE id = $1 FOR NO KEY UPDATE").bind(room.0);
+    lock.execute(tx).await.map(drop)
+}
+
+/// Writes what a user changed about their own membership: see [`MemberDetails`]. The room is locked.
 async fn add_to_outbox(
     tx: &mut PgConnection,
     (room, user): (RoomId, UserId),
     MemberDetails { of_owner, of_others }: &MemberDetails,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT 1 FROM rooms WHERE id = $1 FOR NO KEY UPDATE")
-        .bind(room.0)
-        .execute(&mut *tx)
-        .await?;
     sqlx::query(outbox::MEMBER_CHANGED)
         .bind(room.0)
         .bind(user.0)

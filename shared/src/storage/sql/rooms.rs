@@ -27,7 +27,7 @@ pub const LIST_MEMBERS: &str = concat!(
 );
 
 pub(in crate::storage) const COUNT_OWNED_ROOMS: &str =
-    concat!("SELECT COUNT(*) FROM rooms WHERE owner_id = $1 AND ", room_exists!("rooms"));
+    concat!("SELECT COUNT(*) FROM rooms WHERE owner_id = $1 AND kind = 'room' AND ", room_exists!("rooms"));
 
 /// Writes no row if the name is reserved: the last room of this name (`$6`, in lower case) was deleted after `$5`, and
 /// belonged to somebody else.
@@ -38,13 +38,13 @@ pub(in crate::storage) const INSERT_ROOM: &str =
                         WHERE lower(former.name) = $6 AND former.deleted_on > $5 AND former.owner_id <> $2
                           AND former.incarnation = (SELECT MAX(other.incarnation) FROM rooms other
                                                     WHERE other.name = former.name))
-     RETURNING id, name, owner_id, is_private, incarnation";
+     RETURNING id, name, owner_id, is_private, incarnation, kind";
 
 pub(in crate::storage) const INSERT_MEMBER: &str =
     "INSERT INTO members (room_id, user_id, joined_on, id) VALUES ($1, $2, $3, $4)";
 
 pub(in crate::storage) const ROOM_BY_NAME: &str = concat!(
-    "SELECT id, name, owner_id, is_private, incarnation FROM rooms WHERE name = $1 AND ",
+    "SELECT id, name, owner_id, is_private, incarnation, kind FROM rooms WHERE name = $1 AND ",
     room_exists!("rooms")
 );
 
@@ -73,4 +73,5 @@ pub(in crate::storage) const JOIN_PUBLIC_ROOM: &str = concat!(
 pub(in crate::storage) const IS_PUBLIC: &str =
     concat!("SELECT EXISTS (SELECT 1 FROM rooms WHERE id = $1 AND ", room_is_public!("rooms"), ")");
 
-pub(in crate::storage) const LEAVE_ROOM: &str = "DELETE FROM members WHERE room_id = $1 AND user_id = $2 RETURNING id";
+pub(in crate::storage) const LEAVE_ROOM: &str = "DELETE FROM members WHERE room_id = $1 AND user_id = $2
+     AND NOT EXISTS (SELECT 1 FROM rooms WHERE id = $1 AND kind = 'direct') RETURNING id";

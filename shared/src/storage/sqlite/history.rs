@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::Sqlite;
 use super::json_list::{Hex, json_list};
 use crate::domain::{MessageId, RoomEntry, RoomId, Seq, StoredMessage, UserId};
-use crate::storage::history::{PageRow, below_middle, decode_entries, decode_known, decode_messages, known_heads};
+use crate::storage::history::{
+    PageRow, below_middle, decode_entries, decode_known, decode_messages, decode_messages_of_rooms, known_heads,
+};
 use crate::storage::sql::messages::{
     self as sql, from_visible_message, from_visible_room, is_reply, select_changes, select_messages,
 };
@@ -44,6 +46,14 @@ const PAGE: &str = concat!(
                         ELSE max($3, min($4, h.seq + 1) - 1 - $5) END
                    ORDER BY m.seq LIMIT +$5)) END",
     from_visible_room!()
+);
+
+const NEWEST_MESSAGES: &str = concat!(
+    "SELECT t.value, (SELECT ",
+    message_array!(),
+    " FROM (",
+    select_messages!(),
+    " WHERE m.room_id = t.value ORDER BY m.seq DESC LIMIT +$2)) FROM json_each($1) t"
 );
 
 /// Messages and changes, in one statement so that they are of the same moment.
@@ -136,6 +146,15 @@ impl History for Sqlite {
             .fetch_optional(&self.history)
             .await?;
         Ok(json.as_deref().map(decode_messages).transpose()?)
+    }
+
+    async fn newest_messages(
+        &self,
+        rooms: &[RoomId],
+        each: u32,
+    ) -> Result<HashMap<RoomId, Vec<StoredMessage>>, StoreError> {
+        let rows = sqlx::query_as(NEWEST_MESSAGES).bind(json_list(rooms)?).bind(each).fetch_all(&self.history).await?;
+        Ok(decode_messages_of_rooms(rows)?)
     }
 
     async fn head(&self, room: RoomId) -> Result<RoomHead, StoreError> {
