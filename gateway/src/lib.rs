@@ -46,6 +46,7 @@
 //! - **seq**: number of a message in its room, without gaps.
 //! - **session**: what a login opens and a token carries.
 //! - **stream**: the server-sent events of one room for one client.
+//! - **topic**: what connections of the fan-out follow: a room, or all that concerns one user.
 //! - **worker**: the process that commits accepted messages (`fanout-worker`).
 //!
 //! # Where to begin

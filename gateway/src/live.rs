@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Redis channel ──► subscriber ──► feed (ring of finished frames) ──► stream ──► socket, by a thread of the fan-out
-//!                                   ▲  gap: filled once per room        │        or chunks of an HTTP library
+//!                                   ▲  gap: filled once per room        │        or the body of an HTTP library
 //!                                   │                                   │ behind the ring: reads history in
 //!                                   └────────────── SQL ◄──── pages ◄───┘ shared pages, then the ring again
 //! ```
@@ -16,7 +16,6 @@
 
 mod block;
 mod bye_reason;
-mod chunks;
 mod client_name;
 mod damage;
 pub mod feed;
@@ -33,9 +32,9 @@ mod stream_start;
 mod subscriber;
 #[cfg(test)]
 pub(crate) mod test_fixture;
+mod topics;
 
 pub use bye_reason::ByeReason;
-pub use chunks::chunks;
 pub use client_name::ClientName;
 pub use frame::Framing;
 pub use hub::{Hub, OpenError, OpenFeed};
@@ -45,3 +44,4 @@ pub use stream_quota::{LeaseRequest, QuotaError, StreamLease, StreamQuota};
 pub use stream_registry::{RegisteredStream, StreamRegistry};
 pub use stream_start::{StreamBounds, StreamStart};
 pub use subscriber::{EventHandler, Subscriber, SubscriberTask};
+pub use topics::{UserTopic, UserTopics, room_topic};

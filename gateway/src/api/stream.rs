@@ -19,7 +19,8 @@ use super::error::ApiError;
 use super::pages::parse_count;
 use super::params::Integer;
 use super::{ApiContext, Tag};
-use crate::live::{ClientName, Framing, LeaseRequest, LiveStream, StreamBounds, TcpEndpoints, chunks};
+use crate::fanout::body;
+use crate::live::{ClientName, Framing, LeaseRequest, LiveStream, StreamBounds, TcpEndpoints};
 use crate::server::{HijackOffer, HijackedSocket};
 use crate::streams::StreamRequest;
 
@@ -201,7 +202,7 @@ impl Offered {
                     context.streams.adopt(socket, permit, stream);
                 })
             }
-            None => Body::from_bytes_stream(chunks(stream, opening)),
+            None => Body::from_bytes_stream(body(stream, opening)),
         };
         EventStream { body, is_last }
     }

@@ -16,7 +16,7 @@ pub struct StreamArgs {
     #[arg(long, env = "STREAM_MAX_AGE_S", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub stream_max_age_s: u64,
 
-    /// Threads that write to streams, each with its own rooms; without it one for every two cores. The other cores serve requests.
+    /// Threads that write to streams, each with its own connections; without it one for every two cores. The other cores serve requests.
     #[arg(long, env = "FANOUT_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub fanout_threads: Option<u16>,
 }

@@ -1,14 +1,12 @@
 //! One connection: its socket, the segment that is being written, and whether the client is still there.
 
-use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use mio::net::TcpStream;
 use socket2::SockRef;
-
-use super::Segment;
 
 /// Bytes a client may send during its stream, where nothing is expected of it. A client that sends more is closed.
 const MAX_INPUT_BYTES: usize = 64 * 1024;
@@ -35,10 +33,9 @@ pub(super) struct Client<S> {
     pub(super) number: u64,
     pub(super) source: S,
     pub(super) phase: Phase,
-    /// The indices of the topics it follows.
-    pub(super) topics: Vec<usize>,
     socket: TcpStream,
-    unsent: Segment,
+    /// What is left of the segment that is being written.
+    unsent: Bytes,
     /// The socket is full, and the kernel has not reported yet that it accepts more.
     is_blocked: bool,
     /// Since when the socket accepts nothing of what is unsent.
@@ -55,9 +52,8 @@ impl<S> Client<S> {
             number,
             source,
             phase: Phase::Open,
-            topics: Vec::new(),
             socket,
-            unsent: Segment::default(),
+            unsent: Bytes::new(),
             is_blocked: false,
             stalled_since: None,
             is_busy: false,
@@ -76,14 +72,14 @@ impl<S> Client<S> {
     }
 
     /// Sets the segment to write next. The one before must have been written.
-    pub(super) fn set_unsent(&mut self, segment: Segment) {
+    pub(super) fn set_unsent(&mut self, segment: Bytes) {
         debug_assert!(self.unsent.is_empty(), "segments are written one after the other");
         self.unsent = segment;
     }
 
     /// Sets the end of the body to be written next.
     pub(super) fn set_last_chunk(&mut self) {
-        self.set_unsent(Segment::shared(Bytes::from_static(LAST_CHUNK)));
+        self.set_unsent(Bytes::from_static(LAST_CHUNK));
     }
 
     /// Notes that the socket accepts more.
@@ -98,7 +94,7 @@ impl<S> Client<S> {
             return Ok(false);
         }
         while !self.unsent.is_empty() {
-            match self.unsent.write_to(&mut self.socket) {
+            match self.socket.write(&self.unsent) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.unsent.advance(count);
@@ -113,8 +109,8 @@ impl<S> Client<S> {
                 Err(error) => return Err(error),
             }
         }
-        // Frees the shared memory also for clients that have nothing more to write for long.
-        self.unsent = Segment::default();
+        // Frees the memory also for clients that have nothing more to write for long.
+        self.unsent = Bytes::new();
         Ok(true)
     }
 
@@ -144,25 +140,5 @@ impl<S> Client<S> {
     pub(super) fn reset_on_drop(&self) {
         // If this fails the kernel frees it later.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-    }
-}
-
-impl Segment {
-    fn is_empty(&self) -> bool {
-        self.prefix.is_empty() && self.shared.is_empty()
-    }
-
-    fn write_to(&self, socket: &mut TcpStream) -> io::Result<usize> {
-        match (self.prefix.is_empty(), self.shared.is_empty()) {
-            (true, _) => socket.write(&self.shared),
-            (false, true) => socket.write(&self.prefix),
-            (false, false) => socket.write_vectored(&[IoSlice::new(&self.prefix), IoSlice::new(&self.shared)]),
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        let of_prefix = count.min(self.prefix.len());
-        self.prefix.advance(of_prefix);
-        self.shared.advance(count - of_prefix);
     }
 }

@@ -4,19 +4,22 @@ use std::io;
 use std::mem;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mio::{Registry, Token};
 use parking_lot::Mutex;
-use tracing::error;
 
 use super::Source;
-use super::wake::{TopicSignal, Wake, WakeSignal};
+use super::topic_wakers::{Sleeper, TopicWaker};
+use super::wake::WakeSignal;
 
 /// The mailbox of one thread. What sends to it bounds it: a topic lies there once, a connection holds a permit, a client
 /// fetches one thing at a time.
 pub(super) struct Inbox<S: Source> {
     mail: Mutex<Mail<S>>,
-    signal: Arc<WakeSignal<mio::Waker>>,
+    signal: Arc<WakeSignal<Sleeper>>,
+    /// Connections that lie here or are served.
+    connections: AtomicUsize,
 }
 
 /// A connection that was handed over.
@@ -54,18 +57,30 @@ impl<S: Source> Inbox<S> {
         };
         Ok(Self {
             mail: Mutex::new(mail),
-            signal: Arc::new(WakeSignal::new(mio::Waker::new(registry, token)?)),
+            signal: Arc::new(WakeSignal::new(Sleeper::Thread(mio::Waker::new(registry, token)?))),
+            connections: AtomicUsize::new(0),
         })
     }
 
     /// A waker for the topic that this thread keeps at `index`.
     pub(super) fn topic_waker(&self, index: usize) -> Arc<TopicWaker> {
-        Arc::new(TopicWaker(self.signal.topic(index)))
+        Arc::new(TopicWaker::new(self.signal.topic(index)))
+    }
+
+    /// How many connections the thread has, or is about to have.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the thread has closed a connection.
+    pub(super) fn note_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn push_connection(&self, socket: TcpStream, permit: Box<dyn Send>, source: S) {
         let mut mail = self.mail.lock();
         if !mail.closed {
+            self.connections.fetch_add(1, Ordering::Relaxed);
             mail.connections.push(NewConnection { socket, permit, source });
         }
         drop(mail);
@@ -106,29 +121,5 @@ impl<S: Source> Inbox<S> {
     /// Marks the thread as awake: it empties the mailbox before it sleeps.
     pub(super) fn mark_awake(&self) {
         self.signal.mark_awake();
-    }
-}
-
-/// Wakes one thread of the fan-out because one topic has moved. Feeds hold it, see [`super::Source::subscribe`].
-pub struct TopicWaker(TopicSignal<mio::Waker>);
-
-impl TopicWaker {
-    /// Says that the topic has something new. It costs one atomic operation if that was said and not yet seen.
-    pub fn wake(&self) {
-        self.0.wake();
-    }
-
-    /// Clears the signal, before the sources of the topic are asked.
-    pub(super) fn rearm(&self) {
-        self.0.rearm();
-    }
-}
-
-/// One write to an event descriptor.
-impl Wake for mio::Waker {
-    fn wake(&self) {
-        if let Err(error) = mio::Waker::wake(self) {
-            error!(error = %error, "a thread of the fan-out cannot be woken: {error}");
-        }
     }
 }

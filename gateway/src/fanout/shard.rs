@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
@@ -15,8 +16,8 @@ use tracing::{debug, error};
 
 use super::client::{Client, Phase};
 use super::inbox::{Fetched, Inbox, NewConnection};
-use super::topics::Topics;
-use super::{NextStep, Source};
+use super::topics::{CLIENTS_PER_TURN, Topics};
+use super::{NextStep, Source, Topic, TopicChanges};
 
 /// The event of a wake-up by another thread; the tokens of all others are keys of clients.
 const WAKE: Token = Token(usize::MAX);
@@ -24,8 +25,8 @@ const WAKE: Token = Token(usize::MAX);
 /// Events fetched from the kernel at once. What does not fit comes with the next call.
 const EVENTS: usize = 1_024;
 
-/// Turns of topics, and of clients with more to write, between two polls.
-const MAX_TURNS: usize = 4;
+/// Clients visited between two polls, in turns of topics. A client with more to write counts as a whole turn.
+const MAX_VISITS: usize = 4 * CLIENTS_PER_TURN;
 
 /// Segments written to one client in a row; then others are served.
 const MAX_SEGMENTS: usize = 4;
@@ -97,14 +98,27 @@ impl<S: Source> Shard<S> {
                 self.on_event(event, now);
             }
             self.drain_inbox(now);
-            for _ in 0..MAX_TURNS {
-                self.topics.next_clients(&mut turn);
-                for key in &turn {
-                    self.serve(*key, now);
-                }
-                self.serve_busy(now);
-            }
+            self.take_turns(&mut turn, now);
             self.sweep(now);
+        }
+    }
+
+    /// Visits clients whose topics have moved, and clients with more to write, until there are none or others must be looked after.
+    fn take_turns(&mut self, turn: &mut Vec<usize>, now: Instant) {
+        let mut visits = 0;
+        while visits < MAX_VISITS {
+            let moved = self.topics.next_clients(turn);
+            if let Some(topic) = moved {
+                for key in &*turn {
+                    self.visit_moved(*key, topic, now);
+                }
+                visits += turn.len();
+            }
+            if self.serve_busy(now) {
+                visits += CLIENTS_PER_TURN;
+            } else if moved.is_none() {
+                return;
+            }
         }
     }
 
@@ -165,28 +179,48 @@ impl<S: Source> Shard<S> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(client.socket(), Token(key), interest) {
             debug!(error = %error, "a stream could not be taken over: {error}");
+            self.inbox.note_closed();
             return;
         }
-        for topic in client.source.topics() {
-            let (index, new) = self.topics.join(topic, key, |index| self.inbox.topic_waker(index));
-            client.topics.push(index);
-            if let Some(waker) = new {
-                client.source.subscribe(topic, &waker);
-            }
-        }
+        let topics = client.source.topics();
         entry.insert(client);
+        self.topics.reserve(key, topics.len());
+        self.follow(key, topics);
         // After the subscription: what came before is found now, and what comes from now on wakes the topic.
         self.serve(key, now);
     }
 
-    fn serve_busy(&mut self, now: Instant) {
-        let Some(key) = self.busy.pop_front() else {
+    fn follow(&mut self, key: usize, topics: Vec<Topic>) {
+        let Some(client) = self.clients.get_mut(key) else {
             return;
+        };
+        for topic in topics {
+            let waker = self.topics.join(key, topic, |index| self.inbox.topic_waker(index));
+            if let Some(waker) = waker {
+                // For each client: what moves the topic may be another thing than for those that followed it before.
+                client.source.subscribe(topic, &waker);
+                client.source.moved(topic);
+            }
+        }
+    }
+
+    fn visit_moved(&mut self, key: usize, topic: Topic, now: Instant) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.source.moved(topic);
+            self.serve(key, now);
+        }
+    }
+
+    /// Serves one client that has more to write; false if there is none.
+    fn serve_busy(&mut self, now: Instant) -> bool {
+        let Some(key) = self.busy.pop_front() else {
+            return false;
         };
         if let Some(client) = self.clients.get_mut(key) {
             client.is_busy = false;
             self.serve(key, now);
         }
+        true
     }
 
     /// Writes to a client what its source has, at most `MAX_SEGMENTS`.
@@ -207,13 +241,12 @@ impl<S: Source> Shard<S> {
                         client.phase = Phase::Ending;
                         client.set_unsent(segment);
                     }
-                    NextStep::Fetch(fetch) => {
-                        let (inbox, client) = (Arc::clone(&self.inbox), client.number);
-                        self.runtime.spawn(async move {
-                            let outcome = AssertUnwindSafe(fetch).catch_unwind().await.ok();
-                            inbox.push_fetched(Fetched { client, key, outcome });
-                        });
-                        return;
+                    NextStep::Fetch(fetch) => self.fetch(key, fetch),
+                    NextStep::Follow(TopicChanges { dropped, added }) => {
+                        for topic in dropped {
+                            self.topics.leave(key, topic);
+                        }
+                        self.follow(key, added);
                     }
                     NextStep::Wait => return,
                 },
@@ -237,6 +270,18 @@ impl<S: Source> Shard<S> {
             client.is_busy = true;
             self.busy.push_back(key);
         }
+    }
+
+    /// Lets a task of the runtime fetch what a client's source asked for.
+    fn fetch(&self, key: usize, fetch: BoxFuture<'static, S::Fetched>) {
+        let Some(client) = self.clients.get(key).map(|client| client.number) else {
+            return;
+        };
+        let inbox = Arc::clone(&self.inbox);
+        self.runtime.spawn(async move {
+            let outcome = AssertUnwindSafe(fetch).catch_unwind().await.ok();
+            inbox.push_fetched(Fetched { client, key, outcome });
+        });
     }
 
     /// Visits a part of the clients: asks their sources, which may have something to write or to do although no topic has
@@ -273,10 +318,9 @@ impl<S: Source> Shard<S> {
     }
 
     fn remove(&mut self, key: usize) {
-        if let Some(client) = self.clients.try_remove(key) {
-            for topic in &client.topics {
-                self.topics.leave(*topic, key);
-            }
+        if self.clients.try_remove(key).is_some() {
+            self.topics.leave_all(key);
+            self.inbox.note_closed();
         }
     }
 }

@@ -6,8 +6,12 @@ use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use fixture::{Fixture, Room, TestClient, chunk};
+use bytes::Bytes;
+use fixture::{Fixture, Reader, Room, TestClient, User, chunk};
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+
+use super::body;
 
 #[tokio::test]
 async fn a_message_reaches_all_followers_and_nobody_else() {
@@ -75,6 +79,93 @@ async fn one_connection_follows_many_rooms_with_its_own_positions() {
     garden.post("in the garden");
     both.reads(&[chunk("at 1,1;"), chunk("in the garden")].concat());
     one.receives(&["in the garden"]);
+}
+
+#[tokio::test]
+async fn a_connection_follows_and_drops_rooms_while_it_lives() {
+    let fixture = Fixture::new();
+    let (lobby, garden) = (Room::new(1), Room::new(2));
+    let user = User::new(-1, &[&lobby]);
+    let mut client = fixture.adopt(Reader::of(&user));
+    // The reader follows a room from its end on: it must have chosen before.
+    lobby.has_reader().await;
+    lobby.post("one");
+    client.receives(&["one"]);
+    garden.post("not followed");
+    user.choose(&[&lobby, &garden]);
+    garden.has_reader().await;
+    garden.post("two");
+    client.receives(&["two"]);
+    lobby.post("three");
+    client.receives(&["three"]);
+    user.choose(&[&garden]);
+    lobby.has_no_reader().await;
+    lobby.post("dropped");
+    garden.post("four");
+    client.receives(&["four"]);
+    garden.close();
+    client.receives(&["bye"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_followers_of_one_room_are_spread_over_all_threads() {
+    let fixture = Fixture::new();
+    let lobby = Room::new(1);
+    let mut clients: Vec<TestClient> = (0..6).map(|_| fixture.follow(&[&lobby])).collect();
+    assert_eq!(fixture.connections_by_thread(), [3, 3]);
+    lobby.post("everywhere");
+    for client in &mut clients {
+        client.receives(&["everywhere"]);
+    }
+    // Those who have left make room, on their thread.
+    clients.truncate(1);
+    fixture.wait_for_permits(1).await;
+    let _others: Vec<TestClient> = (0..5).map(|_| fixture.follow(&[&lobby])).collect();
+    assert_eq!(fixture.connections_by_thread(), [3, 3]);
+}
+
+#[tokio::test]
+async fn a_body_follows_and_drops_rooms_while_it_lives() {
+    let (lobby, garden) = (Room::new(1), Room::new(2));
+    let user = User::new(-1, &[&lobby]);
+    let mut body = Box::pin(body(Reader::of(&user), Bytes::from_static(b"opening")));
+    let mut next = async || body.next().await.unwrap().unwrap();
+    assert_eq!(next().await, "opening");
+    let posting = tokio::spawn({
+        let (lobby, garden, user) = (lobby.clone(), garden.clone(), user.clone());
+        async move {
+            lobby.has_reader().await;
+            lobby.post("one");
+            user.choose(&[&garden]);
+            garden.has_reader().await;
+            lobby.post("dropped");
+            garden.post("two");
+            garden.close();
+        }
+    });
+    let mut received = Vec::new();
+    while !received.ends_with(&chunk("bye")) {
+        received.extend(next().await);
+    }
+    // The reader may have dropped the lobby before it read it.
+    let later = [chunk("two"), chunk("bye")].concat();
+    assert!(received == later || received == [chunk("one"), later].concat(), "{received:?}");
+    posting.await.unwrap();
+    assert!(body.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_reads_on_in_history() {
+    let lobby = Room::new(1);
+    let texts: Vec<String> = (0..500).map(|number| number.to_string()).collect();
+    for text in &texts {
+        lobby.post(text);
+    }
+    lobby.close();
+    let parts: Vec<Bytes> = body(Reader::new(&[&lobby]), Bytes::new()).map(Result::unwrap).collect().await;
+    let expected: Vec<u8> = texts.iter().map(String::as_str).chain(["bye"]).flat_map(chunk).collect();
+    assert!(parts.concat() == expected);
+    assert!(lobby.reads_of_history() > 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

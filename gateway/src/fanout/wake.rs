@@ -1,5 +1,7 @@
 //! How other threads wake a thread of the fan-out: no wake-up is lost, and few of them cost a system call.
 //!
+//! A task that serves a source by itself (module `body`) is woken in the same way: its event descriptor is a `Notify`.
+//!
 //! Each thread has one [`WakeSignal`] with one flag, `awake`, and for each topic that it follows a [`TopicSignal`] with
 //! one flag, `signalled`. Whoever brings something stores it first, under a lock, and looks at the flags then.
 //!

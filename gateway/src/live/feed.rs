@@ -7,35 +7,40 @@ mod frame_ring;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use shared::domain::{Change, Epoch, Partition, RoomEntry, RoomId, Seq};
 use shared::storage::{Room, RoomHead};
-use tokio::sync::watch;
 
 use self::frame_ring::FrameRing;
 use super::frame::{self, Framing};
-use crate::fanout::TopicWaker;
+use crate::fanout::{TopicWaker, TopicWakers};
 
 /// One room as this process follows it.
 pub struct Feed {
     /// The room.
     pub room: RoomId,
     /// Its name.
-    pub name: String,
+    pub name: Box<str>,
     /// The epoch of its cursors.
     pub epoch: Epoch,
     /// The partition of the accept log that its messages come through.
     pub partition: Partition,
     /// The room's head when the feed was started.
     start: OnceLock<Seq>,
+    /// The last seq appended, kept or not. It is written under the lock of the ring, and read without: a stream of many rooms
+    /// asks all their feeds.
+    head: AtomicI64,
+    /// The largest seq that the room is known to have, appended or not. Written and read like the head, and after it.
+    known_head: AtomicI64,
+    /// The room was deleted.
+    is_deleted: AtomicBool,
     ring: Mutex<FrameRing>,
-    /// The head, for tasks that wait for it.
-    head: watch::Sender<Seq>,
-    /// The threads of the fan-out that have readers of this room.
-    wakers: Mutex<Vec<Weak<TopicWaker>>>,
+    /// Wakes its readers.
+    wakers: TopicWakers,
 }
 
 /// What follows the position of a reader.
@@ -64,13 +69,15 @@ impl Feed {
     pub fn new(room: &Room, epoch: Epoch, partition: Partition) -> Self {
         Self {
             room: room.id,
-            name: room.name.clone(),
+            name: room.name.as_str().into(),
             epoch,
             partition,
             start: OnceLock::new(),
+            head: AtomicI64::new(0),
+            known_head: AtomicI64::new(0),
+            is_deleted: AtomicBool::new(false),
             ring: Mutex::default(),
-            head: watch::Sender::new(Seq::ZERO),
-            wakers: Mutex::default(),
+            wakers: TopicWakers::default(),
         }
     }
 
@@ -79,10 +86,11 @@ impl Feed {
         let mut ring = self.ring();
         if ring.head.is_none() {
             ring.changed = changed;
-            let _ = self.start.set(head);
             ring.head = Some(head);
-            ring.known_head = ring.known_head.max(head);
-            self.head.send_replace(head);
+            self.head.store(head.0, Ordering::Release);
+            self.raise_known_head(head);
+            // Last: from here on a known head above the head is a gap.
+            let _ = self.start.set(head);
         }
     }
 
@@ -94,42 +102,49 @@ impl Feed {
 
     /// Wakes `waker` from now on whenever the head moves, for as long as somebody holds it.
     pub fn add_waker(&self, waker: &Arc<TopicWaker>) {
-        let mut wakers = self.wakers();
-        wakers.retain(|waker| waker.strong_count() > 0);
-        wakers.push(Arc::downgrade(waker));
+        self.wakers.add(waker);
     }
 
-    /// The last seq a reader can get from the feed.
+    /// The last seq a reader can get from the feed. It takes no lock.
     #[must_use]
     pub fn head(&self) -> Seq {
-        self.ring().head.unwrap_or_default()
+        Seq(self.head.load(Ordering::Acquire))
     }
 
     /// Notes that SQL has messages of the room up to `seq`. True if some of them are missing here.
     pub fn note_stored_head(&self, seq: Seq) -> bool {
-        let mut ring = self.ring();
-        ring.known_head = ring.known_head.max(seq);
-        ring.has_gap()
+        let _ring = self.ring();
+        self.raise_known_head(seq);
+        self.has_gap()
     }
 
-    /// The largest seq that the room is known to have.
+    /// The largest seq that the room is known to have. It takes no lock.
     #[must_use]
     pub fn known_head(&self) -> Seq {
-        self.ring().known_head
+        Seq(self.known_head.load(Ordering::Acquire))
     }
 
     /// Takes back that the room has messages up to `known`, unless more is known since: history does not have them.
     pub fn retract_known_head(&self, known: Seq) {
-        let mut ring = self.ring();
-        if ring.known_head == known {
-            ring.known_head = ring.head.unwrap_or_default();
+        let _ring = self.ring();
+        if self.known_head() == known {
+            self.known_head.store(self.head().0, Ordering::Release);
         }
     }
 
-    /// True if some messages that the room is known to have are missing here.
+    /// Raises the known head to `seq`. The lock of the ring must be held.
+    fn raise_known_head(&self, seq: Seq) {
+        if self.known_head() < seq {
+            self.known_head.store(seq.0, Ordering::Release);
+        }
+    }
+
+    /// True if some messages that the room is known to have are missing here. It takes no lock.
     #[must_use]
     pub fn has_gap(&self) -> bool {
-        self.ring().has_gap()
+        // First what is known: what is appended after that is no gap.
+        let known = self.known_head();
+        self.start.get().is_some() && self.head() < known
     }
 
     /// The last entry appended that altered a message; what was read of history before may be out of date.
@@ -145,10 +160,9 @@ impl Feed {
     /// read history, which does not have it.
     pub fn append(&self, entries: &[RoomEntry]) -> bool {
         let mut ring = self.ring();
-        if let Some(last) = entries.last() {
-            ring.known_head = ring.known_head.max(last.seq());
-        }
+        let last = entries.last().map(RoomEntry::seq).unwrap_or_default();
         let Some(before) = ring.head else {
+            self.raise_known_head(last);
             return false;
         };
         for entry in entries {
@@ -166,12 +180,27 @@ impl Feed {
             }
             ring.push(frame::entry(&self.name, self.epoch, entry));
         }
-        let (head, missing) = (ring.head.unwrap_or(before), ring.has_gap());
+        let head = ring.head.unwrap_or(before);
+        self.head.store(head.0, Ordering::Release);
+        self.raise_known_head(last);
+        let missing = self.has_gap();
         drop(ring);
         if head != before {
-            self.wake_readers(head);
+            self.wakers.wake();
         }
         missing
+    }
+
+    /// Notes that the room was deleted, and wakes its readers: those of many rooms go on without it.
+    pub fn note_deleted(&self) {
+        self.is_deleted.store(true, Ordering::Release);
+        self.wakers.wake();
+    }
+
+    /// Whether the room was deleted while the feed was open.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.is_deleted.load(Ordering::Acquire)
     }
 
     /// Drops all frames: readers that have not got them read history.
@@ -182,19 +211,27 @@ impl Feed {
     /// Goes on after `head` without the messages before it: history does not have them. Readers that have not reached them find
     /// out when they read history.
     pub fn skip_to(&self, head: Seq) {
-        self.ring().skip_to(head);
-        self.wake_readers(head);
+        let mut ring = self.ring();
+        ring.skip_to(head);
+        self.head.store(ring.head.unwrap_or_default().0, Ordering::Release);
+        self.raise_known_head(head);
+        drop(ring);
+        self.wakers.wake();
     }
 
-    fn wake_readers(&self, head: Seq) {
-        self.head.send_replace(head);
-        self.wakers().iter().filter_map(Weak::upgrade).for_each(|waker| waker.wake());
-    }
-
-    /// What follows `cursor`, as one segment of at most `limit` frames.
+    /// What follows `cursor`, as one segment of at most `limit` frames. It takes no lock for a reader that is up to date.
     #[must_use]
     pub fn read_after(&self, cursor: Seq, limit: usize, framing: Framing) -> FeedRead {
+        if cursor >= self.head() {
+            return FeedRead::UpToDate;
+        }
         self.ring().read_after(cursor, limit, framing)
+    }
+
+    /// Whether entries were appended since the feed was started: without any, it keeps no frames. It takes no lock.
+    #[must_use]
+    pub fn has_appended(&self) -> bool {
+        self.head() > self.started_at()
     }
 
     /// Bytes that the ring keeps for readers.
@@ -206,16 +243,6 @@ impl Feed {
     /// Drops the oldest frames until `most` bytes are kept at most. The newest one is kept all the same, unless it is in a block.
     pub fn shrink_to(&self, most: usize) {
         self.ring().shrink(most);
-    }
-
-    /// A receiver that is woken when the head moves.
-    #[must_use]
-    pub fn watch_head(&self) -> watch::Receiver<Seq> {
-        self.head.subscribe()
-    }
-
-    fn wakers(&self) -> MutexGuard<'_, Vec<Weak<TopicWaker>>> {
-        self.wakers.lock()
     }
 
     fn ring(&self) -> MutexGuard<'_, FrameRing> {

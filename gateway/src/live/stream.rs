@@ -1,7 +1,7 @@
 //! One client's stream: its position in the room, and what moves or ends it.
 //!
 //! It does no input or output and never waits: its sender asks for the next segment, and until when there is none. There are
-//! two senders: a thread of [`crate::fanout`], and [`mod@super::chunks`] for what goes out through an HTTP library.
+//! two senders, both of [`crate::fanout`]: a thread, and a task for what goes out through an HTTP library.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use shared::domain::{Seq, StreamCursor, Timestamp};
 
 use super::bye_reason::ByeReason;
 use super::feed::{FeedRead, Gap};
-use super::frame::{self, Bye, Frame, Framing, Kind, Ping, Ready, Reset, ResetReason};
+use super::frame::{self, Bye, Framing, Kind, Ping, Ready, Reset, ResetReason};
 use super::hub::{Hub, OpenFeed};
 use super::replay_pages::ReplayError;
 use super::stream_quota::StreamLease;
 use super::stream_registry::RegisteredStream;
 use super::stream_start::{StreamBounds, StreamEnd, StreamStart};
-use crate::fanout::{NextStep, Segment, Source, Topic, TopicWaker};
+use super::topics::room_topic;
+use crate::fanout::{NextStep, Source, Topic, TopicWaker};
 use crate::history::HistoryRate;
 use crate::message_json::rfc3339;
 
@@ -59,8 +60,8 @@ pub struct Opened {
 /// One client's stream.
 pub struct LiveStream {
     hub: Hub,
-    pub(super) feed: OpenFeed,
-    pub(super) registered: Arc<RegisteredStream>,
+    feed: OpenFeed,
+    registered: Arc<RegisteredStream>,
     /// Released with the last event, so that a client that comes back at once finds a lease free.
     lease: Option<StreamLease>,
     heartbeat: Duration,
@@ -173,11 +174,6 @@ impl LiveStream {
         }
     }
 
-    /// When the stream has something to send or to do although no message comes.
-    pub(super) fn due(&self) -> Instant {
-        self.not_before.unwrap_or(self.ping_at).min(self.ping_at).min(self.end.at)
-    }
-
     /// Why the stream ends now, if it does.
     fn reason_to_end(&self, now: Instant) -> Option<ByeReason> {
         if self.messages_left == Some(0) {
@@ -206,7 +202,7 @@ impl LiveStream {
         self.not_before = None;
         self.cursor = last;
         self.ping_at = now + self.heartbeat;
-        NextStep::Write(Segment::shared(segment))
+        NextStep::Write(segment)
     }
 
     /// The rate that limits the next segment.
@@ -232,7 +228,7 @@ impl LiveStream {
             server_time: rfc3339(Timestamp::now()),
         };
         let ping = frame::event(Kind::Ping, Some(self.position()), &data);
-        NextStep::Write(self.segment_of(&ping))
+        NextStep::Write(ping.bytes(self.framing))
     }
 
     fn bye(&mut self, reason: ByeReason) -> NextStep<ReplayRead> {
@@ -241,7 +237,7 @@ impl LiveStream {
             reason,
             retry_ms: reason.may_come_back().then(|| rand::rng().random_range(RETRY_MS)),
         };
-        NextStep::End(self.segment_of(&frame::event(Kind::Bye, Some(self.position()), &data)))
+        NextStep::End(frame::event(Kind::Bye, Some(self.position()), &data).bytes(self.framing))
     }
 
     /// Sends `reset`, since what follows the position is gone, and goes on from the head.
@@ -250,11 +246,7 @@ impl LiveStream {
         self.cursor = head;
         self.ping_at = now + self.heartbeat;
         let reset = frame::event(Kind::Reset, Some(self.position()), &Reset { reason, head });
-        NextStep::Write(self.segment_of(&reset))
-    }
-
-    fn segment_of(&self, frame: &Frame) -> Segment {
-        Segment::shared(frame.bytes(self.framing))
+        NextStep::Write(reset.bytes(self.framing))
     }
 }
 
@@ -262,7 +254,7 @@ impl Source for LiveStream {
     type Fetched = ReplayRead;
 
     fn topics(&self) -> Vec<Topic> {
-        vec![self.feed.room.0]
+        vec![room_topic(self.feed.room)]
     }
 
     fn subscribe(&self, _topic: Topic, waker: &Arc<TopicWaker>) {
@@ -271,6 +263,14 @@ impl Source for LiveStream {
 
     fn must_end(&self, now: Instant) -> bool {
         self.reason_to_end(now).is_some()
+    }
+
+    async fn ended(&self) {
+        self.registered.ended().await;
+    }
+
+    fn due(&self) -> Instant {
+        self.not_before.unwrap_or(self.ping_at).min(self.ping_at).min(self.end.at)
     }
 
     fn next_step(&mut self, now: Instant) -> NextStep<ReplayRead> {

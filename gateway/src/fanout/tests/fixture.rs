@@ -1,18 +1,20 @@
 //! Rooms that are lists of texts, and clients on real sockets.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use parking_lot::{Mutex, MutexGuard};
 use socket2::SockRef;
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
-use crate::fanout::{Fanout, FanoutThreads, NextStep, Segment, Source, Topic, TopicWaker};
+use crate::fanout::{Fanout, FanoutThreads, NextStep, Source, Topic, TopicChanges, TopicWaker, TopicWakers};
 
 /// Longest wait for anything. A test that passes never waits so long.
 const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -30,9 +32,11 @@ pub(super) fn chunk(text: &str) -> Vec<u8> {
 pub(super) struct Room {
     topic: Topic,
     texts: Mutex<Vec<Bytes>>,
-    wakers: Mutex<Vec<Weak<TopicWaker>>>,
+    wakers: TopicWakers,
     is_closed: AtomicBool,
     reads_of_history: AtomicUsize,
+    /// Readers that have chosen the room.
+    readers: watch::Sender<usize>,
 }
 
 impl Room {
@@ -40,29 +44,36 @@ impl Room {
         Arc::new(Self {
             topic,
             texts: Mutex::default(),
-            wakers: Mutex::default(),
+            wakers: TopicWakers::default(),
             is_closed: AtomicBool::new(false),
             reads_of_history: AtomicUsize::new(0),
+            readers: watch::Sender::new(0),
         })
     }
 
     pub(super) fn post(&self, text: &str) {
         self.texts().push(chunk(text).into());
-        self.wake_all();
+        self.wakers.wake();
     }
 
     /// Ends the streams of all followers.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
-        self.wake_all();
+        self.wakers.wake();
     }
 
     pub(super) fn reads_of_history(&self) -> usize {
         self.reads_of_history.load(Ordering::SeqCst)
     }
 
-    fn wake_all(&self) {
-        self.wakers.lock().iter().filter_map(Weak::upgrade).for_each(|waker| waker.wake());
+    /// Waits until a reader has chosen the room.
+    pub(super) async fn has_reader(&self) {
+        timeout(MAX_WAIT, self.readers.subscribe().wait_for(|count| *count > 0)).await.unwrap().unwrap();
+    }
+
+    /// Waits until every reader has dropped the room.
+    pub(super) async fn has_no_reader(&self) {
+        timeout(MAX_WAIT, self.readers.subscribe().wait_for(|count| *count == 0)).await.unwrap().unwrap();
     }
 
     fn texts(&self) -> MutexGuard<'_, Vec<Bytes>> {
@@ -70,23 +81,88 @@ impl Room {
     }
 }
 
+/// A topic of its own: the rooms that a user follows.
+pub(super) struct User {
+    topic: Topic,
+    rooms: Mutex<Vec<Arc<Room>>>,
+    wakers: TopicWakers,
+}
+
+impl User {
+    pub(super) fn new(topic: Topic, rooms: &[&Arc<Room>]) -> Arc<Self> {
+        Arc::new(Self {
+            topic,
+            rooms: Mutex::new(rooms.iter().map(|room| Arc::clone(room)).collect()),
+            wakers: TopicWakers::default(),
+        })
+    }
+
+    /// Follows these rooms from now on.
+    pub(super) fn choose(&self, rooms: &[&Arc<Room>]) {
+        *self.rooms.lock() = rooms.iter().map(|room| Arc::clone(room)).collect();
+        self.wakers.wake();
+    }
+}
+
 /// Follows some rooms. With more than one, each segment begins with the positions of the client in all of them.
 pub(super) struct Reader {
     rooms: Vec<(Arc<Room>, usize)>,
+    /// Says which rooms. Then the reader looks at topics alone that have moved.
+    user: Option<Arc<User>>,
+    moved: BTreeSet<Topic>,
     is_fetching: bool,
     history: Option<(usize, Vec<Bytes>)>,
 }
 
 impl Reader {
+    pub(super) fn new(rooms: &[&Arc<Room>]) -> Self {
+        Self {
+            rooms: rooms.iter().map(|room| (Arc::clone(room), 0)).collect(),
+            user: None,
+            moved: BTreeSet::new(),
+            is_fetching: false,
+            history: None,
+        }
+    }
+
+    /// Follows the rooms that `user` chooses.
+    pub(super) fn of(user: &Arc<User>) -> Self {
+        Self {
+            user: Some(Arc::clone(user)),
+            ..Self::new(&[])
+        }
+    }
+
     /// Sends `texts` of a room.
     fn send(&mut self, room: usize, texts: &[Bytes]) -> NextStep<(usize, Vec<Bytes>)> {
         self.rooms[room].1 += texts.len();
-        let mut segment = Segment::shared(texts.concat().into());
-        if self.rooms.len() > 1 {
+        let mut segment = Vec::new();
+        if self.user.is_none() && self.rooms.len() > 1 {
             let positions: Vec<String> = self.rooms.iter().map(|(_, position)| position.to_string()).collect();
-            segment.prefix = chunk(&format!("at {};", positions.join(","))).into();
+            segment = chunk(&format!("at {};", positions.join(",")));
         }
-        NextStep::Write(segment)
+        segment.extend(texts.concat());
+        NextStep::Write(segment.into())
+    }
+
+    /// Follows what the user chose, from its present end on.
+    fn choose(&mut self, chosen: &[Arc<Room>]) -> TopicChanges {
+        let has = |rooms: &[(Arc<Room>, usize)], room: &Arc<Room>| rooms.iter().any(|(own, _)| Arc::ptr_eq(own, room));
+        let new: Vec<_> = chosen.iter().filter(|room| !has(&self.rooms, room)).cloned().collect();
+        let dropped = self.rooms.extract_if(.., |(room, _)| !chosen.iter().any(|chosen| Arc::ptr_eq(room, chosen)));
+        let dropped = dropped
+            .map(|(room, _)| {
+                room.readers.send_modify(|count| *count -= 1);
+                room.topic
+            })
+            .collect();
+        let added = new.iter().map(|room| room.topic).collect();
+        for room in new {
+            let end = room.texts().len();
+            room.readers.send_modify(|count| *count += 1);
+            self.rooms.push((room, end));
+        }
+        TopicChanges { dropped, added }
     }
 }
 
@@ -94,24 +170,48 @@ impl Source for Reader {
     type Fetched = (usize, Vec<Bytes>);
 
     fn topics(&self) -> Vec<Topic> {
-        self.rooms.iter().map(|(room, _)| room.topic).collect()
+        let own = self.user.iter().map(|user| user.topic);
+        own.chain(self.rooms.iter().map(|(room, _)| room.topic)).collect()
     }
 
     fn subscribe(&self, topic: Topic, waker: &Arc<TopicWaker>) {
-        let room = self.rooms.iter().find(|(room, _)| room.topic == topic);
-        room.unwrap().0.wakers.lock().push(Arc::downgrade(waker));
+        if let Some(user) = self.user.as_ref().filter(|user| user.topic == topic) {
+            user.wakers.add(waker);
+        } else {
+            let room = self.rooms.iter().find(|(room, _)| room.topic == topic);
+            room.unwrap().0.wakers.add(waker);
+        }
+    }
+
+    fn moved(&mut self, topic: Topic) {
+        self.moved.insert(topic);
     }
 
     fn must_end(&self, _now: Instant) -> bool {
         self.rooms.iter().any(|(room, _)| room.is_closed.load(Ordering::SeqCst))
     }
 
+    async fn ended(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    fn due(&self) -> Instant {
+        Instant::now() + MAX_WAIT
+    }
+
     fn next_step(&mut self, now: Instant) -> NextStep<Self::Fetched> {
         if let Some((room, texts)) = self.history.take() {
             return self.send(room, &texts);
         }
+        if let Some(user) = self.user.clone().filter(|user| self.moved.remove(&user.topic)) {
+            let chosen = user.rooms.lock().clone();
+            return NextStep::Follow(self.choose(&chosen));
+        }
         for number in 0..self.rooms.len() {
             let (room, position) = self.rooms[number].clone();
+            if self.user.is_some() && !self.moved.remove(&room.topic) {
+                continue;
+            }
             let new = room.texts()[position..].to_vec();
             if new.len() > KEPT && self.is_fetching {
                 return NextStep::Wait;
@@ -126,7 +226,7 @@ impl Source for Reader {
             }
         }
         if self.must_end(now) {
-            return NextStep::End(Segment::shared(chunk("bye").into()));
+            return NextStep::End(chunk("bye").into());
         }
         NextStep::Wait
     }
@@ -172,6 +272,11 @@ impl Fixture {
 
     /// A client that follows `rooms` from now on.
     pub(super) fn follow(&self, rooms: &[&Arc<Room>]) -> TestClient {
+        self.adopt(Reader::new(rooms))
+    }
+
+    /// A client that gets what `reader` says.
+    pub(super) fn adopt(&self, reader: Reader) -> TestClient {
         let socket = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         socket.set_read_timeout(Some(MAX_WAIT)).unwrap();
         let (served, _) = self.listener.accept().unwrap();
@@ -179,13 +284,13 @@ impl Fixture {
         SockRef::from(&served).set_send_buffer_size(KERNEL_BYTES).unwrap();
         SockRef::from(&socket).set_recv_buffer_size(KERNEL_BYTES).unwrap();
         self.permits.fetch_add(1, Ordering::SeqCst);
-        let reader = Reader {
-            rooms: rooms.iter().map(|room| (Arc::clone(room), 0)).collect(),
-            is_fetching: false,
-            history: None,
-        };
         self.fanout.adopt(served, Permit(Arc::clone(&self.permits)), reader);
         TestClient { socket }
+    }
+
+    /// Connections of each thread.
+    pub(super) fn connections_by_thread(&self) -> Vec<usize> {
+        self.fanout.inboxes.all.iter().map(|inbox| inbox.connections()).collect()
     }
 
     /// Permits that are held: one for each connection that is not closed yet.

@@ -30,12 +30,10 @@ pub(super) struct FrameRing {
     newest_bytes: usize,
     /// The last seq appended, kept or not; `None` until the feed is started.
     pub(super) head: Option<Seq>,
-    /// The largest seq that the room is known to have, appended or not.
-    pub(super) known_head: Seq,
     /// The last entry appended that altered a message.
     pub(super) changed: Seq,
     /// The segment that was joined last from the newest frames, by its framing: readers at the same position share it.
-    joined: [Option<Joined>; Framing::COUNT],
+    joined: [Option<Box<Joined>>; Framing::COUNT],
 }
 
 /// A joined segment, and the seqs that it lies between.
@@ -63,7 +61,6 @@ impl FrameRing {
         if self.head.is_some_and(|before| before < head) {
             *self = Self {
                 head: Some(head),
-                known_head: self.known_head.max(head),
                 changed: head,
                 ..Self::default()
             };
@@ -146,15 +143,15 @@ impl FrameRing {
         }
         let joined = &mut self.joined[framing as usize];
         let known = joined.as_ref().filter(|known| (known.cursor, known.last) == (cursor, last));
-        if let Some(Joined { segment, .. }) = known {
-            return FeedRead::Frames(segment.clone(), last);
+        if let Some(known) = known {
+            return FeedRead::Frames(known.segment.clone(), last);
         }
         let (segment, _) = Block::of(cursor, frames).read_after(cursor, frames.len(), framing);
-        *joined = Some(Joined {
+        *joined = Some(Box::new(Joined {
             cursor,
             last,
             segment: segment.clone(),
-        });
+        }));
         FeedRead::Frames(segment, last)
     }
 
@@ -163,10 +160,5 @@ impl FrameRing {
         // They are few.
         let count = i64::try_from(self.newest.len()).unwrap_or(0);
         Seq(self.head.unwrap_or_default().0 - count)
-    }
-
-    /// True if some messages that the room is known to have were not appended.
-    pub(super) fn has_gap(&self) -> bool {
-        self.head.is_some_and(|head| head < self.known_head)
     }
 }
