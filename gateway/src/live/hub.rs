@@ -1,7 +1,8 @@
 //! Hub: all feeds of this process.
 //!
-//! The first reader of a room opens its feed, which subscribes to the events of the room. Messages that no event brought are
-//! found in SQL (module `comparison`) and read from there (module `repair`). A feed that nobody reads is closed after a while.
+//! The first reader of a room opens its feed, which subscribes to the events of the room (module `opening`). Messages that no
+//! event brought are found in SQL (module `comparison`) and read from there (module `repair`). A feed that nobody reads is
+//! closed after a while.
 //!
 //! Lock order: the map of feeds, then the idle time of an entry, the desired channels or the cursors. No feed is locked while the
 //! map is.
@@ -9,11 +10,12 @@
 mod comparison;
 mod feed_entry;
 mod head_cursors;
+mod opening;
 mod repair;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,12 +25,13 @@ use parking_lot::Mutex;
 use shared::bus::{KeySpace, RoomEvent};
 use shared::domain::{Epoch, RoomId, Seq};
 use shared::storage::{Installation, Room, Store, StoreError};
-use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use self::feed_entry::FeedEntry;
 pub use self::feed_entry::OpenFeed;
 use self::head_cursors::HeadCursors;
+pub use self::opening::OpenError;
+use self::opening::Starts;
 use super::damage::DamageReports;
 use super::feed::{Feed, Gap};
 use super::frame::Framing;
@@ -40,27 +43,6 @@ use crate::history::{ReadQueue, Reader};
 
 /// How long a feed stays open without readers. A phone that changes networks is back before.
 const IDLE_TIME: Duration = Duration::from_secs(10);
-
-/// How long the first reader of a room waits until its events are subscribed to. Without them, as while Redis is away, a feed
-/// gets its messages by the comparison of heads.
-const SUBSCRIBE_TIME: Duration = Duration::from_millis(500);
-
-/// How long a reader waits for a feed to start.
-const OPEN_TIME: Duration = Duration::from_secs(5);
-
-/// Why a feed cannot be read now.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Storage has not answered in time which seq is the last of the room.
-    #[error("the head of the room was not read in time")]
-    Late,
-    /// The process is stopping.
-    #[error("live events are no longer subscribed to")]
-    Stopping,
-    /// Storage failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// The feeds of this process. Clones share them.
 #[derive(Clone)]
@@ -76,6 +58,7 @@ struct Shared {
     keys: KeySpace,
     subscriber: Subscriber,
     feeds: Mutex<HashMap<RoomId, Arc<FeedEntry>>>,
+    starts: Starts,
     cursors: HeadCursors,
     damage: DamageReports,
     pages: ReplayPages,
@@ -88,33 +71,21 @@ impl Hub {
     #[must_use]
     pub fn new(store: Store, installation: Installation, subscriber: Subscriber, read_queue: ReadQueue) -> Self {
         let damage = DamageReports::default();
-        let shared = Shared {
+        let shared = Arc::new_cyclic(|shared| Shared {
             store,
             epoch: AtomicU64::new(installation.epoch.0),
             keys: installation.key_space(),
             installation,
             subscriber,
             feeds: Mutex::default(),
+            starts: opening::starts(shared.clone()),
             cursors: HeadCursors::default(),
             pages: ReplayPages::new(damage.clone()),
             damage,
             read_queue,
             resync_queue: ResyncQueue::default(),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
-    }
-
-    /// The feed of `room`, started if it was not.
-    pub async fn open(&self, room: &Room) -> Result<OpenFeed, OpenError> {
-        let open = {
-            let mut feeds = self.shared.feeds.lock();
-            OpenFeed::hold(feeds.entry(room.id).or_insert_with(|| self.entry(room)))
-        };
-        let start = open.0.started.get_or_try_init(|| self.start(&open));
-        timeout(OPEN_TIME, start).await.map_err(|_| OpenError::Late)??;
-        Ok(open)
+        });
+        Self { shared }
     }
 
     fn entry(&self, room: &Room) -> Arc<FeedEntry> {
@@ -138,31 +109,6 @@ impl Hub {
             // Under the lock: whoever opens the room again subscribes after this.
             self.shared.subscriber.unsubscribe(&self.shared.keys.room_channel(entry.feed.partition, room));
         }
-    }
-
-    /// Subscribes first and reads the head then, so that an event brings what is stored in between.
-    async fn start(&self, open: &OpenFeed) -> Result<(), OpenError> {
-        let channel = self.shared.keys.room_channel(open.partition, open.room);
-        let subscriber = self.shared.subscriber.clone();
-        let mut subscription = Box::pin(async move { subscriber.subscribe(channel).await });
-        match timeout(SUBSCRIBE_TIME, &mut subscription).await {
-            Ok(true) => {}
-            Ok(false) => return Err(OpenError::Stopping),
-            Err(_) => {
-                let (hub, partition) = (self.clone(), open.partition);
-                // The task ends at the latest when the channel is unsubscribed from.
-                tokio::spawn(async move {
-                    if subscription.await {
-                        hub.mark_stale(&[partition]);
-                    }
-                });
-            }
-        }
-        self.shared.cursors.begin(&self.shared.store, open.partition).await?;
-        let head = self.shared.store.head(open.room).await?;
-        open.start(head);
-        self.note_stored_head(&open.0, head.seq);
-        Ok(())
     }
 
     /// Appends the entries of an event that came on the channel of `room`.
@@ -221,6 +167,14 @@ impl Hub {
         self.shared.pages.read_behind(feed, (cursor, gap), (limit, framing), read).await
     }
 
+    /// Tells the readers of `room` that it was deleted.
+    pub fn note_room_deleted(&self, room: RoomId) {
+        let entry = self.shared.feeds.lock().get(&room).cloned();
+        if let Some(entry) = entry {
+            entry.feed.note_deleted();
+        }
+    }
+
     /// Drops what this process keeps of `room` and may have the text of a message that was deleted.
     pub fn forget_deleted(&self, room: RoomId) {
         self.shared.pages.forget_room(room);
@@ -230,22 +184,30 @@ impl Hub {
         }
     }
 
-    fn bound_memory(&self) {
-        // Collected first, since no feed is locked while the map is.
-        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().cloned().collect();
-        ring_budget::enforce(entries.iter().map(|entry| &entry.feed), RINGS_BYTES);
-    }
-
-    fn close_idle(&self) {
+    /// Closes feeds that nobody reads and enforces the budget of the rings, in one pass over all feeds: they may be tens of
+    /// thousands, most of which are silent.
+    fn tend(&self) {
         let Shared { subscriber, keys, .. } = &*self.shared;
-        self.shared.feeds.lock().retain(|room, entry| {
+        let (mut open, mut with_frames) = (BTreeSet::new(), Vec::new());
+        let mut feeds = self.shared.feeds.lock();
+        feeds.retain(|room, entry| {
             let idle = entry.is_idle_for(IDLE_TIME);
-            // Under the lock: whoever opens the room again subscribes after this.
             if idle {
+                // Under the lock: whoever opens the room again subscribes after this.
                 subscriber.unsubscribe(&keys.room_channel(entry.feed.partition, *room));
                 debug!(room.id = room.0, "room {} has no readers here", room.0);
+            } else {
+                open.insert(entry.feed.partition);
+                if entry.feed.has_appended() {
+                    // Collected first, since no feed is locked while the map is.
+                    with_frames.push(Arc::clone(entry));
+                }
             }
             !idle
         });
+        // Under the lock: a feed that is opened later is in the map before its partition gets a cursor.
+        self.shared.cursors.retain(&open);
+        drop(feeds);
+        ring_budget::enforce(with_frames.iter().map(|entry| &entry.feed), RINGS_BYTES);
     }
 }

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use shared::bus::{Node, RedisConnector};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -60,11 +61,13 @@ impl Subscriber {
         )
     }
 
-    /// Subscribes to `channel`, and returns when a server has confirmed it. False if the process is stopping.
+    /// Subscribes to `channels` in one round. What is returned for each of them resolves when a server has confirmed it, or fails
+    /// when the process stops.
     ///
-    /// The channel stays desired if the caller stops waiting.
-    pub async fn subscribe(&self, channel: String) -> bool {
-        self.desired.add(channel).await.is_ok()
+    /// The channels stay desired if the caller stops waiting.
+    #[must_use]
+    pub fn subscribe_all(&self, channels: Vec<String>) -> Vec<oneshot::Receiver<()>> {
+        self.desired.add_all(channels)
     }
 
     /// Unsubscribes from `channel`.
@@ -106,5 +109,24 @@ impl SubscriberTask {
             }
         }
         desired.close();
+    }
+}
+
+#[cfg(test)]
+impl SubscriberTask {
+    /// Confirms every channel, without a server.
+    pub(super) async fn confirm_all(self) {
+        let mut changes = self.0.changes();
+        changes.mark_changed();
+        while changes.changed().await.is_ok() {
+            for channel in self.0.matching(|_| true) {
+                self.0.confirm(&channel);
+            }
+        }
+    }
+
+    /// Stops as the task does.
+    pub(super) fn close(self) {
+        self.0.close();
     }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use sqlx::FromRow;
 use sqlx::error::DatabaseError;
 
-use super::StoreError;
-use crate::domain::{Epoch, MembershipId, RoomId, RoomKind, RoomName, Seq, Timestamp, UserId};
+use super::{RoomHead, StoreError};
+use crate::domain::{Epoch, MembershipId, RoomId, RoomKind, RoomName, Timestamp, UserId};
 
 /// A room that exists now.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -217,6 +217,6 @@ pub trait Rooms {
         limit: u32,
     ) -> Result<Vec<String>, StoreError>;
 
-    /// The last seq of each of `rooms`; [`Seq::ZERO`] for a room without messages.
-    async fn heads(&self, rooms: &[RoomId]) -> Result<HashMap<RoomId, Seq>, StoreError>;
+    /// The head of each of `rooms`, all zero for a room whose log is empty.
+    async fn heads(&self, rooms: &[RoomId]) -> Result<HashMap<RoomId, RoomHead>, StoreError>;
 }

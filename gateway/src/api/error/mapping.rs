@@ -297,7 +297,10 @@ impl From<OpenError> for ApiError {
                 OPENING_FAILS.report("", &cause);
                 Self::Unavailable
             }
-            OpenError::Store(cause) => cause.into(),
+            OpenError::Store(cause) => {
+                DATABASE_FAILS.report("", &*cause);
+                Self::Unavailable
+            }
         }
     }
 }

@@ -8,7 +8,6 @@
 //! this comparison alone, while the seq of a head decides what a room has: one that is missing or too low, because somebody
 //! has changed rows by hand or has a worker of an earlier release still running, delays messages and loses none.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +35,8 @@ const ROOMS_AT_ONCE: usize = 1_000;
 const ROUNDS: i64 = 60;
 
 impl Hub {
-    /// Compares feeds with SQL, every second and at once where partitions are stale, closes idle feeds and enforces the budget of
-    /// the rings, until `stop` is cancelled.
+    /// Compares feeds with SQL, every second and at once where partitions are stale, closes idle feeds and
+    /// enforces the budget of the rings, until `stop` is cancelled.
     pub async fn maintain(self, stop: CancellationToken) {
         let mut ticks = interval(COMPARE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,16 +45,15 @@ impl Hub {
             tokio::select! {
                 () = stop.cancelled() => return,
                 partitions = self.shared.resync_queue.next_stale() => {
-                    self.compare(|feed| partitions.contains(&feed.partition)).await;
+                    self.compare(|_, feed| partitions.contains(&feed.partition)).await;
                 }
                 _ = ticks.tick() => {
-                    self.close_idle();
-                    self.bound_memory();
+                    self.tend();
                     let has_few = self.shared.feeds.lock().len() <= ROOMS_AT_ONCE;
                     let answered = if has_few {
-                        self.compare(|_| true).await
+                        self.compare(|_, _| true).await
                     } else {
-                        self.find_moved(HEADS_AT_ONCE).await && self.compare(|feed| is_turn_of(feed.room, round)).await
+                        self.find_moved(HEADS_AT_ONCE).await && self.compare(|room, _| is_turn_of(room, round)).await
                     };
                     if answered {
                         self.repair_gaps();
@@ -87,12 +85,7 @@ impl Hub {
     /// not answer.
     pub(super) async fn find_moved(&self, page: u32) -> bool {
         loop {
-            let snapshot = {
-                // Under the lock: a feed that is opened meanwhile is in the map before its partition gets a cursor.
-                let feeds = self.shared.feeds.lock();
-                let open: BTreeSet<Partition> = feeds.values().map(|entry| entry.feed.partition).collect();
-                self.shared.cursors.snapshot(&open)
-            };
+            let snapshot = self.shared.cursors.snapshot();
             if snapshot.cursors.is_empty() {
                 return true;
             }
@@ -118,16 +111,19 @@ impl Hub {
         }
     }
 
-    /// Compares the feeds that are `wanted` one by one. False if SQL did not answer.
-    pub(super) async fn compare(&self, wanted: impl Fn(&Feed) -> bool) -> bool {
-        let is_wanted = |entry: &&Arc<FeedEntry>| entry.started.initialized() && wanted(&entry.feed);
-        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().filter(is_wanted).cloned().collect();
+    /// Compares the feeds that are `wanted` one by one, those that are not started, too. False if SQL did not answer.
+    pub(super) async fn compare(&self, wanted: impl Fn(RoomId, &Feed) -> bool) -> bool {
+        let entries: Vec<Arc<FeedEntry>> = {
+            let feeds = self.shared.feeds.lock();
+            let wanted = feeds.iter().filter(|(room, entry)| wanted(**room, &entry.feed));
+            wanted.map(|(_, entry)| Arc::clone(entry)).collect()
+        };
         for some in entries.chunks(ROOMS_AT_ONCE) {
             let rooms: Vec<RoomId> = some.iter().map(|entry| entry.feed.room).collect();
             match self.shared.store.heads(&rooms).await {
                 Ok(heads) => {
                     for entry in some {
-                        self.note_stored_head(entry, heads.get(&entry.feed.room).copied().unwrap_or_default());
+                        self.note_stored_head(entry, heads.get(&entry.feed.room).copied().unwrap_or_default().seq);
                     }
                 }
                 Err(error) => {
@@ -141,9 +137,9 @@ impl Hub {
 
     /// Reads what feeds are still missing because a read of it failed.
     pub(super) fn repair_gaps(&self) {
-        // Collected first, since no feed is locked while the map is.
-        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().cloned().collect();
-        for entry in entries.iter().filter(|entry| entry.feed.has_gap()) {
+        let has_gap = |entry: &&Arc<FeedEntry>| entry.feed.has_gap();
+        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().filter(has_gap).cloned().collect();
+        for entry in &entries {
             self.repair(entry);
         }
     }

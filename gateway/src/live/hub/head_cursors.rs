@@ -31,20 +31,22 @@ pub(super) struct Snapshot {
 }
 
 impl HeadCursors {
-    /// Gives `partition` a cursor, if it has none. Its heads that are read after this are not older.
-    pub(super) async fn begin(&self, store: &Store, partition: Partition) -> Result<(), StoreError> {
+    /// Gives those of `partitions` a cursor that have none. Their heads that are read after this are not older.
+    pub(super) async fn begin(&self, store: &Store, partitions: &BTreeSet<Partition>) -> Result<(), StoreError> {
         let missing = || {
             let state = self.state.lock();
-            (!state.cursors.contains_key(&partition)).then_some(state.resets)
+            let is_missing = |partition: &&Partition| !state.cursors.contains_key(*partition);
+            let missing: Vec<Partition> = partitions.iter().filter(is_missing).copied().collect();
+            (!missing.is_empty()).then_some((missing, state.resets))
         };
         if missing().is_none() {
             return Ok(());
         }
         let _beginning = self.beginning.lock().await;
-        let Some(resets) = missing() else {
+        let Some((missing, resets)) = missing() else {
             return Ok(());
         };
-        let last = store.last_positions(&[partition]).await?;
+        let last = store.last_positions(&missing).await?;
         let mut state = self.state.lock();
         if state.resets == resets {
             state.cursors.extend(last);
@@ -52,10 +54,14 @@ impl HeadCursors {
         Ok(())
     }
 
-    /// The cursors of the partitions that have `open` feeds. The others are dropped.
-    pub(super) fn snapshot(&self, open: &BTreeSet<Partition>) -> Snapshot {
-        let mut state = self.state.lock();
-        state.cursors.retain(|partition, _| open.contains(partition));
+    /// Drops the cursors of all partitions but those that have `open` feeds.
+    pub(super) fn retain(&self, open: &BTreeSet<Partition>) {
+        self.state.lock().cursors.retain(|partition, _| open.contains(partition));
+    }
+
+    /// The cursors now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let state = self.state.lock();
         Snapshot {
             resets: state.resets,
             cursors: state.cursors.iter().map(|(partition, position)| (*partition, *position)).collect(),

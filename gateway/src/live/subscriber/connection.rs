@@ -1,6 +1,7 @@
 //! A connection for channels: what is confirmed on it, and the commands that need no other state.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{ErrorKind, PushInfo, RedisResult, Value, cmd};
@@ -15,9 +16,9 @@ pub(super) struct SubscribedConnection {
     /// Cancelled when a push came while `MAX_PENDING_PUSHES` waited.
     pub(super) overrun: CancellationToken,
     /// The channels that the server has confirmed.
-    pub(super) confirmed: HashSet<String>,
+    pub(super) confirmed: HashSet<Arc<str>>,
     /// Channels that we unsubscribed from and whose confirmation is yet to be read among the pushes, with how often.
-    pub(super) unsubscribing: HashMap<String, u32>,
+    pub(super) unsubscribing: HashMap<Arc<str>, u32>,
 }
 
 impl SubscribedConnection {
@@ -34,16 +35,16 @@ impl SubscribedConnection {
     }
 
     /// Unsubscribes from `channels`.
-    pub(super) async fn unsubscribe(&mut self, channels: &[String], keys: &KeySpace) -> RedisResult<()> {
+    pub(super) async fn unsubscribe(&mut self, channels: &[Arc<str>], keys: &KeySpace) -> RedisResult<()> {
         let mut commands = redis::pipe();
         for channel in channels {
             self.confirmed.remove(channel);
             if keys.is_sharded(channel) {
-                commands.cmd("SUNSUBSCRIBE").arg(channel);
+                commands.cmd("SUNSUBSCRIBE").arg(&**channel);
                 // The confirmation of the server must not be taken for a move of the slot.
-                *self.unsubscribing.entry(channel.clone()).or_default() += 1;
+                *self.unsubscribing.entry(Arc::clone(channel)).or_default() += 1;
             } else {
-                commands.cmd("UNSUBSCRIBE").arg(channel);
+                commands.cmd("UNSUBSCRIBE").arg(&**channel);
             }
         }
         let answers = self.raw.req_packed_commands(&commands, 0, channels.len()).await?;

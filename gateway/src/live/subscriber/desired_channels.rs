@@ -4,6 +4,7 @@
 //! can overflow. It is as large as the number of rooms open here.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
@@ -17,28 +18,34 @@ pub(super) struct DesiredChannels {
 
 #[derive(Default)]
 struct Channels {
-    waiting: HashMap<String, Vec<oneshot::Sender<()>>>,
+    /// The connections have the same names: tens of thousands of rooms may be open.
+    waiting: HashMap<Arc<str>, Vec<oneshot::Sender<()>>>,
     is_closed: bool,
 }
 
 impl DesiredChannels {
-    /// Adds `channel`. What is returned resolves when a server has confirmed it, or fails when the process stops.
-    pub(super) fn add(&self, channel: String) -> oneshot::Receiver<()> {
-        let (confirmed, waiting) = oneshot::channel();
+    /// Adds `new` channels. What is returned for each of them resolves when a server has confirmed it, or fails when the process
+    /// stops.
+    pub(super) fn add_all(&self, new: Vec<String>) -> Vec<oneshot::Receiver<()>> {
         let mut channels = self.channels.lock();
-        if !channels.is_closed {
-            let waiting = channels.waiting.entry(channel).or_default();
-            waiting.retain(|waiter| !waiter.is_closed());
-            waiting.push(confirmed);
-        }
+        let add = |channel: String| {
+            let (confirmed, waiting) = oneshot::channel();
+            if !channels.is_closed {
+                let waiting = channels.waiting.entry(Arc::from(channel)).or_default();
+                waiting.retain(|waiter| !waiter.is_closed());
+                waiting.push(confirmed);
+            }
+            waiting
+        };
+        let waits = new.into_iter().map(add).collect();
         drop(channels);
         self.notify_changed();
-        waiting
+        waits
     }
 
     /// Adds `channel` for the life of the process.
     pub(super) fn add_permanent(&self, channel: String) {
-        self.channels.lock().waiting.entry(channel).or_default();
+        self.channels.lock().waiting.entry(channel.into()).or_default();
         self.notify_changed();
     }
 
@@ -53,7 +60,7 @@ impl DesiredChannels {
     }
 
     /// The channels for which `is_ours` returns true.
-    pub(super) fn matching(&self, is_ours: impl Fn(&str) -> bool) -> Vec<String> {
+    pub(super) fn matching(&self, is_ours: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
         self.channels.lock().waiting.keys().filter(|channel| is_ours(channel)).cloned().collect()
     }
 
@@ -90,11 +97,28 @@ mod tests {
 
     use super::*;
 
+    fn add(desired: &DesiredChannels, channel: &str) -> oneshot::Receiver<()> {
+        desired.add_all(vec![channel.to_owned()]).pop().unwrap()
+    }
+
+    #[tokio::test]
+    async fn many_channels_are_one_change() {
+        let desired = DesiredChannels::default();
+        let mut changes = desired.changes();
+        let mut waits = desired.add_all((0..500).map(|number| number.to_string()).collect());
+        changes.mark_unchanged();
+        desired.confirm("499");
+        assert_eq!(waits.pop().unwrap().now_or_never(), Some(Ok(())));
+        assert_eq!(waits.pop().unwrap().now_or_never(), None);
+        assert!(!changes.has_changed().unwrap());
+        assert_eq!(desired.matching(|_| true).len(), 500);
+    }
+
     #[tokio::test]
     async fn all_who_wait_for_a_channel_are_confirmed() {
         let desired = DesiredChannels::default();
-        let (mut first, mut second) = (desired.add("a".to_owned()), desired.add("a".to_owned()));
-        let mut other = desired.add("b".to_owned());
+        let (mut first, mut second) = (add(&desired, "a"), add(&desired, "a"));
+        let mut other = add(&desired, "b");
         desired.confirm("a");
         assert_eq!((&mut first).now_or_never(), Some(Ok(())));
         assert_eq!((&mut second).now_or_never(), Some(Ok(())));
@@ -104,8 +128,8 @@ mod tests {
     #[tokio::test]
     async fn a_channel_stays_desired_when_its_caller_leaves() {
         let desired = DesiredChannels::default();
-        drop(desired.add("a".to_owned()));
-        assert_eq!(desired.matching(|_| true), ["a"]);
+        drop(add(&desired, "a"));
+        assert_eq!(desired.matching(|_| true), [Arc::from("a")]);
         desired.remove("a");
         assert!(!desired.contains("a"));
     }
@@ -113,9 +137,9 @@ mod tests {
     #[tokio::test]
     async fn closing_fails_every_wait() {
         let desired = DesiredChannels::default();
-        let before = desired.add("a".to_owned());
+        let before = add(&desired, "a");
         desired.close();
-        let after = desired.add("a".to_owned());
+        let after = add(&desired, "a");
         assert!(before.await.is_err() && after.await.is_err());
     }
 }

@@ -175,11 +175,11 @@ impl<L: EventHandler> Subscription<L> {
         for channel in ours.iter().filter(|channel| connection.confirmed.contains(*channel)) {
             self.desired.confirm(channel);
         }
-        let new: Vec<&String> = ours.iter().filter(|channel| !connection.confirmed.contains(*channel)).collect();
+        let new: Vec<&Arc<str>> = ours.iter().filter(|channel| !connection.confirmed.contains(*channel)).collect();
         for some in new.chunks(CHANNELS_AT_ONCE) {
             self.subscribe(connection, some).await?;
         }
-        let old: Vec<String> = connection
+        let old: Vec<Arc<str>> = connection
             .confirmed
             .iter()
             .filter(|channel| !self.desired.contains(channel) || !self.is_ours(channel))
@@ -196,7 +196,7 @@ impl<L: EventHandler> Subscription<L> {
         !self.redis.key_space().is_sharded(channel) || self.redis.node_of_channel(channel).as_ref() == Some(&self.node)
     }
 
-    async fn subscribe(&self, connection: &mut SubscribedConnection, channels: &[&String]) -> RedisResult<()> {
+    async fn subscribe(&self, connection: &mut SubscribedConnection, channels: &[&Arc<str>]) -> RedisResult<()> {
         let mut commands = redis::pipe();
         for channel in channels {
             // One each: channels of different slots must not be named together.
@@ -205,7 +205,7 @@ impl<L: EventHandler> Subscription<L> {
             } else {
                 "SUBSCRIBE"
             };
-            commands.cmd(subscribe).arg(channel);
+            commands.cmd(subscribe).arg(&***channel);
         }
         let answers = connection.raw.req_packed_commands(&commands, 0, channels.len()).await?;
         for (channel, answer) in channels.iter().zip(answers) {
@@ -214,7 +214,7 @@ impl<L: EventHandler> Subscription<L> {
                     kind: PushKind::SSubscribe | PushKind::Subscribe,
                     data,
                 } if names(&data, channel) => {
-                    connection.confirmed.insert((*channel).clone());
+                    connection.confirmed.insert(Arc::clone(channel));
                     self.desired.confirm(channel);
                 }
                 // The server does not hold this slot, or not yet: tried again with the next alignment.

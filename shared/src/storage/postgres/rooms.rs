@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use super::{Postgres, run_detached, within_deadline};
-use crate::domain::{MembershipId, OutboxHint, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::domain::{MembershipId, OutboxHint, RoomId, RoomName, Timestamp, UserId};
 use crate::storage::outbox::{MemberDetails, created_detail, decode_hints, joined_details, left_details};
 use crate::storage::rooms::decode_memberships;
 use crate::storage::sql::visibility::room_exists;
 use crate::storage::sql::{outbox, rooms as sql};
 use crate::storage::{
-    CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Outbox, Room, Rooms, StoreError,
+    CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Outbox, Room, RoomHead, Rooms, StoreError,
 };
 
 const MEMBERSHIPS_AMONG: &str = concat!(
@@ -168,15 +168,18 @@ impl Rooms for Postgres {
         Ok(within_deadline(query.fetch_all(&self.pool)).await?)
     }
 
-    async fn heads(&self, rooms: &[RoomId]) -> Result<HashMap<RoomId, Seq>, StoreError> {
+    async fn heads(&self, rooms: &[RoomId]) -> Result<HashMap<RoomId, RoomHead>, StoreError> {
         let rooms: Vec<i64> = rooms.iter().map(|room| room.0).collect();
         let query = sqlx::query_as(
-            "SELECT asked.id, COALESCE(h.seq, 0)
+            "SELECT asked.id, COALESCE(h.seq, 0), COALESCE(h.changed, 0)
              FROM UNNEST($1::bigint[]) AS asked (id) LEFT JOIN room_heads h ON h.room_id = asked.id",
         )
         .bind(rooms);
-        let rows: Vec<(i64, i64)> = within_deadline(query.fetch_all(&self.pool)).await?;
-        Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
+        let rows: Vec<(i64, i64, i64)> = within_deadline(query.fetch_all(&self.pool)).await?;
+        Ok(rows
+            .into_iter()
+            .map(|(room, seq, changed)| (RoomId(room), RoomHead::from_row((seq, changed))))
+            .collect())
     }
 }
 

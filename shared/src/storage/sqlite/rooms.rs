@@ -7,13 +7,14 @@ use sqlx::SqliteConnection;
 
 use super::Sqlite;
 use super::json_list::json_list;
-use crate::domain::{MembershipId, OutboxHint, RoomId, RoomName, Seq, Timestamp, UserId};
+use crate::domain::{MembershipId, OutboxHint, RoomId, RoomName, Timestamp, UserId};
 use crate::storage::outbox::{MemberDetails, created_detail, decode_hints, joined_details, left_details};
 use crate::storage::rooms::decode_memberships;
 use crate::storage::sql::visibility::room_exists;
 use crate::storage::sql::{outbox, rooms as sql};
 use crate::storage::{
-    CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Outbox, Room, Rooms, StoreError, run_detached,
+    CreateRoom, CreateRoomError, JoinMode, JoinOutcome, Memberships, Outbox, Room, RoomHead, Rooms, StoreError,
+    run_detached,
 };
 
 const MEMBERSHIPS_AMONG: &str = concat!(
@@ -171,14 +172,17 @@ impl Rooms for Sqlite {
         Ok(names)
     }
 
-    async fn heads(&self, rooms: &[RoomId]) -> Result<HashMap<RoomId, Seq>, StoreError> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT j.value, COALESCE(h.seq, 0) FROM json_each($1) j LEFT JOIN room_heads h ON h.room_id = j.value",
+    async fn heads(&self, rooms: &[RoomId]) -> Result<HashMap<RoomId, RoomHead>, StoreError> {
+        let rows: Vec<(i64, i64, i64)> = sqlx::query_as(
+            "SELECT j.value, COALESCE(h.seq, 0), COALESCE(h.changed, 0) FROM json_each($1) j LEFT JOIN room_heads h ON h.room_id = j.value",
         )
         .bind(json_list(rooms)?)
         .fetch_all(&self.read)
         .await?;
-        Ok(rows.into_iter().map(|(room, seq)| (RoomId(room), Seq(seq))).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(room, seq, changed)| (RoomId(room), RoomHead::from_row((seq, changed))))
+            .collect())
     }
 }
 
