@@ -16,7 +16,7 @@ use crate::auth::sessions::Sessions;
 use crate::control_channel::ControlChannel;
 use crate::freshness::Freshness;
 use crate::history::HistoryPages;
-use crate::live::{EventHandler, Hub, StreamQuota, StreamRegistry};
+use crate::live::{EventHandler, Hub, StreamQuota, StreamRegistry, UserTopics};
 use crate::room_directory::RoomDirectory;
 
 /// Why a change was not carried through.
@@ -35,6 +35,7 @@ pub(crate) struct EventTargets {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) directory: Arc<RoomDirectory>,
     pub(crate) streams: StreamRegistry,
+    pub(crate) users: UserTopics,
     pub(crate) quota: StreamQuota,
     pub(crate) hub: Hub,
     pub(crate) history: HistoryPages,
@@ -94,6 +95,7 @@ impl EventDispatcher {
             }
             ControlEvent::MemberRemoved { room, user, membership } => {
                 targets.directory.forget_member(*room, *user);
+                targets.users.note_rooms_changed(*user);
                 if let Some(membership) = membership {
                     targets.streams.end_membership(*room, *user, *membership);
                 }
@@ -101,6 +103,7 @@ impl EventDispatcher {
             ControlEvent::RoomDeleted { room, name } => {
                 targets.directory.forget_room(name);
                 targets.streams.end_room(*room);
+                targets.hub.note_room_deleted(*room);
             }
             ControlEvent::MessageDeleted { room } => {
                 targets.history.forget_room(*room);
@@ -112,6 +115,7 @@ impl EventDispatcher {
                 let (quota, user, heartbeat) = (targets.quota.clone(), *user, targets.heartbeat);
                 targets.tracker.spawn(async move { quota.end_silent(user, heartbeat).await });
             }
+            ControlEvent::UserRoomsChanged { user } => targets.users.note_rooms_changed(*user),
             ControlEvent::PartitionsClaimed { partitions } => targets.hub.mark_stale(partitions),
         }
     }

@@ -24,7 +24,9 @@ use crate::fanout::Fanout;
 use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::history::{HistoryPages, HistoryRates, ReadQueue};
-use crate::live::{Hub, LiveStream, StreamQuota, StreamRegistry, StreamSettings, Subscriber, SubscriberTask};
+use crate::live::{
+    Hub, LiveStream, StreamQuota, StreamRegistry, StreamSettings, Subscriber, SubscriberTask, UserTopics,
+};
 use crate::messages::{MessageParts, Messages};
 use crate::outbox_hints::OutboxHints;
 use crate::rate_limits::RateLimits;
@@ -111,6 +113,7 @@ impl<'a> Parts<'a> {
             sessions: Arc::clone(&sessions),
             directory: Arc::clone(&directory),
             streams: registry.clone(),
+            users: UserTopics::default(),
             quota: quota.clone(),
             hub: hub.clone(),
             history: history.clone(),

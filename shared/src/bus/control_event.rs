@@ -1,5 +1,5 @@
-//! Control events, which every gateway acts on: revoked sessions, removed members, deleted rooms and messages, claimed
-//! partitions.
+//! Control events, which every gateway acts on: revoked sessions, removed members, deleted rooms and messages, changed rooms of
+//! users, claimed partitions.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,12 @@ pub enum ControlEvent {
     },
     /// A user opens one more stream than allowed: streams whose client is gone should end.
     StreamQuotaReached {
+        /// The user.
+        user: UserId,
+    },
+    /// The rooms of a user have changed: the set of them, or what one of them is for this user (their role, read mark or notify
+    /// level). What has changed is in SQL.
+    UserRoomsChanged {
         /// The user.
         user: UserId,
     },
@@ -150,6 +156,13 @@ mod tests {
             ..alone
         };
         assert_eq!(ControlMessage::decode(&answered.encode(&keys), &keys).unwrap(), answered);
+    }
+
+    #[test]
+    fn a_change_of_a_users_rooms_is_readable_on_the_channel() {
+        let event = ControlEvent::UserRoomsChanged { user: UserId(2) };
+        let json = serde_json::to_string(&ControlMessage { event, reply_to: None }).unwrap();
+        assert_eq!(json, r#"{"event":"user_rooms_changed","user":2}"#);
     }
 
     /// Gateways and workers of earlier versions know the event by this name.
