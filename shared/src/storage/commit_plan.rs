@@ -5,6 +5,7 @@
 
 mod changes;
 mod known;
+mod outbox;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::commit_statements::{
     AlteredMessage, ChangeRow, CommitStatements, Head, KnownRow, Links, MessageRow, NewDeadLetter, NewHead,
     encode_change,
 };
-use super::outbox::{OUTBOX_ROWS, RoomOutbox, WaitingChange};
+use super::outbox::{OUTBOX_ROWS, RoomOutbox};
 use super::search;
 use super::senders::{Sender, SenderCache};
 use crate::domain::{
@@ -71,6 +72,20 @@ async fn check_ownership<T: CommitStatements>(tx: &mut T, batches: &[PartitionBa
     } else {
         Err(CommitError::StaleClaims(outdated))
     }
+}
+
+const NO_ROOM: &str = "there is no such room";
+const NO_SENDER: &str = "there is no such sender";
+
+/// Where a change comes from: what its row has beside the change itself.
+struct Origin {
+    id: MessageId,
+    sender: UserId,
+    /// The message that it is about, if it is about one.
+    target: Option<(MessageId, Seq)>,
+    /// The user that it is about, if it is about one.
+    member: Option<UserId>,
+    created_on: Timestamp,
 }
 
 /// The rows of one commit. All of them are decided before any is written.
@@ -165,53 +180,6 @@ impl<'a> CommitPlan<'a> {
         Ok(())
     }
 
-    /// Adds what `take` takes of the outbox of `room`.
-    fn add_outbox(
-        &mut self,
-        partition: Partition,
-        room: RoomId,
-        take: impl FnOnce(&mut RoomOutbox) -> Vec<WaitingChange>,
-    ) {
-        for waiting in self.outbox.get_mut(&room).map(take).into_iter().flatten() {
-            self.add_waiting(partition, room, waiting);
-        }
-    }
-
-    fn add_waiting(&mut self, partition: Partition, room: RoomId, waiting: WaitingChange) {
-        // The tables have foreign keys, so all of them are there.
-        let (Some(head), Some(sender)) = (self.heads.get_mut(&room), self.senders.get(&waiting.sender)) else {
-            return;
-        };
-        let mut change = waiting.change;
-        if let (Change::Member { member, .. }, Some(id)) = (&mut change, waiting.member) {
-            let Some(user) = self.senders.get(&id) else { return };
-            member.clone_from(&user.username);
-        }
-        let stored = StoredChange {
-            seq: head.add_change(change.alters_message()),
-            username: sender.username.clone(),
-            public_id: sender.public_id.clone(),
-            created_on: waiting.created_on,
-            change,
-        };
-        let (kind, detail) = encode_change(&stored.change);
-        self.changes.push(ChangeRow {
-            order: self.messages.len() + self.changes.len(),
-            position: 0,
-            room,
-            seq: stored.seq,
-            id: MessageId::fresh(),
-            sender: waiting.sender,
-            target: None,
-            member: waiting.member,
-            kind,
-            detail,
-            created_on: waiting.created_on,
-        });
-        self.taken.push(waiting.id);
-        self.push(partition, room, RoomEntry::Change(stored));
-    }
-
     /// Adds an entry of the accept log as an entry of its room, a duplicate, a refusal or a dead letter.
     fn add(&mut self, partition: Partition, entry: &'a Entry) {
         let outcome = match &entry.content {
@@ -236,10 +204,10 @@ impl<'a> CommitPlan<'a> {
     fn add_message(&mut self, partition: Partition, message: &'a Accepted) -> Result<(), &'static str> {
         self.add_outbox(partition, message.room, |outbox| outbox.take_admitting(message.sender));
         let Some(head) = self.heads.get_mut(&message.room) else {
-            return Err("there is no such room");
+            return Err(NO_ROOM);
         };
         let Some(sender) = self.senders.get(&message.sender) else {
-            return Err("there is no such sender");
+            return Err(NO_SENDER);
         };
         let id = match self.known.get(&message.id) {
             Some(known) if !known.is(message) => message.id.derived_for(message.room, &message.text),
@@ -291,12 +259,12 @@ impl<'a> CommitPlan<'a> {
     /// Adds a change if it is allowed and alters something; an error says why it can never be.
     fn add_change(&mut self, partition: Partition, change: &'a AcceptedChange) -> Result<(), &'static str> {
         self.add_outbox(partition, change.room, |outbox| outbox.take_admitting(change.sender));
-        let Some(head) = self.heads.get_mut(&change.room) else {
-            return Err("there is no such room");
-        };
-        let Some(sender) = self.senders.get(&change.sender) else {
-            return Err("there is no such sender");
-        };
+        if !self.heads.contains_key(&change.room) {
+            return Err(NO_ROOM);
+        }
+        if !self.senders.contains_key(&change.sender) {
+            return Err(NO_SENDER);
+        }
         let outcome = if let Some(seq) = self.known_changes.get(&change.id) {
             Outcome::Stored(*seq)
         } else {
@@ -305,36 +273,55 @@ impl<'a> CommitPlan<'a> {
                 // Nothing is to be done, so nothing happens in the room.
                 Ok((target_seq, None)) => Outcome::Stored(target_seq),
                 Ok((target_seq, Some(altered))) => {
-                    let seq = head.add_change(altered.alters_message());
-                    let stored = StoredChange {
-                        seq,
-                        username: sender.username.clone(),
-                        public_id: sender.public_id.clone(),
-                        created_on: change.created_on,
-                        change: altered,
-                    };
-                    let (kind, detail) = encode_change(&stored.change);
-                    self.known_changes.insert(change.id, seq);
-                    self.changes.push(ChangeRow {
-                        order: self.messages.len() + self.changes.len(),
-                        position: 0,
-                        room: change.room,
-                        seq,
+                    let origin = Origin {
                         id: change.id,
                         sender: change.sender,
                         target: Some((change.target, target_seq)),
                         member: None,
-                        kind,
-                        detail,
                         created_on: change.created_on,
-                    });
-                    self.push(partition, change.room, RoomEntry::Change(stored));
+                    };
+                    let seq = self.store_change((partition, change.room), origin, altered)?;
+                    self.known_changes.insert(change.id, seq);
                     Outcome::Stored(seq)
                 }
             }
         };
         self.committed.outcomes.push((change.id, outcome));
         Ok(())
+    }
+
+    /// Stores a change as the next entry of its room; an error says why it can never be.
+    fn store_change(
+        &mut self,
+        (partition, room): (Partition, RoomId),
+        origin: Origin,
+        change: Change,
+    ) -> Result<Seq, &'static str> {
+        let head = self.heads.get_mut(&room).ok_or(NO_ROOM)?;
+        let sender = self.senders.get(&origin.sender).ok_or(NO_SENDER)?;
+        let stored = StoredChange {
+            seq: head.add_change(change.alters_message()),
+            username: sender.username.clone(),
+            public_id: sender.public_id.clone(),
+            created_on: origin.created_on,
+            change,
+        };
+        let (seq, (kind, detail)) = (stored.seq, encode_change(&stored.change));
+        self.changes.push(ChangeRow {
+            order: self.messages.len() + self.changes.len(),
+            position: 0,
+            room,
+            seq,
+            id: origin.id,
+            sender: origin.sender,
+            target: origin.target,
+            member: origin.member,
+            kind,
+            detail,
+            created_on: origin.created_on,
+        });
+        self.push(partition, room, RoomEntry::Change(stored));
+        Ok(seq)
     }
 
     fn push(&mut self, partition: Partition, room: RoomId, entry: RoomEntry) {

@@ -24,10 +24,10 @@ const TEXTS_AT: &str =
 const ENDS: &str = ends!("(SELECT UNNEST($2::bigint[]))");
 
 /// OFFSET 0: the planner does not take the subquery apart, so each page is looked up by its key.
-const PAGES: &str = "SELECT i.indexed, s.level, s.number, k.place - 1, p.postings
+const PAGES: &str = "SELECT i.indexed, s.level, s.number, k.rank - 1, p.postings
      FROM search_rooms i
      CROSS JOIN UNNEST($2::bigint[], $3::bigint[]) AS s (level, number)
-     CROSS JOIN UNNEST($4::bytea[], $5::bytea[]) WITH ORDINALITY AS k (low, high, place)
+     CROSS JOIN UNNEST($4::bytea[], $5::bytea[]) WITH ORDINALITY AS k (low, high, rank)
      CROSS JOIN LATERAL (
          SELECT p.postings FROM search_pages p
          WHERE p.room_id = $1 AND p.level = s.level AND p.number = s.number
@@ -53,12 +53,12 @@ const FOUND: &str = concat!(
 );
 
 /// In the order of the rooms, in which every transaction locks them.
-const COUNT_CHANGES: &str =
+const COUNT_ALTERED: &str =
     "INSERT INTO search_rooms (room_id, altered) SELECT room_id, 1 FROM UNNEST($1::bigint[]) AS t (room_id)
      ON CONFLICT (room_id) DO UPDATE SET altered = search_rooms.altered + 1 RETURNING room_id, indexed";
 
-const PAGES_OF: &str = "SELECT k.place - 1, p.first_word, p.postings
-     FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) WITH ORDINALITY AS k (room_id, level, number, word, place)
+const PAGES_OF: &str = "SELECT k.rank - 1, p.first_word, p.postings
+     FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) WITH ORDINALITY AS k (room_id, level, number, word, rank)
      CROSS JOIN LATERAL (
          SELECT p.first_word, p.postings FROM search_pages p
          WHERE p.room_id = k.room_id AND p.level = k.level AND p.number = k.number AND p.first_word <= k.word
@@ -76,7 +76,7 @@ fn level(segment: Segment) -> i64 {
 }
 
 /// Segments, by column.
-fn places(segments: &[Segment]) -> (Vec<i64>, Vec<i64>) {
+fn levels_and_numbers(segments: &[Segment]) -> (Vec<i64>, Vec<i64>) {
     segments.iter().map(|segment| (level(*segment), segment.number)).unzip()
 }
 
@@ -151,7 +151,7 @@ impl SearchStatements for Postgres {
         segments: &[Segment],
         ranges: &[KeyRange],
     ) -> Result<Vec<PageRow>, sqlx::Error> {
-        let (levels, numbers) = places(segments);
+        let (levels, numbers) = levels_and_numbers(segments);
         let (low, high): (Vec<&[u8]>, Vec<&[u8]>) =
             ranges.iter().map(|(low, high)| (low.as_slice(), high.as_slice())).unzip();
         let query = sqlx::query_as(PAGES).bind(room.0).bind(levels).bind(numbers).bind(low).bind(high);
@@ -186,7 +186,7 @@ impl IndexStatements for Postgres {
     }
 
     async fn all_pages(&self, room: RoomId, segments: &[Segment]) -> Result<Vec<(i64, i64, Vec<u8>)>, sqlx::Error> {
-        let (levels, numbers) = places(segments);
+        let (levels, numbers) = levels_and_numbers(segments);
         let query = sqlx::query_as(ALL_PAGES).bind(room.0).bind(levels).bind(numbers);
         within_deadline(query.fetch_all(&self.history)).await
     }
@@ -220,14 +220,14 @@ impl IndexStatements for Postgres {
 }
 
 impl PageStatements for PgConnection {
-    async fn count_changes(&mut self, rooms: &[RoomId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
+    async fn count_altered(&mut self, rooms: &[RoomId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
         let rooms: Vec<i64> = rooms.iter().map(|room| room.0).collect();
-        sqlx::query_as(COUNT_CHANGES).bind(rooms).fetch_all(&mut *self).await
+        sqlx::query_as(COUNT_ALTERED).bind(rooms).fetch_all(&mut *self).await
     }
 
     async fn pages_of(&mut self, keys: &[(RoomId, Segment, Key)]) -> Result<Vec<(i64, Vec<u8>, Vec<u8>)>, sqlx::Error> {
         let rooms: Vec<i64> = keys.iter().map(|(room, ..)| room.0).collect();
-        let (levels, numbers) = places(&keys.iter().map(|(_, segment, _)| *segment).collect::<Vec<_>>());
+        let (levels, numbers) = levels_and_numbers(&keys.iter().map(|(_, segment, _)| *segment).collect::<Vec<_>>());
         let words: Vec<&[u8]> = keys.iter().map(|(.., word)| word.as_slice()).collect();
         sqlx::query_as(PAGES_OF)
             .bind(rooms)
@@ -247,7 +247,7 @@ impl PageStatements for PgConnection {
 
     async fn replace_pages(&mut self, edits: &[PageEdit]) -> Result<(), sqlx::Error> {
         let rooms: Vec<i64> = edits.iter().map(|edit| edit.room.0).collect();
-        let (levels, numbers) = places(&edits.iter().map(|edit| edit.segment).collect::<Vec<_>>());
+        let (levels, numbers) = levels_and_numbers(&edits.iter().map(|edit| edit.segment).collect::<Vec<_>>());
         let first_words: Vec<&[u8]> = edits.iter().map(|edit| edit.first_word.as_slice()).collect();
         sqlx::query(REMOVE_PAGES)
             .bind(rooms)

@@ -11,7 +11,7 @@ use crate::telemetry::LogEvent;
 
 /// What each back end reads and writes to keep the index.
 pub(in crate::storage) trait IndexStatements: SearchStatements {
-    /// How far `room` is indexed, how often messages of it were changed, and its last seq. From its return on, changes are counted.
+    /// How far `room` is indexed, how often messages of it were altered, and its last seq. From its return on, that is counted.
     fn index_state(&self, room: RoomId) -> impl Future<Output = Result<(i64, i64, i64), sqlx::Error>> + Send;
 
     /// All pages of `segments` of `room`: level, number and postings.
@@ -33,7 +33,7 @@ pub(in crate::storage) trait IndexStatements: SearchStatements {
 pub(in crate::storage) trait PageStatements: Send {
     /// Counts a change of messages in each of `rooms`, and returns how far each is indexed. The rooms cannot be indexed further
     /// until the transaction ends.
-    fn count_changes(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<(i64, i64)>> + Send;
+    fn count_altered(&mut self, rooms: &[RoomId]) -> impl Future<Output = Rows<(i64, i64)>> + Send;
 
     /// The page of each key, by its index in `keys`: its first word and its postings.
     fn pages_of(
@@ -67,7 +67,7 @@ pub(in crate::storage) struct PageEdit {
 /// Everything is read and computed before the transaction that writes it. That one only checks that nothing has changed since,
 /// so commits hardly wait for it.
 pub(in crate::storage) async fn index_next<S: IndexStatements>(store: &S, room: RoomId) -> Result<bool, sqlx::Error> {
-    let (indexed, changes, head) = store.index_state(room).await?;
+    let (indexed, altered, head) = store.index_state(room).await?;
     let Some(step) = Step::next(Seq(indexed), Seq(head)) else {
         return Ok(false);
     };
@@ -79,7 +79,7 @@ pub(in crate::storage) async fn index_next<S: IndexStatements>(store: &S, room: 
     };
     let bytes = texts.iter().map(|row| row.text.len()).chain(merged.iter().map(|(.., page)| page.len())).sum();
     let pages = block_in_place_if_large(bytes, || pages_of(&step, texts, &merged))?;
-    let written = store.write_index(room, (indexed, changes), step.end, &step.merged, pages).await?;
+    let written = store.write_index(room, (indexed, altered), step.end, &step.merged, pages).await?;
     Ok(written && head - step.end.0 >= SMALLEST)
 }
 
@@ -131,7 +131,7 @@ pub(in crate::storage) async fn reindex<T: PageStatements>(
         return Ok(());
     }
     let rooms: BTreeSet<RoomId> = changed.iter().map(|(message, _)| message.room).collect();
-    let indexed: HashMap<i64, i64> = tx.count_changes(&Vec::from_iter(rooms)).await?.into_iter().collect();
+    let indexed: HashMap<i64, i64> = tx.count_altered(&Vec::from_iter(rooms)).await?.into_iter().collect();
     // By room, segment and word, so that each is looked up once.
     let mut words: BTreeMap<(RoomId, Segment, Key), Vec<(u32, bool)>> = BTreeMap::new();
     for (message, old_text) in changed {

@@ -51,7 +51,7 @@ const FOUND: &str = concat!(
     found_is_visible!()
 );
 
-const COUNT_CHANGES: &str =
+const COUNT_ALTERED: &str =
     "INSERT INTO search_rooms (room_id, altered) SELECT j.value, 1 FROM json_each($1) j WHERE true
      ON CONFLICT (room_id) DO UPDATE SET altered = search_rooms.altered + 1 RETURNING room_id, indexed";
 
@@ -67,7 +67,7 @@ const REMOVE_PAGES: &str = "DELETE FROM search_pages WHERE (room_id, level, numb
 const INSERT_PAGES: &str = "INSERT INTO search_pages (room_id, level, number, first_word, postings)
      SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, unhex(j.value ->> 3), unhex(j.value ->> 4) FROM json_each($1) j";
 
-fn places(segments: &[Segment]) -> Result<String, sqlx::Error> {
+fn levels_and_numbers(segments: &[Segment]) -> Result<String, sqlx::Error> {
     json_list(segments.iter().map(|segment| (segment.level, segment.number)))
 }
 
@@ -136,7 +136,7 @@ impl SearchStatements for Sqlite {
         let ranges = ranges.iter().map(|(low, high)| (hex::encode(low), hex::encode(high)));
         sqlx::query_as(PAGES)
             .bind(room.0)
-            .bind(places(segments)?)
+            .bind(levels_and_numbers(segments)?)
             .bind(json_list(ranges)?)
             .fetch_all(&self.history)
             .await
@@ -166,7 +166,7 @@ impl IndexStatements for Sqlite {
     }
 
     async fn all_pages(&self, room: RoomId, segments: &[Segment]) -> Result<Vec<(i64, i64, Vec<u8>)>, sqlx::Error> {
-        sqlx::query_as(ALL_PAGES).bind(room.0).bind(places(segments)?).fetch_all(&self.history).await
+        sqlx::query_as(ALL_PAGES).bind(room.0).bind(levels_and_numbers(segments)?).fetch_all(&self.history).await
     }
 
     async fn write_index(
@@ -199,8 +199,8 @@ impl IndexStatements for Sqlite {
 }
 
 impl PageStatements for SqliteConnection {
-    async fn count_changes(&mut self, rooms: &[RoomId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
-        sqlx::query_as(COUNT_CHANGES).bind(json_list(rooms)?).fetch_all(&mut *self).await
+    async fn count_altered(&mut self, rooms: &[RoomId]) -> Result<Vec<(i64, i64)>, sqlx::Error> {
+        sqlx::query_as(COUNT_ALTERED).bind(json_list(rooms)?).fetch_all(&mut *self).await
     }
 
     async fn pages_of(&mut self, keys: &[(RoomId, Segment, Key)]) -> Result<Vec<(i64, Vec<u8>, Vec<u8>)>, sqlx::Error> {
