@@ -26,7 +26,7 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     let (soft, hard) = (lifecycle.soft.clone(), lifecycle.hard.clone());
     let (fanout, threads) = Fanout::start(config.streams.threads(), limits.write_stall).map_err(StartError::Threads)?;
     let (services, background) = services::build(&config, &keys, &context, fanout.clone())?;
-    background.spawn(&config, &context);
+    let for_requests = background.spawn(&config, &context);
     for end in threads.ends() {
         lifecycle.spawn_essential("a thread of the fan-out", end);
     }
@@ -37,7 +37,8 @@ pub async fn run(config: Config, listener: TcpListener, lifecycle: Lifecycle) ->
     }
     let proxies = api::access::proxies(&config);
     let answers = (api::endpoint(services, &config), api::refusals(&config));
-    server::serve(listener, answers, limits, proxies, soft, hard).await;
+    server::serve(listener, answers, limits, proxies, soft, hard.clone()).await;
+    for_requests.finish(&hard).await;
     fanout.close();
     lifecycle.drain().await;
     context.store.close().await;

@@ -8,6 +8,7 @@ use shared::bootstrap::Context;
 use shared::bus::RedisClient;
 use shared::storage::Store;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 pub(crate) use self::background::Background;
 use crate::accept::Acceptor;
@@ -67,6 +68,8 @@ struct Parts<'a> {
     quota: StreamQuota,
     /// Redis for everything that need not wait behind posts.
     redis: RedisClient,
+    /// Changes that are being carried through.
+    changes: TaskTracker,
 }
 
 /// Connects the parts; nothing runs yet.
@@ -109,6 +112,7 @@ impl<'a> Parts<'a> {
         let quota = StreamQuota::new(redis.clone(), args.streams_per_user, args.streams_per_address);
         let registry = StreamRegistry::default();
         let history = HistoryPages::new(store.clone(), read_queue, history_rates.clone());
+        let changes = TaskTracker::new();
         let events = Arc::new(EventDispatcher::new(EventTargets {
             sessions: Arc::clone(&sessions),
             directory: Arc::clone(&directory),
@@ -122,7 +126,7 @@ impl<'a> Parts<'a> {
             control: ControlChannel::new(context.redis.pool(), redis.clone()),
             redis: redis.clone(),
             heartbeat: config.streams.heartbeat(),
-            tracker: context.lifecycle.tracker.clone(),
+            tracker: changes.clone(),
         }));
         let caches = (Arc::clone(&sessions), Arc::clone(&directory));
         let revocations = Revocations::new(store.clone(), freshness, caches, registry.clone(), Arc::clone(&events));
@@ -145,6 +149,7 @@ impl<'a> Parts<'a> {
             registry,
             quota,
             redis,
+            changes,
         }
     }
 
@@ -236,6 +241,7 @@ impl<'a> Parts<'a> {
             streams: self.registry,
             redis: self.redis,
             subscriber,
+            changes: self.changes,
         }
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use shared::bootstrap::Context;
 use shared::bus::RedisClient;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::accept::Acceptor;
 use crate::config::Config;
@@ -24,13 +26,39 @@ pub(crate) struct Background {
     pub(super) streams: StreamRegistry,
     pub(super) redis: RedisClient,
     pub(super) subscriber: SubscriberTask,
+    /// Changes that are being carried through.
+    pub(super) changes: TaskTracker,
+}
+
+/// What requests in flight need until the last one is answered.
+pub(crate) struct ForRequests {
+    /// Cancelled when none is left: what answers them stops.
+    answered: CancellationToken,
+    /// Changes that are being carried through.
+    changes: TaskTracker,
+}
+
+impl ForRequests {
+    /// Lets changes end that requests have begun, and stops what answered requests. The server must have answered all; `hard` ends the
+    /// wait.
+    pub(crate) async fn finish(self, hard: &CancellationToken) {
+        self.changes.close();
+        tokio::select! {
+            () = self.changes.wait() => {}
+            () = hard.cancelled() => {}
+        }
+        self.answered.cancel();
+    }
 }
 
 impl Background {
     /// Starts everything that runs beside requests. A part that ends unasked stops the gateway.
-    pub(crate) fn spawn(self, config: &Config, context: &Context) {
+    ///
+    /// Most parts stop at once when the gateway is to stop. Those by which a request in flight learns its outcome go on until it is
+    /// answered: a client that waits for a receipt or an acknowledgement would else wait for its time-out, and the gateway for the client.
+    pub(crate) fn spawn(self, config: &Config, context: &Context) -> ForRequests {
         let lifecycle = &context.lifecycle;
-        let stop = || lifecycle.soft.clone();
+        let (stop, answered) = (|| lifecycle.soft.clone(), CancellationToken::new());
         let Self {
             acceptor,
             events,
@@ -41,24 +69,26 @@ impl Background {
             streams,
             redis,
             subscriber,
+            changes,
         } = self;
         let backlog = config.limits.backlog_per_partition;
-        lifecycle.spawn_essential("the subscriber", subscriber.run(context.redis.clone(), events, stop()));
+        lifecycle.spawn_essential("the subscriber", subscriber.run(context.redis.clone(), events, answered.clone()));
         lifecycle.spawn_essential("the maintenance of feeds", hub.maintain(stop()));
         lifecycle.spawn_essential("the maintenance of stream leases", quota.maintain(stop()));
-        lifecycle.spawn_essential("the revocation watcher", revocations.watch(stop()));
+        lifecycle.spawn_essential("the revocation watcher", revocations.watch(answered.clone()));
         lifecycle.spawn_essential(
             "the worker watch",
-            worker_watch::watch(Arc::clone(&acceptor), context.installation.id, stop()),
+            worker_watch::watch(Arc::clone(&acceptor), context.installation.id, answered.clone()),
         );
         lifecycle.spawn_essential("the epoch watch", epoch.watch(stop()));
         lifecycle.spawn_essential("the clock check", clock_check::watch(redis, stop()));
         lifecycle.spawn_essential("the backlog watch", acceptor.watch_backlog(backlog, stop()));
-        lifecycle.spawn_essential("the look-up of overdue commits", acceptor.look_up_overdue(stop()));
+        lifecycle.spawn_essential("the look-up of overdue commits", acceptor.look_up_overdue(answered.clone()));
         let stopped = stop();
         lifecycle.tracker.spawn(async move {
             stopped.cancelled().await;
             streams.end_all(ByeReason::Shutdown);
         });
+        ForRequests { answered, changes }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rig::eventually;
+use rig::{Method, eventually};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -33,6 +34,37 @@ async fn second_sigterm_ends_gateway_at_once_as_failed() {
     gateway.terminate().unwrap();
     assert_eq!(gateway.exit_code(Duration::from_secs(5)).await.unwrap(), 1);
     assert!(gateway.log().contains("second signal"), "{}", gateway.log_end());
+}
+
+/// What a request waits for, a receipt of the worker or the acknowledgement of another gateway, still comes.
+#[tokio::test]
+async fn requests_in_flight_are_answered_while_gateway_stops() {
+    let (mut stack, ann) = lobby().await;
+    ann.post("lobby", "hello").await.unwrap();
+    let id = eventually(SOON, "the message is stored", async || {
+        let newest = ann.history("lobby", "").await?;
+        let id = newest.first().and_then(|message| message["id"].as_str().map(str::to_owned));
+        id.ok_or_else(|| rig::Failure::new("not yet"))
+    })
+    .await
+    .unwrap();
+    let bob = ann.register("bob").await.unwrap();
+    bob.post("lobby", "hello").await.unwrap();
+    stack.worker.process.pause().unwrap();
+    let edit = ann.request(Method::PATCH, &format!("/chat/lobby/message/{id}")).json(&json!({"message": "hi"}));
+    let edit = tokio::spawn(async move { ann.send(edit).await });
+    // It is in the accept log, and the gateway waits for its outcome.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stack.gateways[0].process.terminate().unwrap();
+    let leave = tokio::spawn(async move { bob.call(Method::DELETE, "/chat/lobby/message").await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stack.worker.process.resume().unwrap();
+    let stopping = std::time::Instant::now();
+    edit.await.unwrap().unwrap().expect(200).unwrap();
+    assert_eq!(stack.gateways[0].process.exit_code(SOON).await.unwrap(), 0);
+    assert!(stopping.elapsed() < Duration::from_secs(3), "it took {:?}", stopping.elapsed());
+    // It came after the signal: it was answered, or refused at once.
+    let _ = leave.await.unwrap();
 }
 
 #[tokio::test]
