@@ -42,7 +42,11 @@ pub async fn publish(redis: &mut RedisClient, committed: Committed, receipt_requ
         entries,
     } in committed.rooms
     {
-        let event = RoomEvent { room, entries };
+        let event = RoomEvent {
+            room,
+            entries,
+            typing: None,
+        };
         pipeline.cmd("SPUBLISH").arg(keys.room_channel(partition, room)).arg(event.encode(&keys)).ignore();
     }
     for (gateway, receipts) in receipts {

@@ -8,6 +8,7 @@ pub mod cors;
 pub mod document;
 pub mod edge;
 pub mod error;
+pub mod event_stream;
 mod forwarded;
 pub mod info_and_health;
 pub mod message_changes;
@@ -20,8 +21,11 @@ pub mod rooms;
 pub mod search;
 pub mod sessions;
 pub mod stream;
+pub mod sync;
 mod text;
 mod trailing_slashes;
+pub mod typing;
+pub mod user_stream;
 pub mod users;
 
 use std::sync::Arc;
@@ -46,6 +50,8 @@ use crate::server::RefusalRenderer;
 use crate::services::Services;
 use crate::streams::Streams;
 use crate::swagger_ui::Docs;
+use crate::sync::Syncs;
+use crate::typing::TypingNotices;
 
 /// Bytes of a body beside the longest text: names of fields, further fields, white space.
 const BODY_BESIDE_TEXT_BYTES: usize = 8 * 1024;
@@ -90,6 +96,9 @@ type Apis = (
     message_changes::MessageChangesApi,
     search::SearchApi,
     stream::StreamApi,
+    user_stream::UserStreamApi,
+    sync::SyncApi,
+    typing::TypingApi,
     info_and_health::ServiceApi,
 );
 
@@ -101,6 +110,9 @@ const APIS: Apis = (
     message_changes::MessageChangesApi,
     search::SearchApi,
     stream::StreamApi,
+    user_stream::UserStreamApi,
+    sync::SyncApi,
+    typing::TypingApi,
     info_and_health::ServiceApi,
 );
 
@@ -126,6 +138,8 @@ pub struct ApiContext {
     messages: Messages,
     searches: Searches,
     streams: Streams,
+    syncs: Syncs,
+    typing: TypingNotices,
     health: Health,
     proxies: TrustedProxies,
     info: models::Info,
@@ -139,6 +153,8 @@ impl ApiContext {
             messages,
             searches,
             streams,
+            syncs,
+            typing,
             health,
         } = services;
         Self {
@@ -147,6 +163,8 @@ impl ApiContext {
             messages,
             searches,
             streams,
+            syncs,
+            typing,
             health,
             proxies: TrustedProxies::new(config),
             info: info_and_health::info(config),

@@ -87,6 +87,7 @@ pub mod policy;
 pub mod rate_limits;
 pub mod revocation_watcher;
 pub mod room_directory;
+pub mod room_state_json;
 pub mod rooms;
 pub mod search;
 mod serve;
@@ -95,6 +96,9 @@ mod services;
 mod start_error;
 pub mod streams;
 pub mod swagger_ui;
+pub mod sync;
+pub mod typing;
+pub mod user_changes;
 mod worker_watch;
 
 pub use commands::{grant_admin, replace_keys};

@@ -24,7 +24,7 @@ use tracing::warn;
 use crate::auth::sessions::Sessions;
 use crate::event_dispatch::EventDispatcher;
 use crate::freshness::{Freshness, TRUSTED_FOR};
-use crate::live::{ByeReason, StreamRegistry};
+use crate::live::{ByeReason, Followed, StreamRegistry};
 use crate::room_directory::RoomDirectory;
 
 /// How often the number is read. While a check takes less than this, the caches are trusted without a break.
@@ -196,14 +196,25 @@ impl Revocations {
     async fn end_forbidden_streams(&self) -> Result<(), StoreError> {
         for some in self.streams.all().chunks(STREAMS_AT_ONCE) {
             let sessions: Vec<_> = some.iter().map(|stream| stream.session).collect();
-            let members: Vec<_> = some.iter().map(|stream| (stream.room, stream.user)).collect();
+            let members = some.iter().filter_map(|stream| match stream.followed {
+                Followed::Room { room, .. } => Some((room, stream.user)),
+                Followed::AllRooms(_) => None,
+            });
+            let members: Vec<_> = members.collect();
             let open = self.store.unrevoked_sessions(&sessions).await?;
             let memberships = self.store.memberships_among(&members).await?;
             for stream in some {
                 if !open.contains(&stream.session) {
                     stream.end(ByeReason::Revoked);
-                } else if memberships.get(&(stream.room, stream.user)) != Some(&stream.membership) {
-                    stream.end(ByeReason::Removed);
+                    continue;
+                }
+                match &stream.followed {
+                    Followed::Room { room, membership } => {
+                        if memberships.get(&(*room, stream.user)) != Some(membership) {
+                            stream.end(ByeReason::Removed);
+                        }
+                    }
+                    Followed::AllRooms(inbox) => inbox.lose_some(),
                 }
             }
         }

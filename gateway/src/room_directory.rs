@@ -13,6 +13,7 @@ use crate::invalidating_cache::InvalidatingCache;
 use crate::outbox_hints::OutboxHints;
 use crate::policy::{self, Action};
 use crate::rate_limits::{RateLimited, RateLimits};
+use crate::user_changes::UserChanges;
 
 /// Rooms and memberships kept in memory, each.
 const CACHED: u64 = 100_000;
@@ -51,18 +52,21 @@ pub struct RoomDirectory {
     store: Store,
     limits: RateLimits,
     hints: OutboxHints,
+    changes: UserChanges,
     by_name: InvalidatingCache<RoomName, Arc<Room>>,
     members: InvalidatingCache<(RoomId, UserId), MembershipId>,
 }
 
 impl RoomDirectory {
-    /// The rooms in `store`, joined as often as `limits` allow. Workers learn of it through `hints`.
+    /// The rooms in `store`, joined as often as `limits` allow. Workers learn of it through `hints`, and streams of the user through
+    /// `changes`.
     #[must_use]
-    pub fn new(store: Store, limits: RateLimits, hints: OutboxHints) -> Self {
+    pub fn new(store: Store, limits: RateLimits, hints: OutboxHints, changes: UserChanges) -> Self {
         Self {
             store,
             limits,
             hints,
+            changes,
             by_name: InvalidatingCache::new(CACHED, CACHED_FOR),
             members: InvalidatingCache::new(CACHED, CACHED_FOR),
         }
@@ -113,6 +117,7 @@ impl RoomDirectory {
                 self.limits.join(user.id).await?;
                 let outcome = self.store.join_public(room.id, user.id, mode, now).await?;
                 self.hints.send(room.id);
+                self.changes.tell(user.id);
                 outcome
             }
         };

@@ -13,6 +13,7 @@ use crate::policy::{self, Action};
 use crate::rate_limits::{RateLimited, RateLimits};
 use crate::revocation_watcher::{RevocationCheckError, Revocations};
 use crate::room_directory::{Joined, NotJoined, RoomDirectory};
+use crate::user_changes::UserChanges;
 
 /// How often a room is looked up that somebody else deletes in the same moment.
 const LOOKUPS_AT_MOST: u32 = 3;
@@ -143,6 +144,8 @@ pub struct RoomParts {
     pub events: Arc<EventDispatcher>,
     /// Tells workers of changes that become entries of the log.
     pub hints: OutboxHints,
+    /// Tells streams of users that their rooms have changed.
+    pub changes: UserChanges,
     /// What users own and how long names are reserved.
     pub settings: RoomSettings,
 }
@@ -180,6 +183,7 @@ impl Rooms {
         };
         let room = self.0.store.create_room_within(most, new, now).await?;
         self.0.hints.send(room.id);
+        self.0.changes.tell(creator.id);
         if room.has_predecessor() {
             self.0.events.change(async move { Ok(Some(ControlEvent::RoomReplaced { name })) }).await?;
         }

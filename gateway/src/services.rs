@@ -26,7 +26,7 @@ use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::history::{HistoryPages, HistoryRates, ReadQueue};
 use crate::live::{
-    Hub, LiveStream, StreamQuota, StreamRegistry, StreamSettings, Subscriber, SubscriberTask, UserTopics,
+    Hub, OpenStream, StreamQuota, StreamRegistry, StreamSettings, Subscriber, SubscriberTask, UserTopics,
 };
 use crate::messages::{MessageParts, Messages};
 use crate::outbox_hints::OutboxHints;
@@ -37,6 +37,9 @@ use crate::rooms::{RoomLookup, RoomParts, RoomSettings, Rooms};
 use crate::search::Searches;
 use crate::start_error::StartError;
 use crate::streams::{StreamParts, Streams};
+use crate::sync::Syncs;
+use crate::typing::TypingNotices;
+use crate::user_changes::UserChanges;
 
 /// What handlers call. Everything that is not in here is in SQL or Redis.
 pub struct Services {
@@ -45,6 +48,8 @@ pub struct Services {
     pub(crate) messages: Messages,
     pub(crate) searches: Searches,
     pub(crate) streams: Streams,
+    pub(crate) syncs: Syncs,
+    pub(crate) typing: TypingNotices,
     pub(crate) health: Health,
 }
 
@@ -65,6 +70,8 @@ struct Parts<'a> {
     history_rates: HistoryRates,
     hub: Hub,
     registry: StreamRegistry,
+    users: UserTopics,
+    user_changes: UserChanges,
     quota: StreamQuota,
     /// Redis for everything that need not wait behind posts.
     redis: RedisClient,
@@ -77,7 +84,7 @@ pub(crate) fn build(
     config: &Config,
     keys: &[Vec<u8>],
     context: &Context,
-    fanout: Fanout<LiveStream>,
+    fanout: Fanout<OpenStream>,
 ) -> Result<(Services, Background), StartError> {
     let (subscriber, subscriber_task) = Subscriber::new();
     let parts = Parts::new(config, keys, context, subscriber);
@@ -87,6 +94,8 @@ pub(crate) fn build(
         messages: parts.messages(),
         searches: Searches::new(parts.store(), parts.rooms.clone(), parts.history.clone()),
         streams: parts.streams(fanout),
+        syncs: Syncs::new(parts.store(), parts.hub.clone()),
+        typing: TypingNotices::new(parts.rooms.clone(), parts.redis.clone(), context.installation),
         health: parts.health(),
     };
     Ok((services, parts.background(subscriber_task)))
@@ -106,18 +115,20 @@ impl<'a> Parts<'a> {
         let accept_log = Arc::clone(&acceptor);
         let is_full = move |partition| accept_log.is_full(partition);
         let hints = OutboxHints::new(store.clone(), appending, installation, is_full);
-        let directory = Arc::new(RoomDirectory::new(store.clone(), limits.clone(), hints.clone()));
+        let (registry, users) = (StreamRegistry::default(), UserTopics::default());
+        let user_changes = UserChanges::new(users.clone(), redis.clone());
+        let directory =
+            Arc::new(RoomDirectory::new(store.clone(), limits.clone(), hints.clone(), user_changes.clone()));
         let freshness = Arc::new(Freshness::new(Instant::now()));
         let hub = Hub::new(store.clone(), installation, subscriber, read_queue.clone());
         let quota = StreamQuota::new(redis.clone(), args.streams_per_user, args.streams_per_address);
-        let registry = StreamRegistry::default();
         let history = HistoryPages::new(store.clone(), read_queue, history_rates.clone());
         let changes = TaskTracker::new();
         let events = Arc::new(EventDispatcher::new(EventTargets {
             sessions: Arc::clone(&sessions),
             directory: Arc::clone(&directory),
             streams: registry.clone(),
-            users: UserTopics::default(),
+            users: users.clone(),
             quota: quota.clone(),
             hub: hub.clone(),
             history: history.clone(),
@@ -147,6 +158,8 @@ impl<'a> Parts<'a> {
             history_rates,
             hub,
             registry,
+            users,
+            user_changes,
             quota,
             redis,
             changes,
@@ -183,6 +196,7 @@ impl<'a> Parts<'a> {
             limits: self.limits.clone(),
             events: Arc::clone(&self.events),
             hints: self.hints.clone(),
+            changes: self.user_changes.clone(),
             settings,
         })
     }
@@ -200,11 +214,13 @@ impl<'a> Parts<'a> {
         })
     }
 
-    fn streams(&self, fanout: Fanout<LiveStream>) -> Streams {
+    fn streams(&self, fanout: Fanout<OpenStream>) -> Streams {
         Streams::new(StreamParts {
             rooms: self.rooms.clone(),
             sessions: Arc::clone(&self.sessions),
             registry: self.registry.clone(),
+            users: self.users.clone(),
+            store: self.store(),
             quota: self.quota.clone(),
             hub: self.hub.clone(),
             history_rates: self.history_rates.clone(),

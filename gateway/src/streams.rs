@@ -1,13 +1,14 @@
 //! The service of streams: opens a live stream of a room for a caller, within their quota and where their cursor stands.
 
 mod steps;
+mod user_steps;
 
 use std::net::TcpStream;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::domain::Timestamp;
-use shared::storage::{StoreError, User};
+use shared::storage::{Store, StoreError, User};
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::steps::Registered;
@@ -16,8 +17,8 @@ use crate::event_dispatch::EventDispatcher;
 use crate::fanout::Fanout;
 use crate::history::HistoryRates;
 use crate::live::{
-    Framing, Hub, LeaseRequest, LiveStream, OpenError, QuotaError, StreamBounds, StreamQuota, StreamRegistry,
-    StreamSettings,
+    Framing, Hub, LeaseRequest, LiveStream, OpenError, OpenStream, QuotaError, StreamBounds, StreamFilter, StreamQuota,
+    StreamRegistry, StreamSettings, UserStream, UserTopics,
 };
 use crate::policy::Action;
 use crate::rooms::{RoomError, RoomLookup};
@@ -64,6 +65,10 @@ pub struct StreamParts {
     pub sessions: Arc<Sessions>,
     /// Open streams.
     pub registry: StreamRegistry,
+    /// What moves the streams of all rooms of a user.
+    pub users: UserTopics,
+    /// Where rooms of users are read.
+    pub store: Store,
     /// How many streams a client may have.
     pub quota: StreamQuota,
     /// Feeds of rooms.
@@ -73,9 +78,23 @@ pub struct StreamParts {
     /// Where streams that are replaced are announced.
     pub events: Arc<EventDispatcher>,
     /// The threads that write to streams.
-    pub fanout: Fanout<LiveStream>,
+    pub fanout: Fanout<OpenStream>,
     /// What is the same for all streams.
     pub settings: StreamSettings,
+}
+
+/// What a client asks for that follows all its rooms.
+pub struct UserStreamRequest {
+    /// What its lease is asked for with.
+    pub lease: LeaseRequest,
+    /// The last id that it got.
+    pub cursor: Option<String>,
+    /// Which rooms and events it wants.
+    pub filter: StreamFilter,
+    /// When the stream ends by itself.
+    pub bounds: StreamBounds,
+    /// How the bytes of the stream are framed.
+    pub framing: Framing,
 }
 
 /// The service of streams.
@@ -107,8 +126,21 @@ impl Streams {
         Ok(LiveStream::new(opened, request.bounds, self.0.settings, Timestamp::now(), request.framing))
     }
 
+    /// Opens a stream of all rooms of `caller`. Returns its first bytes, too.
+    pub async fn open_all_rooms(
+        &self,
+        caller: &Caller,
+        request: UserStreamRequest,
+    ) -> Result<(UserStream, Bytes), NotOpened> {
+        let registered = Registered::register_all(&self.0, caller).await?;
+        let leased = registered.lease(&request.lease).await?;
+        let planned = leased.plan(request.cursor, request.filter).await?;
+        let opened = planned.open_feeds().await?;
+        Ok(UserStream::new(opened, request.bounds, self.0.settings, Timestamp::now(), request.framing))
+    }
+
     /// Hands `stream` and the socket that it is written to over to a thread of the fan-out.
-    pub fn adopt(&self, socket: TcpStream, permit: OwnedSemaphorePermit, stream: LiveStream) {
+    pub fn adopt(&self, socket: TcpStream, permit: OwnedSemaphorePermit, stream: OpenStream) {
         self.0.fanout.adopt(socket, permit, stream);
     }
 }

@@ -7,10 +7,12 @@
 ALTER TABLE users ADD COLUMN rooms_version bigint NOT NULL DEFAULT 0;
 
 -- version: the rooms_version of the last change of the row. 0 in no committed row: a row that is inserted with another one was copied.
+-- joined: the rooms_version with which the membership began; 0 if it is older than this column.
 -- read_seq: the last entry that the member has read. read_messages: how many messages the room has up to it.
 -- notify: 'all', 'mentions' or 'none'; notify_until: when it ends and is 'all' again.
 -- hidden_upto: of a direct room: it is hidden while its head is not above this.
 ALTER TABLE members ADD COLUMN version       bigint NOT NULL DEFAULT 0;
+ALTER TABLE members ADD COLUMN joined        bigint NOT NULL DEFAULT 0;
 ALTER TABLE members ADD COLUMN read_seq      bigint NOT NULL DEFAULT 0;
 ALTER TABLE members ADD COLUMN read_messages bigint NOT NULL DEFAULT 0;
 ALTER TABLE members ADD COLUMN notify        text   NOT NULL DEFAULT 'all';
@@ -66,6 +68,7 @@ DECLARE
 BEGIN
     UPDATE members SET
         version = reached,
+        joined = reached,
         read_seq = COALESCE((SELECT seq FROM room_heads WHERE room_id = NEW.room_id), 0),
         read_messages = COALESCE((SELECT seq - others FROM room_heads WHERE room_id = NEW.room_id), 0)
     WHERE room_id = NEW.room_id AND user_id = NEW.user_id;

@@ -48,7 +48,7 @@ pub use mac::{InvalidMacKey, InvalidPublication, MacKey, NotAuthentic};
 pub use pool::Pool;
 pub use preflight::{PreflightError, PreflightReport};
 pub use receipt::Receipts;
-pub use room_event::RoomEvent;
+pub use room_event::{RoomEvent, TypingNotice};
 pub use topology::TopologyWatch;
 pub use watermark::StoredWatermark;
 

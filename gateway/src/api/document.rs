@@ -119,8 +119,8 @@ fn complete(operation: &mut Value, shared: &mut Responses) {
             groups.push(WITH_PATH_PARAMETER);
         }
     }
-    if id == "readHistory" {
-        operation["responses"]["304"] = json!({"description": "The page is still what `If-None-Match` names."});
+    if matches!(id.as_str(), "readHistory" | "syncRooms") {
+        operation["responses"]["304"] = json!({"description": "It is still what `If-None-Match` names."});
         if let Some(parameters) = operation["parameters"].as_array_mut() {
             parameters.push(schemas::if_none_match());
         }

@@ -9,14 +9,17 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
+use shared::bus::TypingNotice;
 use shared::domain::{Change, Epoch, Partition, RoomEntry, RoomId, Seq};
 use shared::storage::{Room, RoomHead};
 
 use self::frame_ring::FrameRing;
 use super::frame::{self, Framing};
+use super::typing::Typists;
 use crate::fanout::{TopicWaker, TopicWakers};
 
 /// One room as this process follows it.
@@ -41,6 +44,8 @@ pub struct Feed {
     ring: Mutex<FrameRing>,
     /// Wakes its readers.
     wakers: TopicWakers,
+    /// Who was typing lately. Most rooms have nobody.
+    typists: Mutex<Option<Box<Typists>>>,
 }
 
 /// What follows the position of a reader.
@@ -78,6 +83,7 @@ impl Feed {
             is_deleted: AtomicBool::new(false),
             ring: Mutex::default(),
             wakers: TopicWakers::default(),
+            typists: Mutex::default(),
         }
     }
 
@@ -232,6 +238,22 @@ impl Feed {
     #[must_use]
     pub fn has_appended(&self) -> bool {
         self.head() > self.started_at()
+    }
+
+    /// Notes that a user types, or stopped, at `now`. Returns when the readers are to be woken, unless that is planned already.
+    pub(super) fn note_typist(&self, notice: TypingNotice, now: Instant) -> Option<Instant> {
+        self.typists.lock().get_or_insert_default().note(notice, now)
+    }
+
+    /// Those who were noted after the first `seen`, and how many were noted.
+    pub(super) fn typists_after(&self, seen: u32, now: Instant) -> (Vec<TypingNotice>, u32) {
+        let typists = self.typists.lock();
+        typists.as_ref().map_or((Vec::new(), 0), |typists| (typists.after(seen, now), typists.count()))
+    }
+
+    /// Wakes the readers although no entry came.
+    pub(super) fn wake(&self) {
+        self.wakers.wake();
     }
 
     /// Bytes that the ring keeps for readers.

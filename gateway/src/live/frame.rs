@@ -10,6 +10,7 @@
 //! the two lines, an id that came first skips the event whose data was lost. Every block of lines has data, because some
 //! clients dispatch a block without it as an empty message.
 
+use std::fmt::Display;
 use std::io::Write as _;
 
 use bytes::Bytes;
@@ -83,16 +84,62 @@ impl Frame {
     /// Encodes the event that `write` adds to the buffer.
     fn encode(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut chunk = Vec::with_capacity(CHUNK_PREFIX.len() + capacity + CHUNK_SUFFIX.len());
-        chunk.extend_from_slice(CHUNK_PREFIX);
-        write(&mut chunk);
-        let mut length = chunk.len() - CHUNK_PREFIX.len();
-        for digit in chunk[..CHUNK_PREFIX.len() - CHUNK_SUFFIX.len()].iter_mut().rev() {
-            *digit = b"0123456789abcdef"[length % 16];
-            length /= 16;
-        }
-        chunk.extend_from_slice(CHUNK_SUFFIX);
+        push_chunk(&mut chunk, write);
         Self(chunk.into())
     }
+}
+
+/// Adds a chunk with what `write` adds.
+fn push_chunk(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    let content = start + CHUNK_PREFIX.len();
+    out.extend_from_slice(CHUNK_PREFIX);
+    write(out);
+    let mut length = out.len() - content;
+    for digit in out[start..content - CHUNK_SUFFIX.len()].iter_mut().rev() {
+        *digit = b"0123456789abcdef"[length % 16];
+        length /= 16;
+    }
+    out.extend_from_slice(CHUNK_SUFFIX);
+}
+
+/// Adds what `write` adds, framed as `framing` says.
+pub(super) fn push_framed(out: &mut Vec<u8>, framing: Framing, write: impl FnOnce(&mut Vec<u8>)) {
+    match framing {
+        Framing::Chunked => push_chunk(out, write),
+        Framing::Library => write(out),
+    }
+}
+
+/// The first event of a segment that is framed in chunks, and how many bytes its chunk takes. The event comes without its `id` line and the
+/// empty line that ends it: streams of many rooms have ids of their own.
+pub(super) fn split_first(segment: &[u8]) -> Option<(&[u8], usize)> {
+    let (digits, _) = segment.split_at_checked(CHUNK_PREFIX.len() - CHUNK_SUFFIX.len())?;
+    let length = usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    let bytes = CHUNK_PREFIX.len() + length + CHUNK_SUFFIX.len();
+    let event = payload(segment.get(..bytes)?);
+    let lines = event.strip_suffix(b"\n\n").unwrap_or(event);
+    let end = memchr::memrchr(b'\n', lines).map_or(0, |end| end + 1);
+    Some((&lines[..end], bytes))
+}
+
+/// Adds an event that was taken apart by [`split_first`], with an id of its own.
+pub(super) fn push_with_id(out: &mut Vec<u8>, framing: Framing, lines: &[u8], id: &str) {
+    push_framed(out, framing, |out| {
+        out.extend_from_slice(lines);
+        let _ = write!(out, "id: {id}\n\n");
+    });
+}
+
+/// Whether an event is a message: those have no name.
+pub(super) fn is_message(lines: &[u8]) -> bool {
+    !lines.starts_with(b"event: ")
+}
+
+/// The name of an event, if it has one.
+pub(super) fn name_of(lines: &[u8]) -> Option<&[u8]> {
+    let line = lines.strip_prefix(b"event: ")?;
+    line.split(|byte| *byte == b'\n').next()
 }
 
 /// Events that are not messages.
@@ -116,10 +163,29 @@ pub enum Kind {
     Member,
     /// The room itself changed.
     Room,
+    /// Rooms of the user are new, gone or otherwise another thing to them.
+    Rooms,
+    /// The user has read further, on whatever device.
+    Read,
+    /// Somebody is typing, or no longer.
+    Typing,
+    /// Somebody is online, or no longer.
+    Presence,
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    /// That of a change.
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::Edit { .. } => Self::Edit,
+            Change::Delete { .. } => Self::Delete,
+            Change::Reaction { .. } => Self::Reaction,
+            Change::Member { .. } => Self::Member,
+            Change::Room(_) => Self::Room,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Reset => "reset",
@@ -130,6 +196,10 @@ impl Kind {
             Self::Reaction => "reaction",
             Self::Member => "member",
             Self::Room => "room",
+            Self::Rooms => "rooms",
+            Self::Read => "read",
+            Self::Typing => "typing",
+            Self::Presence => "presence",
         }
     }
 }
@@ -158,17 +228,23 @@ pub fn entry(room: &str, epoch: Epoch, entry: &RoomEntry) -> Frame {
             push(out, None, cursor, |out| message_json::write(out, room, message));
         }),
         RoomEntry::Change(stored) => {
-            let (kind, text) = match &stored.change {
-                Change::Edit { text, .. } => (Kind::Edit, text.len()),
-                Change::Delete { .. } => (Kind::Delete, 0),
-                Change::Reaction { .. } => (Kind::Reaction, 0),
-                Change::Member { .. } => (Kind::Member, 0),
-                Change::Room(_) => (Kind::Room, 0),
+            let text = match &stored.change {
+                Change::Edit { text, .. } => text.len(),
+                Change::Delete { .. } | Change::Reaction { .. } | Change::Member { .. } | Change::Room(_) => 0,
             };
             Frame::encode(MESSAGE_OVERHEAD + text, |out| {
-                push(out, Some(kind), cursor, |out| change_json::write(out, room, stored));
+                push(out, Some(Kind::of(&stored.change)), cursor, |out| change_json::write(out, room, stored));
             })
         }
+    }
+}
+
+/// The name of an entry's event, and `message` for a message, whose event has none.
+#[must_use]
+pub fn entry_name(entry: &RoomEntry) -> &'static str {
+    match entry {
+        RoomEntry::Message(_) => "message",
+        RoomEntry::Change(stored) => Kind::of(&stored.change).name(),
     }
 }
 
@@ -178,23 +254,28 @@ pub fn event(kind: Kind, cursor: Option<StreamCursor>, data: &impl Serialize) ->
     Frame::encode(MESSAGE_OVERHEAD, |out| push_event(out, kind, cursor, data))
 }
 
-/// Adds an event of `kind` to `out`. `cursor` becomes its id: the position the client has reached with it.
-pub fn push_event(out: &mut Vec<u8>, kind: Kind, cursor: Option<StreamCursor>, data: &impl Serialize) {
-    push(out, Some(kind), cursor, |out| {
+/// Adds an event of `kind` to `out`. Its id is the position that the client has reached with it; it has none if it is never replayed.
+pub fn push_event(out: &mut Vec<u8>, kind: Kind, id: Option<impl Display>, data: &impl Serialize) {
+    push(out, Some(kind), id, |out| {
         json::write(out, data);
     });
 }
 
+/// Adds an event of `kind` whose data is encoded.
+pub(super) fn push_encoded(out: &mut Vec<u8>, kind: Kind, id: Option<&str>, data: &[u8]) {
+    push(out, Some(kind), id, |out| out.extend_from_slice(data));
+}
+
 /// Adds an event, whose data is the one line of JSON that `write` adds.
-fn push(out: &mut Vec<u8>, kind: Option<Kind>, cursor: Option<StreamCursor>, write: impl FnOnce(&mut Vec<u8>)) {
+fn push(out: &mut Vec<u8>, kind: Option<Kind>, id: Option<impl Display>, write: impl FnOnce(&mut Vec<u8>)) {
     if let Some(kind) = kind {
         let _ = writeln!(out, "event: {}", kind.name());
     }
     out.extend_from_slice(b"data: ");
     write(out);
     out.push(b'\n');
-    if let Some(cursor) = cursor {
-        let _ = writeln!(out, "id: {cursor}");
+    if let Some(id) = id {
+        let _ = writeln!(out, "id: {id}");
     }
     out.push(b'\n');
 }

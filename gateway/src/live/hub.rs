@@ -2,7 +2,7 @@
 //!
 //! The first reader of a room opens its feed, which subscribes to the events of the room (module `opening`). Messages that no
 //! event brought are found in SQL (module `comparison`) and read from there (module `repair`). A feed that nobody reads is
-//! closed after a while.
+//! closed after a while. Up to which position all open feeds know what is stored is known to module `horizon`.
 //!
 //! Lock order: the map of feeds, then the idle time of an entry, the desired channels or the cursors. No feed is locked while the
 //! map is.
@@ -10,6 +10,7 @@
 mod comparison;
 mod feed_entry;
 mod head_cursors;
+mod horizon;
 mod opening;
 mod repair;
 #[cfg(test)]
@@ -18,18 +19,22 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use shared::bus::{KeySpace, RoomEvent};
+use shared::bus::{KeySpace, RoomEvent, TypingNotice};
 use shared::domain::{Epoch, RoomId, Seq};
 use shared::storage::{Installation, Room, Store, StoreError};
+use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
 use self::feed_entry::FeedEntry;
 pub use self::feed_entry::OpenFeed;
 use self::head_cursors::HeadCursors;
+pub(super) use self::horizon::Horizon;
+use self::horizon::HorizonClock;
+pub use self::horizon::HorizonUse;
 pub use self::opening::OpenError;
 use self::opening::Starts;
 use super::damage::DamageReports;
@@ -60,6 +65,7 @@ struct Shared {
     feeds: Mutex<HashMap<RoomId, Arc<FeedEntry>>>,
     starts: Starts,
     cursors: HeadCursors,
+    horizon: HorizonClock,
     damage: DamageReports,
     pages: ReplayPages,
     read_queue: ReadQueue,
@@ -80,6 +86,7 @@ impl Hub {
             feeds: Mutex::default(),
             starts: opening::starts(shared.clone()),
             cursors: HeadCursors::default(),
+            horizon: HorizonClock::default(),
             pages: ReplayPages::new(damage.clone()),
             damage,
             read_queue,
@@ -105,6 +112,7 @@ impl Hub {
         let mut feeds = self.shared.feeds.lock();
         self.shared.epoch.store(epoch.0, Ordering::Release);
         self.shared.cursors.reset();
+        self.shared.horizon.reset();
         for (room, entry) in feeds.drain() {
             // Under the lock: whoever opens the room again subscribes after this.
             self.shared.subscriber.unsubscribe(&self.shared.keys.room_channel(entry.feed.partition, room));
@@ -121,6 +129,11 @@ impl Hub {
             return;
         };
         match RoomEvent::decode(payload, &self.shared.keys) {
+            Ok(RoomEvent {
+                room: of,
+                typing: Some(notice),
+                ..
+            }) if of == room => note_typing(&entry, notice),
             Ok(event) if event.room == room => {
                 if entry.feed.append(&event.entries) {
                     self.repair(&entry);
@@ -210,4 +223,22 @@ impl Hub {
         drop(feeds);
         ring_budget::enforce(with_frames.iter().map(|entry| &entry.feed), RINGS_BYTES);
     }
+}
+
+/// Notes who is typing, and wakes the readers of the room when it is time for that.
+fn note_typing(entry: &Arc<FeedEntry>, notice: TypingNotice) {
+    let now = Instant::now();
+    let Some(wake_at) = entry.feed.note_typist(notice, now) else {
+        return;
+    };
+    if wake_at <= now {
+        entry.feed.wake();
+        return;
+    }
+    let entry = Arc::clone(entry);
+    // One task a room at most: until it has woken them no other wake-up is planned.
+    tokio::spawn(async move {
+        sleep_until(wake_at.into()).await;
+        entry.feed.wake();
+    });
 }

@@ -52,6 +52,13 @@ pub(super) enum ReplayError {
     Hole(RoomId, Seq),
 }
 
+impl ReplayError {
+    /// Whether an entry is missing for good.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self, Self::Hole(..))
+    }
+}
+
 /// The entries after one seq, up to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct PageKey {

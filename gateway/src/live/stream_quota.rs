@@ -117,8 +117,8 @@ impl StreamQuota {
             number: self.leases.next_number(),
         };
         let client = request.client.as_ref().map(|client| {
-            let (session, room) = (registered.session.0.as_bytes(), registered.room.0.to_be_bytes());
-            short_digest(&[session, &room, client.as_bytes()])
+            let (session, followed) = (registered.session.0.as_bytes(), registered.followed.number().to_be_bytes());
+            short_digest(&[session, &followed, client.as_bytes()])
         });
         let holder = LeaseHolder {
             user: registered.user,

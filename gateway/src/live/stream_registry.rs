@@ -8,6 +8,31 @@ use shared::domain::{MembershipId, RoomId, SessionId, UserId};
 use tokio::sync::Notify;
 
 use super::bye_reason::ByeReason;
+use super::user_inbox::{Lost, UserInbox};
+
+/// What a stream follows.
+pub enum Followed {
+    /// One room, by the membership it was opened by. It ends with this one, even if the user joins again.
+    Room {
+        /// The room.
+        room: RoomId,
+        /// The membership.
+        membership: MembershipId,
+    },
+    /// All rooms of the user. It outlives each of them, and is told which are lost.
+    AllRooms(Arc<UserInbox>),
+}
+
+impl Followed {
+    /// The id of the room, or 0: streams of a client replace each other if they follow the same.
+    #[must_use]
+    pub(super) fn number(&self) -> i64 {
+        match self {
+            Self::Room { room, .. } => room.0,
+            Self::AllRooms(_) => 0,
+        }
+    }
+}
 
 /// One open stream. It leaves the registry when it is dropped.
 pub struct RegisteredStream {
@@ -15,10 +40,8 @@ pub struct RegisteredStream {
     pub user: UserId,
     /// The session that opened it.
     pub session: SessionId,
-    /// The room it follows.
-    pub room: RoomId,
-    /// The membership it was opened by. It ends with this one, even if the user joins again.
-    pub membership: MembershipId,
+    /// What it follows.
+    pub followed: Followed,
     ended: Notify,
     reason: OnceLock<ByeReason>,
     registry: StreamRegistry,
@@ -64,20 +87,13 @@ struct Open {
 }
 
 impl StreamRegistry {
-    /// Registers a stream of `room`.
+    /// Registers a stream of `user` that `session` opens.
     #[must_use]
-    pub fn register(
-        &self,
-        user: UserId,
-        session: SessionId,
-        room: RoomId,
-        membership: MembershipId,
-    ) -> Arc<RegisteredStream> {
+    pub fn register(&self, user: UserId, session: SessionId, followed: Followed) -> Arc<RegisteredStream> {
         let stream = Arc::new(RegisteredStream {
             user,
             session,
-            room,
-            membership,
+            followed,
             ended: Notify::new(),
             reason: OnceLock::new(),
             registry: self.clone(),
@@ -93,18 +109,34 @@ impl StreamRegistry {
 
     /// Ends the streams that a session has opened.
     pub fn end_session(&self, user: UserId, session: SessionId) {
-        self.end_where(Some(user), ByeReason::Revoked, |stream| stream.session == session);
+        for stream in self.of(Some(user)).into_iter().filter(|stream| stream.session == session) {
+            stream.end(ByeReason::Revoked);
+        }
     }
 
-    /// Ends a user's streams of a room that were opened by `membership`.
+    /// Ends a user's streams of a room that were opened by `membership`, and ends the room for those of all their rooms.
     pub fn end_membership(&self, room: RoomId, user: UserId, membership: MembershipId) {
-        let by_it = |stream: &RegisteredStream| stream.room == room && stream.membership == membership;
-        self.end_where(Some(user), ByeReason::Removed, by_it);
+        for stream in self.of(Some(user)) {
+            match &stream.followed {
+                Followed::Room {
+                    room: followed,
+                    membership: by,
+                } if (*followed, *by) == (room, membership) => stream.end(ByeReason::Removed),
+                Followed::Room { .. } => {}
+                Followed::AllRooms(inbox) => inbox.lose(Lost::Membership(room, membership)),
+            }
+        }
     }
 
-    /// Ends all streams of a room.
+    /// Ends all streams of a room, and ends the room for those of all rooms of a user.
     pub fn end_room(&self, room: RoomId) {
-        self.end_where(None, ByeReason::Removed, |stream| stream.room == room);
+        for stream in self.of(None) {
+            match &stream.followed {
+                Followed::Room { room: followed, .. } if *followed == room => stream.end(ByeReason::Removed),
+                Followed::Room { .. } => {}
+                Followed::AllRooms(inbox) => inbox.lose(Lost::Room(room)),
+            }
+        }
     }
 
     /// Ends all streams, and every one that is registered from now on, for `reason`.
@@ -121,19 +153,15 @@ impl StreamRegistry {
         self.open().by_user.values().flatten().filter_map(Weak::upgrade).collect()
     }
 
-    fn end_where(&self, user: Option<UserId>, reason: ByeReason, which: impl Fn(&RegisteredStream) -> bool) {
-        let candidates: Vec<Arc<RegisteredStream>> = match user {
+    /// The open streams of `user`, or of everybody. Whoever drops the last reference to a stream takes the lock, so they are looked at
+    /// outside it.
+    fn of(&self, user: Option<UserId>) -> Vec<Arc<RegisteredStream>> {
+        match user {
             Some(user) => {
                 let open = self.open();
                 open.by_user.get(&user).into_iter().flatten().filter_map(Weak::upgrade).collect()
             }
             None => self.all(),
-        };
-        // Outside the lock: whoever drops the last reference to a stream takes the lock.
-        for stream in candidates {
-            if which(&stream) {
-                stream.end(reason);
-            }
         }
     }
 
@@ -159,10 +187,15 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::live::topics::UserTopics;
 
     fn open(registry: &StreamRegistry, user: i64, session: u128, room: i64) -> Arc<RegisteredStream> {
         let session = SessionId(Uuid::from_u128(session));
-        registry.register(UserId(user), session, RoomId(room), MembershipId(1))
+        let followed = Followed::Room {
+            room: RoomId(room),
+            membership: MembershipId(1),
+        };
+        registry.register(UserId(user), session, followed)
     }
 
     #[test]
@@ -191,6 +224,22 @@ mod tests {
                 None
             ]
         );
+    }
+
+    #[test]
+    fn a_stream_of_all_rooms_outlives_each_of_them() {
+        let (registry, user) = (StreamRegistry::default(), UserId(1));
+        let inbox = Arc::new(UserInbox::new(UserTopics::default().open(user)));
+        let session = SessionId(Uuid::from_u128(1));
+        let stream = registry.register(user, session, Followed::AllRooms(Arc::clone(&inbox)));
+        registry.end_membership(RoomId(1), user, MembershipId(2));
+        registry.end_room(RoomId(3));
+        registry.end_membership(RoomId(4), UserId(2), MembershipId(5));
+        let lost = inbox.take().unwrap().lost;
+        assert_eq!(lost, [Lost::Membership(RoomId(1), MembershipId(2)), Lost::Room(RoomId(3))]);
+        assert_eq!(stream.must_end(), None);
+        registry.end_session(user, session);
+        assert_eq!(stream.must_end(), Some(ByeReason::Revoked));
     }
 
     #[test]

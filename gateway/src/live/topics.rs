@@ -51,9 +51,15 @@ impl UserTopic {
         self.wakers.add(waker);
     }
 
-    fn note_change(&self) {
+    /// Notes that the rooms have changed.
+    pub(super) fn note_change(&self) {
         // First counted, then woken: whoever is woken sees it.
         self.changes.fetch_add(1, Ordering::AcqRel);
+        self.wakers.wake();
+    }
+
+    /// Wakes the streams of the user, for something that is no change of their rooms.
+    pub(super) fn wake(&self) {
         self.wakers.wake();
     }
 }

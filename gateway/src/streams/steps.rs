@@ -27,7 +27,9 @@ use tokio::time::sleep;
 
 use super::{NotOpened, StreamParts};
 use crate::auth::sessions::Caller;
-use crate::live::{LeaseRequest, OpenError, OpenFeed, Opened, QuotaError, RegisteredStream, StreamLease, StreamStart};
+use crate::live::{
+    Followed, LeaseRequest, OpenError, OpenFeed, Opened, QuotaError, RegisteredStream, StreamLease, StreamStart,
+};
 use crate::policy::Action;
 use crate::rooms::not_found;
 
@@ -40,27 +42,28 @@ const JOINS_AT_MOST: u32 = 5;
 /// How long a stream at the limit waits for others to end before it is refused.
 const LEASE_RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// A stream in the registry whose session and membership stand by SQL.
-pub(super) struct Registered<'a> {
-    parts: &'a StreamParts,
-    caller: &'a Caller,
-    room: Arc<Room>,
-    stream: Arc<RegisteredStream>,
+/// A stream in the registry whose session stands by SQL, and its membership if it follows one room.
+pub(super) struct Registered<'a, F> {
+    pub(super) parts: &'a StreamParts,
+    pub(super) caller: &'a Caller,
+    /// What it follows.
+    pub(super) followed: F,
+    pub(super) stream: Arc<RegisteredStream>,
 }
 
 /// A registered stream that holds a lease.
-pub(super) struct Leased<'a> {
-    lease: StreamLease,
-    registered: Registered<'a>,
+pub(super) struct Leased<'a, F> {
+    pub(super) lease: StreamLease,
+    pub(super) registered: Registered<'a, F>,
 }
 
 /// A leased stream whose room has a running feed.
 pub(super) struct Following<'a> {
     feed: OpenFeed,
-    leased: Leased<'a>,
+    leased: Leased<'a, Arc<Room>>,
 }
 
-impl<'a> Registered<'a> {
+impl<'a> Registered<'a, Arc<Room>> {
     /// Joins the room of this name for `caller` and registers a stream of it.
     ///
     /// The membership may end while the stream is registered, on another device or at another gateway: then the room is joined
@@ -69,23 +72,29 @@ impl<'a> Registered<'a> {
         let user = &caller.session.user;
         for _ in 0..JOINS_AT_MOST {
             let joined = parts.rooms.join(name, user, Action::Follow, JoinMode::ByName).await?;
-            let stream = parts.registry.register(user.id, caller.session_id, joined.room.id, joined.membership);
+            let followed = Followed::Room {
+                room: joined.room.id,
+                membership: joined.membership,
+            };
+            let stream = parts.registry.register(user.id, caller.session_id, followed);
             parts.sessions.check(caller.session_id).await?;
             if parts.rooms.is_current(&joined, user.id).await? {
                 return Ok(Self {
                     parts,
                     caller,
-                    room: joined.room,
+                    followed: joined.room,
                     stream,
                 });
             }
         }
         Err(not_found(name).into())
     }
+}
 
+impl<'a, F> Registered<'a, F> {
     /// Acquires a lease. At the limit it is asked for once more a moment later, when streams that have just ended are released
     /// and those whose clients have vanished have been given up.
-    pub(super) async fn lease(self, request: &LeaseRequest) -> Result<Leased<'a>, QuotaError> {
+    pub(super) async fn lease(self, request: &LeaseRequest) -> Result<Leased<'a, F>, QuotaError> {
         let (quota, events, user) = (&self.parts.quota, &self.parts.events, self.stream.user);
         let mut granted = quota.acquire(request, &self.stream).await;
         if matches!(granted, Err(QuotaError::TooMany)) {
@@ -111,10 +120,10 @@ impl<'a> Registered<'a> {
     }
 }
 
-impl<'a> Leased<'a> {
+impl<'a> Leased<'a, Arc<Room>> {
     /// Opens the feed of the room, or joins its other readers.
     pub(super) async fn open_feed(self) -> Result<Following<'a>, OpenError> {
-        let feed = self.registered.parts.hub.open(&self.registered.room).await?;
+        let feed = self.registered.parts.hub.open(&self.registered.followed).await?;
         Ok(Following { feed, leased: self })
     }
 }
@@ -132,7 +141,7 @@ impl Following<'_> {
         let Registered {
             parts,
             caller,
-            room,
+            followed: room,
             stream,
         } = leased.registered;
         let epochs = [feed.epoch, room.former_epoch(parts.hub.epoch())];

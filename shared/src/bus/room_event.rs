@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::KeySpace;
 use super::mac::{InvalidPublication, Purpose};
-use crate::domain::{RoomEntry, RoomId, StoredChange, StoredMessage};
+use crate::domain::{RoomEntry, RoomId, StoredChange, StoredMessage, UserId};
 
 /// Entries of the log of one room that one commit stored, with ascending seqs.
 ///
@@ -14,6 +14,19 @@ pub struct RoomEvent {
     pub room: RoomId,
     /// The entries.
     pub entries: Vec<RoomEntry>,
+    /// Who is typing. It is no entry, and is in an event of its own, which a gateway publishes.
+    pub typing: Option<TypingNotice>,
+}
+
+/// A user who types in a room, or stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypingNotice {
+    /// The user.
+    pub user: UserId,
+    /// Their username.
+    pub username: String,
+    /// Whether they are typing.
+    pub is_typing: bool,
 }
 
 /// The event as JSON. Messages stand apart, as in versions that knew nothing else.
@@ -23,6 +36,8 @@ struct Written<'a> {
     messages: Vec<&'a StoredMessage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     changes: Vec<&'a StoredChange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    typing: Option<&'a TypingNotice>,
 }
 
 /// The same as it is read.
@@ -32,6 +47,8 @@ struct Read {
     messages: Vec<StoredMessage>,
     #[serde(default)]
     changes: Vec<StoredChange>,
+    #[serde(default)]
+    typing: Option<TypingNotice>,
 }
 
 impl RoomEvent {
@@ -42,6 +59,7 @@ impl RoomEvent {
             room: self.room,
             messages: Vec::with_capacity(self.entries.len()),
             changes: Vec::new(),
+            typing: self.typing.as_ref(),
         };
         for entry in &self.entries {
             match entry {
@@ -58,12 +76,13 @@ impl RoomEvent {
             room,
             messages,
             changes,
+            typing,
         } = keys.mac().decode(Purpose::Room, raw)?;
         let mut entries: Vec<RoomEntry> = messages.into_iter().map(RoomEntry::Message).collect();
         if !changes.is_empty() {
             entries.extend(changes.into_iter().map(RoomEntry::Change));
             entries.sort_unstable_by_key(RoomEntry::seq);
         }
-        Ok(Self { room, entries })
+        Ok(Self { room, entries, typing })
     }
 }

@@ -280,7 +280,7 @@ impl<'a> CommitPlan<'a> {
                         member: None,
                         created_on: change.created_on,
                     };
-                    let seq = self.store_change((partition, change.room), origin, altered)?;
+                    let seq = self.store_change((partition, change.room), &origin, altered)?;
                     self.known_changes.insert(change.id, seq);
                     Outcome::Stored(seq)
                 }
@@ -294,7 +294,7 @@ impl<'a> CommitPlan<'a> {
     fn store_change(
         &mut self,
         (partition, room): (Partition, RoomId),
-        origin: Origin,
+        origin: &Origin,
         change: Change,
     ) -> Result<Seq, &'static str> {
         let head = self.heads.get_mut(&room).ok_or(NO_ROOM)?;

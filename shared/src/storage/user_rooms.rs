@@ -30,6 +30,10 @@ pub struct FollowedRoom {
     pub position: Position,
     /// The user hides the room while its head is not above this.
     pub hidden_upto: Option<Seq>,
+    /// The version with which the membership began: to a client that knows an earlier one the room is new.
+    pub joined: RoomsVersion,
+    /// The last entry that the user has read.
+    pub read_seq: Seq,
 }
 
 /// All rooms of a user at one moment.
@@ -163,6 +167,8 @@ struct FollowedRecord {
     changed: Seq,
     position: i64,
     hidden_upto: Option<Seq>,
+    joined: RoomsVersion,
+    read_seq: Seq,
 }
 
 impl From<FollowedRecord> for FollowedRoom {
@@ -184,6 +190,8 @@ impl From<FollowedRecord> for FollowedRoom {
             },
             position: Position(record.position),
             hidden_upto: record.hidden_upto,
+            joined: record.joined,
+            read_seq: record.read_seq,
         }
     }
 }

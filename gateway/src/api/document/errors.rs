@@ -37,14 +37,14 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (409, &["room_exists", "room_name_reserved"]),
             (429, &["rate_limited", "too_many_rooms"]),
         ],
-        "listRooms" => &[(400, &["invalid_field"])],
+        "listRooms" | "syncRooms" => &[(400, &["invalid_field"])],
         "listMembers" => &[(400, &["invalid_field"]), (404, &["room_not_found"])],
         "readHistory" => &[
             (400, &["invalid_field"]),
             (404, &["room_not_found"]),
             (429, &["too_many_reads"]),
         ],
-        "getRoom" => &[(404, &["room_not_found"])],
+        "getRoom" | "tellTyping" => &[(404, &["room_not_found"])],
         "joinRoom" | "leaveRoom" => &[(404, &["room_not_found"]), (429, &["rate_limited"])],
         "deleteRoom" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
         "postMessage" => &[
@@ -95,6 +95,7 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (409, &["room_replaced"]),
             (429, &["rate_limited", "too_many_streams"]),
         ],
+        "followAllRooms" => &[(400, &["invalid_field"]), (429, &["too_many_streams"])],
         _ => &[],
     };
     vec![own, ANY]

@@ -10,6 +10,12 @@ use crate::live::ClientName;
 /// The id of a message that the page for testers replaces by that of the message that was posted last.
 const MESSAGE_ID: &str = "01a20ab1-49a0-708d-8bf6-055e5f5df19a";
 
+/// Longest list of rooms or kinds: 200 names with commas between.
+const ROOMS_MAX_LEN: usize = 200 * (RoomName::MAX_LEN + 1);
+
+/// Names of rooms with commas between.
+const ROOM_NAMES: &str = "^[~A-Za-z0-9._-]+(,[~A-Za-z0-9._-]+)*$";
+
 /// Completes a parameter of `operation`.
 pub(super) fn describe(operation: &str, parameter: &mut Value) {
     let name = parameter["name"].as_str().unwrap_or_default().to_owned();
@@ -20,14 +26,17 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
         (_, "room") => bound(schema, RoomName::MAX_LEN, NAME),
         (_, "public_id") => bound(schema, PublicId::MAX_LEN, NAME),
         (_, "Idempotency-Key") => bound(schema, IdempotencyKey::MAX_LEN, "^[!-~]+$"),
-        ("followRoom", "client") => bound(schema, ClientName::MAX_LEN, "^[A-Za-z0-9_-]+$"),
-        ("followRoom", "limit") => range(schema, 1, 10_000),
-        ("followRoom", "wait_s") => range(schema, 1, 300),
+        ("followRoom" | "followAllRooms", "client") => bound(schema, ClientName::MAX_LEN, "^[A-Za-z0-9_-]+$"),
+        ("followRoom" | "followAllRooms", "limit") => range(schema, 1, 10_000),
+        ("syncRooms", "preview") => range(schema, 0, 20),
+        ("followAllRooms", "rooms") => bound(schema, ROOMS_MAX_LEN, ROOM_NAMES),
+        ("followAllRooms", "types") => bound(schema, ROOMS_MAX_LEN, "^[a-z]+(,[a-z]+)*$"),
+        ("followRoom" | "followAllRooms", "wait_s") => range(schema, 1, 300),
         ("followRoom", "max_replay") => range(schema, 0, 1_000_000_000),
         ("searchMessages", "q") => length(schema, SearchQuery::MAX_LEN),
         ("searchMessages", "from") => length(schema, FROM_MAX_LEN),
         ("searchMessages", "limit") => range(schema, 1, SEARCH_LIMIT.0),
-        ("readHistory" | "listReplies", "limit") => range(schema, 1, 100),
+        ("readHistory" | "listReplies" | "syncRooms", "limit") => range(schema, 1, 100),
         (_, "id") => schema["format"] = json!("uuid"),
         (_, "emoji") => bound(schema, Emoji::MAX_LEN, EMOJI),
         (_, "limit") => range(schema, 1, 1_000),
@@ -44,8 +53,8 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
         (_, "emoji") => json!("👍"),
         (_, "id") => json!(MESSAGE_ID),
         ("searchMessages", "q") => json!("test mes*"),
-        ("followRoom", "limit") => json!(3),
-        ("followRoom", "wait_s") => json!(5),
+        ("followRoom" | "followAllRooms", "limit") => json!(3),
+        ("followRoom" | "followAllRooms", "wait_s") => json!(5),
         _ => return,
     };
     parameter["example"] = example;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// Paths in the order in which their operations should be tried.
-pub(super) const PATHS: [&str; 17] = [
+pub(super) const PATHS: [&str; 20] = [
     "/user",
     "/user/{public_id}",
     "/auth/login",
@@ -17,6 +17,9 @@ pub(super) const PATHS: [&str; 17] = [
     "/chat/{room}/message/{id}/replies",
     "/chat/{room}/message/{id}",
     "/search/messages",
+    "/user/events",
+    "/user/sync",
+    "/chat/{room}/typing",
     "/chat/{room}",
     "/chat",
     "/chat/{room}/users",

@@ -9,6 +9,7 @@ use super::patterns::PATTERNS;
 use crate::api::models::Problem;
 use crate::auth::passwords;
 use crate::change_json::{DeleteEvent, EditEvent, MemberEvent, ReactionEvent, RoomChangeEvent};
+use crate::room_state_json::RoomStateJson;
 
 /// Formats of strings: schema, field, format.
 const FORMATS: [(&str, &str, &str); 16] = [
@@ -31,13 +32,16 @@ const FORMATS: [(&str, &str, &str); 16] = [
 ];
 
 /// Most items of lists: schema, field, items. Pages are bounded by the largest `limit` of their call.
-const MOST_ITEMS: [(&str, &str, usize); 8] = [
+const MOST_ITEMS: [(&str, &str, usize); 11] = [
     ("SearchResults", "data", 100),
     ("UserList", "data", 1_000),
     ("RoomList", "data", 1_000),
     ("Message", "mentions", MessageExtra::MAX_MENTIONS),
     ("Message", "reactions", MessageExtra::MAX_REACTIONS),
     ("MessageDraft", "mentions", MessageExtra::MAX_MENTIONS),
+    ("SyncAnswer", "rooms", 100),
+    ("SyncAnswer", "gone", 10_000),
+    ("SyncRoom", "entries", 100),
     ("Problem", "errors", 16),
     ("Problem", "reasons", 16),
 ];
@@ -45,6 +49,9 @@ const MOST_ITEMS: [(&str, &str, usize); 8] = [
 /// Most items of responses that are arrays themselves: arrays of strings are names of members, the others messages.
 const MOST_NAMES: usize = 1_000;
 const MOST_MESSAGES: usize = 100;
+
+/// Most rooms of an event.
+const MOST_ROOMS: usize = 50;
 
 /// Fields that may be left out, and be `null` for it: schema, field.
 const NULLABLE: [(&str, &str); 4] = [
@@ -63,6 +70,7 @@ pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     <ReactionEvent as Type>::register(&mut registry);
     <MemberEvent as Type>::register(&mut registry);
     <RoomChangeEvent as Type>::register(&mut registry);
+    <RoomStateJson as Type>::register(&mut registry);
     for (name, schema) in registry.schemas {
         if let Ok(schema) = serde_json::to_value(&schema) {
             schemas[name] = schema;
@@ -90,6 +98,14 @@ pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     schemas["Credentials"]["example"]["password"] = json!(example);
     for (name, event) in events() {
         schemas[name] = event;
+    }
+    schemas["RoomUpdate"] = room_update(&schemas["RoomState"]);
+    schemas["SyncEntry"]["properties"]["data"]["type"] = json!("object");
+    // The room of an answer to catching up is its state with more.
+    if let Some(state) = schemas["RoomState"]["properties"].as_object().cloned() {
+        for (field, schema) in state {
+            schemas["SyncRoom"]["properties"][field] = schema;
+        }
     }
     for schema in schemas.as_object_mut().into_iter().flat_map(Map::values_mut) {
         let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
@@ -142,15 +158,25 @@ pub(super) fn if_none_match() -> Value {
     json!({
         "name": "If-None-Match",
         "in": "header",
-        "description": "The `ETag` of the copy of this page that you have.",
+        "description": "The `ETag` of the copy that you have.",
         "required": false,
         "schema": {"type": "string"},
     })
 }
 
+/// A room of an event: its state, or its name alone if it is gone. One flat object, since tools read unions in different ways.
+fn room_update(state: &Value) -> Value {
+    let mut update = state.clone();
+    update["description"] = json!("What a room is to you now.");
+    update["required"] = json!(["name"]);
+    let gone = "True if it is no longer yours: then nothing but the name is there.";
+    update["properties"]["gone"] = json!({"type": "boolean", "description": gone});
+    update
+}
+
 /// What the named events of a stream carry.
 #[expect(clippy::too_many_lines, reason = "it is one table")]
-fn events() -> [(&'static str, Value); 4] {
+fn events() -> [(&'static str, Value); 9] {
     let seq =
         |description: &str| json!({"type": "integer", "format": "int64", "minimum": 0, "description": description});
     let time = json!({"type": "string", "format": "date-time", "description": "The server's clock."});
@@ -162,7 +188,78 @@ fn events() -> [(&'static str, Value); 4] {
             "properties": properties,
         })
     };
+    let name = json!({"type": "string", "description": "Name of the room."});
+    let list = |description: &str, item: &str| {
+        let items = json!({"$ref": format!("#/components/schemas/{item}")});
+        json!({"type": "array", "description": description, "maxItems": MOST_ROOMS, "items": items})
+    };
     [
+        (
+            "UserReadyEvent",
+            event(
+                "Data of the event `ready` on the stream of all your rooms: it is open.",
+                &["session", "recovered", "heartbeat_s", "server_time", "rooms"],
+                json!({
+                    "session": {"type": "string", "description": "Id of the session that opened it."},
+                    "recovered": {"type": "boolean", "description": "The stream goes on from your own cursor."},
+                    "heartbeat_s": seq("Seconds of silence after which a `ping` comes."),
+                    "server_time": time,
+                    "rooms": list("The rooms that changed since; if there are many, others follow in `rooms`.", "RoomUpdate"),
+                }),
+            ),
+        ),
+        (
+            "RoomsEvent",
+            event(
+                "Data of the event `rooms`: what rooms are to you now.",
+                &["rooms"],
+                json!({"rooms": list("The rooms that are new, gone or another thing to you.", "RoomUpdate")}),
+            ),
+        ),
+        (
+            "ReadEvent",
+            event(
+                "Data of the event `read`: you have read further, on whatever device.",
+                &["name", "read_seq", "unread", "mentions"],
+                json!({
+                    "name": name,
+                    "read_seq": seq("Number of the last entry that you have read."),
+                    "unread": seq("Messages of others behind it."),
+                    "mentions": seq("Those of them that mention you."),
+                }),
+            ),
+        ),
+        (
+            "TypingEvent",
+            event(
+                "Data of the event `typing`: somebody types in a room, or stopped. Forget it after 8 seconds.",
+                &["name", "username", "typing"],
+                json!({
+                    "name": name,
+                    "username": {"type": "string", "description": "Name of the user."},
+                    "typing": {"type": "boolean", "description": "Whether they are typing."},
+                }),
+            ),
+        ),
+        (
+            "UserResetEvent",
+            event(
+                "Data of the event `reset` on the stream of all your rooms: what you have of these is outdated.",
+                &["reason", "rooms"],
+                json!({
+                    "reason": {"type": "string", "description": "`malformed`, `foreign`, `ahead` or `history_damaged`; more may come."},
+                    "rooms": {
+                        "type": "array",
+                        "description": "The rooms that it concerns.",
+                        "items": {
+                            "type": "object",
+                            "required": ["name", "head"],
+                            "properties": {"name": name, "head": seq("Last seq of the room, from which the stream goes on.")},
+                        },
+                    },
+                }),
+            ),
+        ),
         (
             "ReadyEvent",
             event(

@@ -47,20 +47,30 @@ impl Hub {
                 partitions = self.shared.resync_queue.next_stale() => {
                     self.compare(|_, feed| partitions.contains(&feed.partition)).await;
                 }
+                () = self.shared.horizon.due() => self.update_horizon().await,
                 _ = ticks.tick() => {
                     self.tend();
-                    let has_few = self.shared.feeds.lock().len() <= ROOMS_AT_ONCE;
-                    let answered = if has_few {
-                        self.compare(|_, _| true).await
-                    } else {
-                        self.find_moved(HEADS_AT_ONCE).await && self.compare(|room, _| is_turn_of(room, round)).await
-                    };
+                    let answered = self.find_missing().await
+                        && (self.has_few_feeds() || self.compare(|room, _| is_turn_of(room, round)).await);
                     if answered {
                         self.repair_gaps();
                     }
                     round = (round + 1) % ROUNDS;
                 }
             }
+        }
+    }
+
+    fn has_few_feeds(&self) -> bool {
+        self.shared.feeds.lock().len() <= ROOMS_AT_ONCE
+    }
+
+    /// Finds what no event brought: all of it, or what the positions of heads show if there are many feeds. False if SQL did not answer.
+    pub(super) async fn find_missing(&self) -> bool {
+        if self.has_few_feeds() {
+            self.compare(|_, _| true).await
+        } else {
+            self.find_moved(HEADS_AT_ONCE).await
         }
     }
 

@@ -31,7 +31,7 @@ impl CommitPlan<'_> {
             member: waiting.member,
             created_on: waiting.created_on,
         };
-        if self.store_change((partition, room), origin, change).is_ok() {
+        if self.store_change((partition, room), &origin, change).is_ok() {
             self.taken.push(waiting.id);
         }
     }

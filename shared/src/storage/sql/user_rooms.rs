@@ -13,7 +13,7 @@ macro_rules! user_rooms {
             "(",
             $of_values,
             "(r.id, r.name, r.owner_id, CASE WHEN r.is_private THEN 1 ELSE 0 END, r.incarnation, r.kind, m.id, m.version,
-              COALESCE(h.seq, 0), COALESCE(h.changed, 0), COALESCE(h.position, 0), m.hidden_upto)) AS text)
+              COALESCE(h.seq, 0), COALESCE(h.changed, 0), COALESCE(h.position, 0), m.hidden_upto, m.joined, m.read_seq)) AS text)
                 FROM members m JOIN rooms r ON r.id = m.room_id LEFT JOIN room_heads h ON h.room_id = m.room_id
                 WHERE m.user_id = $1 AND ",
             $crate::storage::sql::visibility::room_exists!("r"),

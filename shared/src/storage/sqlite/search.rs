@@ -166,7 +166,11 @@ impl IndexStatements for Sqlite {
     }
 
     async fn all_pages(&self, room: RoomId, segments: &[Segment]) -> Result<Vec<(i64, i64, Vec<u8>)>, sqlx::Error> {
-        sqlx::query_as(ALL_PAGES).bind(room.0).bind(levels_and_numbers(segments)?).fetch_all(&self.history).await
+        sqlx::query_as(ALL_PAGES)
+            .bind(room.0)
+            .bind(levels_and_numbers(segments)?)
+            .fetch_all(&self.history)
+            .await
     }
 
     async fn write_index(

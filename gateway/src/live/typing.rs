@@ -1,0 +1,114 @@
+//! Who is typing in a room, as this process has heard of it: the latest few, for streams to show.
+//!
+//! It is a state and no queue: whoever looks later sees less, and nobody waits for it. Readers are woken for it at most twice a second, so
+//! a storm of typing in a large room costs each of them two small writes a second.
+
+use std::time::{Duration, Instant};
+
+use shared::bus::TypingNotice;
+
+/// Users shown as typing in one room.
+const SHOWN_AT_MOST: usize = 8;
+
+/// How often the readers of a room are woken for it at most.
+pub(super) const WAKE_EVERY: Duration = Duration::from_millis(500);
+
+/// How long it is shown that a user types, unless they say so again.
+const SHOWN_FOR: Duration = Duration::from_secs(8);
+
+/// The latest typists of a room.
+#[derive(Debug, Default)]
+pub(super) struct Typists {
+    /// Ascending by their numbers.
+    latest: Vec<Noted>,
+    /// How many were noted ever.
+    count: u32,
+    /// When the readers were woken last, or will be.
+    wake_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    /// Its number among all that were noted.
+    number: u32,
+    at: Instant,
+    notice: TypingNotice,
+}
+
+impl Typists {
+    /// Notes that a user types, or stopped, at `now`. Returns when the readers are to be woken, unless that is planned already.
+    pub(super) fn note(&mut self, notice: TypingNotice, now: Instant) -> Option<Instant> {
+        self.count = self.count.wrapping_add(1);
+        self.latest.retain(|noted| noted.notice.user != notice.user);
+        if self.latest.len() >= SHOWN_AT_MOST {
+            self.latest.remove(0);
+        }
+        self.latest.push(Noted {
+            number: self.count,
+            at: now,
+            notice,
+        });
+        match self.wake_at {
+            Some(planned) if planned > now => None,
+            Some(last) if now < last + WAKE_EVERY => {
+                self.wake_at = Some(last + WAKE_EVERY);
+                self.wake_at
+            }
+            Some(_) | None => {
+                self.wake_at = Some(now);
+                self.wake_at
+            }
+        }
+    }
+
+    /// How many were noted so far.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Those that were noted after the first `seen` and lately, and are not dropped.
+    pub(super) fn after(&self, seen: u32, now: Instant) -> Vec<TypingNotice> {
+        let is_new = |noted: &&Noted| noted.number > seen && now.duration_since(noted.at) < SHOWN_FOR;
+        self.latest.iter().filter(is_new).map(|noted| noted.notice.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::UserId;
+
+    use super::*;
+
+    fn notice(user: i64) -> TypingNotice {
+        TypingNotice {
+            user: UserId(user),
+            username: format!("user{user}"),
+            is_typing: true,
+        }
+    }
+
+    #[test]
+    fn the_latest_few_are_shown_each_once_and_not_for_long() {
+        let (mut typists, now) = (Typists::default(), Instant::now());
+        for user in 0..20 {
+            typists.note(notice(user), now);
+        }
+        typists.note(notice(15), now);
+        let shown: Vec<i64> = typists.after(0, now).into_iter().map(|notice| notice.user.0).collect();
+        assert_eq!(shown, [12, 13, 14, 16, 17, 18, 19, 15]);
+        assert_eq!(typists.after(20, now), [notice(15)]);
+        assert!(typists.after(typists.count(), now).is_empty());
+        assert!(typists.after(0, now + SHOWN_FOR).is_empty());
+    }
+
+    #[test]
+    fn readers_are_woken_at_once_and_then_twice_a_second() {
+        let (mut typists, start) = (Typists::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(typists.note(notice(1), at(0)), Some(at(0)));
+        assert_eq!(typists.note(notice(2), at(100)), Some(at(500)), "later");
+        assert_eq!(typists.note(notice(3), at(200)), None, "that is planned");
+        assert_eq!(typists.note(notice(4), at(600)), Some(at(1_000)));
+        assert_eq!(typists.note(notice(5), at(2_000)), Some(at(2_000)));
+    }
+}

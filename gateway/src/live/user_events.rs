@@ -1,0 +1,203 @@
+//! Events of a user's stream that are no entries of a room: what rooms the user has, how far they have read, and what is gone at once.
+
+use bytes::Bytes;
+use serde::Serialize;
+use shared::domain::{RemovalCount, RoomsVersion, Seq};
+use shared::storage::RoomState;
+
+use super::frame::{self, Kind, ResetReason};
+use super::user_inbox::Ephemeral;
+use crate::json;
+use crate::room_state_json::RoomStateJson;
+
+/// Data of `ready` on a user's stream.
+#[derive(Debug, Serialize)]
+pub(super) struct UserReady {
+    /// Id of the session that opened the stream.
+    pub(super) session: String,
+    /// True if the stream goes on from the cursor of the client.
+    pub(super) recovered: bool,
+    /// Seconds of silence after which a ping comes.
+    pub(super) heartbeat_s: u64,
+    /// The time by the clock of the gateway.
+    pub(super) server_time: String,
+    /// The rooms that are another thing to the user than at the cursor; the first ones, if there are many.
+    pub(super) rooms: Vec<RoomUpdate>,
+}
+
+/// What became of a room for its user: what it is now, or that it is gone.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub(super) enum RoomUpdate {
+    /// What it is now.
+    State(RoomStateJson),
+    /// It is gone.
+    Gone(GoneJson),
+}
+
+/// A room that is gone.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct GoneJson {
+    /// Its name.
+    pub(super) name: String,
+    /// True.
+    pub(super) gone: bool,
+}
+
+impl RoomUpdate {
+    /// That of a room that the user has.
+    pub(super) fn state(state: &RoomState) -> Self {
+        Self::State(RoomStateJson::of(state))
+    }
+
+    /// That of a room that the user no longer has.
+    pub(super) fn gone(name: String) -> Self {
+        Self::Gone(GoneJson { name, gone: true })
+    }
+}
+
+/// Data of `rooms`.
+#[derive(Serialize)]
+struct Rooms<'a> {
+    rooms: &'a [RoomUpdate],
+}
+
+/// Data of `read`.
+#[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the fields are named as apps see them")]
+pub(super) struct Read<'a> {
+    /// Name of the room.
+    pub(super) name: &'a str,
+    /// The last entry that the user has read.
+    pub(super) read_seq: Seq,
+    /// How many messages are unread.
+    pub(super) unread: u32,
+    /// How many of them mention the user.
+    pub(super) mentions: u32,
+}
+
+/// Data of `typing`.
+#[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the fields are named as apps see them")]
+pub(super) struct Typing<'a> {
+    /// Name of the room.
+    pub(super) name: &'a str,
+    /// Name of the user.
+    pub(super) username: &'a str,
+    /// Whether they are typing.
+    pub(super) typing: bool,
+}
+
+/// Data of `reset` on a user's stream.
+#[derive(Debug, Serialize)]
+pub(super) struct Reset {
+    /// Why the cursor could not be used.
+    pub(super) reason: ResetReason,
+    /// The rooms that it concerns.
+    pub(super) rooms: Vec<NamedRoom>,
+}
+
+/// A room, and where the stream goes on in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct NamedRoom {
+    /// Its name.
+    pub(super) name: String,
+    /// Its last seq.
+    pub(super) head: Seq,
+}
+
+/// An event that waits to be sent.
+pub(super) enum OwnEvent {
+    /// One with a position.
+    Lasting {
+        kind: Kind,
+        data: Bytes,
+        /// With it the client knows the user's rooms as they were then.
+        tells: Option<(RoomsVersion, RemovalCount)>,
+    },
+    /// One that is gone when it is sent.
+    Ephemeral(Ephemeral),
+}
+
+impl OwnEvent {
+    /// The stream is open.
+    pub(super) fn ready(ready: &UserReady) -> Self {
+        Self::lasting(Kind::Ready, ready)
+    }
+
+    /// What became of rooms.
+    pub(super) fn rooms(updates: &[RoomUpdate]) -> Self {
+        Self::lasting(Kind::Rooms, &Rooms { rooms: updates })
+    }
+
+    /// A room is gone.
+    pub(super) fn gone(name: String) -> Self {
+        Self::rooms(&[RoomUpdate::gone(name)])
+    }
+
+    /// The user has read further.
+    pub(super) fn read(state: &RoomState) -> Self {
+        let data = Read {
+            name: &state.name,
+            read_seq: state.read_seq,
+            unread: state.unread,
+            mentions: state.mentions,
+        };
+        Self::lasting(Kind::Read, &data)
+    }
+
+    /// What the client has of some rooms may be outdated.
+    pub(super) fn reset(reset: &Reset) -> Self {
+        Self::lasting(Kind::Reset, reset)
+    }
+
+    fn lasting(kind: Kind, data: &impl Serialize) -> Self {
+        let mut out = Vec::new();
+        json::write(&mut out, data);
+        Self::Lasting {
+            kind,
+            data: out.into(),
+            tells: None,
+        }
+    }
+
+    /// The same as the last event that tells the client of the user's rooms as they were then.
+    pub(super) fn telling(self, version: RoomsVersion, removals: RemovalCount) -> Self {
+        match self {
+            Self::Lasting { kind, data, .. } => Self::Lasting {
+                kind,
+                data,
+                tells: Some((version, removals)),
+            },
+            ephemeral @ Self::Ephemeral(_) => ephemeral,
+        }
+    }
+
+    pub(super) fn tells(&self) -> Option<(RoomsVersion, RemovalCount)> {
+        match self {
+            Self::Lasting { tells, .. } => *tells,
+            Self::Ephemeral(_) => None,
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Lasting { kind, .. } | Self::Ephemeral(Ephemeral { kind, .. }) => *kind,
+        }
+    }
+
+    pub(super) fn has_id(&self) -> bool {
+        match self {
+            Self::Lasting { .. } => true,
+            Self::Ephemeral(_) => false,
+        }
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>, id: Option<&str>) {
+        match self {
+            Self::Lasting { kind, data, .. } | Self::Ephemeral(Ephemeral { kind, data }) => {
+                frame::push_encoded(out, *kind, id, data);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What a client has missed in its rooms, by its cursor: what a user's stream begins with, and what a call to catch up answers.
+//!
+//! It costs what there is to catch up. One query reads the rooms of the user with their heads; those that moved above the cursor are
+//! found among them, and only of these it is looked up which of their entries the client has.
+
+use std::collections::{BTreeMap, HashMap};
+
+use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
+use shared::storage::{FollowedRoom, GoneRoom, Store, StoreError, UserRooms};
+
+use super::frame::ResetReason;
+use super::user_cursor::{Base, ClientCursor, UserCursor};
+
+/// What a client has missed.
+pub struct UserPlan {
+    /// What the client has when it was given all of the plan, but for the rooms above it.
+    pub base: Base,
+    /// The lower base of the cursor that it sent.
+    pub cursor_base: Base,
+    /// The rooms that are at a seq of their own in a cursor with the position of this base.
+    pub ahead: Vec<(RoomId, Seq)>,
+    /// Why its cursor could not be used, if it was not: then it begins anew.
+    pub reset: Option<ResetReason>,
+    /// Whether the client had something, and goes on from there.
+    pub has_resumed: bool,
+    /// The rooms that the user is in now, ascending by id. Hidden ones are among them.
+    pub rooms: Vec<PlannedRoom>,
+    /// The rooms that the client has and the user is no longer in.
+    pub gone: Vec<GoneRoom>,
+}
+
+/// A room of a user, and what the client has of it.
+#[derive(Debug, Clone)]
+pub struct PlannedRoom {
+    /// The room, as it was when the plan was made.
+    pub followed: FollowedRoom,
+    /// The last entry that the client has: the head of a room that is new to it.
+    pub after: Seq,
+    /// Whether the room is another thing to the user than the client knows, or is new to it.
+    pub has_changed: bool,
+    /// The cursor says that the client has entries that the room does not.
+    pub is_ahead: bool,
+}
+
+impl PlannedRoom {
+    /// Whether entries follow that the client does not have.
+    #[must_use]
+    pub fn has_missed(&self) -> bool {
+        self.after < self.followed.head.seq
+    }
+
+    /// Whether the user has left this direct room, and nothing has happened in it since.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.followed.hidden_upto.is_some_and(|upto| self.followed.head.seq <= upto)
+    }
+}
+
+impl UserPlan {
+    /// Reads what `user` has missed since `cursor`. `epoch` is that of history now. Of all rooms everything up to `horizon` was stored
+    /// before this began.
+    pub async fn read(
+        store: &Store,
+        user: UserId,
+        cursor: Option<&str>,
+        (epoch, horizon): (Epoch, Position),
+    ) -> Result<Self, StoreError> {
+        let (cursor, reset) = usable(cursor, epoch);
+        let now = store.user_rooms(user).await?;
+        let Some(cursor) = cursor else {
+            return Ok(Self::anew(now, horizon, reset));
+        };
+        let known = last_entries(store, &cursor, &now.rooms).await?;
+        let gone = store.gone_rooms(user, cursor.base.version, cursor.base.removals).await?;
+        let base = Base {
+            version: now.version,
+            removals: now.removals,
+            position: cursor.base.position,
+        };
+        let (mut rooms, mut ahead) = (Vec::with_capacity(now.rooms.len()), Vec::new());
+        for followed in now.rooms {
+            let (room, head) = (followed.room.id, followed.head.seq);
+            let known = known.get(&room).copied();
+            let planned = PlannedRoom {
+                has_changed: followed.version > cursor.base_of(room).version,
+                is_ahead: known.is_some_and(|known| known.seq > head),
+                after: known.map_or(head, |known| known.seq.min(head)),
+                followed,
+            };
+            let is_at_base = if planned.has_missed() {
+                known.is_some_and(|known| known.at == Some(base.position))
+            } else {
+                planned.followed.position <= base.position
+            };
+            if !is_at_base {
+                ahead.push((room, planned.after));
+            }
+            rooms.push(planned);
+        }
+        Ok(Self {
+            base,
+            cursor_base: cursor.base,
+            ahead,
+            reset: None,
+            has_resumed: true,
+            rooms,
+            gone,
+        })
+    }
+
+    /// The names of the rooms that are gone for the client: lost, or hidden since.
+    #[must_use]
+    pub fn names_gone(&self) -> Vec<String> {
+        let hidden = self.rooms.iter().filter(|room| self.has_resumed && room.is_hidden() && room.has_changed);
+        let hidden = hidden.map(|room| room.followed.room.name.clone());
+        self.gone.iter().map(|gone| gone.name.clone()).chain(hidden).collect()
+    }
+
+    /// Keeps the rooms whose names are wanted.
+    pub fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.rooms.retain(|room| is_wanted(&room.followed.room.name));
+        self.gone.retain(|room| is_wanted(&room.name));
+        let rooms = &self.rooms;
+        self.ahead
+            .retain(|(room, _)| rooms.binary_search_by_key(room, |kept| kept.followed.room.id).is_ok());
+    }
+
+    fn anew(now: UserRooms, horizon: Position, reset: Option<ResetReason>) -> Self {
+        let moved = now.rooms.iter().filter(|followed| followed.position > horizon);
+        let ahead = moved.map(|followed| (followed.room.id, followed.head.seq)).collect();
+        let rooms = now.rooms.into_iter().map(|followed| PlannedRoom {
+            after: followed.head.seq,
+            has_changed: true,
+            is_ahead: false,
+            followed,
+        });
+        Self {
+            base: Base {
+                version: now.version,
+                removals: now.removals,
+                position: horizon,
+            },
+            cursor_base: Base::default(),
+            ahead,
+            reset,
+            has_resumed: false,
+            rooms: rooms.collect(),
+            gone: Vec::new(),
+        }
+    }
+}
+
+/// The cursor that a client sent, or why it cannot be used, if it sent one.
+fn usable(cursor: Option<&str>, epoch: Epoch) -> (Option<UserCursor>, Option<ResetReason>) {
+    match cursor.map(ClientCursor::parse) {
+        // A stream tells of all rooms at once.
+        None | Some(Ok(ClientCursor::Start | ClientCursor::Between(_))) => (None, None),
+        Some(Ok(ClientCursor::At(cursor))) if cursor.epoch == epoch => (Some(cursor), None),
+        Some(Ok(ClientCursor::At(_))) => (None, Some(ResetReason::Foreign)),
+        Some(Err(_)) => (None, Some(ResetReason::Malformed)),
+    }
+}
+
+/// The last entry of a room that a client has.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    seq: Seq,
+    /// The position by which the cursor says so, if it does not name the room.
+    at: Option<Position>,
+}
+
+/// The last entry that the client has of each of `rooms`; none of a room that is new to it.
+async fn last_entries(
+    store: &Store,
+    cursor: &UserCursor,
+    rooms: &[FollowedRoom],
+) -> Result<HashMap<RoomId, Known>, StoreError> {
+    let mut known = HashMap::with_capacity(rooms.len());
+    let mut behind: BTreeMap<Position, Vec<RoomId>> = BTreeMap::new();
+    for followed in rooms {
+        let (room, base) = (followed.room.id, cursor.base_of(followed.room.id));
+        if followed.joined > base.version {
+            // The client begins at the head, also if it had an earlier membership.
+            continue;
+        }
+        let at = Some(base.position);
+        if let Some(seq) = cursor.seq_of(room) {
+            known.insert(room, Known { seq, at: None });
+        } else if followed.position <= base.position {
+            let seq = followed.head.seq;
+            known.insert(room, Known { seq, at });
+        } else {
+            behind.entry(base.position).or_default().push(room);
+        }
+    }
+    for (position, rooms) in behind {
+        let at = Some(position);
+        let seqs = store.seqs_at(&rooms, position).await?;
+        known.extend(seqs.into_iter().map(|(room, seq)| (room, Known { seq, at })));
+    }
+    Ok(known)
+}

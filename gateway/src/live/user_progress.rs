@@ -1,0 +1,186 @@
+//! How far a user's stream has sent each of its rooms, as its cursors say it.
+//!
+//! A cursor has a base and the rooms that are ahead of it. A room is ahead from the moment something of it is sent. It is taken back into the
+//! base when a horizon is adopted: a position up to which nothing can be stored any more, and up to which every feed knows its
+//! entries (see [`super::hub`]). What was sent before the horizon was sampled was stored before it, so it lies at or below its position;
+//! and if nothing of a room is left to be sent, everything at or below it was sent.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use shared::domain::{Epoch, Position, RemovalCount, RoomId, RoomsVersion, Seq};
+
+use super::hub::Horizon;
+use super::user_cursor::{Base, UserCursor};
+
+/// Rooms that are ahead from which on a horizon is adopted.
+const ADOPT_FROM: usize = 8;
+
+/// Rooms that may be ahead: so many fit into a cursor of [`super::user_cursor::MAX_CURSOR_LEN`]. Others wait for a horizon.
+const AHEAD_AT_MOST: usize = 500;
+
+/// The progress of one stream.
+pub(super) struct UserProgress {
+    epoch: Epoch,
+    base: Base,
+    /// While it catches up: the room that was finished last, 0 for none, and what the finished rooms are at.
+    catching_up: Option<(RoomId, Position)>,
+    ahead: BTreeMap<RoomId, Ahead>,
+}
+
+/// A room at a seq of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ahead {
+    seq: Seq,
+    since: Instant,
+}
+
+impl UserProgress {
+    /// A stream whose rooms are at `base` but for those that are `ahead` of it at `now`.
+    pub(super) fn new(epoch: Epoch, base: Base, ahead: impl IntoIterator<Item = (RoomId, Seq)>, now: Instant) -> Self {
+        let ahead = ahead.into_iter().map(|(room, seq)| (room, Ahead { seq, since: now }));
+        Self {
+            epoch,
+            base,
+            catching_up: None,
+            ahead: ahead.collect(),
+        }
+    }
+
+    /// Begins to bring rooms up to date one after the other, ascending by id: the finished ones will be at `upper`.
+    pub(super) fn begin_catching_up(&mut self, upper: Position) {
+        self.catching_up = Some((RoomId(0), upper.max(self.base.position)));
+    }
+
+    /// Notes that all rooms up to `room` are up to date. Its last entry is at `last`: above the upper base it stays ahead.
+    pub(super) fn finished(&mut self, room: RoomId, last: Position) {
+        if let Some((upto, upper)) = &mut self.catching_up {
+            *upto = room;
+            if last <= *upper {
+                self.ahead.remove(&room);
+            }
+        }
+    }
+
+    /// Notes that every room is up to date.
+    pub(super) fn has_caught_up(&mut self) {
+        if let Some((_, upper)) = self.catching_up.take() {
+            self.base.position = upper;
+        }
+    }
+
+    /// Notes that `room` was sent up to `seq` at `now`.
+    pub(super) fn sent(&mut self, room: RoomId, seq: Seq, now: Instant) {
+        self.ahead.insert(room, Ahead { seq, since: now });
+    }
+
+    /// Notes that the client was told of the user's rooms as they were then.
+    pub(super) fn told(&mut self, version: RoomsVersion, removals: RemovalCount) {
+        self.base.version = self.base.version.max(version);
+        self.base.removals = self.base.removals.max(removals);
+    }
+
+    /// Forgets a room that the user is no longer in.
+    pub(super) fn forget(&mut self, room: RoomId) {
+        self.ahead.remove(&room);
+    }
+
+    /// What of the user's rooms the client was told of.
+    pub(super) fn version(&self) -> RoomsVersion {
+        self.base.version
+    }
+
+    /// Whether nothing of `room` may be sent before others are taken back: the cursor would become too long.
+    pub(super) fn is_full(&self, room: RoomId) -> bool {
+        self.ahead.len() >= AHEAD_AT_MOST && !self.ahead.contains_key(&room)
+    }
+
+    /// Whether a horizon should be adopted.
+    pub(super) fn wants_horizon(&self) -> bool {
+        self.catching_up.is_none() && self.ahead.len() >= ADOPT_FROM
+    }
+
+    /// Moves the base up to a horizon. `unsent` are the rooms of which something may be left to be sent, each with the seq that it was
+    /// sent up to.
+    pub(super) fn adopt(&mut self, horizon: Horizon, unsent: impl IntoIterator<Item = (RoomId, Seq)>, now: Instant) {
+        if self.catching_up.is_some() || horizon.position <= self.base.position {
+            return;
+        }
+        self.base.position = horizon.position;
+        self.ahead.retain(|_, ahead| ahead.since >= horizon.sampled_at);
+        for (room, seq) in unsent {
+            self.sent(room, seq, now);
+        }
+    }
+
+    /// The cursor of what was sent so far.
+    pub(super) fn cursor(&self) -> UserCursor {
+        let finished = self.catching_up.filter(|(upto, _)| upto.0 > 0).map(|(upto, upper)| {
+            let base = Base {
+                position: upper,
+                ..self.base
+            };
+            (upto, base)
+        });
+        UserCursor {
+            epoch: self.epoch,
+            base: self.base,
+            finished,
+            ahead: self.ahead.iter().map(|(room, ahead)| (*room, ahead.seq)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn base(position: i64) -> Base {
+        Base {
+            position: Position(position),
+            ..Base::default()
+        }
+    }
+
+    fn at(horizon: i64, sampled_at: Instant) -> Horizon {
+        Horizon {
+            position: Position(horizon),
+            sampled_at,
+        }
+    }
+
+    #[test]
+    fn a_horizon_takes_back_the_rooms_that_have_been_silent_since_it_was_sampled() {
+        let start = Instant::now();
+        let later = |ms| start + Duration::from_millis(ms);
+        let mut progress = UserProgress::new(Epoch(1), base(10), [(RoomId(1), Seq(5))], start);
+        progress.sent(RoomId(2), Seq(7), later(100));
+        progress.sent(RoomId(3), Seq(8), later(300));
+        progress.adopt(at(20, later(200)), [(RoomId(4), Seq(9))], later(400));
+        let cursor = progress.cursor();
+        assert_eq!(cursor.base.position, Position(20));
+        assert_eq!(cursor.ahead, [(RoomId(3), Seq(8)), (RoomId(4), Seq(9))]);
+        progress.adopt(at(19, later(500)), [], later(600));
+        assert_eq!(progress.cursor(), cursor, "a base never moves back");
+    }
+
+    #[test]
+    fn rooms_that_were_brought_up_to_date_are_at_the_upper_base() {
+        let start = Instant::now();
+        let mut progress = UserProgress::new(Epoch(1), base(10), [], start);
+        progress.begin_catching_up(Position(50));
+        assert_eq!(progress.cursor().finished, None, "none is finished");
+        progress.sent(RoomId(3), Seq(4), start);
+        progress.adopt(at(60, start), [], start);
+        assert_eq!(progress.cursor().base, base(10), "the others are at the base still");
+        progress.finished(RoomId(3), Position(50));
+        assert_eq!((progress.cursor().finished, progress.cursor().ahead), (Some((RoomId(3), base(50))), vec![]));
+        progress.sent(RoomId(8), Seq(2), start);
+        progress.finished(RoomId(8), Position(51));
+        assert_eq!(progress.cursor().ahead, [(RoomId(8), Seq(2))], "its last entry is above the upper base");
+        progress.has_caught_up();
+        assert_eq!((progress.cursor().base, progress.cursor().finished), (base(50), None));
+    }
+}

@@ -1,0 +1,567 @@
+//! One client's stream of all rooms of its user: how far each was sent, and what moves or ends it.
+//!
+//! It is a source of the fan-out like [`super::LiveStream`], and follows the same feeds. The events of a room are those of the room's own
+//! stream but for their ids, which are this client's alone, so it copies them into segments of its own.
+//!
+//! In each step it does the first of these for which there is something to do:
+//!
+//! ```text
+//! end ──► rooms lost ──► events of its own ──► rooms changed: read SQL ──► live entries ──► missed entries, room by room ──► ping
+//! ```
+//!
+//! Missed entries come after live ones, so a long catch-up holds nobody up. Those of one room stay in order all the same: a room is in one
+//! stage at a time.
+
+mod opening;
+mod refresh;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use rand::RngExt as _;
+use shared::domain::{Position, RoomId, Seq, Timestamp};
+use shared::storage::{Store, StoreError};
+
+pub use self::opening::UserOpened;
+pub(super) use self::refresh::Refreshed;
+pub use self::refresh::room_states;
+use super::bye_reason::ByeReason;
+use super::feed::{FeedRead, Gap};
+use super::frame::{self, Bye, Framing, Kind, Ping, ResetReason};
+use super::hub::{HorizonUse, Hub, OpenError};
+use super::stream_filter::StreamFilter;
+use super::stream_quota::StreamLease;
+use super::stream_registry::RegisteredStream;
+use super::stream_start::StreamEnd;
+use super::topics::room_topic;
+use super::user_events::{NamedRoom, OwnEvent, Reset, Typing};
+use super::user_inbox::{Lost, UserInbox, UserMail};
+use super::user_progress::UserProgress;
+use super::user_rooms::{Stage, StreamRoom, StreamRooms};
+use crate::fanout::{NextStep, Source, Topic, TopicChanges, TopicWaker};
+use crate::history::HistoryRate;
+use crate::message_json::rfc3339;
+
+/// Pause after SQL could not be read.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// When a client should come back, in milliseconds. Each gets another time, so that they do not come together.
+const RETRY_MS: std::ops::RangeInclusive<u32> = 2_000..=5_000;
+
+/// Bytes after which a segment is not made longer. They are this client's alone, and a client that reads nothing keeps them.
+const SEGMENT_BYTES: usize = 16 * 1024;
+
+/// One client's stream of all rooms of its user.
+pub struct UserStream {
+    hub: Hub,
+    store: Store,
+    registered: Arc<RegisteredStream>,
+    inbox: Arc<UserInbox>,
+    /// Released with the last event, so that a client that comes back at once finds a lease free.
+    lease: Option<StreamLease>,
+    _horizon_use: HorizonUse,
+    heartbeat: Duration,
+    framing: Framing,
+    filter: StreamFilter,
+    rooms: StreamRooms,
+    progress: UserProgress,
+    /// Rooms that may have something new.
+    moved: VecDeque<RoomId>,
+    /// Rooms whose missed entries are read, the next one first.
+    missed: VecDeque<Missed>,
+    /// Events of its own that come next.
+    events: VecDeque<OwnEvent>,
+    topic_changes: TopicChanges,
+    refresh: RefreshState,
+    /// A fetch is under way.
+    is_fetching: bool,
+    /// A segment read from history, to be sent next.
+    history: Option<History>,
+    /// Nothing is fetched before this time: a read failed, or the rate requires a pause.
+    not_before: Option<Instant>,
+    replay: Option<Arc<HistoryRate>>,
+    messages_left: Option<u32>,
+    ping_at: Instant,
+    end: StreamEnd,
+}
+
+/// A room of which entries were missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Missed {
+    room: RoomId,
+    /// Of a room that was behind when the stream opened: its head then, and the position of that.
+    upto: Option<(Seq, Position)>,
+}
+
+/// How far the stream knows what rooms its user has.
+#[derive(Default)]
+struct RefreshState {
+    /// How often the rooms had changed when SQL was asked last.
+    seen_changes: u64,
+    /// SQL is to be asked whatever has changed.
+    is_due: bool,
+    /// Nothing may be sent before SQL was asked: rooms were lost that the stream does not know by name.
+    must_wait: bool,
+    /// What was lost since SQL was asked last: its answer may be older.
+    lost: Vec<Lost>,
+}
+
+/// A part of a room's history.
+struct History {
+    room: RoomId,
+    after: Seq,
+    segment: Bytes,
+}
+
+/// What a fetch brings.
+pub enum UserFetched {
+    /// A segment of a room's history after a seq, in chunks.
+    Segment(RoomId, Seq, Bytes),
+    /// An entry of the room that was there is missing.
+    Damaged(RoomId),
+    /// What rooms the user has now.
+    Rooms(Box<Refreshed>),
+    /// History could not be read now.
+    Failed,
+    /// What rooms the user has could not be read now.
+    NoRooms,
+}
+
+/// Why SQL could not be asked for the rooms.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RefreshError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl UserStream {
+    /// Why the stream ends now, if it does.
+    fn reason_to_end(&self, now: Instant) -> Option<ByeReason> {
+        if self.messages_left == Some(0) {
+            return Some(ByeReason::Bounded);
+        }
+        self.registered.must_end().or_else(|| (now >= self.end.at).then_some(self.end.reason))
+    }
+
+    /// Takes what others have left for the stream.
+    fn take_mail(&mut self) {
+        let Some(UserMail {
+            lost,
+            has_lost_others,
+            ephemeral,
+        }) = self.inbox.take()
+        else {
+            return;
+        };
+        self.refresh.must_wait |= has_lost_others;
+        for lost in lost {
+            self.lose(lost);
+        }
+        let shown = ephemeral.into_iter().filter(|event| self.filter.shows(event.kind));
+        self.events.extend(shown.map(OwnEvent::Ephemeral));
+    }
+
+    fn lose(&mut self, lost: Lost) {
+        self.refresh.lost.push(lost);
+        let room = match lost {
+            Lost::Room(room) => self.rooms.get(room),
+            Lost::Membership(room, membership) => self.rooms.get(room).filter(|room| room.membership == membership),
+        };
+        if let Some(room) = room.map(StreamRoom::id) {
+            let gone = self.drop_room(room);
+            self.events.extend(gone);
+        }
+    }
+
+    /// Ends a room for this stream; returns what the client is told.
+    fn drop_room(&mut self, room: RoomId) -> Option<OwnEvent> {
+        let dropped = self.rooms.remove(room)?;
+        self.progress.forget(room);
+        self.missed.retain(|missed| missed.room != room);
+        self.topic_changes.added.retain(|topic| *topic != room_topic(room));
+        self.topic_changes.dropped.push(room_topic(room));
+        let name = dropped.feed.name.to_string();
+        // The client does not know of a room that is hidden.
+        (dropped.stage != Stage::Hidden).then(|| OwnEvent::gone(name))
+    }
+
+    /// The events of its own that come next; empty if the client does not want them.
+    fn own_events(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        while out.len() < SEGMENT_BYTES
+            && let Some(event) = self.events.pop_front()
+        {
+            if let Some((version, removals)) = event.tells() {
+                self.progress.told(version, removals);
+            }
+            if self.filter.shows(event.kind()) {
+                let id = event.has_id().then(|| self.progress.cursor().encode());
+                frame::push_framed(&mut out, self.framing, |out| event.write(out, id.as_deref()));
+            }
+        }
+        out
+    }
+
+    /// Live entries of the rooms that moved, as one segment; empty if there are none.
+    fn live_entries(&mut self, now: Instant) -> Vec<u8> {
+        let (mut out, mut held) = (Vec::new(), Vec::new());
+        while out.len() < SEGMENT_BYTES
+            && self.messages_left != Some(0)
+            && let Some(room) = self.moved.pop_front()
+        {
+            if self.progress.is_full(room) {
+                // Until a horizon takes others back: see there.
+                self.hub.want_horizon();
+                held.push(room);
+            } else {
+                self.read_live(room, &mut out, now);
+            }
+        }
+        self.moved.extend(held);
+        out
+    }
+
+    fn read_live(&mut self, id: RoomId, out: &mut Vec<u8>, now: Instant) {
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        room.is_queued = false;
+        match room.stage {
+            Stage::Behind => return,
+            Stage::Hidden => {
+                self.refresh.is_due |= room.feed.head() > room.sent;
+                return;
+            }
+            Stage::Live => {}
+        }
+        match room.feed.read_after(room.sent, usize::MAX, Framing::Chunked) {
+            // Nothing else is left of the room.
+            FeedRead::UpToDate => self.push_typing(id, out, now),
+            FeedRead::Frames(segment, _) => {
+                let after = room.sent;
+                self.copy_entries(id, after, &segment, out, now);
+                // There may be more, or it was cut at the end of the segment.
+                self.queue(id);
+            }
+            FeedRead::Behind(_) => {
+                room.stage = Stage::Behind;
+                self.missed.push_back(Missed { room: id, upto: None });
+            }
+        }
+    }
+
+    /// Adds who types in a room, of whom the client was not told.
+    fn push_typing(&mut self, id: RoomId, out: &mut Vec<u8>, now: Instant) {
+        let Some(room) = self.rooms.get_mut(id).filter(|_| self.filter.shows(Kind::Typing)) else {
+            return;
+        };
+        let (notices, seen) = room.feed.typists_after(room.typists_seen, now);
+        room.typists_seen = seen;
+        for notice in notices.iter().filter(|notice| notice.user != self.registered.user) {
+            let data = Typing {
+                name: &room.feed.name,
+                username: &notice.username,
+                typing: notice.is_typing,
+            };
+            frame::push_framed(out, self.framing, |out| frame::push_event(out, Kind::Typing, None::<&str>, &data));
+        }
+    }
+
+    /// Notes that `room` is to be looked at.
+    fn queue(&mut self, room: RoomId) {
+        if let Some(followed) = self.rooms.get_mut(room)
+            && !followed.is_queued
+        {
+            followed.is_queued = true;
+            self.moved.push_back(room);
+        }
+    }
+
+    /// Copies the entries of `segment`, the first of which follows `after`, each with the cursor that the client has with it. Returns how many
+    /// bytes it has copied: as many as fit.
+    fn copy_entries(&mut self, room: RoomId, after: Seq, segment: &[u8], out: &mut Vec<u8>, now: Instant) -> usize {
+        self.adopt_horizon(now);
+        let (mut seq, mut copied) = (after, 0);
+        while out.len() < SEGMENT_BYTES
+            && self.messages_left != Some(0)
+            && let Some((lines, bytes)) = frame::split_first(&segment[copied..])
+        {
+            (seq, copied) = (seq.next(), copied + bytes);
+            self.progress.sent(room, seq, now);
+            if self.filter.shows_entry(lines) {
+                frame::push_with_id(out, self.framing, lines, &self.progress.cursor().encode());
+                if let Some(left) = self.messages_left.as_mut().filter(|_| frame::is_message(lines)) {
+                    *left -= 1;
+                }
+            }
+        }
+        if let Some(followed) = self.rooms.get_mut(room) {
+            followed.sent = seq;
+        }
+        copied
+    }
+
+    /// Takes rooms back into the base of the cursor, if there are many ahead of it.
+    fn adopt_horizon(&mut self, now: Instant) {
+        if !self.progress.wants_horizon() {
+            return;
+        }
+        if let Some(horizon) = self.hub.horizon() {
+            let unsent = self.rooms.iter().filter(|room| room.has_unsent()).map(|room| (room.id(), room.sent));
+            self.progress.adopt(horizon, unsent, now);
+        }
+        if self.progress.wants_horizon() {
+            self.hub.want_horizon();
+        }
+    }
+
+    /// What was missed of the next room: a segment if its feed has it, else a read of history.
+    fn missed_entries(&mut self, now: Instant) -> Option<NextStep<UserFetched>> {
+        while let Some(missed) = self.missed.front().copied() {
+            let Some(room) = self.rooms.get(missed.room) else {
+                self.missed.pop_front();
+                continue;
+            };
+            if missed.upto.is_some_and(|(upto, _)| room.sent >= upto) {
+                self.finish(missed);
+                continue;
+            }
+            match room.feed.read_after(room.sent, usize::MAX, Framing::Chunked) {
+                FeedRead::Behind(gap) => return Some(self.fetch_history(missed.room, gap)),
+                FeedRead::Frames(segment, _) => {
+                    let (mut out, after) = (Vec::new(), room.sent);
+                    self.copy_entries(missed.room, after, &segment, &mut out, now);
+                    if missed.upto.is_none() {
+                        self.finish(missed);
+                    }
+                    if !out.is_empty() {
+                        return Some(self.write_missed(out, now));
+                    }
+                }
+                // The feed is behind SQL, and will move.
+                FeedRead::UpToDate if missed.upto.is_some() => return None,
+                FeedRead::UpToDate => self.finish(missed),
+            }
+        }
+        None
+    }
+
+    /// Goes on with the next room of which entries were missed; this one is live from now on.
+    fn finish(&mut self, missed: Missed) {
+        self.missed.pop_front();
+        if let Some((_, last)) = missed.upto {
+            self.progress.finished(missed.room, last);
+        }
+        if !self.missed.iter().any(|missed| missed.upto.is_some()) {
+            self.progress.has_caught_up();
+        }
+        if let Some(room) = self.rooms.get_mut(missed.room) {
+            room.stage = Stage::Live;
+        }
+        self.queue(missed.room);
+    }
+
+    fn fetch_history(&mut self, id: RoomId, gap: Gap) -> NextStep<UserFetched> {
+        let Some(room) = self.rooms.get(id) else {
+            return NextStep::Wait;
+        };
+        self.is_fetching = true;
+        self.not_before = None;
+        let (hub, feed, after) = (self.hub.clone(), room.feed.clone(), room.sent);
+        NextStep::Fetch(
+            async move {
+                // A failure is logged where history is read.
+                match hub.read_behind(&feed, (after, gap), (usize::MAX, Framing::Chunked)).await {
+                    Ok((segment, _)) => UserFetched::Segment(id, after, segment),
+                    Err(error) if error.is_damage() => UserFetched::Damaged(id),
+                    Err(_) => UserFetched::Failed,
+                }
+            }
+            .boxed(),
+        )
+    }
+
+    /// The next entries of what was read of history, if the room is still one of the stream's and was not reset.
+    fn history_entries(&mut self, now: Instant) -> Vec<u8> {
+        let mut out = Vec::new();
+        while out.is_empty()
+            && let Some(History { room, after, segment }) = self.history.take()
+        {
+            if segment.is_empty() {
+                // The page had nothing: it is asked for again, and not at once.
+                self.not_before = Some(now + RETRY_PAUSE);
+                break;
+            }
+            if self.rooms.get(room).is_none_or(|followed| followed.sent != after) {
+                break;
+            }
+            let copied = self.copy_entries(room, after, &segment, &mut out, now);
+            let after = self.rooms.get(room).map_or(after, |followed| followed.sent);
+            let segment = segment.slice(copied..);
+            if copied > 0 && !segment.is_empty() {
+                self.history = Some(History { room, after, segment });
+            }
+        }
+        out
+    }
+
+    /// Goes on with a room at its head: history lacks what follows.
+    fn skip_damage(&mut self, room: RoomId, now: Instant) {
+        let Some(damaged) = self.rooms.get_mut(room) else {
+            return;
+        };
+        let head = damaged.feed.head().max(damaged.sent);
+        damaged.sent = head;
+        self.progress.sent(room, head, now);
+        let rooms = vec![NamedRoom {
+            name: damaged.feed.name.to_string(),
+            head,
+        }];
+        self.events.push_back(OwnEvent::reset(&Reset {
+            reason: ResetReason::HistoryDamaged,
+            rooms,
+        }));
+    }
+
+    fn write_missed(&mut self, out: Vec<u8>, now: Instant) -> NextStep<UserFetched> {
+        if let Some(replay) = &self.replay {
+            replay.charge(out.len(), now);
+        }
+        self.write(out, now)
+    }
+
+    fn write(&mut self, out: Vec<u8>, now: Instant) -> NextStep<UserFetched> {
+        self.ping_at = now + self.heartbeat;
+        NextStep::Write(out.into())
+    }
+
+    fn ping(&mut self, now: Instant) -> NextStep<UserFetched> {
+        self.adopt_horizon(now);
+        let data = Ping {
+            server_time: rfc3339(Timestamp::now()),
+        };
+        let ping = self.event(Kind::Ping, &data);
+        self.write(ping, now)
+    }
+
+    fn bye(&mut self, reason: ByeReason) -> NextStep<UserFetched> {
+        self.lease = None;
+        let data = Bye {
+            reason,
+            retry_ms: reason.may_come_back().then(|| rand::rng().random_range(RETRY_MS)),
+        };
+        NextStep::End(self.event(Kind::Bye, &data).into())
+    }
+
+    fn event(&self, kind: Kind, data: &impl serde::Serialize) -> Vec<u8> {
+        let (mut out, id) = (Vec::new(), self.progress.cursor().encode());
+        frame::push_framed(&mut out, self.framing, |out| frame::push_event(out, kind, Some(id), data));
+        out
+    }
+
+    /// Whether a fetch may begin now.
+    fn may_fetch(&self, now: Instant) -> bool {
+        !self.is_fetching && self.not_before.is_none_or(|time| now >= time)
+    }
+
+    /// Whether missed entries must wait for the rate at which the user may read. They are asked for again when the wait is over.
+    fn must_wait_for_rate(&mut self, now: Instant) -> bool {
+        let Some(delay) = self.replay.as_ref().and_then(|replay| replay.delay(now)) else {
+            return false;
+        };
+        self.not_before = Some(now + delay);
+        true
+    }
+}
+
+impl Source for UserStream {
+    type Fetched = UserFetched;
+
+    fn topics(&self) -> Vec<Topic> {
+        let rooms = self.rooms.iter().map(|room| room_topic(room.id()));
+        rooms.chain([self.inbox.topic.topic()]).collect()
+    }
+
+    fn subscribe(&self, topic: Topic, waker: &Arc<TopicWaker>) {
+        if topic == self.inbox.topic.topic() {
+            self.inbox.topic.add_waker(waker);
+        } else if let Some(room) = self.rooms.get(RoomId(topic)) {
+            room.feed.add_waker(waker);
+        }
+    }
+
+    fn moved(&mut self, topic: Topic) {
+        self.queue(RoomId(topic));
+    }
+
+    fn must_end(&self, now: Instant) -> bool {
+        self.reason_to_end(now).is_some()
+    }
+
+    async fn ended(&self) {
+        self.registered.ended().await;
+    }
+
+    fn due(&self) -> Instant {
+        self.not_before.unwrap_or(self.ping_at).min(self.ping_at).min(self.end.at)
+    }
+
+    fn next_step(&mut self, now: Instant) -> NextStep<UserFetched> {
+        if let Some(reason) = self.reason_to_end(now) {
+            return self.bye(reason);
+        }
+        self.take_mail();
+        if self.topic_changes != TopicChanges::default() {
+            return NextStep::Follow(std::mem::take(&mut self.topic_changes));
+        }
+        let out = self.own_events();
+        if !out.is_empty() {
+            return self.write(out, now);
+        }
+        if self.must_refresh() && self.may_fetch(now) {
+            return self.fetch_rooms();
+        }
+        if !self.refresh.must_wait {
+            // After the checks above: a client that lost a room during the read gets none of it.
+            let out = self.history_entries(now);
+            if !out.is_empty() {
+                return self.write_missed(out, now);
+            }
+            let out = self.live_entries(now);
+            if !out.is_empty() {
+                return self.write(out, now);
+            }
+            if !self.missed.is_empty()
+                && self.may_fetch(now)
+                && !self.must_wait_for_rate(now)
+                && let Some(step) = self.missed_entries(now)
+            {
+                return step;
+            }
+            if !self.events.is_empty() || self.must_refresh() && self.may_fetch(now) {
+                return self.next_step(now);
+            }
+        }
+        if now >= self.ping_at {
+            return self.ping(now);
+        }
+        NextStep::Wait
+    }
+
+    fn apply(&mut self, fetched: UserFetched, now: Instant) {
+        self.is_fetching = false;
+        match fetched {
+            UserFetched::Segment(room, after, segment) => self.history = Some(History { room, after, segment }),
+            UserFetched::Damaged(room) => self.skip_damage(room, now),
+            UserFetched::Rooms(refreshed) => self.apply_rooms(*refreshed, now),
+            UserFetched::Failed => self.not_before = Some(now + RETRY_PAUSE),
+            UserFetched::NoRooms => {
+                self.refresh.is_due = true;
+                self.not_before = Some(now + RETRY_PAUSE);
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! How a user's stream begins: what it is made of, and its first bytes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use shared::domain::{Position, RoomId, Timestamp};
+use shared::storage::{RoomState, Store};
+
+use super::{Missed, RETRY_MS, RefreshState, UserStream};
+use crate::fanout::TopicChanges;
+use crate::history::HistoryRate;
+use crate::live::frame::{self, Framing, Kind, ResetReason};
+use crate::live::hub::{HorizonUse, Hub, OpenFeed};
+use crate::live::stream::StreamSettings;
+use crate::live::stream_filter::StreamFilter;
+use crate::live::stream_quota::StreamLease;
+use crate::live::stream_registry::RegisteredStream;
+use crate::live::stream_start::{StreamBounds, StreamEnd};
+use crate::live::user_cursor;
+use crate::live::user_events::{NamedRoom, OwnEvent, Reset, RoomUpdate, UserReady};
+use crate::live::user_inbox::UserInbox;
+use crate::live::user_plan::{PlannedRoom, UserPlan};
+use crate::live::user_progress::UserProgress;
+use crate::live::user_rooms::{Stage, StreamRoom, StreamRooms};
+use crate::message_json::rfc3339;
+
+/// Rooms that one event tells of.
+pub(super) const ROOMS_AN_EVENT: usize = 50;
+
+/// What a user's stream is made of. The last of the steps in which [`crate::streams`] opens one makes it.
+pub struct UserOpened {
+    /// Reads what feeds do not keep, and opens the feeds of rooms that come.
+    pub hub: Hub,
+    /// Says which rooms the user has.
+    pub store: Store,
+    /// Its lease, held for as long as the stream lives.
+    pub lease: StreamLease,
+    /// Its entry in the registry.
+    pub registered: Arc<RegisteredStream>,
+    /// What others leave for it.
+    pub inbox: Arc<UserInbox>,
+    /// How often the user's rooms had changed before the plan was read.
+    pub seen_changes: u64,
+    /// What the client has missed. Only rooms that it wants are in it.
+    pub plan: UserPlan,
+    /// The feeds of the rooms, in their order.
+    pub feeds: Vec<OpenFeed>,
+    /// What the rooms are that the client is told of.
+    pub states: Vec<RoomState>,
+    /// Of all rooms everything up to here was stored before the plan was read.
+    pub horizon: Position,
+    /// Keeps the horizon up to date.
+    pub horizon_use: HorizonUse,
+    /// The cursor that the client sent.
+    pub cursor: Option<String>,
+    /// What it wants.
+    pub filter: StreamFilter,
+    /// When the token of its client expires.
+    pub expires_on: Timestamp,
+    /// How fast missed messages may be replayed; `None` without a limit.
+    pub replay: Option<Arc<HistoryRate>>,
+}
+
+impl UserStream {
+    /// Starts a stream, at `now` by the clock of tokens. Returns its first bytes, too.
+    #[must_use]
+    pub fn new(
+        opened: UserOpened,
+        bounds: StreamBounds,
+        settings: StreamSettings,
+        now: Timestamp,
+        framing: Framing,
+    ) -> (Self, Bytes) {
+        let (began, mut random) = (Instant::now(), rand::rng());
+        let plan = &opened.plan;
+        let missed: Vec<Missed> = plan.rooms.iter().filter(|room| room.has_missed()).map(missed_in).collect();
+        let mut progress = UserProgress::new(opened.hub.epoch(), plan.base, plan.ahead.iter().copied(), began);
+        if !missed.is_empty() {
+            progress.begin_catching_up(opened.horizon);
+        }
+        let marks: HashMap<RoomId, _> = opened.states.iter().map(|state| (state.room, state.read_seq)).collect();
+        let rooms = plan.rooms.iter().zip(opened.feeds.iter().cloned()).map(|(planned, feed)| {
+            let mut room = StreamRoom::new(&planned.followed, feed, planned.after, stage_of(planned));
+            room.read_seq = marks.get(&room.id()).copied().unwrap_or(room.read_seq);
+            room
+        });
+        let rooms = StreamRooms::new(rooms.collect());
+        let ready = Ready {
+            opened: &opened,
+            heartbeat_s: settings.heartbeat.as_secs(),
+            now,
+        };
+        let opening = ready.encode(&progress, random.random_range(RETRY_MS));
+        let stream = Self {
+            moved: rooms.iter().map(StreamRoom::id).collect(),
+            rooms: rooms.all_queued(),
+            progress,
+            missed: missed.into(),
+            events: std::collections::VecDeque::new(),
+            topic_changes: TopicChanges::default(),
+            refresh: RefreshState {
+                seen_changes: opened.seen_changes,
+                ..RefreshState::default()
+            },
+            heartbeat: settings.heartbeat,
+            is_fetching: false,
+            history: None,
+            not_before: None,
+            messages_left: bounds.messages,
+            ping_at: began + settings.heartbeat,
+            end: StreamEnd::first(began, (settings.max_age, random.random()), (opened.expires_on, now), bounds),
+            framing,
+            hub: opened.hub,
+            store: opened.store,
+            registered: opened.registered,
+            inbox: opened.inbox,
+            lease: Some(opened.lease),
+            _horizon_use: opened.horizon_use,
+            filter: opened.filter,
+            replay: opened.replay,
+        };
+        (stream, opening)
+    }
+}
+
+fn missed_in(planned: &PlannedRoom) -> Missed {
+    Missed {
+        room: planned.followed.room.id,
+        upto: Some((planned.followed.head.seq, planned.followed.position)),
+    }
+}
+
+fn stage_of(planned: &PlannedRoom) -> Stage {
+    if planned.has_missed() {
+        Stage::Behind
+    } else if planned.is_hidden() {
+        Stage::Hidden
+    } else {
+        Stage::Live
+    }
+}
+
+/// The first events of a stream.
+struct Ready<'a> {
+    opened: &'a UserOpened,
+    heartbeat_s: u64,
+    now: Timestamp,
+}
+
+impl Ready<'_> {
+    /// The first bytes. Until the last event the client has what it had before: a cut in between loses none of them.
+    fn encode(&self, progress: &UserProgress, retry_ms: u32) -> Bytes {
+        let mut out = frame::prelude(retry_ms);
+        let before = self.opened.cursor.as_deref().filter(|_| self.opened.plan.has_resumed);
+        let before = before.unwrap_or(user_cursor::START);
+        let after = progress.cursor().encode();
+        let events = self.events();
+        let count = events.len();
+        for (number, event) in events.into_iter().enumerate() {
+            let id = if number + 1 == count { &after } else { before };
+            event.write(&mut out, Some(id));
+        }
+        out.into()
+    }
+
+    fn events(&self) -> Vec<OwnEvent> {
+        let plan = &self.opened.plan;
+        let updates = self.updates();
+        let mut pages = updates.chunks(ROOMS_AN_EVENT);
+        // A client that begins anew gets all its rooms in events of their own.
+        let first = if plan.has_resumed { pages.next() } else { None };
+        let ready = UserReady {
+            session: self.opened.registered.session.0.to_string(),
+            recovered: plan.has_resumed,
+            heartbeat_s: self.heartbeat_s,
+            server_time: rfc3339(self.now),
+            rooms: first.unwrap_or_default().to_vec(),
+        };
+        let mut events = vec![OwnEvent::ready(&ready)];
+        events.extend(self.resets().iter().map(OwnEvent::reset));
+        if self.opened.filter.shows(Kind::Rooms) {
+            events.extend(pages.map(OwnEvent::rooms));
+        }
+        events
+    }
+
+    /// What became of the rooms that the client does not know as they are.
+    fn updates(&self) -> Vec<RoomUpdate> {
+        let gone = self.opened.plan.names_gone().into_iter().map(RoomUpdate::gone);
+        gone.chain(self.opened.states.iter().map(RoomUpdate::state)).collect()
+    }
+
+    fn resets(&self) -> Vec<Reset> {
+        let plan = &self.opened.plan;
+        let reset = |reason, concerns: &dyn Fn(&PlannedRoom) -> bool| {
+            let rooms = plan.rooms.iter().filter(|room| concerns(room) && !room.is_hidden());
+            let rooms = rooms.map(|room| NamedRoom {
+                name: room.followed.room.name.clone(),
+                head: room.followed.head.seq,
+            });
+            Reset {
+                reason,
+                rooms: rooms.collect(),
+            }
+        };
+        let of_all = plan.reset.map(|reason| reset(reason, &|_| true));
+        let is_any_ahead = plan.rooms.iter().any(|room| room.is_ahead);
+        let of_some = is_any_ahead.then(|| reset(ResetReason::Ahead, &|room| room.is_ahead));
+        of_all.into_iter().chain(of_some).collect()
+    }
+}

@@ -1,0 +1,207 @@
+//! What changed of the rooms of a stream's user: rooms joined, created, left or deleted anywhere, read marks and settings of other devices.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use shared::domain::{MembershipId, RoomId, RoomsVersion, Seq, UserId};
+use shared::storage::{FollowedRoom, RoomState, Store, StoreError, UserRooms};
+use tracing::warn;
+
+use super::opening::ROOMS_AN_EVENT;
+use super::{RefreshError, UserFetched, UserStream};
+use crate::fanout::NextStep;
+use crate::live::hub::{Hub, OpenFeed};
+use crate::live::topics::room_topic;
+use crate::live::user_events::{OwnEvent, RoomUpdate};
+use crate::live::user_inbox::Lost;
+use crate::live::user_rooms::{Stage, StreamRoom};
+
+/// Rooms whose states one query reads.
+const STATES_AT_ONCE: usize = 100;
+
+/// What rooms a user has, and what is new about them.
+pub struct Refreshed {
+    now: UserRooms,
+    /// The feeds of the rooms that the stream did not have.
+    feeds: HashMap<RoomId, OpenFeed>,
+    /// What the rooms are that are new or have changed.
+    states: Vec<RoomState>,
+}
+
+/// What the stream knew when SQL was asked.
+struct KnownRooms {
+    version: RoomsVersion,
+    rooms: HashMap<RoomId, (MembershipId, Stage)>,
+}
+
+impl KnownRooms {
+    fn is_new(&self, followed: &FollowedRoom) -> bool {
+        self.rooms.get(&followed.room.id).is_none_or(|(membership, _)| *membership != followed.membership)
+    }
+
+    /// Whether the client is to be told of the room.
+    fn concerns(&self, followed: &FollowedRoom) -> bool {
+        let is_hidden = self.rooms.get(&followed.room.id).is_some_and(|(_, stage)| *stage == Stage::Hidden);
+        is_hidden || followed.version > self.version || self.is_new(followed)
+    }
+}
+
+impl UserStream {
+    /// Whether SQL is to be asked for the rooms.
+    pub(super) fn must_refresh(&self) -> bool {
+        self.refresh.is_due || self.inbox.topic.changes() != self.refresh.seen_changes
+    }
+
+    pub(super) fn fetch_rooms(&mut self) -> NextStep<UserFetched> {
+        // Read before SQL is asked: what changes after that is counted once more.
+        self.refresh.seen_changes = self.inbox.topic.changes();
+        self.refresh.is_due = false;
+        self.refresh.lost.clear();
+        self.is_fetching = true;
+        self.not_before = None;
+        let known = KnownRooms {
+            version: self.progress.version(),
+            rooms: self.rooms.iter().map(|room| (room.id(), (room.membership, room.stage))).collect(),
+        };
+        let (hub, store, user) = (self.hub.clone(), self.store.clone(), self.registered.user);
+        let filter = self.filter.clone();
+        let read = async move {
+            let mut now = store.user_rooms(user).await?;
+            now.rooms.retain(|followed| filter.has_room(&followed.room.name));
+            refresh(&hub, &store, user, &known, now).await
+        };
+        NextStep::Fetch(
+            read.map(|read| match read {
+                Ok(refreshed) => UserFetched::Rooms(Box::new(refreshed)),
+                Err(error) => {
+                    warn!(error = %error, "cannot read what rooms a user has, retrying: {error}");
+                    UserFetched::NoRooms
+                }
+            })
+            .boxed(),
+        )
+    }
+
+    /// Follows the rooms that are new, drops those that are gone, and tells the client what changed.
+    pub(super) fn apply_rooms(&mut self, Refreshed { now, mut feeds, states }: Refreshed, at: Instant) {
+        let is_listed = |room: &StreamRoom| {
+            let found = now.rooms.binary_search_by_key(&room.id(), |followed| followed.room.id);
+            found.is_ok_and(|index| now.rooms[index].membership == room.membership)
+        };
+        let gone: Vec<RoomId> = self.rooms.iter().filter(|room| !is_listed(room)).map(StreamRoom::id).collect();
+        let mut events: Vec<OwnEvent> = gone.into_iter().filter_map(|room| self.drop_room(room)).collect();
+        let mut updates = Vec::new();
+        let mut states: HashMap<RoomId, RoomState> = states.into_iter().map(|state| (state.room, state)).collect();
+        for followed in &now.rooms {
+            if self.was_lost(followed) {
+                continue;
+            }
+            if self.rooms.get(followed.room.id).is_none() {
+                let Some(feed) = feeds.remove(&followed.room.id) else {
+                    continue;
+                };
+                self.follow(followed, feed, at);
+            }
+            match states.remove(&followed.room.id).map(|state| self.told_of(followed, state)) {
+                Some(Told::Update(update)) => updates.push(update),
+                Some(Told::Read(event)) => events.push(event),
+                Some(Told::Nothing) | None => {}
+            }
+        }
+        events.extend(updates.chunks(ROOMS_AN_EVENT).map(OwnEvent::rooms));
+        match events.pop() {
+            Some(last) => events.push(last.telling(now.version, now.removals)),
+            None => self.progress.told(now.version, now.removals),
+        }
+        self.events.extend(events);
+        self.refresh.must_wait = false;
+    }
+
+    /// Whether the room was lost after SQL was asked.
+    fn was_lost(&self, followed: &FollowedRoom) -> bool {
+        self.refresh.lost.iter().any(|lost| match lost {
+            Lost::Room(room) => *room == followed.room.id,
+            Lost::Membership(room, membership) => *room == followed.room.id && *membership == followed.membership,
+        })
+    }
+
+    fn follow(&mut self, followed: &FollowedRoom, feed: OpenFeed, at: Instant) {
+        let (id, head) = (followed.room.id, followed.head.seq);
+        let stage = if is_hidden(followed, head) {
+            Stage::Hidden
+        } else {
+            Stage::Live
+        };
+        self.rooms.insert(StreamRoom::new(followed, feed, head, stage));
+        self.progress.sent(id, head, at);
+        self.topic_changes.added.push(room_topic(id));
+        self.queue(id);
+    }
+
+    /// What the client is told of a room.
+    fn told_of(&mut self, followed: &FollowedRoom, state: RoomState) -> Told {
+        let id = followed.room.id;
+        let Some(room) = self.rooms.get_mut(id) else {
+            return Told::Nothing;
+        };
+        let was_hidden = room.stage == Stage::Hidden;
+        if is_hidden(followed, room.sent.max(state.head)) {
+            room.stage = Stage::Hidden;
+            return if was_hidden {
+                Told::Nothing
+            } else {
+                Told::Update(RoomUpdate::gone(state.name))
+            };
+        }
+        let has_read = room.read_seq < state.read_seq;
+        room.read_seq = state.read_seq;
+        if was_hidden {
+            room.stage = Stage::Live;
+            self.queue(id);
+        } else if has_read {
+            return Told::Read(OwnEvent::read(&state));
+        }
+        Told::Update(RoomUpdate::state(&state))
+    }
+}
+
+/// What a client is told of a room.
+enum Told {
+    /// What it is now.
+    Update(RoomUpdate),
+    /// That the user has read further, which is an event of its own.
+    Read(OwnEvent),
+    Nothing,
+}
+
+/// Whether the user has left a direct room in which nothing has happened since.
+fn is_hidden(followed: &FollowedRoom, head: Seq) -> bool {
+    followed.hidden_upto.is_some_and(|upto| head <= upto)
+}
+
+async fn refresh(
+    hub: &Hub,
+    store: &Store,
+    user: UserId,
+    known: &KnownRooms,
+    now: UserRooms,
+) -> Result<Refreshed, RefreshError> {
+    let new: Vec<&FollowedRoom> = now.rooms.iter().filter(|followed| known.is_new(followed)).collect();
+    let rooms: Vec<_> = new.iter().map(|followed| followed.room.clone()).collect();
+    let feeds = hub.open_all(&rooms).await?;
+    let feeds = new.iter().map(|followed| followed.room.id).zip(feeds).collect();
+    let concerned = now.rooms.iter().filter(|followed| known.concerns(followed));
+    let concerned: Vec<RoomId> = concerned.map(|followed| followed.room.id).collect();
+    let states = room_states(store, user, &concerned).await?;
+    Ok(Refreshed { now, feeds, states })
+}
+
+/// What `rooms` are for `user`, in pages.
+pub async fn room_states(store: &Store, user: UserId, rooms: &[RoomId]) -> Result<Vec<RoomState>, StoreError> {
+    let mut states = Vec::with_capacity(rooms.len());
+    for some in rooms.chunks(STATES_AT_ONCE) {
+        states.extend(store.room_states(user, some).await?);
+    }
+    Ok(states)
+}

@@ -1,0 +1,154 @@
+//! An answer as JSON, written room by room up to its bound.
+
+use bytes::Bytes;
+use serde::Serialize;
+use shared::domain::{RoomEntry, Seq, StoredMessage};
+use shared::storage::RoomState;
+
+use crate::change_json;
+use crate::json;
+use crate::live::{ResetReason, entry_name};
+use crate::message_json;
+use crate::room_state_json::RoomStateJson;
+
+/// Bytes of an answer at most, but for names of rooms that are gone: below the 1 MiB that are promised.
+const PAGE_MAX_BYTES: usize = 960 * 1024;
+
+/// Bytes of the entries of one room.
+const ROOM_MAX_BYTES: usize = 256 * 1024;
+
+/// Entries of one room, ascending by seq, as the items of a JSON array.
+#[derive(Default)]
+pub(super) struct Entries {
+    json: Vec<u8>,
+    /// The lowest and the highest seq, if there are any.
+    pub(super) first: Option<Seq>,
+    pub(super) last: Option<Seq>,
+}
+
+impl Entries {
+    /// Those of a room's log, ascending by seq: the newest that fit.
+    pub(super) fn of(room: &str, entries: &[RoomEntry]) -> Self {
+        Self::newest(entries.iter().map(|entry| (entry.seq(), encode(room, entry))))
+    }
+
+    /// The same of messages, as they stand now.
+    pub(super) fn of_messages(room: &str, messages: &[StoredMessage]) -> Self {
+        Self::newest(messages.iter().map(|message| (message.seq, encode_message(room, message))))
+    }
+
+    fn newest(items: impl DoubleEndedIterator<Item = (Seq, Vec<u8>)>) -> Self {
+        let (mut kept, mut bytes) = (Vec::new(), 0);
+        for (seq, item) in items.rev() {
+            bytes += item.len() + 1;
+            if !kept.is_empty() && bytes > ROOM_MAX_BYTES {
+                break;
+            }
+            kept.push((seq, item));
+        }
+        kept.reverse();
+        Self {
+            first: kept.first().map(|(seq, _)| *seq),
+            last: kept.last().map(|(seq, _)| *seq),
+            json: kept.into_iter().map(|(_, item)| item).collect::<Vec<_>>().join(&b","[..]),
+        }
+    }
+}
+
+fn encode(room: &str, entry: &RoomEntry) -> Vec<u8> {
+    match entry {
+        RoomEntry::Message(message) => encode_message(room, message),
+        RoomEntry::Change(stored) => {
+            let mut out = format!(r#"{{"event":"{}","data":"#, entry_name(entry)).into_bytes();
+            change_json::write(&mut out, room, stored);
+            out.push(b'}');
+            out
+        }
+    }
+}
+
+fn encode_message(room: &str, message: &StoredMessage) -> Vec<u8> {
+    let mut out = br#"{"event":"message","data":"#.to_vec();
+    message_json::write(&mut out, room, message);
+    out.push(b'}');
+    out
+}
+
+/// Writes the rooms of an answer.
+#[derive(Default)]
+pub(super) struct PageWriter {
+    rooms: Vec<u8>,
+}
+
+/// What stands before and behind the rooms.
+#[derive(Serialize)]
+struct Ends<'a> {
+    cursor: &'a str,
+    more: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reset: Option<ResetReason>,
+    gone: &'a [String],
+}
+
+impl PageWriter {
+    /// Adds a room with its entries, and the seqs of those missing before them. False if it does not fit any more.
+    pub(super) fn push(&mut self, state: &RoomState, entries: &Entries, gap: Option<(Seq, Seq)>) -> bool {
+        let mut room = Vec::with_capacity(entries.json.len() + 256);
+        json::write(&mut room, &RoomStateJson::of(state));
+        // The members of the object go on behind those of the state.
+        room.pop();
+        room.extend_from_slice(br#","entries":["#);
+        room.extend_from_slice(&entries.json);
+        room.push(b']');
+        if let Some((from, to)) = gap {
+            room.extend_from_slice(format!(r#","gap":{{"from":{},"to":{}}}"#, from.0, to.0).as_bytes());
+        }
+        room.push(b'}');
+        if !self.rooms.is_empty() {
+            if self.rooms.len() + room.len() > PAGE_MAX_BYTES {
+                return false;
+            }
+            self.rooms.push(b',');
+        }
+        self.rooms.append(&mut room);
+        true
+    }
+
+    /// The answer.
+    pub(super) fn finish(self, cursor: &str, more: bool, reset: Option<ResetReason>, gone: &[String]) -> Bytes {
+        let ends = Ends {
+            cursor,
+            more,
+            reset,
+            gone,
+        };
+        let mut out = Vec::with_capacity(self.rooms.len() + 512);
+        json::write(&mut out, &ends);
+        out.pop();
+        out.extend_from_slice(br#","rooms":["#);
+        out.extend_from_slice(&self.rooms);
+        out.extend_from_slice(b"]}");
+        out.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_entries_the_newest_are_kept() {
+        let item = vec![b'x'; ROOM_MAX_BYTES / 4];
+        let entries = Entries::newest((1..=10).map(|seq| (Seq(seq), item.clone())));
+        assert_eq!((entries.first, entries.last), (Some(Seq(8)), Some(Seq(10))));
+        let large = vec![b'x'; 2 * ROOM_MAX_BYTES];
+        let one = Entries::newest([(Seq(1), item), (Seq(2), large)].into_iter());
+        assert_eq!((one.first, one.last), (Some(Seq(2)), Some(Seq(2))), "one always comes");
+    }
+
+    #[test]
+    fn an_empty_answer_is_one_object() {
+        let answer = PageWriter::default().finish("AQ", false, None, &["den".to_owned()]);
+        assert_eq!(&answer[..], br#"{"cursor":"AQ","more":false,"gone":["den"],"rooms":[]}"#);
+    }
+}
