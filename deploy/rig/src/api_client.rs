@@ -179,6 +179,12 @@ impl ApiClient {
         StreamRequest::new(self.request(Method::GET, &format!("/chat/{room}/message")))
     }
 
+    /// Begins a request for the live stream of all rooms of the user.
+    #[must_use]
+    pub fn user_events(&self) -> StreamRequest {
+        StreamRequest::new(self.request(Method::GET, "/user/events"))
+    }
+
     fn signed_in_by(&self, response: &HttpResponse) -> Result<Self> {
         let body = response.json()?;
         let token = body["Authorization"].as_str();

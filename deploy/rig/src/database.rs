@@ -1,5 +1,7 @@
 //! Reads and changes the database of a stack directly, past the services.
 
+mod population;
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use uuid::Uuid;
 
+pub(crate) use self::population::Table;
 use crate::evidence::{
     Digest, EditedRoom, EntryKind, LogEntry, MemberChange, Message, Position, RoomContents, RoomMembers, ShownMessage,
     Target, created_private, names, reaction_counts, replied_to,
