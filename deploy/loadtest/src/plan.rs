@@ -2,11 +2,14 @@
 
 mod key_kind;
 mod preset;
+mod user_rooms;
 
 use std::time::Duration;
 
 pub use self::key_kind::KeyKind;
+pub(crate) use self::preset::CHANGED_ROOMS;
 pub use self::preset::Preset;
+pub use self::user_rooms::UserRooms;
 
 /// Most posts a second of one connection of a load at a rate; for more, another connection posts as well.
 const POSTS_PER_CONNECTION: f64 = 20.0;
@@ -22,6 +25,8 @@ pub struct Plan {
     pub streams: usize,
     /// Rooms that the streams are spread over.
     pub rooms: usize,
+    /// The rooms of users, where each stream follows all rooms of a user of its own; `None` where each follows one room.
+    pub user_rooms: Option<UserRooms>,
     /// Requests that clients send while the streams are open.
     pub work: Work,
     /// Characters of a message.
@@ -34,8 +39,13 @@ pub struct Plan {
     pub ramp: Option<usize>,
     /// Percent of the streams that stop reading for a second window; 0 for no such window.
     pub stalled_percent: usize,
-    /// Messages posted to every room while all streams are disconnected; `None` to keep the streams connected.
+    /// Messages that each stream misses while all are disconnected, as many in each of its rooms; `None` to keep the streams
+    /// connected.
     pub missed: Option<u64>,
+    /// Whether the gateways are restarted while all streams are disconnected, so that they keep no messages.
+    pub restarts: bool,
+    /// Whether gateways log their SQL statements, which costs them time, and these are counted.
+    pub counts_statements: bool,
     /// Posting pauses while the slowest of the sampled streams is more than this many messages behind what its room has
     /// acknowledged; 0 for no such bound. Without a bound, a server that acknowledges before it delivers falls behind
     /// for as long as it is measured, and the deliveries a second that are measured are none it could sustain.
@@ -66,6 +76,13 @@ pub enum Work {
         /// The pages they ask for.
         pages: Pages,
     },
+    /// Users catch up with all their rooms, and open streams that have missed nothing.
+    Sync {
+        /// Number of connections.
+        connections: usize,
+        /// Calls of each kind.
+        calls: usize,
+    },
 }
 
 /// Pages of history that connections ask for.
@@ -88,7 +105,9 @@ impl Plan {
     pub fn request_connections(&self) -> usize {
         match self.work {
             Work::Silence => 0,
-            Work::Flood(connections) | Work::History { connections, .. } => connections,
+            Work::Flood(connections) | Work::History { connections, .. } | Work::Sync { connections, .. } => {
+                connections
+            }
             Work::Rate(per_s) => ceil(per_s / POSTS_PER_CONNECTION).clamp(1, CONNECTIONS),
         }
     }
@@ -102,11 +121,34 @@ impl Plan {
         }
     }
 
-    /// Streams of a room on average, at least 1: deliveries a second are divided by it, also where no stream is open.
+    /// Rooms that a stream follows.
+    #[must_use]
+    pub fn rooms_each(&self) -> usize {
+        self.user_rooms.map_or(1, |user_rooms| user_rooms.each)
+    }
+
+    /// Streams that follow a room on average, at least 1: deliveries a second are divided by it, also where no stream is open.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "numbers of streams are far below 2^52")]
     pub fn streams_per_room(&self) -> f64 {
-        (self.streams as f64 / self.rooms.max(1) as f64).max(1.0)
+        ((self.streams * self.rooms_each()) as f64 / self.rooms.max(1) as f64).max(1.0)
+    }
+
+    /// The same load on streams of one room each: as many streams, and as many of them for each message. `None` if this load is that.
+    #[must_use]
+    pub fn on_room_streams(&self) -> Option<Self> {
+        let user_rooms = self.user_rooms?;
+        Some(Self {
+            user_rooms: None,
+            rooms: (self.rooms / user_rooms.each.max(1)).max(1),
+            ..self.clone()
+        })
+    }
+
+    /// Messages posted to every room so that each stream misses `missed`.
+    #[must_use]
+    pub fn missed_per_room(&self, missed: u64) -> u64 {
+        missed.div_ceil(self.rooms_each().max(1) as u64)
     }
 
     /// Most connections that post to the same room.
@@ -129,7 +171,7 @@ impl Plan {
     #[must_use]
     pub fn windows(&self) -> usize {
         match (self.missed, self.work) {
-            (Some(_), _) => 0,
+            (Some(_), _) | (None, Work::Sync { .. }) => 0,
             _ if self.stalled_percent > 0 => 2,
             _ => 1,
         }
@@ -158,6 +200,16 @@ impl Plan {
             () if self.stored_messages() == 0 && matches!(self.work, Work::History { .. }) => {
                 Some("there must be a message to read")
             }
+            () if self.user_rooms.is_some_and(|user_rooms| !user_rooms.is_possible(self.rooms)) => {
+                Some("a user is in at least one room, and in no more than there are; a skew lies between 0 and 10")
+            }
+            () if self.user_rooms.is_some() && matches!(self.work, Work::History { .. }) => {
+                Some("history is read without streams of all rooms of a user")
+            }
+            () if self.user_rooms.is_none() && matches!(self.work, Work::Sync { .. }) => {
+                Some("users catch up with all their rooms: say how many")
+            }
+            () if self.restarts && self.missed.is_none() => Some("gateways are restarted while streams miss messages"),
             () if self.text > 4_000 => Some("a message has at most 4,000 characters"),
             () if self.window > Duration::from_hours(1) => Some("a window lasts an hour at most"),
             () => None,
@@ -215,6 +267,15 @@ mod tests {
     }
 
     #[test]
+    fn streams_of_users_and_of_rooms_have_the_same_load() {
+        let users = Preset::Users.plan();
+        let rooms = users.on_room_streams().unwrap();
+        assert_eq!((users.streams, users.rooms_each()), (rooms.streams, 50));
+        assert!((users.streams_per_room() - rooms.streams_per_room()).abs() < 1e-9);
+        assert_eq!((users.work, rooms.problem(), rooms.on_room_streams()), (rooms.work, None, None));
+    }
+
+    #[test]
     fn an_impossible_plan_is_refused() {
         let plan = Preset::Latency.plan();
         for plan in [
@@ -245,6 +306,18 @@ mod tests {
             Plan {
                 text: 4_001,
                 ..plan.clone()
+            },
+            Plan {
+                restarts: true,
+                ..plan.clone()
+            },
+            Plan {
+                user_rooms: None,
+                ..Preset::Sync.plan()
+            },
+            Plan {
+                rooms: 49,
+                ..Preset::Users.plan()
             },
         ] {
             assert!(plan.problem().is_some(), "{plan:?}");

@@ -5,5 +5,6 @@ pub(crate) mod history_reads;
 pub(crate) mod process_cost;
 pub(crate) mod process_usage;
 pub(crate) mod send_queues;
+pub(crate) mod sync_times;
 pub(crate) mod table;
 pub(crate) mod window;

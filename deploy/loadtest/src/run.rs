@@ -1,12 +1,14 @@
 //! The steps of a run: open the streams, put on the load, measure, wait until every stream has caught up, end.
 
 mod posting;
+mod sync;
 mod waiting;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rig::{Failure, Latencies, Result};
+use rig::{Failure, Latencies, Process, Result, Stack};
 
 use crate::plan::{Plan, Work};
 use crate::progress::Progress;
@@ -15,6 +17,7 @@ use crate::results::history_reads::{HistoryReads, StatementLogs};
 use crate::results::process_cost::ProcessMemory;
 use crate::results::process_usage::process_usage;
 use crate::results::send_queues::{SendQueues, StalledStreams, send_queues};
+use crate::results::sync_times::SyncTimes;
 use crate::results::window::Window;
 use crate::target::Target;
 use crate::threads::reader_thread::ReaderResults;
@@ -22,9 +25,11 @@ use crate::threads::workers::{RunningRequests, Workers};
 
 /// Longest time until all streams are open, besides the time that the ramp takes.
 const OPEN_WITHIN: Duration = Duration::from_mins(3);
-/// Messages posted to each room before the memory of streams is measured. While it handles them, a server gives back
-/// what it took for its start, which would be subtracted from the memory of the streams otherwise.
+/// Messages posted to each room before the memory of streams is measured, and most of them in all rooms together, but for one in
+/// each. While it handles them, a server gives back what it took for its start, which would be subtracted from the memory of the
+/// streams otherwise.
 const SETTLING_MESSAGES: u64 = 200;
+const SETTLING_MESSAGES_IN_ALL: u64 = 20_000;
 /// Longest time until every stream has every message.
 const CATCH_UP_WITHIN: Duration = Duration::from_mins(2);
 /// Longest time until the sockets of all stalled streams are full; the posts of that time must be more than kernels
@@ -35,13 +40,23 @@ const FULL_FOR: Duration = Duration::from_secs(1);
 
 /// Puts the load of `plan` on `target`, whose rooms have no messages, and measures it.
 pub async fn run(plan: &Plan, target: &Target, progress: &Progress) -> Result<Figures> {
+    begin(plan, target, None, progress).await
+}
+
+/// The same on the gateways of `stack`, which a plan may ask to restart.
+pub async fn run_on_stack(plan: &Plan, target: &Target, stack: &mut Stack, progress: &Progress) -> Result<Figures> {
+    begin(plan, target, Some(stack), progress).await
+}
+
+async fn begin(plan: &Plan, target: &Target, stack: Option<&mut Stack>, progress: &Progress) -> Result<Figures> {
     if let Some(problem) = plan.problem() {
         return Err(Failure::new(problem));
     }
-    let workers = Workers::new(plan, target);
     Run {
         plan,
-        workers,
+        workers: Workers::new(plan, target),
+        processes: target.processes.clone(),
+        stack,
         progress,
     }
     .steps()
@@ -51,6 +66,10 @@ pub async fn run(plan: &Plan, target: &Target, progress: &Progress) -> Result<Fi
 struct Run<'a> {
     plan: &'a Plan,
     workers: Workers,
+    /// Server processes whose processor time and memory are measured.
+    processes: Vec<Process>,
+    /// The installation, if it is one of this run.
+    stack: Option<&'a mut Stack>,
     progress: &'a Progress,
 }
 
@@ -62,17 +81,27 @@ struct Load {
     caught_up_s: Option<f64>,
     stalled: Option<StalledStreams>,
     reads: Option<HistoryReads>,
+    sync: Option<SyncTimes>,
     behind: usize,
 }
 
 impl Run<'_> {
     async fn steps(mut self) -> Result<Figures> {
+        if let Work::Sync { connections, calls } = self.plan.work {
+            let load = Load {
+                sync: Some(self.sync(connections, calls).await?),
+                ..Load::default()
+            };
+            self.progress.clear();
+            return Ok(self.figures(0.0, Vec::new(), load, &[]));
+        }
         if self.plan.stored_messages() > 0 {
             self.post("filling", self.plan.stored_messages()).await?;
             self.wait_stored(self.plan.stored_messages()).await?;
         }
         if self.plan.measures_stream_memory {
-            self.post("settling", SETTLING_MESSAGES).await?;
+            let of_each = SETTLING_MESSAGES_IN_ALL / self.plan.rooms as u64;
+            self.post("settling", of_each.clamp(1, SETTLING_MESSAGES)).await?;
         }
         let (before, was_steady) = self.steady_usage().await;
         self.workers.start_readers();
@@ -82,7 +111,7 @@ impl Run<'_> {
             Some(missed) => self.resume(missed).await?,
             None => self.load().await?,
         };
-        let after = process_usage(&self.workers.target.processes);
+        let after = process_usage(&self.processes);
         let results = self.workers.end().await?;
         self.progress.clear();
         let streams = (self.plan.measures_stream_memory && was_steady && is_steady).then_some(self.plan.streams);
@@ -160,13 +189,17 @@ impl Run<'_> {
         .await
     }
 
-    /// Disconnects all streams, posts `missed` messages to each room, and lets the streams reconnect.
-    async fn resume(&self, missed: u64) -> Result<Load> {
-        let control = &self.workers.control;
+    /// Disconnects all streams, posts the messages that each is to miss, restarts the gateways if the plan says so, and lets the
+    /// streams reconnect.
+    async fn resume(&mut self, missed: u64) -> Result<Load> {
+        let control = Arc::clone(&self.workers.control);
         control.disconnect.store(true, Ordering::Relaxed);
         let are_disconnected = || Ok(self.workers.reader_counters().open == 0);
         self.until(CATCH_UP_WITHIN, "all streams are disconnected", are_disconnected).await?;
-        self.post("posting", missed).await?;
+        self.post("posting", self.plan.missed_per_room(missed)).await?;
+        if self.plan.restarts {
+            self.restart_gateways().await?;
+        }
         // A client that reconnects later misses messages that are stored, not ones that were accepted a moment ago.
         self.steady_usage().await;
         let mut load = Load::default();
@@ -176,6 +209,16 @@ impl Run<'_> {
         self.catch_up(&mut load).await;
         load.reads = logs.reads_since_mark(self.plan.rooms)?;
         Ok(load)
+    }
+
+    /// Restarts the gateways: they keep no messages.
+    async fn restart_gateways(&mut self) -> Result<()> {
+        let without = || Failure::new("only gateways of an installation of this run can be restarted");
+        let stack = self.stack.as_mut().ok_or_else(without)?;
+        self.progress.step("restarting", 1);
+        stack.renew_gateways().await?;
+        self.processes = stack.processes()?;
+        Ok(())
     }
 
     /// Waits until every stream that reads has all messages of its room; records how many lack some in the end.
@@ -198,8 +241,9 @@ impl Run<'_> {
     async fn window(&self, number: usize, requests: Option<&RunningRequests>) -> Result<Window> {
         let measure = || {
             let (reader, request) = (self.workers.reader_counters(), self.workers.request_counters());
-            (reader, request, process_usage(&self.workers.target.processes))
+            (reader, request, process_usage(&self.processes))
         };
+        let logs = StatementLogs::mark(&self.workers.target.logs)?;
         self.workers.control.window.store(number, Ordering::Relaxed);
         let (began, (reader, request, usage)) = (Instant::now(), measure());
         self.pass("measuring", self.plan.window, requests).await?;
@@ -211,6 +255,8 @@ impl Run<'_> {
         let share = |busy_us: u64| Duration::from_micros(busy_us).as_secs_f64() / seconds;
         window.reader_busy = share(reader_now.busy_us.saturating_sub(reader.busy_us));
         window.caller_busy = share(request_now.busy_us.saturating_sub(request.busy_us));
+        let statements = logs.statements_since_mark()?;
+        window.statements_per_s = statements.map(|count| f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / seconds);
         window.stalled_percent = if number == 2 { self.plan.stalled_percent } else { 0 };
         Ok(window)
     }
@@ -227,6 +273,7 @@ impl Run<'_> {
             server: self.workers.target.kind.name().to_owned(),
             streams: self.plan.streams,
             rooms: self.plan.rooms,
+            rooms_each: self.plan.rooms_each(),
             text: self.plan.text,
             messages: self.plan.stored_messages(),
             asked_per_s: match self.plan.work {
@@ -241,6 +288,7 @@ impl Run<'_> {
             catch_up_ms: catch_up.filter(|_| self.plan.missed.is_some()),
             stalled: load.stalled,
             reads: load.reads,
+            sync: load.sync,
             behind: load.behind,
             missing: reader.violations.missing,
             doubled: reader.violations.doubled,

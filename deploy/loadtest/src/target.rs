@@ -11,6 +11,7 @@ pub(crate) mod synthetic_server;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rig::Process;
 
@@ -27,6 +28,9 @@ pub(crate) mod source_nets {
     /// Clients that read a stream and stop reading later.
     pub(crate) const STALLED_STREAMS: u8 = 103;
 }
+
+/// Users without a stream who post in turn, where streams follow all rooms of a user.
+pub(crate) const POSTERS: usize = 8;
 
 /// Which server software is under load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,9 @@ pub struct Target {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Tokens of the users, who share the streams and posts evenly: at least one of Roomcast, none of nchan.
     pub(crate) tokens: Vec<String>,
+    /// Where streams follow all rooms of a user each: the rooms of each user who has a stream, by number, ascending. The users behind
+    /// them post.
+    pub(crate) user_rooms: Option<Arc<Vec<Vec<usize>>>>,
     /// Names of the rooms, none of which has a message at first.
     pub(crate) rooms: Vec<String>,
     /// How many entries the log of each room begins with that are no messages: that it was created, and who has joined. None
@@ -104,14 +111,27 @@ impl Target {
     /// The user of stream `number` of `streams`, which take the rooms in turn. The streams of a user are in few rooms,
     /// and no user has more streams than others.
     pub(crate) fn user_of_stream(&self, number: usize, streams: usize) -> usize {
+        if self.user_rooms.is_some() {
+            return number;
+        }
         let rooms = self.rooms.len();
         let each_room = streams.div_ceil(rooms);
         let index_by_room = number % rooms * each_room + number / rooms;
         index_by_room * self.tokens.len() / (each_room * rooms)
     }
 
-    /// The users who post to `room` in turn: the users of its streams.
+    /// The rooms of `user`, where streams follow all rooms of a user.
+    pub(crate) fn rooms_of_user(&self, user: usize) -> Option<&[usize]> {
+        self.user_rooms.as_ref()?.get(user).map(Vec::as_slice)
+    }
+
+    /// The users who post to `room` in turn: the users of its streams, or a member without a stream where streams follow all rooms of a
+    /// user.
     pub(crate) fn users_of_room(&self, room: usize) -> Range<usize> {
+        if let Some(rooms) = &self.user_rooms {
+            let posts = rooms.len() + room % POSTERS;
+            return posts..posts + 1;
+        }
         let first = |room: usize| room * self.tokens.len() / self.rooms.len();
         first(room)..first(room + 1).max(first(room) + 1)
     }
@@ -127,10 +147,23 @@ mod tests {
             kind: ServerKind::Roomcast,
             addresses: vec![([127, 0, 0, 1], 5000).into()],
             tokens: vec!["token".to_owned(); tokens],
+            user_rooms: None,
             rooms: vec!["lobby".to_owned(); rooms],
             other_entries: Vec::new(),
             processes: Vec::new(),
             logs: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn users_with_streams_of_all_rooms_do_not_post() {
+        let mut target = target(20, 3 + POSTERS);
+        target.user_rooms = Some(Arc::new(vec![vec![0, 5], vec![1], vec![2, 19]]));
+        assert_eq!((target.user_of_stream(2, 3), target.rooms_of_user(2)), (2, Some(&[2, 19][..])));
+        assert_eq!(target.rooms_of_user(3), None);
+        for room in 0..20 {
+            let users = target.users_of_room(room);
+            assert!(users.len() == 1 && users.start >= 3 && users.end <= target.tokens.len(), "{users:?}");
         }
     }
 

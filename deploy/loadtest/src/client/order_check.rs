@@ -117,15 +117,23 @@ impl OrderCheck {
             }
             (Self::PerConnection(_) | Self::Rising { .. }, _) => Some(Verdict::Next),
         };
+        violations.count(verdict);
+    }
+}
+
+impl OrderViolations {
+    /// Counts what the verdict on an entry violates; `None` for an entry of which there can be none: without an id, of another
+    /// epoch, or of a room that the stream is not of.
+    #[inline]
+    pub(crate) fn count(&mut self, verdict: Option<Verdict>) {
         match verdict {
             Some(Verdict::Next) => {}
-            Some(Verdict::Gap(missing)) => violations.missing += missing,
-            Some(Verdict::Duplicate) => violations.doubled += 1,
-            // An entry without an id, or of another epoch.
-            None => violations.misplaced += 1,
+            Some(Verdict::Gap(missing)) => self.missing += missing,
+            Some(Verdict::Duplicate) => self.doubled += 1,
+            None => self.misplaced += 1,
             Some(Verdict::Late) => {
-                violations.misplaced += 1;
-                violations.missing = violations.missing.saturating_sub(1);
+                self.misplaced += 1;
+                self.missing = self.missing.saturating_sub(1);
             }
         }
     }

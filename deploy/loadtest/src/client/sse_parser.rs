@@ -1,12 +1,13 @@
-//! Finds server-sent events (WHATWG HTML, section 9.2) in bytes as they arrive, at little cost for each event. Lines
-//! end at LF alone, as both servers write them, and of a message only the id is parsed and, on sampled streams, the
+//! Finds server-sent events (WHATWG HTML, section 9.2) in bytes as they arrive, at little cost for each event:
+//! of a message only the id is parsed and, on sampled streams, the
 //! tag.
 
 use std::sync::LazyLock;
 
+use memchr::memchr2;
 use memchr::memmem::Finder;
-use memchr::{memchr, memchr2};
 
+use crate::client::lines::{LineReader, Lines};
 use crate::client::post_tag::{PostTag, decimal};
 
 /// Bytes kept of a line that arrives in parts: more than an id or the name of an event has.
@@ -44,6 +45,8 @@ pub(crate) enum EventKind {
     Ping,
     /// The server ends the stream.
     Bye,
+    /// What became of rooms of the user, on a stream of all of them.
+    Rooms,
     /// A name that this tool does not know.
     Unknown,
 }
@@ -55,84 +58,82 @@ pub(crate) struct Position {
     pub(crate) seq: u64,
 }
 
-/// Finds the events of one stream.
+/// Finds the events of the stream of a room.
 #[derive(Debug, Default)]
 pub(crate) struct SseParser {
-    /// The event so far.
+    lines: Lines,
+    unfinished: UnfinishedEvent,
+}
+
+/// What has come of an event that has not ended.
+#[derive(Debug, Default)]
+struct UnfinishedEvent {
     event: SseEvent,
     /// The event has data; without, it is none.
     has_data: bool,
-    /// What has come of a line that has not ended yet, up to the bytes that are kept.
-    part: Vec<u8>,
-    /// A line has begun and not ended.
-    in_line: bool,
     parses_tags: bool,
+}
+
+/// Passes on the events whose lines it takes.
+struct EventReader<'a, F> {
+    unfinished: &'a mut UnfinishedEvent,
+    on_event: F,
 }
 
 impl SseParser {
     /// A parser that also parses the tags of messages if `parses_tags`.
     pub(crate) fn new(parses_tags: bool) -> Self {
         Self {
-            parses_tags,
+            unfinished: UnfinishedEvent {
+                parses_tags,
+                ..UnfinishedEvent::default()
+            },
             ..Self::default()
         }
     }
 
     /// Passes every event that ends in `bytes` to `on_event`.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut on_event: impl FnMut(SseEvent)) {
-        if self.in_line {
-            let end = memchr(b'\n', bytes);
-            self.keep(&bytes[..end.unwrap_or(bytes.len())]);
-            let Some(end) = end else { return };
-            let mut part = std::mem::take(&mut self.part);
-            self.line(&part, &mut on_event);
-            part.clear();
-            self.part = part;
-            self.in_line = false;
-            bytes = &bytes[end + 1..];
-        }
-        while let Some(end) = memchr(b'\n', bytes) {
-            self.line(&bytes[..end], &mut on_event);
-            bytes = &bytes[end + 1..];
-        }
-        if !bytes.is_empty() {
-            self.in_line = true;
-            self.keep(bytes);
-        }
+    pub(crate) fn feed(&mut self, bytes: &[u8], on_event: impl FnMut(SseEvent)) {
+        let unfinished = &mut self.unfinished;
+        self.lines.feed(bytes, &mut EventReader { unfinished, on_event });
     }
+}
 
-    /// Keeps part of a line.
-    fn keep(&mut self, part: &[u8]) {
-        let most = if self.parses_tags {
+impl<F: FnMut(SseEvent)> LineReader for EventReader<'_, F> {
+    fn kept_bytes(&self) -> usize {
+        if self.unfinished.parses_tags {
             KEPT_BYTES_WITH_TAG
         } else {
             KEPT_BYTES
-        };
-        let free = most.saturating_sub(self.part.len());
-        self.part.extend_from_slice(&part[..part.len().min(free)]);
+        }
     }
 
-    fn line(&mut self, line: &[u8], on_event: &mut impl FnMut(SseEvent)) {
+    fn line(&mut self, line: &[u8]) {
+        let UnfinishedEvent {
+            event,
+            has_data,
+            parses_tags,
+        } = &mut *self.unfinished;
         if let Some(data) = line.strip_prefix(b"data: ") {
-            self.has_data = true;
-            if self.parses_tags && self.event.kind == EventKind::Message {
-                self.event.tag = tag(data);
+            *has_data = true;
+            if *parses_tags && event.kind == EventKind::Message {
+                event.tag = tag(data);
             }
         } else if let Some(id) = line.strip_prefix(b"id: ") {
-            self.event.position = position(id);
+            event.position = position(id);
         } else if let Some(name) = line.strip_prefix(b"event: ") {
-            self.event.kind = kind(name);
+            event.kind = kind(name);
         } else if line.is_empty() {
-            let event = std::mem::take(&mut self.event);
-            if std::mem::take(&mut self.has_data) {
-                on_event(event);
+            let event = std::mem::take(event);
+            if std::mem::take(has_data) {
+                (self.on_event)(event);
             }
         }
     }
 }
 
 /// The tag in a message object, or at the beginning of a text that is sent as it is.
-fn tag(data: &[u8]) -> Option<PostTag> {
+pub(crate) fn tag(data: &[u8]) -> Option<PostTag> {
     if data.first() == Some(&PostTag::MARK) {
         return PostTag::parse(data);
     }
@@ -148,13 +149,15 @@ fn position(id: &[u8]) -> Option<Position> {
     })
 }
 
-fn kind(name: &[u8]) -> EventKind {
+/// The kind of the events of this name.
+pub(crate) fn kind(name: &[u8]) -> EventKind {
     match name {
         b"edit" | b"delete" | b"reaction" | b"member" | b"room" => EventKind::OtherEntry,
         b"ready" => EventKind::Ready,
         b"reset" => EventKind::Reset,
         b"ping" => EventKind::Ping,
         b"bye" => EventKind::Bye,
+        b"rooms" => EventKind::Rooms,
         _ => EventKind::Unknown,
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{KeyKind, Pages, Plan, Work};
+use super::{KeyKind, Pages, Plan, UserRooms, Work};
+
+/// Rooms in which something has happened when a user catches up with a cursor. Everybody is in them.
+pub(crate) const CHANGED_ROOMS: usize = 3;
 
 /// A named load that answers one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,6 +32,10 @@ pub enum Preset {
     HistoryCold,
     /// The newest page of a room with 10 streams and 20 posts a second, requested as fast as it is answered
     HistoryHot,
+    /// 1,000 streams of all rooms of a user, each in 50 of 1,000 rooms, 20,000 deliveries a second: what a delivery and a stream cost
+    Users,
+    /// 200 users in 500 rooms each catch up without a cursor and with 3 rooms changed, and open streams: how long that takes
+    Sync,
     /// The tool alone: 1,000 streams of a thread that writes prepared events as fast as they are read
     SelfTest,
 }
@@ -50,11 +57,14 @@ impl Preset {
             Self::Stalled => (1_000, 2, Work::Rate(40.0)),
             Self::HistoryCold => (0, 1, history(Pages::Any)),
             Self::HistoryHot => (10, 1, history(Pages::Newest(20.0))),
+            Self::Users => (1_000, 1_000, Work::Rate(400.0)),
+            Self::Sync => (200, 1_000, sync()),
             Self::SelfTest => (1_000, 1, Work::Silence),
         };
         Plan {
             streams,
             rooms,
+            user_rooms: self.user_rooms(),
             work,
             text: if self == Self::Stalled { 4_000 } else { 100 },
             warm_up: Duration::from_secs(2),
@@ -64,10 +74,33 @@ impl Preset {
             ramp: (self == Self::Idle).then_some(2_500),
             stalled_percent: if self == Self::Stalled { 10 } else { 0 },
             missed: (self == Self::Resume).then_some(100),
-            measures_stream_memory: self == Self::Idle,
+            restarts: false,
+            counts_statements: self == Self::Resume,
+            measures_stream_memory: matches!(self, Self::Idle | Self::Users),
             lag: if self == Self::Hot { 1_000 } else { 0 },
             keys: KeyKind::Ordered,
             threads: 1,
+        }
+    }
+
+    fn user_rooms(self) -> Option<UserRooms> {
+        match self {
+            Self::Users => Some(UserRooms::of(50)),
+            Self::Sync => Some(UserRooms {
+                common: CHANGED_ROOMS,
+                ..UserRooms::of(500)
+            }),
+            Self::Hot
+            | Self::Steady
+            | Self::Rooms
+            | Self::Idle
+            | Self::Accept
+            | Self::Latency
+            | Self::Resume
+            | Self::Stalled
+            | Self::HistoryCold
+            | Self::HistoryHot
+            | Self::SelfTest => None,
         }
     }
 
@@ -75,6 +108,13 @@ impl Preset {
     #[must_use]
     pub fn supports_nchan(self) -> bool {
         matches!(self, Self::Hot | Self::Steady | Self::Rooms | Self::Idle)
+    }
+}
+
+fn sync() -> Work {
+    Work::Sync {
+        connections: 2,
+        calls: 1_000,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::results::history_reads::HistoryReads;
 use crate::results::process_cost::{ProcessMemory, ratio};
 use crate::results::process_usage::OWN_NAME;
 use crate::results::send_queues::StalledStreams;
+use crate::results::sync_times::SyncTimes;
 use crate::results::window::Window;
 
 /// Everything measured in one run.
@@ -20,6 +21,9 @@ pub struct Figures {
     pub streams: usize,
     /// Rooms that the streams were spread over.
     pub rooms: usize,
+    /// Rooms that each stream followed: more than 1 where it was the stream of all rooms of a user.
+    #[serde(default = "one")]
+    pub rooms_each: usize,
     /// Characters of a message.
     pub text: usize,
     /// Messages that each room held before the load, if history was read; else 0.
@@ -42,6 +46,9 @@ pub struct Figures {
     pub stalled: Option<StalledStreams>,
     /// Reads of history in SQL while streams caught up, if the gateways log their statements.
     pub reads: Option<HistoryReads>,
+    /// How long users took to catch up with all their rooms, if the load was that.
+    #[serde(default)]
+    pub sync: Option<SyncTimes>,
     /// Streams that read and did not catch up.
     pub behind: usize,
     /// Entries of the rooms' logs, nearly all of them messages, that never came although later ones did, over all streams.
@@ -58,6 +65,11 @@ pub struct Figures {
     pub refused: BTreeMap<u16, u64>,
     /// Requests without a complete response.
     pub broken: u64,
+}
+
+/// Each stream of earlier runs was one of a room.
+fn one() -> usize {
+    1
 }
 
 impl Figures {
@@ -160,6 +172,7 @@ pub(crate) mod tests {
             server: "roomcast".to_owned(),
             streams: 1_000,
             rooms: 1,
+            rooms_each: 1,
             text: 100,
             messages: 0,
             asked_per_s: None,
@@ -171,6 +184,7 @@ pub(crate) mod tests {
             catch_up_ms: None,
             stalled: None,
             reads: None,
+            sync: None,
             behind: 0,
             missing: 0,
             doubled: 0,
@@ -201,6 +215,16 @@ pub(crate) mod tests {
         assert_eq!(figures["memory"], memory);
         assert_eq!(figures["refused"], json!({"503": 2}));
         assert!(!serde_json::to_string(&figures).unwrap().contains('\n'));
+    }
+
+    #[test]
+    fn figures_of_earlier_runs_are_read() {
+        let mut earlier = serde_json::to_value(example()).unwrap();
+        for added in ["rooms_each", "sync"] {
+            assert!(earlier.as_object_mut().unwrap().remove(added).is_some(), "{added}");
+        }
+        assert!(earlier["windows"][0].as_object_mut().unwrap().remove("statements_per_s").is_some());
+        assert_eq!(serde_json::from_value::<Figures>(earlier).unwrap(), example());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Counts, by the logs of gateways, how often they read history from SQL while their streams catch up.
+//! Counts, by the logs of gateways, their SQL statements, and how often they read history while their streams catch up.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,6 +31,15 @@ impl StatementLogs {
             }
         };
         files.iter().map(mark).collect::<Result<_>>().map(Self)
+    }
+
+    /// All statements since the mark; `None` without logs.
+    pub(crate) fn statements_since_mark(&self) -> Result<Option<usize>> {
+        let mut count = 0;
+        for (file, length) in &self.0 {
+            count += statement_log::count(read(file)?.get(*length..).unwrap_or_default());
+        }
+        Ok((!self.0.is_empty()).then_some(count))
     }
 
     /// The reads since the mark, in so many rooms; `None` without logs.
@@ -85,6 +94,7 @@ mod tests {
             most_per_room_and_s: 1.5,
         };
         assert_eq!(logs.reads_since_mark(2).unwrap(), Some(expected));
+        assert_eq!(logs.statements_since_mark().unwrap(), Some(5));
     }
 
     #[test]
@@ -93,6 +103,7 @@ mod tests {
         let file = directory.path().join("gateway.log");
         fs::write(&file, "2026-11-26T05:01:10.5Z INFO ready\n").unwrap();
         assert!(StatementLogs::mark(&[file]).unwrap_err().to_string().contains("shows no statement"));
-        assert_eq!(StatementLogs::mark(&[]).unwrap().reads_since_mark(2).unwrap(), None);
+        let none = StatementLogs::mark(&[]).unwrap();
+        assert_eq!((none.reads_since_mark(2).unwrap(), none.statements_since_mark().unwrap()), (None, None));
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use rig::Percentiles;
 
 use crate::results::figures::Figures;
+use crate::results::sync_times::SyncTimes;
 use crate::results::window::Window;
 
 impl Figures {
@@ -12,10 +13,7 @@ impl Figures {
     #[must_use]
     pub fn table(&self) -> String {
         let mut rows = Rows::default();
-        rows.add(
-            &self.server,
-            format!("{} streams in {} rooms", grouped(self.streams as u64), grouped(self.rooms as u64)),
-        );
+        rows.add(&self.server, self.load());
         rows.add("opened", format!("{:.1} s", self.opened_s));
         for window in &self.windows {
             window.rows(&mut rows);
@@ -44,6 +42,10 @@ impl Figures {
             let each = format!("{} in all, at most {:.2} a room and second", reads.total, reads.most_per_room_and_s);
             rows.add("reads of history", each);
         }
+        if let Some(sync) = &self.sync {
+            sync.rows(&mut rows);
+            return rows.text;
+        }
         let caught_up = match self.caught_up_s {
             Some(seconds) => format!("after {seconds:.2} s"),
             None => format!("never: {} streams lack messages", self.behind),
@@ -69,6 +71,29 @@ impl Figures {
         }
         rows.text
     }
+
+    /// What was open, in words.
+    fn load(&self) -> String {
+        let (streams, rooms) = (grouped(self.streams as u64), grouped(self.rooms as u64));
+        match (self.rooms_each, &self.sync) {
+            (each, Some(_)) => format!("{streams} users in {each} of {rooms} rooms each"),
+            (1, None) => format!("{streams} streams in {rooms} rooms"),
+            (each, None) => format!("{streams} streams of {each} rooms each, of {rooms}"),
+        }
+    }
+}
+
+impl SyncTimes {
+    fn rows(&self, rows: &mut Rows) {
+        for (what, calls) in [
+            ("cold start (ms)", &self.cold),
+            ("rooms changed (ms)", &self.changed),
+            ("ready (ms)", &self.ready),
+        ] {
+            let statements = calls.statements.map_or_else(String::new, |each| format!(", {each:.1} statements each"));
+            rows.add(what, format!("{}{statements}", percentiles(&calls.ms)));
+        }
+    }
 }
 
 impl Window {
@@ -87,6 +112,9 @@ impl Window {
         }
         if let Some(times) = &self.answer_ms {
             rows.add("response (ms)", percentiles(times));
+        }
+        if let Some(statements) = self.statements_per_s {
+            rows.add("SQL statements/s", format!("{statements:.1}"));
         }
         for cpu in &self.processes {
             let mut text = format!("{:.2} s of {:.1} s", cpu.cpu_s, self.seconds);
@@ -183,6 +211,7 @@ fn mib(kib: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::results::figures::tests::example;
+    use crate::results::sync_times::CallTimes;
 
     #[test]
     fn a_table_shows_what_was_measured() {
@@ -194,6 +223,34 @@ mod tests {
             "CPU gateway-1        2.00 s of 2.0 s, 0.50 s a million deliveries, 2000.0 µs a request; 2.9 MiB",
             "order                0 missing, 0 doubled, 0 out of order, 0 resets",
             "refused              2 times 503",
+        ] {
+            assert!(table.lines().any(|shown| shown == line), "{line:?} is not in\n{table}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_users_shows_their_rooms_and_calls() {
+        let mut figures = example();
+        (figures.rooms, figures.rooms_each) = (500, 50);
+        figures.windows[0].statements_per_s = Some(12.34);
+        let table = figures.table();
+        for line in [
+            "roomcast             1,000 streams of 50 rooms each, of 500",
+            "SQL statements/s     12.3",
+        ] {
+            assert!(table.lines().any(|shown| shown == line), "{line:?} is not in\n{table}");
+        }
+        let ms = figures.windows[0].post_to_event_ms.unwrap_or_default();
+        let calls = |statements| CallTimes { ms, statements };
+        figures.sync = Some(SyncTimes {
+            cold: calls(None),
+            changed: calls(Some(4.0)),
+            ready: calls(None),
+        });
+        let table = figures.table();
+        for line in [
+            "roomcast             1,000 users in 50 of 500 rooms each",
+            "rooms changed (ms)   p50 1.00  p90 2.00  p99 3.00  p99.9 4.00  max 5.00  (3 measured), 4.0 statements each",
         ] {
             assert!(table.lines().any(|shown| shown == line), "{line:?} is not in\n{table}");
         }

@@ -31,6 +31,9 @@ pub struct Window {
     pub answer_ms: Option<Percentiles>,
     /// Processor time and memory of each process.
     pub processes: Vec<ProcessCpu>,
+    /// SQL statements of the gateways in a second, if they were counted.
+    #[serde(default)]
+    pub statements_per_s: Option<f64>,
     /// Share of the window in which the busiest reader thread of this tool was busy: near 1, the tool limits the
     /// figures. On a machine whose cores are all busy, the thread may get less than it needs long before.
     pub reader_busy: f64,
@@ -69,6 +72,7 @@ impl Window {
             post_to_event_ms: None,
             answer_ms: None,
             processes: ProcessCpu::between(before, after, deliveries, requests),
+            statements_per_s: None,
             reader_busy: 0.0,
             caller_busy: 0.0,
         }

@@ -12,18 +12,14 @@ use crate::threads::request_thread::RequestLimits;
 /// Longest time to post the history that is read later, or the messages that streams miss.
 const POST_WITHIN: Duration = Duration::from_mins(15);
 /// Longest time from the last response until all messages are stored.
-const STORE_WITHIN: Duration = Duration::from_mins(5);
+pub(super) const STORE_WITHIN: Duration = Duration::from_mins(5);
 
 impl Run<'_> {
     /// Posts `messages` to each room, and waits until they are accepted.
     pub(super) async fn post(&self, step: &'static str, messages: u64) -> Result<()> {
-        let (cycles, each) = request_cycle::posts_of(self.plan, &self.workers.target, messages);
-        let total = cycles.len() as u64 * each;
-        let limits = RequestLimits {
-            limit_each: Some(each),
-            ..RequestLimits::default()
-        };
-        let requests = self.workers.start_requests(cycles, limits);
+        let cycles = request_cycle::posts_of(self.plan, &self.workers.target, messages);
+        let total = cycles.iter().filter_map(|cycle| cycle.limit).sum();
+        let requests = self.workers.start_requests(cycles, RequestLimits::default());
         self.progress.step(step, total);
         self.until(POST_WITHIN, "all messages are posted", || {
             let answered = self.workers.request_counters().answered;

@@ -32,7 +32,7 @@ impl Run<'_> {
             usize::MAX
         };
         let deadline = Instant::now() + STEADY_WITHIN;
-        let measure = || (Instant::now(), process_usage(&self.workers.target.processes));
+        let measure = || (Instant::now(), process_usage(&self.processes));
         let (mut since, mut before) = measure();
         loop {
             sleep(MEASURE_EVERY).await;

@@ -66,6 +66,7 @@ impl Nchan {
             kind: ServerKind::Nchan,
             addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))],
             tokens: Vec::new(),
+            user_rooms: None,
             rooms: (0..plan.rooms).map(|room| format!("load-{room}")).collect(),
             other_entries: Vec::new(),
             processes: vec![Process {

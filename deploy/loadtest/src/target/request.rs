@@ -120,6 +120,20 @@ impl Target {
             .into()
     }
 
+    /// The request for the stream of all rooms of `user`, from `cursor` on unless it is empty.
+    pub(crate) fn subscribe_all(&self, address: SocketAddr, user: usize, cursor: &[u8]) -> Vec<u8> {
+        let authorization = self.authorization(user);
+        let resume = if cursor.is_empty() {
+            String::new()
+        } else {
+            format!("Last-Event-ID: {}\r\n", String::from_utf8_lossy(cursor))
+        };
+        format!(
+            "GET /user/events HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n{authorization}{resume}\r\n"
+        )
+        .into()
+    }
+
     /// The request to post a text of `length` bytes to `room`; a post to Roomcast has an idempotency key of the kind
     /// `keys`.
     pub(crate) fn publish(

@@ -4,21 +4,24 @@
 //! loopback addresses of their own where the gateway is on this machine. Rooms are created for each run, so that they
 //! have no messages, and are deleted afterwards. Users stay, since no call deletes a user.
 //!
+//! Where streams follow all rooms of a user, an installation of the run gets its users and memberships by SQL.
+//!
 //! Joining is an entry of a room's log, which every stream of the room gets. All users have joined, and that is in the logs, before
 //! the first stream is opened: so what is counted and timed later is messages alone.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use rig::{ApiClient, Explain as _, Failure, Method, Process, Result, eventually};
+use rig::{ApiClient, Explain as _, Failure, Method, Population, Process, Result, Stack, eventually};
 use uuid::Uuid;
 
 use crate::client::client_socket::SourceAddresses;
 use crate::plan::{Plan, Work, ceil};
-use crate::target::{ServerKind, Target};
+use crate::target::{POSTERS, ServerKind, Target};
 
 /// Users where no limit requires more.
 const FEWEST_USERS: usize = 8;
@@ -67,6 +70,7 @@ pub async fn prepare(plan: &Plan, urls: &[String], users: usize, tokens: &[Strin
         kind: ServerKind::Roomcast,
         addresses,
         tokens,
+        user_rooms: plan.user_rooms.map(|user_rooms| Arc::new(user_rooms.draw(plan.streams, plan.rooms))),
         rooms,
         other_entries: Vec::new(),
         processes: Vec::new(),
@@ -76,10 +80,48 @@ pub async fn prepare(plan: &Plan, urls: &[String], users: usize, tokens: &[Strin
     Ok(PreparedTarget { target, owner })
 }
 
+/// Adds users, rooms and memberships for `plan`, whose streams follow all rooms of a user, to the database of `stack`. The gateways must
+/// be started anew afterwards.
+pub async fn prepare_population(plan: &Plan, stack: &Stack) -> Result<PreparedTarget> {
+    let user_rooms = plan.user_rooms.ok_or_else(|| Failure::new("each stream follows one room"))?;
+    let user_rooms = user_rooms.draw(plan.streams, plan.rooms);
+    let user = |number: usize| format!("load-user-{number}");
+    let users = user_rooms.iter().enumerate().map(|(number, rooms)| (user(number), rooms.clone()));
+    let posters = (0..POSTERS).map(|poster| {
+        let rooms = (poster..plan.rooms).step_by(POSTERS);
+        (user(plan.streams + poster), rooms.collect())
+    });
+    let population = Population {
+        rooms: (0..plan.rooms).map(|room| format!("load-{room}")).collect(),
+        users: users.chain(posters).collect(),
+    };
+    let tokens = stack.populate(&population).await?;
+    let urls = stack.gateway_urls();
+    Ok(PreparedTarget {
+        owner: stack.client()?.with_token(tokens.first().map(String::as_str).unwrap_or_default()),
+        target: Target {
+            kind: ServerKind::Roomcast,
+            addresses: urls.iter().map(|url| address(url)).collect::<Result<_>>()?,
+            tokens,
+            user_rooms: Some(Arc::new(user_rooms)),
+            rooms: population.rooms,
+            // What is written into the database makes no entries.
+            other_entries: Vec::new(),
+            processes: Vec::new(),
+            logs: Vec::new(),
+        },
+    })
+}
+
 /// Lets the users of `streams` streams, and those who post, join their rooms. Returns how many entries the log of each room has
 /// when that is in it.
 async fn join(target: &Target, streams: usize, owner: &ApiClient) -> Result<Vec<u64>> {
-    let of_streams = (0..streams).map(|number| (number % target.rooms.len(), target.user_of_stream(number, streams)));
+    let of_streams = (0..streams).flat_map(|number| {
+        let user = target.user_of_stream(number, streams);
+        let one = [number % target.rooms.len()];
+        let rooms = target.rooms_of_user(user).map_or_else(|| one.to_vec(), <[usize]>::to_vec);
+        rooms.into_iter().map(move |room| (room, user))
+    });
     let rooms = 0..target.rooms.len();
     let of_posts = rooms.flat_map(|room| target.users_of_room(room).map(move |user| (room, user)));
     let joins: BTreeSet<(usize, usize)> = of_streams.chain(of_posts).collect();
@@ -161,6 +203,9 @@ async fn users_needed(plan: &Plan, client: &ApiClient) -> Result<usize> {
         let limit = info["limits"][name].as_u64().unwrap_or(0);
         usize::try_from(limit).ok().filter(|limit| *limit > 0)
     };
+    if plan.user_rooms.is_some() {
+        return at_most(plan.streams + POSTERS);
+    }
     // Users share streams in blocks of whole rooms, see `Target::user_of_stream`.
     let slots = plan.rooms * plan.streams.div_ceil(plan.rooms);
     let for_streams = limit("streams_per_user").map_or(0, |each| slots.div_ceil(each));
@@ -168,10 +213,15 @@ async fn users_needed(plan: &Plan, client: &ApiClient) -> Result<usize> {
         (Some(each), Work::Rate(per_s)) => ceil(per_s * RATE_MARGIN).div_ceil(each),
         _ => 0,
     };
-    let users = FEWEST_USERS.max(for_streams).max(for_posts);
+    at_most(FEWEST_USERS.max(for_streams).max(for_posts))
+}
+
+/// So many users, unless they are too many.
+fn at_most(users: usize) -> Result<usize> {
     if users > MOST_USERS {
         return Err(Failure::new(format!(
-            "{users} users would be needed: raise the limits of a user (STREAMS_PER_USER, POST_PER_S; 0 for no limit)"
+            "{users} users would be needed: raise the limits of a user (STREAMS_PER_USER, POST_PER_S; 0 for no limit); streams of \
+             all rooms of a user need one each"
         )));
     }
     Ok(users)

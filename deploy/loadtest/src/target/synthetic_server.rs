@@ -59,6 +59,7 @@ impl SyntheticServer {
             kind: ServerKind::Roomcast,
             addresses: vec![self.address],
             tokens: Vec::new(),
+            user_rooms: None,
             rooms: vec!["synthetic".to_owned()],
             other_entries: Vec::new(),
             processes: Vec::new(),

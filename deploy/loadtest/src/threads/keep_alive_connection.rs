@@ -22,6 +22,8 @@ pub(crate) struct KeepAliveConnection {
     pub(crate) every_us: Option<u64>,
     /// Responses are not counted.
     pub(crate) is_uncounted: bool,
+    /// Requests that succeed before the connection stops; `None` for no bound.
+    pub(crate) limit: Option<u64>,
     /// When the next request is due by the rate, in microseconds of the run's clock; it may be sent later.
     pub(crate) due: u64,
     /// Requests that were sent and not refused.
@@ -72,6 +74,7 @@ impl KeepAliveConnection {
             next: 0,
             every_us: cycle.every_us,
             is_uncounted: cycle.is_uncounted,
+            limit: cycle.limit,
             due,
             sent_requests: 0,
             socket: None,

@@ -12,11 +12,12 @@ use mio::{Events, Interest, Poll, Token};
 use rig::{Failure, Latencies, Result};
 
 use crate::client::client_socket::connect;
+use crate::client::user_check::UserCheck;
 use crate::plan::Plan;
 use crate::target::{Target, source_nets};
 use crate::threads::clock::Clock;
 use crate::threads::control::{CONTROL_INTERVAL, Control, Published, ReaderCounters};
-use crate::threads::stream_client::{Observations, ReadOutcome, StreamClient};
+use crate::threads::stream_client::{Followed, Observations, ReadOutcome, StreamClient};
 
 /// Most bytes read at once: a saturated stream has as much waiting in its socket.
 const READ_BUFFER: usize = 256 * 1024;
@@ -88,12 +89,7 @@ impl ReaderLoop {
         let numbers = (thread.number..plan.streams).step_by(plan.threads);
         let stream = |number: usize| {
             let is_sampled = plan.is_sampled(number);
-            let room = number % plan.rooms;
-            StreamClient::new(
-                room,
-                thread.target.order_check(room, plan.connections_per_room(), is_sampled),
-                is_sampled,
-            )
+            StreamClient::new(followed(&thread.target, plan, number), is_sampled)
         };
         let streams: Vec<StreamClient> = numbers.map(stream).collect();
         let sampled = (0..streams.len()).filter(|at| streams[*at].is_sampled).collect();
@@ -186,7 +182,7 @@ impl ReaderLoop {
         let address = target.address(number);
         let stream = &mut self.streams[at];
         let user = target.user_of_stream(number, plan.streams);
-        let request = target.subscribe(address, stream.room, user, stream.order.position());
+        let request = stream.followed.request(target, address, user);
         let (net, receive_buffer) = if plan.is_stalled(number) {
             (source_nets::STALLED_STREAMS, Some(STALLED_RECEIVE_BUFFER))
         } else {
@@ -263,5 +259,19 @@ impl ReaderLoop {
             self.steer();
             self.next_steering = now + CONTROL_INTERVAL;
         }
+    }
+}
+
+/// What stream `number` of `plan` follows.
+fn followed(target: &Target, plan: &Plan, number: usize) -> Followed {
+    let user = target.user_of_stream(number, plan.streams);
+    if let Some(rooms) = target.rooms_of_user(user) {
+        let rooms = rooms.iter().map(|room| (*room, target.other_entries(*room)));
+        return Followed::AllRooms(UserCheck::new(rooms));
+    }
+    let room = number % plan.rooms;
+    Followed::Room {
+        room,
+        order: target.order_check(room, plan.connections_per_room(), plan.is_sampled(number)),
     }
 }

@@ -6,6 +6,8 @@ use crate::target::request::Request;
 
 /// Connections that post the messages of rooms before a load, about.
 const FILLING_CONNECTIONS: usize = 64;
+/// Most of them; where there are more rooms, each has several.
+const MOST_FILLING_CONNECTIONS: usize = 256;
 /// Messages of a page of history.
 const MESSAGES_PER_PAGE: u64 = 100;
 
@@ -18,12 +20,14 @@ pub(crate) struct RequestCycle {
     pub(crate) every_us: Option<u64>,
     /// The requests accompany the load, and their responses are not counted.
     pub(crate) is_uncounted: bool,
+    /// Requests that succeed before the connection stops; `None` for no bound.
+    pub(crate) limit: Option<u64>,
 }
 
 /// The cycles of all connections for the work of the plan.
 pub(crate) fn of_work(plan: &Plan, target: &Target) -> Vec<RequestCycle> {
     match plan.work {
-        Work::Silence => Vec::new(),
+        Work::Silence | Work::Sync { .. } => Vec::new(),
         Work::Flood(_) | Work::Rate(_) => posts(plan, target),
         Work::History { pages: Pages::Any, .. } => any_pages(plan, target),
         Work::History {
@@ -51,7 +55,7 @@ fn posts(plan: &Plan, target: &Target) -> Vec<RequestCycle> {
     let cycle = |number: usize| {
         let address = target.address(number);
         let connection = number / plan.rooms;
-        let rooms: Vec<usize> = (number % plan.rooms..plan.rooms).step_by(connections.min(plan.rooms)).collect();
+        let rooms: Vec<usize> = rooms_of_connection(plan, number).collect();
         let most_users = rooms.iter().map(|room| target.users_of_room(*room).len()).max().unwrap_or(0);
         let post = |user_turn: usize, room: usize| {
             let mut users = target.users_of_room(room).cycle().skip(connection + user_turn);
@@ -63,17 +67,36 @@ fn posts(plan: &Plan, target: &Target) -> Vec<RequestCycle> {
             requests: requests.map(|(user_turn, room)| post(user_turn, room)).collect(),
             every_us,
             is_uncounted: false,
+            limit: None,
         }
     };
     (0..connections).map(cycle).collect()
 }
 
-/// The cycles that post `messages` to every room, and how many messages each connection posts. Each room has equally
-/// many connections, so that a few more messages may be posted.
-pub(crate) fn posts_of(plan: &Plan, target: &Target, messages: u64) -> (Vec<RequestCycle>, u64) {
+/// The cycles that post `messages` to every room, which end by themselves. Each room has equally many connections, so that a few more
+/// messages may be posted; of many rooms, each connection has several.
+pub(crate) fn posts_of(plan: &Plan, target: &Target, messages: u64) -> Vec<RequestCycle> {
     let each_room = (FILLING_CONNECTIONS / plan.rooms).max(1);
-    let plan = plan.with(Work::Flood(plan.rooms * each_room));
-    (posts(&plan, target), messages.div_ceil(each_room as u64))
+    let connections = if plan.rooms > MOST_FILLING_CONNECTIONS {
+        MOST_FILLING_CONNECTIONS
+    } else {
+        plan.rooms * each_room
+    };
+    let plan = plan.with(Work::Flood(connections));
+    let with_limit = |(number, cycle): (usize, RequestCycle)| {
+        let rooms = rooms_of_connection(&plan, number).count() as u64;
+        RequestCycle {
+            limit: Some(rooms * messages.div_ceil(each_room as u64)),
+            ..cycle
+        }
+    };
+    posts(&plan, target).into_iter().enumerate().map(with_limit).collect()
+}
+
+/// The rooms that connection `number` posts to.
+fn rooms_of_connection(plan: &Plan, number: usize) -> impl Iterator<Item = usize> + use<> {
+    let rooms = plan.rooms;
+    (number % rooms..rooms).step_by(plan.request_connections().min(rooms))
 }
 
 /// The cycles that request the newest pages of all rooms.
@@ -87,6 +110,7 @@ fn newest_pages(plan: &Plan, target: &Target) -> Vec<RequestCycle> {
         requests: (0..plan.rooms).map(|room| request(number, (room + number) % plan.rooms)).collect(),
         every_us: None,
         is_uncounted: false,
+        limit: None,
     };
     (0..plan.request_connections()).map(cycle).collect()
 }
@@ -112,6 +136,7 @@ fn any_pages(plan: &Plan, target: &Target) -> Vec<RequestCycle> {
             )],
             every_us: None,
             is_uncounted: false,
+            limit: None,
         }
     };
     (0..plan.request_connections()).map(cycle).collect()

@@ -28,11 +28,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Connections broken in a row after which the server counts as gone.
 const MOST_BREAKS: u64 = 1_000;
 
-/// How many requests connections send, and what they wait for.
+/// What connections wait for, and for how many windows times are kept.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RequestLimits {
-    /// Requests of each connection that succeed before it stops; `None` for no bound.
-    pub(crate) limit_each: Option<u64>,
     /// Posting pauses while the slowest sampled stream is more than this many messages behind; 0 for no bound.
     pub(crate) lag: u64,
     /// Number of windows of the run.
@@ -75,6 +73,8 @@ struct RequestLoop {
     latencies: Vec<Latencies>,
     buffer: Vec<u8>,
     breaks_in_a_row: u64,
+    /// Requests of all connections together that succeed before the thread ends; `None` for no bound.
+    total: Option<u64>,
 }
 
 impl RequestLoop {
@@ -82,6 +82,7 @@ impl RequestLoop {
         let cycles = std::mem::take(&mut thread.cycles);
         let (now, count) = (thread.clock.micros(), cycles.len().max(1) as u64);
         let mut schedule = Schedule::new(cycles.len());
+        let total = cycles.iter().map(|cycle| cycle.limit).sum();
         let mut connections = Vec::with_capacity(cycles.len());
         for (at, cycle) in cycles.into_iter().enumerate() {
             // Connections begin evenly apart, so that a rate has no bursts.
@@ -96,6 +97,7 @@ impl RequestLoop {
             latencies: vec![Latencies::new(); thread.limits.windows],
             buffer: vec![0; READ_BUFFER],
             breaks_in_a_row: 0,
+            total,
             connections,
             thread,
         })
@@ -140,8 +142,7 @@ impl RequestLoop {
     }
 
     fn is_finishing(&self) -> bool {
-        let total = self.thread.limits.limit_each.map(|each| each * self.connections.len() as u64);
-        let is_done = total.is_some_and(|total| self.counters.answered + self.counters.broken >= total);
+        let is_done = self.total.is_some_and(|total| self.counters.answered + self.counters.broken >= total);
         is_done || self.thread.finish.load(Ordering::Relaxed)
     }
 
@@ -182,7 +183,7 @@ impl RequestLoop {
     /// Connection `at` sends its next request, unless it has sent all of them.
     fn send_next(&mut self, at: usize) {
         let connection = &mut self.connections[at];
-        if self.thread.limits.limit_each.is_some_and(|limit| connection.sent_requests >= limit) {
+        if connection.limit.is_some_and(|limit| connection.sent_requests >= limit) {
             return;
         }
         let now = self.thread.clock.micros();

@@ -1,23 +1,26 @@
-//! One client that reads the stream of a room.
+//! One client that reads the stream of a room, or that of all rooms of its user.
 
 use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 use rig::{Failure, Latencies, Result};
 
-use crate::client::order_check::OrderCheck;
+use crate::client::order_check::{OrderCheck, OrderViolations};
+use crate::client::post_tag::PostTag;
 use crate::client::response_parser::{MOST_REFUSAL_BYTES, ResponseParser};
-use crate::client::sse_parser::{EventKind, SseParser};
-use crate::threads::control::ReaderCounters;
+use crate::client::sse_parser::{EventKind, SseEvent, SseParser};
+use crate::client::user_check::UserCheck;
+use crate::client::user_sse_parser::{UserEvent, UserSseParser};
+use crate::target::Target;
+use crate::threads::control::{Control, ReaderCounters};
 
 /// A client and, while it is connected, its connection.
 pub(crate) struct StreamClient {
-    /// The room.
-    pub(crate) room: usize,
+    /// What it follows, and the check of the entries so far.
+    pub(crate) followed: Followed,
     /// Latency is measured on this stream.
     pub(crate) is_sampled: bool,
-    /// The check of the entries so far.
-    pub(crate) order: OrderCheck,
     /// The connection; `None` while there is none.
     pub(crate) connection: Option<Connection>,
     /// Refusals in a row.
@@ -28,6 +31,19 @@ pub(crate) struct StreamClient {
     pub(crate) is_stalled: bool,
 }
 
+/// What a client follows.
+pub(crate) enum Followed {
+    /// The stream of a room.
+    Room {
+        /// The room.
+        room: usize,
+        /// The check of its entries.
+        order: OrderCheck,
+    },
+    /// The stream of all rooms of its user.
+    AllRooms(UserCheck),
+}
+
 /// A connection and what has come over it.
 pub(crate) struct Connection {
     pub(crate) socket: TcpStream,
@@ -36,8 +52,14 @@ pub(crate) struct Connection {
     request: Vec<u8>,
     sent: usize,
     response: ResponseParser,
-    parser: SseParser,
+    parser: StreamParser,
     refusal: Vec<u8>,
+}
+
+/// The parser of the events of a connection.
+enum StreamParser {
+    Room(SseParser),
+    AllRooms(UserSseParser),
 }
 
 /// What the clients of a thread have observed.
@@ -61,11 +83,10 @@ pub(crate) enum ReadOutcome {
 }
 
 impl StreamClient {
-    pub(crate) fn new(room: usize, order: OrderCheck, is_sampled: bool) -> Self {
+    pub(crate) fn new(followed: Followed, is_sampled: bool) -> Self {
         Self {
-            room,
+            followed,
             is_sampled,
-            order,
             connection: None,
             refusals: 0,
             has_caught_up: false,
@@ -81,7 +102,10 @@ impl StreamClient {
             request,
             sent: 0,
             response: ResponseParser::new(),
-            parser: SseParser::new(self.is_sampled),
+            parser: match &self.followed {
+                Followed::Room { .. } => StreamParser::Room(SseParser::new(self.is_sampled)),
+                Followed::AllRooms(_) => StreamParser::AllRooms(UserSseParser::new(self.is_sampled)),
+            },
             refusal: Vec::new(),
         });
     }
@@ -124,37 +148,104 @@ impl StreamClient {
             refusal,
             ..
         } = connection;
-        let order = &mut self.order;
-        let mut times = match (self.is_sampled, observations.window) {
+        let times = match (self.is_sampled, observations.window) {
             (true, window) if window > 0 => observations.latencies.get_mut(window - 1),
             _ => None,
         };
-        let counters = &mut observations.counters;
+        let mut observer = Observer {
+            is_open,
+            now,
+            deliveries: &mut observations.counters.deliveries,
+            violations: &mut observations.counters.violations,
+            times,
+        };
+        let followed = &mut self.followed;
         response.feed(bytes, |status, content| {
             if status != 200 {
                 refusal
                     .extend_from_slice(&content[..content.len().min(MOST_REFUSAL_BYTES.saturating_sub(refusal.len()))]);
                 return;
             }
-            parser.feed(content, |event| {
-                order.check(&event, &mut counters.violations);
-                match event.kind {
-                    EventKind::Message => {
-                        counters.deliveries += 1;
-                        if let (Some(times), Some(tag)) = (&mut times, event.tag) {
-                            times.record(now.saturating_sub(tag.posted_us));
-                        }
-                    }
-                    EventKind::Ready | EventKind::Reset => *is_open = true,
-                    EventKind::OtherEntry | EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
+            match (&mut *parser, &mut *followed) {
+                (StreamParser::Room(parser), Followed::Room { order, .. }) => {
+                    parser.feed(content, |event| observer.entry_of_room(&event, order));
                 }
-            });
+                (StreamParser::AllRooms(parser), Followed::AllRooms(check)) => {
+                    parser.feed(content, |event| observer.entry_of_user(event, check));
+                }
+                // A connection has the parser of what its client follows.
+                (StreamParser::Room(_), Followed::AllRooms(_)) | (StreamParser::AllRooms(_), Followed::Room { .. }) => {
+                }
+            }
         })?;
         // nchan sends no event that says so: its stream is open when the headers of the response have come.
-        if response.status() == Some(200) && !matches!(order, OrderCheck::Dense { .. }) {
+        if response.status() == Some(200) && followed.is_open_with_headers() {
             *is_open = true;
         }
         Ok(())
+    }
+}
+
+/// Notes what the events that have come in one read mean.
+struct Observer<'a> {
+    is_open: &'a mut bool,
+    now: u64,
+    deliveries: &'a mut u64,
+    violations: &'a mut OrderViolations,
+    times: Option<&'a mut Latencies>,
+}
+
+impl Observer<'_> {
+    #[inline]
+    fn entry_of_room(&mut self, event: &SseEvent, order: &mut OrderCheck) {
+        order.check(event, self.violations);
+        self.note(event.kind, event.tag);
+    }
+
+    fn entry_of_user(&mut self, event: &UserEvent<'_>, check: &mut UserCheck) {
+        check.check(event, self.violations);
+        self.note(event.kind, event.tag);
+    }
+
+    #[inline]
+    fn note(&mut self, kind: EventKind, tag: Option<PostTag>) {
+        match kind {
+            EventKind::Message => {
+                *self.deliveries += 1;
+                if let (Some(times), Some(tag)) = (&mut self.times, tag) {
+                    times.record(self.now.saturating_sub(tag.posted_us));
+                }
+            }
+            EventKind::Ready | EventKind::Reset => *self.is_open = true,
+            EventKind::OtherEntry | EventKind::Rooms | EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
+        }
+    }
+}
+
+impl Followed {
+    /// The request for the stream of `user` at `address`, from where the client has got to.
+    pub(crate) fn request(&self, target: &Target, address: SocketAddr, user: usize) -> Vec<u8> {
+        match self {
+            Self::Room { room, order } => target.subscribe(address, *room, user, order.position()),
+            Self::AllRooms(check) => target.subscribe_all(address, user, check.cursor()),
+        }
+    }
+
+    /// How many messages the client lacks of those that the server has acknowledged in a room; of several rooms, in that in which it
+    /// lacks most. A message may come before its post is acknowledged.
+    pub(crate) fn behind(&self, control: &Control) -> u64 {
+        match self {
+            Self::Room { room, order } => control.acknowledged(*room).saturating_sub(order.reached()),
+            Self::AllRooms(check) => check.behind(|room| control.acknowledged(room)),
+        }
+    }
+
+    /// True if the server sends no event that says that the stream is open.
+    fn is_open_with_headers(&self) -> bool {
+        match self {
+            Self::Room { order, .. } => !matches!(order, OrderCheck::Dense { .. }),
+            Self::AllRooms(_) => false,
+        }
     }
 }
 

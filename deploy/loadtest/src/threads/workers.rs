@@ -65,7 +65,6 @@ impl Workers {
         let limits = RequestLimits {
             lag: self.plan.lag,
             windows: self.plan.windows(),
-            ..RequestLimits::default()
         };
         let cycles = request_cycle::of_work(&self.plan, &self.target);
         (!cycles.is_empty()).then(|| self.start_requests(cycles, limits))

@@ -10,7 +10,10 @@ use std::fs;
 use std::process::ExitCode;
 
 use clap::{Parser as _, ValueEnum as _};
-use loadtest::{Figures, Nchan, Plan, Preset, Progress, SyntheticServer, comparison, prepare, raise_file_limit, run};
+use loadtest::{
+    Figures, Nchan, Plan, Preset, Progress, SyntheticServer, comparison, prepare, prepare_population, raise_file_limit,
+    run, run_on_stack,
+};
 use rig::{Backend, Explain as _, Failure, Result, Stack};
 use serde_json::{Value, json};
 
@@ -99,19 +102,22 @@ async fn run_roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Re
             builder = builder.gateway("BACKLOG_PER_PARTITION", "10000000");
         }
         // Only where statements are counted, since logging them costs the gateway time.
-        if plan.missed.is_some() {
+        if plan.counts_statements {
             builder = builder.logging_statements();
         }
         let mut stack = builder.start().await?;
-        let mut prepared = prepare(plan, &stack.gateway_urls(), options.users, &tokens).await?;
+        let mut prepared = match plan.user_rooms {
+            Some(_) => prepare_population(plan, &stack).await?,
+            None => prepare(plan, &stack.gateway_urls(), options.users, &tokens).await?,
+        };
         stack.renew_gateways().await?;
         prepared.watch_processes(stack.processes()?);
-        if plan.missed.is_some() {
+        if plan.counts_statements {
             prepared.watch_statement_logs(
                 stack.gateways.iter().map(|gateway| gateway.process.log_file().to_owned()).collect(),
             );
         }
-        return run(plan, &prepared.target, progress).await;
+        return run_on_stack(plan, &prepared.target, &mut stack, progress).await;
     }
     if options.url.is_empty() {
         return Err(Failure::new("no server: name a gateway with --url, or start an installation with --own"));
@@ -125,11 +131,15 @@ async fn run_roomcast(options: &Options, plan: &Plan, progress: &Progress) -> Re
 
 /// Runs the load on what Roomcast is compared with.
 async fn peer(peer: Peer, options: &Options, plan: &Plan, progress: &Progress) -> Result<Figures> {
-    let Some(keys) = peer.keys() else {
+    let Some((other, label)) = peer.plan(plan) else {
         let nchan = Nchan::start(plan.streams).await?;
         return run(plan, &nchan.target(plan), progress).await;
     };
-    roomcast(options, &Plan { keys, ..plan.clone() }, progress).await
+    let figures = roomcast(options, &other, progress).await?;
+    Ok(Figures {
+        server: format!("{}{label}", figures.server),
+        ..figures
+    })
 }
 
 /// Prints the figures of a round.

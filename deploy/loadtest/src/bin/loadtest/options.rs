@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use loadtest::{KeyKind, Pages, Plan, Preset, Work};
+use loadtest::{KeyKind, Pages, Plan, Preset, UserRooms, Work};
 use rig::{Failure, Process, Result};
 
-/// Deliveries a second of the presets `steady` and `rooms`, whatever the number of streams.
+/// Deliveries a second of the presets `steady`, `rooms` and `users`, whatever the number of streams.
 const STEADY_DELIVERIES_PER_S: f64 = 20_000.0;
 
 /// Puts load on Roomcast, and reports what it carried, what that cost, and whether messages were missing
@@ -18,6 +18,9 @@ const STEADY_DELIVERIES_PER_S: f64 = 20_000.0;
 /// elsewhere sees one address: start it with REGISTER_PER_ADDRESS=0 and STREAMS_PER_ADDRESS=0, and for `hot`, `accept`
 /// and `resume`, which post as fast as they are answered, with POST_PER_S=0. A load of more than 60 rooms also needs
 /// ROOMS_PER_USER=0, CREATE_ROOM_PER_HOUR=0 and JOIN_PER_MIN=0.
+///
+/// With `--memberships`, and in `users` and `sync`, each stream is that of all rooms of a user of its own. In an installation of the
+/// run, users and memberships are written into the database; elsewhere they cost a registration and a join each.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Options {
@@ -57,7 +60,16 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) rooms: Option<usize>,
 
-    /// Connections that post, or ask for history, as fast as they are answered
+    /// Rooms that each user is in, where each stream follows all rooms of a user of its own; given to another load than `users` and
+    /// `sync`, it makes the streams of that load such streams
+    #[arg(long)]
+    pub(crate) memberships: Option<usize>,
+
+    /// How unequal rooms are: the exponent of the Zipf distribution by which users are in rooms
+    #[arg(long)]
+    pub(crate) skew: Option<f64>,
+
+    /// Connections that post, ask for history or catch up as fast as they are answered
     #[arg(long, conflicts_with_all = ["posts_per_s", "deliveries_per_s"])]
     pub(crate) in_flight: Option<usize>,
 
@@ -65,10 +77,18 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "deliveries_per_s")]
     pub(crate) posts_per_s: Option<f64>,
 
-    /// Deliveries a second, from which the posts a second follow; `steady` and `rooms` keep to 20,000 for any number of
+    /// Deliveries a second, from which the posts a second follow; `steady`, `rooms` and `users` keep to 20,000 for any number of
     /// streams
     #[arg(long)]
     pub(crate) deliveries_per_s: Option<f64>,
+
+    /// Post nothing: what do open streams cost?
+    #[arg(long, conflicts_with_all = ["in_flight", "posts_per_s", "deliveries_per_s"])]
+    pub(crate) silent: bool,
+
+    /// Calls of each kind in `sync`
+    #[arg(long)]
+    pub(crate) calls: Option<usize>,
 
     /// Characters of a message
     #[arg(long)]
@@ -91,9 +111,17 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) stalled_percent: Option<usize>,
 
-    /// Messages posted to every room while all streams are disconnected
+    /// Messages that each stream misses while all streams are disconnected
     #[arg(long)]
     pub(crate) missed: Option<u64>,
+
+    /// Restart the gateways of an installation of this run while all streams are disconnected, so that they keep no messages
+    #[arg(long)]
+    pub(crate) restart: bool,
+
+    /// Count the SQL statements of the gateways of an installation of this run; logging them costs the gateways time
+    #[arg(long)]
+    pub(crate) statements: bool,
 
     /// Messages in each room whose history is read
     #[arg(long)]
@@ -133,6 +161,8 @@ pub(crate) struct Options {
 pub(crate) enum Peer {
     /// nginx with the module nchan, in memory, two workers (`deploy/install.sh nchan`)
     Nchan,
+    /// Roomcast again, with as many streams of one room each, and as many deliveries for each post
+    RoomStreams,
     /// Roomcast again, with posts without an `Idempotency-Key`
     NoKeys,
     /// Roomcast again, with posts whose `Idempotency-Key` is random
@@ -140,12 +170,30 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    /// The keys of the posts, if the comparison is with Roomcast.
-    pub(crate) fn keys(self) -> Option<KeyKind> {
+    /// The load on Roomcast that is compared with that of `plan`, and what its figures are called; `None` for another server.
+    pub(crate) fn plan(self, plan: &Plan) -> Option<(Plan, &'static str)> {
+        let with_keys = |keys| Plan { keys, ..plan.clone() };
         match self {
             Self::Nchan => None,
-            Self::NoKeys => Some(KeyKind::None),
-            Self::RandomKeys => Some(KeyKind::Random),
+            Self::NoKeys => Some((with_keys(KeyKind::None), "")),
+            Self::RandomKeys => Some((with_keys(KeyKind::Random), "")),
+            Self::RoomStreams => Some((plan.on_room_streams()?, ", room streams")),
+        }
+    }
+
+    /// Why it cannot be compared with `plan` of `preset`, if it cannot.
+    fn problem(self, preset: Preset, plan: &Plan) -> Option<&'static str> {
+        match self {
+            Self::Nchan if !preset.supports_nchan() || plan.user_rooms.is_some() => {
+                Some("nchan can be compared in hot, steady, rooms and idle only")
+            }
+            Self::RoomStreams if plan.user_rooms.is_none() || matches!(plan.work, Work::Sync { .. }) => {
+                Some("only streams of all rooms of a user can be compared with those of rooms")
+            }
+            Self::NoKeys | Self::RandomKeys if self.plan(plan).is_some_and(|(other, _)| other.keys == plan.keys) => {
+                Some("both runs would have the same keys")
+            }
+            Self::Nchan | Self::RoomStreams | Self::NoKeys | Self::RandomKeys => None,
         }
     }
 }
@@ -154,10 +202,51 @@ impl Options {
     /// The plan of the preset, with the changes that the options ask for.
     pub(crate) fn plan(&self) -> Result<Plan> {
         let mut plan = self.preset.plan();
-        let paced = matches!(self.preset, Preset::Steady | Preset::Rooms).then_some(STEADY_DELIVERIES_PER_S);
         plan.streams = self.streams.unwrap_or(plan.streams);
         plan.rooms = self.rooms.unwrap_or(plan.rooms);
-        if let Some(per_s) = self.deliveries_per_s.or(paced) {
+        self.change_user_rooms(&mut plan);
+        self.change_work(&mut plan);
+        plan.text = self.text.unwrap_or(plan.text);
+        plan.window = self.seconds.map_or(plan.window, Duration::from_secs);
+        plan.warm_up = self.warm_up.map_or(plan.warm_up, Duration::from_secs);
+        plan.ramp = self.ramp.or(plan.ramp);
+        plan.stalled_percent = self.stalled_percent.unwrap_or(plan.stalled_percent);
+        plan.missed = self.missed.or(plan.missed);
+        plan.restarts = self.restart;
+        plan.counts_statements = self.statements || plan.missed.is_some() && plan.user_rooms.is_none();
+        plan.lag = self.lag.unwrap_or(plan.lag);
+        plan.threads = self.threads.unwrap_or(plan.threads);
+        plan.keys = self.keys;
+        if self.preset == Preset::SelfTest {
+            (plan.rooms, plan.work, plan.missed, plan.user_rooms) = (1, Work::Silence, None, None);
+        }
+        let needs_own = plan.restarts || plan.counts_statements && self.statements;
+        let problem = match self.peer.and_then(|peer| peer.problem(self.preset, &plan)).or_else(|| plan.problem()) {
+            None if needs_own && !self.own && !self.postgres => Some(
+                "gateways are restarted, and log their statements, in an installation of this run: --own or --postgres",
+            ),
+            None if plan.user_rooms.is_some() && self.tokens.is_some() => {
+                Some("streams of all rooms of a user are those of users of this run: without --tokens")
+            }
+            problem => problem,
+        };
+        problem.map_or(Ok(plan), |problem| Err(Failure::new(problem)))
+    }
+
+    /// Changes the rooms that users are in, and makes streams such of all rooms of a user if that is asked for.
+    fn change_user_rooms(&self, plan: &mut Plan) {
+        let Some(each) = self.memberships.or(plan.user_rooms.map(|user_rooms| user_rooms.each)) else {
+            return;
+        };
+        let usual = UserRooms::of(each);
+        let changed = plan.user_rooms.get_or_insert(usual);
+        changed.each = each;
+        changed.skew = self.skew.unwrap_or(changed.skew);
+    }
+
+    fn change_work(&self, plan: &mut Plan) {
+        let paced = matches!(self.preset, Preset::Steady | Preset::Rooms | Preset::Users);
+        if let Some(per_s) = self.deliveries_per_s.or(paced.then_some(STEADY_DELIVERIES_PER_S)) {
             plan.work = Work::Rate(per_s / plan.streams_per_room());
         }
         match &mut plan.work {
@@ -172,36 +261,16 @@ impl Options {
                     *per_s = wanted;
                 }
             }
-            work => match (self.in_flight, self.posts_per_s) {
-                (Some(connections), _) => *work = Work::Flood(connections),
-                (None, Some(per_s)) => *work = Work::Rate(per_s),
+            Work::Sync { connections, calls } => {
+                *connections = self.in_flight.unwrap_or(*connections);
+                *calls = self.calls.unwrap_or(*calls);
+            }
+            Work::Silence | Work::Flood(_) | Work::Rate(_) => match (self.in_flight, self.posts_per_s) {
+                _ if self.silent => plan.work = Work::Silence,
+                (Some(connections), _) => plan.work = Work::Flood(connections),
+                (None, Some(per_s)) => plan.work = Work::Rate(per_s),
                 (None, None) => {}
             },
-        }
-        plan.text = self.text.unwrap_or(plan.text);
-        plan.window = self.seconds.map_or(plan.window, Duration::from_secs);
-        plan.warm_up = self.warm_up.map_or(plan.warm_up, Duration::from_secs);
-        plan.ramp = self.ramp.or(plan.ramp);
-        plan.stalled_percent = self.stalled_percent.unwrap_or(plan.stalled_percent);
-        plan.missed = self.missed.or(plan.missed);
-        plan.lag = self.lag.unwrap_or(plan.lag);
-        plan.threads = self.threads.unwrap_or(plan.threads);
-        plan.keys = self.keys;
-        if self.preset == Preset::SelfTest {
-            (plan.rooms, plan.work, plan.missed) = (1, Work::Silence, None);
-        }
-        match self.peer {
-            Some(Peer::Nchan) if !self.preset.supports_nchan() => {
-                return Err(Failure::new("nchan can be compared in hot, steady, rooms and idle only"));
-            }
-            Some(other) if other.keys() == Some(plan.keys) => {
-                return Err(Failure::new("both runs would have the same keys"));
-            }
-            Some(_) | None => {}
-        }
-        match plan.problem() {
-            Some(problem) => Err(Failure::new(problem)),
-            None => Ok(plan),
         }
     }
 }

@@ -33,8 +33,7 @@ impl ReaderLoop {
     fn publish_lag(&self) {
         let control = &self.thread.control;
         let sampled = self.sampled.iter().map(|at| &self.streams[*at]).filter(|stream| !stream.is_stalled);
-        // A message may come before its post is acknowledged.
-        let lags = sampled.map(|stream| control.acknowledged(stream.room).saturating_sub(stream.order.reached()));
+        let lags = sampled.map(|stream| stream.followed.behind(control));
         control.lags[self.thread.number].store(lags.max().unwrap_or(0), Ordering::Relaxed);
     }
 
@@ -76,7 +75,7 @@ impl ReaderLoop {
         let since = self.thread.clock.micros().saturating_sub(control.reconnect_at_us.load(Ordering::Relaxed));
         let mut behind = 0;
         for stream in self.streams.iter_mut().filter(|stream| !stream.has_caught_up) {
-            if stream.order.reached() >= control.acknowledged(stream.room)
+            if stream.followed.behind(control) == 0
                 && stream.connection.as_ref().is_some_and(|connection| connection.is_open)
             {
                 stream.has_caught_up = true;
