@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 pub(crate) use self::population::Table;
 use crate::evidence::{
-    Digest, EditedRoom, EntryKind, LogEntry, MemberChange, Message, Position, RoomContents, RoomMembers, ShownMessage,
-    Target, created_private, names, reaction_counts, replied_to,
+    Digest, EditedRoom, EntryKind, ExistingRoom, LogEntry, MemberChange, Message, Position, RoomContents, RoomMembers,
+    ShownMessage, Target, created_private, names, reaction_counts, replied_to,
 };
 use crate::failure::{Explain as _, Failure, Result};
 
@@ -346,6 +346,25 @@ impl Database {
             rooms.entry(room).or_default().messages.insert(id, seq);
         }
         Ok(rooms.into_values().collect())
+    }
+
+    /// The rooms that exist, with their last seqs and their members, by name.
+    pub(crate) async fn existing_rooms(&mut self) -> Result<BTreeMap<String, ExistingRoom>> {
+        let heads = "SELECT r.name, COALESCE(h.seq, 0) FROM rooms r LEFT JOIN room_heads h ON h.room_id = r.id
+                     WHERE r.deleted_on IS NULL";
+        let members = "SELECT r.name, u.username FROM members m
+                       JOIN rooms r ON r.id = m.room_id JOIN users u ON u.id = m.user_id WHERE r.deleted_on IS NULL";
+        let heads: Vec<(String, i64)> = on!(self, connection => sqlx::query_as(heads).fetch_all(connection).await?);
+        let members: Vec<(String, String)> =
+            on!(self, connection => sqlx::query_as(members).fetch_all(connection).await?);
+        let mut rooms: BTreeMap<String, ExistingRoom> = BTreeMap::new();
+        for (room, head) in heads {
+            rooms.entry(room).or_default().head = head;
+        }
+        for (room, member) in members {
+            rooms.entry(room).or_default().members.insert(member);
+        }
+        Ok(rooms)
     }
 
     /// The whole log of a room, who reacts to which of its messages, and who is in it.

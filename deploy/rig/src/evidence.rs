@@ -10,6 +10,7 @@ mod posts;
 mod room_changes;
 mod server_state;
 mod streams;
+mod user_streams;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -24,6 +25,10 @@ pub use self::posts::{Digest, Message, Post, PostOutcome};
 pub use self::room_changes::{Departure, Rejoin, RoomContents, RoomOperation, RoomResponse};
 pub use self::server_state::{GatewayInterval, MemorySample, Position, Restore};
 pub use self::streams::{ByeReason, FinalPosition, HistoryPage, PlainEntry, Received, Sequenced, StreamRecord};
+pub(crate) use self::user_streams::rooms_of;
+pub use self::user_streams::{
+    ExistingRoom, FinalRooms, RoomNews, UserReceived, UserRecord, UserRoomCall, UserSource, UserStreams,
+};
 
 /// Everything the oracle judges by.
 #[derive(Debug, Clone, Default)]
@@ -63,8 +68,12 @@ pub struct Evidence {
     pub room_responses: Vec<RoomResponse>,
     /// What is stored in the rooms of room recreators and rejoiners.
     pub room_contents: Vec<RoomContents>,
+    /// The devices that follow all rooms of their user, and everything about them.
+    pub user_streams: UserStreams,
     /// The rooms of editors, which have changes in their logs, and everything about them.
     pub edited: EditedRooms,
+    /// The name of each room.
+    pub room_names: Vec<String>,
     /// The history of each room over HTTP after the run, oldest first.
     pub history: Vec<Vec<Message>>,
     /// The same from the database.

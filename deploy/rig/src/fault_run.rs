@@ -154,8 +154,10 @@ impl FaultRun {
         let contents = read_edited_rooms(&mut database, &self.traffic).await?;
         let heads = rows.iter().zip(&others).map(head).collect();
         let log_heads = contents.iter().map(EditedRoom::head).collect();
-        let mut evidence = self.traffic.finish(heads, log_heads).await?;
+        let edited_names = self.traffic.edited_rooms();
+        let mut evidence = self.traffic.finish(heads, log_heads, database.existing_rooms().await?).await?;
         evidence.edited.contents = contents;
+        (evidence.room_names, evidence.edited.names) = (rooms.clone(), edited_names);
         for room in &rooms {
             evidence.history.push(reader.whole_history(room).await?.iter().filter_map(Message::parse).collect());
         }
@@ -215,7 +217,7 @@ impl FaultRun {
 }
 
 /// How much some clients did, as sentences.
-fn summaries(evidence: &Evidence) -> [String; 3] {
+fn summaries(evidence: &Evidence) -> [String; 4] {
     let (responses, rejoins) = (evidence.room_responses.len(), evidence.rejoins.len());
     let entries = evidence.room_members.iter().flat_map(|room| &room.log);
     let changes = entries.filter(|entry| matches!(entry.kind, EntryKind::Member { .. })).count();
@@ -223,6 +225,7 @@ fn summaries(evidence: &Evidence) -> [String; 3] {
     [
         format!("{responses} responses to room recreators, {rejoins} rejoins"),
         evidence.edited.summary(),
+        evidence.user_streams.summary(),
         format!("{changes} joins and leaves in the logs, {unknown} calls of members without an answer at first"),
     ]
 }

@@ -13,6 +13,7 @@ mod state;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod user_streams;
 mod violation;
 
 use self::index::Index;
@@ -43,6 +44,10 @@ pub fn judge(evidence: &Evidence, bounds: &Bounds) -> Vec<Violation> {
         changes::changes_hold(evidence),
         changes::true_refusals(evidence),
         deletions::deleted_is_gone(evidence),
+        user_streams::contiguous(evidence),
+        user_streams::received_is_stored(evidence),
+        user_streams::within_membership(evidence, bounds),
+        user_streams::no_forgery(evidence),
         members::in_the_log(evidence),
         members::as_called(evidence),
         responses::true_responses(evidence),

@@ -6,6 +6,9 @@
 //! TransientReader   joins, reads history, leaves, and watches whether its stream really ends
 //! Rejoiner          leaves and comes back at once, at another gateway
 //! RoomRecreator     creates a room, deletes it and creates it again, and asks for it at every gateway
+//! Wanderer          joins and leaves rooms, creates and deletes rooms of their own
+//! UserDevice        follows all rooms of its user, catches up by calls in between, comes back at any gateway with its cursor or one
+//!                   that it kept
 //! Editor            posts, replies, edits, deletes, reacts, leaves and joins in a room of editors, again until it knows the outcome
 //! Follower          applies the whole log of such a room, comes back with its last id or one that it kept; one of them whenever
 //!                   something was deleted
@@ -23,11 +26,14 @@ mod room_recreator;
 mod sender;
 mod texts;
 mod transient_reader;
+mod user_device;
+mod users;
+mod wanderer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use reqwest::Method;
@@ -46,13 +52,14 @@ use self::room_reader::{Follower, Heads, RoomReader, SubscriberClient};
 use self::room_recreator::RoomRecreator;
 use self::sender::Sender;
 use self::transient_reader::TransientReader;
+use self::user_device::{EndRooms, UserDevice};
+use self::users::{SENDER, SUBSCRIBER, Users, editor_name, rejoiner_name, transient_reader_name, wanderer_name};
+use self::wanderer::Wanderer;
 use crate::api_client::ApiClient;
-use crate::evidence::{Evidence, FinalPosition, MembershipCall};
+use crate::evidence::{Evidence, ExistingRoom, FinalPosition, FinalRooms, MembershipCall, UserRoomCall};
 use crate::failure::{Explain as _, Failure, Result};
 use crate::stack::Stack;
 
-/// Users who are registered at a time: the gateway bounds the hashing of passwords, and refuses what would wait too long.
-const REGISTERED_AT_ONCE: usize = 4;
 /// How long subscribers may take to end after they were to have everything: the time-outs of opening a stream and of silence.
 const SUBSCRIBERS_END_WITHIN: Duration = Duration::from_mins(1);
 /// How long senders may take to finish the message they are posting; each gives one up after a minute.
@@ -76,6 +83,9 @@ pub struct Traffic {
     followers: JoinSet<FinalPosition>,
     /// The heads of the edited rooms.
     log_heads: watch::Sender<Heads>,
+    devices: JoinSet<FinalRooms>,
+    /// All rooms, for those who follow all of a user.
+    end_rooms: watch::Sender<EndRooms>,
     settle_within: Duration,
 }
 
@@ -85,22 +95,16 @@ impl Traffic {
     /// Subscribers that have not seen everything `settle_within` after all is stored count as not having got it.
     pub async fn start(stack: &Stack, plan: TrafficPlan, settle_within: Duration) -> Result<Self> {
         let urls = stack.gateway_urls();
-        let names = ["reader", SENDER, SUBSCRIBER].map(str::to_owned).into_iter();
-        let names = names
-            .chain((0..plan.transient_readers).map(transient_reader_name))
-            .chain((0..plan.rejoiners).map(rejoiner_name))
-            .chain((0..plan.room_recreators).map(|number| format!("room-recreator-{number}")))
-            .chain((0..plan.edited_rooms * plan.editors_per_room).map(editor_name));
-        let mut users: Vec<ApiClient> = stream::iter(names)
-            .map(async |name| stack.client()?.register(&name).await)
-            .buffered(REGISTERED_AT_ONCE)
-            .try_collect()
-            .await?;
-        let editors = users.split_off(3 + plan.transient_readers + plan.rejoiners + plan.room_recreators);
-        let room_recreators = users.split_off(3 + plan.transient_readers + plan.rejoiners);
-        let rejoiners = users.split_off(3 + plan.transient_readers);
-        let transient_readers = users.split_off(3);
-        let [reader, sender, subscriber] = users.try_into().map_err(|_| Failure::new("three users"))?;
+        let Users {
+            reader,
+            sender,
+            subscriber,
+            transient_readers,
+            rejoiners,
+            room_recreators,
+            wanderers,
+            editors,
+        } = Users::register(stack, &plan).await?;
         let rooms = (0..plan.rooms).map(room_name).chain((0..plan.edited_rooms).map(edited_room_name));
         for room in rooms {
             reader.create_room(&room).await?;
@@ -116,12 +120,19 @@ impl Traffic {
             heads: watch::Sender::new(None),
             followers: JoinSet::new(),
             log_heads: watch::Sender::new(None),
+            devices: JoinSet::new(),
+            end_rooms: watch::Sender::new(None),
             settle_within,
         };
         traffic.join_all((&sender, &subscriber), &editors).await?;
         traffic.start_subscribers(&at_each(&subscriber, &urls)?);
         let deletions: Vec<Arc<Notify>> = (0..plan.edited_rooms).map(|_| Arc::default()).collect();
         traffic.start_followers(&at_each(&subscriber, &urls)?, &deletions);
+        traffic.start_devices(SUBSCRIBER, &at_each(&subscriber, &urls)?);
+        for (number, user) in wanderers.iter().enumerate() {
+            traffic.start_devices(&wanderer_name(number), &at_each(user, &urls)?);
+            traffic.start_wanderer(number, at_each(user, &urls)?);
+        }
         for (number, user) in transient_readers.iter().enumerate() {
             traffic.start_transient_reader(number, at_each(user, &urls)?);
         }
@@ -190,18 +201,27 @@ impl Traffic {
         tokio::time::timeout(FINISH_WITHIN, all).await.explain(|| "clients do not finish".to_owned())?
     }
 
-    /// Announces the last seq of each room, and of each edited room, to those who follow them, waits for them, and returns what
-    /// everybody recorded.
-    pub async fn finish(mut self, heads: Vec<i64>, log_heads: Vec<i64>) -> Result<Evidence> {
+    /// Announces the last seq of each room, of each edited room, and all rooms that exist to those who follow them, waits for them, and
+    /// returns what everybody recorded.
+    pub async fn finish(
+        mut self,
+        heads: Vec<i64>,
+        log_heads: Vec<i64>,
+        end_rooms: BTreeMap<String, ExistingRoom>,
+    ) -> Result<Evidence> {
+        self.end_rooms.send_replace(Some(Arc::new(end_rooms.clone())));
         self.heads.send_replace(Some(Arc::new(heads)));
         self.log_heads.send_replace(Some(Arc::new(log_heads)));
-        let (mut final_positions, mut followed_to) = (Vec::new(), Vec::new());
+        let (mut final_positions, mut followed_to, mut final_rooms) = (Vec::new(), Vec::new(), Vec::new());
         let all = async {
             while let Some(position) = self.subscribers.join_next().await {
                 final_positions.push(position.explain(|| "a subscriber".to_owned())?);
             }
             while let Some(position) = self.followers.join_next().await {
                 followed_to.push(position.explain(|| "a follower".to_owned())?);
+            }
+            while let Some(rooms) = self.devices.join_next().await {
+                final_rooms.push(rooms.explain(|| "a device".to_owned())?);
             }
             Ok::<_, Failure>(())
         };
@@ -211,6 +231,8 @@ impl Traffic {
             self.recorder.take_evidence().ok_or_else(|| Failure::new("more was posted than a run can record"))?;
         evidence.final_positions = final_positions;
         evidence.edited.final_positions = followed_to;
+        evidence.user_streams.final_rooms = final_rooms;
+        evidence.user_streams.rooms = end_rooms;
         Ok(evidence)
     }
 
@@ -231,7 +253,16 @@ impl Traffic {
 
     /// Lets a user join a room before the traffic begins.
     async fn join(&self, user: &ApiClient, name: &str, room: String) -> Result<()> {
+        let sent = self.recorder.now();
         user.call(Method::POST, &format!("/chat/{room}/join")).await?.expect(204)?;
+        self.recorder.add_user_room_call(UserRoomCall {
+            username: name.to_owned(),
+            room: room.clone(),
+            is_in: true,
+            sent,
+            settled: self.recorder.now(),
+            is_acknowledged: true,
+        });
         self.recorder.add_membership_call(MembershipCall {
             room,
             username: name.to_owned(),
@@ -308,6 +339,34 @@ impl Traffic {
         self.movers.spawn(rejoiner.run(self.stop.clone()));
     }
 
+    fn start_wanderer(&mut self, number: usize, clients: Vec<ApiClient>) {
+        let wanderer = Wanderer {
+            number,
+            name: wanderer_name(number),
+            clients,
+            rooms: self.plan.rooms,
+            rng: self.rng(8, number),
+            recorder: Arc::clone(&self.recorder),
+        };
+        self.movers.spawn(wanderer.run(self.stop.clone()));
+    }
+
+    /// Starts the devices of a user.
+    fn start_devices(&mut self, username: &str, clients: &[ApiClient]) {
+        for of_user in 0..self.plan.devices_per_user {
+            let number = self.devices.len();
+            let device = UserDevice::new(
+                (number, username.to_owned()),
+                clients.to_vec(),
+                of_user > 0,
+                self.rng(9, number),
+                Arc::clone(&self.recorder),
+                self.end_rooms.subscribe(),
+            );
+            self.devices.spawn(device.run(self.settle_within));
+        }
+    }
+
     fn start_room_recreator(&mut self, number: usize, clients: Vec<ApiClient>) {
         let recreator = RoomRecreator {
             number,
@@ -365,25 +424,6 @@ impl Traffic {
             self.followers.spawn(follower.run(self.settle_within));
         }
     }
-}
-
-/// Names of the user of all senders, and of the user of all subscribers and followers.
-const SENDER: &str = "sender";
-const SUBSCRIBER: &str = "subscriber";
-
-/// The name of the user who is transient reader `number`.
-fn transient_reader_name(number: usize) -> String {
-    format!("transient-reader-{number}")
-}
-
-/// The name of the user who is editor `number`.
-fn editor_name(number: usize) -> String {
-    format!("editor-{number}")
-}
-
-/// The name of the user who is rejoiner `number`.
-fn rejoiner_name(number: usize) -> String {
-    format!("rejoiner-{number}")
 }
 
 /// The same user at every gateway.

@@ -12,6 +12,8 @@ use super::streams::{FinalPosition, StreamRecord};
 /// All of it. Rooms, editors and followers have numbers of their own here.
 #[derive(Debug, Clone, Default)]
 pub struct EditedRooms {
+    /// The name of each room.
+    pub names: Vec<String>,
     /// The messages that editors posted.
     pub posts: Vec<Post>,
     /// What they wanted to change, in the order in which each of them did.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::evidence::{EditedRooms, Evidence};
+use crate::evidence::{EditedRooms, Evidence, UserStreams};
 use crate::failure::Result;
 use crate::oracle::Violation;
 
@@ -51,6 +51,7 @@ pub(super) fn dump(
         }
     }
     dump_edited(&mut text, &evidence.edited)?;
+    dump_user_streams(&mut text, &evidence.user_streams)?;
     fs::write(directory.join("evidence.txt"), text)?;
     for entry in fs::read_dir(stack_directory)? {
         let entry = entry?;
@@ -78,6 +79,22 @@ fn dump_edited(text: &mut String, edited: &EditedRooms) -> Result<()> {
             }
         }
         writeln!(text, "edited room {room}: {:?}", contents.reactions)?;
+    }
+    Ok(())
+}
+
+fn dump_user_streams(text: &mut String, of_users: &UserStreams) -> Result<()> {
+    for record in &of_users.records {
+        writeln!(text, "{record:?}")?;
+    }
+    for call in &of_users.calls {
+        writeln!(text, "{call:?}")?;
+    }
+    for rooms in &of_users.final_rooms {
+        writeln!(text, "{rooms:?}")?;
+    }
+    for (name, room) in &of_users.rooms {
+        writeln!(text, "{name}: {room:?}")?;
     }
     Ok(())
 }

@@ -7,3 +7,4 @@ mod members;
 mod messages;
 mod readers;
 mod server;
+mod user_streams;

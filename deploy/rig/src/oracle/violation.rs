@@ -35,7 +35,7 @@ pub enum Invariant {
     MemoryBounded,
     /// I14: history and dead letters are what was accepted, and nothing else.
     Balanced,
-    /// I15: nobody receives messages of a room after leaving it.
+    /// I15, I19: nobody receives messages of a room after leaving it, or of one that they were never in.
     LeavingTakesEffect,
     /// I15: a stream ends for the reason it names.
     TrueReasons,
@@ -50,6 +50,9 @@ pub enum Invariant {
     /// I9, I17: each acknowledged edit, deletion and reaction is one entry of the log, the last one of each thing holds, and
     /// nothing was changed that nobody asked for.
     ChangesHold,
+    /// I18: streams of all rooms of a user, and calls to catch up, show in each room exactly what follows what the device had, within
+    /// the user's membership, once and in order, and in the end everything.
+    UserStreams,
     /// I20: no stream that is asked for after a deletion was acknowledged shows the text, if the gateways could tell each other.
     DeletedIsGone,
     /// I21: each change of a membership is one entry of the log, in order, and the log says who is in the room.

@@ -11,6 +11,9 @@ pub(crate) const REJOINED_ROOMS: &str = "rejoined-";
 /// Room names begin with this where editors change messages.
 pub(crate) const EDITED_ROOMS: &str = "edited-";
 
+/// Room names begin with this where wanderers own them.
+pub(super) const WANDERED_ROOMS: &str = "wandered-";
+
 /// How much traffic there is.
 #[derive(Debug, Clone, Copy)]
 pub struct TrafficPlan {
@@ -34,6 +37,11 @@ pub struct TrafficPlan {
     pub rejoiners: usize,
     /// Users who delete rooms and create them again.
     pub room_recreators: usize,
+    /// Users who join and leave rooms, and create and delete rooms of their own, while devices follow all their rooms.
+    pub wanderers: usize,
+    /// Devices of each of them, and of the user who is in all rooms. The first of each holds its streams for as long as it can; the
+    /// others move between gateways.
+    pub devices_per_user: usize,
     /// Rooms in which messages are edited, deleted and reacted to, beside the others.
     pub edited_rooms: usize,
     /// Users in each of these who post, edit, delete and react.
@@ -57,17 +65,21 @@ impl TrafficPlan {
             transient_readers: 3,
             rejoiners: 2,
             room_recreators: 2,
+            wanderers: 0,
+            devices_per_user: 0,
             edited_rooms: 2,
             editors_per_room: 3,
             edits_per_second: 20.0,
         }
     }
 
-    /// The same without editors and their rooms.
+    /// The same without editors and their rooms, and without users with devices.
     #[must_use]
     pub fn without_editors(self) -> Self {
         Self {
             edited_rooms: 0,
+            wanderers: 0,
+            devices_per_user: 0,
             ..self
         }
     }

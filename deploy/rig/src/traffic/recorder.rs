@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::evidence::{
     Departure, Evidence, GatewayInterval, HistoryPage, LogEntry, MembershipCall, PlainEntry, Post, PostOutcome, Rejoin,
-    RequestedChange, RoomResponse, StreamRecord,
+    RequestedChange, RoomResponse, StreamRecord, UserRecord, UserRoomCall,
 };
 
 /// Posts and changes, received entries and pages that a run may record, about 100 bytes each. Beyond this the run ends with a
@@ -82,6 +82,18 @@ impl Recorder {
     /// Records a call by which a user joins or leaves a room, in the order of the user's calls.
     pub(super) fn add_membership_call(&self, call: MembershipCall) {
         self.records.lock().evidence.membership_calls.push(call);
+    }
+
+    /// Records what a device got of all rooms of its user.
+    pub(super) fn add_user_record(&self, record: UserRecord) {
+        let mut records = self.records.lock();
+        records.received += record.received.len();
+        records.evidence.user_streams.records.push(record);
+    }
+
+    /// Records a call by which a user with devices begins or ceases to be in a room, in the order of the user's calls.
+    pub(super) fn add_user_room_call(&self, call: UserRoomCall) {
+        self.records.lock().evidence.user_streams.calls.push(call);
     }
 
     pub(super) fn add_departure(&self, departure: Departure) {

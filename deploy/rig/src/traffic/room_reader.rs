@@ -21,12 +21,12 @@ use crate::sse::{EventStream, SseEvent};
 
 /// How long nothing may come, not even a ping, before the client gives its stream up as dead. Streams of the rig ping every
 /// two seconds.
-const SILENCE: Duration = Duration::from_secs(7);
+pub(super) const SILENCE: Duration = Duration::from_secs(7);
 /// Pause before a stream that broke, or was refused, is opened again.
-const RETRY_AFTER: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_millis(300);
+pub(super) const RETRY_AFTER: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_millis(300);
 /// How long a client that moves between gateways holds a stream, and how long it sleeps afterwards.
-const STAYS: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(8);
-const SLEEPS: std::ops::Range<Duration> = Duration::ZERO..Duration::from_secs(3);
+pub(super) const STAYS: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(8);
+pub(super) const SLEEPS: std::ops::Range<Duration> = Duration::ZERO..Duration::from_secs(3);
 
 /// The last seq of each room, once everything is stored.
 pub(super) type Heads = Option<Arc<Vec<i64>>>;

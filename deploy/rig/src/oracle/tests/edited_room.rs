@@ -162,6 +162,7 @@ pub(super) fn edited_room() -> EditedRooms {
         last: 7,
     };
     EditedRooms {
+        names: vec!["edited-0".to_owned()],
         posts: vec![posted(0, FIRST, POSTED), posted(1, SECOND, POSTED_TOO)],
         changes: vec![
             change(FIRST, "bob", react(true), at(80)),

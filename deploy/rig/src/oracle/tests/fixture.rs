@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::edited_room::edited_room;
 use super::members::{created, joined, membership_calls, room_members};
+use super::user_streams::user_streams;
 use crate::evidence::{
     ByeReason, Departure, Digest, EditedRooms, Evidence, FinalPosition, GatewayInterval, HistoryPage, MemorySample,
     Message, PlainEntry, Position, Post, PostOutcome, Received, Rejoin, Restore, RoomContents, RoomOperation,
-    RoomResponse, StreamRecord,
+    RoomResponse, StreamRecord, UserStreams,
 };
 use crate::oracle::judge;
 use crate::oracle::violation::{Bounds, Invariant};
@@ -197,6 +198,7 @@ pub(super) fn healthy() -> Evidence {
         restores: Vec::new(),
         unexpected_responses: Vec::new(),
         streams: vec![stream(0, None, 1..=3), stream(3, Some(3), 4..=5), stream_with_members()],
+        user_streams: user_streams(),
         edited: edited_room(),
         final_positions: vec![final_position(0, 5), final_position(1, 3)],
         history_pages: vec![HistoryPage {
@@ -217,6 +219,7 @@ pub(super) fn healthy() -> Evidence {
         membership_calls: membership_calls(),
         room_members: vec![room_members()],
         left_in_outbox: 0,
+        room_names: ["room-0", "room-1"].map(str::to_owned).into(),
         rows: vec![history.clone(), second.clone()],
         others: vec![Vec::new(), vec![created(1), joined(2, "ann")]],
         history: vec![history, second],
@@ -236,7 +239,7 @@ pub(super) fn healthy() -> Evidence {
 /// The same after a restore: the messages of seq 4 and 5 are gone, and others have their seqs.
 pub(super) fn restored() -> Evidence {
     let mut evidence = healthy();
-    evidence.edited = EditedRooms::default();
+    (evidence.edited, evidence.user_streams) = (EditedRooms::default(), UserStreams::default());
     (evidence.membership_calls, evidence.room_members) = (Vec::new(), Vec::new());
     // The subscriber of the second room does not come back.
     evidence.streams.truncate(2);
@@ -280,8 +283,9 @@ pub(super) fn broken(change: impl FnOnce(&mut Evidence)) -> BTreeSet<Invariant> 
     judge(&evidence, &BOUNDS).into_iter().map(|violation| violation.invariant).collect()
 }
 
-/// Changes history and the database alike.
+/// Changes history and the database alike, of a run without devices: they would have got what was there before.
 pub(super) fn rewrite(evidence: &mut Evidence, change: impl Fn(&mut Vec<Message>)) {
+    evidence.user_streams = UserStreams::default();
     change(&mut evidence.history[0]);
     change(&mut evidence.rows[0]);
 }
