@@ -5,6 +5,7 @@ mod admission;
 pub mod allowed_methods;
 pub mod body;
 pub mod cors;
+pub mod direct_rooms;
 pub mod document;
 pub mod edge;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod sync;
 mod text;
 mod trailing_slashes;
 pub mod typing;
+pub mod user_rooms;
 pub mod user_stream;
 pub mod users;
 
@@ -52,6 +54,7 @@ use crate::streams::Streams;
 use crate::swagger_ui::Docs;
 use crate::sync::Syncs;
 use crate::typing::TypingNotices;
+use crate::user_rooms::UserRooms;
 
 /// Bytes of a body beside the longest text: names of fields, further fields, white space.
 const BODY_BESIDE_TEXT_BYTES: usize = 8 * 1024;
@@ -92,6 +95,8 @@ type Apis = (
     users::UsersApi,
     sessions::SessionsApi,
     rooms::RoomsApi,
+    user_rooms::UserRoomsApi,
+    direct_rooms::DirectRoomsApi,
     messages::MessagesApi,
     message_changes::MessageChangesApi,
     search::SearchApi,
@@ -106,6 +111,8 @@ const APIS: Apis = (
     users::UsersApi,
     sessions::SessionsApi,
     rooms::RoomsApi,
+    user_rooms::UserRoomsApi,
+    direct_rooms::DirectRoomsApi,
     messages::MessagesApi,
     message_changes::MessageChangesApi,
     search::SearchApi,
@@ -135,6 +142,7 @@ fn document_with(password_min: u16) -> String {
 pub struct ApiContext {
     accounts: Accounts,
     rooms: Rooms,
+    user_rooms: UserRooms,
     messages: Messages,
     searches: Searches,
     streams: Streams,
@@ -150,6 +158,7 @@ impl ApiContext {
         let Services {
             accounts,
             rooms,
+            user_rooms,
             messages,
             searches,
             streams,
@@ -160,6 +169,7 @@ impl ApiContext {
         Self {
             accounts,
             rooms,
+            user_rooms,
             messages,
             searches,
             streams,

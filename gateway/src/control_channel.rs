@@ -13,12 +13,15 @@ use parking_lot::Mutex;
 use redis::{AsyncCommands as _, RedisResult};
 use shared::bus::{Acknowledgement, ControlEvent, ControlMessage, Pool, RedisClient, ReplyTo};
 use shared::domain::GatewayId;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::freshness::TRUSTED_FOR;
+
+/// Events that are published at once without waiting for acknowledgements. Further ones are left out.
+const UNACKNOWLEDGED_AT_ONCE: usize = 256;
 
 /// Why an event could not be broadcast.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,7 @@ pub struct ControlChannel {
     next_number: AtomicU64,
     /// The gateways that have acknowledged each pending broadcast, by its number. The changes under way bound it.
     pending: Mutex<HashMap<u64, Acknowledgers>>,
+    unacknowledged: Arc<Semaphore>,
 }
 
 /// The gateways that have applied an event.
@@ -61,6 +65,7 @@ impl ControlChannel {
             redis,
             next_number: AtomicU64::new(0),
             pending: Mutex::default(),
+            unacknowledged: Arc::new(Semaphore::new(UNACKNOWLEDGED_AT_ONCE)),
         }
     }
 
@@ -88,6 +93,21 @@ impl ControlChannel {
                 warn!(error = %error, "the other gateways were not told of a change: {error}");
                 sleep_until(began + TRUSTED_FOR).await;
             }
+        }
+    }
+
+    /// The permission to publish one event without waiting for acknowledgements, unless many are under way.
+    #[must_use]
+    pub fn acquire_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.unacknowledged).try_acquire_owned().ok()
+    }
+
+    /// Publishes `event`, which nobody acknowledges. If that fails, the other gateways find out by themselves.
+    pub async fn publish_only(&self, _permit: OwnedSemaphorePermit, event: ControlEvent) {
+        let message = ControlMessage { event, reply_to: None }.encode(self.pool.key_space());
+        let published = timeout_at(Instant::now() + TRUSTED_FOR, self.publish(&message)).await;
+        if let Err(error) = published.unwrap_or(Err(BroadcastError::Late)) {
+            debug!(error = %error, "an event was not published: {error}");
         }
     }
 

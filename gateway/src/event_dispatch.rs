@@ -85,6 +85,17 @@ impl EventDispatcher {
         self.0.tracker.spawn(async move { dispatcher.0.control.broadcast(event).await });
     }
 
+    /// Applies an event here, and publishes it in the background without waiting for anybody: for what the other gateways find by
+    /// themselves a moment later. While many are under way it is not published.
+    pub fn notify(self: &Arc<Self>, event: ControlEvent) {
+        self.apply(&event);
+        let Some(permit) = self.0.control.acquire_permit() else {
+            return;
+        };
+        let dispatcher = Arc::clone(self);
+        self.0.tracker.spawn(async move { dispatcher.0.control.publish_only(permit, event).await });
+    }
+
     /// Forgets what is no longer true and ends the streams that are no longer allowed.
     pub fn apply(&self, event: &ControlEvent) {
         let targets = &self.0;

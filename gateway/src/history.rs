@@ -9,13 +9,14 @@ mod page;
 mod read_rate;
 mod single_flight;
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use shared::blocking::block_in_place_if_large;
-use shared::domain::{MessageId, RoomId, Seq, UserId};
+use shared::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
 use shared::storage::{HistoryPage, KnownPage, Room, Search, SearchError, SearchPage, Store, StoreError, Window};
 
 use self::fair_queue::{FairQueue, Permit};
@@ -203,6 +204,22 @@ impl HistoryPages {
         })?;
         self.release(permit, reader, found.as_ref().map_or(0, |page| page.bytes_read));
         Ok(found)
+    }
+
+    /// The newest messages of each of `rooms`, at most `each`, ascending by seq. `user` may read them all.
+    pub async fn newest(
+        &self,
+        user: UserId,
+        rooms: &[RoomId],
+        each: u32,
+    ) -> Result<HashMap<RoomId, Vec<StoredMessage>>, ReadError> {
+        let reader = Reader::User(user);
+        let permit = self.read_queue.acquire(reader).await.map_err(ReadError::Refused)?;
+        let newest = self.store.newest_messages(rooms, each).await;
+        let newest = newest.map_err(|error| ReadError::Store(Arc::new(error)))?;
+        let bytes = newest.values().flatten().map(|message| message.text.len()).sum();
+        self.release(permit, reader, bytes);
+        Ok(newest)
     }
 
     async fn load_page(&self, room: &Room, range: PageRange, member: Option<UserId>) -> PageResult {

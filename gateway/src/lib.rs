@@ -5,6 +5,7 @@
 //!  server ─► api ──┼─► rooms ────► room_directory ────────────────────► SQL
 //!  (HTTP)          ├─► messages ─► accept ─► accept log ─► worker ────► SQL
 //!    │             │           └─► history ◄─────────────────────────── SQL
+//!    │             ├─► user_rooms ────────────────────────────────────► SQL
 //!    │ hijack      └─► streams ──► live: hub ─► feeds ◄──────────────── SQL
 //!    ▼                                          │ frames
 //!  fanout ─► sockets of streams ◄───────────────┘
@@ -13,7 +14,7 @@
 //! ```
 //!
 //! A handler of [`api`] extracts, calls one service and converts. The services ([`accounts`], [`rooms`], [`messages`],
-//! [`streams`], [`health`]) know no HTTP; [`policy`] is the table of who may do what. `services` builds and connects
+//! [`user_rooms`], [`streams`], [`health`]) know no HTTP; [`policy`] is the table of who may do what. `services` builds and connects
 //! them, `serve` runs the whole. A gateway holds nothing that is not in SQL or Redis: add copies of it, and kill them, at will.
 //!
 //! # Words
@@ -25,6 +26,7 @@
 //! - **change**: a write to SQL that ends something and is announced to all gateways.
 //! - **control event**: what a gateway or a worker announces to all gateways.
 //! - **cursor**: a position in a room's history; what `Last-Event-ID` holds.
+//! - **direct room**: the one room of two users, which nobody else sees.
 //! - **epoch**: version of the whole history; it changes when history is restored or cut.
 //! - **fan-out**: writing one message to all streams of a room, by threads with sockets of their own.
 //! - **feed**: the latest frames of one room in this process.
@@ -39,12 +41,14 @@
 //! - **lease**: the right to one open stream, counted in Redis.
 //! - **membership**: one stay of a user in a room; leaving and joining again is another one.
 //! - **partition**: a share of all rooms, with an accept log of its own.
+//! - **read mark**: the seq up to which a user has read a room.
 //! - **receipt**: a worker's notice that a message is committed.
 //! - **replay**: history that a stream sends before live messages.
 //! - **revocation**: the end of a session, a membership or a room.
 //! - **room**: where users post messages and follow them.
 //! - **seq**: number of a message in its room, without gaps.
 //! - **session**: what a login opens and a token carries.
+//! - **state**: what a room is for one of its members: what is unread, the read mark, notifications.
 //! - **stream**: the server-sent events of one room for one client.
 //! - **topic**: what connections of the fan-out follow: a room, or all that concerns one user.
 //! - **worker**: the process that commits accepted messages (`fanout-worker`).
@@ -98,7 +102,8 @@ pub mod streams;
 pub mod swagger_ui;
 pub mod sync;
 pub mod typing;
-pub mod user_changes;
+mod user_lookup;
+pub mod user_rooms;
 mod worker_watch;
 
 pub use commands::{grant_admin, replace_keys};

@@ -4,9 +4,11 @@
 //! user may do what any of their roles may do. A role grants nothing beyond its row of the table: an admin does not see a
 //! private room that they are not in, but may delete it by its name.
 //!
+//! In a direct room both members are the same: whoever created it owns nothing there, and no admin ends it.
+//!
 //! A user who may not see the room gets the answer for a room that does not exist; one who may see it gets `forbidden`.
 
-use shared::domain::UserId;
+use shared::domain::{RoomKind, UserId};
 use shared::storage::{Room, User};
 use shared::telemetry::LogEvent;
 
@@ -40,8 +42,10 @@ pub enum Action {
     Follow,
     /// Delete messages of others.
     DeleteMessages,
-    /// Stop being a member.
+    /// Stop being a member, or hide a direct room.
     Leave,
+    /// Set one's own read mark and notifications.
+    SetOwnState,
     /// Delete the room.
     DeleteRoom,
     /// Create a room whose name is reserved for the owner of a deleted one.
@@ -59,35 +63,60 @@ enum Grant {
     No,
     /// The action in public rooms.
     Public,
+    /// The action in public and private rooms, but not in direct ones.
+    NotDirect,
     /// The action everywhere.
     Yes,
 }
 
-use Grant::{No, Public, Yes};
+use Grant::{No, NotDirect, Public, Yes};
+
+/// What the policy depends on of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Everybody sees it, and may join. An action that concerns no room is as if it were in one of these.
+    Open,
+    /// Only its members see it.
+    Private,
+    /// Two users see it.
+    Direct,
+}
+
+impl Access {
+    fn of(room: &Room) -> Self {
+        match (room.kind, room.is_private) {
+            (RoomKind::Direct, _) => Self::Direct,
+            (RoomKind::Room, true) => Self::Private,
+            (RoomKind::Room, false) => Self::Open,
+        }
+    }
+}
 
 /// The policy: a row for each action, a column for each role.
 #[rustfmt::skip]
-const POLICY: [(Action, [Grant; 4]); 11] = [
-    //                          Outsider  Member  Owner  Admin
-    (Action::See,              [Public,   Yes,    No,    No ]),
-    (Action::Join,             [Public,   Yes,    No,    No ]),
-    (Action::Post,             [Public,   Yes,    No,    No ]),
-    (Action::Read,             [Public,   Yes,    No,    No ]),
-    (Action::Follow,           [Public,   Yes,    No,    No ]),
-    (Action::DeleteMessages,   [No,       No,     Yes,   Yes]),
-    (Action::Leave,            [Public,   Yes,    No,    No ]),
-    (Action::DeleteRoom,       [No,       No,     Yes,   Yes]),
-    (Action::TakeReservedName, [No,       No,     Yes,   Yes]),
-    (Action::ListUsers,        [No,       No,     No,    Yes]),
-    (Action::SeeEmail,         [No,       No,     Yes,   Yes]),
+const POLICY: [(Action, [Grant; 4]); 12] = [
+    //                          Outsider  Member  Owner      Admin
+    (Action::See,              [Public,   Yes,    No,        No       ]),
+    (Action::Join,             [Public,   Yes,    No,        No       ]),
+    (Action::Post,             [Public,   Yes,    No,        No       ]),
+    (Action::Read,             [Public,   Yes,    No,        No       ]),
+    (Action::Follow,           [Public,   Yes,    No,        No       ]),
+    (Action::DeleteMessages,   [No,       No,     NotDirect, NotDirect]),
+    (Action::Leave,            [Public,   Yes,    No,        No       ]),
+    (Action::SetOwnState,      [No,       Yes,    No,        No       ]),
+    (Action::DeleteRoom,       [No,       No,     NotDirect, NotDirect]),
+    (Action::TakeReservedName, [No,       No,     Yes,       Yes      ]),
+    (Action::ListUsers,        [No,       No,     No,        Yes      ]),
+    (Action::SeeEmail,         [No,       No,     Yes,       Yes      ]),
 ];
 
 impl Role {
-    /// Whether this role may do `action`, in a private room or elsewhere.
-    const fn may(self, action: Action, is_private: bool) -> bool {
+    /// Whether this role may do `action` in a room of this access.
+    const fn may(self, action: Action, access: Access) -> bool {
         match POLICY[action as usize].1[self as usize] {
             No => false,
-            Public => !is_private,
+            Public => matches!(access, Access::Open),
+            NotDirect => !matches!(access, Access::Direct),
             Yes => true,
         }
     }
@@ -96,31 +125,31 @@ impl Role {
 /// Whether a member of `room` may do `action` there.
 #[must_use]
 pub fn member_may(action: Action, room: &Room) -> bool {
-    Role::Member.may(action, room.is_private)
+    Role::Member.may(action, Access::of(room))
 }
 
 /// Whether `user` may do `action` in `room` without being a member of it.
 #[must_use]
 pub fn non_member_may(user: &User, action: Action, room: &Room) -> bool {
-    may(user, action, room.owner_id, room.is_private)
+    may(user, action, room.owner_id, Access::of(room))
 }
 
 /// Whether `user` may do `action` that concerns no room.
 #[must_use]
 pub fn may_anywhere(user: &User, action: Action) -> bool {
-    Role::Outsider.may(action, false) || (user.is_admin && Role::Admin.may(action, false))
+    Role::Outsider.may(action, Access::Open) || (user.is_admin && Role::Admin.may(action, Access::Open))
 }
 
 /// Whether `user` may do `action` with the record of the user `subject`.
 #[must_use]
 pub fn may_with_record(user: &User, action: Action, subject: UserId) -> bool {
-    may(user, action, subject, false)
+    may(user, action, subject, Access::Open)
 }
 
-fn may(user: &User, action: Action, owner: UserId, is_private: bool) -> bool {
-    Role::Outsider.may(action, is_private)
-        || (user.id == owner && Role::Owner.may(action, is_private))
-        || (user.is_admin && Role::Admin.may(action, is_private))
+fn may(user: &User, action: Action, owner: UserId, access: Access) -> bool {
+    Role::Outsider.may(action, access)
+        || (user.id == owner && Role::Owner.may(action, access))
+        || (user.is_admin && Role::Admin.may(action, access))
 }
 
 /// Writes to the log that `user` was forbidden to do `what`.
@@ -134,32 +163,54 @@ mod tests {
 
     const ROLES: [Role; 4] = [Role::Outsider, Role::Member, Role::Owner, Role::Admin];
 
-    /// What each role may do in a public and in a private room, in words.
-    const EXPECTED: [(Role, &str, &str); 4] = [
-        (Role::Outsider, "See Join Post Read Follow Leave", ""),
-        (Role::Member, "See Join Post Read Follow Leave", "See Join Post Read Follow Leave"),
+    /// What each role may do in a public, a private and a direct room, in words.
+    const EXPECTED: [(Role, &str, &str, &str); 4] = [
+        (Role::Outsider, "See Join Post Read Follow Leave", "", ""),
+        (
+            Role::Member,
+            "See Join Post Read Follow Leave SetOwnState",
+            "See Join Post Read Follow Leave SetOwnState",
+            "See Join Post Read Follow Leave SetOwnState",
+        ),
         (
             Role::Owner,
             "DeleteMessages DeleteRoom TakeReservedName SeeEmail",
             "DeleteMessages DeleteRoom TakeReservedName SeeEmail",
+            "TakeReservedName SeeEmail",
         ),
         (
             Role::Admin,
             "DeleteMessages DeleteRoom TakeReservedName ListUsers SeeEmail",
             "DeleteMessages DeleteRoom TakeReservedName ListUsers SeeEmail",
+            "TakeReservedName ListUsers SeeEmail",
         ),
     ];
 
     #[test]
     fn each_role_may_do_exactly_what_is_listed() {
-        let allowed = |role: Role, is_private| {
-            let actions = POLICY.iter().map(|(action, _)| *action).filter(|action| role.may(*action, is_private));
+        let allowed = |role: Role, access| {
+            let actions = POLICY.iter().map(|(action, _)| *action).filter(|action| role.may(*action, access));
             actions.map(|action| format!("{action:?}")).collect::<Vec<_>>().join(" ")
         };
-        for (role, in_public, in_private) in EXPECTED {
-            assert_eq!(allowed(role, false), in_public, "{role:?} in a public room");
-            assert_eq!(allowed(role, true), in_private, "{role:?} in a private room");
+        for (role, in_public, in_private, in_direct) in EXPECTED {
+            for (access, expected) in [
+                (Access::Open, in_public),
+                (Access::Private, in_private),
+                (Access::Direct, in_direct),
+            ] {
+                assert_eq!(allowed(role, access), expected, "{role:?} where it is {access:?}");
+            }
         }
+    }
+
+    #[test]
+    fn direct_rooms_are_neither_private_nor_public() {
+        let mut room = Room::for_tests(shared::domain::RoomId(1), "lobby", UserId(1));
+        assert_eq!(Access::of(&room), Access::Open);
+        room.is_private = true;
+        assert_eq!(Access::of(&room), Access::Private);
+        room.kind = RoomKind::Direct;
+        assert_eq!(Access::of(&room), Access::Direct);
     }
 
     #[test]
@@ -182,11 +233,12 @@ mod tests {
             is_admin,
         };
         let owner = UserId(1);
-        assert!(may(&user(1, false), Action::DeleteRoom, owner, true));
-        assert!(may(&user(2, true), Action::DeleteRoom, owner, true));
-        assert!(!may(&user(2, false), Action::DeleteRoom, owner, false));
-        assert!(!may(&user(2, true), Action::See, owner, true), "an admin does not see a private room");
-        assert!(may(&user(2, true), Action::See, owner, false));
+        let (open, private) = (Access::Open, Access::Private);
+        assert!(may(&user(1, false), Action::DeleteRoom, owner, private));
+        assert!(may(&user(2, true), Action::DeleteRoom, owner, private));
+        assert!(!may(&user(2, false), Action::DeleteRoom, owner, open));
+        assert!(!may(&user(2, true), Action::See, owner, private), "an admin does not see a private room");
+        assert!(may(&user(2, true), Action::See, owner, open));
         assert!(may_with_record(&user(1, false), Action::SeeEmail, owner));
         assert!(!may_with_record(&user(2, false), Action::SeeEmail, owner));
         assert!(may_anywhere(&user(1, true), Action::ListUsers) && !may_anywhere(&user(1, false), Action::ListUsers));

@@ -138,6 +138,11 @@ impl RateLimits {
         self.consume(self.post, "post", user.0).await
     }
 
+    /// Counts a read mark or a setting of `user`: as many as messages, beside them.
+    pub async fn mark(&self, user: UserId) -> Result<(), RateLimited> {
+        self.consume(self.post, "mark", user.0).await
+    }
+
     /// Counts a registration from `address`.
     pub async fn register(&self, address: IpAddr) -> Result<(), RateLimited> {
         self.consume(self.register, "register", network(address)).await
@@ -148,7 +153,7 @@ impl RateLimits {
         self.consume(self.create_room, "room", user.0).await
     }
 
-    /// Counts a room that `user` joins or leaves.
+    /// Counts a room that `user` joins, leaves or hides, or a direct room that they open.
     pub async fn join(&self, user: UserId) -> Result<(), RateLimited> {
         self.consume(self.join, "join", user.0).await
     }

@@ -13,7 +13,6 @@ use crate::invalidating_cache::InvalidatingCache;
 use crate::outbox_hints::OutboxHints;
 use crate::policy::{self, Action};
 use crate::rate_limits::{RateLimited, RateLimits};
-use crate::user_changes::UserChanges;
 
 /// Rooms and memberships kept in memory, each.
 const CACHED: u64 = 100_000;
@@ -28,6 +27,8 @@ pub struct Joined {
     pub room: Arc<Room>,
     /// The membership.
     pub membership: MembershipId,
+    /// Whether it may have begun with this call: it was not known before.
+    pub is_new: bool,
 }
 
 /// Why a user is not in a room.
@@ -52,21 +53,18 @@ pub struct RoomDirectory {
     store: Store,
     limits: RateLimits,
     hints: OutboxHints,
-    changes: UserChanges,
     by_name: InvalidatingCache<RoomName, Arc<Room>>,
     members: InvalidatingCache<(RoomId, UserId), MembershipId>,
 }
 
 impl RoomDirectory {
-    /// The rooms in `store`, joined as often as `limits` allow. Workers learn of it through `hints`, and streams of the user through
-    /// `changes`.
+    /// The rooms in `store`, joined as often as `limits` allow. Workers learn of it through `hints`.
     #[must_use]
-    pub fn new(store: Store, limits: RateLimits, hints: OutboxHints, changes: UserChanges) -> Self {
+    pub fn new(store: Store, limits: RateLimits, hints: OutboxHints) -> Self {
         Self {
             store,
             limits,
             hints,
-            changes,
             by_name: InvalidatingCache::new(CACHED, CACHED_FOR),
             members: InvalidatingCache::new(CACHED, CACHED_FOR),
         }
@@ -110,19 +108,23 @@ impl RoomDirectory {
         now: Timestamp,
     ) -> Result<Joined, NotJoined> {
         let room = self.by_name(name).await?.ok_or(NotJoined::NoRoom)?;
-        let outcome = match self.membership(&room, user.id).await? {
+        let known = self.membership(&room, user.id).await?;
+        let outcome = match known {
             Some(membership) if policy::member_may(action, &room) => JoinOutcome::Member(membership),
             _ if !policy::non_member_may(user, action, &room) => JoinOutcome::NotFound,
             _ => {
                 self.limits.join(user.id).await?;
                 let outcome = self.store.join_public(room.id, user.id, mode, now).await?;
                 self.hints.send(room.id);
-                self.changes.tell(user.id);
                 outcome
             }
         };
         match outcome {
-            JoinOutcome::Member(membership) => Ok(Joined { room, membership }),
+            JoinOutcome::Member(membership) => Ok(Joined {
+                room,
+                membership,
+                is_new: known.is_none(),
+            }),
             JoinOutcome::NotFound => Err(NotJoined::NoRoom),
             JoinOutcome::Replaced => Err(NotJoined::Replaced),
         }

@@ -1,72 +1,185 @@
-//! What a room is for a user, as apps see it: in lists, in answers to catching up and on the stream of all rooms.
+//! The state object of a room: what an app sees of one of its user's rooms, the same in lists, on the user's stream and in sync.
+//!
+//! It has two forms with one meaning: [`UserRoom`], which documents it, and [`State`], which encodes it without a copy.
 
 use poem_openapi::Object;
 use serde::Serialize;
-use shared::domain::{MemberRole, RoomKind, Timestamp};
+use shared::domain::{NotifyLevel, RoomKind, StoredMessage, Timestamp};
 use shared::storage::RoomState;
 
-use crate::message_json::rfc3339;
+use crate::json;
+use crate::message_json::{self, Message, Time};
 
-/// What a room is for you.
-#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
-#[oai(rename = "RoomState")]
-pub struct RoomStateJson {
-    /// Its name.
+/// A room that you are in.
+#[derive(Clone, Object, Serialize)]
+pub struct UserRoom {
+    /// Name of the room.
     pub name: String,
-    /// `room`, or `direct` for the one room of two users. Later versions know more.
+    /// `room` or `direct`; further kinds may come.
     pub kind: String,
-    /// The username of the other member of a direct room.
+    /// Username of the other member of a direct room.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with: Option<String>,
-    /// What you may do: `owner` or `member`. Later versions know more.
+    /// What you may do: `owner` or `member`; further roles may come.
     pub role: String,
-    /// Number of the last entry.
+    /// Last seq of the room.
     pub head: i64,
-    /// Messages of others behind `read_seq`. If there are more than 100 messages behind it, your own and deleted ones count as well.
+    /// How many messages of others you have not read: those behind `read_seq` that are not deleted. Above 100, all messages behind
+    /// it, your own ones included.
     pub unread: u32,
-    /// Those of them that mention you, 100 at most.
+    /// How many of them mention you, up to 100.
     pub mentions: u32,
-    /// Number of the last entry that you have read.
+    /// Your read mark: the last seq that you have read.
     pub read_seq: i64,
     /// What you want to be notified of.
-    pub notify: NotifyJson,
+    pub notify: Notifications,
+    /// The last message, where a call says so; absent if there is none.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_message: Option<Message>,
 }
 
-/// What a user wants to be notified of in a room.
-#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
-#[oai(rename = "NotifyState")]
-pub struct NotifyJson {
-    /// `all`, `mentions` or `none`.
+/// What somebody wants to be notified of in a room.
+#[derive(Clone, Object, Serialize)]
+pub struct Notifications {
+    /// `all`, `mentions` or `none`; further levels may come.
     pub level: String,
-    /// When it ends and is `all` again.
+    /// When the level ends, and is `all` again: RFC 3339, UTC, milliseconds.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
 }
 
-impl RoomStateJson {
-    /// The state as it is now.
-    #[must_use]
-    pub fn of(state: &RoomState) -> Self {
-        let notify = state.notify.at(Timestamp::now());
+/// The state object of a room, without the last message. It can be flattened into an object with further fields.
+#[derive(Serialize)]
+pub(crate) struct State<'a> {
+    name: &'a str,
+    kind: RoomKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    with: Option<&'a str>,
+    role: &'static str,
+    head: i64,
+    unread: u32,
+    mentions: u32,
+    read_seq: i64,
+    notify: NotifyState,
+}
+
+#[derive(Serialize)]
+struct NotifyState {
+    level: NotifyLevel,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Time>,
+}
+
+impl<'a> State<'a> {
+    /// The object of `state` as it is at `now`.
+    pub(crate) fn of(state: &'a RoomState, now: Timestamp) -> Self {
+        let notify = state.notify.at(now);
         Self {
-            name: state.name.clone(),
-            kind: state.kind.as_str().to_owned(),
-            with: state.with.clone().filter(|_| state.kind == RoomKind::Direct),
-            role: match state.role {
-                MemberRole::Owner => "owner",
-                MemberRole::Member => "member",
-            }
-            .to_owned(),
+            name: &state.name,
+            kind: state.kind,
+            with: state.with.as_deref(),
+            role: state.role.as_str(),
             head: state.head.0,
             unread: state.unread,
             mentions: state.mentions,
             read_seq: state.read_seq.0,
-            notify: NotifyJson {
-                level: notify.level.as_str().to_owned(),
-                until: notify.until.map(rfc3339),
+            notify: NotifyState {
+                level: notify.level,
+                until: notify.until.map(Time),
             },
         }
+    }
+}
+
+/// Adds the state object of a room at `now` to `out`, with the `last` message of the room if it is given.
+pub(crate) fn write(out: &mut Vec<u8>, state: &RoomState, now: Timestamp, last: Option<&StoredMessage>) {
+    json::write(out, &State::of(state, now));
+    if let Some(last) = last {
+        // In place of the closing brace.
+        out.pop();
+        out.extend_from_slice(br#","last_message":"#);
+        message_json::write(out, &state.name, last);
+        out.push(b'}');
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::Value;
+    use shared::domain::{MemberRole, Notify, Position, RoomId, RoomsVersion, Seq};
+
+    use super::*;
+
+    /// A direct room with bob.
+    pub(crate) fn direct_room() -> RoomState {
+        RoomState {
+            room: RoomId(7),
+            name: "~abcdefghijklmnopqrstuvwxyz".to_owned(),
+            kind: RoomKind::Direct,
+            with: Some("bob".to_owned()),
+            role: MemberRole::Member,
+            head: Seq(17),
+            unread: 3,
+            mentions: 1,
+            read_seq: Seq(12),
+            notify: Notify {
+                level: NotifyLevel::Mentions,
+                until: Some(Timestamp(1_630_288_695_856)),
+            },
+            version: RoomsVersion(5),
+            last_activity: Position(99),
+        }
+    }
+
+    #[test]
+    fn both_forms_are_equal() {
+        let (state, last) = (direct_room(), StoredMessage::for_tests(17, "hello".to_owned()));
+        let mut encoded = Vec::new();
+        write(&mut encoded, &state, Timestamp(0), Some(&last));
+        let mut message = Vec::new();
+        message_json::write(&mut message, &state.name, &last);
+        let message: Value = serde_json::from_slice(&message).unwrap();
+        let documented = UserRoom {
+            name: state.name.clone(),
+            kind: "direct".to_owned(),
+            with: Some("bob".to_owned()),
+            role: "member".to_owned(),
+            head: 17,
+            unread: 3,
+            mentions: 1,
+            read_seq: 12,
+            notify: Notifications {
+                level: "mentions".to_owned(),
+                until: Some("2021-08-30T01:58:15.856Z".to_owned()),
+            },
+            last_message: None,
+        };
+        let documented = serde_json::to_string(&documented).unwrap();
+        let without_brace = documented.strip_suffix('}').unwrap();
+        let expected = format!("{without_brace},\"last_message\":{message}}}");
+        let (encoded, expected): (Value, Value) =
+            (serde_json::from_slice(&encoded).unwrap(), serde_json::from_str(&expected).unwrap());
+        assert_eq!(encoded, expected);
+        let mut alone = Vec::new();
+        write(&mut alone, &state, Timestamp(0), None);
+        assert_eq!(String::from_utf8(alone).unwrap(), documented);
+    }
+
+    #[test]
+    fn absent_fields_and_settings_that_are_over_are_left_out() {
+        let state = RoomState {
+            with: None,
+            kind: RoomKind::Room,
+            role: MemberRole::Owner,
+            ..direct_room()
+        };
+        let mut encoded = Vec::new();
+        write(&mut encoded, &state, Timestamp(1_630_288_695_856), None);
+        let shown: Value = serde_json::from_slice(&encoded).unwrap();
+        assert_eq!(shown["notify"], serde_json::json!({"level": "all"}));
+        assert_eq!((&shown["role"], shown.get("with"), shown.get("last_message")), (&"owner".into(), None, None));
     }
 }

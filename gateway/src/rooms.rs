@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::bus::ControlEvent;
-use shared::domain::{RoomName, Timestamp, UserId};
+use shared::domain::{RoomKind, RoomName, Timestamp, UserId};
 use shared::storage::{CreateRoom, CreateRoomError, JoinMode, Room, Store, StoreError, User};
 
 use crate::event_dispatch::{ChangeError, EventDispatcher};
@@ -13,7 +13,6 @@ use crate::policy::{self, Action};
 use crate::rate_limits::{RateLimited, RateLimits};
 use crate::revocation_watcher::{RevocationCheckError, Revocations};
 use crate::room_directory::{Joined, NotJoined, RoomDirectory};
-use crate::user_changes::UserChanges;
 
 /// How often a room is looked up that somebody else deletes in the same moment.
 const LOOKUPS_AT_MOST: u32 = 3;
@@ -63,13 +62,18 @@ pub enum NotCreated {
 pub struct RoomLookup {
     directory: Arc<RoomDirectory>,
     revocations: Arc<Revocations>,
+    events: Arc<EventDispatcher>,
 }
 
 impl RoomLookup {
-    /// Rooms of `directory`, which is used while `revocations` finds it fresh.
+    /// Rooms of `directory`, which is used while `revocations` finds it fresh. Who joins one is announced through `events`.
     #[must_use]
-    pub fn new(directory: Arc<RoomDirectory>, revocations: Arc<Revocations>) -> Self {
-        Self { directory, revocations }
+    pub fn new(directory: Arc<RoomDirectory>, revocations: Arc<Revocations>, events: Arc<EventDispatcher>) -> Self {
+        Self {
+            directory,
+            revocations,
+            events,
+        }
     }
 
     /// The room named `name`, if `user` may do `action` there.
@@ -77,6 +81,25 @@ impl RoomLookup {
         let parsed = parse(name)?;
         self.revocations.ensure_fresh().await?;
         self.directory.find(&parsed, user, action).await?.ok_or_else(|| not_found(name))
+    }
+
+    /// The same for an action that not everybody may do who sees the room: `what` it is called in the log, where they are told
+    /// from those to whom the room does not exist.
+    pub async fn find_or_forbid(
+        &self,
+        name: &str,
+        user: &User,
+        action: Action,
+        what: &'static str,
+    ) -> Result<Arc<Room>, RoomError> {
+        match self.find(name, user, action).await {
+            Err(RoomError::NotFound(_)) => {
+                self.find(name, user, Action::See).await?;
+                policy::report_forbidden(user.id, what);
+                Err(RoomError::Forbidden)
+            }
+            outcome => outcome,
+        }
     }
 
     /// The same, from SQL: what is cached of the name is forgotten first.
@@ -92,12 +115,16 @@ impl RoomLookup {
         let parsed = parse(name)?;
         self.revocations.ensure_fresh().await?;
         let joined = self.directory.join(&parsed, user, action, mode, Timestamp::now()).await;
-        joined.map_err(|cause| match cause {
+        let joined = joined.map_err(|cause| match cause {
             NotJoined::NoRoom => not_found(name),
             NotJoined::Replaced => RoomError::Replaced(shown(name)),
             NotJoined::RateLimited(cause) => cause.into(),
             NotJoined::Store(cause) => cause.into(),
-        })
+        })?;
+        if joined.is_new {
+            self.events.notify(ControlEvent::UserRoomsChanged { user: user.id });
+        }
+        Ok(joined)
     }
 
     /// Whether SQL still has this membership of `user`: see [`RoomDirectory::is_current`].
@@ -144,8 +171,6 @@ pub struct RoomParts {
     pub events: Arc<EventDispatcher>,
     /// Tells workers of changes that become entries of the log.
     pub hints: OutboxHints,
-    /// Tells streams of users that their rooms have changed.
-    pub changes: UserChanges,
     /// What users own and how long names are reserved.
     pub settings: RoomSettings,
 }
@@ -183,7 +208,7 @@ impl Rooms {
         };
         let room = self.0.store.create_room_within(most, new, now).await?;
         self.0.hints.send(room.id);
-        self.0.changes.tell(creator.id);
+        self.0.events.notify(ControlEvent::UserRoomsChanged { user: creator.id });
         if room.has_predecessor() {
             self.0.events.change(async move { Ok(Some(ControlEvent::RoomReplaced { name })) }).await?;
         }
@@ -199,7 +224,7 @@ impl Rooms {
     pub async fn delete(&self, name: &str, user: &User) -> Result<(), RoomError> {
         let parsed = parse(name)?;
         for _ in 0..LOOKUPS_AT_MOST {
-            let room = self.deletable(name, user).await?;
+            let room = self.0.lookup.find_or_forbid(name, user, Action::DeleteRoom, "delete a room").await?;
             let (store, id, name_of_it, now) = (self.0.store.clone(), room.id, parsed.clone(), Timestamp::now());
             let delete = async move {
                 let deleted = store.delete_room(id, now).await?;
@@ -215,18 +240,6 @@ impl Rooms {
             self.0.directory.forget_room(&parsed);
         }
         Err(not_found(name))
-    }
-
-    /// The room named `name`, if `user` may delete it. To those who may not see it, it does not exist.
-    async fn deletable(&self, name: &str, user: &User) -> Result<Arc<Room>, RoomError> {
-        match self.0.lookup.find(name, user, Action::DeleteRoom).await {
-            Err(RoomError::NotFound(_)) => {
-                self.0.lookup.find(name, user, Action::See).await?;
-                policy::report_forbidden(user.id, "delete a room");
-                Err(RoomError::Forbidden)
-            }
-            outcome => outcome,
-        }
     }
 
     /// The room named `name` and the usernames of its members, sorted, behind `after`.
@@ -252,12 +265,17 @@ impl Rooms {
         self.0.lookup.join(name, user, Action::Join, JoinMode::Explicit).await.map(drop)
     }
 
-    /// Ends the membership of `user` in the room named `name`, and their streams of it.
+    /// Ends the membership of `user` in the room named `name`, and their streams of it. A direct room is hidden instead.
     pub async fn leave(&self, name: &str, user: &User) -> Result<(), RoomError> {
         let user_id = user.id;
         self.0.limits.join(user_id).await?;
         let room = self.0.lookup.find(name, user, Action::Leave).await?;
-        let (store, room) = (self.0.store.clone(), room.id);
+        let (store, kind, room) = (self.0.store.clone(), room.kind, room.id);
+        if kind == RoomKind::Direct {
+            store.hide_direct(room, user_id).await?;
+            self.0.events.notify(ControlEvent::UserRoomsChanged { user: user_id });
+            return Ok(());
+        }
         let leave = async move {
             let membership = store.leave(room, user_id, Timestamp::now()).await?;
             Ok(Some(ControlEvent::MemberRemoved {
@@ -269,6 +287,7 @@ impl Rooms {
         let left = self.0.events.change(leave).await;
         // Now that no gateway accepts messages under that membership: those before stand before the hint.
         self.0.hints.send(room);
+        self.0.events.notify(ControlEvent::UserRoomsChanged { user: user_id });
         left?;
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::blocking::block_in_place_if_large;
-use shared::domain::{PublicId, SearchQuery, UserId, Username};
+use shared::domain::SearchQuery;
 use shared::storage::{FoundMessage, Room, Search, SearchPage, Store, StoreError, User};
 
 use self::snippet::snippet;
@@ -15,6 +15,7 @@ use crate::history::{HistoryPages, PAGE_MAX_BYTES, ReadError};
 use crate::message_json;
 use crate::policy::Action;
 use crate::rooms::{RoomError, RoomLookup, not_found};
+use crate::user_lookup::user_named;
 
 /// How long a search may take. In one room it then answers with what it has, and says where to go on.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -81,7 +82,10 @@ impl Searches {
             None => None,
         };
         let from = match wanted.from {
-            Some(name) => Some(self.sender(name).await?),
+            Some(name) => {
+                let found = user_named(&self.store, &name).await?;
+                Some(found.ok_or(NotSearched::NoSuchUser(name))?)
+            }
             None => None,
         };
         let search = |room: &Option<Arc<Room>>| Search {
@@ -102,21 +106,6 @@ impl Searches {
         let found = found.ok_or_else(|| not_found(wanted.room.as_deref().unwrap_or_default()))?;
         let bytes = found.messages.iter().map(|found| found.message.text.len()).sum();
         Ok(block_in_place_if_large(bytes, || encode(&wanted.query, &found)))
-    }
-
-    /// The user of this username or public id.
-    async fn sender(&self, name: String) -> Result<UserId, NotSearched> {
-        if let Ok(username) = Username::parse(&name)
-            && let Some(user) = self.store.user_ids(std::slice::from_ref(&name)).await?.get(username.as_str())
-        {
-            return Ok(*user);
-        }
-        if let Ok(public_id) = PublicId::parse(&name)
-            && let Some(user) = self.store.user_by_public_id(&public_id).await?
-        {
-            return Ok(user.id);
-        }
-        Err(NotSearched::NoSuchUser(name))
     }
 }
 

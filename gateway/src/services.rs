@@ -39,12 +39,13 @@ use crate::start_error::StartError;
 use crate::streams::{StreamParts, Streams};
 use crate::sync::Syncs;
 use crate::typing::TypingNotices;
-use crate::user_changes::UserChanges;
+use crate::user_rooms::{UserRoomParts, UserRooms};
 
 /// What handlers call. Everything that is not in here is in SQL or Redis.
 pub struct Services {
     pub(crate) accounts: Accounts,
     pub(crate) rooms: Rooms,
+    pub(crate) user_rooms: UserRooms,
     pub(crate) messages: Messages,
     pub(crate) searches: Searches,
     pub(crate) streams: Streams,
@@ -71,7 +72,6 @@ struct Parts<'a> {
     hub: Hub,
     registry: StreamRegistry,
     users: UserTopics,
-    user_changes: UserChanges,
     quota: StreamQuota,
     /// Redis for everything that need not wait behind posts.
     redis: RedisClient,
@@ -91,6 +91,7 @@ pub(crate) fn build(
     let services = Services {
         accounts: parts.accounts()?,
         rooms: parts.rooms(),
+        user_rooms: parts.user_rooms(),
         messages: parts.messages(),
         searches: Searches::new(parts.store(), parts.rooms.clone(), parts.history.clone()),
         streams: parts.streams(fanout),
@@ -116,9 +117,7 @@ impl<'a> Parts<'a> {
         let is_full = move |partition| accept_log.is_full(partition);
         let hints = OutboxHints::new(store.clone(), appending, installation, is_full);
         let (registry, users) = (StreamRegistry::default(), UserTopics::default());
-        let user_changes = UserChanges::new(users.clone(), redis.clone());
-        let directory =
-            Arc::new(RoomDirectory::new(store.clone(), limits.clone(), hints.clone(), user_changes.clone()));
+        let directory = Arc::new(RoomDirectory::new(store.clone(), limits.clone(), hints.clone()));
         let freshness = Arc::new(Freshness::new(Instant::now()));
         let hub = Hub::new(store.clone(), installation, subscriber, read_queue.clone());
         let quota = StreamQuota::new(redis.clone(), args.streams_per_user, args.streams_per_address);
@@ -143,7 +142,7 @@ impl<'a> Parts<'a> {
         let revocations = Revocations::new(store.clone(), freshness, caches, registry.clone(), Arc::clone(&events));
         let revocations = Arc::new(revocations);
         Self {
-            rooms: RoomLookup::new(Arc::clone(&directory), Arc::clone(&revocations)),
+            rooms: RoomLookup::new(Arc::clone(&directory), Arc::clone(&revocations), Arc::clone(&events)),
             history,
             config,
             context,
@@ -159,7 +158,6 @@ impl<'a> Parts<'a> {
             hub,
             registry,
             users,
-            user_changes,
             quota,
             redis,
             changes,
@@ -196,8 +194,18 @@ impl<'a> Parts<'a> {
             limits: self.limits.clone(),
             events: Arc::clone(&self.events),
             hints: self.hints.clone(),
-            changes: self.user_changes.clone(),
             settings,
+        })
+    }
+
+    fn user_rooms(&self) -> UserRooms {
+        UserRooms::new(UserRoomParts {
+            store: self.store(),
+            lookup: self.rooms.clone(),
+            limits: self.limits.clone(),
+            history: self.history.clone(),
+            events: Arc::clone(&self.events),
+            hints: self.hints.clone(),
         })
     }
 

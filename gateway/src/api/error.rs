@@ -60,6 +60,9 @@ pub enum ApiError {
     /// There is no such user.
     #[error("There is no user '{0}'.")]
     UserNotFound(String),
+    /// A direct room would be with oneself.
+    #[error("A direct room is for two: name somebody else.")]
+    DirectWithOneself,
     /// There is no such message in the room.
     #[error("There is no such message in this room.")]
     MessageNotFound,
@@ -177,6 +180,7 @@ impl ApiError {
             Self::RoomReplaced(_) => (StatusCode::CONFLICT, "room_replaced"),
             Self::RoomNameReserved => (StatusCode::CONFLICT, "room_name_reserved"),
             Self::UserNotFound(_) => (StatusCode::NOT_FOUND, "user_not_found"),
+            Self::DirectWithOneself => (StatusCode::UNPROCESSABLE_ENTITY, "direct_with_oneself"),
             Self::MessageNotFound => (StatusCode::NOT_FOUND, "message_not_found"),
             Self::MessageDeleted => (StatusCode::CONFLICT, "deleted"),
             Self::EditWindowClosed => (StatusCode::UNPROCESSABLE_ENTITY, "edit_window_closed"),
@@ -285,6 +289,7 @@ impl ApiError {
             | Self::RoomReplaced(_)
             | Self::RoomNameReserved
             | Self::UserNotFound(_)
+            | Self::DirectWithOneself
             | Self::MessageNotFound
             | Self::MessageDeleted
             | Self::EditWindowClosed

@@ -134,7 +134,7 @@ impl RoomsApi {
 
     /// Delete a room
     ///
-    /// For its owner and admins. Its streams end.
+    /// For its owner and admins; nobody can delete a direct room. Its streams end.
     #[oai(
         path = "/chat/:room",
         method = "delete",
@@ -203,7 +203,8 @@ impl RoomsApi {
 
     /// Leave a room
     ///
-    /// Your streams of the room end. You join again by reading or posting.
+    /// Your streams of the room end. You join again by reading or posting. A direct room is hidden instead, until something new
+    /// is in it.
     #[oai(
         path = "/chat/:room/message",
         method = "delete",

@@ -1,14 +1,14 @@
 //! Events of a user's stream that are no entries of a room: what rooms the user has, how far they have read, and what is gone at once.
 
 use bytes::Bytes;
-use serde::Serialize;
-use shared::domain::{RemovalCount, RoomsVersion, Seq};
+use serde::{Serialize, Serializer};
+use shared::domain::{RemovalCount, RoomsVersion, Seq, Timestamp};
 use shared::storage::RoomState;
 
 use super::frame::{self, Kind, ResetReason};
 use super::user_inbox::Ephemeral;
 use crate::json;
-use crate::room_state_json::RoomStateJson;
+use crate::room_state_json::State;
 
 /// Data of `ready` on a user's stream.
 #[derive(Debug, Serialize)]
@@ -25,34 +25,28 @@ pub(super) struct UserReady {
     pub(super) rooms: Vec<RoomUpdate>,
 }
 
-/// What became of a room for its user: what it is now, or that it is gone.
-#[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
+/// What became of a room for its user.
+#[derive(Debug, Clone)]
 pub(super) enum RoomUpdate {
     /// What it is now.
-    State(RoomStateJson),
-    /// It is gone.
-    Gone(GoneJson),
+    State(RoomState),
+    /// The room of this name is gone.
+    Gone(String),
 }
 
 /// A room that is gone.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct GoneJson {
-    /// Its name.
-    pub(super) name: String,
-    /// True.
-    pub(super) gone: bool,
+#[derive(Serialize)]
+struct Gone<'a> {
+    name: &'a str,
+    gone: bool,
 }
 
-impl RoomUpdate {
-    /// That of a room that the user has.
-    pub(super) fn state(state: &RoomState) -> Self {
-        Self::State(RoomStateJson::of(state))
-    }
-
-    /// That of a room that the user no longer has.
-    pub(super) fn gone(name: String) -> Self {
-        Self::Gone(GoneJson { name, gone: true })
+impl Serialize for RoomUpdate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::State(state) => State::of(state, Timestamp::now()).serialize(serializer),
+            Self::Gone(name) => Gone { name, gone: true }.serialize(serializer),
+        }
     }
 }
 
@@ -132,7 +126,7 @@ impl OwnEvent {
 
     /// A room is gone.
     pub(super) fn gone(name: String) -> Self {
-        Self::rooms(&[RoomUpdate::gone(name)])
+        Self::rooms(&[RoomUpdate::Gone(name)])
     }
 
     /// The user has read further.

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::Config;
-use crate::live::UserTopics;
 
 struct Fixture {
     store: Store,
@@ -30,7 +29,6 @@ impl Fixture {
                 store.clone(),
                 RateLimits::new(&limits, redis.client()),
                 OutboxHints::new(store.clone(), redis.client(), installation, |_| true),
-                UserChanges::new(UserTopics::default(), redis.client()),
             ),
             store,
             _files: files,

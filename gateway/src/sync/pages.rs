@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use shared::domain::{RoomEntry, Seq, StoredMessage};
+use shared::domain::{RoomEntry, Seq, StoredMessage, Timestamp};
 use shared::storage::RoomState;
 
 use crate::change_json;
 use crate::json;
 use crate::live::{ResetReason, entry_name};
 use crate::message_json;
-use crate::room_state_json::RoomStateJson;
+use crate::room_state_json;
 
 /// Bytes of an answer at most, but for names of rooms that are gone: below the 1 MiB that are promised.
 const PAGE_MAX_BYTES: usize = 960 * 1024;
@@ -94,7 +94,7 @@ impl PageWriter {
     /// Adds a room with its entries, and the seqs of those missing before them. False if it does not fit any more.
     pub(super) fn push(&mut self, state: &RoomState, entries: &Entries, gap: Option<(Seq, Seq)>) -> bool {
         let mut room = Vec::with_capacity(entries.json.len() + 256);
-        json::write(&mut room, &RoomStateJson::of(state));
+        room_state_json::write(&mut room, state, Timestamp::now(), None);
         // The members of the object go on behind those of the state.
         room.pop();
         room.extend_from_slice(br#","entries":["#);

@@ -100,6 +100,10 @@ async fn check(backend: Backend) {
     stack.gateways[0].start().unwrap();
     stack.wait_ready().await.unwrap();
     assert_eq!(ann.whole_history("lobby").await.unwrap(), history);
+    // Who was a member before has read everything.
+    let rooms = ann.get("/user/rooms").await.unwrap().expect(200).unwrap().json().unwrap();
+    let room = &rooms["data"][0];
+    assert_eq!((&room["unread"], &room["read_seq"], &room["head"]), (&json!(0), &json!(150), &json!(150)));
     // Ids of events that were given out before lead on, to the end and from the middle.
     let mut end = ann.stream("lobby").after(&cursor).open().await.unwrap();
     let mut middle = ann.stream("lobby").after(&format!("{epoch}-100")).open().await.unwrap();

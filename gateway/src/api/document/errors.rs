@@ -37,7 +37,7 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (409, &["room_exists", "room_name_reserved"]),
             (429, &["rate_limited", "too_many_rooms"]),
         ],
-        "listRooms" | "syncRooms" => &[(400, &["invalid_field"])],
+        "listRooms" | "syncRooms" | "listDirectRooms" => &[(400, &["invalid_field"])],
         "listMembers" => &[(400, &["invalid_field"]), (404, &["room_not_found"])],
         "readHistory" => &[
             (400, &["invalid_field"]),
@@ -46,6 +46,18 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
         ],
         "getRoom" | "tellTyping" => &[(404, &["room_not_found"])],
         "joinRoom" | "leaveRoom" => &[(404, &["room_not_found"]), (429, &["rate_limited"])],
+        "listUserRooms" => &[(400, &["invalid_field"]), (429, &["too_many_reads"])],
+        "setReadMark" | "setNotify" => &[
+            (400, &["invalid_field"]),
+            (403, &["forbidden"]),
+            (404, &["room_not_found"]),
+            (429, &["rate_limited"]),
+        ],
+        "openDirectRoom" => &[
+            (404, &["user_not_found"]),
+            (422, &["direct_with_oneself"]),
+            (429, &["rate_limited"]),
+        ],
         "deleteRoom" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
         "postMessage" => &[
             (400, &["invalid_field"]),

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use shared::domain::{Emoji, IdempotencyKey, PublicId, RoomName, SearchQuery, Username};
 
-use super::patterns::{EMOJI, NAME};
+use super::patterns::{EMOJI, NAME, ROOM_NAME};
 use crate::api::search::{FROM_MAX_LEN, LIMIT as SEARCH_LIMIT};
+use crate::api::user_rooms::LIMIT as ROOMS_LIMIT;
 use crate::live::ClientName;
 
 /// The id of a message that the page for testers replaces by that of the message that was posted last.
@@ -15,6 +16,8 @@ const ROOMS_MAX_LEN: usize = 200 * (RoomName::MAX_LEN + 1);
 
 /// Names of rooms with commas between.
 const ROOM_NAMES: &str = "^[~A-Za-z0-9._-]+(,[~A-Za-z0-9._-]+)*$";
+/// The longest position in the list of one's rooms: two hexadecimal numbers of 63 bits.
+const CURSOR_MAX_LEN: usize = 33;
 
 /// Completes a parameter of `operation`.
 pub(super) fn describe(operation: &str, parameter: &mut Value) {
@@ -23,7 +26,8 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
     parameter.as_object_mut().map(|parameter| parameter.shift_remove("deprecated"));
     let schema = &mut parameter["schema"];
     match (operation, name.as_str()) {
-        (_, "room") => bound(schema, RoomName::MAX_LEN, NAME),
+        ("createRoom", "room") => bound(schema, RoomName::MAX_LEN, NAME),
+        (_, "room") => bound(schema, RoomName::MAX_LEN, ROOM_NAME),
         (_, "public_id") => bound(schema, PublicId::MAX_LEN, NAME),
         (_, "Idempotency-Key") => bound(schema, IdempotencyKey::MAX_LEN, "^[!-~]+$"),
         ("followRoom" | "followAllRooms", "client") => bound(schema, ClientName::MAX_LEN, "^[A-Za-z0-9_-]+$"),
@@ -34,15 +38,17 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
         ("followRoom" | "followAllRooms", "wait_s") => range(schema, 1, 300),
         ("followRoom", "max_replay") => range(schema, 0, 1_000_000_000),
         ("searchMessages", "q") => length(schema, SearchQuery::MAX_LEN),
-        ("searchMessages", "from") => length(schema, FROM_MAX_LEN),
+        ("searchMessages", "from") | ("openDirectRoom", "username") => length(schema, FROM_MAX_LEN),
         ("searchMessages", "limit") => range(schema, 1, SEARCH_LIMIT.0),
         ("readHistory" | "listReplies" | "syncRooms", "limit") => range(schema, 1, 100),
+        ("listUserRooms", "limit") => range(schema, 1, ROOMS_LIMIT.0),
+        ("listUserRooms", "before") => bound(schema, CURSOR_MAX_LEN, "^[0-9a-f]+-[0-9a-f]+$"),
         (_, "id") => schema["format"] = json!("uuid"),
         (_, "emoji") => bound(schema, Emoji::MAX_LEN, EMOJI),
         (_, "limit") => range(schema, 1, 1_000),
         (_, "before" | "after" | "around") if schema["type"] == "integer" => schema["minimum"] = json!(0),
         ("listRooms", "after") => position(schema, RoomName::MAX_LEN),
-        ("listMembers", "after") => position(schema, Username::MAX_LEN),
+        ("listMembers" | "listDirectRooms", "after") => position(schema, Username::MAX_LEN),
         ("listUsers", "after") => position(schema, PublicId::MAX_LEN),
         _ => {}
     }
@@ -50,6 +56,7 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
         ("searchMessages", "room") => return,
         (_, "room") => json!("testchat1"),
         (_, "public_id") => json!("test1"),
+        (_, "username") => json!("test2"),
         (_, "emoji") => json!("👍"),
         (_, "id") => json!(MESSAGE_ID),
         ("searchMessages", "q") => json!("test mes*"),

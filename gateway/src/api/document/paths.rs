@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 /// Paths in the order in which their operations should be tried.
-pub(super) const PATHS: [&str; 20] = [
+pub(super) const PATHS: [&str; 25] = [
     "/user",
     "/user/{public_id}",
     "/auth/login",
@@ -24,6 +24,11 @@ pub(super) const PATHS: [&str; 20] = [
     "/chat",
     "/chat/{room}/users",
     "/chat/{room}/join",
+    "/user/rooms",
+    "/chat/{room}/read",
+    "/chat/{room}/notify",
+    "/direct/{username}",
+    "/direct",
     "/auth/logout",
     "/info",
     "/health/live",

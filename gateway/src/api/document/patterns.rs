@@ -4,6 +4,9 @@
 /// The pattern of a room's name and of a `public_id`: these characters, and neither `.` nor `..`.
 pub(super) const NAME: &str = r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$";
 
+/// The pattern of a room's name in a call that creates none: it can be that of a direct room.
+pub(super) const ROOM_NAME: &str = r"^((\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*|~[a-z2-7]{26})$";
+
 /// No space, no control character, and none of the marks that reorder text or are invisible. Marks that a script or an emoji
 /// needs, such as U+200D, are left to the gateway: the rules for them follow tables that no expression holds.
 const EMAIL: &str =
@@ -45,11 +48,12 @@ mod tests {
 
     #[test]
     fn the_patterns_allow_all_that_the_gateway_accepts() {
-        let is_taken: [(&str, IsTaken); 6] = [
+        let is_taken: [(&str, IsTaken); 7] = [
             (EMAIL, |text| Email::parse_new(text, false).is_ok()),
             (USERNAME, |text| Username::parse_new(text).is_ok()),
             (NAME, |text| PublicId::parse_new(text).is_ok()),
             (NAME, |text| RoomName::parse_new(text).is_ok()),
+            (ROOM_NAME, |text| RoomName::parse(text).is_ok()),
             (EMOJI, |text| Emoji::parse(text).is_ok()),
             (MESSAGE, |text| MessageText::parse(text).is_ok()),
         ];
@@ -76,6 +80,7 @@ mod tests {
             for text in ["", "..", "...", "..a", ".a", "a..", "....", ". .", "  ", "a  b"] {
                 compare(text);
             }
+            compare(RoomName::fresh_direct().as_str());
             assert!(taken > 64, "{pattern} allows {taken} texts");
             assert!(!allowed.is_match("a\0b"), "{pattern} allows what no text may have");
         }

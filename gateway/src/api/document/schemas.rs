@@ -9,10 +9,10 @@ use super::patterns::PATTERNS;
 use crate::api::models::Problem;
 use crate::auth::passwords;
 use crate::change_json::{DeleteEvent, EditEvent, MemberEvent, ReactionEvent, RoomChangeEvent};
-use crate::room_state_json::RoomStateJson;
+use crate::room_state_json::UserRoom;
 
 /// Formats of strings: schema, field, format.
-const FORMATS: [(&str, &str, &str); 16] = [
+const FORMATS: [(&str, &str, &str); 18] = [
     ("Message", "id", "uuid"),
     ("Message", "created_on", "date-time"),
     ("Message", "reply_to", "uuid"),
@@ -27,15 +27,18 @@ const FORMATS: [(&str, &str, &str); 16] = [
     ("ReactionEvent", "target", "uuid"),
     ("MemberEvent", "created_on", "date-time"),
     ("RoomChangeEvent", "created_on", "date-time"),
+    ("Notifications", "until", "date-time"),
+    ("NotifySetting", "until", "date-time"),
     ("Registration", "password", "password"),
     ("Credentials", "password", "password"),
 ];
 
 /// Most items of lists: schema, field, items. Pages are bounded by the largest `limit` of their call.
-const MOST_ITEMS: [(&str, &str, usize); 11] = [
+const MOST_ITEMS: [(&str, &str, usize); 12] = [
     ("SearchResults", "data", 100),
     ("UserList", "data", 1_000),
     ("RoomList", "data", 1_000),
+    ("UserRoomList", "data", 1_000),
     ("Message", "mentions", MessageExtra::MAX_MENTIONS),
     ("Message", "reactions", MessageExtra::MAX_REACTIONS),
     ("MessageDraft", "mentions", MessageExtra::MAX_MENTIONS),
@@ -54,11 +57,12 @@ const MOST_MESSAGES: usize = 100;
 const MOST_ROOMS: usize = 50;
 
 /// Fields that may be left out, and be `null` for it: schema, field.
-const NULLABLE: [(&str, &str); 4] = [
+const NULLABLE: [(&str, &str); 5] = [
     ("Registration", "public_id"),
     ("RoomOptions", "private"),
     ("MessageDraft", "reply_to"),
     ("MessageDraft", "mentions"),
+    ("NotifySetting", "until"),
 ];
 
 /// Completes the schemas of a gateway that accepts passwords of `password_min` characters or more.
@@ -70,7 +74,7 @@ pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     <ReactionEvent as Type>::register(&mut registry);
     <MemberEvent as Type>::register(&mut registry);
     <RoomChangeEvent as Type>::register(&mut registry);
-    <RoomStateJson as Type>::register(&mut registry);
+    <UserRoom as Type>::register(&mut registry);
     for (name, schema) in registry.schemas {
         if let Ok(schema) = serde_json::to_value(&schema) {
             schemas[name] = schema;
@@ -99,10 +103,10 @@ pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     for (name, event) in events() {
         schemas[name] = event;
     }
-    schemas["RoomUpdate"] = room_update(&schemas["RoomState"]);
+    schemas["RoomUpdate"] = room_update(&schemas["UserRoom"]);
     schemas["SyncEntry"]["properties"]["data"]["type"] = json!("object");
     // The room of an answer to catching up is its state with more.
-    if let Some(state) = schemas["RoomState"]["properties"].as_object().cloned() {
+    if let Some(state) = schemas["UserRoom"]["properties"].as_object().cloned() {
         for (field, schema) in state {
             schemas["SyncRoom"]["properties"][field] = schema;
         }

@@ -23,6 +23,7 @@ impl ApiError {
             Self::RoomDeleted,
             Self::RoomReplaced("testchat1".to_owned()),
             Self::UserNotFound("test1".to_owned()),
+            Self::DirectWithOneself,
             Self::MessageNotFound,
             Self::MessageDeleted,
             Self::EditWindowClosed,

@@ -21,6 +21,7 @@ use crate::rooms::{NotCreated, RoomError};
 use crate::search::NotSearched;
 use crate::server::{self, OverBudget};
 use crate::streams::NotOpened;
+use crate::user_rooms::{NoDirectRoom, NotShown};
 
 static DATABASE_FAILS: LogEvent = LogEvent::outage("database_fails", "the database fails");
 static COUNTING_FAILS: LogEvent = LogEvent::outage("counting_fails", "limits cannot be counted");
@@ -150,6 +151,26 @@ impl From<NotSearched> for ApiError {
             NotSearched::NoSuchUser(name) => Self::UserNotFound(name),
             NotSearched::Read(cause) => cause.into(),
             NotSearched::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NotShown> for ApiError {
+    fn from(cause: NotShown) -> Self {
+        match cause {
+            NotShown::Read(cause) => cause.into(),
+            NotShown::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<NoDirectRoom> for ApiError {
+    fn from(cause: NoDirectRoom) -> Self {
+        match cause {
+            NoDirectRoom::NoSuchUser(name) => Self::UserNotFound(name.chars().take(Username::MAX_LEN).collect()),
+            NoDirectRoom::Oneself => Self::DirectWithOneself,
+            NoDirectRoom::RateLimited(cause) => cause.into(),
+            NoDirectRoom::Store(cause) => cause.into(),
         }
     }
 }

@@ -189,8 +189,8 @@ impl Ready<'_> {
 
     /// What became of the rooms that the client does not know as they are.
     fn updates(&self) -> Vec<RoomUpdate> {
-        let gone = self.opened.plan.names_gone().into_iter().map(RoomUpdate::gone);
-        gone.chain(self.opened.states.iter().map(RoomUpdate::state)).collect()
+        let gone = self.opened.plan.names_gone().into_iter().map(RoomUpdate::Gone);
+        gone.chain(self.opened.states.iter().cloned().map(RoomUpdate::State)).collect()
     }
 
     fn resets(&self) -> Vec<Reset> {

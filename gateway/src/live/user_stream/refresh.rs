@@ -151,7 +151,7 @@ impl UserStream {
             return if was_hidden {
                 Told::Nothing
             } else {
-                Told::Update(RoomUpdate::gone(state.name))
+                Told::Update(RoomUpdate::Gone(state.name))
             };
         }
         let has_read = room.read_seq < state.read_seq;
@@ -162,7 +162,7 @@ impl UserStream {
         } else if has_read {
             return Told::Read(OwnEvent::read(&state));
         }
-        Told::Update(RoomUpdate::state(&state))
+        Told::Update(RoomUpdate::State(state))
     }
 }
 
