@@ -135,7 +135,8 @@ impl Syncs {
         let is_cut = rooms.len() > request.rooms as usize;
         rooms.truncate(request.rooms as usize);
         let ids: Vec<_> = rooms.iter().map(|room| room.followed.room.id).collect();
-        let states = room_states(&self.store, user, &ids).await?;
+        let mut states = room_states(&self.store, user, &ids).await?;
+        plan.begin_at_plan(&mut states);
         let mut next = Next::new(&plan, self.hub.epoch(), horizon);
         let mut page = PageWriter::default();
         for room in rooms {

@@ -35,7 +35,8 @@ ALTER TABLE rooms ADD COLUMN direct_key text;
 ALTER TABLE rooms ADD COLUMN removal    bigint;
 CREATE UNIQUE INDEX rooms_direct_key ON rooms (direct_key) WHERE direct_key IS NOT NULL;
 
--- The rooms that a user has left and not joined again, with the rooms_version of leaving.
+-- The rooms that a user has left, with the rooms_version of leaving for the last time. The row stays when they join again: to a client that
+-- was away meanwhile the room has ended, and another one begins.
 CREATE TABLE departures (
     user_id bigint NOT NULL,
     room_id bigint NOT NULL,
@@ -72,7 +73,6 @@ BEGIN
         read_seq = COALESCE((SELECT seq FROM room_heads WHERE room_id = NEW.room_id), 0),
         read_messages = COALESCE((SELECT seq - others FROM room_heads WHERE room_id = NEW.room_id), 0)
     WHERE room_id = NEW.room_id AND user_id = NEW.user_id;
-    DELETE FROM departures WHERE user_id = NEW.user_id AND room_id = NEW.room_id;
     RETURN NULL;
 END
 $$;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
-use shared::storage::{FollowedRoom, GoneRoom, Store, StoreError, UserRooms};
+use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store, StoreError, UserRooms};
 
 use super::frame::ResetReason;
 use super::user_cursor::{Base, ClientCursor, UserCursor};
@@ -38,6 +38,8 @@ pub struct PlannedRoom {
     pub after: Seq,
     /// Whether the room is another thing to the user than the client knows, or is new to it.
     pub has_changed: bool,
+    /// Whether the room is new to the client: then its head in what the client is told is where it begins.
+    pub is_new: bool,
     /// The cursor says that the client has entries that the room does not.
     pub is_ahead: bool,
 }
@@ -71,7 +73,9 @@ impl UserPlan {
             return Ok(Self::anew(now, horizon, reset));
         };
         let known = last_entries(store, &cursor, &now.rooms).await?;
-        let gone = store.gone_rooms(user, cursor.base.version, cursor.base.removals).await?;
+        // A page that was answered earlier has told of what was gone then, and of what has come in its place.
+        let told = cursor.finished.map_or(cursor.base, |(_, upper)| upper);
+        let gone = store.gone_rooms(user, told.version, told.removals).await?;
         let base = Base {
             version: now.version,
             removals: now.removals,
@@ -83,6 +87,7 @@ impl UserPlan {
             let known = known.get(&room).copied();
             let planned = PlannedRoom {
                 has_changed: followed.version > cursor.base_of(room).version,
+                is_new: known.is_none(),
                 is_ahead: known.is_some_and(|known| known.seq > head),
                 after: known.map_or(head, |known| known.seq.min(head)),
                 followed,
@@ -116,6 +121,18 @@ impl UserPlan {
         self.gone.iter().map(|gone| gone.name.clone()).chain(hidden).collect()
     }
 
+    /// Lets the states of rooms that are new to the client say where it begins: they were read later than the plan, and what was stored
+    /// in between is sent. A room that was hidden is new, too.
+    pub fn begin_at_plan(&self, states: &mut [RoomState]) {
+        for state in states {
+            let planned = self.rooms.binary_search_by_key(&state.room, |planned| planned.followed.room.id);
+            let planned = planned.ok().and_then(|at| self.rooms.get(at));
+            if let Some(planned) = planned.filter(|planned| planned.is_new || planned.followed.hidden_upto.is_some()) {
+                state.head = planned.after;
+            }
+        }
+    }
+
     /// Keeps the rooms whose names are wanted.
     pub fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
         self.rooms.retain(|room| is_wanted(&room.followed.room.name));
@@ -131,6 +148,7 @@ impl UserPlan {
         let rooms = now.rooms.into_iter().map(|followed| PlannedRoom {
             after: followed.head.seq,
             has_changed: true,
+            is_new: true,
             is_ahead: false,
             followed,
         });

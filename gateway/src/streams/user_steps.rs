@@ -101,6 +101,8 @@ impl Planned<'_> {
         let told = self.plan.rooms.iter().filter(|room| (room.has_changed || room.has_missed()) && !room.is_hidden());
         let told: Vec<RoomId> = told.map(|planned| planned.followed.room.id).collect();
         let (feeds, states) = tokio::join!(parts.hub.open_all(&rooms), room_states(&parts.store, stream.user, &told));
+        let mut states = states?;
+        self.plan.begin_at_plan(&mut states);
         Ok(UserOpened {
             hub: parts.hub.clone(),
             store: parts.store.clone(),
@@ -109,7 +111,7 @@ impl Planned<'_> {
             seen_changes: self.seen_changes,
             plan: self.plan,
             feeds: feeds?,
-            states: states?,
+            states,
             horizon: self.horizon,
             horizon_use: self.horizon_use,
             cursor: self.cursor,

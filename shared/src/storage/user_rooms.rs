@@ -120,7 +120,8 @@ pub trait OwnRooms {
     /// What those of `rooms` are for `user` that exist and that they are in, hidden ones too, by id.
     async fn room_states(&self, user: UserId, rooms: &[RoomId]) -> Result<Vec<RoomState>, StoreError>;
 
-    /// The rooms that `user` lost: those left after `version`, and those deleted after `removals`, by id.
+    /// The rooms that `user` lost: those left after `version`, also if they were joined again since, and those deleted after `removals`,
+    /// by id.
     async fn gone_rooms(
         &self,
         user: UserId,

@@ -97,13 +97,14 @@ impl UserStream {
             if self.was_lost(followed) {
                 continue;
             }
-            if self.rooms.get(followed.room.id).is_none() {
+            let is_new = self.rooms.get(followed.room.id).is_none();
+            if is_new {
                 let Some(feed) = feeds.remove(&followed.room.id) else {
                     continue;
                 };
                 self.follow(followed, feed, at);
             }
-            match states.remove(&followed.room.id).map(|state| self.told_of(followed, state)) {
+            match states.remove(&followed.room.id).map(|state| self.told_of(followed, state, is_new)) {
                 Some(Told::Update(update)) => updates.push(update),
                 Some(Told::Read(event)) => events.push(event),
                 Some(Told::Nothing) | None => {}
@@ -139,8 +140,9 @@ impl UserStream {
         self.queue(id);
     }
 
-    /// What the client is told of a room.
-    fn told_of(&mut self, followed: &FollowedRoom, state: RoomState) -> Told {
+    /// What the client is told of a room. The head of one that is new to it says where it begins: the state was read later than the
+    /// head that the stream begins at, and what was stored in between is sent.
+    fn told_of(&mut self, followed: &FollowedRoom, mut state: RoomState, is_new: bool) -> Told {
         let id = followed.room.id;
         let Some(room) = self.rooms.get_mut(id) else {
             return Told::Nothing;
@@ -156,10 +158,13 @@ impl UserStream {
         }
         let has_read = room.read_seq < state.read_seq;
         room.read_seq = state.read_seq;
+        if is_new || was_hidden {
+            state.head = room.sent;
+        }
         if was_hidden {
             room.stage = Stage::Live;
             self.queue(id);
-        } else if has_read {
+        } else if has_read && !is_new {
             return Told::Read(OwnEvent::read(&state));
         }
         Told::Update(RoomUpdate::State(state))

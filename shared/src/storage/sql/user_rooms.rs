@@ -88,7 +88,7 @@ pub(in crate::storage) const DIRECT_ROOMS: &str = room_states!(
 /// The rooms that user `$1` left after version `$2`, and those deleted after `$3` revocations that they were in.
 pub(in crate::storage) const GONE_ROOMS: &str =
     "SELECT room_id, name FROM departures WHERE user_id = $1 AND version > $2
-     UNION ALL
+     UNION
      SELECT r.id, r.name FROM members m JOIN rooms r ON r.id = m.room_id WHERE m.user_id = $1 AND r.removal > $3
      ORDER BY 1";
 

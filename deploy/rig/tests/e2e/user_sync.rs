@@ -1,0 +1,215 @@
+//! Catching up with all rooms by calls, whose cursors are those of the stream.
+
+use rig::{ApiClient, Backend, Failure, Method, Result, Stack, eventually};
+use serde_json::{Value, json};
+
+use crate::fixture::{SOON, fill, with_lobby};
+use crate::user_device::Device;
+
+/// Bytes of an answer at most.
+const ANSWER_MAX_BYTES: usize = 1024 * 1024;
+
+async fn join(client: &ApiClient, room: &str) {
+    client.call(Method::POST, &format!("/chat/{room}/join")).await.unwrap().expect(204).unwrap();
+}
+
+/// Posts a message and waits until it is stored.
+async fn post(client: &ApiClient, room: &str, text: &str) -> Result<()> {
+    let id = client.post(room, text).await?;
+    eventually(SOON, "the message is stored", async || {
+        let newest = client.history(room, "?limit=1").await?;
+        let is_stored = newest.first().is_some_and(|message| message["id"] == id.as_str());
+        is_stored.then_some(()).ok_or_else(|| Failure::new("not yet"))
+    })
+    .await
+}
+
+/// `ann` with `lobby` and two further rooms, and `bob`, who is in all of them.
+async fn three_rooms(backend: Backend) -> (Stack, ApiClient, ApiClient) {
+    let stack = Stack::builder().without_limits().backend(backend).gateways(2).start().await.unwrap();
+    let (stack, ann) = with_lobby(stack).await;
+    let bob = ann.register("bob").await.unwrap();
+    join(&bob, "lobby").await;
+    for room in ["hall", "attic"] {
+        ann.create_room(room).await.unwrap();
+        join(&bob, room).await;
+    }
+    // The stream of anybody who is in a room shows when the joins are in its log.
+    eventually(SOON, "the joins are in the logs", async || {
+        for room in ["lobby", "hall", "attic"] {
+            let page = ann.get(&format!("/chat/{room}/messagehistory")).await?;
+            match page.header("last-event-id") {
+                Some(id) if id.ends_with("-2") => {}
+                id => return Err(Failure::new(format!("{room} is at {id:?}"))),
+            }
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    (stack, ann, bob)
+}
+
+fn names(answer: &Value) -> Vec<&str> {
+    answer["rooms"].as_array().unwrap().iter().map(|room| room["name"].as_str().unwrap()).collect()
+}
+
+async fn check_cold_start_and_changes(backend: Backend) {
+    let (stack, ann, bob) = three_rooms(backend).await;
+    for room in ["attic", "lobby", "hall"] {
+        post(&ann, room, &format!("first in {room}")).await.unwrap();
+    }
+    let mut device = Device::new(&bob);
+    let answers = device.catch_up(50).await.unwrap();
+    assert_eq!((answers.len(), names(&answers[0])), (1, vec!["hall", "lobby", "attic"]), "by latest activity");
+    let hall = &answers[0]["rooms"][0];
+    assert_eq!((&hall["unread"], &hall["head"], &hall["role"]), (&json!(1), &json!(3), &json!("member")));
+    assert_eq!(hall["entries"][0]["data"]["message"], "first in hall");
+    let mut slow = Device::new(&bob.moved_to(&stack.gateways[1].url()).unwrap());
+    let pages = slow.catch_up(1).await.unwrap();
+    let of_pages: Vec<&str> = pages.iter().flat_map(names).collect();
+    assert_eq!(of_pages, ["hall", "lobby", "attic"]);
+    assert_eq!(slow.rooms, device.rooms);
+
+    // Nothing has happened: an empty answer, and none at all for who has it.
+    let response = device.sync(50).await.unwrap().expect(200).unwrap();
+    let answer = response.json().unwrap();
+    assert_eq!((&answer["rooms"], &answer["gone"], &answer["more"]), (&json!([]), &json!([]), &json!(false)));
+    let tag = response.header("etag").unwrap().to_owned();
+    let path = format!("/user/sync?limit=50&since={}", device.cursor.as_deref().unwrap());
+    let again = bob.send(bob.request(Method::GET, &path).header("if-none-match", tag)).await.unwrap();
+    assert_eq!((again.status(), again.bytes()), (304, &b""[..]));
+
+    // A message, a change of a message, a room that is left and one that is created.
+    post(&ann, "hall", "second in hall").await.unwrap();
+    bob.call(Method::DELETE, "/chat/lobby/message").await.unwrap().expect(204).unwrap();
+    bob.create_room("den").await.unwrap();
+    for device in [&mut device, &mut slow] {
+        let answers = device.catch_up(50).await.unwrap();
+        assert_eq!(answers[0]["gone"], json!(["lobby"]));
+        assert_eq!(device.texts("hall"), ["first in hall", "second in hall"]);
+        assert_eq!(device.rooms.keys().collect::<Vec<_>>(), ["attic", "den", "hall"]);
+    }
+}
+
+#[tokio::test]
+async fn cold_start_shows_rooms_and_later_calls_what_changed() {
+    check_cold_start_and_changes(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn cold_start_shows_rooms_and_later_calls_what_changed_on_postgres() {
+    check_cold_start_and_changes(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn cursors_of_calls_and_streams_are_the_same() {
+    let (stack, ann, bob) = three_rooms(Backend::Sqlite).await;
+    let mut device = Device::new(&bob);
+    device.catch_up(50).await.unwrap();
+    for round in 0..4 {
+        post(&ann, "hall", &format!("hall {round}")).await.unwrap();
+        post(&ann, "attic", &format!("attic {round}")).await.unwrap();
+        device.move_to(&stack.gateways[round % 2].url()).unwrap();
+        if round % 2 == 0 {
+            let ready = device.open().await.unwrap();
+            assert_eq!(ready["recovered"], true);
+            device.message(&format!("hall {round}")).await.unwrap();
+            if device.texts("attic").len() <= round {
+                device.message(&format!("attic {round}")).await.unwrap();
+            }
+            device.close();
+        } else {
+            device.catch_up(1).await.unwrap();
+        }
+    }
+    for room in ["hall", "attic"] {
+        let expected: Vec<String> = (0..4).map(|round| format!("{room} {round}")).collect();
+        assert_eq!(device.texts(room), expected);
+    }
+}
+
+#[tokio::test]
+async fn much_missed_comes_as_newest_entries_behind_a_gap() {
+    let (_stack, ann, bob) = three_rooms(Backend::Sqlite).await;
+    let mut device = Device::new(&bob);
+    device.catch_up(50).await.unwrap();
+    // Two entries are in the log already: its creation, and that bob has joined.
+    let filled = async {
+        for number in 0..130 {
+            ann.post("lobby", &format!("message {number}")).await?;
+        }
+        post(&ann, "lobby", "last").await
+    };
+    filled.await.unwrap();
+    let answers = device.catch_up(50).await.unwrap();
+    let lobby = &answers[0]["rooms"][0];
+    assert_eq!((&lobby["gap"], lobby["entries"].as_array().unwrap().len()), (&json!({"from": 3, "to": 33}), 100));
+    assert_eq!((device.rooms["lobby"], device.texts("lobby").last()), (133, Some(&"last")));
+}
+
+#[tokio::test]
+async fn answers_stay_below_their_bound_and_lack_nothing() {
+    let (_stack, ann, bob) = three_rooms(Backend::Sqlite).await;
+    let mut device = Device::new(&bob);
+    device.catch_up(50).await.unwrap();
+    // Over 1 MiB together.
+    let long = "🦀".repeat(2_000);
+    for number in 0..60 {
+        for room in ["lobby", "hall", "attic"] {
+            ann.post(room, &format!("{number} {long}")).await.unwrap();
+        }
+    }
+    for room in ["lobby", "hall", "attic"] {
+        post(&ann, room, "last").await.unwrap();
+    }
+    let (mut sizes, mut rooms) = (Vec::new(), Vec::new());
+    loop {
+        let response = device.sync(50).await.unwrap().expect(200).unwrap();
+        sizes.push(response.bytes().len());
+        let more = response.json().unwrap()["more"] == true;
+        let answers = device.catch_up_once().await.unwrap();
+        rooms.extend(names(&answers).into_iter().map(str::to_owned));
+        if !more {
+            break;
+        }
+    }
+    assert!(sizes.iter().all(|size| *size <= ANSWER_MAX_BYTES), "{sizes:?}");
+    for room in ["lobby", "hall", "attic"] {
+        assert_eq!(device.texts(room).last(), Some(&"last"), "{rooms:?}");
+    }
+}
+
+#[tokio::test]
+async fn unusable_cursor_of_a_call_begins_anew_and_says_why() {
+    let (_stack, _ann, bob) = three_rooms(Backend::Sqlite).await;
+    let reason = async |cursor: &str| {
+        let answer = bob.get(&format!("/user/sync?since={cursor}")).await.unwrap().expect(200).unwrap().json().unwrap();
+        assert_eq!(names(&answer).len(), 3, "{answer}");
+        answer["reset"].clone()
+    };
+    assert_eq!(reason("garbage").await, "malformed");
+    let (_other, _, carl) = three_rooms(Backend::Sqlite).await;
+    let mut elsewhere = Device::new(&carl);
+    elsewhere.catch_up(50).await.unwrap();
+    assert_eq!(reason(&elsewhere.cursor.unwrap()).await, "foreign");
+    for query in ["limit=0", "limit=101", "preview=21", "preview=x"] {
+        let response = bob.get(&format!("/user/sync?{query}")).await.unwrap();
+        assert_eq!(response.status(), 400, "{query}: {response}");
+        response.expect_error_shape().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rooms_by_activity_agree_with_a_cold_start() {
+    let (_stack, ann) = with_lobby(Stack::builder().without_limits().start().await.unwrap()).await;
+    fill(&ann, 3).await.unwrap();
+    ann.create_room("hall").await.unwrap();
+    post(&ann, "hall", "newest").await.unwrap();
+    let cold = ann.get("/user/sync?preview=0").await.unwrap().expect(200).unwrap().json().unwrap();
+    let listed = ann.get("/user/rooms").await.unwrap().expect(200).unwrap().json().unwrap();
+    let listed = listed.get("data").unwrap_or(&listed);
+    let listed: Vec<&str> = listed.as_array().unwrap().iter().map(|room| room["name"].as_str().unwrap()).collect();
+    assert_eq!(listed, names(&cold));
+    assert_eq!(listed, ["hall", "lobby"]);
+}
