@@ -53,10 +53,10 @@ async fn document(client: &ApiClient) -> Value {
     client.get("/openapi.json").await.unwrap().expect(200).unwrap().json().unwrap()
 }
 
-/// The success code that the document gives an operation.
-fn success_code(document: &Value, method: &str, path: &str) -> String {
+/// The success codes that the document gives an operation.
+fn success_codes(document: &Value, method: &str, path: &str) -> Vec<String> {
     let responses = document["paths"][path][method]["responses"].as_object().unwrap();
-    responses.keys().find(|code| code.starts_with('2')).unwrap().clone()
+    responses.keys().filter(|code| code.starts_with('2')).cloned().collect()
 }
 
 async fn execute(browser: &Browser, number: usize) -> Result<(String, String)> {
@@ -102,11 +102,15 @@ async fn every_operation_executes_in_page_order() {
     for (number, operation) in operations.iter().enumerate() {
         // Swagger UI puts invisible spaces into the text of a path, not into the attribute.
         let (method, path) = (operation[0].as_str().unwrap(), operation[1].as_str().unwrap());
-        let expected = success_code(&document, method, path);
+        let expected = success_codes(&document, method, path);
+        if path == "/direct/{username}" {
+            // A direct room takes two.
+            client.register("test2").await.unwrap();
+        }
         let (status, text) = execute(&browser, number).await.unwrap();
         println!("{method} {path}: {status}");
-        if status != expected {
-            problems.push(format!("{method} {path}: expected {expected}, the page shows {status}: {text}"));
+        if !expected.contains(&status) {
+            problems.push(format!("{method} {path}: expected {expected:?}, the page shows {status}: {text}"));
         }
         let height = browser.run(HEIGHT, vec![json!(number)]).await.unwrap().as_u64().unwrap();
         println!("{height} px");
