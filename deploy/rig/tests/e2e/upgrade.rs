@@ -37,7 +37,7 @@ const TRIGGERS_ON_POSTGRES: [&str; 7] = [
 ];
 
 /// Makes the schema what it was before.
-const BEFORE: [&str; 32] = [
+const BEFORE: [&str; 33] = [
     "DROP TABLE departures",
     "DROP INDEX rooms_direct_key",
     "ALTER TABLE rooms DROP COLUMN kind",
@@ -46,6 +46,7 @@ const BEFORE: [&str; 32] = [
     "ALTER TABLE users DROP COLUMN rooms_version",
     "ALTER TABLE members DROP COLUMN version",
     "ALTER TABLE members DROP COLUMN read_seq",
+    "ALTER TABLE members DROP COLUMN joined",
     "ALTER TABLE members DROP COLUMN read_messages",
     "ALTER TABLE members DROP COLUMN notify",
     "ALTER TABLE members DROP COLUMN notify_until",
