@@ -108,12 +108,11 @@ async fn every_operation_executes_in_page_order() {
             client.register("test2").await.unwrap();
         }
         let (status, text) = execute(&browser, number).await.unwrap();
-        println!("{method} {path}: {status}");
         if !expected.contains(&status) {
             problems.push(format!("{method} {path}: expected {expected:?}, the page shows {status}: {text}"));
         }
         let height = browser.run(HEIGHT, vec![json!(number)]).await.unwrap().as_u64().unwrap();
-        println!("{height} px");
+        println!("{method} {path}: {status}, {height} px");
         if height > HIGHEST {
             problems.push(format!("{method} {path} takes {height} px"));
         }
