@@ -130,6 +130,7 @@ pub(crate) mod tests {
                 until: Some(Timestamp(1_630_288_695_856)),
             },
             version: RoomsVersion(5),
+            joined: RoomsVersion(1),
             last_activity: Position(99),
         }
     }

@@ -91,6 +91,11 @@ impl Syncs {
         let states = self.store.rooms_by_activity(user, Some(cursor.before), request.rooms).await?;
         let (mut more, mut page) = (states.len() >= request.rooms as usize, PageWriter::default());
         for state in states {
+            // A room that is newer than the cursor comes with the next answer, which begins at the head that it tells then.
+            if state.joined > cursor.all.base.version {
+                cursor.before = (state.last_activity, state.room);
+                continue;
+            }
             let entries = self.preview(user, &state, request.preview).await?;
             if !page.push(&state, &entries, None) {
                 more = true;

@@ -52,11 +52,12 @@ impl UserProgress {
         self.catching_up = Some((RoomId(0), upper.max(self.base.position)));
     }
 
-    /// Notes that all rooms up to `room` are up to date. Its last entry is at `last`: above the upper base it stays ahead.
-    pub(super) fn finished(&mut self, room: RoomId, last: Position) {
+    /// Notes that all rooms up to `room` are up to date. Its last entry that was sent is at `last`, or it is not known where: unless that
+    /// is within the upper base, the room stays ahead.
+    pub(super) fn finished(&mut self, room: RoomId, last: Option<Position>) {
         if let Some((upto, upper)) = &mut self.catching_up {
             *upto = room;
-            if last <= *upper {
+            if last.is_some_and(|last| last <= *upper) {
                 self.ahead.remove(&room);
             }
         }
@@ -175,11 +176,15 @@ mod tests {
         progress.sent(RoomId(3), Seq(4), start);
         progress.adopt(at(60, start), [], start);
         assert_eq!(progress.cursor().base, base(10), "the others are at the base still");
-        progress.finished(RoomId(3), Position(50));
+        progress.finished(RoomId(3), Some(Position(50)));
         assert_eq!((progress.cursor().finished, progress.cursor().ahead), (Some((RoomId(3), base(50))), vec![]));
         progress.sent(RoomId(8), Seq(2), start);
-        progress.finished(RoomId(8), Position(51));
+        progress.finished(RoomId(8), Some(Position(51)));
         assert_eq!(progress.cursor().ahead, [(RoomId(8), Seq(2))], "its last entry is above the upper base");
+        progress.sent(RoomId(9), Seq(6), start);
+        progress.finished(RoomId(9), None);
+        let expected = [(RoomId(8), Seq(2)), (RoomId(9), Seq(6))];
+        assert_eq!(progress.cursor().ahead, expected, "more was sent of it than had been missed");
         progress.has_caught_up();
         assert_eq!((progress.cursor().base, progress.cursor().finished), (base(50), None));
     }

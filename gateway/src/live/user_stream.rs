@@ -183,6 +183,7 @@ impl UserStream {
         let dropped = self.rooms.remove(room)?;
         self.progress.forget(room);
         self.missed.retain(|missed| missed.room != room);
+        self.note_caught_up();
         self.topic_changes.added.retain(|topic| *topic != room_topic(room));
         self.topic_changes.dropped.push(room_topic(room));
         let name = dropped.feed.name.to_string();
@@ -352,16 +353,23 @@ impl UserStream {
     /// Goes on with the next room of which entries were missed; this one is live from now on.
     fn finish(&mut self, missed: Missed) {
         self.missed.pop_front();
-        if let Some((_, last)) = missed.upto {
-            self.progress.finished(missed.room, last);
+        if let Some((upto, last)) = missed.upto {
+            // With what was missed, what came meanwhile may have been sent.
+            let is_beyond = self.rooms.get(missed.room).is_some_and(|room| room.sent > upto);
+            self.progress.finished(missed.room, (!is_beyond).then_some(last));
         }
-        if !self.missed.iter().any(|missed| missed.upto.is_some()) {
-            self.progress.has_caught_up();
-        }
+        self.note_caught_up();
         if let Some(room) = self.rooms.get_mut(missed.room) {
             room.stage = Stage::Live;
         }
         self.queue(missed.room);
+    }
+
+    /// Ends the catching up if no room is left of those that were behind when the stream opened.
+    fn note_caught_up(&mut self) {
+        if !self.missed.iter().any(|missed| missed.upto.is_some()) {
+            self.progress.has_caught_up();
+        }
     }
 
     fn fetch_history(&mut self, id: RoomId, gap: Gap) -> NextStep<UserFetched> {

@@ -73,6 +73,8 @@ pub struct RoomState {
     pub notify: Notify,
     /// The version of the last change of what the room is for the user.
     pub version: RoomsVersion,
+    /// The version with which the membership began: see [`FollowedRoom::joined`].
+    pub joined: RoomsVersion,
     /// The position of the last entry; 0 if there is none.
     pub last_activity: Position,
 }
@@ -228,6 +230,7 @@ pub(super) struct StateRow {
     notify: String,
     notify_until: Option<i64>,
     version: i64,
+    joined: i64,
     position: i64,
 }
 
@@ -255,6 +258,7 @@ pub(super) fn decode_states(rows: Vec<StateRow>) -> Result<Vec<RoomState>, sqlx:
                 until: row.notify_until.map(Timestamp),
             },
             version: RoomsVersion(row.version),
+            joined: RoomsVersion(row.joined),
             last_activity: Position(row.position),
         })
     };

@@ -230,6 +230,8 @@ async fn who_joins_has_read_what_was_said_before(db: Database) {
     db.store.leave(room, bob.id, NOW).await.unwrap();
     db.join(room, &bob).await;
     assert_eq!(unread(&db, &bob, room).await, 0);
+    let again = state(&db, &bob, room).await;
+    assert!(again.joined > joined.joined && again.joined == again.version, "{again:?}");
 }
 
 /// The names of the rooms that `user` lost since.

@@ -42,7 +42,7 @@ macro_rules! room_states {
                                            WHERE n.user_id = $1 AND n.room_id = m.room_id AND n.seq > m.read_seq
                                            ORDER BY n.seq DESC LIMIT 100) n
                      JOIN messages x ON x.room_id = m.room_id AND x.seq = n.seq WHERE x.sender_id <> $1) AS mentions,
-                    m.read_seq, m.notify, m.notify_until, m.version, COALESCE(h.position, 0) AS position
+                    m.read_seq, m.notify, m.notify_until, m.version, m.joined, COALESCE(h.position, 0) AS position
              FROM members m JOIN rooms r ON r.id = m.room_id LEFT JOIN room_heads h ON h.room_id = m.room_id
              WHERE m.user_id = $1 AND ",
             $crate::storage::sql::visibility::room_exists!("r"),
