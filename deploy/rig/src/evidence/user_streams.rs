@@ -55,6 +55,8 @@ pub struct UserRecord {
     pub source: UserSource,
     /// What the device had when it got the cursor that it sent: the last seq of each room.
     pub known: BTreeMap<String, i64>,
+    /// Those of these rooms of which no entry has come yet, if the first answer came in several pages: they may begin before the seq.
+    pub unbegun: BTreeSet<String>,
     /// Whether it sent a cursor with which a stream goes on; otherwise it had none, or one of a beginning.
     pub is_resumed: bool,
     /// Whether its first answer came in several pages: rooms that moved meanwhile come later, and may begin before their heads.

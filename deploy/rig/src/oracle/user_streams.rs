@@ -72,8 +72,15 @@ enum Place {
 
 /// How a record differs from what follows what the device had, if it does.
 fn discontinuity(record: &UserRecord) -> Option<String> {
+    let place = |(room, seq): (&'_ String, &'_ i64)| {
+        if record.unbegun.contains(room) {
+            Place::Upto(*seq)
+        } else {
+            Place::At(*seq)
+        }
+    };
     let known = record.has_recovered.then_some(&record.known).into_iter().flatten();
-    let mut places: HashMap<&str, Place> = known.map(|(room, seq)| (room.as_str(), Place::At(*seq))).collect();
+    let mut places: HashMap<&str, Place> = known.map(|known| (known.0.as_str(), place(known))).collect();
     for received in &record.received {
         if let Err(sentence) = follow(&mut places, received, record.was_paged) {
             return Some(format!("{}: {sentence}, at {:?}", received.room, received.at));
@@ -191,7 +198,7 @@ pub(super) fn within_membership(evidence: &Evidence, bounds: &Bounds) -> Vec<Vio
                 continue;
             }
             let of_room = calls.get(&(record.username.as_str(), received.room.as_str())).map_or(&[][..], Vec::as_slice);
-            let sentence = match membership_at(of_room, received.at) {
+            let sentence = match membership_at(evidence, of_room, received.at) {
                 Membership::Never => "in which the user never was".to_owned(),
                 // What the rig itself held back proves nothing.
                 Membership::Until(end)
@@ -220,13 +227,17 @@ enum Membership {
     Until(Duration),
 }
 
-/// Whether the user of `calls`, in their order, was in their room at some time.
-fn membership_at(calls: &[&UserRoomCall], at: Duration) -> Membership {
+/// Whether the user of `calls`, in their order, was in their room at some time. A restore may have undone what was acknowledged.
+fn membership_at(evidence: &Evidence, calls: &[&UserRoomCall], at: Duration) -> Membership {
     let mut membership = Membership::Never;
     for call in calls.iter().filter(|call| call.sent <= at) {
         membership = match membership {
             _ if call.is_in => Membership::Possible,
-            Membership::Possible if call.is_acknowledged && call.settled <= at => Membership::Until(call.settled),
+            Membership::Possible
+                if call.is_acknowledged && call.settled <= at && !evidence.is_change_undone(call.settled) =>
+            {
+                Membership::Until(call.settled)
+            }
             unchanged @ (Membership::Never | Membership::Possible | Membership::Until(_)) => unchanged,
         };
     }

@@ -146,6 +146,7 @@ impl UserDevice {
             gateway,
             source,
             known: self.held.rooms().clone(),
+            unbegun: self.held.unbegun().clone(),
             is_resumed: self.held.is_resumable(),
             was_paged: self.held.was_paged(),
             has_recovered: true,

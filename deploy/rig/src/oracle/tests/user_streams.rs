@@ -47,6 +47,7 @@ fn record(source: UserSource, known: &[(&str, i64)], news: Vec<UserReceived>) ->
         gateway: 0,
         source,
         known: rooms(known),
+        unbegun: BTreeSet::new(),
         is_resumed,
         was_paged: false,
         has_recovered: is_resumed,
@@ -185,6 +186,14 @@ fn first_answer_in_pages_lets_rooms_begin_before_their_heads() {
     };
     assert_eq!(with_head(3, true), BTreeSet::new());
     assert_eq!(with_head(0, true), only(Invariant::UserStreams), "nothing is left out all the same");
+    // Nor does it know where it begins until something of it has come.
+    let unbegun = |seq| {
+        broken_record(1, |record| {
+            record.known.insert(ROOM.to_owned(), seq);
+            record.unbegun.insert(ROOM.to_owned());
+        })
+    };
+    assert_eq!((unbegun(7), unbegun(2)), (BTreeSet::new(), only(Invariant::UserStreams)));
     let preview = |has_state: bool| {
         broken_record(0, |record| {
             let at_first = usize::from(has_state);
@@ -228,6 +237,15 @@ fn room_that_the_user_is_not_in_is_found() {
     assert_eq!(late(42, |_| ()), found());
     assert_eq!(late(42, |evidence| evidence.unreachable.push(interval(0, 40..42))), BTreeSet::new());
     assert_eq!(late(42, |evidence| evidence.unnotified.push(interval(0, 40..42))), BTreeSet::new());
+    let undone = |evidence: &mut Evidence| {
+        evidence.restores.push(Restore {
+            copied: at(39),
+            from: at(200),
+            until: at(201),
+            ..Restore::default()
+        });
+    };
+    assert!(!late(42, undone).contains(&Invariant::LeavingTakesEffect), "it was undone");
     // It is not known whether the user was in it.
     assert_eq!(late(42, |evidence| evidence.user_streams.calls[2].is_acknowledged = false), BTreeSet::new());
 }

@@ -3,9 +3,9 @@
 //! An event whose id is that of the event before is not in the cursor: whoever comes back with it is told again. So what such events
 //! tell is taken over only with the next cursor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::evidence::UserReceived;
+use crate::evidence::{RoomNews, UserReceived};
 
 /// The cursor of a device that has nothing yet.
 const START: &str = "AQ";
@@ -16,6 +16,9 @@ pub(super) struct HeldRooms {
     cursor: Option<String>,
     /// The last seq of each room, by the cursor.
     rooms: BTreeMap<String, i64>,
+    /// Those of which no entry has come, if the first answer came in several pages: a room that moved meanwhile is told of later, and
+    /// begins where it was at the first page.
+    unbegun: BTreeSet<String>,
     uncommitted: Vec<UserReceived>,
     /// The rooms by the cursor are to be forgotten with the next one.
     begins_anew: bool,
@@ -28,6 +31,11 @@ impl HeldRooms {
     /// The last seq of each room, by the cursor.
     pub(super) fn rooms(&self) -> &BTreeMap<String, i64> {
         &self.rooms
+    }
+
+    /// The rooms that may begin before the seq that the device has.
+    pub(super) fn unbegun(&self) -> &BTreeSet<String> {
+        &self.unbegun
     }
 
     pub(super) fn cursor(&self) -> Option<&str> {
@@ -65,28 +73,44 @@ impl HeldRooms {
             return;
         }
         if std::mem::take(&mut self.begins_anew) {
-            self.rooms.clear();
-            self.was_paged = false;
+            self.forget_rooms();
         }
         self.is_between_pages = false;
-        self.apply_uncommitted();
+        let is_late = self.was_paged;
+        self.apply_uncommitted(is_late);
     }
 
     /// Takes over a page of a first answer, after which there may be more.
     pub(super) fn commit_page(&mut self, cursor: &str, more: bool) {
         if !self.is_between_pages {
-            self.rooms.clear();
-            self.was_paged = false;
+            self.forget_rooms();
         }
-        self.apply_uncommitted();
+        self.apply_uncommitted(false);
         self.was_paged |= more;
         self.is_between_pages = more;
         self.cursor = Some(cursor.to_owned());
     }
 
-    fn apply_uncommitted(&mut self) {
+    fn forget_rooms(&mut self) {
+        self.rooms.clear();
+        self.unbegun.clear();
+        self.was_paged = false;
+    }
+
+    /// Takes over what has come. A room that is new may have been left out by the pages of a first answer if `is_late`.
+    fn apply_uncommitted(&mut self, is_late: bool) {
         for received in std::mem::take(&mut self.uncommitted) {
+            let is_new = !self.rooms.contains_key(&received.room);
             received.apply(&mut self.rooms);
+            match received.news {
+                RoomNews::State(_) if is_new && is_late => {
+                    self.unbegun.insert(received.room);
+                }
+                RoomNews::State(_) | RoomNews::Preview(_) => {}
+                RoomNews::Gone | RoomNews::Reset(_) | RoomNews::Entry(_) | RoomNews::Gap(..) => {
+                    self.unbegun.remove(&received.room);
+                }
+            }
         }
     }
 
@@ -149,6 +173,17 @@ mod tests {
         held.note(&state("two", 4));
         held.commit_page("AQ2", false);
         assert_eq!((rooms(&held), held.is_resumable(), held.was_paged()), (vec![("one", 3), ("two", 4)], true, true));
+        // A room that was left out by the pages is told of later, and has not begun until something of it comes.
+        held.note(&state("left out", 5));
+        held.commit("AQ21");
+        assert!(held.unbegun().contains("left out") && held.unbegun().len() == 1);
+        let entry = RoomNews::Gap(4, 5);
+        held.note(&UserReceived {
+            news: entry,
+            ..state("left out", 5)
+        });
+        held.commit("AQ22");
+        assert!(held.unbegun().is_empty());
         // Another first answer forgets them.
         held.note(&state("three", 5));
         held.commit_page("AQ3", false);
