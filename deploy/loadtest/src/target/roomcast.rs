@@ -62,7 +62,13 @@ pub async fn prepare(plan: &Plan, urls: &[String], users: usize, tokens: &[Strin
     } else {
         tokens.to_vec()
     };
-    let owner = ApiClient::at(first)?.with_token(tokens.first().map(String::as_str).unwrap_or_default());
+    // Who creates a room is in it: where streams follow all rooms of a user, somebody without a stream does.
+    let owner = if plan.user_rooms.is_some() {
+        tokens.last()
+    } else {
+        tokens.first()
+    };
+    let owner = ApiClient::at(first)?.with_token(owner.map(String::as_str).unwrap_or_default());
     let rooms: Vec<String> = (0..plan.rooms).map(|room| format!("load-{run}-{room}")).collect();
     let creating = rooms.iter().map(|room| owner.create_room(room));
     stream::iter(creating).buffer_unordered(CALLS_IN_FLIGHT).try_collect::<()>().await?;

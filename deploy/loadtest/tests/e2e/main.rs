@@ -9,3 +9,4 @@
 
 mod bench;
 mod load;
+mod users;

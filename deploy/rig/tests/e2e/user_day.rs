@@ -64,8 +64,9 @@ impl Day {
             post(&self.ann, "lobby", text).await.unwrap();
         }
         let answers = self.phone.catch_up(50).await.unwrap();
-        let lobby = &answers[0]["rooms"][0];
-        assert_eq!((&lobby["name"], &lobby["unread"]), (&json!("lobby"), &json!(2)));
+        let mut rooms = answers[0]["rooms"].as_array().unwrap().iter();
+        let lobby = rooms.find(|room| room["name"] == "lobby").unwrap();
+        assert_eq!(lobby["unread"], 2);
         assert_eq!(self.phone.texts("lobby"), ["good morning"], "a preview");
         self.phone.open_with(&[("client", "phone")]).await.unwrap();
         self.laptop.open_with(&[("client", "laptop")]).await.unwrap();
@@ -178,8 +179,8 @@ async fn check_day(backend: Backend) {
     let texts = day.phone.texts("lobby");
     assert_eq!(texts[1..=IN_THE_TUNNEL], of_tunnel);
     assert_eq!(texts[IN_THE_TUNNEL + 1..], ["see you", "good night again"]);
-    let of_laptop = day.laptop.texts("lobby");
-    assert_eq!(of_laptop[of_laptop.len() - texts.len() + 1..], texts[1..]);
+    // The first one is of the night, and the laptop was opened later.
+    assert_eq!(day.laptop.texts("lobby"), texts[1..]);
 }
 
 #[tokio::test]
