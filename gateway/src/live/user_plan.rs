@@ -3,7 +3,7 @@
 //! It costs what there is to catch up. One query reads the rooms of the user with their heads; those that moved above the cursor are
 //! found among them, and only of these it is looked up which of their entries the client has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
 use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store, StoreError, UserRooms};
@@ -76,6 +76,11 @@ impl UserPlan {
         // A page that was answered earlier has told of what was gone then, and of what has come in its place.
         let told = cursor.finished.map_or(cursor.base, |(_, upper)| upper);
         let gone = store.gone_rooms(user, told.version, told.removals).await?;
+        Ok(Self::resumed(&cursor, now, &known, gone))
+    }
+
+    /// What a client with `cursor` has missed, which has the entries `known` of the rooms. `gone` was read last, and may know of more.
+    fn resumed(cursor: &UserCursor, now: UserRooms, known: &HashMap<RoomId, Known>, gone: Vec<GoneRoom>) -> Self {
         let base = Base {
             version: now.version,
             removals: now.removals,
@@ -102,7 +107,13 @@ impl UserPlan {
             }
             rooms.push(planned);
         }
-        Ok(Self {
+        // One that the client has and that is among the rooms was lost after these were read: whoever follows them says so.
+        let is_known = |gone: &GoneRoom| {
+            let found = rooms.binary_search_by_key(&gone.room, |planned| planned.followed.room.id);
+            found.is_ok_and(|at| !rooms[at].is_new)
+        };
+        let gone = gone.into_iter().filter(|gone| !is_known(gone)).collect();
+        Self {
             base,
             cursor_base: cursor.base,
             ahead,
@@ -110,7 +121,7 @@ impl UserPlan {
             has_resumed: true,
             rooms,
             gone,
-        })
+        }
     }
 
     /// The names of the rooms that are gone for the client: lost, or hidden since.
@@ -133,10 +144,24 @@ impl UserPlan {
         }
     }
 
+    /// The rooms that are new to the client and of which there is no state: they were lost after the plan was read, and it is told nothing
+    /// of them.
+    #[must_use]
+    pub fn lost_since(&self, states: &[RoomState]) -> HashSet<RoomId> {
+        let told: HashSet<RoomId> = states.iter().map(|state| state.room).collect();
+        let new = self.rooms.iter().filter(|room| room.is_new && !room.is_hidden());
+        new.map(|room| room.followed.room.id).filter(|room| !told.contains(room)).collect()
+    }
+
     /// Keeps the rooms whose names are wanted.
     pub fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
-        self.rooms.retain(|room| is_wanted(&room.followed.room.name));
         self.gone.retain(|room| is_wanted(&room.name));
+        self.retain_rooms(|room| is_wanted(&room.followed.room.name));
+    }
+
+    /// Keeps the rooms that are wanted, and what is gone.
+    pub fn retain_rooms(&mut self, is_wanted: impl Fn(&PlannedRoom) -> bool) {
+        self.rooms.retain(is_wanted);
         let rooms = &self.rooms;
         self.ahead
             .retain(|(room, _)| rooms.binary_search_by_key(room, |kept| kept.followed.room.id).is_ok());
@@ -217,4 +242,80 @@ async fn last_entries(
         known.extend(seqs.into_iter().map(|(room, seq)| (room, Known { seq, at })));
     }
     Ok(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use shared::domain::{Epoch, MembershipId, Position, RemovalCount, RoomId, RoomsVersion, Seq, UserId};
+    use shared::storage::{FollowedRoom, GoneRoom, Room, RoomHead, RoomState, UserRooms};
+
+    use super::{Known, UserPlan};
+    use crate::live::user_cursor::{Base, UserCursor};
+    use crate::room_state_json::tests::direct_room;
+
+    fn followed(id: i64, joined: i64) -> FollowedRoom {
+        FollowedRoom {
+            room: Room::for_tests(RoomId(id), "lobby", UserId(1)),
+            membership: MembershipId(id),
+            version: RoomsVersion(joined),
+            head: RoomHead::unaltered(Seq(5)),
+            position: Position(90),
+            hidden_upto: None,
+            joined: RoomsVersion(joined),
+            read_seq: Seq(0),
+        }
+    }
+
+    fn gone(id: i64) -> GoneRoom {
+        GoneRoom {
+            room: RoomId(id),
+            name: format!("room-{id}"),
+        }
+    }
+
+    /// A plan of a client that has room 1, to which room 2 is new, and which had room 3. All three are gone when that is read.
+    fn plan_of_lost_rooms() -> UserPlan {
+        let base = Base {
+            version: RoomsVersion(10),
+            removals: RemovalCount(0),
+            position: Position(100),
+        };
+        let cursor = UserCursor {
+            epoch: Epoch(1),
+            base,
+            finished: None,
+            ahead: Vec::new(),
+        };
+        let now = UserRooms {
+            version: RoomsVersion(12),
+            removals: RemovalCount(0),
+            rooms: vec![followed(1, 9), followed(2, 12)],
+        };
+        let at = Some(base.position);
+        let known = HashMap::from([(RoomId(1), Known { seq: Seq(5), at })]);
+        UserPlan::resumed(&cursor, now, &known, [1, 2, 3].map(gone).into())
+    }
+
+    #[test]
+    fn room_lost_after_the_plan_is_not_gone_before_what_is_sent_of_it() {
+        let plan = plan_of_lost_rooms();
+        // Room 2 was left and joined again: it is gone, and new.
+        assert_eq!(plan.names_gone(), ["room-2", "room-3"]);
+    }
+
+    #[test]
+    fn room_that_is_new_and_has_no_state_is_not_followed() {
+        let mut plan = plan_of_lost_rooms();
+        let lost = plan.lost_since(&[]);
+        assert_eq!(lost, [RoomId(2)].into());
+        plan.retain_rooms(|room| !lost.contains(&room.followed.room.id));
+        assert_eq!(plan.rooms.len(), 1);
+        let state = RoomState {
+            room: RoomId(2),
+            ..direct_room()
+        };
+        assert!(plan_of_lost_rooms().lost_since(&[state]).is_empty());
+    }
 }

@@ -89,7 +89,7 @@ impl<'a> Leased<'a, Arc<UserInbox>> {
 
 impl Planned<'_> {
     /// Opens the feeds of the rooms, and reads what the client is told of them.
-    pub(super) async fn open_feeds(self) -> Result<UserOpened, NotOpened> {
+    pub(super) async fn open_feeds(mut self) -> Result<UserOpened, NotOpened> {
         let Leased { lease, registered } = self.leased;
         let Registered {
             parts,
@@ -101,8 +101,12 @@ impl Planned<'_> {
         let told = self.plan.rooms.iter().filter(|room| (room.has_changed || room.has_missed()) && !room.is_hidden());
         let told: Vec<RoomId> = told.map(|planned| planned.followed.room.id).collect();
         let (feeds, states) = tokio::join!(parts.hub.open_all(&rooms), room_states(&parts.store, stream.user, &told));
-        let mut states = states?;
+        let (mut states, feeds) = (states?, feeds?);
         self.plan.begin_at_plan(&mut states);
+        let lost = self.plan.lost_since(&states);
+        let feeds = self.plan.rooms.iter().zip(feeds).filter(|(room, _)| !lost.contains(&room.followed.room.id));
+        let feeds = feeds.map(|(_, feed)| feed).collect();
+        self.plan.retain_rooms(|room| !lost.contains(&room.followed.room.id));
         Ok(UserOpened {
             hub: parts.hub.clone(),
             store: parts.store.clone(),
@@ -110,7 +114,7 @@ impl Planned<'_> {
             inbox,
             seen_changes: self.seen_changes,
             plan: self.plan,
-            feeds: feeds?,
+            feeds,
             states,
             horizon: self.horizon,
             horizon_use: self.horizon_use,

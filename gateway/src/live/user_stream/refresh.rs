@@ -99,7 +99,9 @@ impl UserStream {
             }
             let is_new = self.rooms.get(followed.room.id).is_none();
             if is_new {
-                let Some(feed) = feeds.remove(&followed.room.id) else {
+                // Without a state it was lost after the rooms were read, and the client is told nothing of it.
+                let is_told = states.contains_key(&followed.room.id) || is_hidden(followed, followed.head.seq);
+                let Some(feed) = feeds.remove(&followed.room.id).filter(|_| is_told) else {
                     continue;
                 };
                 self.follow(followed, feed, at);
