@@ -1,6 +1,6 @@
 //! The state object of a room: what an app sees of one of its user's rooms, the same in lists, on the user's stream and in sync.
 //!
-//! It has two forms with one meaning: [`UserRoom`], which documents it, and [`State`], which encodes it without a copy.
+//! It has two forms with one meaning: [`UserRoom`], which documents it, and `State`, which encodes it without a copy.
 
 use poem_openapi::Object;
 use serde::Serialize;
