@@ -78,7 +78,7 @@ pub struct PagingCursor {
 pub(super) const START: &str = "AQ";
 
 impl ClientCursor {
-    /// Reads what [`UserCursor::encode`] wrote, or [`START`].
+    /// Reads what [`UserCursor::encode`] wrote, or `START`.
     pub fn parse(raw: &str) -> Result<Self, InvalidUserCursor> {
         if raw == START {
             return Ok(Self::Start);
