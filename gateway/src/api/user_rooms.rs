@@ -120,7 +120,8 @@ fn parse_time(raw: &str) -> Result<Timestamp, Invalid> {
     let at = OffsetDateTime::parse(raw, &Rfc3339).ok();
     let milliseconds = at.and_then(|at| i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok());
     let not_a_time = || Invalid::new("until", "invalid", "Must be a time such as 2021-08-30T01:58:15.856Z.");
-    milliseconds.filter(|at| *at >= 0).map(Timestamp).ok_or_else(not_a_time)
+    // One before the first that is kept has passed all the same.
+    milliseconds.map(|at| Timestamp(at.max(0))).ok_or_else(not_a_time)
 }
 
 /// Operations on the rooms of a user.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use shared::domain::{Emoji, IdempotencyKey, PublicId, RoomName, SearchQuery, Username};
 
-use super::patterns::{EMOJI, NAME, ROOM_NAME};
+use super::patterns::{ACTIVITY, EMOJI, NAME, ROOM_NAME};
 use crate::api::search::{FROM_MAX_LEN, LIMIT as SEARCH_LIMIT};
 use crate::api::user_rooms::LIMIT as ROOMS_LIMIT;
 use crate::live::ClientName;
@@ -42,7 +42,7 @@ pub(super) fn describe(operation: &str, parameter: &mut Value) {
         ("searchMessages", "limit") => range(schema, 1, SEARCH_LIMIT.0),
         ("readHistory" | "listReplies" | "syncRooms", "limit") => range(schema, 1, 100),
         ("listUserRooms", "limit") => range(schema, 1, ROOMS_LIMIT.0),
-        ("listUserRooms", "before") => bound(schema, CURSOR_MAX_LEN, "^[0-9a-f]+-[0-9a-f]+$"),
+        ("listUserRooms", "before") => bound(schema, CURSOR_MAX_LEN, ACTIVITY),
         (_, "id") => schema["format"] = json!("uuid"),
         (_, "emoji") => bound(schema, Emoji::MAX_LEN, EMOJI),
         (_, "limit") => range(schema, 1, 1_000),

@@ -28,13 +28,18 @@ pub(super) const EMOJI: &str = concat!(
     r#"[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000/\\<>"]*$"#,
 );
 
+/// The pattern of a position among one's rooms: two numbers below 2⁶³, in hexadecimal digits without leading zeros.
+pub(super) const ACTIVITY: &str =
+    "^(0|[1-9a-f][0-9a-f]{0,14}|[1-7][0-9a-f]{15})-(0|[1-9a-f][0-9a-f]{0,14}|[1-7][0-9a-f]{15})$";
+
 /// Patterns of fields: schema, field, pattern.
-pub(super) const PATTERNS: [(&str, &str, &str); 5] = [
+pub(super) const PATTERNS: [(&str, &str, &str); 6] = [
     ("Registration", "email", EMAIL),
     ("Registration", "username", USERNAME),
     ("Registration", "public_id", NAME),
     ("MessageDraft", "message", MESSAGE),
     ("MessageEdit", "message", MESSAGE),
+    ("NotifySetting", "level", "^(all|mentions|none)$"),
 ];
 
 #[cfg(test)]

@@ -86,6 +86,7 @@ pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     for (schema, field, pattern) in PATTERNS {
         schemas[schema]["properties"][field]["pattern"] = json!(pattern);
     }
+    schemas["ReadMark"]["properties"]["seq"]["minimum"] = json!(0);
     for (schema, field) in NULLABLE {
         schemas[schema]["properties"][field]["nullable"] = json!(true);
     }
