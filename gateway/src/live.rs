@@ -58,6 +58,7 @@ pub use stream_start::{StreamBounds, StreamStart};
 pub use subscriber::{EventHandler, Subscriber, SubscriberTask};
 pub use topics::{UserTopic, UserTopics, room_topic};
 pub use user_cursor::{Base, ClientCursor, PagingCursor, UserCursor};
+pub use user_events::PresentUser;
 pub use user_inbox::UserInbox;
 pub use user_plan::{PlannedRoom, UserPlan};
 pub use user_stream::{UserOpened, UserStream, room_states};

@@ -30,6 +30,7 @@ use crate::live::{
 };
 use crate::messages::{MessageParts, Messages};
 use crate::outbox_hints::OutboxHints;
+use crate::presence::Presence;
 use crate::rate_limits::RateLimits;
 use crate::revocation_watcher::Revocations;
 use crate::room_directory::RoomDirectory;
@@ -247,6 +248,9 @@ impl<'a> Parts<'a> {
     }
 
     fn background(self, subscriber: SubscriberTask) -> Background {
+        let is_told = self.config.streams.presence;
+        let presence = || Presence::new(self.store(), self.redis.clone(), self.registry.clone());
+        let presence = is_told.then(presence);
         let epoch = EpochWatch {
             store: self.store(),
             hub: self.hub.clone(),
@@ -265,6 +269,7 @@ impl<'a> Parts<'a> {
             streams: self.registry,
             redis: self.redis,
             subscriber,
+            presence,
             changes: self.changes,
         }
     }

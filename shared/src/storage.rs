@@ -46,7 +46,7 @@ pub use accounts::{Account, Accounts, CreateUserError, NewUser, Session, User};
 pub use commit::{Claim, CommitError, Commits, Committed, Entry, EntryContent, PartitionBatch, RoomEntries};
 pub use copy::{CopyError, Progress, copy};
 pub use dead_letters::{DeadLetter, DeadLetters};
-pub use direct_rooms::DirectRooms;
+pub use direct_rooms::{DirectPartner, DirectRooms};
 pub use error::StoreError;
 pub use head_positions::{HeadPositions, MovedHead};
 pub use history::{HISTORY_CONNECTIONS, History, HistoryPage, KnownMessage, KnownPage, RoomHead, Window};

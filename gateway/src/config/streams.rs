@@ -16,6 +16,10 @@ pub struct StreamArgs {
     #[arg(long, env = "STREAM_MAX_AGE_S", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub stream_max_age_s: u64,
 
+    /// Tell users which of those they share a direct room with are there. It costs a look at each of them every half minute.
+    #[arg(long, env = "PRESENCE")]
+    pub presence: bool,
+
     /// Threads that write to streams, each with its own connections; without it one for every two cores. The other cores serve requests.
     #[arg(long, env = "FANOUT_THREADS", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub fanout_threads: Option<u16>,
@@ -62,6 +66,7 @@ mod tests {
         let streams = |fanout_threads| StreamArgs {
             heartbeat_s: 15,
             stream_max_age_s: 3_600,
+            presence: false,
             fanout_threads,
         };
         assert_eq!(streams(Some(256)).request_threads(), cores().saturating_sub(256).max(1));

@@ -52,7 +52,7 @@ impl UserTopic {
     }
 
     /// Notes that the rooms have changed.
-    pub(super) fn note_change(&self) {
+    pub fn note_change(&self) {
         // First counted, then woken: whoever is woken sees it.
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.wakers.wake();

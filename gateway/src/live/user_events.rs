@@ -82,6 +82,22 @@ pub(super) struct Typing<'a> {
     pub(super) typing: bool,
 }
 
+/// Data of `presence`.
+#[derive(Debug, Serialize)]
+pub(super) struct Presence<'a> {
+    /// Those who came or went.
+    pub(super) users: &'a [PresentUser],
+}
+
+/// Whether somebody is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PresentUser {
+    /// Name of the user.
+    pub username: String,
+    /// Whether they are.
+    pub online: bool,
+}
+
 /// Data of `reset` on a user's stream.
 #[derive(Debug, Serialize)]
 pub(super) struct Reset {

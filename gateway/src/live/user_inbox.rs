@@ -6,14 +6,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use shared::domain::{MembershipId, RoomId};
+use shared::domain::{MembershipId, RoomId, RoomsVersion};
 
 use super::frame::Kind;
 use super::topics::UserTopic;
+use super::user_events::{Presence, PresentUser};
+use crate::json;
 
 /// Rooms whose loss is kept one by one; with more, the stream reads from SQL which ones it has.
 const LOST_AT_MOST: usize = 1_000;
@@ -43,6 +45,8 @@ pub enum Lost {
 pub struct UserInbox {
     /// The topic of the user, which wakes the stream.
     pub topic: Arc<UserTopic>,
+    /// The version of the rooms that the stream has read.
+    version: AtomicI64,
     has_mail: AtomicBool,
     mail: Mutex<UserMail>,
 }
@@ -64,9 +68,22 @@ impl UserInbox {
     pub fn new(topic: Arc<UserTopic>) -> Self {
         Self {
             topic,
+            version: AtomicI64::new(0),
             has_mail: AtomicBool::new(false),
             mail: Mutex::default(),
         }
+    }
+
+    /// Notes what rooms the stream has read.
+    pub(super) fn has_read(&self, version: RoomsVersion) {
+        self.version.fetch_max(version.0, Ordering::AcqRel);
+    }
+
+    /// Whether the stream has read rooms, and they have changed since then, up to `version`.
+    #[must_use]
+    pub fn is_behind(&self, version: RoomsVersion) -> bool {
+        let read = self.version.load(Ordering::Acquire);
+        read > 0 && read < version.0
     }
 
     /// Notes that a room is lost. Streams that do not follow it look at it for nothing, and ask SQL for nothing.
@@ -92,6 +109,16 @@ impl UserInbox {
         self.topic.note_change();
     }
 
+    /// Adds what became of the presence of some users.
+    pub fn push_presence(&self, users: &[PresentUser]) {
+        let mut data = Vec::new();
+        json::write(&mut data, &Presence { users });
+        self.push_ephemeral(Ephemeral {
+            kind: Kind::Presence,
+            data: data.into(),
+        });
+    }
+
     /// Adds an event without a position. The oldest one is dropped if there are too many.
     pub fn push_ephemeral(&self, event: Ephemeral) {
         self.put(|mail| {
@@ -107,6 +134,13 @@ impl UserInbox {
     pub(super) fn take(&self) -> Option<UserMail> {
         // Cleared before it is taken: what comes after that is found next time.
         self.has_mail.swap(false, Ordering::AcqRel).then(|| std::mem::take(&mut *self.mail.lock()))
+    }
+
+    /// The data of the events without a position that have come.
+    #[cfg(test)]
+    pub(crate) fn take_ephemeral(&self) -> Vec<String> {
+        let events = self.take().map(|mail| mail.ephemeral).unwrap_or_default();
+        events.iter().map(|event| String::from_utf8_lossy(&event.data).into_owned()).collect()
     }
 
     fn put<T>(&self, add: impl FnOnce(&mut UserMail) -> T) -> T {

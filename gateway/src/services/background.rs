@@ -12,8 +12,9 @@ use crate::config::Config;
 use crate::epoch_watch::EpochWatch;
 use crate::event_dispatch::EventDispatcher;
 use crate::live::{ByeReason, Hub, StreamQuota, StreamRegistry, SubscriberTask};
+use crate::presence::Presence;
 use crate::revocation_watcher::Revocations;
-use crate::{clock_check, worker_watch};
+use crate::{clock_check, own_rooms_watch, worker_watch};
 
 /// The parts that run beside requests, each in a task of its own.
 pub(crate) struct Background {
@@ -26,6 +27,8 @@ pub(crate) struct Background {
     pub(super) streams: StreamRegistry,
     pub(super) redis: RedisClient,
     pub(super) subscriber: SubscriberTask,
+    /// Tells who is there, if users may know.
+    pub(super) presence: Option<Presence>,
     /// Changes that are being carried through.
     pub(super) changes: TaskTracker,
 }
@@ -69,6 +72,7 @@ impl Background {
             streams,
             redis,
             subscriber,
+            presence,
             changes,
         } = self;
         let backlog = config.limits.backlog_per_partition;
@@ -80,10 +84,15 @@ impl Background {
             "the worker watch",
             worker_watch::watch(Arc::clone(&acceptor), context.installation.id, answered.clone()),
         );
+        let own_rooms = own_rooms_watch::watch(context.store.clone(), streams.clone(), stop());
+        lifecycle.spawn_essential("the watch of users' rooms", own_rooms);
         lifecycle.spawn_essential("the epoch watch", epoch.watch(stop()));
         lifecycle.spawn_essential("the clock check", clock_check::watch(redis, stop()));
         lifecycle.spawn_essential("the backlog watch", acceptor.watch_backlog(backlog, stop()));
         lifecycle.spawn_essential("the look-up of overdue commits", acceptor.look_up_overdue(answered.clone()));
+        if let Some(presence) = presence {
+            lifecycle.spawn_essential("the presence of users", presence.run(stop()));
+        }
         let stopped = stop();
         lifecycle.tracker.spawn(async move {
             stopped.cancelled().await;

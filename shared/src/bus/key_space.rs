@@ -211,6 +211,12 @@ impl KeySpace {
         format!("{}limit:{what}:{who}", self.prefix)
     }
 
+    /// The users who are there: a sorted set of their ids, each with the time until which it counts, in milliseconds of Redis's clock.
+    #[must_use]
+    pub fn present_users(&self) -> String {
+        format!("{}present-users", self.prefix)
+    }
+
     /// The open streams of a user.
     #[must_use]
     pub fn streams_of_user(&self, user: UserId) -> String {
@@ -284,6 +290,7 @@ mod tests {
                 keys.control_channel().to_owned(),
                 keys.workers().to_owned(),
                 keys.presence_channel(""),
+                keys.present_users(),
                 keys.receipts_channel(gateway),
                 keys.acknowledgements_channel(gateway),
                 keys.rate("post", 1),

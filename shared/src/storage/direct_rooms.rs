@@ -24,6 +24,31 @@ pub trait DirectRooms {
 
     /// At most `limit` direct rooms of `user` that are not hidden, by the username of the other member, above `after`.
     async fn direct_rooms(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<RoomState>, StoreError>;
+
+    /// With whom `users` share a direct room that neither hides: at most `limit` of each, those with the latest entry first.
+    async fn direct_partners(&self, users: &[UserId], limit: u32) -> Result<Vec<DirectPartner>, StoreError>;
+}
+
+/// The other member of a direct room of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectPartner {
+    /// The user.
+    pub user: UserId,
+    /// The other member.
+    pub other: UserId,
+    /// Their name.
+    pub username: String,
+}
+
+impl DirectPartner {
+    /// Converts a row.
+    pub(super) fn from_row((user, other, username): (i64, i64, String)) -> Self {
+        Self {
+            user: UserId(user),
+            other: UserId(other),
+            username,
+        }
+    }
 }
 
 /// The key of the direct room of two users: the same whoever of them asks.

@@ -12,6 +12,7 @@ on_both_back_ends![
     nobody_else_sees_a_direct_room,
     a_hidden_room_comes_back_with_its_next_entry,
     direct_rooms_are_listed_by_the_other_member,
+    partners_are_those_of_direct_rooms_that_nobody_hides,
     the_log_begins_with_both_members,
 ];
 
@@ -128,6 +129,29 @@ async fn direct_rooms_are_listed_by_the_other_member(db: Database) {
     assert_eq!(page("", 2).await, ["bob", "cid"]);
     assert_eq!(page("cid", 2).await, ["dan", "eve"]);
     assert!(page("eve", 2).await.is_empty());
+}
+
+async fn partners_are_those_of_direct_rooms_that_nobody_hides(db: Database) {
+    let (ann, bob, cid, dan) = (db.user("ann").await, db.user("bob").await, db.user("cid").await, db.user("dan").await);
+    let lobby = db.room("lobby", &ann).await.id;
+    db.join(lobby, &dan).await;
+    let (with_bob, _) = direct(&db.store, &ann, &bob).await;
+    direct(&db.store, &cid, &ann).await;
+    let mut claim = db.claim().await;
+    db.post(&mut claim, with_bob.id, ann.id, &["hello"]).await;
+    let partners = async |users: &[&User], limit| {
+        let users: Vec<_> = users.iter().map(|user| user.id).collect();
+        let partners = db.store.direct_partners(&users, limit).await.unwrap();
+        partners.into_iter().map(|partner| (partner.user, partner.username)).collect::<Vec<_>>()
+    };
+    let (bob_of_ann, cid_of_ann) = ((ann.id, "bob".to_owned()), (ann.id, "cid".to_owned()));
+    let ann_of = |user: &User| (user.id, "ann".to_owned());
+    let all = [bob_of_ann.clone(), cid_of_ann.clone(), ann_of(&bob), ann_of(&cid)];
+    assert_eq!(partners(&[&ann, &bob, &cid, &dan], 10).await, all);
+    assert_eq!(partners(&[&ann], 1).await, [bob_of_ann], "the latest entry is there");
+    // Whoever hides the room is not seen either.
+    assert!(db.store.hide_direct(with_bob.id, bob.id).await.unwrap());
+    assert_eq!(partners(&[&ann, &bob], 10).await, [cid_of_ann]);
 }
 
 async fn the_log_begins_with_both_members(db: Database) {

@@ -52,6 +52,7 @@ const GATEWAY: Layers = &[
     &[
         "accounts",
         "messages",
+        "presence",
         "search",
         "streams",
         "sync",
@@ -60,6 +61,7 @@ const GATEWAY: Layers = &[
         "health",
         "epoch_watch",
         "worker_watch",
+        "own_rooms_watch",
         "clock_check",
         "swagger_ui",
         "start_error",

@@ -42,6 +42,7 @@ mod message_changes;
 mod message_texts;
 mod outage_logs;
 mod path_and_token_forms;
+mod presence;
 mod private_rooms;
 mod readiness;
 mod redis_deployments;

@@ -247,6 +247,28 @@ fn events() -> [(&'static str, Value); 9] {
             ),
         ),
         (
+            "PresenceEvent",
+            event(
+                "Data of the event `presence`: who of those you share a direct room with came or went. Who is not mentioned since the stream was \
+                    opened is not there. It comes only if the server is told to, and at most every 30 seconds.",
+                &["users"],
+                json!({
+                    "users": {
+                        "type": "array",
+                        "description": "Those who came or went.",
+                        "items": {
+                            "type": "object",
+                            "required": ["username", "online"],
+                            "properties": {
+                                "username": {"type": "string", "description": "Name of the user."},
+                                "online": {"type": "boolean", "description": "Whether they are there."},
+                            },
+                        },
+                    },
+                }),
+            ),
+        ),
+        (
             "UserResetEvent",
             event(
                 "Data of the event `reset` on the stream of all your rooms: what you have of these is outdated.",

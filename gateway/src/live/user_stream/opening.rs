@@ -75,6 +75,7 @@ impl UserStream {
         framing: Framing,
     ) -> (Self, Bytes) {
         let (began, mut random) = (Instant::now(), rand::rng());
+        opened.inbox.has_read(opened.plan.base.version);
         let plan = &opened.plan;
         let missed: Vec<Missed> = plan.rooms.iter().filter(|room| room.has_missed()).map(missed_in).collect();
         let mut progress = UserProgress::new(opened.hub.epoch(), plan.base, plan.ahead.iter().copied(), began);

@@ -113,6 +113,7 @@ impl UserStream {
             }
         }
         events.extend(updates.chunks(ROOMS_AN_EVENT).map(OwnEvent::rooms));
+        self.inbox.has_read(now.version);
         match events.pop() {
             Some(last) => events.push(last.telling(now.version, now.removals)),
             None => self.progress.told(now.version, now.removals),

@@ -7,9 +7,12 @@ use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
 use crate::storage::direct_rooms::{by_other_member, direct_key};
 use crate::storage::outbox::{created_detail, joined_detail};
-use crate::storage::sql::{outbox, rooms, user_rooms as sql};
+use crate::storage::sql::user_rooms::{self as sql, direct_partners};
+use crate::storage::sql::{outbox, rooms};
 use crate::storage::user_rooms::decode_states;
-use crate::storage::{DirectRooms, Room, RoomState, StoreError};
+use crate::storage::{DirectPartner, DirectRooms, Room, RoomState, StoreError};
+
+const DIRECT_PARTNERS: &str = direct_partners!("SELECT unnest($1::bigint[])");
 
 #[async_trait]
 impl DirectRooms for Postgres {
@@ -64,6 +67,13 @@ impl DirectRooms for Postgres {
     async fn direct_rooms(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<RoomState>, StoreError> {
         let query = sqlx::query_as(sql::DIRECT_ROOMS).bind(user.0).bind(after).bind(i64::from(limit));
         Ok(by_other_member(decode_states(within_deadline(query.fetch_all(&self.pool)).await?)?))
+    }
+
+    async fn direct_partners(&self, users: &[UserId], limit: u32) -> Result<Vec<DirectPartner>, StoreError> {
+        let users: Vec<i64> = users.iter().map(|user| user.0).collect();
+        let query = sqlx::query_as(DIRECT_PARTNERS).bind(users).bind(i64::from(limit));
+        let rows = within_deadline(query.fetch_all(&self.pool)).await?;
+        Ok(rows.into_iter().map(DirectPartner::from_row).collect())
     }
 }
 

@@ -59,7 +59,29 @@ macro_rules! is_shown {
     };
 }
 
-pub(in crate::storage) use {room_states, user_rooms};
+/// The other members of the direct rooms that neither hides of the users in the array `$1`, which the back end names as a set: at most `$2`
+/// of each, those with the latest entry.
+macro_rules! direct_partners {
+    ($users:literal) => {
+        concat!(
+            "SELECT user_id, other_id, other_name FROM (
+                 SELECT p.user_id, o.user_id AS other_id, o.username AS other_name,
+                        ROW_NUMBER() OVER (PARTITION BY p.user_id ORDER BY COALESCE(g.position, 0) DESC, p.room_id DESC) AS number
+                 FROM members p JOIN rooms q ON q.id = p.room_id
+                 JOIN members o ON o.room_id = p.room_id AND o.user_id <> p.user_id
+                 LEFT JOIN room_heads g ON g.room_id = p.room_id
+                 WHERE p.user_id IN (",
+            $users,
+            ") AND q.kind = 'direct' AND ",
+            is_shown!(),
+            " AND (o.hidden_upto IS NULL OR COALESCE(g.seq, 0) > o.hidden_upto) AND ",
+            $crate::storage::sql::visibility::room_exists!("q"),
+            ") t WHERE number <= $2 ORDER BY user_id, number"
+        )
+    };
+}
+
+pub(in crate::storage) use {direct_partners, room_states, user_rooms};
 
 /// A page of the rooms of user `$1`, the latest entry first, below position `$2` and room `$3`: at most `$4`. The page is chosen before
 /// what is unread is counted.

@@ -4,12 +4,16 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::Sqlite;
+use super::json_list::json_list;
 use crate::domain::{MembershipId, RoomId, RoomName, Timestamp, UserId};
 use crate::storage::direct_rooms::{by_other_member, direct_key};
 use crate::storage::outbox::{created_detail, joined_detail};
-use crate::storage::sql::{outbox, rooms, user_rooms as sql};
+use crate::storage::sql::user_rooms::{self as sql, direct_partners};
+use crate::storage::sql::{outbox, rooms};
 use crate::storage::user_rooms::decode_states;
-use crate::storage::{DirectRooms, Room, RoomState, StoreError, run_detached};
+use crate::storage::{DirectPartner, DirectRooms, Room, RoomState, StoreError, run_detached};
+
+const DIRECT_PARTNERS: &str = direct_partners!("SELECT j.value FROM json_each($1) j");
 
 #[async_trait]
 impl DirectRooms for Sqlite {
@@ -54,6 +58,11 @@ impl DirectRooms for Sqlite {
     async fn direct_rooms(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<RoomState>, StoreError> {
         let rows = sqlx::query_as(sql::DIRECT_ROOMS).bind(user.0).bind(after).bind(limit);
         Ok(by_other_member(decode_states(rows.fetch_all(&self.read).await?)?))
+    }
+
+    async fn direct_partners(&self, users: &[UserId], limit: u32) -> Result<Vec<DirectPartner>, StoreError> {
+        let rows = sqlx::query_as(DIRECT_PARTNERS).bind(json_list(users)?).bind(limit);
+        Ok(rows.fetch_all(&self.read).await?.into_iter().map(DirectPartner::from_row).collect())
     }
 }
 
