@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::UserId;
-use shared::storage::{OwnRooms as _, Store};
+use shared::storage::Store;
 use shared::telemetry::FailureSeries;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use redis::{RedisResult, Script};
 use shared::bus::RedisClient;
 use shared::domain::UserId;
-use shared::storage::{DirectRooms as _, Store, StoreError};
+use shared::storage::{Store, StoreError};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;

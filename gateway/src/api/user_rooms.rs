@@ -207,15 +207,9 @@ mod tests {
         ] {
             assert_eq!(parse_time(raw), Ok(Timestamp(1_630_288_695_856)), "{raw}");
         }
-        for raw in [
-            "",
-            "tomorrow",
-            "2021-08-30",
-            "2021-08-30T01:58:15",
-            "1630288695856",
-            "1969-12-31T23:59:59Z",
-        ] {
+        for raw in ["", "tomorrow", "2021-08-30", "2021-08-30T01:58:15", "1630288695856"] {
             assert!(parse_time(raw).is_err(), "{raw:?}");
         }
+        assert_eq!(parse_time("1969-12-31T23:59:59Z").ok(), Some(Timestamp(0)));
     }
 }

@@ -181,7 +181,7 @@ fn room_update(state: &Value) -> Value {
 
 /// What the named events of a stream carry.
 #[expect(clippy::too_many_lines, reason = "it is one table")]
-fn events() -> [(&'static str, Value); 9] {
+fn events() -> [(&'static str, Value); 10] {
     let seq =
         |description: &str| json!({"type": "integer", "format": "int64", "minimum": 0, "description": description});
     let time = json!({"type": "string", "format": "date-time", "description": "The server's clock."});

@@ -73,7 +73,7 @@ macro_rules! direct_partners {
                  WHERE p.user_id IN (",
             $users,
             ") AND q.kind = 'direct' AND ",
-            is_shown!(),
+            $crate::storage::sql::user_rooms::is_shown!(),
             " AND (o.hidden_upto IS NULL OR COALESCE(g.seq, 0) > o.hidden_upto) AND ",
             $crate::storage::sql::visibility::room_exists!("q"),
             ") t WHERE number <= $2 ORDER BY user_id, number"
@@ -81,7 +81,7 @@ macro_rules! direct_partners {
     };
 }
 
-pub(in crate::storage) use {direct_partners, room_states, user_rooms};
+pub(in crate::storage) use {direct_partners, is_shown, room_states, user_rooms};
 
 /// A page of the rooms of user `$1`, the latest entry first, below position `$2` and room `$3`: at most `$4`. The page is chosen before
 /// what is unread is counted.
