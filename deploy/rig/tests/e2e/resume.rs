@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use reqwest::Response;
 use rig::{ApiClient, Explain, Failure, Result, Stack};
@@ -98,10 +99,12 @@ async fn five_thousand_missed_messages_are_replayed() {
     let (_stack, ann) = with_lobby(Stack::builder().without_limits().start().await.unwrap()).await;
     let mut stream = ann.stream("lobby").open().await.unwrap();
     let start = stream.ready().id.clone();
-    fill(&ann, MISSED).await.unwrap();
+    // A client that is connected reads meanwhile: one that reads nothing for 30 s is cut off.
+    let (filled, seen) = join(fill(&ann, MISSED), stream.messages(MISSED, SOON)).await;
+    filled.unwrap();
+    let seen = seen.unwrap();
 
-    // A client that was connected, and one that was away.
-    let seen = stream.messages(MISSED, SOON).await.unwrap();
+    // A client that was away.
     let mut back = ann.stream("lobby").after(&start).open().await.unwrap();
     let ready = back.ready().json().unwrap();
     assert_eq!((&ready["recovered"], &ready["missed"]), (&true.into(), &MISSED.into()));
