@@ -203,7 +203,7 @@ impl Acceptor {
     ) -> Result<(), AcceptError> {
         let partition = self.free_partition(room)?;
         let change = AcceptedChange {
-            id: key.map_or_else(MessageId::fresh, |key| MessageId::keyed_change(sender.id, target, key)),
+            id: key.map_or_else(MessageId::fresh, |key| MessageId::keyed_change(sender.id, target, key, &request)),
             room: room.id,
             sender: sender.id,
             created_on: now,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use shared::blocking::block_in_place_if_large;
-use shared::domain::{MessageId, RoomId, Seq, StoredMessage, UserId};
+use shared::domain::{MessageId, RoomEntry, RoomId, Seq, StoredMessage, UserId};
 use shared::storage::{HistoryPage, KnownPage, Room, Search, SearchError, SearchPage, Store, StoreError, Window};
 
 use self::fair_queue::{FairQueue, Permit};
@@ -66,6 +66,12 @@ pub enum ReadError {
     /// A fault of ours.
     #[error("reading history panicked")]
     Panicked,
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
 }
 
 /// The last seq of the room when a page was read, and the page.
@@ -220,6 +226,26 @@ impl HistoryPages {
         let bytes = newest.values().flatten().map(|message| message.text.len()).sum();
         self.release(permit, reader, bytes);
         Ok(newest)
+    }
+
+    /// The `count` entries of a room's log that follow `after`, or those of them that are there. `user` may read them.
+    pub async fn entries_after(
+        &self,
+        user: UserId,
+        room: RoomId,
+        after: Seq,
+        count: u32,
+    ) -> Result<Vec<RoomEntry>, ReadError> {
+        let reader = Reader::User(user);
+        let permit = self.read_queue.acquire(reader).await.map_err(ReadError::Refused)?;
+        let entries = self.store.entries_after(room, after, count).await?;
+        let text = |entry: &RoomEntry| match entry {
+            RoomEntry::Message(message) => message.text.len(),
+            RoomEntry::Change(_) => 0,
+        };
+        let bytes = entries.iter().map(text).sum();
+        self.release(permit, reader, bytes);
+        Ok(entries)
     }
 
     async fn load_page(&self, room: &Room, range: PageRange, member: Option<UserId>) -> PageResult {

@@ -60,5 +60,7 @@ pub use topics::{UserTopic, UserTopics, room_topic};
 pub use user_cursor::{Base, ClientCursor, PagingCursor, UserCursor};
 pub use user_events::PresentUser;
 pub use user_inbox::UserInbox;
+#[cfg(test)]
+pub(crate) use user_plan::tests::plan_for_tests;
 pub use user_plan::{PlannedRoom, UserPlan};
 pub use user_stream::{UserOpened, UserStream, room_states};

@@ -23,7 +23,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::live::{Followed, PresentUser, RegisteredStream, StreamRegistry, UserInbox, UserTopic};
+use crate::live::{Followed, PresentUser, RegisteredStream, StreamRegistry, UserInbox};
 
 /// Parts that the users are divided into: one of them has its turn each time, so each user has one every 30 s.
 const TURNS: i64 = 30;
@@ -71,47 +71,24 @@ pub struct Presence {
     watchers: Watchers,
 }
 
-/// The users who are told, and their streams.
+/// What each stream of all rooms was told, by the address of its inbox. It is no other one's as long as a weak reference is here.
 #[derive(Default)]
-struct Watchers {
-    /// Whom each user with a stream of all rooms may know about.
-    partners: HashMap<UserId, Partners>,
-    /// What each such stream was told, by the address of its inbox. It is no other one's as long as a weak reference is here.
-    told: HashMap<usize, Told>,
-}
+struct Watchers(HashMap<usize, Told>);
 
-/// Whom a user may know about, as SQL said when the user's rooms had changed so many times.
-struct Partners {
-    topic: Weak<UserTopic>,
-    changes: u64,
-    others: Vec<(UserId, String)>,
-}
+/// Whom each user may know about, with their names.
+type Partners = HashMap<UserId, Vec<(UserId, String)>>;
 
-impl Partners {
-    fn none(topic: &Arc<UserTopic>) -> Self {
-        Self {
-            topic: Arc::downgrade(topic),
-            changes: topic.changes(),
-            others: Vec::new(),
-        }
-    }
-
-    fn is_of(&self, topic: &Arc<UserTopic>) -> bool {
-        std::ptr::eq(self.topic.as_ptr(), Arc::as_ptr(topic)) && self.changes == topic.changes()
-    }
-}
-
-/// Who was there when a stream was told last.
+/// Who was there when a stream was told last, with their names.
 struct Told {
     inbox: Weak<UserInbox>,
-    online: HashSet<UserId>,
+    online: HashMap<UserId, String>,
 }
 
 impl Told {
     fn nothing(inbox: &Arc<UserInbox>) -> Self {
         Self {
             inbox: Arc::downgrade(inbox),
-            online: HashSet::new(),
+            online: HashMap::new(),
         }
     }
 }
@@ -162,14 +139,15 @@ impl Presence {
         let due: Vec<&Arc<UserInbox>> = streams
             .iter()
             .filter_map(|stream| inbox_of(stream))
-            .filter(|inbox| present.contains(&inbox.topic.user) || !self.watchers.told.contains_key(&address(inbox)))
+            .filter(|inbox| present.contains(&inbox.topic.user) || !self.watchers.has(inbox))
             .collect();
         present.extend(due.iter().map(|inbox| inbox.topic.user));
         self.mark(&present.into_iter().collect::<Vec<_>>()).await?;
-        self.read_partners(&due).await?;
-        let online = self.online_partners(&due).await?;
+        let partners = self.read_partners(&due).await?;
+        let online = self.online_partners(&partners).await?;
         for inbox in due {
-            self.watchers.tell(inbox, &online);
+            let of_user = partners.get(&inbox.topic.user).map_or(&[][..], Vec::as_slice);
+            self.watchers.tell(inbox, of_user, &online);
         }
         Ok(())
     }
@@ -188,32 +166,22 @@ impl Presence {
         Ok(())
     }
 
-    /// Reads whom the users of streams may know about, where that may have changed.
-    async fn read_partners(&mut self, due: &[&Arc<UserInbox>]) -> Result<(), StoreError> {
-        let mut unknown = HashMap::new();
-        for topic in due.iter().map(|inbox| &inbox.topic) {
-            if !self.watchers.partners.get(&topic.user).is_some_and(|known| known.is_of(topic)) {
-                // Counted before SQL is asked: what changes after that is read once more.
-                unknown.insert(topic.user, Partners::none(topic));
-            }
-        }
-        let users: Vec<UserId> = unknown.keys().copied().collect();
+    /// Reads whom the users of streams may know about. That is read anew each time: one who hides a direct room changes nothing for the other.
+    async fn read_partners(&self, due: &[&Arc<UserInbox>]) -> Result<Partners, StoreError> {
+        let users: HashSet<UserId> = due.iter().map(|inbox| inbox.topic.user).collect();
+        let users: Vec<UserId> = users.into_iter().collect();
+        let mut partners = Partners::new();
         for some in users.chunks(USERS_AT_ONCE) {
             for partner in self.store.direct_partners(some, PARTNERS_AT_MOST).await? {
-                if let Some(partners) = unknown.get_mut(&partner.user) {
-                    partners.others.push((partner.other, partner.username));
-                }
+                partners.entry(partner.user).or_default().push((partner.other, partner.username));
             }
         }
-        self.watchers.partners.extend(unknown);
-        Ok(())
+        Ok(partners)
     }
 
-    /// Those of whom the users of streams may know that are present.
-    async fn online_partners(&mut self, due: &[&Arc<UserInbox>]) -> RedisResult<HashSet<UserId>> {
-        let known = due.iter().filter_map(|inbox| self.watchers.partners.get(&inbox.topic.user));
-        let others: HashSet<UserId> =
-            known.flat_map(|partners| partners.others.iter().map(|(other, _)| *other)).collect();
+    /// Those of whom somebody may know that are present.
+    async fn online_partners(&mut self, partners: &Partners) -> RedisResult<HashSet<UserId>> {
+        let others: HashSet<UserId> = partners.values().flatten().map(|(other, _)| *other).collect();
         let others: Vec<UserId> = others.into_iter().collect();
         let key = self.redis.key_space().present_users();
         let mut online = HashSet::new();
@@ -231,33 +199,28 @@ impl Presence {
 }
 
 impl Watchers {
-    /// Forgets streams that are closed, and users who have none.
     fn forget_closed(&mut self) {
-        self.told.retain(|_, told| told.inbox.strong_count() > 0);
-        self.partners.retain(|_, partners| partners.topic.strong_count() > 0);
+        self.0.retain(|_, told| told.inbox.strong_count() > 0);
     }
 
-    /// Tells a stream what changed since it was told last. One that was told nothing yet takes all others for gone.
-    fn tell(&mut self, inbox: &Arc<UserInbox>, online: &HashSet<UserId>) {
-        let Some(partners) = self.partners.get(&inbox.topic.user) else {
-            return;
+    fn has(&self, inbox: &Arc<UserInbox>) -> bool {
+        self.0.contains_key(&address(inbox))
+    }
+
+    /// Tells a stream what changed since it was told last, when those of its user's `partners` are there that are `online`. One that was told
+    /// nothing yet takes all others for gone, and so does everyone who may no longer know.
+    fn tell(&mut self, inbox: &Arc<UserInbox>, partners: &[(UserId, String)], online: &HashSet<UserId>) {
+        let told = self.0.entry(address(inbox)).or_insert_with(|| Told::nothing(inbox));
+        let now: HashMap<UserId, String> =
+            partners.iter().filter(|(other, _)| online.contains(other)).cloned().collect();
+        let event = |username: &String, online| PresentUser {
+            username: username.clone(),
+            online,
         };
-        let told = self.told.entry(address(inbox)).or_insert_with(|| Told::nothing(inbox));
-        let mut changed = Vec::new();
-        for (other, username) in &partners.others {
-            let is_online = online.contains(other);
-            let has_changed = if is_online {
-                told.online.insert(*other)
-            } else {
-                told.online.remove(other)
-            };
-            if has_changed {
-                changed.push(PresentUser {
-                    username: username.clone(),
-                    online: is_online,
-                });
-            }
-        }
+        let gone = told.online.iter().filter(|(user, _)| !now.contains_key(user)).map(|(_, name)| event(name, false));
+        let come = now.iter().filter(|(user, _)| !told.online.contains_key(user)).map(|(_, name)| event(name, true));
+        let changed: Vec<PresentUser> = gone.chain(come).collect();
+        told.online = now;
         if !changed.is_empty() {
             inbox.push_presence(&changed);
         }
@@ -283,41 +246,25 @@ mod tests {
 
     const BOB: UserId = UserId(2);
 
-    /// Watchers with one stream, whose user shares direct rooms with bob and with cid.
-    fn watched() -> (Watchers, Arc<UserInbox>) {
-        let inbox = Arc::new(UserInbox::new(UserTopics::default().open(UserId(1))));
-        let mut partners = Partners::none(&inbox.topic);
-        partners.others = vec![(BOB, "bob".to_owned()), (UserId(3), "cid".to_owned())];
-        let mut watchers = Watchers::default();
-        watchers.partners.insert(UserId(1), partners);
-        (watchers, inbox)
-    }
-
     #[test]
     fn a_stream_is_told_what_changed_since_it_was_told_last() {
-        let (mut watchers, inbox) = watched();
-        let mut tell = |online: &[UserId]| {
-            watchers.tell(&inbox, &online.iter().copied().collect());
+        let inbox = Arc::new(UserInbox::new(UserTopics::default().open(UserId(1))));
+        let partners = [(BOB, "bob".to_owned()), (UserId(3), "cid".to_owned())];
+        let mut watchers = Watchers::default();
+        let mut tell = |partners: &[(UserId, String)], online: &[UserId]| {
+            watchers.tell(&inbox, partners, &online.iter().copied().collect());
             inbox.take_ephemeral()
         };
-        assert!(tell(&[]).is_empty(), "whoever is not there is not mentioned");
+        assert!(tell(&partners, &[]).is_empty(), "whoever is not there is not mentioned");
         let one = |online: bool| format!(r#"{{"users":[{{"username":"bob","online":{online}}}]}}"#);
-        assert_eq!(tell(&[BOB, UserId(9)]), [one(true)]);
-        assert!(tell(&[BOB]).is_empty());
-        assert_eq!(tell(&[]), [one(false)]);
-    }
-
-    #[test]
-    fn partners_are_read_again_when_rooms_have_changed() {
-        let (mut watchers, inbox) = watched();
-        assert!(watchers.partners[&UserId(1)].is_of(&inbox.topic));
-        inbox.lose_some();
-        assert!(!watchers.partners[&UserId(1)].is_of(&inbox.topic));
-        watchers.tell(&inbox, &HashSet::new());
-        watchers.forget_closed();
-        assert_eq!((watchers.partners.len(), watchers.told.len()), (1, 1));
+        assert_eq!(tell(&partners, &[BOB, UserId(9)]), [one(true)]);
+        assert!(tell(&partners, &[BOB]).is_empty());
+        assert_eq!(tell(&partners, &[]), [one(false)]);
+        // Whoever hides the room is gone, too.
+        assert_eq!(tell(&partners, &[BOB]), [one(true)]);
+        assert_eq!(tell(&partners[1..], &[BOB]), [one(false)]);
         drop(inbox);
         watchers.forget_closed();
-        assert_eq!((watchers.partners.len(), watchers.told.len()), (0, 0));
+        assert!(watchers.0.is_empty());
     }
 }

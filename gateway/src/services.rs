@@ -96,7 +96,7 @@ pub(crate) fn build(
         messages: parts.messages(),
         searches: Searches::new(parts.store(), parts.rooms.clone(), parts.history.clone()),
         streams: parts.streams(fanout),
-        syncs: Syncs::new(parts.store(), parts.hub.clone()),
+        syncs: Syncs::new(parts.store(), parts.hub.clone(), parts.history.clone()),
         typing: TypingNotices::new(parts.rooms.clone(), parts.redis.clone(), context.installation),
         health: parts.health(),
     };

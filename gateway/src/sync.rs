@@ -3,27 +3,34 @@
 //! A client without a cursor gets its rooms by their latest activity, each with its last messages. One with a cursor gets what changed since,
 //! room by room in the order of their ids. Both come in pages, and the cursor of each is one of the stream as well.
 
+mod cursor;
 mod pages;
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
-use shared::storage::{RoomState, Store, StoreError, Window};
+use shared::domain::{Position, RoomId, Seq, StoredMessage, UserId};
+use shared::storage::{RoomState, Store};
 use tokio::time::{Instant, sleep};
 
+use self::cursor::SyncCursor;
 use self::pages::{Entries, PageWriter};
+use crate::history::{HistoryPages, ReadError};
 use crate::live::{
-    Base, ClientCursor, HorizonUse, Hub, PagingCursor, PlannedRoom, ResetReason, UserCursor, UserPlan, room_states,
+    ClientCursor, HorizonUse, Hub, PagingCursor, PlannedRoom, ResetReason, UserCursor, UserPlan, room_states,
 };
 
 /// Entries of one room in one answer. Of a room that missed more, the newest come, with the gap before them.
 const ENTRIES_AT_MOST: u32 = 100;
 
+/// Rooms whose last messages are read at once.
+const ROOMS_AT_ONCE: usize = 20;
+
 /// How old the horizon may be, and how long a newer one is waited for.
 const HORIZON_AGE: Duration = Duration::from_secs(2);
-const HORIZON_WAIT: Duration = Duration::from_secs(1);
+const HORIZON_WAIT: Duration = Duration::from_millis(250);
 const HORIZON_LOOK: Duration = Duration::from_millis(5);
 
 /// What a client asks for.
@@ -41,23 +48,26 @@ pub struct SyncRequest {
 pub struct Syncs {
     store: Store,
     hub: Hub,
+    /// Reads messages and entries, at the rate that a user may read at.
+    history: HistoryPages,
     /// Keeps the horizon up to date once a client has asked.
     horizon_use: OnceLock<HorizonUse>,
 }
 
 impl Syncs {
-    /// Reads `store`; `hub` knows the horizon.
+    /// Reads `store`, and messages through `history`; `hub` knows the horizon.
     #[must_use]
-    pub fn new(store: Store, hub: Hub) -> Self {
+    pub fn new(store: Store, hub: Hub, history: HistoryPages) -> Self {
         Self {
             store,
             hub,
+            history,
             horizon_use: OnceLock::new(),
         }
     }
 
     /// What `user` has missed, as a JSON object.
-    pub async fn read(&self, user: UserId, request: &SyncRequest) -> Result<Bytes, StoreError> {
+    pub async fn read(&self, user: UserId, request: &SyncRequest) -> Result<Bytes, ReadError> {
         let horizon = self.horizon().await;
         let epoch = self.hub.epoch();
         let cursor = request.since.as_deref().map(ClientCursor::parse);
@@ -66,9 +76,13 @@ impl Syncs {
         {
             return self.page_by_activity(user, request, cursor, None).await;
         }
-        let plan = UserPlan::read(&self.store, user, request.since.as_deref(), (epoch, horizon)).await?;
-        if plan.has_resumed {
-            return self.changes(user, request, plan, horizon).await;
+        let mut plan = UserPlan::read(&self.store, user, request.since.as_deref(), (epoch, horizon)).await?;
+        if plan.rooms.iter().any(|room| room.is_ahead) {
+            plan = UserPlan::read(&self.store, user, None, (epoch, horizon)).await?;
+            plan.reset = Some(ResetReason::Ahead);
+        }
+        if let Some(cursor) = plan.cursor.take() {
+            return self.changes(user, request, &plan, horizon, SyncCursor::new(cursor, &plan, horizon)).await;
         }
         let all = UserCursor {
             epoch,
@@ -87,88 +101,120 @@ impl Syncs {
         request: &SyncRequest,
         mut cursor: PagingCursor,
         reset: Option<ResetReason>,
-    ) -> Result<Bytes, StoreError> {
+    ) -> Result<Bytes, ReadError> {
         let states = self.store.rooms_by_activity(user, Some(cursor.before), request.rooms).await?;
         let (mut more, mut page) = (states.len() >= request.rooms as usize, PageWriter::default());
-        for state in states {
-            // A room that is newer than the cursor comes with the next answer, which begins at the head that it tells then.
-            if state.joined > cursor.all.base.version {
+        'rooms: for some in states.chunks(ROOMS_AT_ONCE) {
+            let mut previews = self.previews(user, some, request.preview).await?;
+            for state in some {
+                // A room that is newer than the cursor comes with the next answer, which begins at the head that it tells then.
+                if state.joined > cursor.all.base.version {
+                    cursor.before = (state.last_activity, state.room);
+                    continue;
+                }
+                if !page.push(state, &preview(state, previews.remove(&state.room)), None) {
+                    more = true;
+                    break 'rooms;
+                }
                 cursor.before = (state.last_activity, state.room);
-                continue;
-            }
-            let entries = self.preview(user, &state, request.preview).await?;
-            if !page.push(&state, &entries, None) {
-                more = true;
-                break;
-            }
-            cursor.before = (state.last_activity, state.room);
-            if state.last_activity > cursor.all.base.position {
-                cursor.all.set_ahead(state.room, state.head);
+                if state.last_activity > cursor.all.base.position {
+                    cursor.all.set_ahead(state.room, state.head);
+                }
             }
         }
         let next = if more { cursor.encode() } else { cursor.all.encode() };
-        Ok(page.finish(&next, more, reset, &[]))
+        Ok(page.finish(&next, more, reset))
     }
 
-    async fn preview(&self, user: UserId, state: &RoomState, count: u32) -> Result<Entries, StoreError> {
-        if count == 0 {
-            return Ok(Entries::default());
+    /// The last messages of rooms, at most `each`.
+    async fn previews(
+        &self,
+        user: UserId,
+        states: &[RoomState],
+        each: u32,
+    ) -> Result<HashMap<RoomId, Vec<StoredMessage>>, ReadError> {
+        if each == 0 {
+            return Ok(HashMap::new());
         }
-        let window = Window::Before(Seq(i64::MAX));
-        let page = self.store.history_page(state.room, Some(user), window, count, None).await?;
-        let messages = page.and_then(|page| page.messages).unwrap_or_default();
-        // What was stored after the state was read comes with the next answer.
-        let known = messages.into_iter().filter(|message| message.seq <= state.head);
-        Ok(Entries::of_messages(&state.name, &known.collect::<Vec<_>>()))
+        let rooms: Vec<RoomId> = states.iter().map(|state| state.room).collect();
+        self.history.newest(user, &rooms, each).await
     }
 
-    /// What changed since a cursor.
+    /// What changed since a cursor: in the rooms that no answer has brought yet, and then, if there is room, in those that an earlier one
+    /// has brought.
     async fn changes(
         &self,
         user: UserId,
         request: &SyncRequest,
-        plan: UserPlan,
+        plan: &UserPlan,
         horizon: Position,
-    ) -> Result<Bytes, StoreError> {
+        mut cursor: SyncCursor,
+    ) -> Result<Bytes, ReadError> {
         let concerned = |room: &&PlannedRoom| (room.has_changed || room.has_missed()) && !room.is_hidden();
-        let mut rooms: Vec<&PlannedRoom> = plan.rooms.iter().filter(concerned).collect();
+        let (now, again): (Vec<&PlannedRoom>, Vec<_>) =
+            plan.rooms.iter().filter(concerned).partition(|room| cursor.comes_now(room));
         let gone = plan.names_gone();
-        if rooms.is_empty() && gone.is_empty() {
+        if now.is_empty() && again.is_empty() && gone.is_empty() && !cursor.is_between_pages() {
             let since = request.since.clone().unwrap_or_default();
-            return Ok(PageWriter::default().finish(&since, false, None, &[]));
+            return Ok(PageWriter::default().finish(&since, false, None));
         }
-        let is_cut = rooms.len() > request.rooms as usize;
-        rooms.truncate(request.rooms as usize);
-        let ids: Vec<_> = rooms.iter().map(|room| room.followed.room.id).collect();
+        let (mut page, mut left) = (PageWriter::with_gone(gone), request.rooms as usize);
+        let mut is_complete = self.push_rooms(user, plan, &now, &mut left, &mut cursor, &mut page).await?;
+        if is_complete && !again.is_empty() {
+            cursor = cursor.begin_again(plan, horizon);
+            is_complete = self.push_rooms(user, plan, &again, &mut left, &mut cursor, &mut page).await?;
+        }
+        let (next, more) = if is_complete {
+            cursor.after_all(plan)
+        } else {
+            (cursor.between_pages(plan), true)
+        };
+        Ok(page.finish(&next.encode(), more, None))
+    }
+
+    /// Adds `rooms`, at most `left` of them; false if not all fit.
+    async fn push_rooms(
+        &self,
+        user: UserId,
+        plan: &UserPlan,
+        rooms: &[&PlannedRoom],
+        left: &mut usize,
+        cursor: &mut SyncCursor,
+        page: &mut PageWriter,
+    ) -> Result<bool, ReadError> {
+        let shown = &rooms[..rooms.len().min(*left)];
+        *left -= shown.len();
+        let ids: Vec<_> = shown.iter().map(|room| room.followed.room.id).collect();
         let mut states = room_states(&self.store, user, &ids).await?;
         plan.begin_at_plan(&mut states);
-        let mut next = Next::new(&plan, self.hub.epoch(), horizon);
-        let mut page = PageWriter::default();
-        for room in rooms {
+        for room in shown {
             let Some(state) = states.iter().find(|state| state.room == room.followed.room.id) else {
                 // Lost since the plan was read: the next answer says so.
-                next.passed(room, room.after);
+                cursor.advance(room, room.after);
                 continue;
             };
-            let (entries, from) = self.entries(room).await?;
+            let (entries, from) = self.entries(user, room).await?;
             let gap = (from > room.after).then(|| (room.after.next(), from));
             if !page.push(state, &entries, gap) {
-                return Ok(page.finish(&next.between().encode(), true, None, &gone));
+                return Ok(false);
             }
-            next.passed(room, entries.last.unwrap_or(from));
+            cursor.advance(room, room.followed.head.seq.max(room.after));
         }
-        let cursor = if is_cut { next.between() } else { next.all() };
-        Ok(page.finish(&cursor.encode(), is_cut, None, &gone))
+        Ok(shown.len() == rooms.len())
     }
 
     /// The entries that a client has missed in a room, the newest if they are many; and the last one before them.
-    async fn entries(&self, room: &PlannedRoom) -> Result<(Entries, Seq), StoreError> {
+    async fn entries(&self, user: UserId, room: &PlannedRoom) -> Result<(Entries, Seq), ReadError> {
         let head = room.followed.head.seq;
         let from = Seq(room.after.0.max(head.0 - i64::from(ENTRIES_AT_MOST)));
-        if from >= head {
+        let Ok(count @ 1..) = u32::try_from(head.0 - from.0) else {
             return Ok((Entries::default(), head.max(room.after)));
+        };
+        let entries = self.history.entries_after(user, room.followed.room.id, from, count).await?;
+        if entries.len() < count as usize {
+            // History is damaged. The client asks for what is left of it.
+            return Ok((Entries::default(), head));
         }
-        let entries = self.store.entries_after(room.followed.room.id, from, ENTRIES_AT_MOST).await?;
         let entries = Entries::of(&room.followed.room.name, &entries);
         let from = entries.first.map_or(from, |first| Seq(first.0 - 1));
         Ok((entries, from))
@@ -192,67 +238,8 @@ impl Syncs {
     }
 }
 
-/// The cursor after each room of an answer.
-struct Next {
-    /// What the client has of the rooms that the answer has not come to.
-    before: UserCursor,
-    /// What it has of those that it has.
-    upper: Base,
-    last: Option<RoomId>,
-    /// The rooms above the upper base, as they were read.
-    above: Vec<(RoomId, Seq)>,
-}
-
-impl Next {
-    fn new(plan: &UserPlan, epoch: Epoch, horizon: Position) -> Self {
-        let upper = Base {
-            position: horizon.max(plan.cursor_base.position),
-            ..plan.base
-        };
-        let above = plan.rooms.iter().filter(|room| room.followed.position > upper.position);
-        Self {
-            before: UserCursor {
-                epoch,
-                base: plan.cursor_base,
-                finished: None,
-                ahead: plan.ahead.clone(),
-            },
-            upper,
-            last: None,
-            above: above.map(|room| (room.followed.room.id, room.followed.head.seq)).collect(),
-        }
-    }
-
-    /// The answer has `room`, up to `seq`.
-    fn passed(&mut self, room: &PlannedRoom, seq: Seq) {
-        let id = room.followed.room.id;
-        self.last = Some(id);
-        self.above.retain(|(above, _)| *above != id);
-        if seq == room.followed.head.seq && room.followed.position <= self.upper.position {
-            self.before.remove_ahead(id);
-        } else {
-            self.before.set_ahead(id, seq);
-            self.above.push((id, seq));
-        }
-    }
-
-    /// The cursor if rooms are left.
-    fn between(mut self) -> UserCursor {
-        self.before.finished = self.last.map(|last| (last, self.upper));
-        self.before
-    }
-
-    /// The cursor if none is left.
-    fn all(self) -> UserCursor {
-        let mut cursor = UserCursor {
-            base: self.upper,
-            finished: None,
-            ahead: Vec::new(),
-            epoch: self.before.epoch,
-        };
-        for (room, seq) in self.above {
-            cursor.set_ahead(room, seq);
-        }
-        cursor
-    }
+/// The last messages of a room, as far as its state knows them: what was stored after the state was read comes with the next answer.
+fn preview(state: &RoomState, messages: Option<Vec<StoredMessage>>) -> Entries {
+    let known = messages.into_iter().flatten().filter(|message| message.seq <= state.head);
+    Entries::of_messages(&state.name, &known.collect::<Vec<_>>())
 }

@@ -11,17 +11,21 @@ use moka::sync::Cache;
 use shared::bus::{RedisClient, RoomEvent, TypingNotice};
 use shared::domain::{RoomId, UserId};
 use shared::storage::{Installation, User};
+use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::policy::Action;
 use crate::rooms::{RoomError, RoomLookup};
 
-/// How long nothing more is told of a user in a room.
+/// How long nothing more of the same is told of a user.
 const USER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Notices of one room that this gateway sends in a window, and how long that is.
 const ROOM_NOTICES: u32 = 10;
 const ROOM_WINDOW: Duration = Duration::from_secs(1);
+
+/// Notices on their way to Redis. While it does not answer the others are dropped.
+const IN_FLIGHT: usize = 256;
 
 /// Users and rooms that are remembered for it.
 const REMEMBERED: u64 = 100_000;
@@ -31,10 +35,12 @@ pub struct TypingNotices {
     rooms: RoomLookup,
     redis: RedisClient,
     installation: Installation,
-    /// Who was told of lately, in which room.
-    users: Cache<(RoomId, UserId), ()>,
+    /// Who was told of lately, to type or to have stopped.
+    users: Cache<(UserId, bool), ()>,
     /// How many notices of a room were sent in its window.
     sent: Cache<RoomId, Arc<AtomicU32>>,
+    /// Notices that Redis has not taken yet.
+    in_flight: Arc<Semaphore>,
 }
 
 impl TypingNotices {
@@ -47,15 +53,19 @@ impl TypingNotices {
             installation,
             users: Cache::builder().max_capacity(REMEMBERED).time_to_live(USER_PAUSE).build(),
             sent: Cache::builder().max_capacity(REMEMBERED).time_to_live(ROOM_WINDOW).build(),
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
         }
     }
 
-    /// Tells those who follow the room named `name` whether `user` is typing.
+    /// Tells those who follow the room named `name` whether `user`, who must be a member, is typing.
     pub async fn tell(&self, user: &User, name: &str, is_typing: bool) -> Result<(), RoomError> {
-        let room = self.rooms.find(name, user, Action::Post).await?;
-        if !self.may_tell(room.id, user.id) {
+        let room = self.rooms.find(name, user, Action::SetOwnState).await?;
+        if !self.may_tell(room.id, user.id, is_typing) {
             return Ok(());
         }
+        let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_owned() else {
+            return Ok(());
+        };
         let event = RoomEvent {
             room: room.id,
             entries: Vec::new(),
@@ -69,6 +79,7 @@ impl TypingNotices {
         let channel = keys.room_channel(self.installation.partition_of(room.id), room.id);
         let (mut redis, payload) = (self.redis.clone(), event.encode(&keys));
         tokio::spawn(async move {
+            let _permit = permit;
             let published: redis::RedisResult<()> =
                 redis::cmd("SPUBLISH").arg(channel).arg(payload).query_async(&mut redis).await;
             if let Err(error) = published {
@@ -78,8 +89,9 @@ impl TypingNotices {
         Ok(())
     }
 
-    fn may_tell(&self, room: RoomId, user: UserId) -> bool {
-        if !self.users.entry((room, user)).or_insert(()).is_fresh() {
+    fn may_tell(&self, room: RoomId, user: UserId, is_typing: bool) -> bool {
+        // Who stops at once is not shown as typing for long.
+        if !self.users.entry((user, is_typing)).or_insert(()).is_fresh() {
             return false;
         }
         let sent = self.sent.get_with(room, Arc::default);

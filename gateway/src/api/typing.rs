@@ -41,7 +41,7 @@ pub struct TypingApi;
 impl TypingApi {
     /// Say that you are typing
     ///
-    /// Who follows all their rooms gets `typing`, which is forgotten after 8 seconds. It is told once a second at most, never waited for and never
+    /// You must be in the room. Who follows all their rooms gets `typing`, which is forgotten after 8 seconds. It is told once a second at most, never waited for and never
     /// repeated: where many type at once only the latest few are shown.
     #[oai(path = "/chat/:room/typing", method = "post", operation_id = "tellTyping")]
     async fn tell(

@@ -115,13 +115,16 @@ impl TryFrom<NotifySetting> for Notify {
     }
 }
 
+/// The last time that RFC 3339 can write, of the year 9999, in milliseconds.
+const LAST_TIME_MS: i64 = 253_402_300_799_999;
+
 /// Reads a point in time.
 fn parse_time(raw: &str) -> Result<Timestamp, Invalid> {
     let at = OffsetDateTime::parse(raw, &Rfc3339).ok();
     let milliseconds = at.and_then(|at| i64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok());
     let not_a_time = || Invalid::new("until", "invalid", "Must be a time such as 2021-08-30T01:58:15.856Z.");
-    // One before the first that is kept has passed all the same.
-    milliseconds.map(|at| Timestamp(at.max(0))).ok_or_else(not_a_time)
+    // One before the first that is kept has passed all the same, and nobody waits for one after the last.
+    milliseconds.map(|at| Timestamp(at.clamp(0, LAST_TIME_MS))).ok_or_else(not_a_time)
 }
 
 /// Operations on the rooms of a user.
@@ -211,5 +214,6 @@ mod tests {
             assert!(parse_time(raw).is_err(), "{raw:?}");
         }
         assert_eq!(parse_time("1969-12-31T23:59:59Z").ok(), Some(Timestamp(0)));
+        assert_eq!(parse_time("9999-12-31T23:59:59-23:59").ok(), Some(Timestamp(LAST_TIME_MS)));
     }
 }

@@ -45,7 +45,7 @@ pub enum Lost {
 pub struct UserInbox {
     /// The topic of the user, which wakes the stream.
     pub topic: Arc<UserTopic>,
-    /// The version of the rooms that the stream has read.
+    /// The version of the rooms that the stream has read; -1 before the first time.
     version: AtomicI64,
     has_mail: AtomicBool,
     mail: Mutex<UserMail>,
@@ -68,7 +68,7 @@ impl UserInbox {
     pub fn new(topic: Arc<UserTopic>) -> Self {
         Self {
             topic,
-            version: AtomicI64::new(0),
+            version: AtomicI64::new(-1),
             has_mail: AtomicBool::new(false),
             mail: Mutex::default(),
         }
@@ -83,7 +83,7 @@ impl UserInbox {
     #[must_use]
     pub fn is_behind(&self, version: RoomsVersion) -> bool {
         let read = self.version.load(Ordering::Acquire);
-        read > 0 && read < version.0
+        read >= 0 && read < version.0
     }
 
     /// Notes that a room is lost. Streams that do not follow it look at it for nothing, and ask SQL for nothing.

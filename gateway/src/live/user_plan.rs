@@ -15,8 +15,8 @@ use super::user_cursor::{Base, ClientCursor, UserCursor};
 pub struct UserPlan {
     /// What the client has when it was given all of the plan, but for the rooms above it.
     pub base: Base,
-    /// The lower base of the cursor that it sent.
-    pub cursor_base: Base,
+    /// The cursor that it sent, if it goes on from there.
+    pub cursor: Option<UserCursor>,
     /// The rooms that are at a seq of their own in a cursor with the position of this base.
     pub ahead: Vec<(RoomId, Seq)>,
     /// Why its cursor could not be used, if it was not: then it begins anew.
@@ -76,11 +76,11 @@ impl UserPlan {
         // A page that was answered earlier has told of what was gone then, and of what has come in its place.
         let told = cursor.finished.map_or(cursor.base, |(_, upper)| upper);
         let gone = store.gone_rooms(user, told.version, told.removals).await?;
-        Ok(Self::resumed(&cursor, now, &known, gone))
+        Ok(Self::resumed(cursor, now, &known, gone))
     }
 
     /// What a client with `cursor` has missed, which has the entries `known` of the rooms. `gone` was read last, and may know of more.
-    fn resumed(cursor: &UserCursor, now: UserRooms, known: &HashMap<RoomId, Known>, gone: Vec<GoneRoom>) -> Self {
+    fn resumed(cursor: UserCursor, now: UserRooms, known: &HashMap<RoomId, Known>, gone: Vec<GoneRoom>) -> Self {
         let base = Base {
             version: now.version,
             removals: now.removals,
@@ -91,14 +91,15 @@ impl UserPlan {
             let (room, head) = (followed.room.id, followed.head.seq);
             let known = known.get(&room).copied();
             let planned = PlannedRoom {
-                has_changed: followed.version > cursor.base_of(room).version,
+                has_changed: known.is_none() || followed.version > cursor.base_of(room).version,
                 is_new: known.is_none(),
                 is_ahead: known.is_some_and(|known| known.seq > head),
-                after: known.map_or(head, |known| known.seq.min(head)),
+                // What came before a direct room was hidden is over.
+                after: known.map_or(head, |known| known.seq.max(followed.hidden_upto.unwrap_or(known.seq)).min(head)),
                 followed,
             };
             let is_at_base = if planned.has_missed() {
-                known.is_some_and(|known| known.at == Some(base.position))
+                known.is_some_and(|known| known.at == Some(base.position) && known.seq == planned.after)
             } else {
                 planned.followed.position <= base.position
             };
@@ -115,7 +116,7 @@ impl UserPlan {
         let gone = gone.into_iter().filter(|gone| !is_known(gone)).collect();
         Self {
             base,
-            cursor_base: cursor.base,
+            cursor: Some(cursor),
             ahead,
             reset: None,
             has_resumed: true,
@@ -183,7 +184,7 @@ impl UserPlan {
                 removals: now.removals,
                 position: horizon,
             },
-            cursor_base: Base::default(),
+            cursor: None,
             ahead,
             reset,
             has_resumed: false,
@@ -196,10 +197,11 @@ impl UserPlan {
 /// The cursor that a client sent, or why it cannot be used, if it sent one.
 fn usable(cursor: Option<&str>, epoch: Epoch) -> (Option<UserCursor>, Option<ResetReason>) {
     match cursor.map(ClientCursor::parse) {
-        // A stream tells of all rooms at once.
-        None | Some(Ok(ClientCursor::Start | ClientCursor::Between(_))) => (None, None),
+        None | Some(Ok(ClientCursor::Start)) => (None, None),
         Some(Ok(ClientCursor::At(cursor))) if cursor.epoch == epoch => (Some(cursor), None),
-        Some(Ok(ClientCursor::At(_))) => (None, Some(ResetReason::Foreign)),
+        // A stream tells of all rooms at once.
+        Some(Ok(ClientCursor::Between(cursor))) if cursor.all.epoch == epoch => (None, None),
+        Some(Ok(ClientCursor::At(_) | ClientCursor::Between(_))) => (None, Some(ResetReason::Foreign)),
         Some(Err(_)) => (None, Some(ResetReason::Malformed)),
     }
 }
@@ -245,27 +247,83 @@ async fn last_entries(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap;
 
     use shared::domain::{Epoch, MembershipId, Position, RemovalCount, RoomId, RoomsVersion, Seq, UserId};
     use shared::storage::{FollowedRoom, GoneRoom, Room, RoomHead, RoomState, UserRooms};
 
-    use super::{Known, UserPlan};
+    use super::{Known, PlannedRoom, UserPlan};
     use crate::live::user_cursor::{Base, UserCursor};
     use crate::room_state_json::tests::direct_room;
 
-    fn followed(id: i64, joined: i64) -> FollowedRoom {
+    fn followed(id: i64, joined: i64, position: i64) -> FollowedRoom {
         FollowedRoom {
             room: Room::for_tests(RoomId(id), "lobby", UserId(1)),
             membership: MembershipId(id),
             version: RoomsVersion(joined),
             head: RoomHead::unaltered(Seq(5)),
-            position: Position(90),
+            position: Position(position),
             hidden_upto: None,
             joined: RoomsVersion(joined),
             read_seq: Seq(0),
         }
+    }
+
+    /// What a user has in rooms with these ids and positions, of each of which one entry was missed. A room was joined with the version of
+    /// the user's rooms if that is above 1 and the room is the last one.
+    pub(crate) fn plan_for_tests(version: i64, rooms: &[(i64, i64)]) -> UserPlan {
+        let last = rooms.last().map(|(id, _)| *id);
+        let joined = |id| if Some(id) == last { version } else { 1 };
+        let planned = |(id, position): &(i64, i64)| PlannedRoom {
+            followed: followed(*id, joined(*id), *position),
+            after: Seq(4),
+            has_changed: false,
+            is_new: false,
+            is_ahead: false,
+        };
+        UserPlan {
+            base: Base {
+                version: RoomsVersion(version),
+                ..Base::default()
+            },
+            cursor: None,
+            ahead: Vec::new(),
+            reset: None,
+            has_resumed: true,
+            rooms: rooms.iter().map(planned).collect(),
+            gone: Vec::new(),
+        }
+    }
+
+    /// A room of which the client has everything up to seq 2, and which was hidden at seq 4.
+    fn hidden(head: i64) -> UserPlan {
+        let mut room = followed(1, 1, 90);
+        room.hidden_upto = Some(Seq(4));
+        room.head = RoomHead::unaltered(Seq(head));
+        let cursor = UserCursor {
+            epoch: Epoch(1),
+            base: Base::default(),
+            finished: None,
+            ahead: vec![(RoomId(1), Seq(2))],
+        };
+        let now = UserRooms {
+            version: RoomsVersion(1),
+            removals: RemovalCount(0),
+            rooms: vec![room],
+        };
+        let known = HashMap::from([(RoomId(1), Known { seq: Seq(2), at: None })]);
+        UserPlan::resumed(cursor, now, &known, Vec::new())
+    }
+
+    #[test]
+    fn what_came_before_a_direct_room_was_hidden_is_not_sent() {
+        let missed = |head| {
+            let plan = hidden(head);
+            (plan.rooms[0].has_missed(), plan.rooms[0].after, plan.ahead)
+        };
+        assert_eq!(missed(4), (false, Seq(4), vec![(RoomId(1), Seq(4))]));
+        assert_eq!(missed(5), (true, Seq(4), vec![(RoomId(1), Seq(4))]));
     }
 
     fn gone(id: i64) -> GoneRoom {
@@ -291,11 +349,11 @@ mod tests {
         let now = UserRooms {
             version: RoomsVersion(12),
             removals: RemovalCount(0),
-            rooms: vec![followed(1, 9), followed(2, 12)],
+            rooms: vec![followed(1, 9, 90), followed(2, 12, 90)],
         };
         let at = Some(base.position);
         let known = HashMap::from([(RoomId(1), Known { seq: Seq(5), at })]);
-        UserPlan::resumed(&cursor, now, &known, [1, 2, 3].map(gone).into())
+        UserPlan::resumed(cursor, now, &known, [1, 2, 3].map(gone).into())
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The rooms that a user's stream follows, each with its feed and how far it was sent.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use shared::domain::{MembershipId, RoomId, Seq};
-use shared::storage::FollowedRoom;
+use shared::storage::{FollowedRoom, RoomState};
 
 use super::hub::OpenFeed;
 
@@ -10,15 +12,33 @@ pub(super) struct StreamRoom {
     pub(super) feed: OpenFeed,
     /// The membership by which the user reads it.
     pub(super) membership: MembershipId,
-    /// The last entry that was sent, or the position at which the stream took the room on.
+    /// The last entry that was sent, or the head that the stream began the room at.
     pub(super) sent: Seq,
     /// How far the user has read, as the client knows it.
     pub(super) read_seq: Seq,
+    /// What the user wants to be notified of and may do there, as this stream has told the client.
+    pub(super) settings: Settings,
     /// How many were noted as typing when the client was told last.
     pub(super) typists_seen: u32,
     pub(super) stage: Stage,
     /// It lies in the queue of rooms to look at.
     pub(super) is_queued: bool,
+}
+
+/// What a client knows of a room beside its entries and read marks, as a number of 32 bits: it is only compared, once for each change of the room
+/// for this user. 0 if nothing is known of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Settings(u32);
+
+impl Settings {
+    /// Those of a room's state.
+    pub(super) fn of(state: &RoomState) -> Self {
+        let mut hasher = DefaultHasher::new();
+        let until = state.notify.until.map(|until| until.0);
+        (state.role.as_str(), state.notify.level.as_str(), until).hash(&mut hasher);
+        let [a, b, c, d, ..] = hasher.finish().to_le_bytes();
+        Self(u32::from_le_bytes([a, b, c, d]).max(1))
+    }
 }
 
 /// How a room's entries get to the client.
@@ -40,6 +60,7 @@ impl StreamRoom {
             membership: followed.membership,
             sent,
             read_seq: followed.read_seq,
+            settings: Settings::default(),
             typists_seen: 0,
             stage,
             is_queued: false,

@@ -48,6 +48,9 @@ use crate::message_json::rfc3339;
 /// Pause after SQL could not be read.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often a horizon is looked for while rooms are held for one.
+const HORIZON_LOOK: Duration = Duration::from_millis(50);
+
 /// When a client should come back, in milliseconds. Each gets another time, so that they do not come together.
 const RETRY_MS: std::ops::RangeInclusive<u32> = 2_000..=5_000;
 
@@ -80,8 +83,12 @@ pub struct UserStream {
     is_fetching: bool,
     /// A segment read from history, to be sent next.
     history: Option<History>,
-    /// Nothing is fetched before this time: a read failed, or the rate requires a pause.
+    /// Nothing is fetched before this time: a read failed.
     not_before: Option<Instant>,
+    /// When a horizon is looked for again, for which rooms are held.
+    horizon_at: Option<Instant>,
+    /// No missed entries are sent before this time: the rate requires a pause.
+    replay_at: Option<Instant>,
     replay: Option<Arc<HistoryRate>>,
     messages_left: Option<u32>,
     ping_at: Instant,
@@ -105,7 +112,9 @@ struct RefreshState {
     is_due: bool,
     /// Nothing may be sent before SQL was asked: rooms were lost that the stream does not know by name.
     must_wait: bool,
-    /// What was lost since SQL was asked last: its answer may be older.
+    /// SQL is being asked, for an answer that will do for all that: nothing more was lost since.
+    is_asked_for_lost: bool,
+    /// What was lost while SQL is being asked: its answer may be older.
     lost: Vec<Lost>,
 }
 
@@ -158,7 +167,10 @@ impl UserStream {
         else {
             return;
         };
-        self.refresh.must_wait |= has_lost_others;
+        if has_lost_others {
+            self.refresh.must_wait = true;
+            self.refresh.is_asked_for_lost = false;
+        }
         for lost in lost {
             self.lose(lost);
         }
@@ -167,7 +179,9 @@ impl UserStream {
     }
 
     fn lose(&mut self, lost: Lost) {
-        self.refresh.lost.push(lost);
+        if self.is_fetching {
+            self.refresh.lost.push(lost);
+        }
         let room = match lost {
             Lost::Room(room) => self.rooms.get(room),
             Lost::Membership(room, membership) => self.rooms.get(room).filter(|room| room.membership == membership),
@@ -216,6 +230,9 @@ impl UserStream {
             && let Some(room) = self.moved.pop_front()
         {
             if self.progress.is_full(room) {
+                self.adopt_horizon(now);
+            }
+            if self.progress.is_full(room) {
                 // Until a horizon takes others back: see there.
                 self.hub.want_horizon();
                 held.push(room);
@@ -223,6 +240,7 @@ impl UserStream {
                 self.read_live(room, &mut out, now);
             }
         }
+        self.horizon_at = (!held.is_empty()).then(|| now + HORIZON_LOOK);
         self.moved.extend(held);
         out
     }
@@ -359,7 +377,9 @@ impl UserStream {
             self.progress.finished(missed.room, (!is_beyond).then_some(last));
         }
         self.note_caught_up();
-        if let Some(room) = self.rooms.get_mut(missed.room) {
+        if let Some(room) = self.rooms.get_mut(missed.room)
+            && room.stage == Stage::Behind
+        {
             room.stage = Stage::Live;
         }
         self.queue(missed.room);
@@ -480,8 +500,14 @@ impl UserStream {
         let Some(delay) = self.replay.as_ref().and_then(|replay| replay.delay(now)) else {
             return false;
         };
-        self.not_before = Some(now + delay);
+        self.replay_at = Some(now + delay);
         true
+    }
+
+    /// Forgets pauses that are over, so that nobody waits for a time that has passed.
+    fn end_pauses(&mut self, now: Instant) {
+        self.not_before = self.not_before.filter(|time| *time > now);
+        self.replay_at = self.replay_at.filter(|time| *time > now);
     }
 }
 
@@ -514,13 +540,15 @@ impl Source for UserStream {
     }
 
     fn due(&self) -> Instant {
-        self.not_before.unwrap_or(self.ping_at).min(self.ping_at).min(self.end.at)
+        let pauses = [self.not_before, self.replay_at, self.horizon_at].into_iter().flatten();
+        pauses.chain([self.ping_at, self.end.at]).min().unwrap_or(self.ping_at)
     }
 
     fn next_step(&mut self, now: Instant) -> NextStep<UserFetched> {
         if let Some(reason) = self.reason_to_end(now) {
             return self.bye(reason);
         }
+        self.end_pauses(now);
         self.take_mail();
         if self.topic_changes != TopicChanges::default() {
             return NextStep::Follow(std::mem::take(&mut self.topic_changes));
@@ -544,6 +572,7 @@ impl Source for UserStream {
             }
             if !self.missed.is_empty()
                 && self.may_fetch(now)
+                && self.replay_at.is_none()
                 && !self.must_wait_for_rate(now)
                 && let Some(step) = self.missed_entries(now)
             {

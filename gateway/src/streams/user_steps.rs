@@ -23,7 +23,7 @@ use crate::live::{Followed, HorizonUse, StreamFilter, UserInbox, UserOpened, Use
 
 /// How long a stream waits for a horizon that is not older than [`HORIZON_AGE`]. Without one it begins all the same: its cursors are longer
 /// for a while.
-const HORIZON_WAIT: Duration = Duration::from_secs(1);
+const HORIZON_WAIT: Duration = Duration::from_millis(250);
 
 /// How old the horizon may be at which a stream begins: what moved since then is named in its cursors.
 const HORIZON_AGE: Duration = Duration::from_secs(2);

@@ -11,7 +11,8 @@ use crate::live::{ResetReason, entry_name};
 use crate::message_json;
 use crate::room_state_json;
 
-/// Bytes of an answer at most, but for names of rooms that are gone: below the 1 MiB that are promised.
+/// Bytes of an answer at most, below the 1 MiB that are promised. One room always fits, and so do some ten thousand names of rooms that are
+/// gone.
 const PAGE_MAX_BYTES: usize = 960 * 1024;
 
 /// Bytes of the entries of one room.
@@ -21,9 +22,8 @@ const ROOM_MAX_BYTES: usize = 256 * 1024;
 #[derive(Default)]
 pub(super) struct Entries {
     json: Vec<u8>,
-    /// The lowest and the highest seq, if there are any.
+    /// The lowest seq, if there is one.
     pub(super) first: Option<Seq>,
-    pub(super) last: Option<Seq>,
 }
 
 impl Entries {
@@ -49,7 +49,6 @@ impl Entries {
         kept.reverse();
         Self {
             first: kept.first().map(|(seq, _)| *seq),
-            last: kept.last().map(|(seq, _)| *seq),
             json: kept.into_iter().map(|(_, item)| item).collect::<Vec<_>>().join(&b","[..]),
         }
     }
@@ -78,6 +77,8 @@ fn encode_message(room: &str, message: &StoredMessage) -> Vec<u8> {
 #[derive(Default)]
 pub(super) struct PageWriter {
     rooms: Vec<u8>,
+    /// The names of rooms that are gone.
+    gone: Vec<String>,
 }
 
 /// What stands before and behind the rooms.
@@ -91,6 +92,14 @@ struct Ends<'a> {
 }
 
 impl PageWriter {
+    /// An answer that names rooms that are gone.
+    pub(super) fn with_gone(gone: Vec<String>) -> Self {
+        Self {
+            rooms: Vec::new(),
+            gone,
+        }
+    }
+
     /// Adds a room with its entries, and the seqs of those missing before them. False if it does not fit any more.
     pub(super) fn push(&mut self, state: &RoomState, entries: &Entries, gap: Option<(Seq, Seq)>) -> bool {
         let mut room = Vec::with_capacity(entries.json.len() + 256);
@@ -105,7 +114,9 @@ impl PageWriter {
         }
         room.push(b'}');
         if !self.rooms.is_empty() {
-            if self.rooms.len() + room.len() > PAGE_MAX_BYTES {
+            // With quotes and a comma.
+            let gone: usize = self.gone.iter().map(|name| name.len() + 3).sum();
+            if gone + self.rooms.len() + room.len() > PAGE_MAX_BYTES {
                 return false;
             }
             self.rooms.push(b',');
@@ -115,12 +126,12 @@ impl PageWriter {
     }
 
     /// The answer.
-    pub(super) fn finish(self, cursor: &str, more: bool, reset: Option<ResetReason>, gone: &[String]) -> Bytes {
+    pub(super) fn finish(self, cursor: &str, more: bool, reset: Option<ResetReason>) -> Bytes {
         let ends = Ends {
             cursor,
             more,
             reset,
-            gone,
+            gone: &self.gone,
         };
         let mut out = Vec::with_capacity(self.rooms.len() + 512);
         json::write(&mut out, &ends);
@@ -140,15 +151,15 @@ mod tests {
     fn of_many_entries_the_newest_are_kept() {
         let item = vec![b'x'; ROOM_MAX_BYTES / 4];
         let entries = Entries::newest((1..=10).map(|seq| (Seq(seq), item.clone())));
-        assert_eq!((entries.first, entries.last), (Some(Seq(8)), Some(Seq(10))));
+        assert_eq!(entries.first, Some(Seq(8)));
         let large = vec![b'x'; 2 * ROOM_MAX_BYTES];
         let one = Entries::newest([(Seq(1), item), (Seq(2), large)].into_iter());
-        assert_eq!((one.first, one.last), (Some(Seq(2)), Some(Seq(2))), "one always comes");
+        assert_eq!(one.first, Some(Seq(2)), "one always comes");
     }
 
     #[test]
     fn an_empty_answer_is_one_object() {
-        let answer = PageWriter::default().finish("AQ", false, None, &["den".to_owned()]);
+        let answer = PageWriter::with_gone(vec!["den".to_owned()]).finish("AQ", false, None);
         assert_eq!(&answer[..], br#"{"cursor":"AQ","more":false,"gone":["den"],"rooms":[]}"#);
     }
 }

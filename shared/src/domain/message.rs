@@ -6,7 +6,7 @@ use uuid::fmt::Hyphenated;
 use uuid::{Uuid, Variant};
 
 use super::text::is_blank;
-use super::{Emoji, GatewayId, Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
+use super::{ChangeRequest, Emoji, GatewayId, Invalid, MessageId, RoomId, Seq, Timestamp, UserId, check_length};
 
 /// The `message_type` of a plain text message, the only kind so far.
 pub const MESSAGE_KIND: &str = "MESSAGE";
@@ -124,13 +124,24 @@ impl MessageId {
         Self(Uuid::new_v8(bytes))
     }
 
-    /// The id of the change of the message `target` that `sender` identified by `key`: always the same, on every gateway, and no
-    /// message has it.
+    /// The id of the change of the message `target` that `sender` requested under `key`: always the same, on every gateway, and no
+    /// message has it. Another request under the same key is another change.
     #[must_use]
-    pub fn keyed_change(sender: UserId, target: Self, key: &IdempotencyKey) -> Self {
+    pub fn keyed_change(sender: UserId, target: Self, key: &IdempotencyKey, request: &ChangeRequest) -> Self {
         let mut name = sender.0.to_be_bytes().to_vec();
         name.extend_from_slice(target.0.as_bytes());
         name.extend_from_slice(key.0.as_bytes());
+        // No key has a zero byte.
+        let words = match request {
+            ChangeRequest::Edit { text, .. } => ["edit", text.as_str()],
+            ChangeRequest::Delete { .. } => ["delete", ""],
+            ChangeRequest::React { emoji, on: true } => ["react", emoji.as_str()],
+            ChangeRequest::React { emoji, on: false } => ["unreact", emoji.as_str()],
+        };
+        for word in words {
+            name.push(0);
+            name.extend_from_slice(word.as_bytes());
+        }
         Self(Uuid::new_v5(&KEYED_CHANGES, &name))
     }
 

@@ -25,7 +25,8 @@ pub trait DirectRooms {
     /// At most `limit` direct rooms of `user` that are not hidden, by the username of the other member, above `after`.
     async fn direct_rooms(&self, user: UserId, after: &str, limit: u32) -> Result<Vec<RoomState>, StoreError>;
 
-    /// With whom `users` share a direct room that neither hides: at most `limit` of each, those with the latest entry first.
+    /// With whom `users` share a direct room that neither hides, and that the other has opened or read in: at most `limit` of each, those with the
+    /// latest entry first.
     async fn direct_partners(&self, users: &[UserId], limit: u32) -> Result<Vec<DirectPartner>, StoreError>;
 }
 

@@ -136,8 +136,9 @@ async fn partners_are_those_of_direct_rooms_that_nobody_hides(db: Database) {
     let lobby = db.room("lobby", &ann).await.id;
     db.join(lobby, &dan).await;
     let (with_bob, _) = direct(&db.store, &ann, &bob).await;
-    direct(&db.store, &cid, &ann).await;
+    let (with_cid, _) = direct(&db.store, &cid, &ann).await;
     let mut claim = db.claim().await;
+    db.post(&mut claim, with_cid.id, cid.id, &["hello"]).await;
     db.post(&mut claim, with_bob.id, ann.id, &["hello"]).await;
     let partners = async |users: &[&User], limit| {
         let users: Vec<_> = users.iter().map(|user| user.id).collect();
@@ -146,6 +147,11 @@ async fn partners_are_those_of_direct_rooms_that_nobody_hides(db: Database) {
     };
     let (bob_of_ann, cid_of_ann) = ((ann.id, "bob".to_owned()), (ann.id, "cid".to_owned()));
     let ann_of = |user: &User| (user.id, "ann".to_owned());
+    let opened = [cid_of_ann.clone(), ann_of(&bob)];
+    assert_eq!(partners(&[&ann, &bob, &cid, &dan], 10).await, opened, "nobody has read");
+    for (room, user) in [(&with_bob, &bob), (&with_cid, &ann)] {
+        db.store.set_read(room.id, user.id, Seq(1)).await.unwrap();
+    }
     let all = [bob_of_ann.clone(), cid_of_ann.clone(), ann_of(&bob), ann_of(&cid)];
     assert_eq!(partners(&[&ann, &bob, &cid, &dan], 10).await, all);
     assert_eq!(partners(&[&ann], 1).await, [bob_of_ann], "the latest entry is there");

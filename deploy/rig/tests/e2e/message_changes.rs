@@ -414,4 +414,9 @@ async fn late_repetition_of_a_keyed_change_changes_nothing() {
     let another = ann.post("lobby", "first").await.unwrap();
     keyed(&ann, Method::PATCH, &path(&another), "second", "1").await;
     assert_eq!(get(&ann, &another).await["message"], "second");
+    // So is another change of the same one.
+    keyed(&ann, Method::PATCH, &path(&another), "third", "1").await;
+    assert_eq!(get(&ann, &another).await["message"], "third");
+    keyed(&ann, Method::DELETE, &path(&another), "", "1").await;
+    assert_eq!(get(&ann, &another).await["deleted"], true);
 }

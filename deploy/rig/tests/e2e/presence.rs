@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rig::{ApiClient, EventStream, Method, Stack};
+use rig::{ApiClient, EventStream, Failure, Method, Stack, eventually};
 use serde_json::json;
 
 use crate::fixture::SOON;
@@ -30,7 +30,22 @@ async fn three(stack: &Stack) -> [ApiClient; 3] {
     let url = stack.gateways[1].url();
     let bob = ann.register("bob").await.unwrap().moved_to(&url).unwrap();
     let cid = ann.register("cid").await.unwrap().moved_to(&url).unwrap();
-    ann.call(Method::PUT, "/direct/bob").await.unwrap().expect(201).unwrap();
+    let room = ann.call(Method::PUT, "/direct/bob").await.unwrap().expect(201).unwrap().json().unwrap();
+    let room = room["name"].as_str().unwrap();
+    // Bob is seen once he has read in it.
+    ann.post(room, "hello").await.unwrap();
+    eventually(SOON, "the message is there", async || {
+        let is_there = bob.history(room, "").await?.iter().any(|message| message["message"] == "hello");
+        if is_there {
+            Ok(())
+        } else {
+            Err(Failure::new("it is not"))
+        }
+    })
+    .await
+    .unwrap();
+    let read = bob.request(Method::PUT, &format!("/chat/{room}/read")).json(&json!({"seq": 3}));
+    bob.send(read).await.unwrap().expect(204).unwrap();
     [ann, bob, cid]
 }
 

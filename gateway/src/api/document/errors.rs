@@ -37,14 +37,16 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (409, &["room_exists", "room_name_reserved"]),
             (429, &["rate_limited", "too_many_rooms"]),
         ],
-        "listRooms" | "syncRooms" | "listDirectRooms" => &[(400, &["invalid_field"])],
+        "listRooms" | "listDirectRooms" => &[(400, &["invalid_field"])],
+        "syncRooms" => &[(400, &["invalid_field"]), (429, &["too_many_reads"])],
         "listMembers" => &[(400, &["invalid_field"]), (404, &["room_not_found"])],
         "readHistory" => &[
             (400, &["invalid_field"]),
             (404, &["room_not_found"]),
             (429, &["too_many_reads"]),
         ],
-        "getRoom" | "tellTyping" => &[(404, &["room_not_found"])],
+        "getRoom" => &[(404, &["room_not_found"])],
+        "tellTyping" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
         "joinRoom" | "leaveRoom" => &[(404, &["room_not_found"]), (429, &["rate_limited"])],
         "listUserRooms" => &[(400, &["invalid_field"]), (429, &["too_many_reads"])],
         "setReadMark" | "setNotify" => &[

@@ -24,7 +24,7 @@ use crate::live::user_events::{NamedRoom, OwnEvent, Reset, RoomUpdate, UserReady
 use crate::live::user_inbox::UserInbox;
 use crate::live::user_plan::{PlannedRoom, UserPlan};
 use crate::live::user_progress::UserProgress;
-use crate::live::user_rooms::{Stage, StreamRoom, StreamRooms};
+use crate::live::user_rooms::{Settings, Stage, StreamRoom, StreamRooms};
 use crate::message_json::rfc3339;
 
 /// Rooms that one event tells of.
@@ -82,10 +82,13 @@ impl UserStream {
         if !missed.is_empty() {
             progress.begin_catching_up(opened.horizon);
         }
-        let marks: HashMap<RoomId, _> = opened.states.iter().map(|state| (state.room, state.read_seq)).collect();
+        let states: HashMap<RoomId, _> = opened.states.iter().map(|state| (state.room, state)).collect();
         let rooms = plan.rooms.iter().zip(opened.feeds.iter().cloned()).map(|(planned, feed)| {
             let mut room = StreamRoom::new(&planned.followed, feed, planned.after, stage_of(planned));
-            room.read_seq = marks.get(&room.id()).copied().unwrap_or(room.read_seq);
+            if let Some(state) = states.get(&room.id()) {
+                room.read_seq = state.read_seq;
+                room.settings = Settings::of(state);
+            }
             room
         });
         let rooms = StreamRooms::new(rooms.collect());
@@ -110,6 +113,8 @@ impl UserStream {
             is_fetching: false,
             history: None,
             not_before: None,
+            horizon_at: None,
+            replay_at: None,
             messages_left: bounds.messages,
             ping_at: began + settings.heartbeat,
             end: StreamEnd::first(began, (settings.max_age, random.random()), (opened.expires_on, now), bounds),

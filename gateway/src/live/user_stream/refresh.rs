@@ -15,7 +15,7 @@ use crate::live::hub::{Hub, OpenFeed};
 use crate::live::topics::room_topic;
 use crate::live::user_events::{OwnEvent, RoomUpdate};
 use crate::live::user_inbox::Lost;
-use crate::live::user_rooms::{Stage, StreamRoom};
+use crate::live::user_rooms::{Settings, Stage, StreamRoom};
 
 /// Rooms whose states one query reads.
 const STATES_AT_ONCE: usize = 100;
@@ -57,6 +57,7 @@ impl UserStream {
         // Read before SQL is asked: what changes after that is counted once more.
         self.refresh.seen_changes = self.inbox.topic.changes();
         self.refresh.is_due = false;
+        self.refresh.is_asked_for_lost = true;
         self.refresh.lost.clear();
         self.is_fetching = true;
         self.not_before = None;
@@ -106,10 +107,10 @@ impl UserStream {
                 };
                 self.follow(followed, feed, at);
             }
-            match states.remove(&followed.room.id).map(|state| self.told_of(followed, state, is_new)) {
-                Some(Told::Update(update)) => updates.push(update),
-                Some(Told::Read(event)) => events.push(event),
-                Some(Told::Nothing) | None => {}
+            if let Some(state) = states.remove(&followed.room.id) {
+                let news = self.news_of(followed, state, is_new);
+                events.extend(news.read);
+                updates.extend(news.update);
             }
         }
         events.extend(updates.chunks(ROOMS_AN_EVENT).map(OwnEvent::rooms));
@@ -119,7 +120,8 @@ impl UserStream {
             None => self.progress.told(now.version, now.removals),
         }
         self.events.extend(events);
-        self.refresh.must_wait = false;
+        self.refresh.must_wait &= !self.refresh.is_asked_for_lost;
+        self.refresh.lost.clear();
     }
 
     /// Whether the room was lost after SQL was asked.
@@ -143,44 +145,65 @@ impl UserStream {
         self.queue(id);
     }
 
-    /// What the client is told of a room. The head of one that is new to it says where it begins: the state was read later than the
+    /// What is new of a room to the client. The head of one that is new to it says where it begins: the state was read later than the
     /// head that the stream begins at, and what was stored in between is sent.
-    fn told_of(&mut self, followed: &FollowedRoom, mut state: RoomState, is_new: bool) -> Told {
+    fn news_of(&mut self, followed: &FollowedRoom, mut state: RoomState, is_new: bool) -> RoomNews {
         let id = followed.room.id;
         let Some(room) = self.rooms.get_mut(id) else {
-            return Told::Nothing;
+            return RoomNews::default();
         };
         let was_hidden = room.stage == Stage::Hidden;
         if is_hidden(followed, room.sent.max(state.head)) {
-            room.stage = Stage::Hidden;
-            return if was_hidden {
-                Told::Nothing
-            } else {
-                Told::Update(RoomUpdate::Gone(state.name))
+            let name = state.name;
+            self.hide(id, state.head);
+            return RoomNews {
+                update: (!was_hidden).then_some(RoomUpdate::Gone(name)),
+                read: None,
             };
         }
-        let has_read = room.read_seq < state.read_seq;
+        let begins = is_new || was_hidden;
+        let has_read = room.read_seq < state.read_seq && !begins;
+        let is_known = room.settings == Settings::of(&state);
         room.read_seq = state.read_seq;
-        if is_new || was_hidden {
+        room.settings = Settings::of(&state);
+        if begins {
             state.head = room.sent;
         }
         if was_hidden {
             room.stage = Stage::Live;
             self.queue(id);
-        } else if has_read && !is_new {
-            return Told::Read(OwnEvent::read(&state));
         }
-        Told::Update(RoomUpdate::State(state))
+        let read = has_read.then(|| OwnEvent::read(&state));
+        // A read mark is an event of its own, and nothing else may have changed.
+        let is_told = has_read && is_known;
+        RoomNews {
+            update: (!is_told).then_some(RoomUpdate::State(state)),
+            read,
+        }
+    }
+
+    /// Sends nothing more of a direct room that its user has left, up to its next entry after `head`.
+    fn hide(&mut self, id: RoomId, head: Seq) {
+        let Some(room) = self.rooms.get_mut(id) else {
+            return;
+        };
+        room.stage = Stage::Hidden;
+        room.sent = room.sent.max(head);
+        let sent = room.sent;
+        self.missed.retain(|missed| missed.room != id);
+        self.history = self.history.take().filter(|history| history.room != id);
+        self.progress.sent(id, sent, Instant::now());
+        self.note_caught_up();
     }
 }
 
-/// What a client is told of a room.
-enum Told {
+/// What is new of a room to a client.
+#[derive(Default)]
+struct RoomNews {
     /// What it is now.
-    Update(RoomUpdate),
-    /// That the user has read further, which is an event of its own.
-    Read(OwnEvent),
-    Nothing,
+    update: Option<RoomUpdate>,
+    /// That the user has read further.
+    read: Option<OwnEvent>,
 }
 
 /// Whether the user has left a direct room in which nothing has happened since.

@@ -59,8 +59,8 @@ macro_rules! is_shown {
     };
 }
 
-/// The other members of the direct rooms that neither hides of the users in the array `$1`, which the back end names as a set: at most `$2`
-/// of each, those with the latest entry.
+/// Those who share a direct room with users, the ones of the array `$1`, which the back end names as a set: at most `$2` of each, those with the
+/// latest entry. Neither hides the room, and the others have opened it or read in it: a stranger who opens a room learns nothing by that.
 macro_rules! direct_partners {
     ($users:literal) => {
         concat!(
@@ -74,7 +74,8 @@ macro_rules! direct_partners {
             $users,
             ") AND q.kind = 'direct' AND ",
             $crate::storage::sql::user_rooms::is_shown!(),
-            " AND (o.hidden_upto IS NULL OR COALESCE(g.seq, 0) > o.hidden_upto) AND ",
+            " AND (o.hidden_upto IS NULL OR COALESCE(g.seq, 0) > o.hidden_upto)
+                 AND (q.owner_id = o.user_id OR o.read_seq > 0) AND ",
             $crate::storage::sql::visibility::room_exists!("q"),
             ") t WHERE number <= $2 ORDER BY user_id, number"
         )
