@@ -38,7 +38,6 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (429, &["rate_limited", "too_many_rooms"]),
         ],
         "listRooms" | "listDirectRooms" => &[(400, &["invalid_field"])],
-        "syncRooms" => &[(400, &["invalid_field"]), (429, &["too_many_reads"])],
         "listMembers" => &[(400, &["invalid_field"]), (404, &["room_not_found"])],
         "readHistory" => &[
             (400, &["invalid_field"]),
@@ -46,9 +45,8 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (429, &["too_many_reads"]),
         ],
         "getRoom" => &[(404, &["room_not_found"])],
-        "tellTyping" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
         "joinRoom" | "leaveRoom" => &[(404, &["room_not_found"]), (429, &["rate_limited"])],
-        "listUserRooms" => &[(400, &["invalid_field"]), (429, &["too_many_reads"])],
+        "listUserRooms" | "syncRooms" => &[(400, &["invalid_field"]), (429, &["too_many_reads"])],
         "setReadMark" | "setNotify" => &[
             (400, &["invalid_field"]),
             (403, &["forbidden"]),
@@ -60,7 +58,7 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (422, &["direct_with_oneself"]),
             (429, &["rate_limited"]),
         ],
-        "deleteRoom" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
+        "deleteRoom" | "tellTyping" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
         "postMessage" => &[
             (400, &["invalid_field"]),
             (404, &["room_not_found", "room_deleted"]),
