@@ -59,7 +59,10 @@ impl TypingNotices {
 
     /// Tells those who follow the room named `name` whether `user`, who must be a member, is typing.
     pub async fn tell(&self, user: &User, name: &str, is_typing: bool) -> Result<(), RoomError> {
-        let room = self.rooms.find(name, user, Action::SetOwnState).await?;
+        let room = self
+            .rooms
+            .find_or_forbid(name, user, Action::SetOwnState, "say that they type in a room that they are not in")
+            .await?;
         if !self.may_tell(room.id, user.id, is_typing) {
             return Ok(());
         }

@@ -63,6 +63,7 @@ mod stream_ends;
 mod stream_quota;
 mod stream_start;
 mod swagger_page;
+mod typing;
 mod upgrade;
 mod user_calls;
 mod user_day;

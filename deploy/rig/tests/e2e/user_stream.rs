@@ -440,3 +440,31 @@ async fn change_of_which_nobody_was_told_is_found() {
     database.execute("UPDATE members SET notify = 'none' WHERE username = 'bob'").await.unwrap();
     assert_eq!(device.room("lobby").await.unwrap()["notify"]["level"], "none");
 }
+
+/// What was said before the user left a direct room is not sent after they left it.
+#[tokio::test]
+async fn direct_room_left_while_a_device_was_away_is_gone_with_what_it_missed() {
+    let (_stack, ann, bob, mut device) = bob_on_both(Backend::Sqlite).await;
+    let room = ann.call(Method::PUT, "/direct/bob").await.unwrap().expect(201).unwrap().json().unwrap();
+    let room = room["name"].as_str().unwrap();
+    device.open().await.unwrap();
+    ann.post(room, "first").await.unwrap();
+    device.message("first").await.unwrap();
+    device.close();
+    ann.post(room, "missed").await.unwrap();
+    eventually(SOON, "it is stored", async || match bob.history(room, "?limit=1").await?.first() {
+        Some(message) if message["message"] == "missed" => Ok(()),
+        _ => Err(Failure::new("it is not")),
+    })
+    .await
+    .unwrap();
+    leave(&bob, room).await;
+    let ready = device.open().await.unwrap();
+    assert_eq!(ready["rooms"], json!([{"name": room, "gone": true}]));
+    device.listen(SILENCE).await.unwrap();
+    assert_eq!(device.texts(room), ["first"]);
+    ann.post(room, "again").await.unwrap();
+    assert_eq!(device.room(room).await.unwrap()["with"], "ann");
+    device.message("again").await.unwrap();
+    assert_eq!(device.texts(room), ["first", "again"]);
+}
