@@ -11,7 +11,7 @@ use slab::Slab;
 use super::{Topic, TopicWaker};
 
 /// Clients visited in one turn of a topic. Then another topic has its turn.
-pub(super) const CLIENTS_PER_TURN: usize = 256;
+pub(super) const CLIENTS_PER_TURN: usize = 64;
 
 /// The topics that clients of one thread follow. A client is a key of the thread.
 #[derive(Default)]
