@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use uuid::Uuid;
 
 use crate::failure::Result;
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisServer, patient_connection};
 
 /// An entry as Redis sends it: its id and its fields.
 type Entry = (String, Vec<(String, Vec<u8>)>);
@@ -55,7 +55,7 @@ impl AcceptLog {
 
     async fn masters(&self) -> Result<Vec<MultiplexedConnection>> {
         let all = try_join_all(self.servers.iter().map(|url| async {
-            let mut connection = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
+            let mut connection = patient_connection(url).await?;
             let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
             let is_master = role.first().is_some_and(|role| *role == redis::Value::BulkString(b"master".to_vec()));
             Ok::<_, redis::RedisError>(is_master.then_some(connection))

@@ -11,6 +11,7 @@ use crate::eventually::eventually;
 use crate::failure::{Failure, Result};
 use crate::ports::free_port;
 use crate::programs::system_program;
+use crate::redis_server::patient_connection;
 use crate::restartable_process::ProcessHandle;
 use crate::restartable_process::RestartableProcess;
 
@@ -111,8 +112,7 @@ impl RedisNode {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection> {
-        let client = redis::Client::open(format!("redis://{}", self.address()))?;
-        Ok(client.get_multiplexed_async_connection().await?)
+        Ok(patient_connection(&format!("redis://{}", self.address())).await?)
     }
 
     async fn wait_ready(&mut self) -> Result<()> {
