@@ -132,7 +132,7 @@ pub trait Source: Send + 'static {
     /// When it has something to write or to do although no topic moves.
     fn due(&self) -> Instant;
 
-    /// What comes next at `now`. It is asked after each move, when it is due, and every two seconds anyway.
+    /// What comes next at `now`. It is asked after each move, and several times a second anyway.
     fn next_step(&mut self, now: Instant) -> NextStep<Self::Fetched>;
 
     /// Applies what was fetched.

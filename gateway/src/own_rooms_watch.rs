@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::domain::UserId;
+use shared::domain::{RoomsVersion, UserId};
 use shared::storage::Store;
 use shared::telemetry::FailureSeries;
 use tokio::time::sleep;
@@ -25,6 +25,8 @@ const USERS_AT_ONCE: usize = 1_000;
 /// Compares until `stop`.
 pub(crate) async fn watch(store: Store, streams: StreamRegistry, stop: CancellationToken) {
     let (mut last, mut failures) = (UserId(0), FailureSeries::default());
+    // What streams were woken for: one that a client keeps from reading is woken once.
+    let mut noted: HashMap<UserId, RoomsVersion> = HashMap::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -36,6 +38,7 @@ pub(crate) async fn watch(store: Store, streams: StreamRegistry, stop: Cancellat
         } else {
             users.last().copied().unwrap_or(UserId(0))
         };
+        noted.retain(|user, _| inboxes.contains_key(user));
         if users.is_empty() {
             continue;
         }
@@ -46,7 +49,9 @@ pub(crate) async fn watch(store: Store, streams: StreamRegistry, stop: Cancellat
                 }
                 for (user, version) in versions {
                     let behind = inboxes.get(&user).into_iter().flatten().find(|inbox| inbox.is_behind(version));
-                    if let Some(inbox) = behind {
+                    if let Some(inbox) = behind
+                        && noted.insert(user, version) != Some(version)
+                    {
                         inbox.topic.note_change();
                     }
                 }

@@ -8,12 +8,10 @@ mod pages;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use bytes::Bytes;
 use shared::domain::{Position, RoomId, Seq, StoredMessage, UserId};
 use shared::storage::{RoomState, Store};
-use tokio::time::{Instant, sleep};
 
 use self::cursor::SyncCursor;
 use self::pages::{Entries, PageWriter};
@@ -27,11 +25,6 @@ const ENTRIES_AT_MOST: u32 = 100;
 
 /// Rooms whose last messages are read at once.
 const ROOMS_AT_ONCE: usize = 20;
-
-/// How old the horizon may be, and how long a newer one is waited for.
-const HORIZON_AGE: Duration = Duration::from_secs(2);
-const HORIZON_WAIT: Duration = Duration::from_millis(250);
-const HORIZON_LOOK: Duration = Duration::from_millis(5);
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
@@ -68,7 +61,8 @@ impl Syncs {
 
     /// What `user` has missed, as a JSON object.
     pub async fn read(&self, user: UserId, request: &SyncRequest) -> Result<Bytes, ReadError> {
-        let horizon = self.horizon().await;
+        self.horizon_use.get_or_init(|| self.hub.use_horizon());
+        let horizon = self.hub.recent_horizon().await;
         let epoch = self.hub.epoch();
         let cursor = request.since.as_deref().map(ClientCursor::parse);
         if let Some(Ok(ClientCursor::Between(cursor))) = cursor
@@ -218,23 +212,6 @@ impl Syncs {
         let entries = Entries::of(&room.followed.room.name, &entries);
         let from = entries.first.map_or(from, |first| Seq(first.0 - 1));
         Ok((entries, from))
-    }
-
-    /// A horizon that is not old, if there is one soon.
-    async fn horizon(&self) -> Position {
-        self.horizon_use.get_or_init(|| self.hub.use_horizon());
-        let began = Instant::now();
-        loop {
-            let horizon = self.hub.horizon();
-            if let Some(horizon) = horizon.filter(|horizon| horizon.sampled_at.elapsed() <= HORIZON_AGE) {
-                return horizon.position;
-            }
-            if began.elapsed() >= HORIZON_WAIT {
-                return horizon.map_or(Position(0), |horizon| horizon.position);
-            }
-            self.hub.want_horizon();
-            sleep(HORIZON_LOOK).await;
-        }
     }
 }
 

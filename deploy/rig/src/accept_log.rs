@@ -7,7 +7,8 @@ use redis::aio::MultiplexedConnection;
 use uuid::Uuid;
 
 use crate::failure::Result;
-use crate::redis_server::{RedisServer, patient_connection};
+use crate::redis_connection::patient_connection;
+use crate::redis_server::RedisServer;
 
 /// An entry as Redis sends it: its id and its fields.
 type Entry = (String, Vec<(String, Vec<u8>)>);

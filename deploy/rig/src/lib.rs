@@ -44,6 +44,7 @@ mod process;
 pub mod programs;
 mod proxy;
 mod redis_cluster;
+mod redis_connection;
 mod redis_node;
 mod redis_sentinels;
 mod redis_server;

@@ -11,7 +11,7 @@ use crate::eventually::eventually;
 use crate::failure::{Failure, Result};
 use crate::ports::free_port;
 use crate::programs::system_program;
-use crate::redis_server::patient_connection;
+use crate::redis_connection::patient_connection;
 use crate::restartable_process::ProcessHandle;
 use crate::restartable_process::RestartableProcess;
 

@@ -4,26 +4,18 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncCommands as _, AsyncConnectionConfig};
 
 use crate::eventually::eventually;
 use crate::failure::{Failure, Result};
 use crate::ports::free_port;
 use crate::programs::system_program;
+use crate::redis_connection::patient_connection;
 use crate::restartable_process::RestartableProcess;
 
 /// How long a start may take; it replays the append-only file.
 const START_WITHIN: Duration = Duration::from_secs(15);
-
-/// How long a command may take. The client gives up after 500 ms unless told otherwise, which a write to a busy disk can take.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
-
-/// A connection whose commands may take as long as a busy machine needs.
-pub(crate) async fn patient_connection(url: &str) -> redis::RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWERED_WITHIN));
-    redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
-}
 
 /// A redis-server with its data in a directory of its own.
 pub struct RedisServer {

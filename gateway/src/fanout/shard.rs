@@ -36,10 +36,6 @@ const MAX_SEGMENTS: usize = 4;
 const SWEEP_EVERY: Duration = Duration::from_millis(50);
 const SWEEP_PARTS: usize = 4;
 
-/// Of so many visits by sweeps one asks a client that has nothing to do by its own account: each is asked every two seconds, should it be
-/// wrong. The others cost a look at two times.
-const ASKED_ONCE_IN: usize = 10;
-
 /// How long a stream that must end waits for a client that reads nothing.
 const MAX_ENDING: Duration = Duration::from_secs(1);
 
@@ -56,8 +52,6 @@ pub(super) struct Shard<S: Source> {
     busy: VecDeque<usize>,
     /// When the next part of the clients is visited, and from which key on.
     sweep: (Instant, usize),
-    /// How often all clients were visited.
-    sweeps: usize,
     closed: bool,
     /// Clients there ever were.
     count: u64,
@@ -77,7 +71,6 @@ impl<S: Source> Shard<S> {
             topics: Topics::default(),
             busy: VecDeque::new(),
             sweep: (Instant::now(), 0),
-            sweeps: 0,
             closed: false,
             count: 0,
             runtime,
@@ -303,9 +296,7 @@ impl<S: Source> Shard<S> {
         for key in from..upto.min(all) {
             self.visit(key, now);
         }
-        let is_last = upto >= all;
-        self.sweeps = self.sweeps.wrapping_add(usize::from(is_last));
-        self.sweep = (now + SWEEP_EVERY, if is_last { 0 } else { upto });
+        self.sweep = (now + SWEEP_EVERY, if upto < all { upto } else { 0 });
     }
 
     fn visit(&mut self, key: usize, now: Instant) {
@@ -322,14 +313,8 @@ impl<S: Source> Shard<S> {
         }
         match client.phase {
             Phase::Closing(since) if now.duration_since(since) >= MAX_CLOSING => self.remove(key),
-            Phase::Open if !self.is_asked(key) && now < client.source.due() && !client.source.must_end(now) => {}
             _ => self.serve(key, now),
         }
-    }
-
-    /// Whether a sweep asks the client this time, whatever it says of itself.
-    fn is_asked(&self, key: usize) -> bool {
-        key.wrapping_add(self.sweeps).is_multiple_of(ASKED_ONCE_IN)
     }
 
     fn remove(&mut self, key: usize) {

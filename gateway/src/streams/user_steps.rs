@@ -10,26 +10,14 @@
 //!    between what the client has by the plan and what the feed brings.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::domain::{Position, RoomId};
 use shared::storage::StoreError;
-use tokio::time::{Instant, sleep};
 
 use super::steps::{Leased, Registered};
 use super::{NotOpened, StreamParts};
 use crate::auth::sessions::{Caller, NotAuthenticated};
 use crate::live::{Followed, HorizonUse, StreamFilter, UserInbox, UserOpened, UserPlan, room_states};
-
-/// How long a stream waits for a horizon that is not older than [`HORIZON_AGE`]. Without one it begins all the same: its cursors are longer
-/// for a while.
-const HORIZON_WAIT: Duration = Duration::from_millis(250);
-
-/// How old the horizon may be at which a stream begins: what moved since then is named in its cursors.
-const HORIZON_AGE: Duration = Duration::from_secs(2);
-
-/// How often the horizon is looked at meanwhile.
-const HORIZON_LOOK: Duration = Duration::from_millis(10);
 
 /// A leased stream of which it is known what its client has missed.
 pub(super) struct Planned<'a> {
@@ -69,7 +57,7 @@ impl<'a> Leased<'a, Arc<UserInbox>> {
             ..
         } = &self.registered;
         let horizon_use = parts.hub.use_horizon();
-        let horizon = horizon_of(parts).await;
+        let horizon = parts.hub.recent_horizon().await;
         // Read before SQL is asked: what changes after that is counted once more.
         let seen_changes = inbox.topic.changes();
         let epoch = parts.hub.epoch();
@@ -124,21 +112,5 @@ impl Planned<'_> {
             replay: parts.history_rates.of(stream.user),
             registered: stream,
         })
-    }
-}
-
-/// A horizon that is not old, if there is one soon; else the one there is, or the position before the first entry.
-async fn horizon_of(parts: &StreamParts) -> Position {
-    let began = Instant::now();
-    loop {
-        let horizon = parts.hub.horizon();
-        if let Some(horizon) = horizon.filter(|horizon| horizon.sampled_at.elapsed() <= HORIZON_AGE) {
-            return horizon.position;
-        }
-        if began.elapsed() >= HORIZON_WAIT {
-            return horizon.map_or(Position(0), |horizon| horizon.position);
-        }
-        parts.hub.want_horizon();
-        sleep(HORIZON_LOOK).await;
     }
 }

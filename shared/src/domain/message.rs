@@ -133,9 +133,9 @@ impl MessageId {
         name.extend_from_slice(key.0.as_bytes());
         // No key has a zero byte.
         let words = match request {
-            ChangeRequest::Edit { text, .. } => ["edit", text.as_str()],
-            ChangeRequest::Delete { .. } => ["delete", ""],
-            ChangeRequest::React { emoji, on: true } => ["react", emoji.as_str()],
+            ChangeRequest::Edit { text, .. } => [ChangeRequest::EDIT, text.as_str()],
+            ChangeRequest::Delete { .. } => [ChangeRequest::DELETE, ""],
+            ChangeRequest::React { emoji, on: true } => [ChangeRequest::REACT, emoji.as_str()],
             ChangeRequest::React { emoji, on: false } => ["unreact", emoji.as_str()],
         };
         for word in words {

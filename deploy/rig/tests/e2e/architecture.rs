@@ -121,6 +121,7 @@ const RIG: Layers = &[
         "memory",
         "ports",
         "programs",
+        "redis_connection",
         "report",
         "sockets",
         "sse",

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use shared::domain::Position;
 use shared::storage::HorizonSample;
 use tokio::sync::Notify;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 use tracing::warn;
 
 use super::Hub;
@@ -30,6 +30,13 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 
 /// Shortest time between two samples, when one is wanted at once or has to be confirmed.
 const SAMPLE_AFTER: Duration = Duration::from_millis(50);
+
+/// How old a horizon may be for somebody who begins with it: what moved since is named in their cursor.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// How long a more recent one is waited for, and how often it is looked for meanwhile.
+const RECENT_WAIT: Duration = Duration::from_millis(250);
+const RECENT_LOOK: Duration = Duration::from_millis(5);
 
 /// Samples that are taken early to confirm one. A transaction that is open for longer, as that of a backup may be, is not waited
 /// for like this.
@@ -196,6 +203,21 @@ impl Hub {
     #[must_use]
     pub fn horizon(&self) -> Option<Horizon> {
         self.shared.horizon.state.lock().published
+    }
+
+    /// The position of a recent horizon, if there is one soon; else that of the one there is, or the position before the first entry. Cursors
+    /// that begin with an old one are longer for a while.
+    pub async fn recent_horizon(&self) -> Position {
+        let began = Instant::now();
+        loop {
+            let horizon = self.horizon();
+            let is_recent = horizon.is_some_and(|horizon| horizon.sampled_at.elapsed() <= RECENT);
+            if is_recent || began.elapsed() >= RECENT_WAIT {
+                return horizon.map_or(Position(0), |horizon| horizon.position);
+            }
+            self.want_horizon();
+            sleep(RECENT_LOOK).await;
+        }
     }
 
     /// Has the horizon sampled soon, for somebody who uses it.
