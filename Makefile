@@ -20,9 +20,9 @@ install: ## Install what running and testing need (Redis, Postgres, a browser) a
 run: ## Start Redis, worker and gateway on http://127.0.0.1:5000/; settings: PORT=, PROFILE=release, DATA_DIR= ...
 	@deploy/run.sh
 
-tests: ## Install what the tests need and run all checks and tests
-	@deploy/install.sh rust redis postgres browser lints
-	@deploy/test.sh fmt scripts layers lint tests
+tests: ## Install what the tests need and run all tests
+	@deploy/install.sh rust redis postgres browser
+	@deploy/test.sh tests
 
 conformance: ## Play foreign clients, generators and linters against the server; ONLY=linters,generated,callers,streams
 	@deploy/install.sh rust redis node python go java

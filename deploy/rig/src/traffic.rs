@@ -158,6 +158,11 @@ impl Traffic {
         self.recorder.acknowledged()
     }
 
+    /// What `look` finds in what the clients have recorded so far; they wait meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&Evidence) -> T) -> T {
+        self.recorder.look(look)
+    }
+
     /// Time since the traffic began, by the clock of all evidence.
     #[must_use]
     pub fn now(&self) -> Duration {

@@ -140,6 +140,11 @@ impl Recorder {
         posts.map(|post| post.settled.saturating_sub(post.sent)).collect()
     }
 
+    /// What `look` finds in what was recorded so far. Clients that record something wait meanwhile.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Evidence) -> T) -> T {
+        look(&self.records.lock().evidence)
+    }
+
     /// Takes out what was recorded; `None` if it was too much to be complete.
     pub(super) fn take_evidence(&self) -> Option<Evidence> {
         let mut records = self.records.lock();

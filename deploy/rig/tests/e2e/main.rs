@@ -22,7 +22,6 @@ mod documentation;
 mod error_shape;
 mod event_format;
 mod fixture;
-mod floods;
 mod forged_notifications;
 mod gateway_faults;
 mod history_paging;

@@ -5,10 +5,14 @@
 use rig::Backend;
 use rig::floods::{self, Scale};
 
+use crate::RUNS;
+
 async fn check_flood(name: &str, backend: Backend) {
+    let _run = RUNS.acquire().await.unwrap();
     let flood = floods::find(name).unwrap();
     let verdict = floods::run(flood, backend, Scale::SHORT).await.unwrap();
-    assert!(verdict.violations.is_empty(), "{verdict}\n{}", verdict.violations.join("\n"));
+    println!("{verdict}");
+    assert!(verdict.violations.is_empty(), "{}", verdict.violations.join("\n"));
 }
 
 #[tokio::test]
