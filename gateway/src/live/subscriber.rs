@@ -103,7 +103,7 @@ impl SubscriberTask {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = changes.changed() => desired.notify_changed(),
+                () = changes.changed() => desired.compare_all(),
                 // A panic is passed on to whoever watches this task: without a subscription its rooms would get no events.
                 Some(Err(failed)) = tasks.join_next() => std::panic::resume_unwind(failed.into_panic()),
             }

@@ -17,6 +17,10 @@ pub(super) struct SubscribedConnection {
     pub(super) overrun: CancellationToken,
     /// The channels that the server has confirmed.
     pub(super) confirmed: HashSet<Arc<str>>,
+    /// Channels that the server has refused, because it does not hold their slots, or not yet.
+    pub(super) refused: Vec<Arc<str>>,
+    /// How many changes of the desired channels were seen; `None` before the first comparison.
+    pub(super) seen: Option<u64>,
     /// Channels that we unsubscribed from and whose confirmation is yet to be read among the pushes, with how often.
     pub(super) unsubscribing: HashMap<Arc<str>, u32>,
 }

@@ -1,13 +1,16 @@
 //! Desired channels: the set of channels that are to be subscribed to.
 //!
-//! It holds a state and not a queue of changes: a connection that was away for a while compares and is up to date, and nothing
-//! can overflow. It is as large as the number of rooms open here.
+//! It holds a state, as large as the number of rooms open here, and beside it the names of those that changed last: a connection that is
+//! up to date looks at these alone. One that was away for a while compares everything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
+
+/// Names of channels that changed last which are kept. A connection that has not seen so many compares everything.
+const CHANGED_AT_MOST: usize = 16_384;
 
 /// The channels, and who waits for their confirmation.
 #[derive(Default)]
@@ -20,7 +23,29 @@ pub(super) struct DesiredChannels {
 struct Channels {
     /// The connections have the same names: tens of thousands of rooms may be open.
     waiting: HashMap<Arc<str>, Vec<oneshot::Sender<()>>>,
+    /// The last ones that were added or removed.
+    changed: VecDeque<Arc<str>>,
+    /// How many changes there were ever.
+    count: u64,
     is_closed: bool,
+}
+
+/// What a connection must compare.
+pub(super) enum Comparison {
+    /// These channels, each with whether it is desired.
+    Some(Vec<(Arc<str>, bool)>),
+    /// Everything.
+    All,
+}
+
+impl Channels {
+    fn note_changed(&mut self, channel: Arc<str>) {
+        if self.changed.len() >= CHANGED_AT_MOST {
+            self.changed.pop_front();
+        }
+        self.changed.push_back(channel);
+        self.count += 1;
+    }
 }
 
 impl DesiredChannels {
@@ -31,31 +56,42 @@ impl DesiredChannels {
         let add = |channel: String| {
             let (confirmed, waiting) = oneshot::channel();
             if !channels.is_closed {
-                let waiting = channels.waiting.entry(Arc::from(channel)).or_default();
+                let channel = Arc::<str>::from(channel);
+                let waiting = channels.waiting.entry(Arc::clone(&channel)).or_default();
                 waiting.retain(|waiter| !waiter.is_closed());
                 waiting.push(confirmed);
+                channels.note_changed(channel);
             }
             waiting
         };
         let waits = new.into_iter().map(add).collect();
         drop(channels);
-        self.notify_changed();
+        self.changes.send_replace(());
         waits
     }
 
     /// Adds `channel` for the life of the process.
     pub(super) fn add_permanent(&self, channel: String) {
-        self.channels.lock().waiting.entry(channel.into()).or_default();
-        self.notify_changed();
+        let channel = Arc::<str>::from(channel);
+        let mut channels = self.channels.lock();
+        channels.waiting.entry(Arc::clone(&channel)).or_default();
+        channels.note_changed(channel);
+        drop(channels);
+        self.changes.send_replace(());
     }
 
     /// Removes `channel`.
     pub(super) fn remove(&self, channel: &str) {
-        self.channels.lock().waiting.remove(channel);
-        self.notify_changed();
+        let mut channels = self.channels.lock();
+        if let Some((channel, _)) = channels.waiting.remove_entry(channel) {
+            channels.note_changed(channel);
+        }
+        drop(channels);
+        self.changes.send_replace(());
     }
 
-    pub(super) fn contains(&self, channel: &str) -> bool {
+    #[cfg(test)]
+    fn contains(&self, channel: &str) -> bool {
         self.channels.lock().waiting.contains_key(channel)
     }
 
@@ -73,9 +109,30 @@ impl DesiredChannels {
         }
     }
 
-    /// Makes every connection compare again.
-    pub(super) fn notify_changed(&self) {
+    /// Makes every connection compare everything: the servers hold other channels than before.
+    pub(super) fn compare_all(&self) {
+        let mut channels = self.channels.lock();
+        channels.changed.clear();
+        channels.count += 1;
+        drop(channels);
         self.changes.send_replace(());
+    }
+
+    /// What a connection that has `seen` so many changes, and is to look at `refused` again, must compare; and how many changes it has seen
+    /// then.
+    pub(super) fn comparison(&self, seen: Option<u64>, refused: Vec<Arc<str>>) -> (Comparison, u64) {
+        let channels = self.channels.lock();
+        let unseen = seen.and_then(|seen| usize::try_from(channels.count - seen).ok());
+        let Some(unseen) = unseen.filter(|unseen| *unseen <= channels.changed.len()) else {
+            return (Comparison::All, channels.count);
+        };
+        let known = channels.changed.len() - unseen;
+        let names: HashSet<Arc<str>> = channels.changed.range(known..).cloned().chain(refused).collect();
+        let is_desired = |channel: Arc<str>| {
+            let is_desired = channels.waiting.contains_key(&channel);
+            (channel, is_desired)
+        };
+        (Comparison::Some(names.into_iter().map(is_desired).collect()), channels.count)
     }
 
     /// A receiver of changes, from this call on.
@@ -132,6 +189,35 @@ mod tests {
         assert_eq!(desired.matching(|_| true), [Arc::from("a")]);
         desired.remove("a");
         assert!(!desired.contains("a"));
+    }
+
+    /// The channels that a connection must look at, by name; `None` if these are all.
+    fn compared(desired: &DesiredChannels, seen: Option<u64>) -> Option<Vec<(String, bool)>> {
+        let (Comparison::Some(some), _) = desired.comparison(seen, vec!["refused".into()]) else {
+            return None;
+        };
+        let mut some: Vec<_> =
+            some.into_iter().map(|(channel, is_desired)| (channel.to_string(), is_desired)).collect();
+        some.sort();
+        Some(some)
+    }
+
+    #[tokio::test]
+    async fn a_connection_looks_at_what_has_changed() {
+        let desired = DesiredChannels::default();
+        drop([add(&desired, "a"), add(&desired, "b")]);
+        assert_eq!(compared(&desired, None), None, "it has seen nothing");
+        let (_, seen) = desired.comparison(None, Vec::new());
+        desired.remove("a");
+        desired.remove("a");
+        drop(add(&desired, "c"));
+        let expected = [("a", false), ("c", true), ("refused", false)].map(|(name, is)| (name.to_owned(), is));
+        assert_eq!(compared(&desired, Some(seen)), Some(expected.into()));
+        desired.compare_all();
+        assert_eq!(compared(&desired, Some(seen)), None, "slots have moved");
+        let (_, seen) = desired.comparison(None, Vec::new());
+        drop(desired.add_all((0..=CHANGED_AT_MOST).map(|number| number.to_string()).collect()));
+        assert_eq!(compared(&desired, Some(seen)), None, "too much has changed");
     }
 
     #[tokio::test]

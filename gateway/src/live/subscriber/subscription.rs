@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use super::EventHandler;
 use super::connection::SubscribedConnection;
-use super::desired_channels::DesiredChannels;
+use super::desired_channels::{Comparison, DesiredChannels};
 
 /// Channels subscribed to, or unsubscribed from, in one round trip.
 const CHANNELS_AT_ONCE: usize = 512;
@@ -94,6 +94,8 @@ impl<L: EventHandler> Subscription<L> {
             pushes,
             overrun,
             confirmed: HashSet::new(),
+            refused: Vec::new(),
+            seen: None,
             unsubscribing: HashMap::new(),
         };
         self.align(&mut connection).await?;
@@ -108,6 +110,8 @@ impl<L: EventHandler> Subscription<L> {
         let mut changes = self.desired.changes();
         let (mut probe, mut alignment) = (interval(PROBE_EVERY), interval(ALIGN_EVERY));
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // It is asked for while something is refused, and that is seldom.
+        alignment.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // For channels that were added between connecting and now.
         changes.mark_changed();
         loop {
@@ -119,7 +123,7 @@ impl<L: EventHandler> Subscription<L> {
                     _ => return,
                 },
                 _ = changes.changed() => self.align(&mut connection).await,
-                _ = alignment.tick() => self.align(&mut connection).await,
+                _ = alignment.tick(), if !connection.refused.is_empty() => self.align(&mut connection).await,
                 _ = probe.tick() => match self.probe(&mut connection).await {
                     Ok(true) => Ok(()),
                     Ok(false) => return,
@@ -171,23 +175,35 @@ impl<L: EventHandler> Subscription<L> {
 
     /// Subscribes to the desired channels of this server that are not confirmed, and unsubscribes from all others.
     async fn align(&self, connection: &mut SubscribedConnection) -> RedisResult<()> {
-        let ours = self.desired.matching(|channel| self.is_ours(channel));
-        for channel in ours.iter().filter(|channel| connection.confirmed.contains(*channel)) {
+        let refused = std::mem::take(&mut connection.refused);
+        let (comparison, seen) = self.desired.comparison(connection.seen, refused);
+        let (ours, others): (Vec<Arc<str>>, Vec<Arc<str>>) = match comparison {
+            Comparison::All => {
+                let ours = self.desired.matching(|channel| self.is_ours(channel));
+                let wanted: HashSet<&Arc<str>> = ours.iter().collect();
+                let others = connection.confirmed.iter().filter(|channel| !wanted.contains(channel)).cloned().collect();
+                (ours, others)
+            }
+            Comparison::Some(channels) => {
+                let (ours, others): (Vec<_>, Vec<_>) =
+                    channels.into_iter().partition(|(channel, is_desired)| *is_desired && self.is_ours(channel));
+                let names = |channels: Vec<(Arc<str>, bool)>| channels.into_iter().map(|(channel, _)| channel);
+                let others = names(others).filter(|channel| connection.confirmed.contains(channel)).collect();
+                (names(ours).collect(), others)
+            }
+        };
+        let (known, new): (Vec<_>, Vec<_>) =
+            ours.into_iter().partition(|channel| connection.confirmed.contains(channel));
+        for channel in &known {
             self.desired.confirm(channel);
         }
-        let new: Vec<&Arc<str>> = ours.iter().filter(|channel| !connection.confirmed.contains(*channel)).collect();
         for some in new.chunks(CHANNELS_AT_ONCE) {
             self.subscribe(connection, some).await?;
         }
-        let old: Vec<Arc<str>> = connection
-            .confirmed
-            .iter()
-            .filter(|channel| !self.desired.contains(channel) || !self.is_ours(channel))
-            .cloned()
-            .collect();
-        for some in old.chunks(CHANNELS_AT_ONCE) {
+        for some in others.chunks(CHANNELS_AT_ONCE) {
             connection.unsubscribe(some, self.redis.key_space()).await?;
         }
+        connection.seen = Some(seen);
         Ok(())
     }
 
@@ -196,7 +212,7 @@ impl<L: EventHandler> Subscription<L> {
         !self.redis.key_space().is_sharded(channel) || self.redis.node_of_channel(channel).as_ref() == Some(&self.node)
     }
 
-    async fn subscribe(&self, connection: &mut SubscribedConnection, channels: &[&Arc<str>]) -> RedisResult<()> {
+    async fn subscribe(&self, connection: &mut SubscribedConnection, channels: &[Arc<str>]) -> RedisResult<()> {
         let mut commands = redis::pipe();
         for channel in channels {
             // One each: channels of different slots must not be named together.
@@ -205,7 +221,7 @@ impl<L: EventHandler> Subscription<L> {
             } else {
                 "SUBSCRIBE"
             };
-            commands.cmd(subscribe).arg(&***channel);
+            commands.cmd(subscribe).arg(&**channel);
         }
         let answers = connection.raw.req_packed_commands(&commands, 0, channels.len()).await?;
         for (channel, answer) in channels.iter().zip(answers) {
@@ -219,6 +235,7 @@ impl<L: EventHandler> Subscription<L> {
                 }
                 // The server does not hold this slot, or not yet: tried again with the next alignment.
                 Value::ServerError(error) if error.kind().is_some_and(is_about_slots) => {
+                    connection.refused.push(Arc::clone(channel));
                     self.redis.note_error(&error.into());
                 }
                 Value::ServerError(error) => return Err(error.into()),
