@@ -20,7 +20,7 @@
 //! # How a thread knows what to do
 //!
 //! It sleeps in the kernel, in one call that ends when any of its sockets can be written to again or was closed by the
-//! client, when another thread wakes it (module `wake`), or when the next sweep over all clients is due (module `shard`).
+//! client, when another thread wakes it (module `wake`), or at the next tick, in which the clients are visited that are due (module `shard`).
 //! What it is woken for lies in its inbox: topics that have moved, new connections, pages of history (module `inbox`).
 //!
 //! A topic that has moved begins a pass over those who follow it (module `topics`). At each client's turn, and not before,
@@ -42,6 +42,7 @@
 
 mod body;
 mod client;
+mod endings;
 mod inbox;
 mod shard;
 #[cfg(test)]
@@ -73,6 +74,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub use self::body::body;
+pub use self::endings::Endings;
 pub use self::topic_wakers::{TopicWaker, TopicWakers};
 
 use self::inbox::Inbox;
@@ -89,7 +91,7 @@ pub enum NextStep<F> {
     Fetch(BoxFuture<'static, F>),
     /// The source follows other topics from now on. It is asked again at once.
     Follow(TopicChanges),
-    /// The source has nothing: it is asked again when a topic has moved, and by the next sweep.
+    /// The source has nothing: it is asked again when a topic has moved, when it is due, and after [`Endings::note`].
     Wait,
     /// These bytes are to be written; the source is dropped then.
     End(Bytes),
@@ -126,13 +128,14 @@ pub trait Source: Send + 'static {
     /// Whether the source ends now, with its next segment.
     fn must_end(&self, now: Instant) -> bool;
 
-    /// Resolves when the source must end for a reason that comes from outside, and not by the time.
+    /// Resolves when the source must end for a reason that comes from outside, and not by the time. Whoever gives the reason notes it in
+    /// [`Endings`], too.
     fn ended(&self) -> impl Future<Output = ()> + Send;
 
     /// When it has something to write or to do although no topic moves.
     fn due(&self) -> Instant;
 
-    /// What comes next at `now`. It is asked after each move, and several times a second anyway.
+    /// What comes next at `now`. It is asked after each move and when it is due, and may be asked in vain.
     fn next_step(&mut self, now: Instant) -> NextStep<Self::Fetched>;
 
     /// Applies what was fetched.
@@ -146,6 +149,7 @@ pub struct Fanout<S: Source> {
 
 struct Inboxes<S: Source> {
     all: Vec<Arc<Inbox<S>>>,
+    endings: Endings,
     /// Connections adopted ever: among threads with equally few connections each has its turn.
     adopted: AtomicUsize,
 }
@@ -184,9 +188,9 @@ impl<S: Source> Fanout<S> {
     /// Starts `threads` threads, at least one. They reset a connection whose client reads nothing for `write_stall`. What
     /// sources fetch runs on the present runtime.
     pub fn start(threads: usize, write_stall: Duration) -> io::Result<(Self, FanoutThreads)> {
-        let (mut inboxes, mut ends) = (Vec::new(), Vec::new());
+        let (mut inboxes, mut ends, endings) = (Vec::new(), Vec::new(), Endings::default());
         for number in 0..threads.max(1) {
-            let (shard, inbox) = Shard::new(Handle::current(), write_stall)?;
+            let (shard, inbox) = Shard::new(Handle::current(), write_stall, endings.clone())?;
             let (ended, end) = oneshot::channel();
             thread::Builder::new().name(format!("fan-out-{number}")).spawn(move || {
                 let _ended = ended;
@@ -198,6 +202,7 @@ impl<S: Source> Fanout<S> {
         let fanout = Self {
             inboxes: Arc::new(Inboxes {
                 all: inboxes,
+                endings,
                 adopted: AtomicUsize::new(0),
             }),
         };
@@ -210,6 +215,12 @@ impl<S: Source> Fanout<S> {
         if let Some(inbox) = self.inboxes.least_loaded() {
             inbox.push_connection(socket, Box::new(permit), source);
         }
+    }
+
+    /// Where it is noted that a source must end.
+    #[must_use]
+    pub fn endings(&self) -> &Endings {
+        &self.inboxes.endings
     }
 
     /// Lets the threads end with their last client. Nothing is adopted after this.

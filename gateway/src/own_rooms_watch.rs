@@ -3,7 +3,7 @@
 //! A stream reads its user's rooms when it is told of a change. What is told through Redis may be lost, and then this comparison of versions
 //! takes its place, as the comparison of heads does for the entries of a room.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,13 +32,14 @@ pub(crate) async fn watch(store: Store, streams: StreamRegistry, stop: Cancellat
             () = stop.cancelled() => return,
             () = sleep(CHECK_EVERY) => {}
         }
-        let (users, inboxes) = next_users(&streams, last);
-        last = if users.len() < USERS_AT_ONCE {
-            UserId(0)
-        } else {
-            users.last().copied().unwrap_or(UserId(0))
-        };
-        noted.retain(|user, _| inboxes.contains_key(user));
+        let inboxes = next_users(&streams, last);
+        let users: Vec<UserId> =
+            inboxes.iter().filter(|(_, inboxes)| !inboxes.is_empty()).map(|(user, _)| *user).collect();
+        let upto = inboxes.last_key_value().map(|(user, _)| *user).filter(|_| inboxes.len() >= USERS_AT_ONCE);
+        // Of the users of this turn, those are remembered that still have streams.
+        let is_of_turn = |user: UserId| user > last && upto.is_none_or(|upto| user <= upto);
+        noted.retain(|user, _| !is_of_turn(*user) || inboxes.contains_key(user));
+        last = upto.unwrap_or(UserId(0));
         if users.is_empty() {
             continue;
         }
@@ -64,16 +65,44 @@ pub(crate) async fn watch(store: Store, streams: StreamRegistry, stop: Cancellat
     }
 }
 
-/// The next users with streams of all their rooms, above `last`, ascending, and the inboxes of all such streams.
-fn next_users(streams: &StreamRegistry, last: UserId) -> (Vec<UserId>, HashMap<UserId, Vec<Arc<UserInbox>>>) {
-    let mut inboxes: HashMap<UserId, Vec<Arc<UserInbox>>> = HashMap::new();
-    for stream in streams.all() {
+/// The next users above `last` with streams, and the inboxes of those that are of all their rooms.
+fn next_users(streams: &StreamRegistry, last: UserId) -> BTreeMap<UserId, Vec<Arc<UserInbox>>> {
+    let mut inboxes: BTreeMap<UserId, Vec<Arc<UserInbox>>> = BTreeMap::new();
+    for stream in streams.of_users_above(last, USERS_AT_ONCE) {
+        let of_user = inboxes.entry(stream.user).or_default();
         if let Followed::AllRooms(inbox) = &stream.followed {
-            inboxes.entry(stream.user).or_default().push(Arc::clone(inbox));
+            of_user.push(Arc::clone(inbox));
         }
     }
-    let mut users: Vec<UserId> = inboxes.keys().copied().filter(|user| *user > last).collect();
-    users.sort_unstable();
-    users.truncate(USERS_AT_ONCE);
-    (users, inboxes)
+    inboxes
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::{MembershipId, RoomId, SessionId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::live::UserTopics;
+
+    #[test]
+    fn users_take_turns() {
+        let (streams, topics) = (StreamRegistry::default(), UserTopics::default());
+        let count = i64::try_from(USERS_AT_ONCE).unwrap();
+        let session = SessionId(Uuid::nil());
+        let all_rooms = |user| Followed::AllRooms(Arc::new(UserInbox::new(topics.open(user))));
+        let mut open: Vec<_> =
+            (1..=count + 5).map(UserId).map(|user| streams.register(user, session, all_rooms(user))).collect();
+        let room = Followed::Room {
+            room: RoomId(1),
+            membership: MembershipId(1),
+        };
+        open.push(streams.register(UserId(7), session, room));
+        let first = next_users(&streams, UserId(0));
+        assert_eq!((first.len(), first[&UserId(7)].len()), (USERS_AT_ONCE, 1));
+        let second = next_users(&streams, UserId(count));
+        assert!(second.keys().map(|user| user.0).eq(count + 1..=count + 5));
+        drop(open);
+        assert!(next_users(&streams, UserId(0)).is_empty());
+    }
 }

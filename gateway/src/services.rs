@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::control_channel::ControlChannel;
 use crate::epoch_watch::EpochWatch;
 use crate::event_dispatch::{EventDispatcher, EventTargets};
-use crate::fanout::Fanout;
+use crate::fanout::{Endings, Fanout};
 use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::history::{HistoryPages, HistoryRates, ReadQueue};
@@ -88,7 +88,7 @@ pub(crate) fn build(
     fanout: Fanout<OpenStream>,
 ) -> Result<(Services, Background), StartError> {
     let (subscriber, subscriber_task) = Subscriber::new();
-    let parts = Parts::new(config, keys, context, subscriber);
+    let parts = Parts::new(config, keys, context, (subscriber, fanout.endings().clone()));
     let services = Services {
         accounts: parts.accounts()?,
         rooms: parts.rooms(),
@@ -104,7 +104,12 @@ pub(crate) fn build(
 }
 
 impl<'a> Parts<'a> {
-    fn new(config: &'a Config, keys: &[Vec<u8>], context: &'a Context, subscriber: Subscriber) -> Self {
+    fn new(
+        config: &'a Config,
+        keys: &[Vec<u8>],
+        context: &'a Context,
+        (subscriber, endings): (Subscriber, Endings),
+    ) -> Self {
         let (store, installation) = (&context.store, context.installation);
         let args = &config.limits;
         // Two connections: a burst of posts does not delay the counting of limits, nor the other way round.
@@ -117,7 +122,7 @@ impl<'a> Parts<'a> {
         let accept_log = Arc::clone(&acceptor);
         let is_full = move |partition| accept_log.is_full(partition);
         let hints = OutboxHints::new(store.clone(), appending, installation, is_full);
-        let (registry, users) = (StreamRegistry::default(), UserTopics::default());
+        let (registry, users) = (StreamRegistry::new(endings), UserTopics::default());
         let directory = Arc::new(RoomDirectory::new(store.clone(), limits.clone(), hints.clone()));
         let freshness = Arc::new(Freshness::new(Instant::now()));
         let hub = Hub::new(store.clone(), installation, subscriber, read_queue.clone());

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tracing::{debug, error};
 
 use super::client::{Client, Phase};
+use super::endings::Endings;
 use super::inbox::{Fetched, Inbox, NewConnection};
 use super::topics::{CLIENTS_PER_TURN, Topics};
 use super::{NextStep, Source, Topic, TopicChanges};
@@ -31,10 +32,18 @@ const MAX_VISITS: usize = 4 * CLIENTS_PER_TURN;
 /// Segments written to one client in a row; then others are served.
 const MAX_SEGMENTS: usize = 4;
 
-/// Every client is visited once in `SWEEP_PARTS` sweeps. So a stream that is to end does so within 0.2 s, and a heartbeat
-/// is late by as much. One tick for all takes the place of a timer for each.
-const SWEEP_EVERY: Duration = Duration::from_millis(50);
-const SWEEP_PARTS: usize = 4;
+/// How often the clients are visited that are due; a heartbeat is late by as much. One tick for all takes the place of a timer for each.
+const TICK_EVERY: Duration = Duration::from_millis(50);
+
+/// After some source was made to end from outside all clients are visited, in so many ticks, and in as many more if that happens again
+/// meanwhile: a stream that is to end does so within 0.4 s.
+const ENDING_TICKS: usize = 4;
+
+/// When a client is visited again whose socket is full, or that is to close.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// When the place of a client that has gone is looked at, in vain, unless another one has it by then.
+const VACANT: Duration = Duration::from_hours(1);
 
 /// How long a stream that must end waits for a client that reads nothing.
 const MAX_ENDING: Duration = Duration::from_secs(1);
@@ -50,8 +59,14 @@ pub(super) struct Shard<S: Source> {
     topics: Topics,
     /// Clients that had more to write than one turn allows.
     busy: VecDeque<usize>,
-    /// When the next part of the clients is visited, and from which key on.
-    sweep: (Instant, usize),
+    /// When each client is visited although nothing has happened, by its key. It lies apart from the clients, most of which a tick does not
+    /// look at.
+    due: Vec<Instant>,
+    /// When the next tick is.
+    tick_at: Instant,
+    endings: Endings,
+    /// How many endings there were when all clients were visited last, and the key from which on they are still to be visited.
+    ending: (u64, Option<usize>),
     closed: bool,
     /// Clients there ever were.
     count: u64,
@@ -61,7 +76,7 @@ pub(super) struct Shard<S: Source> {
 
 impl<S: Source> Shard<S> {
     /// A thread's state, and the mailbox through which others reach it.
-    pub(super) fn new(runtime: Handle, write_stall: Duration) -> io::Result<(Self, Arc<Inbox<S>>)> {
+    pub(super) fn new(runtime: Handle, write_stall: Duration, endings: Endings) -> io::Result<(Self, Arc<Inbox<S>>)> {
         let poll = Poll::new()?;
         let inbox = Arc::new(Inbox::new(poll.registry(), WAKE)?);
         let shard = Self {
@@ -70,7 +85,10 @@ impl<S: Source> Shard<S> {
             clients: Slab::new(),
             topics: Topics::default(),
             busy: VecDeque::new(),
-            sweep: (Instant::now(), 0),
+            due: Vec::new(),
+            tick_at: Instant::now(),
+            ending: (endings.count(), None),
+            endings,
             closed: false,
             count: 0,
             runtime,
@@ -99,7 +117,7 @@ impl<S: Source> Shard<S> {
             }
             self.drain_inbox(now);
             self.take_turns(&mut turn, now);
-            self.sweep(now);
+            self.tick(now);
         }
     }
 
@@ -128,7 +146,7 @@ impl<S: Source> Shard<S> {
         match (is_idle, self.clients.is_empty()) {
             (false, _) => Some(Duration::ZERO),
             (true, true) => None,
-            (true, false) => Some(self.sweep.0.saturating_duration_since(Instant::now())),
+            (true, false) => Some(self.tick_at.saturating_duration_since(Instant::now())),
         }
     }
 
@@ -184,6 +202,9 @@ impl<S: Source> Shard<S> {
         }
         let topics = client.source.topics();
         entry.insert(client);
+        if key >= self.due.len() {
+            self.due.resize(key + 1, now);
+        }
         self.topics.reserve(key, topics.len());
         self.follow(key, topics);
         // After the subscription: what came before is found now, and what comes from now on wakes the topic.
@@ -231,7 +252,10 @@ impl<S: Source> Shard<S> {
             };
             match client.flush(now) {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => {
+                    self.due[key] = now + LOOK_AGAIN;
+                    return;
+                }
                 Err(_) => return self.remove(key),
             }
             match client.phase {
@@ -248,7 +272,10 @@ impl<S: Source> Shard<S> {
                         }
                         self.follow(key, added);
                     }
-                    NextStep::Wait => return,
+                    NextStep::Wait => {
+                        self.due[key] = client.source.due();
+                        return;
+                    }
                 },
                 Phase::Ending => {
                     client.phase = Phase::Ended;
@@ -256,12 +283,16 @@ impl<S: Source> Shard<S> {
                 }
                 Phase::Ended => {
                     client.phase = Phase::Closing(now);
+                    self.due[key] = now + LOOK_AGAIN;
                     if client.finish().is_err() {
                         self.remove(key);
                     }
                     return;
                 }
-                Phase::Closing(_) => return,
+                Phase::Closing(_) => {
+                    self.due[key] = now + LOOK_AGAIN;
+                    return;
+                }
             }
         }
         if let Some(client) = self.clients.get_mut(key)
@@ -284,19 +315,27 @@ impl<S: Source> Shard<S> {
         });
     }
 
-    /// Visits a part of the clients: asks their sources, which may have something to write or to do although no topic has
-    /// moved, and closes the clients that read nothing.
-    fn sweep(&mut self, now: Instant) {
-        let (due, from) = self.sweep;
-        if now < due {
+    /// Visits the clients that are due, and a part of all of them after some source was made to end from outside.
+    fn tick(&mut self, now: Instant) {
+        if now < self.tick_at {
             return;
         }
-        let all = self.clients.capacity();
-        let upto = from + all.div_ceil(SWEEP_PARTS);
-        for key in from..upto.min(all) {
-            self.visit(key, now);
+        self.tick_at = now + TICK_EVERY;
+        for key in 0..self.due.len() {
+            if self.due[key] <= now {
+                self.visit(key, now);
+            }
         }
-        self.sweep = (now + SWEEP_EVERY, if upto < all { upto } else { 0 });
+        let (seen, from) = self.ending;
+        let count = self.endings.count();
+        if let Some(from) = from.or((count != seen).then_some(0)) {
+            let seen = if from == 0 { count } else { seen };
+            let upto = from + self.due.len().div_ceil(ENDING_TICKS);
+            for key in from..upto.min(self.due.len()) {
+                self.visit(key, now);
+            }
+            self.ending = (seen, (upto < self.due.len()).then_some(upto));
+        }
     }
 
     fn visit(&mut self, key: usize, now: Instant) {
@@ -304,6 +343,7 @@ impl<S: Source> Shard<S> {
             return;
         };
         if let Some(since) = client.stalled_since() {
+            self.due[key] = now + LOOK_AGAIN;
             let stalled = now.duration_since(since);
             if stalled >= self.write_stall || (stalled >= MAX_ENDING && client.source.must_end(now)) {
                 client.reset_on_drop();
@@ -319,6 +359,7 @@ impl<S: Source> Shard<S> {
 
     fn remove(&mut self, key: usize) {
         if self.clients.try_remove(key).is_some() {
+            self.due[key] = Instant::now() + VACANT;
             self.topics.leave_all(key);
             self.inbox.note_closed();
         }

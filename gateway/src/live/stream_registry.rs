@@ -1,6 +1,7 @@
 //! Registry of the streams that are open here, by user: it ends them when the user may no longer read.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::bye_reason::ByeReason;
 use super::user_inbox::{Lost, UserInbox};
+use crate::fanout::Endings;
 
 /// What a stream follows.
 pub enum Followed {
@@ -70,6 +72,7 @@ impl RegisteredStream {
     pub fn end(&self, reason: ByeReason) {
         let _ = self.reason.set(reason);
         self.ended.notify_waiters();
+        self.registry.endings.note();
     }
 }
 
@@ -77,16 +80,26 @@ impl RegisteredStream {
 #[derive(Clone, Default)]
 pub struct StreamRegistry {
     open: Arc<Mutex<Open>>,
+    endings: Endings,
 }
 
 #[derive(Default)]
 struct Open {
     /// Why all streams end, once they have to.
     ended: Option<ByeReason>,
-    by_user: HashMap<UserId, Vec<Weak<RegisteredStream>>>,
+    by_user: BTreeMap<UserId, Vec<Weak<RegisteredStream>>>,
 }
 
 impl StreamRegistry {
+    /// An empty one, which notes the ends of its streams in `endings`.
+    #[must_use]
+    pub fn new(endings: Endings) -> Self {
+        Self {
+            open: Arc::default(),
+            endings,
+        }
+    }
+
     /// Registers a stream of `user` that `session` opens.
     #[must_use]
     pub fn register(&self, user: UserId, session: SessionId, followed: Followed) -> Arc<RegisteredStream> {
@@ -151,6 +164,14 @@ impl StreamRegistry {
     #[must_use]
     pub fn all(&self) -> Vec<Arc<RegisteredStream>> {
         self.open().by_user.values().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The streams of the next `count` users above `last`, ascending by user.
+    #[must_use]
+    pub fn of_users_above(&self, last: UserId, count: usize) -> Vec<Arc<RegisteredStream>> {
+        let open = self.open();
+        let users = open.by_user.range((Bound::Excluded(last), Bound::Unbounded)).take(count);
+        users.flat_map(|(_, streams)| streams).filter_map(Weak::upgrade).collect()
     }
 
     /// The open streams of `user`, or of everybody. Whoever drops the last reference to a stream takes the lock, so they are looked at
