@@ -246,7 +246,7 @@ impl Feed {
     }
 
     /// Those who were noted after the first `seen`, and how many were noted.
-    pub(super) fn typists_after(&self, seen: u32, now: Instant) -> (Vec<TypingNotice>, u32) {
+    pub(super) fn typists_after(&self, seen: u16, now: Instant) -> (Vec<TypingNotice>, u16) {
         let typists = self.typists.lock();
         typists.as_ref().map_or((Vec::new(), 0), |typists| (typists.after(seen, now), typists.count()))
     }

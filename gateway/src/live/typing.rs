@@ -21,8 +21,8 @@ const SHOWN_FOR: Duration = Duration::from_secs(8);
 pub(super) struct Typists {
     /// Ascending by their numbers.
     latest: Vec<Noted>,
-    /// How many were noted ever.
-    count: u32,
+    /// How many were noted ever, from 0 again after 65,535: it is told apart from what a stream saw at most half as many notices before.
+    count: u16,
     /// When the readers were woken last, or will be.
     wake_at: Option<Instant>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Typists {
 #[derive(Debug)]
 struct Noted {
     /// Its number among all that were noted.
-    number: u32,
+    number: u16,
     at: Instant,
     notice: TypingNotice,
 }
@@ -62,15 +62,20 @@ impl Typists {
     }
 
     /// How many were noted so far.
-    pub(super) fn count(&self) -> u32 {
+    pub(super) fn count(&self) -> u16 {
         self.count
     }
 
     /// Those that were noted after the first `seen` and lately, and are not dropped.
-    pub(super) fn after(&self, seen: u32, now: Instant) -> Vec<TypingNotice> {
-        let is_new = |noted: &&Noted| noted.number > seen && now.duration_since(noted.at) < SHOWN_FOR;
+    pub(super) fn after(&self, seen: u16, now: Instant) -> Vec<TypingNotice> {
+        let is_new = |noted: &&Noted| is_after(noted.number, seen) && now.duration_since(noted.at) < SHOWN_FOR;
         self.latest.iter().filter(is_new).map(|noted| noted.notice.clone()).collect()
     }
+}
+
+/// Whether a number comes after another one, of numbers that begin anew at the end.
+fn is_after(number: u16, other: u16) -> bool {
+    number != other && number.wrapping_sub(other) < u16::MAX / 2
 }
 
 #[cfg(test)]
@@ -99,6 +104,17 @@ mod tests {
         assert_eq!(typists.after(20, now), [notice(15)]);
         assert!(typists.after(typists.count(), now).is_empty());
         assert!(typists.after(0, now + SHOWN_FOR).is_empty());
+    }
+
+    #[test]
+    fn numbers_that_begin_anew_are_in_order() {
+        let (mut typists, now) = (Typists::default(), Instant::now());
+        typists.count = u16::MAX - 1;
+        for user in 0..4 {
+            typists.note(notice(user), now);
+        }
+        let shown = |seen| typists.after(seen, now).len();
+        assert_eq!([u16::MAX - 1, u16::MAX, 0, 1, 2].map(shown), [4, 3, 2, 1, 0]);
     }
 
     #[test]

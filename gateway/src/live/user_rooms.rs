@@ -7,19 +7,19 @@ use shared::storage::{FollowedRoom, RoomState};
 
 use super::hub::OpenFeed;
 
-/// A room of a stream. There are fifty of them in a stream, so it is small.
+/// A room of a stream. There are fifty of them in a stream, so it is small: 32 bytes.
 pub(super) struct StreamRoom {
     pub(super) feed: OpenFeed,
-    /// The membership by which the user reads it.
-    pub(super) membership: MembershipId,
     /// The last entry that was sent, or the head that the stream began the room at.
     pub(super) sent: Seq,
+    /// The membership by which the user reads it.
+    pub(super) membership: Low32,
     /// How far the user has read, as the client knows it.
-    pub(super) read_seq: Seq,
+    read_seq: Low32,
     /// What the user wants to be notified of and may do there, as this stream has told the client.
     pub(super) settings: Settings,
     /// How many were noted as typing when the client was told last.
-    pub(super) typists_seen: u32,
+    pub(super) typists_seen: u16,
     pub(super) stage: Stage,
     /// It lies in the queue of rooms to look at.
     pub(super) is_queued: bool,
@@ -41,6 +41,19 @@ impl Settings {
     }
 }
 
+/// The lower half of a number, of which it is only asked whether it is still the same. Between two that are taken for one lie four billion
+/// memberships, or entries of one room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Low32([u8; 4]);
+
+impl Low32 {
+    /// The lower half of `number`.
+    pub(super) fn of(number: i64) -> Self {
+        let [a, b, c, d, ..] = number.to_le_bytes();
+        Self([a, b, c, d])
+    }
+}
+
 /// How a room's entries get to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -57,9 +70,9 @@ impl StreamRoom {
     pub(super) fn new(followed: &FollowedRoom, feed: OpenFeed, sent: Seq, stage: Stage) -> Self {
         Self {
             feed,
-            membership: followed.membership,
             sent,
-            read_seq: followed.read_seq,
+            membership: Low32::of(followed.membership.0),
+            read_seq: Low32::of(followed.read_seq.0),
             settings: Settings::default(),
             typists_seen: 0,
             stage,
@@ -70,6 +83,16 @@ impl StreamRoom {
     /// Its id.
     pub(super) fn id(&self) -> RoomId {
         self.feed.room
+    }
+
+    /// Whether the user reads it by `membership`.
+    pub(super) fn is_by(&self, membership: MembershipId) -> bool {
+        self.membership == Low32::of(membership.0)
+    }
+
+    /// Notes how far the user has read; true if the client knew another mark.
+    pub(super) fn note_read(&mut self, read_seq: Seq) -> bool {
+        std::mem::replace(&mut self.read_seq, Low32::of(read_seq.0)) != self.read_seq
     }
 
     /// Whether entries may be left to be sent.

@@ -49,11 +49,11 @@ impl Hub {
                 }
                 () = self.shared.horizon.due() => self.update_horizon().await,
                 _ = ticks.tick() => {
-                    self.tend();
+                    let with_gaps = self.tend();
                     let answered = self.find_missing().await
                         && (self.has_few_feeds() || self.compare(|room, _| is_turn_of(room, round)).await);
                     if answered {
-                        self.repair_gaps();
+                        self.repair_gaps(&with_gaps);
                     }
                     round = (round + 1) % ROUNDS;
                 }
@@ -146,10 +146,8 @@ impl Hub {
     }
 
     /// Reads what feeds are still missing because a read of it failed.
-    pub(super) fn repair_gaps(&self) {
-        let has_gap = |entry: &&Arc<FeedEntry>| entry.feed.has_gap();
-        let entries: Vec<Arc<FeedEntry>> = self.shared.feeds.lock().values().filter(has_gap).cloned().collect();
-        for entry in &entries {
+    pub(super) fn repair_gaps(&self, entries: &[Arc<FeedEntry>]) {
+        for entry in entries.iter().filter(|entry| entry.feed.has_gap()) {
             self.repair(entry);
         }
     }

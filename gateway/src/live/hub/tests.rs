@@ -229,7 +229,7 @@ async fn a_repair_that_failed_is_tried_again() {
     assert!(entry.feed.has_gap());
     hub.find_moved(100).await;
     assert!(entry.feed.has_gap(), "the head has not moved again");
-    hub.repair_gaps();
+    hub.repair_gaps(&hub.tend());
     reaches(&entry, Seq(1)).await;
 }
 

@@ -86,7 +86,7 @@ impl UserStream {
         let rooms = plan.rooms.iter().zip(opened.feeds.iter().cloned()).map(|(planned, feed)| {
             let mut room = StreamRoom::new(&planned.followed, feed, planned.after, stage_of(planned));
             if let Some(state) = states.get(&room.id()) {
-                room.read_seq = state.read_seq;
+                room.note_read(state.read_seq);
                 room.settings = Settings::of(state);
             }
             room

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use shared::domain::{MembershipId, RoomId, RoomsVersion, Seq, UserId};
+use shared::domain::{RoomId, RoomsVersion, Seq, UserId};
 use shared::storage::{FollowedRoom, RoomState, Store, StoreError, UserRooms};
 use tracing::warn;
 
@@ -15,7 +15,7 @@ use crate::live::hub::{Hub, OpenFeed};
 use crate::live::topics::room_topic;
 use crate::live::user_events::{OwnEvent, RoomUpdate};
 use crate::live::user_inbox::Lost;
-use crate::live::user_rooms::{Settings, Stage, StreamRoom};
+use crate::live::user_rooms::{Low32, Settings, Stage, StreamRoom};
 
 /// Rooms whose states one query reads.
 const STATES_AT_ONCE: usize = 100;
@@ -32,12 +32,13 @@ pub struct Refreshed {
 /// What the stream knew when SQL was asked.
 struct KnownRooms {
     version: RoomsVersion,
-    rooms: HashMap<RoomId, (MembershipId, Stage)>,
+    rooms: HashMap<RoomId, (Low32, Stage)>,
 }
 
 impl KnownRooms {
     fn is_new(&self, followed: &FollowedRoom) -> bool {
-        self.rooms.get(&followed.room.id).is_none_or(|(membership, _)| *membership != followed.membership)
+        let membership = Low32::of(followed.membership.0);
+        self.rooms.get(&followed.room.id).is_none_or(|(known, _)| *known != membership)
     }
 
     /// Whether the client is to be told of the room.
@@ -88,7 +89,7 @@ impl UserStream {
     pub(super) fn apply_rooms(&mut self, Refreshed { now, mut feeds, states }: Refreshed, at: Instant) {
         let is_listed = |room: &StreamRoom| {
             let found = now.rooms.binary_search_by_key(&room.id(), |followed| followed.room.id);
-            found.is_ok_and(|index| now.rooms[index].membership == room.membership)
+            found.is_ok_and(|index| room.is_by(now.rooms[index].membership))
         };
         let gone: Vec<RoomId> = self.rooms.iter().filter(|room| !is_listed(room)).map(StreamRoom::id).collect();
         let mut events: Vec<OwnEvent> = gone.into_iter().filter_map(|room| self.drop_room(room)).collect();
@@ -162,9 +163,8 @@ impl UserStream {
             };
         }
         let begins = is_new || was_hidden;
-        let has_read = room.read_seq < state.read_seq && !begins;
+        let has_read = room.note_read(state.read_seq) && !begins;
         let is_known = room.settings == Settings::of(&state);
-        room.read_seq = state.read_seq;
         room.settings = Settings::of(&state);
         if begins {
             state.head = room.sent;
