@@ -22,6 +22,7 @@ pub mod feed;
 pub mod frame;
 mod hub;
 mod open_stream;
+mod past_seqs;
 mod peer_liveness;
 mod replay_pages;
 mod resync_queue;

@@ -70,9 +70,10 @@ impl Syncs {
         {
             return self.page_by_activity(user, request, cursor, None).await;
         }
-        let mut plan = UserPlan::read(&self.store, user, request.since.as_deref(), (epoch, horizon)).await?;
+        let mut plan =
+            UserPlan::read((&self.store, &self.hub), user, request.since.as_deref(), (epoch, horizon)).await?;
         if plan.rooms.iter().any(|room| room.is_ahead) {
-            plan = UserPlan::read(&self.store, user, None, (epoch, horizon)).await?;
+            plan = UserPlan::read((&self.store, &self.hub), user, None, (epoch, horizon)).await?;
             plan.reset = Some(ResetReason::Ahead);
         }
         if let Some(cursor) = plan.cursor.take() {

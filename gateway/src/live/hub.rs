@@ -40,6 +40,7 @@ use self::opening::Starts;
 use super::damage::DamageReports;
 use super::feed::{Feed, Gap};
 use super::frame::Framing;
+use super::past_seqs::PastSeqs;
 use super::replay_pages::{ReplayError, ReplayPages};
 use super::resync_queue::ResyncQueue;
 use super::ring_budget::{self, RINGS_BYTES};
@@ -66,6 +67,7 @@ struct Shared {
     starts: Starts,
     cursors: HeadCursors,
     horizon: HorizonClock,
+    past_seqs: PastSeqs,
     damage: DamageReports,
     pages: ReplayPages,
     read_queue: ReadQueue,
@@ -78,6 +80,7 @@ impl Hub {
     pub fn new(store: Store, installation: Installation, subscriber: Subscriber, read_queue: ReadQueue) -> Self {
         let damage = DamageReports::default();
         let shared = Arc::new_cyclic(|shared| Shared {
+            past_seqs: PastSeqs::new(store.clone()),
             store,
             epoch: AtomicU64::new(installation.epoch.0),
             keys: installation.key_space(),
@@ -105,6 +108,11 @@ impl Hub {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         Epoch(self.shared.epoch.load(Ordering::Acquire))
+    }
+
+    /// What the last entries of rooms were at earlier positions.
+    pub(super) fn past_seqs(&self) -> &PastSeqs {
+        &self.shared.past_seqs
     }
 
     /// Closes every feed: from now on feeds are opened in `epoch`. The streams that read the old ones must be ended.
@@ -180,6 +188,11 @@ impl Hub {
         self.shared.pages.read_behind(feed, (cursor, gap), (limit, framing), read).await
     }
 
+    /// The same without waiting: what a cached page has, as one segment; `None` if SQL must be read.
+    pub(super) fn cached_behind(&self, feed: &Feed, position: (Seq, Gap), framing: Framing) -> Option<Bytes> {
+        self.shared.pages.cached_behind(feed, position, framing)
+    }
+
     /// Tells the readers of `room` that it was deleted.
     pub fn note_room_deleted(&self, room: RoomId) {
         let entry = self.shared.feeds.lock().get(&room).cloned();
@@ -198,10 +211,10 @@ impl Hub {
     }
 
     /// Closes feeds that nobody reads and enforces the budget of the rings, in one pass over all feeds: they may be tens of
-    /// thousands, most of which are silent.
-    fn tend(&self) {
+    /// thousands, most of which are silent. Returns those that are missing something.
+    fn tend(&self) -> Vec<Arc<FeedEntry>> {
         let Shared { subscriber, keys, .. } = &*self.shared;
-        let (mut open, mut with_frames) = (BTreeSet::new(), Vec::new());
+        let (mut open, mut with_frames, mut with_gaps) = (BTreeSet::new(), Vec::new(), Vec::new());
         let mut feeds = self.shared.feeds.lock();
         feeds.retain(|room, entry| {
             let idle = entry.is_idle_for(IDLE_TIME);
@@ -211,6 +224,9 @@ impl Hub {
                 debug!(room.id = room.0, "room {} has no readers here", room.0);
             } else {
                 open.insert(entry.feed.partition);
+                if entry.feed.has_gap() {
+                    with_gaps.push(Arc::clone(entry));
+                }
                 if entry.feed.has_appended() {
                     // Collected first, since no feed is locked while the map is.
                     with_frames.push(Arc::clone(entry));
@@ -222,6 +238,7 @@ impl Hub {
         self.shared.cursors.retain(&open);
         drop(feeds);
         ring_budget::enforce(with_frames.iter().map(|entry| &entry.feed), RINGS_BYTES);
+        with_gaps
     }
 }
 

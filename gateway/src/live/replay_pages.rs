@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use moka::future::Cache;
 use shared::domain::{Epoch, RoomEntry, RoomId, Seq};
 use shared::storage::StoreError;
@@ -144,6 +145,13 @@ impl ReplayPages {
         };
         let block = Block::find(&page, cursor);
         Ok(block.map_or_else(|| (Bytes::new(), cursor), |block| block.read_after(cursor, limit, framing)))
+    }
+
+    /// The same for a reader who does not wait; `None` if the page is not cached, or has nothing that follows.
+    pub(super) fn cached_behind(&self, feed: &Feed, (cursor, gap): (Seq, Gap), framing: Framing) -> Option<Bytes> {
+        let page = self.cache.get(&PageKey::behind(cursor, gap, feed)).now_or_never()??;
+        let (segment, _) = Block::find(&page, cursor)?.read_after(cursor, usize::MAX, framing);
+        (!segment.is_empty()).then_some(segment)
     }
 
     /// Drops the pages of `room`: a message on them was deleted.

@@ -9,6 +9,7 @@ use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
 use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store, StoreError, UserRooms};
 
 use super::frame::ResetReason;
+use super::hub::Hub;
 use super::user_cursor::{Base, ClientCursor, UserCursor};
 
 /// What a client has missed.
@@ -62,7 +63,7 @@ impl UserPlan {
     /// Reads what `user` has missed since `cursor`. `epoch` is that of history now. Of all rooms everything up to `horizon` was stored
     /// before this began.
     pub async fn read(
-        store: &Store,
+        (store, hub): (&Store, &Hub),
         user: UserId,
         cursor: Option<&str>,
         (epoch, horizon): (Epoch, Position),
@@ -72,7 +73,7 @@ impl UserPlan {
         let Some(cursor) = cursor else {
             return Ok(Self::anew(now, horizon, reset));
         };
-        let known = last_entries(store, &cursor, &now.rooms).await?;
+        let known = last_entries(hub, &cursor, &now.rooms, (epoch, horizon)).await?;
         // A page that was answered earlier has told of what was gone then, and of what has come in its place.
         let told = cursor.finished.map_or(cursor.base, |(_, upper)| upper);
         let gone = store.gone_rooms(user, told.version, told.removals).await?;
@@ -216,9 +217,10 @@ struct Known {
 
 /// The last entry that the client has of each of `rooms`; none of a room that is new to it.
 async fn last_entries(
-    store: &Store,
+    hub: &Hub,
     cursor: &UserCursor,
     rooms: &[FollowedRoom],
+    history: (Epoch, Position),
 ) -> Result<HashMap<RoomId, Known>, StoreError> {
     let mut known = HashMap::with_capacity(rooms.len());
     let mut behind: BTreeMap<Position, Vec<RoomId>> = BTreeMap::new();
@@ -240,7 +242,7 @@ async fn last_entries(
     }
     for (position, rooms) in behind {
         let at = Some(position);
-        let seqs = store.seqs_at(&rooms, position).await?;
+        let seqs = hub.past_seqs().at(&rooms, position, history).await?;
         known.extend(seqs.into_iter().map(|(room, seq)| (room, Known { seq, at })));
     }
     Ok(known)

@@ -12,6 +12,7 @@
 //! Missed entries come after live ones, so a long catch-up holds nobody up. Those of one room stay in order all the same: a room is in one
 //! stage at a time.
 
+mod missed;
 mod opening;
 mod refresh;
 
@@ -20,24 +21,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use rand::RngExt as _;
-use shared::domain::{Position, RoomId, Seq, Timestamp};
+use shared::domain::{RoomId, Seq, Timestamp};
 use shared::storage::{Store, StoreError};
 
+use self::missed::{History, Missed};
 pub use self::opening::UserOpened;
 pub(super) use self::refresh::Refreshed;
 pub use self::refresh::room_states;
 use super::bye_reason::ByeReason;
-use super::feed::{FeedRead, Gap};
-use super::frame::{self, Bye, Framing, Kind, Ping, ResetReason};
+use super::feed::FeedRead;
+use super::frame::{self, Bye, Framing, Kind, Ping};
 use super::hub::{HorizonUse, Hub, OpenError};
 use super::stream_filter::StreamFilter;
 use super::stream_quota::StreamLease;
 use super::stream_registry::RegisteredStream;
 use super::stream_start::StreamEnd;
 use super::topics::room_topic;
-use super::user_events::{NamedRoom, OwnEvent, Reset, Typing};
+use super::user_events::{OwnEvent, Typing};
 use super::user_inbox::{Lost, UserInbox, UserMail};
 use super::user_progress::UserProgress;
 use super::user_rooms::{Stage, StreamRoom, StreamRooms};
@@ -50,6 +51,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often a horizon is looked for while rooms are held for one.
 const HORIZON_LOOK: Duration = Duration::from_millis(50);
+
+/// Places that the queue of rooms to look at keeps while it is empty.
+const MOVED_KEPT: usize = 4;
 
 /// When a client should come back, in milliseconds. Each gets another time, so that they do not come together.
 const RETRY_MS: std::ops::RangeInclusive<u32> = 2_000..=5_000;
@@ -95,14 +99,6 @@ pub struct UserStream {
     end: StreamEnd,
 }
 
-/// A room of which entries were missed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Missed {
-    room: RoomId,
-    /// Of a room that was behind when the stream opened: its head then, and the position of that.
-    upto: Option<(Seq, Position)>,
-}
-
 /// How far the stream knows what rooms its user has.
 #[derive(Default)]
 struct RefreshState {
@@ -116,13 +112,6 @@ struct RefreshState {
     is_asked_for_lost: bool,
     /// What was lost while SQL is being asked: its answer may be older.
     lost: Vec<Lost>,
-}
-
-/// A part of a room's history.
-struct History {
-    room: RoomId,
-    after: Seq,
-    segment: Bytes,
 }
 
 /// What a fetch brings.
@@ -184,7 +173,7 @@ impl UserStream {
         }
         let room = match lost {
             Lost::Room(room) => self.rooms.get(room),
-            Lost::Membership(room, membership) => self.rooms.get(room).filter(|room| room.membership == membership),
+            Lost::Membership(room, membership) => self.rooms.get(room).filter(|room| room.is_by(membership)),
         };
         if let Some(room) = room.map(StreamRoom::id) {
             let gone = self.drop_room(room);
@@ -242,6 +231,10 @@ impl UserStream {
         }
         self.horizon_at = (!held.is_empty()).then(|| now + HORIZON_LOOK);
         self.moved.extend(held);
+        if self.moved.is_empty() {
+            // Most streams are silent most of the time.
+            self.moved.shrink_to(MOVED_KEPT);
+        }
         out
     }
 
@@ -335,130 +328,6 @@ impl UserStream {
         if self.progress.wants_horizon() {
             self.hub.want_horizon();
         }
-    }
-
-    /// What was missed of the next room: a segment if its feed has it, else a read of history.
-    fn missed_entries(&mut self, now: Instant) -> Option<NextStep<UserFetched>> {
-        while let Some(missed) = self.missed.front().copied() {
-            let Some(room) = self.rooms.get(missed.room) else {
-                self.missed.pop_front();
-                continue;
-            };
-            if missed.upto.is_some_and(|(upto, _)| room.sent >= upto) {
-                self.finish(missed);
-                continue;
-            }
-            match room.feed.read_after(room.sent, usize::MAX, Framing::Chunked) {
-                FeedRead::Behind(gap) => return Some(self.fetch_history(missed.room, gap)),
-                FeedRead::Frames(segment, _) => {
-                    let (mut out, after) = (Vec::new(), room.sent);
-                    self.copy_entries(missed.room, after, &segment, &mut out, now);
-                    if missed.upto.is_none() {
-                        self.finish(missed);
-                    }
-                    if !out.is_empty() {
-                        return Some(self.write_missed(out, now));
-                    }
-                }
-                // The feed is behind SQL, and will move.
-                FeedRead::UpToDate if missed.upto.is_some() => return None,
-                FeedRead::UpToDate => self.finish(missed),
-            }
-        }
-        None
-    }
-
-    /// Goes on with the next room of which entries were missed; this one is live from now on.
-    fn finish(&mut self, missed: Missed) {
-        self.missed.pop_front();
-        if let Some((upto, last)) = missed.upto {
-            // With what was missed, what came meanwhile may have been sent.
-            let is_beyond = self.rooms.get(missed.room).is_some_and(|room| room.sent > upto);
-            self.progress.finished(missed.room, (!is_beyond).then_some(last));
-        }
-        self.note_caught_up();
-        if let Some(room) = self.rooms.get_mut(missed.room)
-            && room.stage == Stage::Behind
-        {
-            room.stage = Stage::Live;
-        }
-        self.queue(missed.room);
-    }
-
-    /// Ends the catching up if no room is left of those that were behind when the stream opened.
-    fn note_caught_up(&mut self) {
-        if !self.missed.iter().any(|missed| missed.upto.is_some()) {
-            self.progress.has_caught_up();
-        }
-    }
-
-    fn fetch_history(&mut self, id: RoomId, gap: Gap) -> NextStep<UserFetched> {
-        let Some(room) = self.rooms.get(id) else {
-            return NextStep::Wait;
-        };
-        self.is_fetching = true;
-        self.not_before = None;
-        let (hub, feed, after) = (self.hub.clone(), room.feed.clone(), room.sent);
-        NextStep::Fetch(
-            async move {
-                // A failure is logged where history is read.
-                match hub.read_behind(&feed, (after, gap), (usize::MAX, Framing::Chunked)).await {
-                    Ok((segment, _)) => UserFetched::Segment(id, after, segment),
-                    Err(error) if error.is_damage() => UserFetched::Damaged(id),
-                    Err(_) => UserFetched::Failed,
-                }
-            }
-            .boxed(),
-        )
-    }
-
-    /// The next entries of what was read of history, if the room is still one of the stream's and was not reset.
-    fn history_entries(&mut self, now: Instant) -> Vec<u8> {
-        let mut out = Vec::new();
-        while out.is_empty()
-            && let Some(History { room, after, segment }) = self.history.take()
-        {
-            if segment.is_empty() {
-                // The page had nothing: it is asked for again, and not at once.
-                self.not_before = Some(now + RETRY_PAUSE);
-                break;
-            }
-            if self.rooms.get(room).is_none_or(|followed| followed.sent != after) {
-                break;
-            }
-            let copied = self.copy_entries(room, after, &segment, &mut out, now);
-            let after = self.rooms.get(room).map_or(after, |followed| followed.sent);
-            let segment = segment.slice(copied..);
-            if copied > 0 && !segment.is_empty() {
-                self.history = Some(History { room, after, segment });
-            }
-        }
-        out
-    }
-
-    /// Goes on with a room at its head: history lacks what follows.
-    fn skip_damage(&mut self, room: RoomId, now: Instant) {
-        let Some(damaged) = self.rooms.get_mut(room) else {
-            return;
-        };
-        let head = damaged.feed.head().max(damaged.sent);
-        damaged.sent = head;
-        self.progress.sent(room, head, now);
-        let rooms = vec![NamedRoom {
-            name: damaged.feed.name.to_string(),
-            head,
-        }];
-        self.events.push_back(OwnEvent::reset(&Reset {
-            reason: ResetReason::HistoryDamaged,
-            rooms,
-        }));
-    }
-
-    fn write_missed(&mut self, out: Vec<u8>, now: Instant) -> NextStep<UserFetched> {
-        if let Some(replay) = &self.replay {
-            replay.charge(out.len(), now);
-        }
-        self.write(out, now)
     }
 
     fn write(&mut self, out: Vec<u8>, now: Instant) -> NextStep<UserFetched> {
@@ -563,8 +432,8 @@ impl Source for UserStream {
         if !self.refresh.must_wait {
             // After the checks above: a client that lost a room during the read gets none of it.
             let out = self.history_entries(now);
-            if !out.is_empty() {
-                return self.write_missed(out, now);
+            if let Some(step) = self.write_missed(out, now) {
+                return step;
             }
             let out = self.live_entries(now);
             if !out.is_empty() {

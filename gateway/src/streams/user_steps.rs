@@ -61,7 +61,8 @@ impl<'a> Leased<'a, Arc<UserInbox>> {
         // Read before SQL is asked: what changes after that is counted once more.
         let seen_changes = inbox.topic.changes();
         let epoch = parts.hub.epoch();
-        let mut plan = UserPlan::read(&parts.store, stream.user, cursor.as_deref(), (epoch, horizon)).await?;
+        let mut plan =
+            UserPlan::read((&parts.store, &parts.hub), stream.user, cursor.as_deref(), (epoch, horizon)).await?;
         plan.retain(|name| filter.has_room(name));
         Ok(Planned {
             plan,

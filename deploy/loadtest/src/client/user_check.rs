@@ -52,6 +52,12 @@ impl UserCheck {
         behind.max().unwrap_or(0)
     }
 
+    /// Whether the client lacks messages, when `acknowledged` says how many each room has. A server that brings one room up to date after
+    /// the other begins with the first.
+    pub(crate) fn is_behind(&self, acknowledged: impl Fn(usize) -> u64) -> bool {
+        self.rooms.iter().rev().any(|room| acknowledged(room.room) > room.reached())
+    }
+
     /// Checks `event` and adds what it violates to `violations`.
     pub(crate) fn check(&mut self, event: &UserEvent<'_>, violations: &mut OrderViolations) {
         match event.kind {

@@ -240,6 +240,14 @@ impl Followed {
         }
     }
 
+    /// Whether the client lacks any of them.
+    pub(crate) fn is_behind(&self, control: &Control) -> bool {
+        match self {
+            Self::Room { .. } => self.behind(control) > 0,
+            Self::AllRooms(check) => check.is_behind(|room| control.acknowledged(room)),
+        }
+    }
+
     /// True if the server sends no event that says that the stream is open.
     fn is_open_with_headers(&self) -> bool {
         match self {

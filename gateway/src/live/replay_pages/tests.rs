@@ -52,6 +52,23 @@ impl StoredHistory {
 }
 
 #[tokio::test]
+async fn cached_page_is_read_without_waiting_until_it_is_forgotten() {
+    let history = StoredHistory::of(10).await;
+    let gap = Gap {
+        floor: Seq(10),
+        head: Seq(10),
+    };
+    let cached = |cursor| history.pages.cached_behind(&history.feed, (Seq(cursor), gap), Framing::Library);
+    assert_eq!(cached(7), None, "nothing was read");
+    history.catch_up(Seq(7), gap).await.unwrap();
+    let segment = cached(7).unwrap();
+    let text = std::str::from_utf8(&segment).unwrap();
+    assert!(text.split("\n\n").next().unwrap().ends_with("-8") && text.ends_with("-10\n\n"), "{text}");
+    history.pages.forget_room(history.feed.room);
+    assert_eq!(cached(7), None);
+}
+
+#[tokio::test]
 async fn five_thousand_readers_at_once_read_each_page_once() {
     const READERS: i64 = 5_000;
     let history = StoredHistory::of(1_000).await;

@@ -75,9 +75,8 @@ impl ReaderLoop {
         let since = self.thread.clock.micros().saturating_sub(control.reconnect_at_us.load(Ordering::Relaxed));
         let mut behind = 0;
         for stream in self.streams.iter_mut().filter(|stream| !stream.has_caught_up) {
-            if stream.followed.behind(control) == 0
-                && stream.connection.as_ref().is_some_and(|connection| connection.is_open)
-            {
+            let is_open = stream.connection.as_ref().is_some_and(|connection| connection.is_open);
+            if is_open && !stream.followed.is_behind(control) {
                 stream.has_caught_up = true;
                 self.catch_up.record(since);
             } else {
