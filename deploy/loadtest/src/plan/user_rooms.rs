@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 /// What everything random follows from: the same plan always has the same memberships.
@@ -40,17 +41,20 @@ impl UserRooms {
         (1..=rooms).contains(&self.each) && (0.0..=10.0).contains(&self.skew)
     }
 
-    /// The rooms of each of `users`, of `rooms` in all, ascending by number. Room 0 is the most popular one.
+    /// The rooms of each of `users`, of `rooms` in all, ascending by number. The numbers of rooms say nothing of how popular they are: a load
+    /// posts to one room after the other, and large rooms one after the other are a burst that no users make.
     pub(crate) fn draw(&self, users: usize, rooms: usize) -> Vec<Vec<usize>> {
         let mut rng = StdRng::seed_from_u64(SEED);
         let mut total = 0.0;
         let sums: Vec<f64> = (0..rooms)
-            .map(|room| {
-                total += weight(room, self.skew);
+            .map(|rank| {
+                total += weight(rank, self.skew);
                 total
             })
             .collect();
         let common = self.common.min(self.each);
+        let mut room_of_rank: Vec<usize> = (0..rooms).collect();
+        room_of_rank[common..].shuffle(&mut rng);
         let one = |rng: &mut StdRng| {
             let mut drawn: BTreeSet<usize> = (0..common).collect();
             for _ in 0..self.each * DRAWS_FOR_EACH {
@@ -60,18 +64,20 @@ impl UserRooms {
                 let point = rng.random_range(0.0..total);
                 drawn.insert(sums.partition_point(|sum| *sum <= point).min(rooms - 1));
             }
-            let left: Vec<usize> = (0..rooms).filter(|room| !drawn.contains(room)).collect();
+            let left: Vec<usize> = (0..rooms).filter(|rank| !drawn.contains(rank)).collect();
             let missing = self.each.saturating_sub(drawn.len());
             drawn.extend(left.into_iter().take(missing));
-            drawn.into_iter().collect()
+            let mut drawn: Vec<usize> = drawn.into_iter().map(|rank| room_of_rank[rank]).collect();
+            drawn.sort_unstable();
+            drawn
         };
         (0..users).map(|_| one(&mut rng)).collect()
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "numbers of rooms are far below 2^52")]
-fn weight(room: usize, skew: f64) -> f64 {
-    ((room + 1) as f64).powf(-skew)
+#[expect(clippy::cast_precision_loss, reason = "ranks of rooms are far below 2^52")]
+fn weight(rank: usize, skew: f64) -> f64 {
+    ((rank + 1) as f64).powf(-skew)
 }
 
 #[cfg(test)]
@@ -96,7 +102,10 @@ mod tests {
         let (each, common) = (10, 0);
         let members_of = |skew| members(UserRooms { each, skew, common });
         let zipf = members_of(1.0);
-        assert!(zipf[0] > 800 && zipf[0] > 4 * zipf[50], "{zipf:?}");
+        let mut by_rank = zipf.clone();
+        by_rank.sort_unstable_by(|one, other| other.cmp(one));
+        assert!(by_rank[0] > 800 && by_rank[0] > 4 * by_rank[50], "{by_rank:?}");
+        assert!(zipf[..10] != by_rank[..10], "large rooms are not posted to one after the other: {zipf:?}");
         let even = members_of(0.0);
         assert!(even.iter().all(|count| (50..150).contains(count)), "{even:?}");
         assert_eq!(members_of(1.0), zipf, "always the same");
