@@ -11,6 +11,7 @@ use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store, StoreError, User
 use super::frame::ResetReason;
 use super::hub::Hub;
 use super::user_cursor::{Base, ClientCursor, UserCursor};
+use super::user_progress::AHEAD_AT_MOST;
 
 /// What a client has missed.
 pub struct UserPlan {
@@ -71,7 +72,7 @@ impl UserPlan {
         let (cursor, reset) = usable(cursor, epoch);
         let now = store.user_rooms(user).await?;
         let Some(cursor) = cursor else {
-            return Ok(Self::anew(now, horizon, reset));
+            return Self::anew(now, horizon, reset);
         };
         let known = last_entries(hub, &cursor, &now.rooms, (epoch, horizon)).await?;
         // A page that was answered earlier has told of what was gone then, and of what has come in its place.
@@ -169,9 +170,14 @@ impl UserPlan {
             .retain(|(room, _)| rooms.binary_search_by_key(room, |kept| kept.followed.room.id).is_ok());
     }
 
-    fn anew(now: UserRooms, horizon: Position, reset: Option<ResetReason>) -> Self {
+    /// What a client gets that begins anew. It fails while a transaction of others, open for long, holds the horizon back, and more rooms have
+    /// moved since than a cursor can name.
+    fn anew(now: UserRooms, horizon: Position, reset: Option<ResetReason>) -> Result<Self, StoreError> {
         let moved = now.rooms.iter().filter(|followed| followed.position > horizon);
-        let ahead = moved.map(|followed| (followed.room.id, followed.head.seq)).collect();
+        let ahead: Vec<_> = moved.map(|followed| (followed.room.id, followed.head.seq)).collect();
+        if ahead.len() > AHEAD_AT_MOST {
+            return Err(StoreError::held_back());
+        }
         let rooms = now.rooms.into_iter().map(|followed| PlannedRoom {
             after: followed.head.seq,
             has_changed: true,
@@ -179,7 +185,7 @@ impl UserPlan {
             is_ahead: false,
             followed,
         });
-        Self {
+        Ok(Self {
             base: Base {
                 version: now.version,
                 removals: now.removals,
@@ -191,7 +197,7 @@ impl UserPlan {
             has_resumed: false,
             rooms: rooms.collect(),
             gone: Vec::new(),
-        }
+        })
     }
 }
 
@@ -326,6 +332,21 @@ pub(crate) mod tests {
         };
         assert_eq!(missed(4), (false, Seq(4), vec![(RoomId(1), Seq(4))]));
         assert_eq!(missed(5), (true, Seq(4), vec![(RoomId(1), Seq(4))]));
+    }
+
+    #[test]
+    fn no_cursor_is_begun_that_would_name_too_many_rooms() {
+        let begun = |rooms: i64, horizon| {
+            let now = UserRooms {
+                version: RoomsVersion(1),
+                removals: RemovalCount(0),
+                rooms: (1..=rooms).map(|id| followed(id, 1, 90)).collect(),
+            };
+            UserPlan::anew(now, Position(horizon), None).map(|plan| plan.ahead.len())
+        };
+        assert_eq!(begun(500, 10).unwrap(), 500);
+        assert!(begun(501, 10).unwrap_err().is_unavailable());
+        assert_eq!(begun(501, 90).unwrap(), 0);
     }
 
     fn gone(id: i64) -> GoneRoom {

@@ -17,7 +17,7 @@ use super::user_cursor::{Base, UserCursor};
 const ADOPT_FROM: usize = 8;
 
 /// Rooms that may be ahead: so many fit into a cursor of [`super::user_cursor::MAX_CURSOR_LEN`]. Others wait for a horizon.
-const AHEAD_AT_MOST: usize = 500;
+pub(super) const AHEAD_AT_MOST: usize = 500;
 
 /// The progress of one stream.
 pub(super) struct UserProgress {

@@ -1,5 +1,7 @@
 //! Errors of storage, classified by whether a retry can succeed.
 
+use std::io;
+
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
@@ -43,6 +45,13 @@ impl StoreError {
     #[must_use]
     pub fn task_failed() -> Self {
         Self(sqlx::Error::WorkerCrashed)
+    }
+
+    /// The error of a call that has to wait until transactions of others have ended.
+    #[must_use]
+    pub fn held_back() -> Self {
+        let reason = "a transaction has been open for long, and much was stored meanwhile";
+        Self(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, reason)))
     }
 
     /// True if the database refused the data itself (a violated constraint, a value that it cannot hold), so that a retry
