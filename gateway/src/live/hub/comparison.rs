@@ -9,7 +9,7 @@
 //! has changed rows by hand or has a worker of an earlier release still running, delays messages and loses none.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::domain::{Partition, RoomId};
 use shared::storage::MovedHead;
@@ -41,16 +41,24 @@ impl Hub {
         let mut ticks = interval(COMPARE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut round = 0;
+        // For the horizon feeds are compared more often.
+        let mut compared_at: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 partitions = self.shared.resync_queue.next_stale() => {
                     self.compare(|_, feed| partitions.contains(&feed.partition)).await;
                 }
-                () = self.shared.horizon.due() => self.update_horizon().await,
+                () = self.shared.horizon.due() => {
+                    let now = Instant::now();
+                    if self.update_horizon().await {
+                        compared_at = Some(now);
+                    }
+                }
                 _ = ticks.tick() => {
                     let with_gaps = self.tend();
-                    let answered = self.find_missing().await
+                    let is_compared = compared_at.is_some_and(|at| at.elapsed() < COMPARE_EVERY);
+                    let answered = (is_compared || self.find_missing().await)
                         && (self.has_few_feeds() || self.compare(|room, _| is_turn_of(room, round)).await);
                     if answered {
                         self.repair_gaps(&with_gaps);

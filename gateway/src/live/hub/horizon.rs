@@ -229,22 +229,25 @@ impl Hub {
         }
     }
 
-    /// Samples the horizon, and publishes what the sample confirms once the feeds are compared.
-    pub(super) async fn update_horizon(&self) {
+    /// Samples the horizon, and publishes what the sample confirms once the feeds are compared. True if they were.
+    pub(super) async fn update_horizon(&self) -> bool {
         let horizon = &self.shared.horizon;
         let sampling = horizon.begin(Instant::now());
         let sample = match self.shared.store.horizon_sample().await {
             Ok(sample) => sample,
             Err(error) => {
                 warn!(error = %error, "cannot read which position was taken last: {error}");
-                return;
+                return false;
             }
         };
-        if let Some(confirmed) = horizon.confirm(sampling, sample)
-            && self.find_missing().await
-        {
+        let Some(confirmed) = horizon.confirm(sampling, sample) else {
+            return false;
+        };
+        let is_compared = self.find_missing().await;
+        if is_compared {
             horizon.publish(sampling, confirmed);
         }
+        is_compared
     }
 }
 
