@@ -29,6 +29,20 @@ async fn a_message_reaches_all_followers_and_nobody_else() {
     other.receives(&["elsewhere"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn source_that_ends_from_outside_is_visited_though_no_topic_moves() {
+    let fixture = Fixture::new();
+    let lobby = Room::new(1);
+    let mut clients: Vec<_> = (0..10).map(|_| fixture.follow(&[&lobby])).collect();
+    lobby.post("here");
+    clients.iter_mut().for_each(|client| client.receives(&["here"]));
+    lobby.close_silently();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(fixture.permits(), 10, "nobody looks at sources that are not due");
+    fixture.fanout.endings().note();
+    clients.iter_mut().for_each(|client| client.receives(&["bye"]));
+}
+
 #[tokio::test]
 async fn messages_stored_before_a_client_came_are_sent_at_once() {
     let fixture = Fixture::new();

@@ -62,6 +62,11 @@ impl Room {
         self.wakers.wake();
     }
 
+    /// The same, and says so to nobody.
+    pub(super) fn close_silently(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+
     pub(super) fn reads_of_history(&self) -> usize {
         self.reads_of_history.load(Ordering::SeqCst)
     }
