@@ -35,12 +35,16 @@ async fn source_that_ends_from_outside_is_visited_though_no_topic_moves() {
     let lobby = Room::new(1);
     let mut clients: Vec<_> = (0..10).map(|_| fixture.follow(&[&lobby])).collect();
     lobby.post("here");
-    clients.iter_mut().for_each(|client| client.receives(&["here"]));
+    for client in &mut clients {
+        client.receives(&["here"]);
+    }
     lobby.close_silently();
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(fixture.permits(), 10, "nobody looks at sources that are not due");
     fixture.fanout.endings().note();
-    clients.iter_mut().for_each(|client| client.receives(&["bye"]));
+    for client in &mut clients {
+        client.receives(&["bye"]);
+    }
 }
 
 #[tokio::test]
