@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,8 +66,10 @@ pub(super) struct Shard<S: Source> {
     /// When the next tick is.
     tick_at: Instant,
     endings: Endings,
-    /// How many endings there were when all clients were visited last, and the key from which on they are still to be visited.
-    ending: (u64, Option<usize>),
+    /// How many endings there were when all clients began to be visited last.
+    endings_seen: u64,
+    /// The keys that are still to be visited for these.
+    ending_keys: Range<usize>,
     closed: bool,
     /// Clients there ever were.
     count: u64,
@@ -87,7 +90,8 @@ impl<S: Source> Shard<S> {
             busy: VecDeque::new(),
             due: Vec::new(),
             tick_at: Instant::now(),
-            ending: (endings.count(), None),
+            endings_seen: endings.count(),
+            ending_keys: 0..0,
             endings,
             closed: false,
             count: 0,
@@ -326,16 +330,17 @@ impl<S: Source> Shard<S> {
                 self.visit(key, now);
             }
         }
-        let (seen, from) = self.ending;
         let count = self.endings.count();
-        if let Some(from) = from.or((count != seen).then_some(0)) {
-            let seen = if from == 0 { count } else { seen };
-            let upto = from + self.due.len().div_ceil(ENDING_TICKS);
-            for key in from..upto.min(self.due.len()) {
-                self.visit(key, now);
-            }
-            self.ending = (seen, (upto < self.due.len()).then_some(upto));
+        if self.ending_keys.is_empty() && count != self.endings_seen {
+            self.endings_seen = count;
+            self.ending_keys = 0..self.due.len();
         }
+        let Range { start, end } = self.ending_keys;
+        let upto = end.min(start + self.due.len().div_ceil(ENDING_TICKS));
+        for key in start..upto {
+            self.visit(key, now);
+        }
+        self.ending_keys.start = upto;
     }
 
     fn visit(&mut self, key: usize, now: Instant) {

@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use shared::domain::{Epoch, Position, RoomId, Seq};
 use shared::storage::{Store, StoreError};
 
-/// Rooms and positions that are remembered: about 4 MiB.
+/// Rooms and positions that are remembered, a few numbers each.
 const REMEMBERED: u64 = 32_768;
 
 /// How long one is remembered that nobody asks for.
@@ -80,9 +80,9 @@ mod tests {
         let far = Position(last.0 + 1_000);
         assert_eq!(at(far, EPOCH, last).await, [(room, Seq(2))], "above the horizon");
         assert_eq!(at(last, EPOCH, last).await, [(room, Seq(2))]);
-        // What the database has now is another history: it shows which answers are remembered ones.
         fixture.store_silently(room, 3).await;
         assert_eq!(at(far, EPOCH, last).await, [(room, Seq(5))], "nothing is remembered above the horizon");
+        // An answer that the database would not give shows that it is not asked.
         past.known.insert((EPOCH, room, last), Seq(1));
         assert_eq!(at(last, EPOCH, last).await, [(room, Seq(1))], "it is remembered");
         assert_eq!(at(last, Epoch(2), last).await, [(room, Seq(2))], "another epoch is another history");

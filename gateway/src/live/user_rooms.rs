@@ -25,6 +25,8 @@ pub(super) struct StreamRoom {
     pub(super) is_queued: bool,
 }
 
+const _: () = assert!(size_of::<StreamRoom>() == 32, "fifty of these are most of what a stream takes");
+
 /// What a client knows of a room beside its entries and read marks, as a number of 32 bits: it is only compared, once for each change of the room
 /// for this user. 0 if nothing is known of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -36,13 +36,15 @@ fn bounds(slowness: f64) -> Bounds {
         removal: Duration::from_secs(3).mul_f64(slowness),
         // The same as in the full matrix: memory does not depend on the speed of the programs.
         memory_kib: 400 * 1024,
-        // Five seconds are promised. A client gives up after 8 s, so a post that takes twice as long is recorded with 8 s.
+        // Five seconds are promised. A client gives up after 8 s, so a post that takes twice as long is recorded with 8 s, and on a slow
+        // machine none is judged.
         post: Duration::from_millis(7_900).mul_f64(slowness),
     }
 }
 
-/// Time within which nine of ten posts are acknowledged while nothing is wrong, both runs going on, on two cores.
-const CALM_POST: Duration = Duration::from_millis(120);
+/// Time within which nine of ten posts are acknowledged while nothing is wrong, both runs going on: 62 ms on SQLite and 120 ms on Postgres
+/// were measured on two cores. With less than this the bounds are what they are.
+const CALM_POST: Duration = Duration::from_millis(200);
 /// However slow a machine is, times are judged: a hang is none of its speed.
 const MAX_SLOWNESS: f64 = 4.0;
 
@@ -260,7 +262,7 @@ async fn check_restore(backend: Backend) {
     let stack = Stack::builder().without_limits().gateways(2).workers(2).backend(backend);
     let mut run = FaultRun::start(stack, plan).await.unwrap();
     faults::find("F19").unwrap().inject(&mut run, 1).await.unwrap();
-    let outcome = run.finish(&bounds(MAX_SLOWNESS)).await.unwrap();
+    let outcome = run.finish(&bounds(1.0)).await.unwrap();
     assert_kept(&outcome, plan.seed);
     let resets = outcome.evidence.streams.iter().filter(|stream| stream.reset.is_some()).count();
     assert!(resets >= outcome.evidence.final_positions.len(), "only {resets} resets");
@@ -284,7 +286,7 @@ async fn loss_by_a_redis_that_syncs_too_seldom_is_found() {
     let stack = Stack::builder().without_limits().gateways(2).workers(2).disks();
     let mut run = FaultRun::start(stack, plan).await.unwrap();
     faults::find("F16").unwrap().inject(&mut run, 1).await.unwrap();
-    let outcome = run.finish(&bounds(MAX_SLOWNESS)).await.unwrap();
+    let outcome = run.finish(&bounds(1.0)).await.unwrap();
     let lost = outcome.violations.iter().filter(|violation| violation.invariant == Invariant::Kept).count();
     assert!(lost > 0, "ROOMCAST_SEED={}: the oracle found {:?}", plan.seed, outcome.violations);
 }

@@ -50,9 +50,12 @@ impl UserStream {
             let after = room.sent;
             match room.feed.read_after(after, usize::MAX, Framing::Chunked) {
                 FeedRead::Behind(gap) => {
-                    let is_cheap = copied < COPIED_AT_ONCE;
-                    let page = is_cheap.then(|| self.hub.cached_behind(&room.feed, (after, gap), Framing::Chunked));
-                    let Some(segment) = page.flatten() else {
+                    let segment = if copied < COPIED_AT_ONCE {
+                        self.hub.cached_behind(&room.feed, (after, gap), Framing::Chunked)
+                    } else {
+                        None
+                    };
+                    let Some(segment) = segment else {
                         // What is there goes first.
                         return Some(
                             self.write_missed(out, now).unwrap_or_else(|| self.fetch_history(missed.room, gap)),
