@@ -1,4 +1,4 @@
-//! Times measured from evidence: how long rooms were silent, how long messages took to be shown, and percentiles.
+//! Times measured from evidence: how long posts took, how long rooms were silent, how long messages took to be shown, and percentiles.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,6 +15,13 @@ pub fn percentiles(mut times: Vec<Duration>) -> Option<(Duration, Duration)> {
     times.sort_unstable();
     let at = |share: usize| times.get((times.len().saturating_sub(1) * share).div_ceil(100)).copied();
     Some((at(50)?, at(99)?))
+}
+
+/// How long those posts took, all tries together, that were acknowledged and first sent at `from` or later.
+#[must_use]
+pub fn acknowledged_post_times(evidence: &Evidence, from: Duration) -> Vec<Duration> {
+    let posts = evidence.posts.iter().filter(|post| post.sent >= from && post.outcome.is_acknowledged());
+    posts.map(|post| post.settled.saturating_sub(post.sent)).collect()
 }
 
 /// How long after its acknowledgement each message was first shown to somebody, of those acknowledged in `interval`.
@@ -182,6 +189,20 @@ mod tests {
     fn shown_after_counts_messages_acknowledged_in_the_interval() {
         let interval = Duration::from_millis(900)..Duration::from_millis(2_500);
         assert_eq!(shown_after(&three_messages(), &interval), [Duration::from_millis(350)]);
+    }
+
+    #[test]
+    fn only_acknowledged_posts_since_a_moment_are_timed() {
+        let mut evidence = three_messages();
+        for (post, sent) in evidence.posts.iter_mut().zip([0, 700, 2_400]) {
+            post.sent = Duration::from_millis(sent);
+        }
+        let acknowledged = PostOutcome::Acknowledged(Uuid::nil());
+        (evidence.posts[0].outcome, evidence.posts[1].outcome) = (acknowledged, acknowledged);
+        let times = |from| acknowledged_post_times(&evidence, Duration::from_millis(from));
+        assert_eq!(times(0), [0, 200].map(Duration::from_millis));
+        assert_eq!(times(700), [Duration::from_millis(200)]);
+        assert!(times(701).is_empty());
     }
 
     #[test]

@@ -158,9 +158,9 @@ impl Traffic {
         self.recorder.acknowledged()
     }
 
-    /// What `look` finds in what the clients have recorded so far; they wait meanwhile.
-    pub fn look<T>(&self, look: impl FnOnce(&Evidence) -> T) -> T {
-        self.recorder.look(look)
+    /// What `inspect` finds in what the clients have recorded so far; they wait meanwhile.
+    pub fn inspect<T>(&self, inspect: impl FnOnce(&Evidence) -> T) -> T {
+        self.recorder.inspect(inspect)
     }
 
     /// Time since the traffic began, by the clock of all evidence.

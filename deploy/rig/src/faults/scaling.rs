@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use crate::failure::{Failure, Result};
 use crate::fault_run::FaultRun;
-use crate::measures::percentiles;
+use crate::measures::{acknowledged_post_times, percentiles};
 
 /// How long each number of workers stays: as long as [`shown_around`](crate::measures::shown_around) considers messages.
 const STAYS: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub(super) async fn cycles(run: &mut FaultRun, count: usize) -> Result<()> {
         // All clients are back before the next change of the workers is measured.
         sleep(STAYS).await;
     }
-    let times = run.traffic.recorder().acknowledged_post_times(Duration::ZERO);
+    let times = run.traffic.inspect(|evidence| acknowledged_post_times(evidence, Duration::ZERO));
     if let Some((p50, p99)) = percentiles(times) {
         run.notes.push(format!("post p50 {} ms, p99 {} ms", p50.as_millis(), p99.as_millis()));
         run.demand(p99 <= POST_P99, || format!("99 of 100 posts took up to {p99:?}, over {POST_P99:?}"));

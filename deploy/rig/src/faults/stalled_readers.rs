@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::failure::{Failure, Result};
 use crate::fault_run::FaultRun;
 use crate::gateway::Gateway;
-use crate::measures::percentiles;
+use crate::measures::{acknowledged_post_times, percentiles};
 
 /// Time in which posts and memory are measured without, and then with, stalled readers.
 const MEASURED: Duration = Duration::from_secs(15);
@@ -136,6 +136,6 @@ fn growth(after: &[u64], before: &[u64]) -> Vec<u64> {
 async fn post_p99(run: &FaultRun) -> Result<Duration> {
     let from = run.traffic.now();
     sleep(MEASURED).await;
-    let times = run.traffic.recorder().acknowledged_post_times(from);
+    let times = run.traffic.inspect(|evidence| acknowledged_post_times(evidence, from));
     percentiles(times).map(|(_, p99)| p99).ok_or_else(|| Failure::new("nothing was posted"))
 }

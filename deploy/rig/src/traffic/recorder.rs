@@ -133,16 +133,9 @@ impl Recorder {
         self.records.lock().acknowledged.len()
     }
 
-    /// How long those posts took, all tries together, that were acknowledged and first sent at `from` or later.
-    pub(crate) fn acknowledged_post_times(&self, from: Duration) -> Vec<Duration> {
-        let records = self.records.lock();
-        let posts = records.evidence.posts.iter().filter(|post| post.sent >= from && post.outcome.is_acknowledged());
-        posts.map(|post| post.settled.saturating_sub(post.sent)).collect()
-    }
-
-    /// What `look` finds in what was recorded so far. Clients that record something wait meanwhile.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&Evidence) -> T) -> T {
-        look(&self.records.lock().evidence)
+    /// What `inspect` finds in what was recorded so far. Clients that record something wait meanwhile.
+    pub(super) fn inspect<T>(&self, inspect: impl FnOnce(&Evidence) -> T) -> T {
+        inspect(&self.records.lock().evidence)
     }
 
     /// Takes out what was recorded; `None` if it was too much to be complete.

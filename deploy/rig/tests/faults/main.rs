@@ -20,7 +20,7 @@ use std::time::Duration;
 use rig::evidence::{ChangeOutcome, Evidence, MembershipCall, RequestedChange};
 use rig::fault_run::{FaultRun, RunOutcome};
 use rig::faults;
-use rig::measures::{shown_after, silences};
+use rig::measures::{acknowledged_post_times, shown_after, silences};
 use rig::oracle::{Bounds, Invariant};
 use rig::{Backend, Failure, Stack, TrafficPlan, eventually};
 use tokio::sync::Semaphore;
@@ -50,9 +50,7 @@ const MAX_SLOWNESS: f64 = 4.0;
 
 /// How many times longer posts take than they should, before the first fault.
 fn slowness(run: &FaultRun) -> f64 {
-    let mut times: Vec<Duration> = run
-        .traffic
-        .look(|evidence| evidence.posts.iter().map(|post| post.settled.saturating_sub(post.sent)).collect());
+    let mut times = run.traffic.inspect(|evidence| acknowledged_post_times(evidence, Duration::ZERO));
     times.sort_unstable();
     let of_nine = times.get(times.len() * 9 / 10).copied().unwrap_or_default();
     let slowness = of_nine.div_duration_f64(CALM_POST).clamp(1.0, MAX_SLOWNESS);
@@ -216,7 +214,7 @@ async fn check_slice(backend: Backend) {
     // Messages of this time end the silences after the last injection.
     sleep(QUIET).await;
     eventually(ENOUGH_WITHIN, "the clients have done enough", async || {
-        let done = run.traffic.look(WorkDone::of);
+        let done = run.traffic.inspect(WorkDone::of);
         if done.is_enough() {
             Ok(())
         } else {
