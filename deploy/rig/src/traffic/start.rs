@@ -256,7 +256,7 @@ impl Traffic {
             recorder: Arc::clone(&self.recorder),
             postings: Arc::clone(&postings[room]),
             deletions: Arc::clone(&deletions[room]),
-            colleagues: (room..editors).step_by(postings.len()).map(editor_name).collect(),
+            editors_of_room: (room..editors).step_by(postings.len()).map(editor_name).collect(),
             memory: Memory::default(),
         };
         self.senders.spawn(editor.run(self.stop.clone()));
