@@ -34,6 +34,7 @@ pub use results::process_cost::{ProcessCpu, ProcessMemory};
 pub use results::send_queues::StalledStreams;
 pub use results::sync_times::{CallTimes, SyncTimes};
 pub use results::table::comparison;
+pub use results::typing::{TypingCalls, TypingEffect};
 pub use results::window::Window;
 pub use run::{run, run_on_stack};
 pub use target::Target;

@@ -7,4 +7,5 @@ pub(crate) mod process_usage;
 pub(crate) mod send_queues;
 pub(crate) mod sync_times;
 pub(crate) mod table;
+pub(crate) mod typing;
 pub(crate) mod window;

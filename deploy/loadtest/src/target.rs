@@ -32,6 +32,14 @@ pub(crate) mod source_nets {
 /// Users without a stream who post in turn, where streams follow all rooms of a user.
 pub(crate) const POSTERS: usize = 8;
 
+/// Which of the [`POSTERS`] post to `room`, of so many rooms: one of them, or in fewer rooms several, so that none posts more often than
+/// the others.
+pub(crate) fn posters_of_room(room: usize, rooms: usize) -> Range<usize> {
+    let each = (POSTERS / rooms).max(1);
+    let first = room * each % POSTERS;
+    first..first + each
+}
+
 /// Which server software is under load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerKind {
@@ -125,12 +133,12 @@ impl Target {
         self.user_rooms.as_ref()?.get(user).map(Vec::as_slice)
     }
 
-    /// The users who post to `room` in turn: the users of its streams, or a member without a stream where streams follow all rooms of a
+    /// The users who post to `room` in turn: the users of its streams, or members without a stream where streams follow all rooms of a
     /// user.
     pub(crate) fn users_of_room(&self, room: usize) -> Range<usize> {
         if let Some(rooms) = &self.user_rooms {
-            let posts = rooms.len() + room % POSTERS;
-            return posts..posts + 1;
+            let posters = posters_of_room(room, self.rooms.len());
+            return rooms.len() + posters.start..rooms.len() + posters.end;
         }
         let first = |room: usize| room * self.tokens.len() / self.rooms.len();
         first(room)..first(room + 1).max(first(room) + 1)
@@ -165,6 +173,14 @@ mod tests {
             let users = target.users_of_room(room);
             assert!(users.len() == 1 && users.start >= 3 && users.end <= target.tokens.len(), "{users:?}");
         }
+    }
+
+    #[test]
+    fn posters_share_few_rooms() {
+        let posters = |rooms| (0..rooms).map(|room| posters_of_room(room, rooms)).collect::<Vec<_>>();
+        assert_eq!(posters(1), [0..8]);
+        assert_eq!(posters(3), [0..2, 2..4, 4..6]);
+        assert_eq!(posters(10)[7..], [7..8, 0..1, 1..2]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Load {
 const LONG_ROOM: &[&str] = &["--rooms", "1", "--messages", "1000000"];
 
 /// All loads, in the order in which they are run and shown.
-pub const LOADS: [Load; 21] = [
+pub const LOADS: [Load; 22] = [
     against_peer("hot-10", "hot", &["--streams", "10"]),
     against_peer("hot-100", "hot", &["--streams", "100"]),
     against_peer("hot-1000", "hot", &["--streams", "1000"]),
@@ -37,6 +37,7 @@ pub const LOADS: [Load; 21] = [
     alone("latency", "latency", &[]),
     alone("resume", "resume", &[]),
     alone("stalled", "stalled", &[]),
+    alone("typing", "typing", &[]),
     alone("history-cold", "history-cold", LONG_ROOM),
     alone("history-hot", "history-hot", LONG_ROOM),
     // The most that the tool can measure.
@@ -103,7 +104,7 @@ mod tests {
                 matching("loads"),
                 matching("ho")
             ],
-            [1, 5, 3, 21, 0]
+            [1, 5, 3, 22, 0]
         );
     }
 }

@@ -33,7 +33,7 @@ use Bound::{AtLeast, AtMost};
 
 /// All thresholds: targets for two cores that the tool and the servers share. "×" is a ratio to nchan under the same load,
 /// one after the other on the same machine, or of a load to itself under other conditions.
-pub const THRESHOLDS: [Threshold; 19] = [
+pub const THRESHOLDS: [Threshold; 20] = [
     threshold("one hot room, deliveries/s against nchan", "hot-1000", AtLeast(8.0), "×", deliveries_ratio),
     threshold("the same with 10,000 streams", "hot-10000", AtLeast(15.0), "×", deliveries_ratio),
     threshold("CPU of a delivery, against nchan", "steady-1000", AtMost(0.7), "×", cpu_ratio),
@@ -57,6 +57,7 @@ pub const THRESHOLDS: [Threshold; 19] = [
     threshold("… reads of history a room and second", "resume", AtMost(1.0), "", reads),
     threshold("others' p99 while 10 % stall", "stalled", AtMost(1.1), "×", p99_with_stalled),
     threshold("gateway memory for a stalled stream", "stalled", AtMost(64.0), "KiB", memory_of_a_stalled),
+    threshold("p99 while 1,000 users of a room type", "typing", AtMost(1.1), "×", p99_with_typing),
     threshold("history of 100 from 1,000,000, cold room", "history-cold", AtLeast(5_000.0), "/s", long_history),
     threshold("history of 100 from 1,000,000, hot room", "history-hot", AtLeast(20_000.0), "/s", long_history),
 ];
@@ -195,6 +196,10 @@ fn p99_with_stalled(round: &Round) -> Option<f64> {
     Some(with.p99_ms()? / before.p99_ms()?)
 }
 
+fn p99_with_typing(round: &Round) -> Option<f64> {
+    round.figures.typing.as_ref()?.p99_ratio()
+}
+
 /// Growth of the gateway's memory for each stalled stream, from the end of the window before to the end of the window
 /// with the stalled streams, under the same load; negative if the gateway gave memory back. The messages that rooms
 /// retain in between are included.
@@ -229,7 +234,8 @@ mod tests {
         for threshold in &THRESHOLDS {
             let load = LOADS.iter().find(|load| load.name == threshold.load).unwrap();
             let has_peer = load.has_peer || load.arguments.contains(&"--peer");
-            assert!(threshold.unit != "×" || has_peer || threshold.load == "stalled", "{}", threshold.what);
+            let compares_windows = matches!(threshold.load, "stalled" | "typing");
+            assert!(threshold.unit != "×" || has_peer || compares_windows, "{}", threshold.what);
         }
     }
 

@@ -1,6 +1,5 @@
-//! Finds server-sent events (WHATWG HTML, section 9.2) in bytes as they arrive, at little cost for each event:
-//! of a message only the id is parsed and, on sampled streams, the
-//! tag.
+//! Finds server-sent events (WHATWG HTML, section 9.2) in bytes as they arrive, at little cost for each event: of a message only the id
+//! is parsed and, on sampled streams, the tag.
 
 use std::sync::LazyLock;
 
@@ -47,6 +46,8 @@ pub(crate) enum EventKind {
     Bye,
     /// What became of rooms of the user, on a stream of all of them.
     Rooms,
+    /// Somebody types in a room of the user, or stopped, on a stream of all of them.
+    Typing,
     /// A name that this tool does not know.
     Unknown,
 }
@@ -158,6 +159,7 @@ pub(crate) fn kind(name: &[u8]) -> EventKind {
         b"ping" => EventKind::Ping,
         b"bye" => EventKind::Bye,
         b"rooms" => EventKind::Rooms,
+        b"typing" => EventKind::Typing,
         _ => EventKind::Unknown,
     }
 }

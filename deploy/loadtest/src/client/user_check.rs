@@ -79,7 +79,7 @@ impl UserCheck {
                 }
                 self.learn(event.told, violations);
             }
-            EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
+            EventKind::Typing | EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
         }
         if !event.id.is_empty() {
             self.cursor.clear();

@@ -112,9 +112,12 @@ impl<F: FnMut(&UserEvent<'_>)> LineReader for EventReader<'_, F> {
         match self.unfinished.kind {
             _ if self.unfinished.has_data => KEPT_BYTES_OF_ID,
             EventKind::Ready | EventKind::Reset | EventKind::Rooms => KEPT_BYTES_OF_ROOMS,
-            EventKind::Message | EventKind::OtherEntry | EventKind::Ping | EventKind::Bye | EventKind::Unknown => {
-                KEPT_BYTES
-            }
+            EventKind::Message
+            | EventKind::OtherEntry
+            | EventKind::Typing
+            | EventKind::Ping
+            | EventKind::Bye
+            | EventKind::Unknown => KEPT_BYTES,
         }
     }
 
@@ -150,7 +153,7 @@ impl UnfinishedEvent {
                 self.has_recovered = data.recovered;
                 self.told.extend(data.rooms.iter().map(ToldState::told));
             }
-            EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
+            EventKind::Typing | EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
         }
     }
 
@@ -261,7 +264,7 @@ mod tests {
             (EventKind::Rooms, None, vec![told(Some(11), None), told(None, Some(1))], false, id("AQab_-"), None),
             (EventKind::Message, Some((3, 13)), vec![], false, id("AQcd"), tag),
             (EventKind::OtherEntry, Some((3, 14)), vec![], false, id("AQce"), None),
-            (EventKind::Unknown, None, vec![], false, id(""), None),
+            (EventKind::Typing, None, vec![], false, id(""), None),
             (EventKind::Ping, None, vec![], false, id("AQcf"), None),
         ]
     }

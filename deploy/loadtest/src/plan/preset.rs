@@ -36,6 +36,8 @@ pub enum Preset {
     Users,
     /// 200 users in 500 rooms each catch up without a cursor and with 3 rooms changed, and open streams: how long that takes
     Sync,
+    /// 1,000 users in one room with 50 posts a second, first without typing, then each typing every 2 s, and again: what messages notice
+    Typing,
     /// The tool alone: 1,000 streams of a thread that writes prepared events as fast as they are read
     SelfTest,
 }
@@ -59,6 +61,7 @@ impl Preset {
             Self::HistoryHot => (10, 1, history(Pages::Newest(20.0))),
             Self::Users => (1_000, 1_000, Work::Rate(400.0)),
             Self::Sync => (200, 1_000, sync()),
+            Self::Typing => (1_000, 1, Work::Rate(50.0)),
             Self::SelfTest => (1_000, 1, Work::Silence),
         };
         Plan {
@@ -68,11 +71,12 @@ impl Preset {
             work,
             text: if self == Self::Stalled { 4_000 } else { 100 },
             warm_up: Duration::from_secs(2),
-            window: Duration::from_secs(10),
+            window: self.window(),
             // Were all streams opened at once, the memory measured would mostly be the peak of 10,000 requests in
             // flight.
             ramp: (self == Self::Idle).then_some(2_500),
             stalled_percent: if self == Self::Stalled { 10 } else { 0 },
+            typing_every: (self == Self::Typing).then_some(Duration::from_secs(2)),
             missed: (self == Self::Resume).then_some(100),
             restarts: false,
             counts_statements: self == Self::Resume,
@@ -83,9 +87,15 @@ impl Preset {
         }
     }
 
+    /// Two windows of 20 s have 2,000 posts at 50 a second: 99 of 100 means more than the slowest few of them.
+    fn window(self) -> Duration {
+        Duration::from_secs(if self == Self::Typing { 20 } else { 10 })
+    }
+
     fn user_rooms(self) -> Option<UserRooms> {
         match self {
             Self::Users => Some(UserRooms::of(50)),
+            Self::Typing => Some(UserRooms::of(1)),
             Self::Sync => Some(UserRooms {
                 common: CHANGED_ROOMS,
                 ..UserRooms::of(500)

@@ -10,6 +10,7 @@ use crate::results::process_cost::{ProcessMemory, ratio};
 use crate::results::process_usage::OWN_NAME;
 use crate::results::send_queues::StalledStreams;
 use crate::results::sync_times::SyncTimes;
+use crate::results::typing::TypingEffect;
 use crate::results::window::Window;
 
 /// Everything measured in one run.
@@ -49,6 +50,9 @@ pub struct Figures {
     /// How long users took to catch up with all their rooms, if the load was that.
     #[serde(default)]
     pub sync: Option<SyncTimes>,
+    /// What messages noticed of typing, if users typed.
+    #[serde(default)]
+    pub typing: Option<TypingEffect>,
     /// Streams that read and did not catch up.
     pub behind: usize,
     /// Entries of the rooms' logs, nearly all of them messages, that never came although later ones did, over all streams.
@@ -86,12 +90,17 @@ impl Figures {
     }
 
     /// True if the load was the one that was planned, so that its figures mean something: no order was violated, every
-    /// request was answered, and a rate was kept without refusals. Posts sent as fast as they are answered may be
+    /// request was answered, and a rate was kept without refusals, that of typing as well. Posts sent as fast as they are answered may be
     /// refused.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let is_kept = |per_s| self.refused.is_empty() && self.windows.iter().all(|window| window.keeps_rate(per_s));
-        self.is_correct() && self.broken == 0 && self.asked_per_s.is_none_or(is_kept)
+        let is_typed =
+            |effect: &TypingEffect| self.windows.iter().all(|window| window.keeps_typing_rate(effect.asked_per_s));
+        self.is_correct()
+            && self.broken == 0
+            && self.asked_per_s.is_none_or(is_kept)
+            && self.typing.as_ref().is_none_or(is_typed)
     }
 
     /// Deliveries a second in the first window.
@@ -145,6 +154,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::results::process_usage::ProcessUsage;
+    use crate::results::typing::TypingCalls;
 
     fn usage(name: &str, cpu_s: f64, resident_kib: u64) -> ProcessUsage {
         let name = name.to_owned();
@@ -185,6 +195,7 @@ pub(crate) mod tests {
             stalled: None,
             reads: None,
             sync: None,
+            typing: None,
             behind: 0,
             missing: 0,
             doubled: 0,
@@ -220,10 +231,12 @@ pub(crate) mod tests {
     #[test]
     fn figures_of_earlier_runs_are_read() {
         let mut earlier = serde_json::to_value(example()).unwrap();
-        for added in ["rooms_each", "sync"] {
+        for added in ["rooms_each", "sync", "typing"] {
             assert!(earlier.as_object_mut().unwrap().remove(added).is_some(), "{added}");
         }
-        assert!(earlier["windows"][0].as_object_mut().unwrap().remove("statements_per_s").is_some());
+        for added in ["statements_per_s", "typing_events", "typing"] {
+            assert!(earlier["windows"][0].as_object_mut().unwrap().remove(added).is_some(), "{added}");
+        }
         assert_eq!(serde_json::from_value::<Figures>(earlier).unwrap(), example());
     }
 
@@ -258,6 +271,30 @@ pub(crate) mod tests {
         assert!(!valid(|figures| (figures.asked_per_s, figures.refused) = (Some(515.0), BTreeMap::new())));
         assert!(!valid(|figures| figures.broken = 1));
         assert!(!valid(|figures| figures.behind = 1));
+    }
+
+    #[test]
+    fn too_few_calls_of_typing_make_figures_invalid() {
+        let valid = |succeeded: u64| {
+            let mut figures = example();
+            let times = figures.post_to_event_ms().unwrap();
+            figures.typing = Some(TypingEffect {
+                asked_per_s: 500.0,
+                without_ms: times,
+                with_ms: times,
+            });
+            figures.windows.push(Window {
+                typing: Some(TypingCalls {
+                    statuses: BTreeMap::from([(204, succeeded), (503, 1_000 - succeeded)]),
+                    broken: 0,
+                    answer_ms: None,
+                }),
+                ..figures.windows[0].clone()
+            });
+            figures.is_valid()
+        };
+        // Two seconds with 1,000 calls.
+        assert_eq!([1_000, 990, 900].map(valid), [true, true, false]);
     }
 
     #[test]

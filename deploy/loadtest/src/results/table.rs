@@ -1,9 +1,12 @@
 //! Figures as a table of text.
 
+mod rows;
+mod typing;
+
 use std::fmt::Write as _;
 
-use rig::Percentiles;
-
+pub(crate) use self::rows::grouped;
+use self::rows::{Rows, grouped_f64, mib, percentiles};
 use crate::results::figures::Figures;
 use crate::results::sync_times::SyncTimes;
 use crate::results::window::Window;
@@ -16,6 +19,9 @@ impl Figures {
         rows.add(&self.server, self.load());
         rows.add("opened", format!("{:.1} s", self.opened_s));
         for window in &self.windows {
+            if self.typing.is_some() && window.typing.is_none() {
+                rows.add("— quiet", "nobody types");
+            }
             window.rows(&mut rows);
         }
         for memory in &self.memory {
@@ -37,6 +43,9 @@ impl Figures {
             let held = stalled.held_kib / (stalled.full as u64).max(1);
             let text = format!("{}; {} full sockets hold {held} KiB each", stalled.streams, stalled.full);
             rows.add("stalled streams", text);
+        }
+        if let Some(typing) = &self.typing {
+            typing.rows(&mut rows);
         }
         if let Some(reads) = &self.reads {
             let each = format!("{} in all, at most {:.2} a room and second", reads.total, reads.most_per_room_and_s);
@@ -98,6 +107,12 @@ impl SyncTimes {
 
 impl Window {
     fn rows(&self, rows: &mut Rows) {
+        if let Some(calls) = &self.typing {
+            calls.rows(rows);
+        }
+        if self.typing_events > 0 {
+            rows.add("typing events", grouped(self.typing_events));
+        }
         if self.stalled_percent > 0 {
             rows.add("— stalled", format!("{} % of the streams do not read", self.stalled_percent));
         }
@@ -152,59 +167,6 @@ pub fn comparison(ours: &Figures, theirs: &Figures) -> String {
     add("CPU s a million deliveries", ours.cpu_s_per_million(), theirs.cpu_s_per_million());
     add("memory a stream", ours.kib_per_stream(), theirs.kib_per_stream());
     rows.text
-}
-
-#[derive(Default)]
-struct Rows {
-    text: String,
-}
-
-impl Rows {
-    fn add(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
-        let _ = writeln!(self.text, "{:<20} {}", name.as_ref(), value.as_ref());
-    }
-}
-
-fn percentiles(times: &Percentiles) -> String {
-    let Percentiles {
-        samples,
-        p50,
-        p90,
-        p99,
-        p999,
-        max,
-    } = times;
-    format!(
-        "p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2}  ({} measured)",
-        grouped(*samples)
-    )
-}
-
-/// Writes 1234567 as 1,234,567.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rates are positive and small against 2^64"
-)]
-fn grouped_f64(number: f64) -> String {
-    grouped(number.round() as u64)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "memory in KiB is far below 2^52")]
-fn mib(kib: u64) -> f64 {
-    kib as f64 / 1_024.0
 }
 
 #[cfg(test)]
@@ -264,12 +226,5 @@ mod tests {
         let text = comparison(&ours, &theirs);
         assert!(text.lines().any(|line| line == "roomcast / nchan     deliveries/s: 4.00"), "{text}");
         assert_eq!(text.lines().count(), 5, "{text}");
-    }
-
-    #[test]
-    fn thousands_are_separated() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(number), text);
-        }
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::results::process_cost::{ProcessCpu, as_f64, ratio};
 use crate::results::process_usage::ProcessUsage;
+use crate::results::typing::TypingCalls;
 
 /// A rate is kept if the requests that succeeded differ from it by at most this share, or by at most so many requests.
 const RATE_TOLERANCE: f64 = 0.02;
@@ -37,15 +38,25 @@ pub struct Window {
     /// Share of the window in which the busiest reader thread of this tool was busy: near 1, the tool limits the
     /// figures. On a machine whose cores are all busy, the thread may get less than it needs long before.
     pub reader_busy: f64,
-    /// Share of the window in which the request thread was busy.
+    /// Share of the window in which the busiest thread that sends requests was busy.
     pub caller_busy: f64,
+    /// Events of typing that came, over all streams.
+    #[serde(default)]
+    pub typing_events: u64,
+    /// The calls of users who said that they type; `None` where nobody did.
+    #[serde(default)]
+    pub typing: Option<TypingCalls>,
 }
 
 impl Window {
     /// True if so many requests a second succeeded; a few responses may fall to either side of the window.
     pub(super) fn keeps_rate(&self, per_s: f64) -> bool {
-        let asked = per_s * self.seconds;
-        (as_f64(self.requests) - asked).abs() <= (asked * RATE_TOLERANCE).max(REQUESTS_TOLERANCE)
+        is_kept(self.requests, per_s * self.seconds)
+    }
+
+    /// True if so many calls a second by which users said that they type succeeded, or nobody was to say so.
+    pub(super) fn keeps_typing_rate(&self, per_s: f64) -> bool {
+        self.typing.as_ref().is_none_or(|calls| is_kept(calls.succeeded(), per_s * self.seconds))
     }
 
     /// 99 of 100 messages took at most so many milliseconds from post to event.
@@ -75,6 +86,13 @@ impl Window {
             statements_per_s: None,
             reader_busy: 0.0,
             caller_busy: 0.0,
+            typing_events: 0,
+            typing: None,
         }
     }
+}
+
+/// True if so many requests are nearly as many as were asked for.
+fn is_kept(requests: u64, asked: f64) -> bool {
+    (as_f64(requests) - asked).abs() <= (asked * RATE_TOLERANCE).max(REQUESTS_TOLERANCE)
 }

@@ -174,6 +174,22 @@ impl Target {
         }
     }
 
+    /// The request by which `user` says that they type in `room`.
+    pub(crate) fn say_typing(&self, address: SocketAddr, room: usize, user: usize) -> Request {
+        const BODY: &str = r#"{"typing":true}"#;
+        let (name, length) = (&self.rooms[room], BODY.len());
+        let authorization = self.authorization(user);
+        let headers = format!(
+            "POST /chat/{name}/typing HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{authorization}\r\n"
+        );
+        Request {
+            room,
+            least_body: 0,
+            bytes: format!("{headers}{BODY}").into(),
+            variable: VariablePart::None,
+        }
+    }
+
     /// The request for the newest page of the history of `room`, whose body has at least `least_body` bytes.
     pub(crate) fn newest_page(&self, address: SocketAddr, room: usize, user: usize, least_body: usize) -> Request {
         self.history(address, room, user, least_body, "")

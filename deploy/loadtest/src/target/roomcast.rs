@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::client::client_socket::SourceAddresses;
 use crate::plan::{Plan, Work, ceil};
-use crate::target::{POSTERS, ServerKind, Target};
+use crate::target::{POSTERS, ServerKind, Target, posters_of_room};
 
 /// Users where no limit requires more.
 const FEWEST_USERS: usize = 8;
@@ -94,7 +94,7 @@ pub async fn prepare_population(plan: &Plan, stack: &Stack) -> Result<PreparedTa
     let user = |number: usize| format!("load-user-{number}");
     let users = user_rooms.iter().enumerate().map(|(number, rooms)| (user(number), rooms.clone()));
     let posters = (0..POSTERS).map(|poster| {
-        let rooms = (poster..plan.rooms).step_by(POSTERS);
+        let rooms = (0..plan.rooms).filter(|room| posters_of_room(*room, plan.rooms).contains(&poster));
         (user(plan.streams + poster), rooms.collect())
     });
     let population = Population {

@@ -67,6 +67,8 @@ pub(crate) struct ReaderCounters {
     pub(crate) open: usize,
     /// Messages that came.
     pub(crate) deliveries: u64,
+    /// Events of typing that came.
+    pub(crate) typing_events: u64,
     /// Violations of order on the streams.
     pub(crate) violations: OrderViolations,
     /// Streams that the server ended and that were opened again.
@@ -87,6 +89,7 @@ impl ReaderCounters {
         parts.iter().fold(Self::default(), |mut sum, part| {
             sum.open += part.open;
             sum.deliveries += part.deliveries;
+            sum.typing_events += part.typing_events;
             sum.violations.missing += part.violations.missing;
             sum.violations.doubled += part.violations.doubled;
             sum.violations.misplaced += part.violations.misplaced;
@@ -100,19 +103,28 @@ impl ReaderCounters {
     }
 }
 
-/// Counters of the request thread.
+/// Counters of a request thread.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestCounters {
     /// Requests that succeeded.
     pub(crate) answered: u64,
-    /// Requests that were refused, by status code.
-    pub(crate) refused: BTreeMap<u16, u64>,
+    /// Complete responses by status code.
+    pub(crate) statuses: BTreeMap<u16, u64>,
     /// Requests without a complete response.
     pub(crate) broken: u64,
     /// Processor time of the thread, in microseconds.
     pub(crate) busy_us: u64,
     /// The first refusal.
     pub(crate) refusal: Option<String>,
+}
+
+impl RequestCounters {
+    /// Complete responses since `earlier`, by status code.
+    pub(crate) fn statuses_since(&self, earlier: &Self) -> BTreeMap<u16, u64> {
+        let before = |status| earlier.statuses.get(status).copied().unwrap_or(0);
+        let since = self.statuses.iter().map(|(status, count)| (*status, count - before(status)));
+        since.filter(|(_, count)| *count > 0).collect()
+    }
 }
 
 /// The latest counters of a thread; the lock is held only for a copy.

@@ -1,4 +1,4 @@
-//! A thread of keep-alive connections, each with at most one request in flight: a post, or a page of history.
+//! A thread of keep-alive connections, each with at most one request in flight: a post, a page of history, or that a user types.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -220,8 +220,8 @@ impl RequestLoop {
         let now = self.thread.clock.micros();
         let connection = &mut self.connections[at];
         self.breaks_in_a_row = 0;
+        *self.counters.statuses.entry(completed.status).or_default() += 1;
         if !self.thread.target.is_success(completed.status) {
-            *self.counters.refused.entry(completed.status).or_default() += 1;
             self.counters.refusal.get_or_insert_with(|| format!("{} {}", completed.status, completed.refusal));
             // The request that is due stays due.
             self.schedule.add(at, now + RETRY_AFTER_US);

@@ -156,6 +156,7 @@ impl StreamClient {
             is_open,
             now,
             deliveries: &mut observations.counters.deliveries,
+            typing_events: &mut observations.counters.typing_events,
             violations: &mut observations.counters.violations,
             times,
         };
@@ -191,6 +192,7 @@ struct Observer<'a> {
     is_open: &'a mut bool,
     now: u64,
     deliveries: &'a mut u64,
+    typing_events: &'a mut u64,
     violations: &'a mut OrderViolations,
     times: Option<&'a mut Latencies>,
 }
@@ -217,6 +219,7 @@ impl Observer<'_> {
                 }
             }
             EventKind::Ready | EventKind::Reset => *self.is_open = true,
+            EventKind::Typing => *self.typing_events += 1,
             EventKind::OtherEntry | EventKind::Rooms | EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
         }
     }

@@ -22,6 +22,7 @@ pub(crate) struct Workers {
     pub(crate) clock: Clock,
     reader_counters: Vec<Arc<Published<ReaderCounters>>>,
     request_counters: Arc<Published<RequestCounters>>,
+    typing_counters: Arc<Published<RequestCounters>>,
     readers: Vec<JoinHandle<Result<ReaderResults>>>,
 }
 
@@ -40,6 +41,7 @@ impl Workers {
             clock: Clock::start(),
             reader_counters: (0..plan.threads).map(|_| Arc::default()).collect(),
             request_counters: Arc::default(),
+            typing_counters: Arc::default(),
             readers: Vec::new(),
         }
     }
@@ -72,12 +74,30 @@ impl Workers {
 
     /// Starts a thread that sends the requests of `cycles`.
     pub(crate) fn start_requests(&self, cycles: Vec<RequestCycle>, limits: RequestLimits) -> RunningRequests {
+        self.start_thread(cycles, limits, &self.request_counters)
+    }
+
+    /// Starts a thread by which users say that they type.
+    pub(crate) fn start_typing(&self) -> RunningRequests {
+        let limits = RequestLimits {
+            lag: 0,
+            windows: self.plan.windows(),
+        };
+        self.start_thread(request_cycle::of_typing(&self.plan, &self.target), limits, &self.typing_counters)
+    }
+
+    fn start_thread(
+        &self,
+        cycles: Vec<RequestCycle>,
+        limits: RequestLimits,
+        counters: &Arc<Published<RequestCounters>>,
+    ) -> RunningRequests {
         let finish = Arc::<AtomicBool>::default();
-        self.request_counters.publish(&RequestCounters::default());
+        counters.publish(&RequestCounters::default());
         let thread = RequestThread {
             target: Arc::clone(&self.target),
             control: Arc::clone(&self.control),
-            published: Arc::clone(&self.request_counters),
+            published: Arc::clone(counters),
             clock: self.clock,
             cycles,
             limits,
@@ -98,6 +118,11 @@ impl Workers {
     /// The counters of the request thread.
     pub(crate) fn request_counters(&self) -> RequestCounters {
         self.request_counters.snapshot()
+    }
+
+    /// The counters of the thread by which users say that they type, since it was started last.
+    pub(crate) fn typing_counters(&self) -> RequestCounters {
+        self.typing_counters.snapshot()
     }
 
     /// Streams that have not caught up in check `number`; `None` until all threads have done the check.

@@ -62,6 +62,31 @@ async fn streams_of_users_catch_up_with_gateways_that_keep_nothing() {
 }
 
 #[tokio::test]
+async fn messages_are_timed_without_and_with_typing() {
+    let plan = Plan {
+        rooms: 1,
+        user_rooms: Some(UserRooms::of(1)),
+        warm_up: Duration::from_secs(1),
+        typing_every: Some(Duration::from_millis(500)),
+        ..small(Work::Rate(20.0))
+    };
+    let figures = measure(&plan, Backend::Sqlite).await;
+    assert!(
+        figures.is_correct() && figures.refused.is_empty() && figures.typing.is_some(),
+        "{}",
+        figures.table()
+    );
+    let types: Vec<bool> = figures.windows.iter().map(|window| window.typing.is_some()).collect();
+    assert_eq!(types, [false, true, false, true]);
+    for window in &figures.windows {
+        assert!(window.post_to_event_ms.is_some(), "{}", figures.table());
+        if let Some(calls) = &window.typing {
+            assert!(calls.statuses.keys().eq(&[204]) && window.typing_events > 0, "{}", figures.table());
+        }
+    }
+}
+
+#[tokio::test]
 async fn users_catch_up_by_calls() {
     let sync = Preset::Sync.plan();
     let plan = Plan {

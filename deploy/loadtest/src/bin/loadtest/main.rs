@@ -35,9 +35,8 @@ async fn main() -> ExitCode {
 async fn measure(options: &Options) -> Result<bool> {
     let plan = options.plan()?;
     // In a self-test this process holds both ends of each stream.
-    raise_file_limit(
-        plan.streams * (1 + usize::from(options.preset == Preset::SelfTest)) + plan.request_connections(),
-    )?;
+    let streams = plan.streams * (1 + usize::from(options.preset == Preset::SelfTest));
+    raise_file_limit(streams + plan.request_connections() + plan.typing_connections())?;
     let progress = if options.quiet {
         Progress::silent()
     } else {

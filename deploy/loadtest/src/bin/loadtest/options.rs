@@ -19,7 +19,7 @@ const STEADY_DELIVERIES_PER_S: f64 = 20_000.0;
 /// and `resume`, which post as fast as they are answered, with POST_PER_S=0. A load of more than 60 rooms also needs
 /// ROOMS_PER_USER=0, CREATE_ROOM_PER_HOUR=0 and JOIN_PER_MIN=0.
 ///
-/// With `--memberships`, and in `users` and `sync`, each stream is that of all rooms of a user of its own. In an installation of the
+/// With `--memberships`, and in `users`, `sync` and `typing`, each stream is that of all rooms of a user of its own. In an installation of the
 /// run, users and memberships are written into the database; elsewhere they cost a registration and a join each.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -60,8 +60,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) rooms: Option<usize>,
 
-    /// Rooms that each user is in, where each stream follows all rooms of a user of its own; given to another load than `users` and
-    /// `sync`, it makes the streams of that load such streams
+    /// Rooms that each user is in, where each stream follows all rooms of a user of its own; given to another load than `users`,
+    /// `sync` and `typing`, it makes the streams of that load such streams
     #[arg(long)]
     pub(crate) memberships: Option<usize>,
 
@@ -98,7 +98,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) seconds: Option<u64>,
 
-    /// Seconds under load before the first window
+    /// Seconds under load before the first window, and before each window of `typing`
     #[arg(long)]
     pub(crate) warm_up: Option<u64>,
 
@@ -110,6 +110,10 @@ pub(crate) struct Options {
     /// Percent of the streams that stop reading for a second window
     #[arg(long)]
     pub(crate) stalled_percent: Option<usize>,
+
+    /// Milliseconds after which each user says again that they type, in every second window
+    #[arg(long)]
+    pub(crate) typing_every_ms: Option<u64>,
 
     /// Messages that each stream misses while all streams are disconnected
     #[arg(long)]
@@ -190,6 +194,7 @@ impl Peer {
             Self::RoomStreams if plan.user_rooms.is_none() || matches!(plan.work, Work::Sync { .. }) => {
                 Some("only streams of all rooms of a user can be compared with those of rooms")
             }
+            Self::RoomStreams if plan.typing_every.is_some() => Some("streams of one room show nobody who types"),
             Self::NoKeys | Self::RandomKeys if self.plan(plan).is_some_and(|(other, _)| other.keys == plan.keys) => {
                 Some("both runs would have the same keys")
             }
@@ -211,6 +216,7 @@ impl Options {
         plan.warm_up = self.warm_up.map_or(plan.warm_up, Duration::from_secs);
         plan.ramp = self.ramp.or(plan.ramp);
         plan.stalled_percent = self.stalled_percent.unwrap_or(plan.stalled_percent);
+        plan.typing_every = self.typing_every_ms.map(Duration::from_millis).or(plan.typing_every);
         plan.missed = self.missed.or(plan.missed);
         plan.restarts = self.restart;
         plan.counts_statements = self.statements || plan.missed.is_some() && plan.user_rooms.is_none();
@@ -218,7 +224,8 @@ impl Options {
         plan.threads = self.threads.unwrap_or(plan.threads);
         plan.keys = self.keys;
         if self.preset == Preset::SelfTest {
-            (plan.rooms, plan.work, plan.missed, plan.user_rooms) = (1, Work::Silence, None, None);
+            (plan.rooms, plan.work, plan.missed) = (1, Work::Silence, None);
+            (plan.user_rooms, plan.typing_every) = (None, None);
         }
         let needs_own = plan.restarts || plan.counts_statements && self.statements;
         let problem = match self.peer.and_then(|peer| peer.problem(self.preset, &plan)).or_else(|| plan.problem()) {
