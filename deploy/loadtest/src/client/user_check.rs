@@ -3,7 +3,7 @@
 use crate::client::order_check::OrderViolations;
 use crate::client::sequence::{Sequence, Verdict};
 use crate::client::sse_parser::EventKind;
-use crate::client::user_sse_parser::{ToldRoom, UserEvent};
+use crate::client::user_sse_parser::{RoomState, UserEvent};
 
 /// The cursor of a client that has nothing yet.
 const START: &[u8] = b"AQ";
@@ -21,7 +21,7 @@ pub(crate) struct UserCheck {
 #[derive(Debug)]
 struct CheckedRoom {
     room: usize,
-    /// The seqs; `None` until an event has told of the room.
+    /// The seqs; `None` until an event had its state.
     seqs: Option<Sequence>,
     /// Entries up to the last seq that are no messages.
     others: u64,
@@ -67,17 +67,17 @@ impl UserCheck {
                     violations.resets += u64::from(!self.cursor.is_empty() && self.cursor != START);
                     self.rooms.iter_mut().for_each(|room| room.seqs = None);
                 }
-                self.learn(event.told, violations);
+                self.apply_rooms(event.rooms, violations);
             }
-            EventKind::Rooms => self.learn(event.told, violations),
+            EventKind::Rooms => self.apply_rooms(event.rooms, violations),
             EventKind::Reset => {
                 violations.resets += 1;
-                for told in event.told {
-                    if let Some(room) = told.room.and_then(|room| self.room(room)) {
+                for state in event.rooms {
+                    if let Some(room) = state.room.and_then(|room| self.room(room)) {
                         room.seqs = None;
                     }
                 }
-                self.learn(event.told, violations);
+                self.apply_rooms(event.rooms, violations);
             }
             EventKind::Typing | EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
         }
@@ -104,9 +104,9 @@ impl UserCheck {
     }
 
     /// Takes over where rooms begin that the client does not know. A room that is gone, or is none of the user's, is a violation.
-    fn learn(&mut self, told: &[ToldRoom], violations: &mut OrderViolations) {
-        for told in told {
-            match (told.room.and_then(|room| self.room(room)), told.head) {
+    fn apply_rooms(&mut self, rooms: &[RoomState], violations: &mut OrderViolations) {
+        for state in rooms {
+            match (state.room.and_then(|room| self.room(room)), state.head) {
                 (Some(room), Some(head)) => {
                     room.seqs.get_or_insert_with(|| Sequence::after(head));
                 }
@@ -132,7 +132,7 @@ mod tests {
             kind,
             entry: Some((room, seq)),
             tag: None,
-            told: &[],
+            rooms: &[],
             has_recovered: false,
             id: b"AQab",
         }
@@ -142,21 +142,21 @@ mod tests {
         entry(EventKind::Message, room, seq)
     }
 
-    fn telling(kind: EventKind, told: &[ToldRoom]) -> UserEvent<'_> {
+    fn with_rooms(kind: EventKind, rooms: &[RoomState]) -> UserEvent<'_> {
         UserEvent {
             kind,
             entry: None,
-            told,
+            rooms,
             ..message(0, 0)
         }
     }
 
-    const TOLD: [ToldRoom; 2] = [
-        ToldRoom {
+    const ROOMS: [RoomState; 2] = [
+        RoomState {
             room: Some(3),
             head: Some(10),
         },
-        ToldRoom {
+        RoomState {
             room: Some(5),
             head: Some(4),
         },
@@ -165,7 +165,7 @@ mod tests {
     /// The check after its first stream has begun, with one entry in each room that is no message, and the violations of `events`.
     fn check(events: &[UserEvent<'_>]) -> (UserCheck, OrderViolations) {
         let (mut check, mut violations) = (UserCheck::new([(3, 1), (5, 1)]), OrderViolations::default());
-        for event in [telling(EventKind::Ready, &[]), telling(EventKind::Rooms, &TOLD)].iter().chain(events) {
+        for event in [with_rooms(EventKind::Ready, &[]), with_rooms(EventKind::Rooms, &ROOMS)].iter().chain(events) {
             check.check(event, &mut violations);
         }
         (check, violations)
@@ -175,7 +175,7 @@ mod tests {
     fn a_stream_that_is_dense_in_each_room_is_correct() {
         let recovered = UserEvent {
             has_recovered: true,
-            ..telling(EventKind::Ready, &TOLD)
+            ..with_rooms(EventKind::Ready, &ROOMS)
         };
         let events = [
             message(3, 11),
@@ -212,13 +212,13 @@ mod tests {
 
     #[test]
     fn rooms_that_are_gone_and_resets_are_found() {
-        let gone = [ToldRoom {
+        let gone = [RoomState {
             room: Some(5),
             head: None,
         }];
-        let (_, violations) = check(&[telling(EventKind::Rooms, &gone)]);
+        let (_, violations) = check(&[with_rooms(EventKind::Rooms, &gone)]);
         assert_eq!(violations.misplaced, 1);
-        let (check, violations) = check(&[telling(EventKind::Reset, &TOLD), telling(EventKind::Ready, &[])]);
+        let (check, violations) = check(&[with_rooms(EventKind::Reset, &ROOMS), with_rooms(EventKind::Ready, &[])]);
         assert_eq!(violations.resets, 2);
         assert_eq!(check.behind(|_| 1), 1, "it knows no room");
     }

@@ -12,7 +12,7 @@ use crate::client::sse_parser::{EventKind, kind, tag};
 
 /// Bytes kept of the data of an entry that arrives in parts: more than it has before the text of a message.
 const KEPT_BYTES: usize = 512;
-/// Bytes kept of a line that tells of rooms: more than one event has.
+/// Bytes kept of a line with states of rooms: more than one event has.
 const KEPT_BYTES_OF_ROOMS: usize = 1024 * 1024;
 /// Bytes kept of an id: the longest cursor.
 const KEPT_BYTES_OF_ID: usize = 8 * 1024;
@@ -29,34 +29,34 @@ pub(crate) struct UserEvent<'a> {
     pub(crate) entry: Option<(usize, u64)>,
     /// The tag of the message, if tags are parsed and it has one.
     pub(crate) tag: Option<PostTag>,
-    /// The rooms that the event tells of.
-    pub(crate) told: &'a [ToldRoom],
-    /// The stream goes on from the cursor of the client.
+    /// The states of rooms in the event.
+    pub(crate) rooms: &'a [RoomState],
+    /// The stream resumes from the cursor of the client.
     pub(crate) has_recovered: bool,
     /// The id: the cursor of the client when it has got this event; empty if there is none.
     pub(crate) id: &'a [u8],
 }
 
-/// What an event tells of a room.
+/// The state of a room in an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ToldRoom {
+pub(crate) struct RoomState {
     /// Its number; `None` if it is none of the run.
     pub(crate) room: Option<usize>,
     /// The seq of its last entry; `None` if it is gone.
     pub(crate) head: Option<u64>,
 }
 
-/// The data of an event that tells of rooms.
+/// The data of an event with states of rooms.
 #[derive(Deserialize)]
-struct ToldData {
+struct RoomsData {
     #[serde(default)]
     recovered: bool,
     #[serde(default)]
-    rooms: Vec<ToldState>,
+    rooms: Vec<RoomData>,
 }
 
 #[derive(Deserialize)]
-struct ToldState {
+struct RoomData {
     name: String,
     head: Option<u64>,
 }
@@ -75,7 +75,7 @@ struct UnfinishedEvent {
     has_data: bool,
     entry: Option<(usize, u64)>,
     tag: Option<PostTag>,
-    told: Vec<ToldRoom>,
+    rooms: Vec<RoomState>,
     has_recovered: bool,
     id: Vec<u8>,
     parses_tags: bool,
@@ -148,10 +148,10 @@ impl UnfinishedEvent {
                 }
             }
             EventKind::Ready | EventKind::Reset | EventKind::Rooms => {
-                // What is no JSON tells of a room that is none of the run, which is a violation.
-                let data = serde_json::from_slice(data).unwrap_or_else(|_| ToldData::garbage());
+                // Data that is no JSON counts as a room that is none of the run, which is a violation.
+                let data = serde_json::from_slice(data).unwrap_or_else(|_| RoomsData::unparsable());
                 self.has_recovered = data.recovered;
-                self.told.extend(data.rooms.iter().map(ToldState::told));
+                self.rooms.extend(data.rooms.iter().map(RoomData::state));
             }
             EventKind::Typing | EventKind::Ping | EventKind::Bye | EventKind::Unknown => {}
         }
@@ -162,7 +162,7 @@ impl UnfinishedEvent {
             kind: self.kind,
             entry: self.entry,
             tag: self.tag,
-            told: &self.told,
+            rooms: &self.rooms,
             has_recovered: self.has_recovered,
             id: &self.id,
         }
@@ -170,10 +170,10 @@ impl UnfinishedEvent {
 
     /// Begins the next event, in the same buffers.
     fn clear(&mut self) {
-        self.told.clear();
+        self.rooms.clear();
         self.id.clear();
         *self = Self {
-            told: std::mem::take(&mut self.told),
+            rooms: std::mem::take(&mut self.rooms),
             id: std::mem::take(&mut self.id),
             parses_tags: self.parses_tags,
             ..Self::default()
@@ -181,11 +181,11 @@ impl UnfinishedEvent {
     }
 }
 
-impl ToldData {
-    fn garbage() -> Self {
+impl RoomsData {
+    fn unparsable() -> Self {
         Self {
             recovered: false,
-            rooms: vec![ToldState {
+            rooms: vec![RoomData {
                 name: String::new(),
                 head: None,
             }],
@@ -193,9 +193,9 @@ impl ToldData {
     }
 }
 
-impl ToldState {
-    fn told(&self) -> ToldRoom {
-        ToldRoom {
+impl RoomData {
+    fn state(&self) -> RoomState {
+        RoomState {
             room: room_number(self.name.as_bytes()),
             head: self.head,
         }
@@ -234,7 +234,7 @@ mod tests {
         "event: ping\ndata: {}\nid: AQcf\n\n",
     );
 
-    type Found = (EventKind, Option<(usize, u64)>, Vec<ToldRoom>, bool, String, Option<PostTag>);
+    type Found = (EventKind, Option<(usize, u64)>, Vec<RoomState>, bool, String, Option<PostTag>);
 
     fn scan(sizes: &[usize], parses_tags: bool) -> Vec<Found> {
         let mut parser = UserSseParser::new(parses_tags);
@@ -244,7 +244,7 @@ mod tests {
             let (piece, later) = rest.split_at(rest.len().min(sizes.next().copied().unwrap_or(1)));
             parser.feed(piece, |event| {
                 let id = String::from_utf8(event.id.to_vec()).unwrap_or_default();
-                events.push((event.kind, event.entry, event.told.to_vec(), event.has_recovered, id, event.tag));
+                events.push((event.kind, event.entry, event.rooms.to_vec(), event.has_recovered, id, event.tag));
             });
             rest = later;
         }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn expected(parses_tags: bool) -> Vec<Found> {
-        let told = |room, head| ToldRoom { room, head };
+        let state = |room, head| RoomState { room, head };
         let tag = parses_tags.then_some(PostTag {
             connection: 1,
             count: 2,
@@ -260,8 +260,8 @@ mod tests {
         });
         let id = str::to_owned;
         vec![
-            (EventKind::Ready, None, vec![told(Some(3), Some(12))], true, id("AQ"), None),
-            (EventKind::Rooms, None, vec![told(Some(11), None), told(None, Some(1))], false, id("AQab_-"), None),
+            (EventKind::Ready, None, vec![state(Some(3), Some(12))], true, id("AQ"), None),
+            (EventKind::Rooms, None, vec![state(Some(11), None), state(None, Some(1))], false, id("AQab_-"), None),
             (EventKind::Message, Some((3, 13)), vec![], false, id("AQcd"), tag),
             (EventKind::OtherEntry, Some((3, 14)), vec![], false, id("AQce"), None),
             (EventKind::Typing, None, vec![], false, id(""), None),
