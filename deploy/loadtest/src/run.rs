@@ -113,7 +113,7 @@ impl Run<'_> {
         let streams = (self.plan.measures_stream_memory && was_steady && is_steady).then_some(self.plan.streams);
         let memory = ProcessMemory::of(&before, &open, &after, streams);
         let mut figures = self.figures(opened_s, memory, load, &results);
-        figures.is_restless = self.plan.measures_stream_memory && streams.is_none();
+        figures.is_memory_unsteady = self.plan.measures_stream_memory && streams.is_none();
         Ok(figures)
     }
 
@@ -182,7 +182,7 @@ impl Run<'_> {
             opened_s,
             windows: load.windows,
             memory,
-            is_restless: false,
+            is_memory_unsteady: false,
             caught_up_s: load.caught_up_s,
             catch_up_ms: catch_up.filter(|_| self.plan.missed.is_some()),
             stalled: load.stalled,

@@ -55,16 +55,17 @@ fn thresholds(results: &[ThresholdResult]) -> String {
 
 fn failures(report: &Report) -> String {
     let failed = report.loads.iter().filter_map(|outcome| Some((&outcome.name, outcome.failure.as_deref()?)));
-    let is_restless =
-        |round: &Round| round.figures.is_restless || round.peer.as_ref().is_some_and(|peer| peer.is_restless);
-    let restless = report.loads.iter().filter(|outcome| outcome.rounds.iter().any(is_restless));
-    let restless = restless.map(|outcome| {
+    let is_memory_unsteady = |round: &Round| {
+        round.figures.is_memory_unsteady || round.peer.as_ref().is_some_and(|peer| peer.is_memory_unsteady)
+    };
+    let unsteady = report.loads.iter().filter(|outcome| outcome.rounds.iter().any(is_memory_unsteady));
+    let unsteady = unsteady.map(|outcome| {
         (
             &outcome.name,
             "the servers' memory did not become steady, so that the memory of a stream is not known",
         )
     });
-    failed.chain(restless).fold(String::new(), |mut rows, (name, failure)| {
+    failed.chain(unsteady).fold(String::new(), |mut rows, (name, failure)| {
         let _ = writeln!(rows, "- {name}: {failure}");
         rows
     })

@@ -38,7 +38,8 @@ pub struct Figures {
     /// Memory of the server's processes, and of this one.
     pub memory: Vec<ProcessMemory>,
     /// The memory of a stream was to be measured, and the memory of the servers did not become steady in time.
-    pub is_restless: bool,
+    #[serde(alias = "is_restless")]
+    pub is_memory_unsteady: bool,
     /// Seconds from the last response until every stream that reads had every message; `None` if one never had.
     pub caught_up_s: Option<f64>,
     /// From reconnecting until a stream had caught up, in milliseconds, if all streams were disconnected.
@@ -189,7 +190,7 @@ pub(crate) mod tests {
             opened_s: 0.5,
             windows: vec![window],
             memory: ProcessMemory::of(&before, &after, &after, Some(1_000)),
-            is_restless: false,
+            is_memory_unsteady: false,
             caught_up_s: Some(0.25),
             catch_up_ms: None,
             stalled: None,

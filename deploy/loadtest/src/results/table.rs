@@ -33,7 +33,7 @@ impl Figures {
                 format!("{before} → {open}{per_stream}; at the end {after} MiB"),
             );
         }
-        if self.is_restless {
+        if self.is_memory_unsteady {
             rows.add("memory", "the servers' memory did not become steady: no memory of a stream");
         }
         if let Some(times) = &self.catch_up_ms {
