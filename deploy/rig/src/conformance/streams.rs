@@ -34,7 +34,7 @@ const SOME: usize = 10;
 /// Greatest age of streams while the end by age is tested; the gateway subtracts up to a fifth.
 const MAX_AGE_S: u64 = 5;
 /// How long messages are posted in that time: each stream is opened at least twice.
-const AGING: Duration = Duration::from_secs(20);
+const AGE_TEST: Duration = Duration::from_secs(20);
 /// Pause between two messages of that time.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,7 +57,7 @@ pub(super) async fn run(paths: &Paths) -> Result<Vec<Check>> {
     trial.cut_an_event_at_every_byte().await?;
     trial.cut_openings(opening).await?;
     trial.kill_the_gateway().await?;
-    trial.let_streams_grow_old().await?;
+    trial.end_streams_by_age().await?;
     trial.judge().await
 }
 
@@ -125,11 +125,11 @@ impl StreamTrial {
         Ok(())
     }
 
-    /// Waits until `is_so` is true of every library whose program still runs, and prints which are late.
-    async fn wait(&self, what: &str, within: Duration, is_so: impl Fn(&Follower) -> bool) {
+    /// Waits until `condition` holds for every library whose program still runs, and prints which are late.
+    async fn wait(&self, what: &str, within: Duration, condition: impl Fn(&Follower) -> bool) {
         let deadline = Instant::now() + within;
         loop {
-            let is_late = |follower: &&Follower| !follower.has_ended() && !is_so(follower);
+            let is_late = |follower: &&Follower| !follower.has_ended() && !condition(follower);
             let late: Vec<&str> = self.followers.iter().filter(is_late).map(|follower| follower.name).collect();
             if late.is_empty() {
                 return;
@@ -186,7 +186,7 @@ impl StreamTrial {
             }
             self.post(&text_of_round(round)).await?;
             let expected = |stream: usize| usize::from(round * STREAMS + stream <= length);
-            self.come_back(&readies, expected).await;
+            self.wait_reconnected(&readies, expected).await;
         }
         eprintln!("an event of {length} bytes was cut at each of them, in {rounds} rounds");
         Ok(())
@@ -210,7 +210,7 @@ impl StreamTrial {
                 now >= cuts[self.number(follower)] + STREAMS as u64
             };
             self.wait("all openings are cut", CAUGHT_UP_WITHIN, is_cut).await;
-            self.come_back(&readies, |_| 1).await;
+            self.wait_reconnected(&readies, |_| 1).await;
         }
         Ok(())
     }
@@ -224,21 +224,21 @@ impl StreamTrial {
             self.stack.gateways[0].start()?;
             self.stack.gateways[0].wait_ready(GATEWAY_WITHIN).await?;
             self.post_some().await?;
-            self.come_back(&readies, |_| 1).await;
+            self.wait_reconnected(&readies, |_| 1).await;
         }
         Ok(())
     }
 
     /// Stops the gateway cleanly, which ends streams with `bye`, and starts it with a small greatest age of streams.
-    async fn let_streams_grow_old(&mut self) -> Result<()> {
+    async fn end_streams_by_age(&mut self) -> Result<()> {
         let gateway = &mut self.stack.gateways[0];
         gateway.process.stop(GATEWAY_WITHIN).await?;
         gateway.process.set("STREAM_MAX_AGE_S", MAX_AGE_S.to_string());
         gateway.start()?;
         gateway.wait_ready(GATEWAY_WITHIN).await?;
-        let until = Instant::now() + AGING;
+        let until = Instant::now() + AGE_TEST;
         while Instant::now() < until {
-            self.post("while streams grow old").await?;
+            self.post("before streams end by age").await?;
             tokio::time::sleep(PAUSE).await;
         }
         self.catch_up().await;
@@ -250,7 +250,7 @@ impl StreamTrial {
     }
 
     /// Waits until every stream was opened as many times as expected since `readies`, and has caught up.
-    async fn come_back(&self, readies: &[Vec<usize>], expected: impl Fn(usize) -> usize) {
+    async fn wait_reconnected(&self, readies: &[Vec<usize>], expected: impl Fn(usize) -> usize) {
         let head = self.head;
         let is_back = |follower: &Follower| {
             let before = &readies[self.number(follower)];

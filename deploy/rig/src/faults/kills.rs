@@ -1,4 +1,4 @@
-//! Processes that die or hang.
+//! Kills and pauses processes.
 
 use std::time::Duration;
 
