@@ -1,22 +1,23 @@
 //! Seeded random traffic by real clients, and the recorder in which they write down what they did and saw.
 //!
 //! ```text
-//! Sender            posts one message after the other to one room, through any gateway, again until it knows the outcome
-//! SubscriberClient  follows one room, is cut off, sleeps, comes back at any gateway with its last id
-//! TransientReader   joins, reads history, leaves, and watches whether its stream really ends
-//! Rejoiner          leaves and comes back at once, at another gateway
-//! RoomRecreator     creates a room, deletes it and creates it again, and asks for it at every gateway
-//! Wanderer          joins and leaves rooms, creates and deletes rooms of their own
-//! UserDevice        follows all rooms of its user, catches up by calls in between, comes back at any gateway with its cursor or one
-//!                   that it kept
-//! Editor            posts, replies, edits, deletes, reacts, leaves and joins in a room of editors, again until it knows the outcome
-//! Follower          applies the whole log of such a room, comes back with its last id or one that it kept; one of them whenever
-//!                   something was deleted
+//! Sender             posts one message after the other to one room, through any gateway, again until it knows the outcome
+//! SubscriberClient   follows one room, is cut off, stays offline for a while, comes back at any gateway with its last id
+//! TransientReader    joins, reads history, leaves, and watches whether its stream really ends
+//! Rejoiner           leaves and comes back at once, at another gateway
+//! RoomRecreator      creates a room, deletes it and creates it again, and asks for it at every gateway
+//! MembershipChanger  joins and leaves rooms, creates and deletes rooms of its own
+//! UserDevice         follows all rooms of its user, catches up by calls in between, comes back at any gateway with its cursor or one
+//!                    that it kept
+//! Editor             posts, replies, edits, deletes, reacts, leaves and joins in a room of editors, again until it knows the outcome
+//! Follower           applies the whole log of such a room, comes back with its last id or one that it kept; one of them whenever
+//!                    something was deleted
 //! ```
 //!
 //! The seed decides who posts what, and when who moves. What the network and the machine make of it, it does not decide.
 
 mod editor;
+mod membership_changer;
 mod pace;
 mod plan;
 mod recorder;
@@ -29,7 +30,6 @@ mod texts;
 mod transient_reader;
 mod user_device;
 mod users;
-mod wanderer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

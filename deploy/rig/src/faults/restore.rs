@@ -22,7 +22,7 @@ const LOST: std::ops::Range<Duration> = Duration::from_secs(2)..Duration::from_s
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// How long it may take until every gateway serves the new epoch.
 const NEW_EPOCH_WITHIN: Duration = Duration::from_secs(15);
-/// How long traffic goes on afterwards: longer than any subscriber sleeps, so that each comes back in between.
+/// How long traffic goes on afterwards: longer than any subscriber is offline, so that each comes back in between.
 const AFTERWARDS: Duration = Duration::from_secs(6);
 
 /// Stops everything, puts a copy of the database in its place, and starts everything again.

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{RESPONSE_WITHIN, WANDERED_ROOMS, room_name};
+use super::plan::{CHANGERS_ROOMS, RESPONSE_WITHIN, room_name};
 use super::recorder::Recorder;
 use crate::api_client::ApiClient;
 use crate::evidence::{MembershipCall, UserRoomCall};
@@ -20,11 +20,11 @@ use crate::http_response::HttpResponse;
 
 /// Pause between two calls.
 const PAUSES: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_millis(600);
-/// Names of rooms of their own that a wanderer uses at a time.
+/// Names of rooms of their own that a membership changer uses at a time.
 const OWN_ROOMS: usize = 3;
 
-/// One wanderer.
-pub(super) struct Wanderer {
+/// One membership changer.
+pub(super) struct MembershipChanger {
     pub(super) number: usize,
     /// The name of the user.
     pub(super) name: String,
@@ -36,7 +36,7 @@ pub(super) struct Wanderer {
     pub(super) recorder: Arc<Recorder>,
 }
 
-/// What a wanderer does.
+/// What a membership changer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Join,
@@ -55,9 +55,9 @@ enum Outcome {
     Unknown,
 }
 
-/// Where a wanderer is.
+/// The rooms that a membership changer is in.
 #[derive(Debug, Default)]
-struct Places {
+struct Memberships {
     /// Numbers of the rooms that are there for everybody.
     joined: BTreeSet<usize>,
     /// Numbers in the names of the rooms of their own that exist.
@@ -66,17 +66,17 @@ struct Places {
     first: usize,
 }
 
-impl Wanderer {
+impl MembershipChanger {
     /// Does one thing after the other until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut places = Places::default();
+        let mut memberships = Memberships::default();
         while !stop.is_cancelled() {
             match self.rng.random_range(0..10) {
-                0..=3 => self.move_on(&mut places).await,
-                4..=6 => self.build(&mut places).await,
+                0..=3 => self.join_or_leave(&mut memberships).await,
+                4..=6 => self.create_or_delete(&mut memberships).await,
                 _ => {
-                    let number = self.own_number(&places);
-                    if places.own.contains(&number) {
+                    let number = self.own_number(&memberships);
+                    if memberships.own.contains(&number) {
                         self.call(Step::Post, &self.own_room(number)).await;
                     }
                 }
@@ -86,41 +86,41 @@ impl Wanderer {
     }
 
     /// Joins a room that is there for everybody, or leaves it.
-    async fn move_on(&mut self, places: &mut Places) {
+    async fn join_or_leave(&mut self, memberships: &mut Memberships) {
         let room = self.rng.random_range(0..self.rooms);
-        if places.joined.contains(&room) {
+        if memberships.joined.contains(&room) {
             if self.change_membership(Step::Leave, &room_name(room)).await != Outcome::Nothing {
-                places.joined.remove(&room);
+                memberships.joined.remove(&room);
             }
         } else if self.change_membership(Step::Join, &room_name(room)).await == Outcome::Done {
-            places.joined.insert(room);
+            memberships.joined.insert(room);
         }
     }
 
     /// Creates a room, or deletes it.
-    async fn build(&mut self, places: &mut Places) {
-        let number = self.own_number(places);
-        let exists = places.own.contains(&number);
+    async fn create_or_delete(&mut self, memberships: &mut Memberships) {
+        let number = self.own_number(memberships);
+        let exists = memberships.own.contains(&number);
         let step = if exists { Step::Delete } else { Step::Create };
         match self.call(step, &self.own_room(number)).await {
             Outcome::Done if exists => {
-                places.own.remove(&number);
+                memberships.own.remove(&number);
             }
             Outcome::Done => {
-                places.own.insert(number);
+                memberships.own.insert(number);
             }
             Outcome::Nothing => {}
             // It may take effect later, so nothing more can be concluded about these names.
-            Outcome::Unknown => places.first += OWN_ROOMS,
+            Outcome::Unknown => memberships.first += OWN_ROOMS,
         }
     }
 
-    fn own_number(&mut self, places: &Places) -> usize {
-        places.first + self.rng.random_range(0..OWN_ROOMS)
+    fn own_number(&mut self, memberships: &Memberships) -> usize {
+        memberships.first + self.rng.random_range(0..OWN_ROOMS)
     }
 
     fn own_room(&self, number: usize) -> String {
-        format!("{WANDERED_ROOMS}{}-{number}", self.number)
+        format!("{CHANGERS_ROOMS}{}-{number}", self.number)
     }
 
     /// Joins or leaves a room in which others record who is in it.
@@ -149,7 +149,7 @@ impl Wanderer {
             Step::Delete => client.request(Method::DELETE, &format!("/chat/{room}")),
             Step::Post => client
                 .request(Method::POST, &format!("/chat/{room}/message"))
-                .json(&json!({"message": "on my way"})),
+                .json(&json!({"message": "from a membership changer"})),
         };
         let sent = self.recorder.now();
         let response = match request.timeout(RESPONSE_WITHIN).send().await {

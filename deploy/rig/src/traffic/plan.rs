@@ -11,8 +11,8 @@ pub(crate) const REJOINED_ROOMS: &str = "rejoined-";
 /// Room names begin with this where editors change messages.
 pub(crate) const EDITED_ROOMS: &str = "edited-";
 
-/// Room names begin with this where wanderers own them.
-pub(super) const WANDERED_ROOMS: &str = "wandered-";
+/// Room names begin with this where membership changers own them.
+pub(super) const CHANGERS_ROOMS: &str = "changing-";
 
 /// How much traffic there is.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ pub struct TrafficPlan {
     /// Users who delete rooms and create them again.
     pub room_recreators: usize,
     /// Users who join and leave rooms, and create and delete rooms of their own, while devices follow all their rooms.
-    pub wanderers: usize,
+    pub membership_changers: usize,
     /// Devices of each of them, and of the user who is in all rooms. The first of each holds its streams for as long as it can; the
     /// others move between gateways.
     pub devices_per_user: usize,
@@ -65,7 +65,7 @@ impl TrafficPlan {
             transient_readers: 3,
             rejoiners: 2,
             room_recreators: 2,
-            wanderers: 2,
+            membership_changers: 2,
             devices_per_user: 2,
             edited_rooms: 2,
             editors_per_room: 3,
@@ -78,7 +78,7 @@ impl TrafficPlan {
     pub fn without_editors(self) -> Self {
         Self {
             edited_rooms: 0,
-            wanderers: 0,
+            membership_changers: 0,
             devices_per_user: 0,
             ..self
         }

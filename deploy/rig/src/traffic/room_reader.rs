@@ -24,9 +24,9 @@ use crate::sse::{EventStream, SseEvent};
 pub(super) const SILENCE: Duration = Duration::from_secs(7);
 /// Pause before a stream that broke, or was refused, is opened again.
 pub(super) const RETRY_AFTER: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_millis(300);
-/// How long a client that moves between gateways holds a stream, and how long it sleeps afterwards.
-pub(super) const STAYS: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(8);
-pub(super) const SLEEPS: std::ops::Range<Duration> = Duration::ZERO..Duration::from_secs(3);
+/// How long a client that moves between gateways holds a stream, and how long it is offline afterwards.
+pub(super) const ONLINE_FOR: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(8);
+pub(super) const OFFLINE_FOR: std::ops::Range<Duration> = Duration::ZERO..Duration::from_secs(3);
 
 /// The last seq of each room, once everything is stored.
 pub(super) type Heads = Option<Arc<Vec<i64>>>;
@@ -46,7 +46,7 @@ pub(super) struct RoomReader<R> {
     pub(super) name: String,
     /// The same user at every gateway.
     pub(super) clients: Vec<ApiClient>,
-    /// Whether it cuts its own streams and sleeps, or holds each for as long as it lasts.
+    /// Whether it cuts its own streams and is offline for a while, or holds each for as long as it lasts.
     pub(super) roams: bool,
     pub(super) rng: StdRng,
     pub(super) recorder: Arc<Recorder>,
@@ -87,7 +87,7 @@ impl<R: Reading> RoomReader<R> {
                 R::add_stream(&self.recorder, record);
             }
             let pause = if self.roams && self.deadline.is_none() {
-                SLEEPS
+                OFFLINE_FOR
             } else {
                 RETRY_AFTER
             };
@@ -160,7 +160,7 @@ impl<R: Reading> RoomReader<R> {
             return record;
         }
         self.position = Some(Position { epoch, seq: ready });
-        let leave = self.roams.then(|| Instant::now() + self.rng.random_range(STAYS));
+        let leave = self.roams.then(|| Instant::now() + self.rng.random_range(ONLINE_FOR));
         let returns = self.returns.clone();
         while !self.has_all() {
             let silent = Instant::now() + SILENCE;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Traffic;
 use super::editor::{Editor, Memory, Postings};
+use super::membership_changer::MembershipChanger;
 use super::pace::Pace;
 use super::plan::{TrafficPlan, edited_room_name, room_name};
 use super::recorder::Recorder;
@@ -21,8 +22,9 @@ use super::room_recreator::RoomRecreator;
 use super::sender::Sender;
 use super::transient_reader::TransientReader;
 use super::user_device::UserDevice;
-use super::users::{SENDER, SUBSCRIBER, Users, editor_name, rejoiner_name, transient_reader_name, wanderer_name};
-use super::wanderer::Wanderer;
+use super::users::{
+    SENDER, SUBSCRIBER, Users, editor_name, membership_changer_name, rejoiner_name, transient_reader_name,
+};
 use crate::api_client::ApiClient;
 use crate::evidence::{MembershipCall, UserRoomCall};
 use crate::failure::Result;
@@ -45,7 +47,7 @@ impl Traffic {
             transient_readers,
             rejoiners,
             room_recreators,
-            wanderers,
+            membership_changers,
             editors,
         } = Users::register(stack, &plan).await?;
         let rooms = (0..plan.rooms).map(room_name).chain((0..plan.edited_rooms).map(edited_room_name));
@@ -72,9 +74,9 @@ impl Traffic {
         let deletions: Vec<Arc<Notify>> = (0..plan.edited_rooms).map(|_| Arc::default()).collect();
         traffic.start_followers(&at_each(&subscriber, &urls)?, &deletions);
         traffic.start_devices(SUBSCRIBER, &at_each(&subscriber, &urls)?);
-        for (number, user) in wanderers.iter().enumerate() {
-            traffic.start_devices(&wanderer_name(number), &at_each(user, &urls)?);
-            traffic.start_wanderer(number, at_each(user, &urls)?);
+        for (number, user) in membership_changers.iter().enumerate() {
+            traffic.start_devices(&membership_changer_name(number), &at_each(user, &urls)?);
+            traffic.start_membership_changer(number, at_each(user, &urls)?);
         }
         for (number, user) in transient_readers.iter().enumerate() {
             traffic.start_transient_reader(number, at_each(user, &urls)?);
@@ -198,16 +200,16 @@ impl Traffic {
         self.movers.spawn(rejoiner.run(self.stop.clone()));
     }
 
-    fn start_wanderer(&mut self, number: usize, clients: Vec<ApiClient>) {
-        let wanderer = Wanderer {
+    fn start_membership_changer(&mut self, number: usize, clients: Vec<ApiClient>) {
+        let membership_changer = MembershipChanger {
             number,
-            name: wanderer_name(number),
+            name: membership_changer_name(number),
             clients,
             rooms: self.plan.rooms,
             rng: self.rng(8, number),
             recorder: Arc::clone(&self.recorder),
         };
-        self.movers.spawn(wanderer.run(self.stop.clone()));
+        self.movers.spawn(membership_changer.run(self.stop.clone()));
     }
 
     /// Starts the devices of a user.

@@ -17,7 +17,7 @@ use self::held_rooms::HeldRooms;
 use self::parsing::{answer_news, event_news};
 use super::plan::RESPONSE_WITHIN;
 use super::recorder::Recorder;
-use super::room_reader::{RETRY_AFTER, SILENCE, SLEEPS, STAYS};
+use super::room_reader::{OFFLINE_FOR, ONLINE_FOR, RETRY_AFTER, SILENCE};
 use crate::api_client::ApiClient;
 use crate::evidence::{ByeReason, ExistingRoom, FinalRooms, UserReceived, UserRecord, UserSource, rooms_of};
 use crate::http_response::HttpResponse;
@@ -46,7 +46,7 @@ pub(super) struct UserDevice {
     pub(super) username: String,
     /// The same user at every gateway.
     pub(super) clients: Vec<ApiClient>,
-    /// Whether it cuts its own streams, sleeps, and catches up by calls, or holds each stream for as long as it lasts.
+    /// Whether it cuts its own streams, is offline for a while, and catches up by calls, or holds each stream for as long as it lasts.
     pub(super) roams: bool,
     pub(super) rng: StdRng,
     pub(super) recorder: Arc<Recorder>,
@@ -102,7 +102,7 @@ impl UserDevice {
             }
             self.stream(settle_within).await;
             let pause = if self.roams && self.deadline.is_none() {
-                SLEEPS
+                OFFLINE_FOR
             } else {
                 RETRY_AFTER
             };
@@ -243,7 +243,7 @@ impl UserDevice {
     }
 
     async fn follow(&mut self, record: &mut UserRecord, mut stream: EventStream, settle_within: Duration) {
-        let leave = self.roams.then(|| Instant::now() + self.rng.random_range(STAYS));
+        let leave = self.roams.then(|| Instant::now() + self.rng.random_range(ONLINE_FOR));
         if !self.apply_event(&stream.ready().clone(), record) {
             return;
         }

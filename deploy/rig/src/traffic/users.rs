@@ -18,7 +18,7 @@ pub(super) struct Users {
     pub(super) transient_readers: Vec<ApiClient>,
     pub(super) rejoiners: Vec<ApiClient>,
     pub(super) room_recreators: Vec<ApiClient>,
-    pub(super) wanderers: Vec<ApiClient>,
+    pub(super) membership_changers: Vec<ApiClient>,
     pub(super) editors: Vec<ApiClient>,
 }
 
@@ -31,7 +31,7 @@ impl Users {
             .chain((0..plan.transient_readers).map(transient_reader_name))
             .chain((0..plan.rejoiners).map(rejoiner_name))
             .chain((0..plan.room_recreators).map(|number| format!("room-recreator-{number}")))
-            .chain((0..plan.wanderers).map(wanderer_name))
+            .chain((0..plan.membership_changers).map(membership_changer_name))
             .chain((0..editors).map(editor_name));
         let users: Vec<ApiClient> = stream::iter(names)
             .map(async |name| stack.client()?.register(&name).await)
@@ -48,7 +48,7 @@ impl Users {
             transient_readers: next(plan.transient_readers),
             rejoiners: next(plan.rejoiners),
             room_recreators: next(plan.room_recreators),
-            wanderers: next(plan.wanderers),
+            membership_changers: next(plan.membership_changers),
             editors: next(editors),
         })
     }
@@ -68,9 +68,9 @@ pub(super) fn editor_name(number: usize) -> String {
     format!("editor-{number}")
 }
 
-/// The name of the user who is wanderer `number`.
-pub(super) fn wanderer_name(number: usize) -> String {
-    format!("wanderer-{number}")
+/// The name of the user who is membership changer `number`.
+pub(super) fn membership_changer_name(number: usize) -> String {
+    format!("membership-changer-{number}")
 }
 
 /// The name of the user who is rejoiner `number`.
