@@ -18,7 +18,7 @@ const REQUESTS_PER_CONNECTION: f64 = 20.0;
 const CONNECTIONS: usize = 256;
 /// Streams of a run on which latency is measured, so that measuring costs little.
 const SAMPLED: usize = 100;
-/// Windows of a load in which users type: without, with, without, with. What drifts on the machine meanwhile is in both kinds.
+/// Windows of a load with typing calls: without, with, without, with. A drift of the machine affects both kinds.
 const TYPING_WINDOWS: usize = 4;
 
 /// A load in numbers.
@@ -34,7 +34,7 @@ pub struct Plan {
     pub work: Work,
     /// Characters of a message.
     pub text: usize,
-    /// Time under load before the first window, and before every window in which users begin or stop to type.
+    /// Time under load before the first window, and before each window in which typing calls begin or stop.
     pub warm_up: Duration,
     /// Length of a window, the time that is measured.
     pub window: Duration,
@@ -42,7 +42,7 @@ pub struct Plan {
     pub ramp: Option<usize>,
     /// Percent of the streams that stop reading for a second window; 0 for no such window.
     pub stalled_percent: usize,
-    /// How often each user with a stream says that they type, in every second window; `None` where nobody types.
+    /// How often each user with a stream sends a typing call, in every second window; `None` for no such calls.
     pub typing_every: Option<Duration>,
     /// Messages that each stream misses while all are disconnected, as many in each of its rooms; `None` to keep the streams
     /// connected.
@@ -117,21 +117,21 @@ impl Plan {
         }
     }
 
-    /// Calls a second by which all users together say that they type, in the windows in which they do.
+    /// Typing calls a second of all users together, in the windows that have them.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "numbers of streams are far below 2^52")]
     pub fn typing_per_s(&self) -> Option<f64> {
         self.typing_every.map(|every| self.streams as f64 / every.as_secs_f64())
     }
 
-    /// Connections over which users say that they type, each of them for its share of the users.
+    /// Connections that send typing calls, each those of its share of the users.
     #[must_use]
     pub fn typing_connections(&self) -> usize {
         let needed = self.typing_per_s().map_or(0, |per_s| ceil(per_s / REQUESTS_PER_CONNECTION));
         needed.min(CONNECTIONS).min(self.streams)
     }
 
-    /// True if users type in window `number`, which counts from 1.
+    /// True if users send typing calls in window `number`, which counts from 1.
     pub(crate) fn is_typing(&self, number: usize) -> bool {
         self.typing_every.is_some() && number.is_multiple_of(2)
     }

@@ -200,7 +200,7 @@ impl Run<'_> {
         }
     }
 
-    /// What the messages of the windows in which users type took, beside those of the other windows.
+    /// Compares the times of messages in the windows with typing calls with those in the other windows.
     fn typing_effect(&self, results: &[ReaderResults]) -> Option<TypingEffect> {
         let times = |is_typing: bool| {
             let windows = (1..=self.plan.windows()).filter(move |number| self.plan.is_typing(*number) == is_typing);

@@ -72,8 +72,8 @@ pub struct Target {
     pub(crate) user_rooms: Option<Arc<Vec<Vec<usize>>>>,
     /// Names of the rooms, none of which has a message at first.
     pub(crate) rooms: Vec<String>,
-    /// How many entries the log of each room begins with that are no messages: that it was created, and who has joined. None
-    /// follow, since everybody has joined.
+    /// How many entries that are no messages the log of each room begins with: its creation, and the joins of all members. No other
+    /// such entry follows.
     pub(crate) other_entries: Vec<u64>,
     /// Server processes whose processor time and memory are measured.
     pub(crate) processes: Vec<Process>,

@@ -1,7 +1,7 @@
 //! Checks the entries of one stream: each entry of its room after its first position must come once and in order.
 //!
-//! A room of Roomcast has one log of dense seqs. Most entries are messages, and the others, such as that somebody has joined, are
-//! checked like these; only messages are compared with what was posted.
+//! A room of Roomcast has one log of dense seqs. Most entries are messages. The others, such as joins, are checked in the same
+//! way, and only messages are compared with what was posted.
 
 use std::cmp::Ordering;
 
@@ -122,8 +122,8 @@ impl OrderCheck {
 }
 
 impl OrderViolations {
-    /// Counts what the verdict on an entry violates; `None` for an entry of which there can be none: without an id, of another
-    /// epoch, or of a room that the stream is not of.
+    /// Counts what the verdict on an entry violates; `None` for an invalid one: without an id, of another epoch, or of a room
+    /// that the stream does not follow.
     #[inline]
     pub(crate) fn count(&mut self, verdict: Option<Verdict>) {
         match verdict {

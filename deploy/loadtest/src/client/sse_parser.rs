@@ -34,7 +34,7 @@ pub(crate) enum EventKind {
     /// An event without a name: a message.
     #[default]
     Message,
-    /// Another entry of the room's log, such as that somebody has joined.
+    /// Another entry of the room's log, such as a join.
     OtherEntry,
     /// The stream is open.
     Ready,
@@ -44,7 +44,7 @@ pub(crate) enum EventKind {
     Ping,
     /// The server ends the stream.
     Bye,
-    /// What became of rooms of the user, on a stream of all of them.
+    /// The states of rooms of the user, on a stream of all of them.
     Rooms,
     /// Somebody types in a room of the user, or stopped, on a stream of all of them.
     Typing,

@@ -36,7 +36,7 @@ pub enum Preset {
     Users,
     /// 200 users in 500 rooms each catch up without a cursor and with 3 rooms changed, and open streams: how long that takes
     Sync,
-    /// 1,000 users in one room with 50 posts a second, first without typing, then each typing every 2 s, and again: what messages notice
+    /// 1,000 users in one room, 50 posts a second, alternately without typing calls and with one of each user every 2 s: how that delays messages
     Typing,
     /// The tool alone: 1,000 streams of a thread that writes prepared events as fast as they are read
     SelfTest,

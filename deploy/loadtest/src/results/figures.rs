@@ -51,7 +51,7 @@ pub struct Figures {
     /// How long users took to catch up with all their rooms, if the load was that.
     #[serde(default)]
     pub sync: Option<SyncTimes>,
-    /// What messages noticed of typing, if users typed.
+    /// The effect of typing on messages, if users sent typing calls.
     #[serde(default)]
     pub typing: Option<TypingEffect>,
     /// Streams that read and did not catch up.

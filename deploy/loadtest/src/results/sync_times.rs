@@ -21,7 +21,7 @@ pub struct SyncTimes {
 pub struct CallTimes {
     /// How long they took, in milliseconds.
     pub ms: Percentiles,
-    /// SQL statements of the gateways for each, with what they ask for anyway; `None` if they were not counted.
+    /// SQL statements of the gateways for each, including those that they run without any call; `None` if they were not counted.
     pub statements: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! What typing does to messages: the windows in which users say that they type, beside those in which nobody does.
+//! The effect of typing on messages: windows with typing calls are compared with windows without.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::results::process_cost::ratio;
 
-/// Calls of one window by which users said that they type.
+/// The typing calls of one window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TypingCalls {
     /// Complete responses by status code.
@@ -25,14 +25,14 @@ impl TypingCalls {
     }
 }
 
-/// Times from post to event, over all windows in which nobody types, and over all in which every user does.
+/// Times from post to event, over all windows without typing calls, and over all with them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TypingEffect {
-    /// Calls a second that the plan asks for, of all users together.
+    /// Typing calls a second that the plan asks for, of all users together.
     pub asked_per_s: f64,
-    /// In milliseconds, while nobody types.
+    /// Without typing calls, in milliseconds.
     pub without_ms: Percentiles,
-    /// In milliseconds, while every user types.
+    /// With typing calls of every user, in milliseconds.
     pub with_ms: Percentiles,
 }
 
@@ -46,13 +46,13 @@ impl TypingEffect {
         })
     }
 
-    /// How many times as long half of the messages take at most while users type.
+    /// The median with typing calls, divided by that without.
     #[must_use]
     pub fn p50_ratio(&self) -> Option<f64> {
         ratio(self.with_ms.p50, self.without_ms.p50)
     }
 
-    /// How many times as long 99 of 100 messages take at most while users type.
+    /// The 99th percentile with typing calls, divided by that without.
     #[must_use]
     pub fn p99_ratio(&self) -> Option<f64> {
         ratio(self.with_ms.p99, self.without_ms.p99)

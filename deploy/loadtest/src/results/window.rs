@@ -40,10 +40,10 @@ pub struct Window {
     pub reader_busy: f64,
     /// Share of the window in which the busiest thread that sends requests was busy.
     pub caller_busy: f64,
-    /// Events of typing that came, over all streams.
+    /// Typing events that came, over all streams.
     #[serde(default)]
     pub typing_events: u64,
-    /// The calls of users who said that they type; `None` where nobody did.
+    /// The typing calls of users; `None` for a window without.
     #[serde(default)]
     pub typing: Option<TypingCalls>,
 }
@@ -54,7 +54,7 @@ impl Window {
         is_kept(self.requests, per_s * self.seconds)
     }
 
-    /// True if so many calls a second by which users said that they type succeeded, or nobody was to say so.
+    /// True if so many typing calls a second succeeded, or the window has none.
     pub(super) fn keeps_typing_rate(&self, per_s: f64) -> bool {
         self.typing.as_ref().is_none_or(|calls| is_kept(calls.succeeded(), per_s * self.seconds))
     }

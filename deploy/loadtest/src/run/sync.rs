@@ -134,7 +134,7 @@ impl SyncingUser {
         Err(Failure::new(format!("there is still more after {MOST_PAGES} pages")))
     }
 
-    /// The first page of somebody who has nothing.
+    /// The first page, without a cursor.
     async fn first_page(&self) -> Result<()> {
         self.client.get("/user/sync").await?.expect(200).map(drop)
     }

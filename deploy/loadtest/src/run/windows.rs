@@ -54,8 +54,8 @@ impl Run<'_> {
         Ok(load)
     }
 
-    /// Changes the load for window `number`, and waits until the change has its effect. Returns the thread by which users say that they
-    /// type, if they do in this window.
+    /// Changes the load for window `number`, and waits until the change has its effect. Returns the thread that sends typing calls, if the
+    /// window has them.
     async fn change_load(&self, number: usize, requests: Option<&RunningRequests>) -> Result<Option<RunningRequests>> {
         if number == 2 && self.plan.stalled_percent > 0 {
             self.workers.control.stalling.store(true, Ordering::Relaxed);
@@ -135,7 +135,7 @@ impl Sample {
         }
     }
 
-    /// The calls from this sample to `after` by which users said that they type.
+    /// The typing calls from this sample to `after`.
     fn typing_calls(&self, after: &Self) -> TypingCalls {
         TypingCalls {
             statuses: after.typing.statuses_since(&self.typing),

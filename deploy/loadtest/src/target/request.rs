@@ -174,8 +174,8 @@ impl Target {
         }
     }
 
-    /// The request by which `user` says that they type in `room`.
-    pub(crate) fn say_typing(&self, address: SocketAddr, room: usize, user: usize) -> Request {
+    /// The typing call of `user` in `room`.
+    pub(crate) fn typing_call(&self, address: SocketAddr, room: usize, user: usize) -> Request {
         const BODY: &str = r#"{"typing":true}"#;
         let (name, length) = (&self.rooms[room], BODY.len());
         let authorization = self.authorization(user);

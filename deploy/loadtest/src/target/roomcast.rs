@@ -6,8 +6,8 @@
 //!
 //! Where streams follow all rooms of a user, an installation of the run gets its users and memberships by SQL.
 //!
-//! Joining is an entry of a room's log, which every stream of the room gets. All users have joined, and that is in the logs, before
-//! the first stream is opened: so what is counted and timed later is messages alone.
+//! Each join is an entry of the room's log, which every stream of the room receives. All joins are in the logs before the first stream
+//! is opened, so that only messages are counted and timed.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -38,7 +38,7 @@ const REGISTRATIONS_IN_FLIGHT: usize = 2;
 const CALLS_IN_FLIGHT: usize = 8;
 /// How long a registration is repeated when the gateway refuses it because it is busy.
 const REGISTER_WITHIN: Duration = Duration::from_secs(20);
-/// Longest time until it is in the log of a room that everybody has joined. Workers find what they are not told of every second.
+/// Longest time until the log of a room has the joins of all its members. Workers look every second for those whose notification was lost.
 const JOINED_WITHIN: Duration = Duration::from_secs(30);
 /// Members of a page, the most that a gateway lists at once.
 const MEMBERS_PER_PAGE: usize = 1_000;
@@ -62,7 +62,7 @@ pub async fn prepare(plan: &Plan, urls: &[String], users: usize, tokens: &[Strin
     } else {
         tokens.to_vec()
     };
-    // Who creates a room is in it: where streams follow all rooms of a user, somebody without a stream does.
+    // The creator of a room is a member of it: where streams follow all rooms of a user, a user without a stream creates them.
     let owner = if plan.user_rooms.is_some() {
         tokens.last()
     } else {
@@ -140,8 +140,8 @@ async fn join(target: &Target, streams: usize, owner: &ApiClient) -> Result<Vec<
     stream::iter(counting).buffered(CALLS_IN_FLIGHT).try_collect().await
 }
 
-/// Waits until every member of `room` is in its log, and returns how many entries that has: one for each member, since that the
-/// room was created stands for its owner.
+/// Waits until the log of `room` has an entry for each member, and returns how many entries it has. The entry of the room's creation
+/// is that of its owner.
 async fn other_entries(owner: &ApiClient, room: &str) -> Result<u64> {
     let members = count_members(owner, room).await?;
     eventually(JOINED_WITHIN, "everybody has joined", async || {

@@ -67,7 +67,7 @@ pub(crate) struct ReaderCounters {
     pub(crate) open: usize,
     /// Messages that came.
     pub(crate) deliveries: u64,
-    /// Events of typing that came.
+    /// Typing events that came.
     pub(crate) typing_events: u64,
     /// Violations of order on the streams.
     pub(crate) violations: OrderViolations,

@@ -99,13 +99,13 @@ fn rooms_of_connection(plan: &Plan, number: usize) -> impl Iterator<Item = usize
     (number % rooms..rooms).step_by(plan.request_connections().min(rooms))
 }
 
-/// The cycles by which each user with a stream says that they type, in the first of their rooms.
+/// The cycles of typing calls: each user with a stream calls for the first of their rooms.
 pub(crate) fn of_typing(plan: &Plan, target: &Target) -> Vec<RequestCycle> {
     let connections = plan.typing_connections();
     let every_us = plan.typing_per_s().map(|per_s| interval_us(connections, per_s));
     let request = |number: usize, user: usize| {
         let room = target.rooms_of_user(user)?.first()?;
-        Some(target.say_typing(target.address(number), *room, user))
+        Some(target.typing_call(target.address(number), *room, user))
     };
     let cycle = |number: usize| RequestCycle {
         connection: number as u64,

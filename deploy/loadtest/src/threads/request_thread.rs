@@ -1,4 +1,4 @@
-//! A thread of keep-alive connections, each with at most one request in flight: a post, a page of history, or that a user types.
+//! A thread of keep-alive connections, each with at most one request in flight: a post, a page of history, or a typing call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

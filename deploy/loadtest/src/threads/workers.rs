@@ -77,7 +77,7 @@ impl Workers {
         self.start_thread(cycles, limits, &self.request_counters)
     }
 
-    /// Starts a thread by which users say that they type.
+    /// Starts a thread that sends typing calls.
     pub(crate) fn start_typing(&self) -> RunningRequests {
         let limits = RequestLimits {
             lag: 0,
@@ -120,7 +120,7 @@ impl Workers {
         self.request_counters.snapshot()
     }
 
-    /// The counters of the thread by which users say that they type, since it was started last.
+    /// The counters of the last thread that was started to send typing calls.
     pub(crate) fn typing_counters(&self) -> RequestCounters {
         self.typing_counters.snapshot()
     }

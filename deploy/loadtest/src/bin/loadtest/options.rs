@@ -111,7 +111,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) stalled_percent: Option<usize>,
 
-    /// Milliseconds after which each user says again that they type, in every second window
+    /// Milliseconds between two typing calls of a user, in every second window
     #[arg(long)]
     pub(crate) typing_every_ms: Option<u64>,
 

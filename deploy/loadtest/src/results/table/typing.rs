@@ -1,4 +1,4 @@
-//! The rows of typing: the calls of users in a window, and what messages noticed of them.
+//! The rows of typing: the typing calls of a window, and their effect on messages.
 
 use super::rows::{Rows, grouped, percentiles};
 use crate::results::typing::{TypingCalls, TypingEffect};
