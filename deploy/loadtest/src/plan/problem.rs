@@ -103,6 +103,14 @@ mod tests {
                 rooms: 49,
                 ..Preset::Users.plan()
             },
+        ] {
+            assert!(plan.problem().is_some(), "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn typing_needs_users_posts_and_open_streams() {
+        for plan in [
             Plan {
                 user_rooms: None,
                 ..Preset::Typing.plan()

@@ -24,18 +24,7 @@ impl Figures {
             }
             window.rows(&mut rows);
         }
-        for memory in &self.memory {
-            let per_stream = memory.kib_per_stream.map_or_else(String::new, |kib| format!(", {kib:.2} KiB a stream"));
-            let [before, open, after] =
-                [memory.before_kib, memory.open_kib, memory.after_kib].map(|kib| format!("{:.1}", mib(kib)));
-            rows.add(
-                format!("memory {}", memory.name),
-                format!("{before} → {open}{per_stream}; at the end {after} MiB"),
-            );
-        }
-        if self.is_memory_unsteady {
-            rows.add("memory", "the servers' memory did not become steady: no memory of a stream");
-        }
+        self.memory_rows(&mut rows);
         if let Some(times) = &self.catch_up_ms {
             rows.add("caught up (ms)", percentiles(times));
         }
@@ -55,6 +44,27 @@ impl Figures {
             sync.rows(&mut rows);
             return rows.text;
         }
+        self.delivery_rows(&mut rows);
+        rows.text
+    }
+
+    fn memory_rows(&self, rows: &mut Rows) {
+        for memory in &self.memory {
+            let per_stream = memory.kib_per_stream.map_or_else(String::new, |kib| format!(", {kib:.2} KiB a stream"));
+            let [before, open, after] =
+                [memory.before_kib, memory.open_kib, memory.after_kib].map(|kib| format!("{:.1}", mib(kib)));
+            rows.add(
+                format!("memory {}", memory.name),
+                format!("{before} → {open}{per_stream}; at the end {after} MiB"),
+            );
+        }
+        if self.is_memory_unsteady {
+            rows.add("memory", "the servers' memory did not become steady: no memory of a stream");
+        }
+    }
+
+    /// Whether every client got every message once and in order, and what did not succeed.
+    fn delivery_rows(&self, rows: &mut Rows) {
         let caught_up = match self.caught_up_s {
             Some(seconds) => format!("after {seconds:.2} s"),
             None => format!("never: {} streams lack messages", self.behind),
@@ -78,7 +88,6 @@ impl Figures {
         for (status, count) in &self.refused {
             rows.add("refused", format!("{} times {status}", grouped(*count)));
         }
-        rows.text
     }
 
     /// What was open, in words.

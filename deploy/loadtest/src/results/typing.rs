@@ -67,7 +67,9 @@ mod tests {
     fn ratios_compare_windows_with_and_without_typing() {
         let times = |micros: &[u64]| {
             let mut latencies = Latencies::new();
-            micros.iter().for_each(|micros| latencies.record(*micros));
+            for time in micros {
+                latencies.record(*time);
+            }
             latencies
         };
         let effect = TypingEffect::new(500.0, &times(&[1_000, 1_000, 2_000]), &times(&[1_500, 1_500, 4_000])).unwrap();
