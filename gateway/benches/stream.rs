@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use gateway::live::Framing;
 use gateway::live::feed::Feed;
-use gateway::live::frame;
+use gateway::live::room_events;
 use shared::domain::{Epoch, Partition, RoomEntry, RoomId, Seq, StoredMessage, UserId};
 use shared::storage::{Room, RoomHead};
 
@@ -32,7 +32,7 @@ fn feed(head: i64) -> Feed {
 fn encoding(criterion: &mut Criterion) {
     let message = &messages(1..=1)[0];
     criterion.bench_function("encode a frame", |bencher| {
-        bencher.iter(|| frame::entry(black_box("lobby"), EPOCH, black_box(message)));
+        bencher.iter(|| room_events::entry(black_box("lobby"), EPOCH, black_box(message)));
     });
 }
 

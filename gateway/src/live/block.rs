@@ -97,7 +97,8 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::frame::{Kind, event};
+    use crate::live::event_kind::Kind;
+    use crate::live::frame::event;
 
     #[test]
     fn long_frames_are_split_into_successive_blocks() {

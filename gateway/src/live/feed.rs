@@ -18,7 +18,8 @@ use shared::domain::{Change, Epoch, Partition, RoomEntry, RoomId, Seq};
 use shared::storage::{Room, RoomHead};
 
 use self::frame_ring::FrameRing;
-use super::frame::{self, Framing};
+use super::frame::Framing;
+use super::room_events;
 use super::typing::Typists;
 use crate::fanout::{TopicWaker, TopicWakers};
 
@@ -184,7 +185,7 @@ impl Feed {
                     Change::Reaction { .. } | Change::Member { .. } | Change::Room(_) => {}
                 }
             }
-            ring.push(frame::entry(&self.name, self.epoch, entry));
+            ring.push(room_events::entry(&self.name, self.epoch, entry));
         }
         let head = ring.head.unwrap_or(before);
         self.head.store(head.0, Ordering::Release);

@@ -24,7 +24,8 @@ use tracing::warn;
 use super::block::Block;
 use super::damage::DamageReports;
 use super::feed::{Feed, Gap};
-use super::frame::{self, Framing};
+use super::frame::Framing;
+use super::room_events;
 use crate::history::ReadRefused;
 
 /// Messages of a page. A single reader reads as many to get its few; thousands read each page once.
@@ -181,6 +182,6 @@ fn encode(feed: &Feed, key: PageKey, entries: &[RoomEntry]) -> Result<Arc<[Block
     if last != key.upto {
         return Err(ReplayError::Hole(key.room, last.next()));
     }
-    let frames: Vec<_> = entries.iter().map(|entry| frame::entry(&feed.name, feed.epoch, entry)).collect();
+    let frames: Vec<_> = entries.iter().map(|entry| room_events::entry(&feed.name, feed.epoch, entry)).collect();
     Ok(Block::row(key.after, &frames).into())
 }

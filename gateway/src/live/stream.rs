@@ -12,10 +12,13 @@ use rand::RngExt as _;
 use shared::domain::{Seq, StreamCursor, Timestamp};
 
 use super::bye_reason::ByeReason;
+use super::event_kind::Kind;
 use super::feed::{FeedRead, Gap};
-use super::frame::{self, Bye, Framing, Kind, Ping, Ready, Reset, ResetReason};
+use super::frame::{self, Framing};
 use super::hub::{Hub, OpenFeed};
 use super::replay_pages::ReplayError;
+use super::room_events::{Ready, Reset};
+use super::stream_events::{Bye, Ping, ResetReason};
 use super::stream_quota::StreamLease;
 use super::stream_registry::RegisteredStream;
 use super::stream_start::{StreamBounds, StreamEnd, StreamStart};

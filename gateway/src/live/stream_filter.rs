@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use shared::domain::{Invalid, RoomName};
 
-use super::frame::{self, Kind};
+use super::event_kind::Kind;
+use super::frame;
 
 /// Rooms that a client may name.
 const ROOMS_AT_MOST: usize = 200;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use shared::domain::{Epoch, Seq, StreamCursor, Timestamp};
 
 use super::bye_reason::ByeReason;
-use super::frame::ResetReason;
+use super::stream_events::ResetReason;
 
 /// Where a stream starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,9 @@ use serde::{Serialize, Serializer};
 use shared::domain::{RemovalCount, RoomsVersion, Seq, Timestamp};
 use shared::storage::RoomState;
 
-use super::frame::{self, Kind, ResetReason};
+use super::event_kind::Kind;
+use super::frame;
+use super::stream_events::ResetReason;
 use super::user_inbox::Ephemeral;
 use crate::json;
 use crate::room_state_json::State;

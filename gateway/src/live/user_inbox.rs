@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use shared::domain::{MembershipId, RoomId, RoomsVersion};
 
-use super::frame::Kind;
+use super::event_kind::Kind;
 use super::topics::UserTopic;
 use super::user_events::{Presence, PresentUser};
 use crate::json;

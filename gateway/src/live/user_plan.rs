@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
 use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store, StoreError, UserRooms};
 
-use super::frame::ResetReason;
 use super::hub::Hub;
+use super::stream_events::ResetReason;
 use super::user_cursor::{Base, ClientCursor, UserCursor};
 use super::user_progress::AHEAD_AT_MOST;
 

@@ -9,7 +9,8 @@ use shared::domain::{Position, RoomId, Seq};
 use super::{RETRY_PAUSE, SEGMENT_BYTES, UserFetched, UserStream};
 use crate::fanout::NextStep;
 use crate::live::feed::{FeedRead, Gap};
-use crate::live::frame::{Framing, ResetReason};
+use crate::live::frame::Framing;
+use crate::live::stream_events::ResetReason;
 use crate::live::user_events::{NamedRoom, OwnEvent, Reset};
 use crate::live::user_rooms::Stage;
 
