@@ -2,11 +2,11 @@
 
 pub mod access;
 mod admission;
-pub mod allowed_methods;
 pub mod body;
 pub mod cors;
 pub mod direct_rooms;
 pub mod document;
+pub mod documented_paths;
 pub mod edge;
 pub mod error;
 pub mod event_stream;

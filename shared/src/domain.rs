@@ -12,6 +12,8 @@ mod text;
 mod time;
 mod user;
 
+use std::borrow::Cow;
+
 pub use change::{
     AcceptedChange, Change, ChangeRequest, Command, Emoji, MemberChange, MemberRole, OutboxHint, Outcome, Refusal,
     RoomChange, RoomEntry, StoredChange,
@@ -35,7 +37,7 @@ pub use user::{Email, PublicId, Username};
 #[error("{field}: {message}")]
 pub struct Invalid {
     /// The field, as the API spells it.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// Stable snake_case reason, such as `too_long`.
     pub code: &'static str,
     /// One English sentence.
@@ -44,9 +46,9 @@ pub struct Invalid {
 
 impl Invalid {
     /// Refuses `field` for the reason `code`.
-    pub fn new(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(field: impl Into<Cow<'static, str>>, code: &'static str, message: impl Into<String>) -> Self {
         Self {
-            field,
+            field: field.into(),
             code,
             message: message.into(),
         }

@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn every_invalid_field_is_reported() {
         let invalid = parse("", "", "short", Some("..")).err().unwrap();
-        let fields: Vec<_> = invalid.iter().map(|invalid| invalid.field).collect();
+        let fields: Vec<_> = invalid.iter().map(|invalid| &*invalid.field).collect();
         assert_eq!(fields, ["email", "username", "password", "public_id"]);
     }
 

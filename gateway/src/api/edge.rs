@@ -22,8 +22,8 @@ use uuid::Uuid;
 use self::read_preferences::ReadPreferences;
 use self::request_body::read_body;
 use super::admission;
-use super::allowed_methods::AllowedMethods;
 use super::cors::Cors;
+use super::documented_paths::DocumentedPaths;
 use super::error::ApiError;
 
 /// How long a handler may take to begin its answer.
@@ -67,7 +67,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The outermost endpoint.
 pub struct Edge<E> {
     inner: E,
-    methods: AllowedMethods,
+    paths: DocumentedPaths,
     cors: Cors,
     permits: Semaphore,
 }
@@ -79,7 +79,7 @@ impl<E> Edge<E> {
         Self {
             inner,
             cors,
-            methods: AllowedMethods::of(document),
+            paths: DocumentedPaths::of(document),
             permits: Semaphore::new(REQUESTS_AT_ONCE),
         }
     }
@@ -99,7 +99,7 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         let mut response = match admission::check(&request) {
             Err(problem) => refuse_and_close(&problem, &request_id),
             Ok(()) if method == Method::OPTIONS => {
-                StatusCode::NO_CONTENT.with_header(header::ALLOW, self.methods.allowed_at(&path)).into_response()
+                StatusCode::NO_CONTENT.with_header(header::ALLOW, self.paths.allowed_at(&path)).into_response()
             }
             Ok(()) => self.respond(request, &path, &request_id).await,
         };
@@ -125,7 +125,7 @@ impl<E: Endpoint> Edge<E> {
                 let is_head_request = IsHeadRequest(request.method() == Method::HEAD);
                 request.extensions_mut().insert(is_head_request);
                 request.extensions_mut().insert(Arrived(Instant::now()));
-                self.answer(request).await.unwrap_or_else(|problem| self.refuse(&problem, path, request_id))
+                self.answer(request, path).await.unwrap_or_else(|problem| self.refuse(&problem, path, request_id))
             }
             Err(problem) => refuse_and_close(&problem, request_id),
         }
@@ -134,19 +134,19 @@ impl<E: Endpoint> Edge<E> {
     fn refuse(&self, problem: &ApiError, path: &str, request_id: &str) -> Response {
         let mut response = problem.response(request_id);
         if matches!(problem, ApiError::MethodNotAllowed) {
-            response.headers_mut().insert(header::ALLOW, self.methods.allowed_at(path));
+            response.headers_mut().insert(header::ALLOW, self.paths.allowed_at(path));
         }
         response
     }
 
-    async fn answer(&self, request: Request) -> Result<Response, ApiError> {
+    async fn answer(&self, request: Request, path: &str) -> Result<Response, ApiError> {
         let _permit = self.permits.try_acquire().map_err(|_| ApiError::Busy)?;
         let handled = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         match timeout(HANDLER_TIME, handled).await {
             Ok(Ok(Ok(output))) => Ok(output.into_response()),
             Ok(Ok(Err(failure))) => Err(match failure.downcast::<ApiError>() {
                 Ok(problem) => problem,
-                Err(failure) => ApiError::from_poem(&failure),
+                Err(failure) => ApiError::from_poem(&failure, |index| self.paths.parameter_at(path, index)),
             }),
             // The panic hook has logged it.
             Ok(Err(_)) => Err(ApiError::Internal),

@@ -326,7 +326,7 @@ impl ApiError {
             return None;
         };
         let problem = |invalid: &Invalid| FieldProblem {
-            field: invalid.field.to_owned(),
+            field: invalid.field.clone().into_owned(),
             code: invalid.code.to_owned(),
             message: invalid.message.clone(),
         };

@@ -1,5 +1,7 @@
 //! Errors of the framework as errors of the API, and what the framework needs to know of them.
 
+use std::borrow::Cow;
+
 use poem::error::ResponseError;
 use poem::http::StatusCode;
 use poem_openapi::registry::{MetaResponses, Registry};
@@ -10,14 +12,17 @@ use tracing::error;
 use super::ApiError;
 
 impl ApiError {
-    /// The error for a failure of the framework.
+    /// The error for a failure of the framework. The framework numbers the parameters of a path from 0, and `parameter_at` knows what the
+    /// document calls them.
     #[must_use]
-    pub fn from_poem(failure: &poem::Error) -> Self {
+    pub fn from_poem<'a>(failure: &poem::Error, parameter_at: impl FnOnce(usize) -> Option<&'a str>) -> Self {
         if let Some(invalid) = failure.downcast_ref::<framework::ParseParamError>() {
             return Invalid::new(invalid.name, "invalid", expectation(&invalid.reason)).into();
         }
         if let Some(invalid) = failure.downcast_ref::<framework::ParsePathError>() {
-            return Invalid::new(invalid.name, "invalid", expectation(&invalid.reason)).into();
+            let index = invalid.name.strip_prefix("param").and_then(|index| index.parse().ok());
+            let name = index.and_then(parameter_at).map_or(Cow::Borrowed(invalid.name), |name| name.to_owned().into());
+            return Invalid::new(name, "invalid", expectation_in_path(&invalid.reason)).into();
         }
         match failure.status() {
             StatusCode::UNAUTHORIZED => Self::Unauthorized,
@@ -37,15 +42,31 @@ impl ApiError {
 
 /// What a parameter must be, by the reason for which the framework refused it; the framework's own text names Rust types.
 fn expectation(reason: &str) -> &'static str {
-    if reason.contains("expects an input value") {
+    if is_absent(reason) {
         "Is needed."
     } else if reason.contains("\"integer") {
         "Must be a whole number."
     } else if reason.contains("uuid") {
         "Must be a UUID."
     } else {
-        "Must be UTF-8, percent-encoded."
+        ENCODING
     }
+}
+
+/// The same of a parameter of the path, which is there: the framework takes one that it cannot decode for absent.
+fn expectation_in_path(reason: &str) -> &'static str {
+    if is_absent(reason) {
+        ENCODING
+    } else {
+        expectation(reason)
+    }
+}
+
+/// What every parameter must be.
+const ENCODING: &str = "Must be UTF-8, percent-encoded.";
+
+fn is_absent(reason: &str) -> bool {
+    reason.contains("expects an input value")
 }
 
 impl ResponseError for ApiError {
