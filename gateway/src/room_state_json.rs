@@ -1,6 +1,6 @@
 //! The state object of a room: what an app sees of one of its user's rooms, the same in lists, on the user's stream and in sync.
 //!
-//! It has two forms with one meaning: [`UserRoom`], which documents it, and `State`, which encodes it without a copy.
+//! It has two forms with one meaning: [`UserRoomState`], which documents it, and `State`, which encodes it without a copy.
 
 use poem_openapi::Object;
 use serde::Serialize;
@@ -13,6 +13,19 @@ use crate::message_json::{self, Message, Time};
 /// A room that you are in.
 #[derive(Clone, Object, Serialize)]
 pub struct UserRoom {
+    /// What it is to you.
+    #[oai(flatten)]
+    #[serde(flatten)]
+    pub state: UserRoomState,
+    /// The last message, where a call says so; absent if there is none.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_message: Option<Message>,
+}
+
+/// What a room is to you: a part of every object that shows one of your rooms.
+#[derive(Clone, Object, Serialize)]
+pub struct UserRoomState {
     /// Name of the room.
     pub name: String,
     /// `room` or `direct`; further kinds may come.
@@ -34,10 +47,6 @@ pub struct UserRoom {
     pub read_seq: i64,
     /// What you want to be notified of.
     pub notify: Notifications,
-    /// The last message, where a call says so; absent if there is none.
-    #[oai(skip_serializing_if_is_none)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_message: Option<Message>,
 }
 
 /// What somebody wants to be notified of in a room.
@@ -143,7 +152,7 @@ pub(crate) mod tests {
         let mut message = Vec::new();
         message_json::write(&mut message, &state.name, &last);
         let message: Value = serde_json::from_slice(&message).unwrap();
-        let documented = UserRoom {
+        let documented = UserRoomState {
             name: state.name.clone(),
             kind: "direct".to_owned(),
             with: Some("bob".to_owned()),
@@ -156,7 +165,6 @@ pub(crate) mod tests {
                 level: "mentions".to_owned(),
                 until: Some("2021-08-30T01:58:15.856Z".to_owned()),
             },
-            last_message: None,
         };
         let documented = serde_json::to_string(&documented).unwrap();
         let without_brace = documented.strip_suffix('}').unwrap();

@@ -17,6 +17,7 @@ use super::pages::parse_count;
 use super::params::Integer;
 use super::{ApiContext, Tag};
 use crate::digest::short_digest;
+use crate::room_state_json::UserRoomState;
 use crate::sync::SyncRequest;
 
 /// Rooms of an answer at most, and if nothing else is asked for.
@@ -41,11 +42,12 @@ pub struct SyncAnswer {
     pub rooms: Vec<SyncRoom>,
 }
 
-/// A room in an answer. Its other fields are those of a room's state.
+/// A room in an answer: what it is to you, and what happened in it.
 #[derive(Object)]
 pub struct SyncRoom {
-    /// Its name.
-    pub name: String,
+    /// What it is to you.
+    #[oai(flatten)]
+    pub state: UserRoomState,
     /// What was missed, in order; in a first answer the last messages.
     pub entries: Vec<SyncEntry>,
     /// The numbers between what you have and the first entry, if more was missed than comes here: load the room's history.

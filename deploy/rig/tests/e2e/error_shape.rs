@@ -55,6 +55,19 @@ fn assert_error(what: &str, response: &HttpResponse) {
     }
 }
 
+/// The same of a response to `operation`, whose status and code must be in the document.
+fn assert_documented_error(what: &str, document: &Value, operation: &Value, response: &HttpResponse) {
+    assert_error(what, response);
+    let reference = operation["responses"][response.status().to_string()]["$ref"].as_str();
+    let documented = reference.and_then(|reference| document.pointer(reference.trim_start_matches('#')));
+    let codes = documented.map_or("", |documented| documented["description"].as_str().unwrap_or_default());
+    let code = response.json().unwrap()["code"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        codes.split(", ").any(|known| known.trim_matches('`') == code),
+        "{what}: {response} is not in {codes:?}"
+    );
+}
+
 async fn send(client: &ApiClient, method: &Method, path: &str, content_type: &str, body: Vec<u8>) -> HttpResponse {
     let request = client.request(method.clone(), path).header("content-type", content_type).body(body);
     client.send(request).await.unwrap()
@@ -96,7 +109,7 @@ async fn invalid_bodies_get_the_error_shape() {
                 format!("{method} {path} {content_type} {:?}", String::from_utf8_lossy(&body[..body.len().min(30)]));
             let is_huge = body.len() > 64 * 1024;
             let response = send(&ann, &method, &path, content_type, body).await;
-            assert_error(&what, &response);
+            assert_documented_error(&what, &document, &operation, &response);
             assert!(is_huge == (response.status() == 413), "{what}: {response}");
             // A client that does not learn of the close would lose its next request.
             assert!(!is_huge || response.header("connection") == Some("close"), "{what}: {response}");
@@ -107,6 +120,52 @@ async fn invalid_bodies_get_the_error_shape() {
         }
     }
     assert!(tried >= 3 * 14, "only {tried} bodies were tried");
+}
+
+#[tokio::test]
+async fn bodies_that_are_never_read_are_refused_as_documented() {
+    let (_stack, ann) = lobby().await;
+    let document = ann.get("/openapi.json").await.unwrap().expect(200).unwrap().json().unwrap();
+    for (template, method, operation) in operations(&document) {
+        let path = fill_in(&template, "lobby");
+        let huge = ann.request(method.clone(), &path).body(vec![b' '; 70_000]);
+        let encoded = ann.request(method.clone(), &path).header("content-encoding", "gzip").body("{}");
+        for (request, status, code) in [(huge, 413, "payload_too_large"), (encoded, 415, "unsupported_encoding")] {
+            let response = ann.send(request).await.unwrap();
+            response.expect_error(status, code).unwrap();
+            assert_documented_error(&format!("{method} {path} {code}"), &document, &operation, &response);
+        }
+    }
+}
+
+#[tokio::test]
+async fn undecodable_path_values_are_named_as_documented() {
+    let (_stack, ann) = lobby().await;
+    let document = ann.get("/openapi.json").await.unwrap().expect(200).unwrap().json().unwrap();
+    // It can be any parameter: a room, a user, a message.
+    let decodable = "01a20ab1-49a0-708d-8bf6-055e5f5df19a";
+    let mut tried = 0;
+    for (template, method, operation) in operations(&document) {
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path");
+        for name in in_path.map(|parameter| parameter["name"].as_str().unwrap()) {
+            let path = fill_in(&template.replace(&format!("{{{name}}}"), "%ff"), decodable);
+            for slash in ["", "/"] {
+                let what = format!("{method} {path}{slash}");
+                let request = ann.request(method.clone(), &format!("{path}{slash}")).json(&json!({}));
+                let response = ann.send(request).await.unwrap();
+                assert_documented_error(&what, &document, &operation, &response);
+                let problem = response.expect_error(400, "invalid_field").unwrap();
+                assert_eq!(
+                    problem["errors"],
+                    json!([{"field": name, "code": "invalid", "message": "Must be UTF-8, percent-encoded."}]),
+                    "{what}"
+                );
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 40, "only {tried} paths were tried");
 }
 
 #[tokio::test]
@@ -122,7 +181,8 @@ async fn invalid_paths_and_parameters_get_the_error_shape() {
                 if has_body {
                     request = request.json(&json!({"message": "hello"}));
                 }
-                assert_error(&format!("{method} {path}"), &ann.send(request).await.unwrap());
+                let response = ann.send(request).await.unwrap();
+                assert_documented_error(&format!("{method} {path}"), &document, &operation, &response);
             }
         }
         let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
@@ -133,7 +193,7 @@ async fn invalid_paths_and_parameters_get_the_error_shape() {
             for value in BAD_VALUES {
                 let path = format!("{}?{}={value}", fill_in(&template, "lobby"), parameter["name"].as_str().unwrap());
                 let response = ann.call(method.clone(), &path).await.unwrap();
-                assert_error(&format!("{method} {path}"), &response);
+                assert_documented_error(&format!("{method} {path}"), &document, &operation, &response);
                 assert_eq!(response.status(), 400, "{method} {path}: {response}");
             }
         }

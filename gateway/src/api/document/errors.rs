@@ -5,7 +5,11 @@ pub(super) type Errors = &'static [(u16, &'static [&'static str])];
 
 pub(super) const WITH_PATH_PARAMETER: Errors = &[(400, &["invalid_field"])];
 const ANY: Errors = &[
-    (400, &["malformed_request"]),
+    // A body is read and checked whether or not the operation takes one.
+    (400, &["malformed_request", "invalid_body"]),
+    (408, &["body_timeout"]),
+    (413, &["payload_too_large"]),
+    (415, &["unsupported_encoding"]),
     (429, &["too_many_connections", "too_much_in_flight"]),
     (431, &["headers_too_large"]),
     (500, &["internal"]),
@@ -13,12 +17,7 @@ const ANY: Errors = &[
     (503, &["unavailable", "busy"]),
 ];
 pub(super) const WITH_TOKEN: Errors = &[(401, &["unauthorized", "token_expired", "session_revoked"])];
-pub(super) const WITH_BODY: Errors = &[
-    (400, &["invalid_body"]),
-    (408, &["body_timeout"]),
-    (413, &["payload_too_large"]),
-    (415, &["unsupported_media_type", "unsupported_encoding"]),
-];
+pub(super) const WITH_BODY: Errors = &[(415, &["unsupported_media_type"])];
 
 /// The errors of an operation, in addition to those of any operation.
 #[expect(clippy::too_many_lines, reason = "it is one table")]

@@ -104,14 +104,10 @@ pub(super) fn complete(schemas: &mut Value, password_min: u16) {
     for (name, event) in events() {
         schemas[name] = event;
     }
-    schemas["RoomUpdate"] = room_update(&schemas["UserRoom"]);
+    // It is a part of other schemas, and none by itself.
+    let state = schemas.as_object_mut().and_then(|schemas| schemas.shift_remove("UserRoomState"));
+    schemas["RoomUpdate"] = room_update(state.unwrap_or_default());
     schemas["SyncEntry"]["properties"]["data"]["type"] = json!("object");
-    // The room of an answer to catching up is its state with more.
-    if let Some(state) = schemas["UserRoom"]["properties"].as_object().cloned() {
-        for (field, schema) in state {
-            schemas["SyncRoom"]["properties"][field] = schema;
-        }
-    }
     for schema in schemas.as_object_mut().into_iter().flat_map(Map::values_mut) {
         let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
         properties.into_iter().flat_map(Map::values_mut).for_each(normalize);
@@ -170,8 +166,8 @@ pub(super) fn if_none_match() -> Value {
 }
 
 /// A room of an event: its state, or its name alone if it is gone. One flat object, since tools read unions in different ways.
-fn room_update(state: &Value) -> Value {
-    let mut update = state.clone();
+fn room_update(mut update: Value) -> Value {
+    update["title"] = json!("RoomUpdate");
     update["description"] = json!("What a room is to you now.");
     update["required"] = json!(["name"]);
     let gone = "True if it is no longer yours: then nothing but the name is there.";
