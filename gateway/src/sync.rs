@@ -11,9 +11,10 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use shared::domain::{Position, RoomId, Seq, StoredMessage, UserId};
-use shared::storage::{RoomState, Store};
+use shared::storage::{GoneRoom, RoomState, Store};
 
 use self::cursor::SyncCursor;
+pub use self::pages::GONE_AT_MOST;
 use self::pages::{Entries, PageWriter};
 use crate::history::{HistoryPages, ReadError};
 use crate::live::{
@@ -35,6 +36,18 @@ pub struct SyncRequest {
     pub rooms: u32,
     /// Messages of each room in a first answer.
     pub preview: u32,
+}
+
+/// What an answer may have, ascending by id: rooms that changed, and rooms that are gone.
+struct Part<'a> {
+    rooms: Vec<&'a PlannedRoom>,
+    gone: Vec<GoneRoom>,
+}
+
+impl Part<'_> {
+    fn is_empty(&self) -> bool {
+        self.rooms.is_empty() && self.gone.is_empty()
+    }
 }
 
 /// The service of syncs.
@@ -146,18 +159,25 @@ impl Syncs {
         mut cursor: SyncCursor,
     ) -> Result<Bytes, ReadError> {
         let concerned = |room: &&PlannedRoom| (room.has_changed || room.has_missed()) && !room.is_hidden();
-        let (now, again): (Vec<&PlannedRoom>, Vec<_>) =
-            plan.rooms.iter().filter(concerned).partition(|room| cursor.comes_now(room));
-        let gone = plan.names_gone();
-        if now.is_empty() && again.is_empty() && gone.is_empty() && !cursor.is_between_pages() {
+        let (now, again) = plan.rooms.iter().filter(concerned).partition(|room| cursor.comes_now(room));
+        let (gone_now, gone_again) = plan.gone_or_hidden().into_iter().partition(|gone| cursor.names_now(gone));
+        let now = Part {
+            rooms: now,
+            gone: gone_now,
+        };
+        let again = Part {
+            rooms: again,
+            gone: gone_again,
+        };
+        if now.is_empty() && again.is_empty() && !cursor.is_between_pages() {
             let since = request.since.clone().unwrap_or_default();
             return Ok(PageWriter::default().finish(&since, false, None));
         }
-        let (mut page, mut left) = (PageWriter::with_gone(gone), request.rooms as usize);
-        let mut is_complete = self.push_rooms(user, plan, &now, &mut left, &mut cursor, &mut page).await?;
+        let (mut page, mut left) = (PageWriter::default(), request.rooms as usize);
+        let mut is_complete = self.push_part(user, plan, &now, &mut left, &mut cursor, &mut page).await?;
         if is_complete && !again.is_empty() {
             cursor = cursor.begin_again(plan, horizon);
-            is_complete = self.push_rooms(user, plan, &again, &mut left, &mut cursor, &mut page).await?;
+            is_complete = self.push_part(user, plan, &again, &mut left, &mut cursor, &mut page).await?;
         }
         let (next, more) = if is_complete {
             cursor.after_all(plan)
@@ -167,17 +187,21 @@ impl Syncs {
         Ok(page.finish(&next.encode(), more, None))
     }
 
-    /// Adds `rooms`, at most `left` of them; false if not all fit.
-    async fn push_rooms(
+    /// Adds a part, with at most `left` rooms; false if not all of it fits. What is gone is named first, since another room may have the name.
+    async fn push_part(
         &self,
         user: UserId,
         plan: &UserPlan,
-        rooms: &[&PlannedRoom],
+        Part { rooms, gone }: &Part<'_>,
         left: &mut usize,
         cursor: &mut SyncCursor,
         page: &mut PageWriter,
     ) -> Result<bool, ReadError> {
-        let shown = &rooms[..rooms.len().min(*left)];
+        let unnamed = page.push_gone(gone);
+        // The next answer begins with the first that is not named.
+        let end = unnamed.first().map_or(RoomId(i64::MAX), |gone| gone.room);
+        let before_end = rooms.partition_point(|room| room.followed.room.id < end);
+        let shown = &rooms[..before_end.min(*left)];
         *left -= shown.len();
         let ids: Vec<_> = shown.iter().map(|room| room.followed.room.id).collect();
         let mut states = room_states(&self.store, user, &ids).await?;
@@ -195,7 +219,12 @@ impl Syncs {
             }
             cursor.advance(room, room.followed.head.seq.max(room.after));
         }
-        Ok(shown.len() == rooms.len())
+        if shown.len() == before_end
+            && let Some(named) = gone.len().checked_sub(unnamed.len() + 1).filter(|_| !unnamed.is_empty())
+        {
+            cursor.advance_to_gone(&gone[named]);
+        }
+        Ok(shown.len() == rooms.len() && unnamed.is_empty())
     }
 
     /// The entries that a client has missed in a room, the newest if they are many; and the last one before them.

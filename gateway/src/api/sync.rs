@@ -36,7 +36,7 @@ pub struct SyncAnswer {
     /// Why `since` could not be used, if it was not: what you have may be outdated, and the answer begins anew.
     #[oai(skip_serializing_if_is_none)]
     pub reset: Option<String>,
-    /// Rooms that you no longer have.
+    /// Rooms that you no longer have, at most 1,000 in an answer. Drop them before you add those of `rooms`: another room may have the name.
     pub gone: Vec<String>,
     /// Rooms in which something happened, or that are another thing to you.
     pub rooms: Vec<SyncRoom>,

@@ -27,7 +27,7 @@ pub struct UserPlan {
     pub has_resumed: bool,
     /// The rooms that the user is in now, ascending by id. Hidden ones are among them.
     pub rooms: Vec<PlannedRoom>,
-    /// The rooms that the client has and the user is no longer in.
+    /// The rooms that the client has and the user is no longer in, ascending by id.
     pub gone: Vec<GoneRoom>,
 }
 
@@ -75,9 +75,7 @@ impl UserPlan {
             return Self::anew(now, horizon, reset);
         };
         let known = last_entries(hub, &cursor, &now.rooms, (epoch, horizon)).await?;
-        // A page that was answered earlier has told of what was gone then, and of what has come in its place.
-        let told = cursor.finished.map_or(cursor.base, |(_, upper)| upper);
-        let gone = store.gone_rooms(user, told.version, told.removals).await?;
+        let gone = gone_since(store, user, &cursor).await?;
         Ok(Self::resumed(cursor, now, &known, gone))
     }
 
@@ -127,12 +125,18 @@ impl UserPlan {
         }
     }
 
-    /// The names of the rooms that are gone for the client: lost, or hidden since.
+    /// The rooms that are gone for the client, lost or hidden since, ascending by id. Of several that had one name, the last one may be
+    /// among the rooms again.
     #[must_use]
-    pub fn names_gone(&self) -> Vec<String> {
+    pub fn gone_or_hidden(&self) -> Vec<GoneRoom> {
         let hidden = self.rooms.iter().filter(|room| self.has_resumed && room.is_hidden() && room.has_changed);
-        let hidden = hidden.map(|room| room.followed.room.name.clone());
-        self.gone.iter().map(|gone| gone.name.clone()).chain(hidden).collect()
+        let hidden = hidden.map(|room| GoneRoom {
+            room: room.followed.room.id,
+            name: room.followed.room.name.clone(),
+        });
+        let mut gone: Vec<GoneRoom> = self.gone.iter().cloned().chain(hidden).collect();
+        gone.sort_by_key(|gone| gone.room);
+        gone
     }
 
     /// Lets the states of rooms that are new to the client say where it begins: they were read later than the plan, and what was stored
@@ -211,6 +215,19 @@ fn usable(cursor: Option<&str>, epoch: Epoch) -> (Option<UserCursor>, Option<Res
         Some(Ok(ClientCursor::At(_) | ClientCursor::Between(_))) => (None, Some(ResetReason::Foreign)),
         Some(Err(_)) => (None, Some(ResetReason::Malformed)),
     }
+}
+
+/// The rooms that are gone since `cursor`, ascending by id. Of the rooms up to the one that was finished last the client was told what they
+/// were when that began.
+async fn gone_since(store: &Store, user: UserId, cursor: &UserCursor) -> Result<Vec<GoneRoom>, StoreError> {
+    let since = async |base: Base| store.gone_rooms(user, base.version, base.removals).await;
+    let Some((upto, upper)) = cursor.finished else {
+        return since(cursor.base).await;
+    };
+    let mut gone = since(upper).await?;
+    gone.retain(|gone| gone.room <= upto);
+    gone.extend(since(cursor.base).await?.into_iter().filter(|gone| gone.room > upto));
+    Ok(gone)
 }
 
 /// The last entry of a room that a client has.
@@ -383,7 +400,7 @@ pub(crate) mod tests {
     fn room_lost_after_the_plan_is_not_gone_before_what_is_sent_of_it() {
         let plan = plan_of_lost_rooms();
         // Room 2 was left and joined again: it is gone, and new.
-        assert_eq!(plan.names_gone(), ["room-2", "room-3"]);
+        assert_eq!(plan.gone_or_hidden(), [gone(2), gone(3)]);
     }
 
     #[test]

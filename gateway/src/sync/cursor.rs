@@ -3,8 +3,10 @@
 //! Answers that follow each other bring rooms up to date in the order of their ids. Until the last room has come, the cursor has two bases:
 //! the rooms up to the one that came last are at the upper base, which is what there was when the first of these answers began. What
 //! happens in them meanwhile comes when all have had their turn, in a further answer: so many rooms that move all the time hold up none.
+//! Rooms that are gone come in the same order, so that no answer names too many of them.
 
 use shared::domain::{Position, RoomId, Seq};
+use shared::storage::GoneRoom;
 
 use crate::live::{Base, PlannedRoom, UserCursor, UserPlan};
 
@@ -47,10 +49,20 @@ impl SyncCursor {
         room.followed.room.id > self.upto && room.followed.joined <= self.upper.version
     }
 
+    /// Whether no answer has named the room as gone yet.
+    pub(super) fn names_now(&self, gone: &GoneRoom) -> bool {
+        gone.room > self.upto
+    }
+
     /// The answer has `room`, up to `seq`.
     pub(super) fn advance(&mut self, room: &PlannedRoom, seq: Seq) {
         self.upto = room.followed.room.id;
         self.cursor.set_ahead(self.upto, seq);
+    }
+
+    /// The answer has all that there is up to `gone`.
+    pub(super) fn advance_to_gone(&mut self, gone: &GoneRoom) {
+        self.upto = self.upto.max(gone.room);
     }
 
     /// The cursor if rooms are left.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 use shared::domain::{RoomEntry, Seq, StoredMessage, Timestamp};
-use shared::storage::RoomState;
+use shared::storage::{GoneRoom, RoomState};
 
 use crate::change_json;
 use crate::json;
@@ -11,9 +11,11 @@ use crate::live::{ResetReason, entry_name};
 use crate::message_json;
 use crate::room_state_json;
 
-/// Bytes of an answer at most, below the 1 MiB that are promised. One room always fits, and so do some ten thousand names of rooms that are
-/// gone.
+/// Bytes of an answer at most, below the 1 MiB that are promised. One room always fits beside the names of those that are gone.
 const PAGE_MAX_BYTES: usize = 960 * 1024;
+
+/// Rooms that are gone and that one answer names; the others are named by the next one.
+pub const GONE_AT_MOST: usize = 1_000;
 
 /// Bytes of the entries of one room.
 const ROOM_MAX_BYTES: usize = 256 * 1024;
@@ -92,12 +94,11 @@ struct Ends<'a> {
 }
 
 impl PageWriter {
-    /// An answer that names rooms that are gone.
-    pub(super) fn with_gone(gone: Vec<String>) -> Self {
-        Self {
-            rooms: Vec::new(),
-            gone,
-        }
+    /// Adds names of rooms that are gone, and returns those of `gone` for which there is no room.
+    pub(super) fn push_gone<'a>(&mut self, gone: &'a [GoneRoom]) -> &'a [GoneRoom] {
+        let (named, rest) = gone.split_at(gone.len().min(GONE_AT_MOST - self.gone.len()));
+        self.gone.extend(named.iter().map(|gone| gone.name.clone()));
+        rest
     }
 
     /// Adds a room with its entries, and the seqs of those missing before them. False if it does not fit any more.
@@ -145,6 +146,8 @@ impl PageWriter {
 
 #[cfg(test)]
 mod tests {
+    use shared::domain::RoomId;
+
     use super::*;
 
     #[test]
@@ -159,7 +162,13 @@ mod tests {
 
     #[test]
     fn an_empty_answer_is_one_object() {
-        let answer = PageWriter::with_gone(vec!["den".to_owned()]).finish("AQ", false, None);
+        let mut page = PageWriter::default();
+        let gone = GoneRoom {
+            room: RoomId(1),
+            name: "den".to_owned(),
+        };
+        assert!(page.push_gone(&[gone]).is_empty());
+        let answer = page.finish("AQ", false, None);
         assert_eq!(&answer[..], br#"{"cursor":"AQ","more":false,"gone":["den"],"rooms":[]}"#);
     }
 }

@@ -70,3 +70,23 @@ pub(crate) async fn fill(client: &ApiClient, count: usize) -> Result<()> {
     })
     .await
 }
+
+/// Takes the last message of `lobby`, whose text is "last in lobby", out of the database, as a backup does that is restored. The gateways know
+/// nothing of before.
+pub(crate) async fn lose_last_message(stack: &mut Stack) {
+    stack.worker.process.stop(SOON).await.unwrap();
+    let mut database = stack.database().await.unwrap();
+    for statement in [
+        "DELETE FROM messages WHERE text = 'last in lobby'",
+        "UPDATE room_heads SET seq = seq - 1 WHERE room_id = (SELECT id FROM rooms WHERE name = 'lobby')",
+    ] {
+        database.execute(statement).await.unwrap();
+    }
+    database.close().await.unwrap();
+    stack.worker.start().unwrap();
+    for gateway in &mut stack.gateways {
+        gateway.kill().unwrap();
+        gateway.start().unwrap();
+    }
+    stack.wait_ready().await.unwrap();
+}

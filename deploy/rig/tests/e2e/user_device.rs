@@ -160,7 +160,8 @@ impl Device {
         self.client.send(request).await
     }
 
-    fn apply_answer(&mut self, answer: &Value, is_first: bool) -> Result<()> {
+    /// Applies the answer to a call. A first answer has the last messages of rooms, whatever was before them.
+    pub(crate) fn apply_answer(&mut self, answer: &Value, is_first: bool) -> Result<()> {
         for gone in answer["gone"].as_array().into_iter().flatten() {
             self.rooms.remove(gone.as_str().unwrap_or_default());
         }

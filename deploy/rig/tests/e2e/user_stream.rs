@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rig::{ApiClient, Backend, Failure, Method, Stack, eventually};
 use serde_json::{Value, json};
 
-use crate::fixture::{SOON, with_lobby};
+use crate::fixture::{SOON, lose_last_message, with_lobby};
 use crate::user_device::Device;
 
 /// "Within 1 s on every gateway", with a margin for a machine that is busy with other tests.
@@ -336,21 +336,7 @@ async fn room_that_lost_entries_is_reset_and_others_go_on() {
         device.message(&format!("last in {room}")).await.unwrap();
     }
     device.close();
-    stack.worker.process.stop(SOON).await.unwrap();
-    let mut database = stack.database().await.unwrap();
-    for statement in [
-        "DELETE FROM messages WHERE text = 'last in lobby'",
-        "UPDATE room_heads SET seq = seq - 1 WHERE room_id = (SELECT id FROM rooms WHERE name = 'lobby')",
-    ] {
-        database.execute(statement).await.unwrap();
-    }
-    database.close().await.unwrap();
-    stack.worker.start().unwrap();
-    for gateway in &mut stack.gateways {
-        gateway.kill().unwrap();
-        gateway.start().unwrap();
-    }
-    stack.wait_ready().await.unwrap();
+    lose_last_message(&mut stack).await;
     let cursor = device.cursor.clone().unwrap();
     assert_eq!(resets(&bob, &cursor).await, (true, vec![("ahead".to_owned(), vec![json!("lobby")])]));
     device.open().await.unwrap();

@@ -1,13 +1,20 @@
 //! Catching up with all rooms by calls, whose cursors are those of the stream.
 
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use rig::{ApiClient, Backend, Failure, Method, Result, Stack, eventually};
 use serde_json::{Value, json};
 
-use crate::fixture::{SOON, fill, with_lobby};
+use crate::fixture::{SOON, fill, lose_last_message, with_lobby};
 use crate::user_device::Device;
 
 /// Bytes of an answer at most.
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
+
+/// Rooms that are gone and that one answer names at most.
+const GONE_AT_MOST: usize = 1_000;
 
 async fn join(client: &ApiClient, room: &str) {
     client.call(Method::POST, &format!("/chat/{room}/join")).await.unwrap().expect(204).unwrap();
@@ -198,6 +205,122 @@ async fn unusable_cursor_of_a_call_begins_anew_and_says_why() {
         assert_eq!(response.status(), 400, "{query}: {response}");
         response.expect_error_shape().unwrap();
     }
+}
+
+#[tokio::test]
+async fn cursor_ahead_of_a_room_begins_anew() {
+    let (mut stack, ann, bob) = three_rooms(Backend::Sqlite).await;
+    post(&ann, "hall", "last in hall").await.unwrap();
+    // The cursor of a live message names its room.
+    let mut device = Device::new(&bob);
+    device.open().await.unwrap();
+    ann.post("lobby", "last in lobby").await.unwrap();
+    device.message("last in lobby").await.unwrap();
+    device.close();
+    lose_last_message(&mut stack).await;
+    let answer = device.sync(50).await.unwrap().expect(200).unwrap().json().unwrap();
+    assert_eq!((&answer["reset"], names(&answer).len()), (&json!("ahead"), 3), "{answer}");
+    // The client forgets what it has, and goes on from what it is told.
+    let mut device = Device::new(&bob);
+    device.apply_answer(&answer, true).unwrap();
+    assert_eq!(
+        (device.rooms["lobby"], device.texts("lobby"), device.texts("hall")),
+        (2, vec![], vec!["last in hall"])
+    );
+    post(&ann, "lobby", "from here").await.unwrap();
+    let answers = device.catch_up(50).await.unwrap();
+    assert_eq!((answers[0].get("reset"), device.texts("lobby")), (None, vec!["from here"]));
+}
+
+/// 2,500 rooms as they are after the call that created them.
+const CREATE_MANY: &str = "INSERT INTO rooms (name, owner_id, is_private, created_on)
+    WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 2500)
+    SELECT 'gone-' || n, (SELECT id FROM users WHERE username = 'ann'), FALSE, 0 FROM numbers";
+
+/// What is left of them once bob has left them.
+const LEAVE_MANY: [&str; 2] = [
+    "INSERT INTO departures (user_id, room_id, version, name)
+     SELECT u.id, r.id, u.rooms_version + 1, r.name FROM users u, rooms r
+     WHERE u.username = 'bob' AND r.name LIKE 'gone-%'",
+    "UPDATE users SET rooms_version = rooms_version + 1 WHERE username = 'bob'",
+];
+
+async fn check_many_rooms_gone(backend: Backend) {
+    let (stack, ann, bob) = three_rooms(backend).await;
+    let mut database = stack.database().await.unwrap();
+    database.execute(CREATE_MANY).await.unwrap();
+    // Its id is above those of the rooms that are gone, and that of hall is below them.
+    bob.create_room("den").await.unwrap();
+    let mut device = Device::new(&bob);
+    device.catch_up(50).await.unwrap();
+    for statement in LEAVE_MANY {
+        database.execute(statement).await.unwrap();
+    }
+    database.close().await.unwrap();
+    post(&bob, "den", "in the den").await.unwrap();
+    post(&ann, "hall", "in the hall").await.unwrap();
+    let mut stream = Device::new(&bob);
+    (stream.cursor, stream.rooms) = (device.cursor.clone(), device.rooms.clone());
+    let mut expected: Vec<String> = (1..=2_500).map(|number| format!("gone-{number}")).collect();
+    expected.sort_unstable();
+
+    let answers = device.catch_up(1).await.unwrap();
+    let gone = |answer: &Value| -> Vec<String> {
+        answer["gone"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    };
+    assert!(answers.iter().all(|answer| gone(answer).len() <= GONE_AT_MOST), "{} answers", answers.len());
+    let named: BTreeSet<String> = answers.iter().flat_map(gone).collect();
+    assert!(named.iter().eq(&expected), "{} names", named.len());
+    assert_eq!((device.texts("hall"), device.texts("den")), (vec!["in the hall"], vec!["in the den"]));
+    assert_eq!(device.catch_up(50).await.unwrap()[0]["gone"], json!([]), "each is named once");
+
+    // A stream names them in events of 50.
+    let ready = stream.open().await.unwrap();
+    let mut told: Vec<Value> = ready["rooms"].as_array().unwrap().clone();
+    while told.len() < 2_500 {
+        let rooms = stream.event("rooms").await.unwrap()["rooms"].as_array().unwrap().clone();
+        assert!(rooms.len() <= 50, "{} rooms", rooms.len());
+        told.extend(rooms);
+    }
+    let named = told
+        .iter()
+        .filter(|room| room["gone"] == true)
+        .map(|room| room["name"].as_str().unwrap().to_owned());
+    assert!(named.collect::<BTreeSet<_>>().iter().eq(&expected));
+    for text in ["in the hall", "in the den"] {
+        if !stream.messages.iter().any(|(_, said)| said == text) {
+            stream.message(text).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_rooms_that_are_gone_are_named_in_pages() {
+    check_many_rooms_gone(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn many_rooms_that_are_gone_are_named_in_pages_on_postgres() {
+    check_many_rooms_gone(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn user_who_catches_up_too_often_is_told_when_to_come_back() {
+    // After each of his answers bob waits for seconds, so his calls pile up.
+    let stack = Stack::builder().without_limits().gateway("REPLAY_KIB_PER_S", "1").start().await.unwrap();
+    let (_stack, ann) = with_lobby(stack).await;
+    let bob = ann.register("bob").await.unwrap();
+    join(&bob, "lobby").await;
+    for _ in 0..10 {
+        ann.post("lobby", &"x".repeat(1_000)).await.unwrap();
+    }
+    post(&ann, "lobby", "last").await.unwrap();
+    let calls: FuturesUnordered<_> = (0..200).map(|_| bob.get("/user/sync?preview=20")).collect();
+    let refused =
+        calls.filter_map(async |response| Some(response.unwrap()).filter(|response| response.status() != 200));
+    let refused = std::pin::pin!(refused).next().await.unwrap();
+    refused.expect_error(429, "too_many_reads").unwrap();
+    ann.get("/user/sync").await.unwrap().expect(200).unwrap();
 }
 
 #[tokio::test]

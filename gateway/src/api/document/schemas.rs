@@ -10,6 +10,7 @@ use crate::api::models::Problem;
 use crate::auth::passwords;
 use crate::change_json::{DeleteEvent, EditEvent, MemberEvent, ReactionEvent, RoomChangeEvent};
 use crate::room_state_json::UserRoom;
+use crate::sync::GONE_AT_MOST;
 
 /// Formats of strings: schema, field, format.
 const FORMATS: [(&str, &str, &str); 18] = [
@@ -43,7 +44,7 @@ const MOST_ITEMS: [(&str, &str, usize); 12] = [
     ("Message", "reactions", MessageExtra::MAX_REACTIONS),
     ("MessageDraft", "mentions", MessageExtra::MAX_MENTIONS),
     ("SyncAnswer", "rooms", 100),
-    ("SyncAnswer", "gone", 10_000),
+    ("SyncAnswer", "gone", GONE_AT_MOST),
     ("SyncRoom", "entries", 100),
     ("Problem", "errors", 16),
     ("Problem", "reasons", 16),

@@ -197,7 +197,7 @@ impl Ready<'_> {
 
     /// What became of the rooms that the client does not know as they are.
     fn updates(&self) -> Vec<RoomUpdate> {
-        let gone = self.opened.plan.names_gone().into_iter().map(RoomUpdate::Gone);
+        let gone = self.opened.plan.gone_or_hidden().into_iter().map(|gone| RoomUpdate::Gone(gone.name));
         gone.chain(self.opened.states.iter().cloned().map(RoomUpdate::State)).collect()
     }
 
