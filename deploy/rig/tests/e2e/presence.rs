@@ -10,6 +10,9 @@ use crate::fixture::SOON;
 /// Each user has a turn every 30 s.
 const NEXT_TURN: Duration = Duration::from_secs(40);
 
+/// "Who has gone is told within two minutes."
+const GONE: Duration = Duration::from_mins(2);
+
 /// Long enough for something that must not come: a new stream has its first turn within a second.
 const SILENCE: Duration = Duration::from_secs(3);
 
@@ -62,6 +65,18 @@ async fn users_of_a_direct_room_see_each_other_come() {
     assert_eq!((told.json().unwrap(), told.id.as_str()), (online("ann"), of_bob.ready().id.as_str()));
     assert_eq!(of_ann.expect("presence", NEXT_TURN).await.unwrap().json().unwrap(), online("bob"));
     assert!(tells_nothing(&mut of_cid).await, "they share no direct room");
+}
+
+#[tokio::test]
+async fn user_of_a_direct_room_is_seen_to_go_within_two_minutes() {
+    let stack = Stack::builder().without_rates().gateways(2).gateway("PRESENCE", "true").start().await.unwrap();
+    let [ann, bob, _] = three(&stack).await;
+    let of_bob = watch(&bob).await;
+    let mut of_ann = watch(&ann).await;
+    let presence = |online| json!({"users": [{"username": "bob", "online": online}]});
+    assert_eq!(of_ann.expect("presence", NEXT_TURN).await.unwrap().json().unwrap(), presence(true));
+    drop(of_bob);
+    assert_eq!(of_ann.expect("presence", GONE).await.unwrap().json().unwrap(), presence(false));
 }
 
 #[tokio::test]
