@@ -203,8 +203,8 @@ impl RoomsApi {
 
     /// Leave a room
     ///
-    /// Your streams of the room end. You join again by reading or posting. A direct room is hidden instead, until something new
-    /// is in it.
+    /// Your streams of the room end. You join again by reading or posting. A direct room is hidden instead, until its next
+    /// message.
     #[oai(
         path = "/chat/:room/message",
         method = "delete",

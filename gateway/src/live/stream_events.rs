@@ -22,17 +22,17 @@ pub enum ResetReason {
 
 /// Data of `ping`.
 #[derive(Debug, Serialize)]
-pub struct Ping {
+pub(super) struct Ping {
     /// The time by the clock of the gateway.
-    pub server_time: String,
+    pub(super) server_time: String,
 }
 
 /// Data of `bye`.
 #[derive(Debug, Serialize)]
-pub struct Bye {
+pub(super) struct Bye {
     /// Why the stream ends.
-    pub reason: ByeReason,
+    pub(super) reason: ByeReason,
     /// When to come back; absent where coming back is of no use.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_ms: Option<u32>,
+    pub(super) retry_ms: Option<u32>,
 }

@@ -53,10 +53,10 @@ impl PlannedRoom {
         self.after < self.followed.head.seq
     }
 
-    /// Whether the user has left this direct room, and nothing has happened in it since.
+    /// Whether the user has left this direct room, and it has no message since.
     #[must_use]
     pub fn is_hidden(&self) -> bool {
-        self.followed.hidden_upto.is_some_and(|upto| self.followed.head.seq <= upto)
+        self.followed.is_hidden
     }
 }
 
@@ -90,12 +90,13 @@ impl UserPlan {
         for followed in now.rooms {
             let (room, head) = (followed.room.id, followed.head.seq);
             let known = known.get(&room).copied();
+            // What came before a direct room was hidden is over, and what is not a message does not bring it back.
+            let hidden_upto = followed.hidden_upto.map(|upto| if followed.is_hidden { head } else { upto });
             let planned = PlannedRoom {
                 has_changed: known.is_none() || followed.version > cursor.base_of(room).version,
                 is_new: known.is_none(),
                 is_ahead: known.is_some_and(|known| known.seq > head),
-                // What came before a direct room was hidden is over.
-                after: known.map_or(head, |known| known.seq.max(followed.hidden_upto.unwrap_or(known.seq)).min(head)),
+                after: known.map_or(head, |known| known.seq.max(hidden_upto.unwrap_or(known.seq)).min(head)),
                 followed,
             };
             let is_at_base = if planned.has_missed() {
@@ -290,6 +291,7 @@ pub(crate) mod tests {
             head: RoomHead::unaltered(Seq(5)),
             position: Position(position),
             hidden_upto: None,
+            is_hidden: false,
             joined: RoomsVersion(joined),
             read_seq: Seq(0),
         }
@@ -322,9 +324,9 @@ pub(crate) mod tests {
     }
 
     /// A room of which the client has everything up to seq 2, and which was hidden at seq 4.
-    fn hidden(head: i64) -> UserPlan {
+    fn hidden(head: i64, is_hidden: bool) -> UserPlan {
         let mut room = followed(1, 1, 90);
-        room.hidden_upto = Some(Seq(4));
+        (room.hidden_upto, room.is_hidden) = (Some(Seq(4)), is_hidden);
         room.head = RoomHead::unaltered(Seq(head));
         let cursor = UserCursor {
             epoch: Epoch(1),
@@ -343,12 +345,13 @@ pub(crate) mod tests {
 
     #[test]
     fn what_came_before_a_direct_room_was_hidden_is_not_sent() {
-        let missed = |head| {
-            let plan = hidden(head);
+        let missed = |head, is_hidden| {
+            let plan = hidden(head, is_hidden);
             (plan.rooms[0].has_missed(), plan.rooms[0].after, plan.ahead)
         };
-        assert_eq!(missed(4), (false, Seq(4), vec![(RoomId(1), Seq(4))]));
-        assert_eq!(missed(5), (true, Seq(4), vec![(RoomId(1), Seq(4))]));
+        assert_eq!(missed(4, true), (false, Seq(4), vec![(RoomId(1), Seq(4))]));
+        assert_eq!(missed(5, true), (false, Seq(5), vec![(RoomId(1), Seq(5))]), "it is no message");
+        assert_eq!(missed(5, false), (true, Seq(4), vec![(RoomId(1), Seq(4))]));
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(super) enum Stage {
     Live,
     /// What was missed comes first.
     Behind,
-    /// The user has left this direct room: the client is told of it before the next entry.
+    /// The user has left this direct room: the client is told of it before the next message.
     Hidden,
 }
 

@@ -1,5 +1,5 @@
 //! Direct rooms: the one room of two users. Nobody else ever sees it, and neither of the two leaves it: who has enough of it hides it
-//! until its next entry.
+//! until its next message.
 
 use async_trait::async_trait;
 
@@ -19,7 +19,7 @@ pub trait DirectRooms {
         now: Timestamp,
     ) -> Result<(Room, bool), StoreError>;
 
-    /// Hides the direct `room` for `user` until its next entry; false if it is none, or they are not in it.
+    /// Hides the direct `room` for `user` until its next message; false if it is none, or they are not in it.
     async fn hide_direct(&self, room: RoomId, user: UserId) -> Result<bool, StoreError>;
 
     /// At most `limit` direct rooms of `user` that are not hidden, by the username of the other member, above `after`.

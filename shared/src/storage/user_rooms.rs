@@ -28,8 +28,10 @@ pub struct FollowedRoom {
     pub head: RoomHead,
     /// The position of its last entry; 0 if it has none.
     pub position: Position,
-    /// The user hides the room while its head is not above this.
+    /// The head that the room had when the user left it: a direct room, which nobody leaves for good.
     pub hidden_upto: Option<Seq>,
+    /// It has no message since then.
+    pub is_hidden: bool,
     /// The version with which the membership began: to a client that knows an earlier one the room is new.
     pub joined: RoomsVersion,
     /// The last entry that the user has read.
@@ -170,6 +172,7 @@ struct FollowedRecord {
     changed: Seq,
     position: i64,
     hidden_upto: Option<Seq>,
+    is_hidden: u8,
     joined: RoomsVersion,
     read_seq: Seq,
 }
@@ -193,6 +196,7 @@ impl From<FollowedRecord> for FollowedRoom {
             },
             position: Position(record.position),
             hidden_upto: record.hidden_upto,
+            is_hidden: record.is_hidden != 0,
             joined: record.joined,
             read_seq: record.read_seq,
         }

@@ -28,7 +28,8 @@ on_both_back_ends![
     users_are_found_by_the_names_in_mentions,
 ];
 
-fn change(room: RoomId, sender: UserId, target: MessageId, request: ChangeRequest) -> AcceptedChange {
+/// A change of the message `target`, as a worker gets it.
+pub(crate) fn change(room: RoomId, sender: UserId, target: MessageId, request: ChangeRequest) -> AcceptedChange {
     AcceptedChange {
         id: MessageId::fresh(),
         room,
@@ -40,19 +41,19 @@ fn change(room: RoomId, sender: UserId, target: MessageId, request: ChangeReques
     }
 }
 
-fn edit(text: &str) -> ChangeRequest {
+pub(crate) fn edit(text: &str) -> ChangeRequest {
     ChangeRequest::Edit {
         text: MessageText::parse(text).unwrap(),
         oldest: Timestamp(0),
     }
 }
 
-fn react(emoji: &str, on: bool) -> ChangeRequest {
+pub(crate) fn react(emoji: &str, on: bool) -> ChangeRequest {
     let emoji = Emoji::parse(emoji).unwrap();
     ChangeRequest::React { emoji, on }
 }
 
-const DELETE: ChangeRequest = ChangeRequest::Delete { as_moderator: false };
+pub(crate) const DELETE: ChangeRequest = ChangeRequest::Delete { as_moderator: false };
 
 /// Commits `commands` in one transaction.
 async fn run(db: &Database, claim: &mut Claim, commands: impl IntoIterator<Item = Command>) -> Committed {

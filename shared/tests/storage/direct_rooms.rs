@@ -4,13 +4,14 @@ use futures_util::future::join_all;
 use shared::domain::{Command, MemberRole, RoomId, RoomKind, RoomName, RoomsVersion, Seq};
 use shared::storage::{CreateRoom, JoinMode, JoinOutcome, Role, Room, Store, User};
 
+use crate::changes::{DELETE, change, edit, react};
 use crate::support::{Database, NOW, command, entry, hint, message, on_both_back_ends};
 
 on_both_back_ends![
     two_users_have_one_direct_room,
     calls_from_both_sides_at_once_make_one_room,
     nobody_else_sees_a_direct_room,
-    a_hidden_room_comes_back_with_its_next_entry,
+    a_hidden_room_comes_back_with_its_next_message,
     direct_rooms_are_listed_by_the_other_member,
     partners_are_those_of_direct_rooms_that_nobody_hides,
     the_log_begins_with_both_members,
@@ -82,7 +83,7 @@ async fn nobody_else_sees_a_direct_room(db: Database) {
     assert!(!db.store.hide_direct(lobby, ann.id).await.unwrap(), "only direct rooms are hidden");
 }
 
-async fn a_hidden_room_comes_back_with_its_next_entry(db: Database) {
+async fn a_hidden_room_comes_back_with_its_next_message(db: Database) {
     let (ann, bob) = (db.user("ann").await, db.user("bob").await);
     let (room, _) = direct(&db.store, &ann, &bob).await;
     let mut claim = db.claim().await;
@@ -91,7 +92,7 @@ async fn a_hidden_room_comes_back_with_its_next_entry(db: Database) {
         let direct = db.store.direct_rooms(user.id, "", 10).await.unwrap().len();
         assert_eq!(by_activity, direct);
         let followed = &db.store.user_rooms(user.id).await.unwrap().rooms[0];
-        assert_eq!(direct == 1, followed.hidden_upto.is_none_or(|upto| followed.head.seq > upto));
+        assert_eq!(direct == 1, !followed.is_hidden);
         assert_eq!(db.store.room_states(user.id, &[room.id]).await.unwrap().len(), 1, "states have hidden ones too");
         direct == 1
     };
@@ -101,12 +102,20 @@ async fn a_hidden_room_comes_back_with_its_next_entry(db: Database) {
     // What the outbox still had is no news.
     db.commit(&mut claim, vec![command(1, hint(room.id))]).await.unwrap();
     assert_eq!((shown(&bob).await, shown(&ann).await), (false, true));
-    db.post(&mut claim, room.id, ann.id, &["hello"]).await;
+    let hello = db.post(&mut claim, room.id, ann.id, &["hello"]).await;
     assert!(shown(&bob).await);
     let state = &db.store.room_states(bob.id, &[room.id]).await.unwrap()[0];
     assert_eq!((state.unread, state.head), (1, Seq(3)));
     assert!(db.store.hide_direct(room.id, bob.id).await.unwrap());
     assert!(!shown(&bob).await);
+    // What becomes of an earlier message brings it back for nobody.
+    for request in [react("👍", true), edit("hello again"), DELETE] {
+        let changed = Command::Change(change(room.id, ann.id, hello[0], request));
+        let at = claim.cursor.ms + 1;
+        let committed = db.commit(&mut claim, vec![command(at, changed)]).await.unwrap();
+        assert_eq!(committed.rooms[0].entries.len(), 1);
+        assert!(!shown(&bob).await);
+    }
     // The user opens it again.
     assert!(!direct(&db.store, &ann, &bob).await.1);
     assert!(!shown(&bob).await, "not when the other one does");

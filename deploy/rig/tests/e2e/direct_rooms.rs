@@ -1,10 +1,16 @@
 //! Direct rooms: two users have one, whoever asks first, and nobody else sees it.
 
+use std::time::Duration;
+
 use futures_util::future::join;
 use rig::{ApiClient, Backend, Failure, HttpResponse, Method, Result, Stack, eventually};
 use serde_json::{Value, json};
 
 use crate::fixture::SOON;
+use crate::user_device::Device;
+
+/// Long enough for something that must not come.
+const SILENCE: Duration = Duration::from_millis(700);
 
 /// Ann at the first gateway, Bob at the second one, and somebody else.
 async fn three(backend: Backend) -> (Stack, [ApiClient; 3]) {
@@ -93,6 +99,35 @@ async fn two_users_talk_in_a_direct_room_on_postgres() {
     check_direct_room(Backend::Postgres).await;
 }
 
+/// Bob has left the room `name`, and both his devices know it.
+async fn check_reaction_brings_nothing_back(
+    (ann, bob): (&ApiClient, &ApiClient),
+    name: &str,
+    stream: &mut Device,
+    calls: &mut Device,
+) {
+    assert_eq!(calls.catch_up_once().await.unwrap()["gone"], json!([name]));
+    let id = ann.history(name, "?limit=1").await.unwrap()[0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/chat/{name}/message/{id}/reactions/%F0%9F%91%8D");
+    ann.call(Method::PUT, &path).await.unwrap().expect(204).unwrap();
+    eventually(SOON, "the reaction is stored", async || {
+        match ann.history(name, "?limit=1").await?[0].get("reactions") {
+            Some(_) => Ok(()),
+            None => Err(Failure::new("it is not")),
+        }
+    })
+    .await
+    .unwrap();
+    assert!(partners(bob).await.is_empty());
+    assert_eq!(bob.get("/user/rooms").await.unwrap().expect(200).unwrap().json().unwrap()["data"], json!([]));
+    let answer = calls.catch_up_once().await.unwrap();
+    assert_eq!((&answer["rooms"], &answer["gone"]), (&json!([]), &json!([])));
+    stream.listen(SILENCE).await.unwrap();
+    assert!(stream.rooms.is_empty(), "{:?}", stream.rooms);
+    stream.close();
+    assert_eq!(stream.open().await.unwrap()["rooms"], json!([]));
+}
+
 async fn check_hiding(backend: Backend) {
     let (_stack, [ann, bob, _cid]) = three(backend).await;
     let room = open(&ann, "bob").await.unwrap().expect(201).unwrap().json().unwrap();
@@ -115,6 +150,20 @@ async fn check_hiding(backend: Backend) {
     })
     .await
     .unwrap();
+    let (mut stream, mut calls) = (Device::new(&bob), Device::new(&bob));
+    stream.open().await.unwrap();
+    stream.room(name).await.unwrap();
+    calls.catch_up(50).await.unwrap();
+    leave().await;
+    assert_eq!(stream.room(name).await.unwrap()["gone"], true);
+    check_reaction_brings_nothing_back((&ann, &bob), name, &mut stream, &mut calls).await;
+    // The next message does, with what is new since it was left.
+    ann.post(name, "and now?").await.unwrap();
+    assert_eq!(stream.room(name).await.unwrap()["with"], "ann");
+    stream.message("and now?").await.unwrap();
+    assert_eq!(partners(&bob).await, [json!("ann")]);
+    calls.catch_up(50).await.unwrap();
+    assert_eq!(calls.texts(name), ["are you there?", "and now?"]);
     leave().await;
     // Who opens it again sees it again.
     open(&bob, "ann").await.unwrap().expect(200).unwrap();

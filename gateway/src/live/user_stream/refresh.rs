@@ -102,7 +102,7 @@ impl UserStream {
             let is_new = self.rooms.get(followed.room.id).is_none();
             if is_new {
                 // Without a state it was lost after the rooms were read, and the client is told nothing of it.
-                let is_told = states.contains_key(&followed.room.id) || is_hidden(followed, followed.head.seq);
+                let is_told = states.contains_key(&followed.room.id) || followed.is_hidden;
                 let Some(feed) = feeds.remove(&followed.room.id).filter(|_| is_told) else {
                     continue;
                 };
@@ -135,11 +135,7 @@ impl UserStream {
 
     fn follow(&mut self, followed: &FollowedRoom, feed: OpenFeed, at: Instant) {
         let (id, head) = (followed.room.id, followed.head.seq);
-        let stage = if is_hidden(followed, head) {
-            Stage::Hidden
-        } else {
-            Stage::Live
-        };
+        let stage = if followed.is_hidden { Stage::Hidden } else { Stage::Live };
         self.rooms.insert(StreamRoom::new(followed, feed, head, stage));
         self.progress.sent(id, head, at);
         self.topic_changes.added.push(room_topic(id));
@@ -154,9 +150,9 @@ impl UserStream {
             return RoomNews::default();
         };
         let was_hidden = room.stage == Stage::Hidden;
-        if is_hidden(followed, room.sent.max(state.head)) {
+        if followed.is_hidden {
             let name = state.name;
-            self.hide(id, state.head);
+            self.hide(id, followed.head.seq);
             return RoomNews {
                 update: (!was_hidden).then_some(RoomUpdate::Gone(name)),
                 read: None,
@@ -182,18 +178,22 @@ impl UserStream {
         }
     }
 
-    /// Sends nothing more of a direct room that its user has left, up to its next entry after `head`.
+    /// Sends nothing more of a direct room that its user has left, and that has no message since up to `head`. Whatever comes behind that is
+    /// looked at.
     fn hide(&mut self, id: RoomId, head: Seq) {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
         room.stage = Stage::Hidden;
+        // What was sent behind it may be a message.
+        self.refresh.is_due |= room.sent > head;
         room.sent = room.sent.max(head);
         let sent = room.sent;
         self.missed.retain(|missed| missed.room != id);
         self.history = self.history.take().filter(|history| history.room != id);
         self.progress.sent(id, sent, Instant::now());
         self.note_caught_up();
+        self.queue(id);
     }
 }
 
@@ -204,11 +204,6 @@ struct RoomNews {
     update: Option<RoomUpdate>,
     /// That the user has read further.
     read: Option<OwnEvent>,
-}
-
-/// Whether the user has left a direct room in which nothing has happened since.
-fn is_hidden(followed: &FollowedRoom, head: Seq) -> bool {
-    followed.hidden_upto.is_some_and(|upto| head <= upto)
 }
 
 async fn refresh(

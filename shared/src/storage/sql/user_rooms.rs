@@ -13,7 +13,10 @@ macro_rules! user_rooms {
             "(",
             $of_values,
             "(r.id, r.name, r.owner_id, CASE WHEN r.is_private THEN 1 ELSE 0 END, r.incarnation, r.kind, m.id, m.version,
-              COALESCE(h.seq, 0), COALESCE(h.changed, 0), COALESCE(h.position, 0), m.hidden_upto, m.joined, m.read_seq)) AS text)
+              COALESCE(h.seq, 0), COALESCE(h.changed, 0), COALESCE(h.position, 0), m.hidden_upto,
+              CASE WHEN ",
+            $crate::storage::sql::user_rooms::is_shown!("m"),
+            " THEN 0 ELSE 1 END, m.joined, m.read_seq)) AS text)
                 FROM members m JOIN rooms r ON r.id = m.room_id LEFT JOIN room_heads h ON h.room_id = m.room_id
                 WHERE m.user_id = $1 AND ",
             $crate::storage::sql::visibility::room_exists!("r"),
@@ -52,10 +55,18 @@ macro_rules! room_states {
     };
 }
 
-/// The condition that the membership of the alias `p` does not hide its room, which has the head `g`.
+/// The condition that the membership of an alias does not hide its room: its user has not left it, or there is a message since.
 macro_rules! is_shown {
-    () => {
-        "(p.hidden_upto IS NULL OR COALESCE(g.seq, 0) > p.hidden_upto)"
+    ($member:literal) => {
+        concat!(
+            "(",
+            $member,
+            ".hidden_upto IS NULL OR EXISTS (SELECT 1 FROM messages y WHERE y.room_id = ",
+            $member,
+            ".room_id AND y.seq > ",
+            $member,
+            ".hidden_upto))"
+        )
     };
 }
 
@@ -73,9 +84,10 @@ macro_rules! direct_partners {
                  WHERE p.user_id IN (",
             $users,
             ") AND q.kind = 'direct' AND ",
-            $crate::storage::sql::user_rooms::is_shown!(),
-            " AND (o.hidden_upto IS NULL OR COALESCE(g.seq, 0) > o.hidden_upto)
-                 AND (q.owner_id = o.user_id OR o.read_seq > 0) AND ",
+            $crate::storage::sql::user_rooms::is_shown!("p"),
+            " AND ",
+            $crate::storage::sql::user_rooms::is_shown!("o"),
+            " AND (q.owner_id = o.user_id OR o.read_seq > 0) AND ",
             $crate::storage::sql::visibility::room_exists!("q"),
             ") t WHERE number <= $2 ORDER BY user_id, number"
         )
@@ -90,7 +102,7 @@ pub(in crate::storage) const ROOMS_BY_ACTIVITY: &str = room_states!(
     "m.room_id IN (SELECT p.room_id FROM members p JOIN rooms q ON q.id = p.room_id
                    LEFT JOIN room_heads g ON g.room_id = p.room_id
                    WHERE p.user_id = $1 AND (COALESCE(g.position, 0), p.room_id) < ($2, $3) AND ",
-    is_shown!(),
+    is_shown!("p"),
     " AND ",
     room_exists!("q"),
     "              ORDER BY COALESCE(g.position, 0) DESC, p.room_id DESC LIMIT +$4)"
@@ -100,9 +112,8 @@ pub(in crate::storage) const ROOMS_BY_ACTIVITY: &str = room_states!(
 pub(in crate::storage) const DIRECT_ROOMS: &str = room_states!(
     "m.room_id IN (SELECT p.room_id FROM members p JOIN rooms q ON q.id = p.room_id
                    JOIN members o ON o.room_id = p.room_id AND o.user_id <> $1
-                   LEFT JOIN room_heads g ON g.room_id = p.room_id
                    WHERE p.user_id = $1 AND q.kind = 'direct' AND o.username > $2 AND ",
-    is_shown!(),
+    is_shown!("p"),
     " AND ",
     room_exists!("q"),
     "              ORDER BY o.username LIMIT +$3)"
@@ -150,10 +161,8 @@ pub(in crate::storage) const INSERT_DIRECT_ROOM: &str =
 pub(in crate::storage) const DIRECT_ROOM_BY_KEY: &str =
     "SELECT id, name, owner_id, is_private, incarnation, kind FROM rooms WHERE direct_key = $1";
 
-/// The entries that the outbox still has are about what was before.
 pub(in crate::storage) const HIDE_DIRECT_ROOM: &str = concat!(
     "UPDATE members SET hidden_upto = COALESCE((SELECT h.seq FROM room_heads h WHERE h.room_id = $1), 0)
-                                      + (SELECT COUNT(*) FROM outbox o WHERE o.room_id = $1)
      WHERE room_id = $1 AND user_id = $2 AND EXISTS (SELECT 1 FROM rooms r WHERE r.id = $1 AND r.kind = 'direct' AND ",
     room_exists!("r"),
     ")"
