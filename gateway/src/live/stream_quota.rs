@@ -70,6 +70,19 @@ pub struct StreamLease {
     leases: Arc<LeaseTable>,
 }
 
+#[cfg(test)]
+impl StreamLease {
+    /// One that is counted nowhere.
+    pub(super) fn for_tests() -> Self {
+        let leases: Arc<LeaseTable> = Arc::default();
+        let stream = StreamKey {
+            gateway: 0,
+            number: leases.next_number(),
+        };
+        Self { stream, leases }
+    }
+}
+
 impl Drop for StreamLease {
     fn drop(&mut self) {
         self.leases.end(self.stream);

@@ -15,6 +15,8 @@
 mod missed;
 mod opening;
 mod refresh;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

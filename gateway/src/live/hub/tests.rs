@@ -20,6 +20,13 @@ async fn opened(hub: &Hub, room: &Room) -> Arc<FeedEntry> {
     entry
 }
 
+impl Hub {
+    /// The feed of `room`, at its head, without a subscription.
+    pub(in crate::live) async fn open_for_tests(&self, room: &Room) -> OpenFeed {
+        OpenFeed::hold(&opened(self, room).await)
+    }
+}
+
 #[tokio::test]
 async fn a_claim_reveals_unpublished_messages_of_its_partitions() {
     let fixture = fixture().await;

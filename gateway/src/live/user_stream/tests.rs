@@ -1,0 +1,186 @@
+//! What a user's stream does, step by step and without a fan-out.
+
+use shared::domain::{Position, SessionId, UserId};
+use shared::storage::{JoinMode, NewUser, Room};
+use uuid::Uuid;
+
+use super::*;
+use crate::history::ReadQueue;
+use crate::live::feed::Feed;
+use crate::live::hub::OpenFeed;
+use crate::live::stream::StreamSettings;
+use crate::live::stream_registry::{Followed, StreamRegistry};
+use crate::live::stream_start::StreamBounds;
+use crate::live::subscriber::Subscriber;
+use crate::live::test_fixture::{Fixture, fixture};
+use crate::live::topics::UserTopics;
+use crate::live::user_cursor::UserCursor;
+use crate::live::user_plan::UserPlan;
+
+const SETTINGS: StreamSettings = StreamSettings {
+    heartbeat: Duration::from_secs(15),
+    max_age: Duration::from_hours(1),
+};
+
+/// The user bob, who is in every room of an installation.
+struct Bob {
+    fixture: Fixture,
+    hub: Hub,
+    user: UserId,
+    inbox: Arc<UserInbox>,
+}
+
+impl Bob {
+    async fn new() -> Self {
+        let fixture = fixture().await;
+        let (subscriber, _commands) = Subscriber::new();
+        let bob = fixture.store.create_user(NewUser::for_tests("bob"), Timestamp(0)).await.unwrap().id;
+        Self {
+            hub: Hub::new(fixture.store.clone(), fixture.installation, subscriber, ReadQueue::default()),
+            user: bob,
+            inbox: Arc::new(UserInbox::new(UserTopics::default().open(bob))),
+            fixture,
+        }
+    }
+
+    /// A new room that bob is in.
+    async fn room(&self, name: &str) -> Room {
+        let room = self.fixture.room(name).await;
+        self.fixture.store.join_public(room.id, self.user, JoinMode::Explicit, Timestamp(0)).await.unwrap();
+        room
+    }
+
+    /// Stores a message in the room of `feed`, which follows it.
+    async fn post(&self, feed: &Feed) {
+        self.fixture.store_silently(feed.room, 1).await;
+        let entries = self.fixture.store.entries_after(feed.room, feed.head(), 10).await.unwrap();
+        feed.append(&entries);
+    }
+
+    async fn plan(&self, cursor: Option<&str>) -> UserPlan {
+        let history = (self.hub.epoch(), Position(0));
+        UserPlan::read((&self.fixture.store, &self.hub), self.user, cursor, history).await.unwrap()
+    }
+
+    /// The cursor of a client that has everything.
+    async fn cursor(&self) -> String {
+        let plan = self.plan(None).await;
+        let cursor = UserCursor {
+            epoch: self.hub.epoch(),
+            base: plan.base,
+            finished: None,
+            ahead: plan.ahead,
+        };
+        cursor.encode()
+    }
+
+    /// A stream after `cursor` of the rooms that `feeds` follow, ascending by id.
+    async fn open(&self, cursor: Option<String>, feeds: &[OpenFeed]) -> UserStream {
+        let plan = self.plan(cursor.as_deref()).await;
+        let ids: Vec<RoomId> = plan.rooms.iter().map(|planned| planned.followed.room.id).collect();
+        assert!(ids.iter().eq(feeds.iter().map(|feed| &feed.room)));
+        let followed = Followed::AllRooms(Arc::clone(&self.inbox));
+        let opened = UserOpened {
+            hub: self.hub.clone(),
+            store: self.fixture.store.clone(),
+            lease: StreamLease::for_tests(),
+            registered: StreamRegistry::default().register(self.user, SessionId(Uuid::nil()), followed),
+            inbox: Arc::clone(&self.inbox),
+            seen_changes: self.inbox.topic.changes(),
+            states: room_states(&self.fixture.store, self.user, &ids).await.unwrap(),
+            plan,
+            feeds: feeds.to_vec(),
+            horizon: Position(0),
+            horizon_use: self.hub.use_horizon(),
+            cursor,
+            filter: StreamFilter::default(),
+            expires_on: Timestamp(i64::MAX),
+            replay: None,
+        };
+        UserStream::new(opened, StreamBounds::default(), SETTINGS, Timestamp::now(), Framing::Library).0
+    }
+}
+
+/// Everything that a stream writes before it waits, without a fetch.
+fn writes(stream: &mut UserStream) -> Vec<String> {
+    let mut writes = Vec::new();
+    loop {
+        match stream.next_step(Instant::now()) {
+            NextStep::Write(segment) => writes.push(String::from_utf8(segment.into()).unwrap()),
+            NextStep::Follow(_) => {}
+            NextStep::Wait => return writes,
+            NextStep::Fetch(_) => panic!("it fetches after {writes:?}"),
+            NextStep::End(bye) => panic!("it ends with {bye:?}"),
+        }
+    }
+}
+
+/// The answer to what a stream asks next.
+async fn answer(stream: &mut UserStream) -> UserFetched {
+    match stream.next_step(Instant::now()) {
+        NextStep::Fetch(asked) => asked.await,
+        NextStep::Write(_) | NextStep::Follow(_) | NextStep::Wait | NextStep::End(_) => panic!("it asks nothing"),
+    }
+}
+
+#[tokio::test]
+async fn answer_from_before_a_loss_lets_nothing_be_sent() {
+    let bob = Bob::new().await;
+    let (lobby, hall) = (bob.room("lobby").await, bob.room("hall").await);
+    let feeds = [
+        bob.hub.open_for_tests(&lobby).await,
+        bob.hub.open_for_tests(&hall).await,
+    ];
+    let mut stream = bob.open(None, &feeds).await;
+    assert!(writes(&mut stream).is_empty());
+
+    bob.inbox.topic.note_change();
+    let stale = answer(&mut stream).await;
+    bob.fixture.store.leave(lobby.id, bob.user, Timestamp(0)).await.unwrap();
+    bob.inbox.lose_some();
+    for feed in &feeds {
+        bob.post(feed).await;
+        stream.moved(room_topic(feed.room));
+    }
+    assert!(writes(&mut stream).is_empty(), "rooms are lost that it does not know by name");
+    stream.apply(stale, Instant::now());
+    let fresh = answer(&mut stream).await;
+    assert!(writes(&mut stream).is_empty(), "the answer was older than the loss");
+    stream.apply(fresh, Instant::now());
+    let sent = writes(&mut stream).concat();
+    assert!(sent.contains(r#"{"name":"lobby","gone":true}"#), "{sent}");
+    let of = |room: &str| sent.matches(&format!(r#""name":"{room}","username":"ann""#)).count();
+    assert_eq!((of("lobby"), of("hall")), (0, 1), "{sent}");
+}
+
+/// What a feed keeps, and what a cached page has, needs no read.
+#[tokio::test]
+async fn many_rooms_with_little_missed_come_in_one_write() {
+    const ROOMS: usize = 20;
+    let bob = Bob::new().await;
+    let mut rooms = Vec::new();
+    for number in 0..ROOMS {
+        rooms.push(bob.room(&format!("room-{number}")).await);
+    }
+    let cursor = bob.cursor().await;
+    let mut feeds = Vec::new();
+    for (number, room) in rooms.iter().enumerate() {
+        if number % 2 == 0 {
+            let feed = bob.hub.open_for_tests(room).await;
+            bob.post(&feed).await;
+            feeds.push(feed);
+            continue;
+        }
+        bob.fixture.store_silently(room.id, 1).await;
+        let feed = bob.hub.open_for_tests(room).await;
+        let FeedRead::Behind(gap) = feed.read_after(Seq::ZERO, usize::MAX, Framing::Chunked) else {
+            panic!("the feed has its first message");
+        };
+        bob.hub.read_behind(&feed, (Seq::ZERO, gap), (usize::MAX, Framing::Chunked)).await.unwrap();
+        feeds.push(feed);
+    }
+    let mut stream = bob.open(Some(cursor), &feeds).await;
+    let writes = writes(&mut stream);
+    assert_eq!(writes.len(), 1, "{writes:?}");
+    assert_eq!(writes[0].matches(r#""message":"stored""#).count(), ROOMS);
+}
