@@ -52,6 +52,11 @@ where
         Ok(found)
     }
 
+    /// Frees what has expired, which otherwise happens only when the cache is used.
+    pub fn free_expired(&self) {
+        self.cache.run_pending_tasks();
+    }
+
     /// Forgets `key`.
     pub fn forget(&self, key: &K) {
         let mut changes = self.changes.write();

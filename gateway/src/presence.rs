@@ -5,10 +5,10 @@
 //! thirtieth of them in each second, and gets what changed meanwhile as one event:
 //!
 //! ```text
-//! each second:  streams here ──► users of this turn ──► mark ──► whom they may know about: SQL ──► who of these is marked ──► changes
+//! each second:  streams here ──► users of this round ──► mark ──► whom they may know about: SQL ──► who of these is marked ──► changes
 //! ```
 //!
-//! A stream that has just been opened does not wait for its turn. A gateway that is killed marks nobody any more, and its users are gone when
+//! A stream that has just been opened does not wait for its round. A gateway that is killed marks nobody any more, and its users are gone when
 //! their marks end.
 
 use std::collections::{HashMap, HashSet};
@@ -25,11 +25,11 @@ use tracing::debug;
 
 use crate::live::{Followed, PresentUser, RegisteredStream, StreamRegistry, UserInbox};
 
-/// Parts that the users are divided into: one of them has its turn each time, so each user has one every 30 s.
-const TURNS: i64 = 30;
+/// Parts that the users are divided into: one of them has its round each time, so each user has one every 30 s.
+const ROUNDS: i64 = 30;
 
 /// Time between two turns.
-const BETWEEN_TURNS: Duration = Duration::from_secs(1);
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(1);
 
 /// How long a mark lasts: two that were lost do not make a user go.
 const MARK_TTL: Duration = Duration::from_secs(75);
@@ -73,18 +73,18 @@ pub struct Presence {
 
 /// What each stream of all rooms was told, by the address of its inbox. It is no other one's as long as a weak reference is here.
 #[derive(Default)]
-struct Watchers(HashMap<usize, Told>);
+struct Watchers(HashMap<usize, Watcher>);
 
 /// Whom each user may know about, with their names.
 type Partners = HashMap<UserId, Vec<(UserId, String)>>;
 
 /// Who was there when a stream was told last, with their names.
-struct Told {
+struct Watcher {
     inbox: Weak<UserInbox>,
     online: HashMap<UserId, String>,
 }
 
-impl Told {
+impl Watcher {
     fn nothing(inbox: &Arc<UserInbox>) -> Self {
         Self {
             inbox: Arc::downgrade(inbox),
@@ -93,9 +93,9 @@ impl Told {
     }
 }
 
-/// Why users could not be told.
+/// Why users could not be watcher.
 #[derive(Debug, thiserror::Error)]
-enum TurnError {
+enum RoundError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -116,26 +116,26 @@ impl Presence {
 
     /// Works until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut ticks = interval(BETWEEN_TURNS);
+        let mut ticks = interval(BETWEEN_ROUNDS);
         // Turns that were missed are not made up for.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for turn in (0..TURNS).cycle() {
+        for round in (0..ROUNDS).cycle() {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            // It is said elsewhere that Redis or SQL fails, and the next turn tells the rest.
-            if let Err(error) = self.take_turn(turn).await {
+            // It is said elsewhere that Redis or SQL fails, and the next round tells the rest.
+            if let Err(error) = self.run_round(round).await {
                 debug!(error = %error, "nobody was told who is there: {error}");
             }
         }
     }
 
-    async fn take_turn(&mut self, turn: i64) -> Result<(), TurnError> {
+    async fn run_round(&mut self, round: i64) -> Result<(), RoundError> {
         self.watchers.forget_closed();
         let streams = self.registry.all();
         let mut present: HashSet<UserId> =
-            streams.iter().map(|stream| stream.user).filter(|user| user.0 % TURNS == turn).collect();
+            streams.iter().map(|stream| stream.user).filter(|user| user.0 % ROUNDS == round).collect();
         let due: Vec<&Arc<UserInbox>> = streams
             .iter()
             .filter_map(|stream| inbox_of(stream))
@@ -147,7 +147,7 @@ impl Presence {
         let online = self.online_partners(&partners).await?;
         for inbox in due {
             let of_user = partners.get(&inbox.topic.user).map_or(&[][..], Vec::as_slice);
-            self.watchers.tell(inbox, of_user, &online);
+            self.watchers.notify(inbox, of_user, &online);
         }
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Presence {
 
 impl Watchers {
     fn forget_closed(&mut self) {
-        self.0.retain(|_, told| told.inbox.strong_count() > 0);
+        self.0.retain(|_, watcher| watcher.inbox.strong_count() > 0);
     }
 
     fn has(&self, inbox: &Arc<UserInbox>) -> bool {
@@ -209,18 +209,22 @@ impl Watchers {
 
     /// Tells a stream what changed since it was told last, when those of its user's `partners` are there that are `online`. One that was told
     /// nothing yet takes all others for gone, and so does everyone who may no longer know.
-    fn tell(&mut self, inbox: &Arc<UserInbox>, partners: &[(UserId, String)], online: &HashSet<UserId>) {
-        let told = self.0.entry(address(inbox)).or_insert_with(|| Told::nothing(inbox));
+    fn notify(&mut self, inbox: &Arc<UserInbox>, partners: &[(UserId, String)], online: &HashSet<UserId>) {
+        let watcher = self.0.entry(address(inbox)).or_insert_with(|| Watcher::nothing(inbox));
         let now: HashMap<UserId, String> =
             partners.iter().filter(|(other, _)| online.contains(other)).cloned().collect();
         let event = |username: &String, online| PresentUser {
             username: username.clone(),
             online,
         };
-        let gone = told.online.iter().filter(|(user, _)| !now.contains_key(user)).map(|(_, name)| event(name, false));
-        let come = now.iter().filter(|(user, _)| !told.online.contains_key(user)).map(|(_, name)| event(name, true));
+        let gone = watcher
+            .online
+            .iter()
+            .filter(|(user, _)| !now.contains_key(user))
+            .map(|(_, name)| event(name, false));
+        let come = now.iter().filter(|(user, _)| !watcher.online.contains_key(user)).map(|(_, name)| event(name, true));
         let changed: Vec<PresentUser> = gone.chain(come).collect();
-        told.online = now;
+        watcher.online = now;
         if !changed.is_empty() {
             inbox.push_presence(&changed);
         }
@@ -247,22 +251,22 @@ mod tests {
     const BOB: UserId = UserId(2);
 
     #[test]
-    fn a_stream_is_told_what_changed_since_it_was_told_last() {
+    fn a_stream_gets_what_changed_since_its_last_notice() {
         let inbox = Arc::new(UserInbox::new(UserTopics::default().open(UserId(1))));
         let partners = [(BOB, "bob".to_owned()), (UserId(3), "cid".to_owned())];
         let mut watchers = Watchers::default();
-        let mut tell = |partners: &[(UserId, String)], online: &[UserId]| {
-            watchers.tell(&inbox, partners, &online.iter().copied().collect());
+        let mut notify = |partners: &[(UserId, String)], online: &[UserId]| {
+            watchers.notify(&inbox, partners, &online.iter().copied().collect());
             inbox.take_ephemeral()
         };
-        assert!(tell(&partners, &[]).is_empty(), "whoever is not there is not mentioned");
+        assert!(notify(&partners, &[]).is_empty(), "whoever is not there is not mentioned");
         let one = |online: bool| format!(r#"{{"users":[{{"username":"bob","online":{online}}}]}}"#);
-        assert_eq!(tell(&partners, &[BOB, UserId(9)]), [one(true)]);
-        assert!(tell(&partners, &[BOB]).is_empty());
-        assert_eq!(tell(&partners, &[]), [one(false)]);
+        assert_eq!(notify(&partners, &[BOB, UserId(9)]), [one(true)]);
+        assert!(notify(&partners, &[BOB]).is_empty());
+        assert_eq!(notify(&partners, &[]), [one(false)]);
         // Whoever hides the room is gone, too.
-        assert_eq!(tell(&partners, &[BOB]), [one(true)]);
-        assert_eq!(tell(&partners[1..], &[BOB]), [one(false)]);
+        assert_eq!(notify(&partners, &[BOB]), [one(true)]);
+        assert_eq!(notify(&partners[1..], &[BOB]), [one(false)]);
         drop(inbox);
         watchers.forget_closed();
         assert!(watchers.0.is_empty());

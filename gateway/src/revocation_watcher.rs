@@ -125,6 +125,7 @@ impl Revocations {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            self.sessions.free_expired();
             match self.check_and_compare().await {
                 Ok(()) => {
                     failures.recovered();

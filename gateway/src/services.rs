@@ -253,9 +253,9 @@ impl<'a> Parts<'a> {
     }
 
     fn background(self, subscriber: SubscriberTask) -> Background {
-        let is_told = self.config.streams.presence;
+        let is_shown = self.config.streams.presence;
         let presence = || Presence::new(self.store(), self.redis.clone(), self.registry.clone());
-        let presence = is_told.then(presence);
+        let presence = is_shown.then(presence);
         let epoch = EpochWatch {
             store: self.store(),
             hub: self.hub.clone(),

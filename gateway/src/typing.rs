@@ -57,13 +57,13 @@ impl TypingNotices {
         }
     }
 
-    /// Tells those who follow the room named `name` whether `user`, who must be a member, is typing.
-    pub async fn tell(&self, user: &User, name: &str, is_typing: bool) -> Result<(), RoomError> {
+    /// Announces to those who follow the room named `name` whether `user`, who must be a member, is typing.
+    pub async fn announce(&self, user: &User, name: &str, is_typing: bool) -> Result<(), RoomError> {
         let room = self
             .rooms
             .find_or_forbid(name, user, Action::SetOwnState, "say that they type in a room that they are not in")
             .await?;
-        if !self.may_tell(room.id, user.id, is_typing) {
+        if !self.may_announce(room.id, user.id, is_typing) {
             return Ok(());
         }
         let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_owned() else {
@@ -86,13 +86,13 @@ impl TypingNotices {
             let published: redis::RedisResult<()> =
                 redis::cmd("SPUBLISH").arg(channel).arg(payload).query_async(&mut redis).await;
             if let Err(error) = published {
-                debug!(error = %error, "nobody was told who is typing: {error}");
+                debug!(error = %error, "typing was not published: {error}");
             }
         });
         Ok(())
     }
 
-    fn may_tell(&self, room: RoomId, user: UserId, is_typing: bool) -> bool {
+    fn may_announce(&self, room: RoomId, user: UserId, is_typing: bool) -> bool {
         // Who stops at once is not shown as typing for long.
         if !self.users.entry((user, is_typing)).or_insert(()).is_fresh() {
             return false;

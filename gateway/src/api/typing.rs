@@ -26,12 +26,12 @@ impl poem_openapi::types::Example for TypingState {
     }
 }
 
-/// Answers to telling that one is typing.
+/// Answers to the announcement that one is typing.
 #[derive(ApiResponse)]
-pub enum Told {
+pub enum TypingNoted {
     /// Those who are there may be told.
     #[oai(status = 204)]
-    Told,
+    Noted,
 }
 
 /// The operation of typing.
@@ -43,16 +43,16 @@ impl TypingApi {
     ///
     /// You must be in the room. Who follows all their rooms gets `typing`, which is forgotten after 8 seconds. It is told once a second at most, never waited for and never
     /// repeated: where many type at once only the latest few are shown.
-    #[oai(path = "/chat/:room/typing", method = "post", operation_id = "tellTyping")]
-    async fn tell(
+    #[oai(path = "/chat/:room/typing", method = "post", operation_id = "setTyping")]
+    async fn set_typing(
         &self,
         context: Data<&Arc<ApiContext>>,
         caller: Authenticated,
         /// Name of the room.
         room: Path<String>,
         body: JsonBody<TypingState>,
-    ) -> Result<Told, ApiError> {
-        context.typing.tell(&caller.0.session.user, &room.0, body.0.typing).await?;
-        Ok(Told::Told)
+    ) -> Result<TypingNoted, ApiError> {
+        context.typing.announce(&caller.0.session.user, &room.0, body.0.typing).await?;
+        Ok(TypingNoted::Noted)
     }
 }

@@ -93,6 +93,12 @@ impl Sessions {
         Ok(caller)
     }
 
+    /// Frees what is known of callers who were not here lately: most phones hold a stream and ask for nothing.
+    pub fn free_expired(&self) {
+        self.tokens.free_expired();
+        self.cache.free_expired();
+    }
+
     /// Forgets a session that was ended.
     pub fn forget(&self, id: SessionId) {
         self.cache.forget(&id);

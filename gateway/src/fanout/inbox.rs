@@ -16,7 +16,7 @@ use super::wake::WakeSignal;
 /// The mailbox of one thread. What sends to it bounds it: a topic lies there once, a connection holds a permit, a client
 /// fetches one thing at a time.
 pub(super) struct Inbox<S: Source> {
-    mail: Mutex<Mail<S>>,
+    pending: Mutex<Pending<S>>,
     signal: Arc<WakeSignal<Sleeper>>,
     /// Connections that lie here or are served.
     connections: AtomicUsize,
@@ -40,7 +40,7 @@ pub(super) struct Fetched<F> {
 }
 
 /// What has come since the thread emptied its mailbox last.
-pub(super) struct Mail<S: Source> {
+pub(super) struct Pending<S: Source> {
     pub(super) connections: Vec<NewConnection<S>>,
     pub(super) fetched: Vec<Fetched<S::Fetched>>,
     /// No further connection comes.
@@ -50,13 +50,13 @@ pub(super) struct Mail<S: Source> {
 impl<S: Source> Inbox<S> {
     /// A mailbox whose thread is woken by `token` from its poll of `registry`.
     pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
-        let mail = Mail {
+        let pending = Pending {
             connections: Vec::new(),
             fetched: Vec::new(),
             closed: false,
         };
         Ok(Self {
-            mail: Mutex::new(mail),
+            pending: Mutex::new(pending),
             signal: Arc::new(WakeSignal::new(Sleeper::Thread(mio::Waker::new(registry, token)?))),
             connections: AtomicUsize::new(0),
         })
@@ -78,43 +78,43 @@ impl<S: Source> Inbox<S> {
     }
 
     pub(super) fn push_connection(&self, socket: TcpStream, permit: Box<dyn Send>, source: S) {
-        let mut mail = self.mail.lock();
-        if !mail.closed {
+        let mut pending = self.pending.lock();
+        if !pending.closed {
             self.connections.fetch_add(1, Ordering::Relaxed);
-            mail.connections.push(NewConnection { socket, permit, source });
+            pending.connections.push(NewConnection { socket, permit, source });
         }
-        drop(mail);
+        drop(pending);
         self.signal.notify();
     }
 
     pub(super) fn push_fetched(&self, fetched: Fetched<S::Fetched>) {
-        self.mail.lock().fetched.push(fetched);
+        self.pending.lock().fetched.push(fetched);
         self.signal.notify();
     }
 
     pub(super) fn close(&self) {
-        self.mail.lock().closed = true;
+        self.pending.lock().closed = true;
         self.signal.notify();
     }
 
-    /// Empties the mailbox: returns the mail, and the indices of the topics that have moved.
-    pub(super) fn drain(&self) -> (Mail<S>, Vec<usize>) {
-        let mut mail = self.mail.lock();
-        let closed = mail.closed;
-        let mail = Mail {
-            connections: mem::take(&mut mail.connections),
-            fetched: mem::take(&mut mail.fetched),
+    /// Empties the mailbox: returns the pending, and the indices of the topics that have moved.
+    pub(super) fn drain(&self) -> (Pending<S>, Vec<usize>) {
+        let mut pending = self.pending.lock();
+        let closed = pending.closed;
+        let pending = Pending {
+            connections: mem::take(&mut pending.connections),
+            fetched: mem::take(&mut pending.fetched),
             closed,
         };
-        (mail, self.signal.drain_moved())
+        (pending, self.signal.drain_moved())
     }
 
     /// Begins the sleep of the thread, which `knows` whether the mailbox is closed; false if something has come that it must
     /// handle first.
     pub(super) fn begin_sleep(&self, knows: bool) -> bool {
         self.signal.begin_sleep(|| {
-            let mail = self.mail.lock();
-            mail.closed == knows && mail.connections.is_empty() && mail.fetched.is_empty()
+            let pending = self.pending.lock();
+            pending.closed == knows && pending.connections.is_empty() && pending.fetched.is_empty()
         })
     }
 

@@ -168,15 +168,15 @@ impl<S: Source> Shard<S> {
     }
 
     fn drain_inbox(&mut self, now: Instant) {
-        let (mail, moved) = self.inbox.drain();
-        self.closed = mail.closed;
+        let (pending, moved) = self.inbox.drain();
+        self.closed = pending.closed;
         for topic in moved {
             self.topics.start_pass(topic);
         }
-        for connection in mail.connections {
+        for connection in pending.connections {
             self.adopt(connection, now);
         }
-        for Fetched { client, key, outcome } in mail.fetched {
+        for Fetched { client, key, outcome } in pending.fetched {
             // The client may have left, and another one may have its key.
             let waiting = self.clients.get_mut(key).filter(|found| found.number == client);
             match (waiting, outcome) {

@@ -1,6 +1,8 @@
 //! Which clients follow which topic, and the passes over them.
 //!
-//! Topics and clients refer to each other by position, so leaving a topic costs the same however many follow it.
+//! A client knows where it stands among the followers of each of its topics, so leaving a topic costs the same however many follow it. The
+//! follower that takes its place there is told so by a search among what that one follows, which is short: the other way round costs four
+//! bytes more for each topic of each client, and in half a million of these.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -28,16 +30,8 @@ struct Entry {
     topic: Topic,
     waker: Arc<TopicWaker>,
     /// Its clients, in no order.
-    followers: Vec<Follower>,
-    pass: Option<Pass>,
-}
-
-/// A client of a topic.
-#[derive(Clone, Copy)]
-struct Follower {
-    client: u32,
-    /// Where the topic is among those that the client follows.
-    slot: u32,
+    followers: Vec<u32>,
+    pass: Pass,
 }
 
 /// A topic of a client.
@@ -49,12 +43,15 @@ struct Followed {
     position: u32,
 }
 
-/// A pass over the clients of a topic, from the last one down. A client that comes during the pass stands behind those
+/// The pass over the clients of a topic, from the last one down. A client that comes during the pass stands behind those
 /// still to be visited, and one that leaves is replaced by a client that had its turn.
+#[derive(Default)]
 struct Pass {
     /// Clients that have not had their turn: so many, from the first.
-    left: usize,
-    /// The topic has moved since the pass began.
+    left: u32,
+    /// A pass is under way.
+    is_under_way: bool,
+    /// The topic has moved since it began.
     again: bool,
 }
 
@@ -84,7 +81,7 @@ impl Topics {
                 topic,
                 waker: waker(index),
                 followers: Vec::new(),
-                pass: None,
+                pass: Pass::default(),
             });
             narrow(index)
         });
@@ -92,14 +89,13 @@ impl Topics {
         if followed.iter().any(|followed| followed.topic == index) {
             return None;
         }
-        let slot = narrow(followed.len());
-        let client_key = narrow(client);
         let entry = &mut self.entries[index as usize];
         let position = narrow(entry.followers.len());
-        entry.followers.push(Follower {
-            client: client_key,
-            slot,
-        });
+        if entry.followers.len() == entry.followers.capacity() {
+            // By less than the double: half a million of them are free otherwise.
+            entry.followers.reserve_exact((entry.followers.len() / 4).max(1));
+        }
+        entry.followers.push(narrow(client));
         let waker = Arc::clone(&entry.waker);
         self.followed[client].push(Followed { topic: index, position });
         Some(waker)
@@ -115,10 +111,6 @@ impl Topics {
             return;
         };
         let gone = followed.swap_remove(slot);
-        // The last one stands there now.
-        if let Some(Followed { topic, position }) = followed.get(slot).copied() {
-            self.entries[topic as usize].followers[position as usize].slot = narrow(slot);
-        }
         self.remove_follower(gone);
     }
 
@@ -134,13 +126,14 @@ impl Topics {
         let entry = &mut self.entries[topic as usize];
         entry.followers.swap_remove(position as usize);
         // The last one stands there now.
-        if let Some(Follower { client, slot }) = entry.followers.get(position as usize).copied() {
-            self.followed[client as usize][slot as usize].position = position;
+        if let Some(client) = entry.followers.get(position as usize).copied() {
+            let mut followed = self.followed[client as usize].iter_mut();
+            if let Some(followed) = followed.find(|followed| followed.topic == topic) {
+                followed.position = position;
+            }
         }
-        let count = entry.followers.len();
-        if let Some(pass) = &mut entry.pass {
-            pass.left = pass.left.min(count);
-        }
+        let count = narrow(entry.followers.len());
+        entry.pass.left = entry.pass.left.min(count);
         if count == 0 {
             let gone = self.entries.remove(topic as usize);
             self.by_topic.remove(&gone.topic);
@@ -162,14 +155,15 @@ impl Topics {
         };
         // Before any source is asked: see the module `wake`.
         entry.waker.rearm();
-        if let Some(pass) = &mut entry.pass {
-            pass.again = true;
+        if entry.pass.is_under_way {
+            entry.pass.again = true;
             return;
         }
-        entry.pass = Some(Pass {
-            left: entry.followers.len(),
+        entry.pass = Pass {
+            left: narrow(entry.followers.len()),
+            is_under_way: true,
             again: false,
-        });
+        };
         self.passing.push_back(narrow(index));
     }
 
@@ -186,18 +180,20 @@ impl Topics {
             let Some(entry) = self.entries.get_mut(index as usize) else {
                 continue;
             };
-            let Some(pass) = &mut entry.pass else {
+            let pass = &mut entry.pass;
+            if !pass.is_under_way {
                 continue;
-            };
-            let from = pass.left.saturating_sub(CLIENTS_PER_TURN);
-            clients.extend(entry.followers[from..pass.left].iter().rev().map(|follower| follower.client as usize));
-            pass.left = from;
+            }
+            let upto = pass.left as usize;
+            let from = upto.saturating_sub(CLIENTS_PER_TURN);
+            clients.extend(entry.followers[from..upto].iter().rev().map(|client| *client as usize));
+            pass.left = narrow(from);
             if pass.left == 0 && pass.again {
-                pass.left = entry.followers.len();
+                pass.left = narrow(entry.followers.len());
                 pass.again = false;
             }
             if pass.left == 0 {
-                entry.pass = None;
+                pass.is_under_way = false;
             } else {
                 self.passing.push_back(index);
             }

@@ -21,7 +21,9 @@ const REMEMBERED_USERS: u64 = 100_000;
 
 /// The rates of all users. Clones share them.
 #[derive(Clone)]
-pub struct HistoryRates {
+pub struct HistoryRates(Arc<Rates>);
+
+struct Rates {
     /// Bytes a second; 0 for any number.
     per_s: f64,
     users: Cache<UserId, Arc<HistoryRate>>,
@@ -31,16 +33,19 @@ impl HistoryRates {
     /// Lets each user read `kib_per_s`; 0 means no limit.
     #[must_use]
     pub fn new(kib_per_s: u32) -> Self {
-        Self {
+        Self(Arc::new(Rates {
             per_s: f64::from(kib_per_s) * 1024.0,
             users: Cache::builder().max_capacity(REMEMBERED_USERS).time_to_idle(REMEMBERED_FOR).build(),
-        }
+        }))
     }
 
     /// The rate of `user`; `None` without a limit.
+    ///
+    /// It is looked up when there is something to read: a user who has missed nothing takes no memory here.
     #[must_use]
     pub fn of(&self, user: UserId) -> Option<Arc<HistoryRate>> {
-        (self.per_s > 0.0).then(|| self.users.get_with(user, || Arc::new(HistoryRate::new(self.per_s, Instant::now()))))
+        let Rates { per_s, users } = &*self.0;
+        (*per_s > 0.0).then(|| users.get_with(user, || Arc::new(HistoryRate::new(*per_s, Instant::now()))))
     }
 }
 

@@ -246,10 +246,11 @@ impl Feed {
         self.typists.lock().get_or_insert_default().note(notice, now)
     }
 
-    /// Those who were noted after the first `seen`, and how many were noted.
-    pub(super) fn typists_after(&self, seen: u16, now: Instant) -> (Vec<TypingNotice>, u16) {
+    /// Those who were noted lately, after the first `seen`, and how many were noted; `None` if nobody was.
+    pub(super) fn typists_after(&self, seen: Option<u16>, now: Instant) -> Option<(Vec<TypingNotice>, u16)> {
         let typists = self.typists.lock();
-        typists.as_ref().map_or((Vec::new(), 0), |typists| (typists.after(seen, now), typists.count()))
+        let typists = typists.as_ref().filter(|typists| typists.has_any(now))?;
+        Some((typists.after(seen, now), typists.count()))
     }
 
     /// Wakes the readers although no entry came.

@@ -4,7 +4,7 @@
 //! event brought are found in SQL (module `comparison`) and read from there (module `repair`). A feed that nobody reads is
 //! closed after a while. Up to which position all open feeds know what is stored is known to module `horizon`.
 //!
-//! Lock order: the map of feeds, then the idle time of an entry, the desired channels or the cursors. No feed is locked while the
+//! Lock order: the map of feeds, then the desired channels or the cursors. No feed is locked while the
 //! map is.
 
 mod comparison;

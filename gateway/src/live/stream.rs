@@ -24,7 +24,7 @@ use super::stream_registry::RegisteredStream;
 use super::stream_start::{StreamBounds, StreamEnd, StreamStart};
 use super::topics::room_topic;
 use crate::fanout::{NextStep, Source, Topic, TopicWaker};
-use crate::history::HistoryRate;
+use crate::history::{HistoryRate, HistoryRates};
 use crate::message_json::rfc3339;
 
 /// Pause after history could not be read.
@@ -56,8 +56,8 @@ pub struct Opened {
     pub start: StreamStart,
     /// When the token of its client expires.
     pub expires_on: Timestamp,
-    /// How fast missed messages may be replayed; `None` without a limit.
-    pub replay: Option<Arc<HistoryRate>>,
+    /// How fast missed messages may be replayed.
+    pub rates: HistoryRates,
 }
 
 /// One client's stream.
@@ -79,8 +79,9 @@ pub struct LiveStream {
     is_damaged: bool,
     /// History is not read before this time: a read failed, or the rate requires a pause.
     not_before: Option<Instant>,
-    /// The rate of the replay, and the seq up to which messages are part of it; `None` without a limit.
-    replay: Option<(Arc<HistoryRate>, Seq)>,
+    rates: HistoryRates,
+    /// Up to here messages are replayed, at the rate of the user.
+    replay_upto: Seq,
     messages_left: Option<u32>,
     ping_at: Instant,
     end: StreamEnd,
@@ -123,7 +124,7 @@ impl LiveStream {
             registered,
             start,
             expires_on,
-            replay,
+            rates,
         } = opened;
         let began = Instant::now();
         let mut random = rand::rng();
@@ -143,7 +144,8 @@ impl LiveStream {
             history: None,
             is_damaged: false,
             not_before: None,
-            replay: replay.map(|replay| (replay, head)),
+            rates,
+            replay_upto: head,
             messages_left: bounds.messages,
             ping_at: began + settings.heartbeat,
             end: StreamEnd::first(began, (settings.max_age, random.random()), (expires_on, now), bounds),
@@ -199,8 +201,8 @@ impl LiveStream {
             let entries = u32::try_from(last.0 - self.cursor.0).unwrap_or(u32::MAX);
             *left = left.saturating_sub(entries.saturating_sub(frame::count_named(&segment)));
         }
-        if let Some(replay) = self.replay() {
-            replay.charge(segment.len(), now);
+        if let Some(rate) = self.replay_rate() {
+            rate.charge(segment.len(), now);
         }
         self.not_before = None;
         self.cursor = last;
@@ -209,14 +211,14 @@ impl LiveStream {
     }
 
     /// The rate that limits the next segment.
-    fn replay(&self) -> Option<&HistoryRate> {
-        let (replay, upto) = self.replay.as_ref()?;
-        (self.cursor < *upto).then_some(replay)
+    fn replay_rate(&self) -> Option<Arc<HistoryRate>> {
+        let is_replay = self.cursor < self.replay_upto;
+        is_replay.then(|| self.rates.of(self.registered.user)).flatten()
     }
 
     /// Whether the next segment must wait for the rate. It is asked for again when the wait is over.
     fn must_wait_for_rate(&mut self, now: Instant) -> bool {
-        let Some(delay) = self.replay().map(|replay| replay.delay(now)) else {
+        let Some(delay) = self.replay_rate().map(|rate| rate.delay(now)) else {
             return false;
         };
         if let Some(delay) = delay {

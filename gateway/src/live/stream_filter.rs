@@ -27,14 +27,19 @@ const CHOICE: [Kind; 9] = [
 ];
 
 /// What of a stream is sent. A cursor says how far the client has got with what it chose, so it goes on with the same filter.
+///
+/// Most clients choose nothing, and a gateway has tens of thousands of streams: then it is one pointer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StreamFilter {
+pub struct StreamFilter(Option<Box<Choice>>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Choice {
     rooms: Option<HashSet<String>>,
-    kinds: Option<Chosen>,
+    kinds: Option<ChosenKinds>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Chosen {
+struct ChosenKinds {
     messages: bool,
     kinds: Vec<Kind>,
 }
@@ -42,33 +47,43 @@ struct Chosen {
 impl StreamFilter {
     /// Parses the lists of rooms and kinds that a client sent, with commas between.
     pub fn parse(rooms: Option<&str>, kinds: Option<&str>) -> Result<Self, Invalid> {
-        Ok(Self {
+        let choice = Choice {
             rooms: rooms.map(parse_rooms).transpose()?,
             kinds: kinds.map(parse_kinds).transpose()?,
-        })
+        };
+        let is_any = choice.rooms.is_some() || choice.kinds.is_some();
+        Ok(Self(is_any.then(|| Box::new(choice))))
     }
 
     /// Whether the room of this name is followed.
     #[must_use]
     pub fn has_room(&self, name: &str) -> bool {
-        self.rooms.as_ref().is_none_or(|rooms| rooms.contains(name))
+        self.choice().and_then(|choice| choice.rooms.as_ref()).is_none_or(|rooms| rooms.contains(name))
     }
 
     /// Whether events of this kind are sent.
     #[must_use]
     pub(super) fn shows(&self, kind: Kind) -> bool {
         let always = !CHOICE.contains(&kind);
-        always || self.kinds.as_ref().is_none_or(|chosen| chosen.kinds.contains(&kind))
+        always || self.kinds().is_none_or(|chosen| chosen.kinds.contains(&kind))
     }
 
     /// Whether an entry of a room is sent, by the lines of its event.
     #[must_use]
     pub(super) fn shows_entry(&self, lines: &[u8]) -> bool {
-        let Some(chosen) = &self.kinds else { return true };
+        let Some(chosen) = self.kinds() else { return true };
         match frame::name_of(lines) {
             None => chosen.messages,
             Some(name) => chosen.kinds.iter().any(|kind| kind.name().as_bytes() == name),
         }
+    }
+
+    fn choice(&self) -> Option<&Choice> {
+        self.0.as_deref()
+    }
+
+    fn kinds(&self) -> Option<&ChosenKinds> {
+        self.choice()?.kinds.as_ref()
     }
 }
 
@@ -84,8 +99,8 @@ fn parse_rooms(raw: &str) -> Result<HashSet<String>, Invalid> {
     Ok(names)
 }
 
-fn parse_kinds(raw: &str) -> Result<Chosen, Invalid> {
-    let mut chosen = Chosen::default();
+fn parse_kinds(raw: &str) -> Result<ChosenKinds, Invalid> {
+    let mut chosen = ChosenKinds::default();
     for name in raw.split(',') {
         if name == MESSAGE {
             chosen.messages = true;

@@ -133,13 +133,13 @@ impl StreamQuota {
             let (session, followed) = (registered.session.0.as_bytes(), registered.followed.number().to_be_bytes());
             short_digest(&[session, &followed, client.as_bytes()])
         });
-        let holder = LeaseHolder {
+        let holder = Arc::new(LeaseHolder {
             user: registered.user,
             address: request.address,
             client,
             endpoints: request.endpoints,
             registered: Arc::clone(registered),
-        };
+        });
         if !self.is_announced.load(Ordering::Acquire) {
             // Without Redis nothing is counted, see below.
             let _ = self.announce().await;

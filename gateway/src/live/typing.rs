@@ -66,10 +66,21 @@ impl Typists {
         self.count
     }
 
-    /// Those that were noted after the first `seen` and lately, and are not dropped.
-    pub(super) fn after(&self, seen: u16, now: Instant) -> Vec<TypingNotice> {
-        let is_new = |noted: &&Noted| is_after(noted.number, seen) && now.duration_since(noted.at) < SHOWN_FOR;
+    /// Whether anybody was noted lately.
+    pub(super) fn has_any(&self, now: Instant) -> bool {
+        self.latest.iter().any(|noted| noted.is_shown(now))
+    }
+
+    /// Those that were noted lately and are not dropped; after the first `seen` if some were seen.
+    pub(super) fn after(&self, seen: Option<u16>, now: Instant) -> Vec<TypingNotice> {
+        let is_new = |noted: &&Noted| seen.is_none_or(|seen| is_after(noted.number, seen)) && noted.is_shown(now);
         self.latest.iter().filter(is_new).map(|noted| noted.notice.clone()).collect()
+    }
+}
+
+impl Noted {
+    fn is_shown(&self, now: Instant) -> bool {
+        now.duration_since(self.at) < SHOWN_FOR
     }
 }
 
@@ -99,11 +110,11 @@ mod tests {
             typists.note(notice(user), now);
         }
         typists.note(notice(15), now);
-        let shown: Vec<i64> = typists.after(0, now).into_iter().map(|notice| notice.user.0).collect();
+        let shown: Vec<i64> = typists.after(None, now).into_iter().map(|notice| notice.user.0).collect();
         assert_eq!(shown, [12, 13, 14, 16, 17, 18, 19, 15]);
-        assert_eq!(typists.after(20, now), [notice(15)]);
-        assert!(typists.after(typists.count(), now).is_empty());
-        assert!(typists.after(0, now + SHOWN_FOR).is_empty());
+        assert_eq!(typists.after(Some(20), now), [notice(15)]);
+        assert!(typists.after(Some(typists.count()), now).is_empty());
+        assert!(typists.after(None, now + SHOWN_FOR).is_empty());
     }
 
     #[test]
@@ -113,7 +124,7 @@ mod tests {
         for user in 0..4 {
             typists.note(notice(user), now);
         }
-        let shown = |seen| typists.after(seen, now).len();
+        let shown = |seen| typists.after(Some(seen), now).len();
         assert_eq!([u16::MAX - 1, u16::MAX, 0, 1, 2].map(shown), [4, 3, 2, 1, 0]);
     }
 

@@ -125,7 +125,7 @@ pub(super) enum OwnEvent {
         kind: Kind,
         data: Bytes,
         /// With it the client knows the user's rooms as they were then.
-        tells: Option<(RoomsVersion, RemovalCount)>,
+        rooms_known: Option<(RoomsVersion, RemovalCount)>,
     },
     /// One that is gone when it is sent.
     Ephemeral(Ephemeral),
@@ -169,25 +169,25 @@ impl OwnEvent {
         Self::Lasting {
             kind,
             data: out.into(),
-            tells: None,
+            rooms_known: None,
         }
     }
 
     /// The same as the last event that tells the client of the user's rooms as they were then.
-    pub(super) fn telling(self, version: RoomsVersion, removals: RemovalCount) -> Self {
+    pub(super) fn with_rooms_known(self, version: RoomsVersion, removals: RemovalCount) -> Self {
         match self {
             Self::Lasting { kind, data, .. } => Self::Lasting {
                 kind,
                 data,
-                tells: Some((version, removals)),
+                rooms_known: Some((version, removals)),
             },
             ephemeral @ Self::Ephemeral(_) => ephemeral,
         }
     }
 
-    pub(super) fn tells(&self) -> Option<(RoomsVersion, RemovalCount)> {
+    pub(super) fn rooms_known(&self) -> Option<(RoomsVersion, RemovalCount)> {
         match self {
-            Self::Lasting { tells, .. } => *tells,
+            Self::Lasting { rooms_known, .. } => *rooms_known,
             Self::Ephemeral(_) => None,
         }
     }

@@ -47,13 +47,13 @@ pub struct UserInbox {
     pub topic: Arc<UserTopic>,
     /// The version of the rooms that the stream has read; -1 before the first time.
     version: AtomicI64,
-    has_mail: AtomicBool,
-    mail: Mutex<UserMail>,
+    has_pending: AtomicBool,
+    pending: Mutex<PendingNotices>,
 }
 
 /// What has come since the stream took it last.
 #[derive(Default)]
-pub(super) struct UserMail {
+pub(super) struct PendingNotices {
     /// Rooms that are lost.
     pub(super) lost: Vec<Lost>,
     /// More were lost than are named: nothing may be sent until SQL has said which rooms are left.
@@ -69,8 +69,8 @@ impl UserInbox {
         Self {
             topic,
             version: AtomicI64::new(-1),
-            has_mail: AtomicBool::new(false),
-            mail: Mutex::default(),
+            has_pending: AtomicBool::new(false),
+            pending: Mutex::default(),
         }
     }
 
@@ -88,12 +88,12 @@ impl UserInbox {
 
     /// Notes that a room is lost. Streams that do not follow it look at it for nothing, and ask SQL for nothing.
     pub fn lose(&self, lost: Lost) {
-        let is_kept = self.put(|mail| {
-            let is_kept = mail.lost.len() < LOST_AT_MOST;
+        let is_kept = self.put(|pending| {
+            let is_kept = pending.lost.len() < LOST_AT_MOST;
             if is_kept {
-                mail.lost.push(lost);
+                pending.lost.push(lost);
             }
-            mail.has_lost_others |= !is_kept;
+            pending.has_lost_others |= !is_kept;
             is_kept
         });
         if is_kept {
@@ -105,7 +105,7 @@ impl UserInbox {
 
     /// Notes that some rooms may be lost, and it is not known which.
     pub fn lose_some(&self) {
-        self.put(|mail| mail.has_lost_others = true);
+        self.put(|pending| pending.has_lost_others = true);
         self.topic.note_change();
     }
 
@@ -121,31 +121,31 @@ impl UserInbox {
 
     /// Adds an event without a position. The oldest one is dropped if there are too many.
     pub fn push_ephemeral(&self, event: Ephemeral) {
-        self.put(|mail| {
-            if mail.ephemeral.len() >= EPHEMERAL_AT_MOST {
-                mail.ephemeral.pop_front();
+        self.put(|pending| {
+            if pending.ephemeral.len() >= EPHEMERAL_AT_MOST {
+                pending.ephemeral.pop_front();
             }
-            mail.ephemeral.push_back(event);
+            pending.ephemeral.push_back(event);
         });
         self.topic.wake();
     }
 
     /// Takes what has come.
-    pub(super) fn take(&self) -> Option<UserMail> {
+    pub(super) fn take(&self) -> Option<PendingNotices> {
         // Cleared before it is taken: what comes after that is found next time.
-        self.has_mail.swap(false, Ordering::AcqRel).then(|| std::mem::take(&mut *self.mail.lock()))
+        self.has_pending.swap(false, Ordering::AcqRel).then(|| std::mem::take(&mut *self.pending.lock()))
     }
 
     /// The data of the events without a position that have come.
     #[cfg(test)]
     pub(crate) fn take_ephemeral(&self) -> Vec<String> {
-        let events = self.take().map(|mail| mail.ephemeral).unwrap_or_default();
+        let events = self.take().map(|pending| pending.ephemeral).unwrap_or_default();
         events.iter().map(|event| String::from_utf8_lossy(&event.data).into_owned()).collect()
     }
 
-    fn put<T>(&self, add: impl FnOnce(&mut UserMail) -> T) -> T {
-        let added = add(&mut self.mail.lock());
-        self.has_mail.store(true, Ordering::Release);
+    fn put<T>(&self, add: impl FnOnce(&mut PendingNotices) -> T) -> T {
+        let added = add(&mut self.pending.lock());
+        self.has_pending.store(true, Ordering::Release);
         added
     }
 }
@@ -178,8 +178,8 @@ mod tests {
         for room in 0..=LOST_AT_MOST {
             inbox.lose(Lost::Room(RoomId(room.try_into().unwrap())));
         }
-        let mail = inbox.take().unwrap();
-        assert_eq!((mail.lost.len(), mail.has_lost_others), (LOST_AT_MOST, true));
+        let pending = inbox.take().unwrap();
+        assert_eq!((pending.lost.len(), pending.has_lost_others), (LOST_AT_MOST, true));
         assert!(inbox.topic.changes() > 0);
     }
 }

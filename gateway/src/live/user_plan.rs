@@ -156,9 +156,9 @@ impl UserPlan {
     /// of them.
     #[must_use]
     pub fn lost_since(&self, states: &[RoomState]) -> HashSet<RoomId> {
-        let told: HashSet<RoomId> = states.iter().map(|state| state.room).collect();
+        let with_state: HashSet<RoomId> = states.iter().map(|state| state.room).collect();
         let new = self.rooms.iter().filter(|room| room.is_new && !room.is_hidden());
-        new.map(|room| room.followed.room.id).filter(|room| !told.contains(room)).collect()
+        new.map(|room| room.followed.room.id).filter(|room| !with_state.contains(room)).collect()
     }
 
     /// Keeps the rooms whose names are wanted.

@@ -75,8 +75,8 @@ impl UserProgress {
         self.ahead.insert(room, Ahead { seq, since: now });
     }
 
-    /// Notes that the client was told of the user's rooms as they were then.
-    pub(super) fn told(&mut self, version: RoomsVersion, removals: RemovalCount) {
+    /// Notes that the client knows the user's rooms as they were then.
+    pub(super) fn note_rooms_known(&mut self, version: RoomsVersion, removals: RemovalCount) {
         self.base.version = self.base.version.max(version);
         self.base.removals = self.base.removals.max(removals);
     }

@@ -14,11 +14,12 @@
 
 mod missed;
 mod opening;
+mod pauses;
 mod refresh;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use shared::storage::{Store, StoreError};
 
 use self::missed::{History, Missed};
 pub use self::opening::UserOpened;
+use self::pauses::Pauses;
 pub(super) use self::refresh::Refreshed;
 pub use self::refresh::room_states;
 use super::bye_reason::ByeReason;
@@ -43,18 +45,12 @@ use super::stream_registry::RegisteredStream;
 use super::stream_start::StreamEnd;
 use super::topics::room_topic;
 use super::user_events::{OwnEvent, Typing};
-use super::user_inbox::{Lost, UserInbox, UserMail};
+use super::user_inbox::{Lost, PendingNotices, UserInbox};
 use super::user_progress::UserProgress;
 use super::user_rooms::{Stage, StreamRoom, StreamRooms};
 use crate::fanout::{NextStep, Source, Topic, TopicChanges, TopicWaker};
-use crate::history::HistoryRate;
+use crate::history::HistoryRates;
 use crate::message_json::rfc3339;
-
-/// Pause after SQL could not be read.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
-
-/// How often a horizon is looked for while rooms are held for one.
-const HORIZON_LOOK: Duration = Duration::from_millis(50);
 
 /// Places that the queue of rooms to look at keeps while it is empty.
 const MOVED_KEPT: usize = 4;
@@ -79,25 +75,23 @@ pub struct UserStream {
     filter: StreamFilter,
     rooms: StreamRooms,
     progress: UserProgress,
+    /// How many were noted as typing when the client was told last, of the rooms where somebody types.
+    typists_seen: BTreeMap<RoomId, u16>,
     /// Rooms that may have something new.
     moved: VecDeque<RoomId>,
     /// Rooms whose missed entries are read, the next one first.
     missed: VecDeque<Missed>,
     /// Events of its own that come next.
     events: VecDeque<OwnEvent>,
-    topic_changes: TopicChanges,
+    /// What it is to follow from now on, if that has changed.
+    topic_changes: Option<Box<TopicChanges>>,
     refresh: RefreshState,
     /// A fetch is under way.
     is_fetching: bool,
     /// A segment read from history, to be sent next.
-    history: Option<History>,
-    /// Nothing is fetched before this time: a read failed.
-    not_before: Option<Instant>,
-    /// When a horizon is looked for again, for which rooms are held.
-    horizon_at: Option<Instant>,
-    /// No missed entries are sent before this time: the rate requires a pause.
-    replay_at: Option<Instant>,
-    replay: Option<Arc<HistoryRate>>,
+    history: Option<Box<History>>,
+    pauses: Pauses,
+    rates: HistoryRates,
     messages_left: Option<u32>,
     ping_at: Instant,
     end: StreamEnd,
@@ -151,8 +145,8 @@ impl UserStream {
     }
 
     /// Takes what others have left for the stream.
-    fn take_mail(&mut self) {
-        let Some(UserMail {
+    fn apply_pending(&mut self) {
+        let Some(PendingNotices {
             lost,
             has_lost_others,
             ephemeral,
@@ -189,13 +183,15 @@ impl UserStream {
     fn drop_room(&mut self, room: RoomId) -> Option<OwnEvent> {
         let dropped = self.rooms.remove(room)?;
         self.progress.forget(room);
+        self.typists_seen.remove(&room);
         self.missed.retain(|missed| missed.room != room);
         self.note_caught_up();
-        self.topic_changes.added.retain(|topic| *topic != room_topic(room));
-        self.topic_changes.dropped.push(room_topic(room));
+        let changes = self.topic_changes.get_or_insert_default();
+        changes.added.retain(|topic| *topic != room_topic(room));
+        changes.dropped.push(room_topic(room));
         let name = dropped.feed.name.to_string();
         // The client does not know of a room that is hidden.
-        (dropped.stage != Stage::Hidden).then(|| OwnEvent::gone(name))
+        (dropped.stage() != Stage::Hidden).then(|| OwnEvent::gone(name))
     }
 
     /// The events of its own that come next; empty if the client does not want them.
@@ -204,8 +200,8 @@ impl UserStream {
         while out.len() < SEGMENT_BYTES
             && let Some(event) = self.events.pop_front()
         {
-            if let Some((version, removals)) = event.tells() {
-                self.progress.told(version, removals);
+            if let Some((version, removals)) = event.rooms_known() {
+                self.progress.note_rooms_known(version, removals);
             }
             if self.filter.shows(event.kind()) {
                 let id = event.has_id().then(|| self.progress.cursor().encode());
@@ -233,7 +229,7 @@ impl UserStream {
                 self.read_live(room, &mut out, now);
             }
         }
-        self.horizon_at = (!held.is_empty()).then(|| now + HORIZON_LOOK);
+        self.pauses.look_for_horizon(now, !held.is_empty());
         self.moved.extend(held);
         if self.moved.is_empty() {
             // Most streams are silent most of the time.
@@ -244,26 +240,26 @@ impl UserStream {
 
     fn read_live(&mut self, id: RoomId, out: &mut Vec<u8>, now: Instant) {
         let Some(room) = self.rooms.get_mut(id) else { return };
-        room.is_queued = false;
-        match room.stage {
+        room.note_dequeued();
+        match room.stage() {
             Stage::Behind => return,
             Stage::Hidden => {
-                self.refresh.is_due |= room.feed.head() > room.sent;
+                self.refresh.is_due |= room.feed.head() > room.sent();
                 return;
             }
             Stage::Live => {}
         }
-        match room.feed.read_after(room.sent, usize::MAX, Framing::Chunked) {
+        match room.feed.read_after(room.sent(), usize::MAX, Framing::Chunked) {
             // Nothing else is left of the room.
             FeedRead::UpToDate => self.push_typing(id, out, now),
             FeedRead::Frames(segment, _) => {
-                let after = room.sent;
+                let after = room.sent();
                 self.copy_entries(id, after, &segment, out, now);
                 // There may be more, or it was cut at the end of the segment.
                 self.queue(id);
             }
             FeedRead::Behind(_) => {
-                room.stage = Stage::Behind;
+                room.set_stage(Stage::Behind);
                 self.missed.push_back(Missed { room: id, upto: None });
             }
         }
@@ -271,11 +267,14 @@ impl UserStream {
 
     /// Adds who types in a room, of whom the client was not told.
     fn push_typing(&mut self, id: RoomId, out: &mut Vec<u8>, now: Instant) {
-        let Some(room) = self.rooms.get_mut(id).filter(|_| self.filter.shows(Kind::Typing)) else {
+        let Some(room) = self.rooms.get(id).filter(|_| self.filter.shows(Kind::Typing)) else {
             return;
         };
-        let (notices, seen) = room.feed.typists_after(room.typists_seen, now);
-        room.typists_seen = seen;
+        let Some((notices, seen)) = room.feed.typists_after(self.typists_seen.get(&id).copied(), now) else {
+            self.typists_seen.remove(&id);
+            return;
+        };
+        self.typists_seen.insert(id, seen);
         for notice in notices.iter().filter(|notice| notice.user != self.registered.user) {
             let data = Typing {
                 name: &room.feed.name,
@@ -288,10 +287,7 @@ impl UserStream {
 
     /// Notes that `room` is to be looked at.
     fn queue(&mut self, room: RoomId) {
-        if let Some(followed) = self.rooms.get_mut(room)
-            && !followed.is_queued
-        {
-            followed.is_queued = true;
+        if self.rooms.get_mut(room).is_some_and(StreamRoom::note_queued) {
             self.moved.push_back(room);
         }
     }
@@ -315,7 +311,7 @@ impl UserStream {
             }
         }
         if let Some(followed) = self.rooms.get_mut(room) {
-            followed.sent = seq;
+            followed.note_sent(seq);
         }
         copied
     }
@@ -326,7 +322,7 @@ impl UserStream {
             return;
         }
         if let Some(horizon) = self.hub.horizon() {
-            let unsent = self.rooms.iter().filter(|room| room.has_unsent()).map(|room| (room.id(), room.sent));
+            let unsent = self.rooms.iter().filter(|room| room.has_unsent()).map(|room| (room.id(), room.sent()));
             self.progress.adopt(horizon, unsent, now);
         }
         if self.progress.wants_horizon() {
@@ -364,23 +360,17 @@ impl UserStream {
     }
 
     /// Whether a fetch may begin now.
-    fn may_fetch(&self, now: Instant) -> bool {
-        !self.is_fetching && self.not_before.is_none_or(|time| now >= time)
+    fn may_fetch(&self) -> bool {
+        !self.is_fetching && self.pauses.may_fetch()
     }
 
     /// Whether missed entries must wait for the rate at which the user may read. They are asked for again when the wait is over.
     fn must_wait_for_rate(&mut self, now: Instant) -> bool {
-        let Some(delay) = self.replay.as_ref().and_then(|replay| replay.delay(now)) else {
+        let Some(delay) = self.rates.of(self.registered.user).and_then(|rate| rate.delay(now)) else {
             return false;
         };
-        self.replay_at = Some(now + delay);
+        self.pauses.delay_replay(now, delay);
         true
-    }
-
-    /// Forgets pauses that are over, so that nobody waits for a time that has passed.
-    fn end_pauses(&mut self, now: Instant) {
-        self.not_before = self.not_before.filter(|time| *time > now);
-        self.replay_at = self.replay_at.filter(|time| *time > now);
     }
 }
 
@@ -413,24 +403,24 @@ impl Source for UserStream {
     }
 
     fn due(&self) -> Instant {
-        let pauses = [self.not_before, self.replay_at, self.horizon_at].into_iter().flatten();
-        pauses.chain([self.ping_at, self.end.at]).min().unwrap_or(self.ping_at)
+        let pause = self.pauses.first_end().into_iter();
+        pause.fold(self.ping_at.min(self.end.at), Instant::min)
     }
 
     fn next_step(&mut self, now: Instant) -> NextStep<UserFetched> {
         if let Some(reason) = self.reason_to_end(now) {
             return self.bye(reason);
         }
-        self.end_pauses(now);
-        self.take_mail();
-        if self.topic_changes != TopicChanges::default() {
-            return NextStep::Follow(std::mem::take(&mut self.topic_changes));
+        self.pauses.end(now);
+        self.apply_pending();
+        if let Some(changes) = self.topic_changes.take() {
+            return NextStep::Follow(*changes);
         }
         let out = self.own_events();
         if !out.is_empty() {
             return self.write(out, now);
         }
-        if self.must_refresh() && self.may_fetch(now) {
+        if self.must_refresh() && self.may_fetch() {
             return self.fetch_rooms();
         }
         if !self.refresh.must_wait {
@@ -444,14 +434,14 @@ impl Source for UserStream {
                 return self.write(out, now);
             }
             if !self.missed.is_empty()
-                && self.may_fetch(now)
-                && self.replay_at.is_none()
+                && self.may_fetch()
+                && self.pauses.may_replay()
                 && !self.must_wait_for_rate(now)
                 && let Some(step) = self.missed_entries(now)
             {
                 return step;
             }
-            if !self.events.is_empty() || self.must_refresh() && self.may_fetch(now) {
+            if !self.events.is_empty() || self.must_refresh() && self.may_fetch() {
                 return self.next_step(now);
             }
         }
@@ -464,13 +454,15 @@ impl Source for UserStream {
     fn apply(&mut self, fetched: UserFetched, now: Instant) {
         self.is_fetching = false;
         match fetched {
-            UserFetched::Segment(room, after, segment) => self.history = Some(History { room, after, segment }),
+            UserFetched::Segment(room, after, segment) => {
+                self.history = Some(Box::new(History { room, after, segment }));
+            }
             UserFetched::Damaged(room) => self.skip_damage(room, now),
             UserFetched::Rooms(refreshed) => self.apply_rooms(*refreshed, now),
-            UserFetched::Failed => self.not_before = Some(now + RETRY_PAUSE),
+            UserFetched::Failed => self.pauses.retry_fetch(now),
             UserFetched::NoRooms => {
                 self.refresh.is_due = true;
-                self.not_before = Some(now + RETRY_PAUSE);
+                self.pauses.retry_fetch(now);
             }
         }
     }

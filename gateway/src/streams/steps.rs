@@ -154,7 +154,7 @@ impl Following<'_> {
             hub: parts.hub.clone(),
             start: StreamStart::decide(cursor, epochs, head, max_replay),
             expires_on: caller.session.expires_on,
-            replay: parts.history_rates.of(stream.user),
+            rates: parts.history_rates.clone(),
             feed,
             lease: leased.lease,
             registered: stream,

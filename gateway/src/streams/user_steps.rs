@@ -87,9 +87,11 @@ impl Planned<'_> {
             stream,
         } = registered;
         let rooms: Vec<_> = self.plan.rooms.iter().map(|planned| planned.followed.room.clone()).collect();
-        let told = self.plan.rooms.iter().filter(|room| (room.has_changed || room.has_missed()) && !room.is_hidden());
-        let told: Vec<RoomId> = told.map(|planned| planned.followed.room.id).collect();
-        let (feeds, states) = tokio::join!(parts.hub.open_all(&rooms), room_states(&parts.store, stream.user, &told));
+        let announced =
+            self.plan.rooms.iter().filter(|room| (room.has_changed || room.has_missed()) && !room.is_hidden());
+        let announced: Vec<RoomId> = announced.map(|planned| planned.followed.room.id).collect();
+        let (feeds, states) =
+            tokio::join!(parts.hub.open_all(&rooms), room_states(&parts.store, stream.user, &announced));
         let (mut states, feeds) = (states?, feeds?);
         self.plan.begin_at_plan(&mut states);
         let lost = self.plan.lost_since(&states);
@@ -110,7 +112,7 @@ impl Planned<'_> {
             cursor: self.cursor,
             filter: self.filter,
             expires_on: caller.session.expires_on,
-            replay: parts.history_rates.of(stream.user),
+            rates: parts.history_rates.clone(),
             registered: stream,
         })
     }

@@ -83,9 +83,9 @@ pub(super) struct PageWriter {
     gone: Vec<String>,
 }
 
-/// What stands before and behind the rooms.
+/// The members of an answer beside the rooms.
 #[derive(Serialize)]
-struct Ends<'a> {
+struct Envelope<'a> {
     cursor: &'a str,
     more: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,14 +128,14 @@ impl PageWriter {
 
     /// The answer.
     pub(super) fn finish(self, cursor: &str, more: bool, reset: Option<ResetReason>) -> Bytes {
-        let ends = Ends {
+        let envelope = Envelope {
             cursor,
             more,
             reset,
             gone: &self.gone,
         };
         let mut out = Vec::with_capacity(self.rooms.len() + 512);
-        json::write(&mut out, &ends);
+        json::write(&mut out, &envelope);
         out.pop();
         out.extend_from_slice(br#","rooms":["#);
         out.extend_from_slice(&self.rooms);

@@ -57,7 +57,7 @@ pub(super) fn errors_of(operation: &str) -> Vec<Errors> {
             (422, &["direct_with_oneself"]),
             (429, &["rate_limited"]),
         ],
-        "deleteRoom" | "tellTyping" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
+        "deleteRoom" | "setTyping" => &[(403, &["forbidden"]), (404, &["room_not_found"])],
         "postMessage" => &[
             (400, &["invalid_field"]),
             (404, &["room_not_found", "room_deleted"]),

@@ -22,16 +22,23 @@ const BLOCK_FRAMES: usize = 256;
 /// The latest frames of a room.
 #[derive(Default)]
 pub(super) struct FrameRing {
+    /// The last seq appended, kept or not; `None` until the feed is started.
+    pub(super) head: Option<Seq>,
+    /// The last entry appended that altered a message.
+    pub(super) changed: Seq,
+    /// Most of the rooms that are open are silent and keep nothing.
+    kept: Option<Box<KeptFrames>>,
+}
+
+/// The frames that are kept, up to the head.
+#[derive(Default)]
+struct KeptFrames {
     blocks: VecDeque<Block>,
     /// The frames after them, one by one.
     newest: Vec<Frame>,
     /// Bytes of both.
     bytes: usize,
     newest_bytes: usize,
-    /// The last seq appended, kept or not; `None` until the feed is started.
-    pub(super) head: Option<Seq>,
-    /// The last entry appended that altered a message.
-    pub(super) changed: Seq,
     /// The segment that was joined last from the newest frames, by its framing: readers at the same position share it.
     joined: [Option<Box<Joined>>; Framing::COUNT],
 }
@@ -46,14 +53,8 @@ struct Joined {
 impl FrameRing {
     /// Adds the frame after the newest one; its message becomes the head.
     pub(super) fn push(&mut self, frame: Frame) {
-        self.bytes += frame.kept_bytes();
-        self.newest_bytes += frame.kept_bytes();
-        self.newest.push(frame);
         self.head = self.head.map(Seq::next);
-        if self.newest_bytes >= SEGMENT_BYTES || self.newest.len() >= BLOCK_FRAMES {
-            self.join_newest();
-            self.drop_blocks(RING_BYTES);
-        }
+        self.kept.get_or_insert_default().push(frame, self.head.unwrap_or_default());
     }
 
     /// Drops all frames and goes on after `head`, if the ring is not there yet.
@@ -62,21 +63,55 @@ impl FrameRing {
             *self = Self {
                 head: Some(head),
                 changed: head,
-                ..Self::default()
+                kept: None,
             };
         }
     }
 
     /// Drops all frames.
     pub(super) fn drop_all(&mut self) {
-        self.blocks.clear();
-        self.newest.clear();
-        (self.bytes, self.newest_bytes) = (0, 0);
-        self.joined = Default::default();
+        self.kept = None;
     }
 
-    fn join_newest(&mut self) {
-        let block = Block::of(self.before_newest(), &self.newest);
+    /// Drops the oldest frames until `most` bytes are kept at most. The newest frame is kept all the same, unless it is in a block.
+    pub(super) fn shrink(&mut self, most: usize) {
+        if let Some(kept) = &mut self.kept {
+            kept.shrink(most);
+        }
+    }
+
+    /// Bytes kept.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept.as_ref().map_or(0, |kept| kept.kept_bytes())
+    }
+
+    /// What follows `cursor`, in one segment of at most `limit` frames.
+    pub(super) fn read_after(&mut self, cursor: Seq, limit: usize, framing: Framing) -> FeedRead {
+        let head = self.head.unwrap_or_default();
+        if cursor >= head || limit == 0 {
+            return FeedRead::UpToDate;
+        }
+        match &mut self.kept {
+            Some(kept) => kept.read_after((cursor, head), limit, framing),
+            None => FeedRead::Behind(Gap { floor: head, head }),
+        }
+    }
+}
+
+impl KeptFrames {
+    /// Adds the frame after the newest one, which is that of the new `head`.
+    fn push(&mut self, frame: Frame, head: Seq) {
+        self.bytes += frame.kept_bytes();
+        self.newest_bytes += frame.kept_bytes();
+        self.newest.push(frame);
+        if self.newest_bytes >= SEGMENT_BYTES || self.newest.len() >= BLOCK_FRAMES {
+            self.join_newest(head);
+            self.drop_blocks(RING_BYTES);
+        }
+    }
+
+    fn join_newest(&mut self, head: Seq) {
+        let block = Block::of(self.before_newest(head), &self.newest);
         self.bytes = self.bytes - self.newest_bytes + block.kept_bytes();
         self.blocks.push_back(block);
         self.newest.clear();
@@ -92,8 +127,7 @@ impl FrameRing {
         }
     }
 
-    /// Drops the oldest frames until `most` bytes are kept at most. The newest frame is kept all the same, unless it is in a block.
-    pub(super) fn shrink(&mut self, most: usize) {
+    fn shrink(&mut self, most: usize) {
         self.joined = Default::default();
         self.drop_blocks(most);
         let mut surplus = self.bytes.saturating_sub(most);
@@ -109,18 +143,13 @@ impl FrameRing {
         self.blocks.shrink_to_fit();
     }
 
-    /// Bytes kept.
-    pub(super) fn kept_bytes(&self) -> usize {
+    fn kept_bytes(&self) -> usize {
         self.bytes + self.joined.iter().flatten().map(|joined| joined.segment.len()).sum::<usize>()
     }
 
-    /// What follows `cursor`, in one segment of at most `limit` frames.
-    pub(super) fn read_after(&mut self, cursor: Seq, limit: usize, framing: Framing) -> FeedRead {
-        let head = self.head.unwrap_or_default();
-        if cursor >= head || limit == 0 {
-            return FeedRead::UpToDate;
-        }
-        let before_newest = self.before_newest();
+    /// What follows `cursor` up to `head`.
+    fn read_after(&mut self, (cursor, head): (Seq, Seq), limit: usize, framing: Framing) -> FeedRead {
+        let before_newest = self.before_newest(head);
         if cursor >= before_newest {
             return self.read_newest(cursor, cursor.since(before_newest), limit, framing);
         }
@@ -156,9 +185,9 @@ impl FrameRing {
     }
 
     /// The seq before the newest frames.
-    fn before_newest(&self) -> Seq {
+    fn before_newest(&self, head: Seq) -> Seq {
         // They are few.
         let count = i64::try_from(self.newest.len()).unwrap_or(0);
-        Seq(self.head.unwrap_or_default().0 - count)
+        Seq(head.0 - count)
     }
 }

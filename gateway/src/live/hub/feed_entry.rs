@@ -1,15 +1,22 @@
 //! A feed's entry in the hub, and the handle that keeps it open.
 
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::live::feed::Feed;
+
+/// What idle times are counted from. A number is smaller than a time, and tens of thousands of rooms may be open.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Milliseconds since [`START`].
+fn now_ms() -> u64 {
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
 
 /// A feed, and how many readers it has.
 pub(super) struct FeedEntry {
@@ -19,7 +26,8 @@ pub(super) struct FeedEntry {
     /// Set while a task reads what the feed is missing.
     pub(super) repairing: AtomicBool,
     readers: AtomicUsize,
-    idle_since: Mutex<Instant>,
+    /// When the last reader left, in milliseconds since [`START`].
+    idle_since: AtomicU64,
 }
 
 impl FeedEntry {
@@ -30,14 +38,15 @@ impl FeedEntry {
             started: OnceCell::new(),
             repairing: AtomicBool::new(false),
             readers: AtomicUsize::new(0),
-            idle_since: Mutex::new(Instant::now()),
+            idle_since: AtomicU64::new(now_ms()),
         }
     }
 
     /// True if there has been no reader for longer than `time`.
     pub(super) fn is_idle_for(&self, time: Duration) -> bool {
         // First what is so of most.
-        self.readers.load(Ordering::Acquire) == 0 && self.idle_since.lock().elapsed() > time
+        self.readers.load(Ordering::Acquire) == 0
+            && u128::from(now_ms().saturating_sub(self.idle_since.load(Ordering::Acquire))) > time.as_millis()
     }
 }
 
@@ -68,7 +77,7 @@ impl Deref for OpenFeed {
 
 impl Drop for OpenFeed {
     fn drop(&mut self) {
-        *self.0.idle_since.lock() = Instant::now();
+        self.0.idle_since.store(now_ms(), Ordering::Release);
         self.0.readers.fetch_sub(1, Ordering::Release);
     }
 }

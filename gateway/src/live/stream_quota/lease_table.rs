@@ -13,7 +13,6 @@ use crate::live::peer_liveness::TcpEndpoints;
 use crate::live::stream_registry::RegisteredStream;
 
 /// Whom a stream is counted for, and how to end it. There are many of them, so Redis keys are built when they are needed.
-#[derive(Clone)]
 pub(super) struct LeaseHolder {
     pub(super) user: UserId,
     pub(super) address: IpAddr,
@@ -25,9 +24,9 @@ pub(super) struct LeaseHolder {
 
 #[derive(Default)]
 pub(super) struct LeaseTable {
-    open: Mutex<HashMap<StreamKey, LeaseHolder>>,
+    open: Mutex<HashMap<StreamKey, Arc<LeaseHolder>>>,
     /// Ended, and still counted in Redis.
-    ended: Mutex<Vec<(StreamKey, LeaseHolder)>>,
+    ended: Mutex<Vec<(StreamKey, Arc<LeaseHolder>)>>,
     has_ended: Notify,
     count: AtomicU64,
 }
@@ -38,7 +37,7 @@ impl LeaseTable {
         self.count.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn insert(&self, stream: StreamKey, holder: LeaseHolder) {
+    pub(super) fn insert(&self, stream: StreamKey, holder: Arc<LeaseHolder>) {
         self.open.lock().insert(stream, holder);
     }
 
@@ -59,12 +58,12 @@ impl LeaseTable {
         self.open.lock().is_empty()
     }
 
-    pub(super) fn drain_ended(&self) -> Vec<(StreamKey, LeaseHolder)> {
+    pub(super) fn drain_ended(&self) -> Vec<(StreamKey, Arc<LeaseHolder>)> {
         std::mem::take(&mut *self.ended.lock())
     }
 
-    pub(super) fn open(&self) -> Vec<(StreamKey, LeaseHolder)> {
-        self.open.lock().iter().map(|(stream, holder)| (*stream, holder.clone())).collect()
+    pub(super) fn open(&self) -> Vec<(StreamKey, Arc<LeaseHolder>)> {
+        self.open.lock().iter().map(|(stream, holder)| (*stream, Arc::clone(holder))).collect()
     }
 
     pub(super) fn registered(&self, stream: StreamKey) -> Option<Arc<RegisteredStream>> {

@@ -21,7 +21,9 @@ pub(super) struct DesiredChannels {
 
 #[derive(Default)]
 struct Channels {
-    /// The connections have the same names: tens of thousands of rooms may be open.
+    /// Those that are to be subscribed to. The connections have the same names: tens of thousands of rooms may be open.
+    desired: HashSet<Arc<str>>,
+    /// Who waits for the confirmation of one of them.
     waiting: HashMap<Arc<str>, Vec<oneshot::Sender<()>>>,
     /// The last ones that were added or removed.
     changed: VecDeque<Arc<str>>,
@@ -39,6 +41,16 @@ pub(super) enum Comparison {
 }
 
 impl Channels {
+    /// Adds `channel`, and returns the one copy of its name.
+    fn desire(&mut self, channel: String) -> Arc<str> {
+        if let Some(known) = self.desired.get(channel.as_str()) {
+            return Arc::clone(known);
+        }
+        let channel = Arc::<str>::from(channel);
+        self.desired.insert(Arc::clone(&channel));
+        channel
+    }
+
     fn note_changed(&mut self, channel: Arc<str>) {
         if self.changed.len() >= CHANGED_AT_MOST {
             self.changed.pop_front();
@@ -56,7 +68,7 @@ impl DesiredChannels {
         let add = |channel: String| {
             let (confirmed, waiting) = oneshot::channel();
             if !channels.is_closed {
-                let channel = Arc::<str>::from(channel);
+                let channel = channels.desire(channel);
                 let waiting = channels.waiting.entry(Arc::clone(&channel)).or_default();
                 waiting.retain(|waiter| !waiter.is_closed());
                 waiting.push(confirmed);
@@ -72,9 +84,8 @@ impl DesiredChannels {
 
     /// Adds `channel` for the life of the process.
     pub(super) fn add_permanent(&self, channel: String) {
-        let channel = Arc::<str>::from(channel);
         let mut channels = self.channels.lock();
-        channels.waiting.entry(Arc::clone(&channel)).or_default();
+        let channel = channels.desire(channel);
         channels.note_changed(channel);
         drop(channels);
         self.changes.send_replace(());
@@ -83,7 +94,8 @@ impl DesiredChannels {
     /// Removes `channel`.
     pub(super) fn remove(&self, channel: &str) {
         let mut channels = self.channels.lock();
-        if let Some((channel, _)) = channels.waiting.remove_entry(channel) {
+        channels.waiting.remove(channel);
+        if let Some(channel) = channels.desired.take(channel) {
             channels.note_changed(channel);
         }
         drop(channels);
@@ -92,17 +104,17 @@ impl DesiredChannels {
 
     #[cfg(test)]
     fn contains(&self, channel: &str) -> bool {
-        self.channels.lock().waiting.contains_key(channel)
+        self.channels.lock().desired.contains(channel)
     }
 
     /// The channels for which `is_ours` returns true.
     pub(super) fn matching(&self, is_ours: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
-        self.channels.lock().waiting.keys().filter(|channel| is_ours(channel)).cloned().collect()
+        self.channels.lock().desired.iter().filter(|channel| is_ours(channel)).cloned().collect()
     }
 
     /// Resolves the waits for `channel`: a server has confirmed it.
     pub(super) fn confirm(&self, channel: &str) {
-        let waiting = self.channels.lock().waiting.get_mut(channel).map(std::mem::take);
+        let waiting = self.channels.lock().waiting.remove(channel);
         for waiter in waiting.unwrap_or_default() {
             // The caller may have stopped waiting. Then the feed becomes idle, and its closing unsubscribes.
             let _ = waiter.send(());
@@ -129,7 +141,7 @@ impl DesiredChannels {
         let known = channels.changed.len() - unseen;
         let names: HashSet<Arc<str>> = channels.changed.range(known..).cloned().chain(refused).collect();
         let is_desired = |channel: Arc<str>| {
-            let is_desired = channels.waiting.contains_key(&channel);
+            let is_desired = channels.desired.contains(&channel);
             (channel, is_desired)
         };
         (Comparison::Some(names.into_iter().map(is_desired).collect()), channels.count)
@@ -144,6 +156,7 @@ impl DesiredChannels {
     pub(super) fn close(&self) {
         let mut channels = self.channels.lock();
         channels.is_closed = true;
+        channels.desired.clear();
         channels.waiting.clear();
     }
 }

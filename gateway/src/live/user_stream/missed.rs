@@ -6,13 +6,13 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use shared::domain::{Position, RoomId, Seq};
 
-use super::{RETRY_PAUSE, SEGMENT_BYTES, UserFetched, UserStream};
+use super::{SEGMENT_BYTES, UserFetched, UserStream};
 use crate::fanout::NextStep;
 use crate::live::feed::{FeedRead, Gap};
 use crate::live::frame::Framing;
 use crate::live::stream_events::ResetReason;
 use crate::live::user_events::{NamedRoom, OwnEvent, Reset};
-use crate::live::user_rooms::Stage;
+use crate::live::user_rooms::{Stage, StreamRoom};
 
 /// Bytes of cached pages that are looked at in one step, also if the client wants none of their entries: then others have their turn.
 const COPIED_AT_ONCE: usize = 64 * 1024;
@@ -44,11 +44,11 @@ impl UserStream {
                 self.missed.pop_front();
                 continue;
             };
-            if missed.upto.is_some_and(|(upto, _)| room.sent >= upto) {
+            if missed.upto.is_some_and(|(upto, _)| room.sent() >= upto) {
                 self.finish(missed);
                 continue;
             }
-            let after = room.sent;
+            let after = room.sent();
             match room.feed.read_after(after, usize::MAX, Framing::Chunked) {
                 FeedRead::Behind(gap) => {
                     let segment = if copied < COPIED_AT_ONCE {
@@ -83,14 +83,14 @@ impl UserStream {
         self.missed.pop_front();
         if let Some((upto, last)) = missed.upto {
             // With what was missed, what came meanwhile may have been sent.
-            let is_beyond = self.rooms.get(missed.room).is_some_and(|room| room.sent > upto);
+            let is_beyond = self.rooms.get(missed.room).is_some_and(|room| room.sent() > upto);
             self.progress.finished(missed.room, (!is_beyond).then_some(last));
         }
         self.note_caught_up();
         if let Some(room) = self.rooms.get_mut(missed.room)
-            && room.stage == Stage::Behind
+            && room.stage() == Stage::Behind
         {
-            room.stage = Stage::Live;
+            room.set_stage(Stage::Live);
         }
         self.queue(missed.room);
     }
@@ -107,8 +107,7 @@ impl UserStream {
             return NextStep::Wait;
         };
         self.is_fetching = true;
-        self.not_before = None;
-        let (hub, feed, after) = (self.hub.clone(), room.feed.clone(), room.sent);
+        let (hub, feed, after) = (self.hub.clone(), room.feed.clone(), room.sent());
         NextStep::Fetch(
             async move {
                 // A failure is logged where history is read.
@@ -126,21 +125,22 @@ impl UserStream {
     pub(super) fn history_entries(&mut self, now: Instant) -> Vec<u8> {
         let mut out = Vec::new();
         while out.is_empty()
-            && let Some(History { room, after, segment }) = self.history.take()
+            && let Some(history) = self.history.take()
         {
+            let History { room, after, segment } = *history;
             if segment.is_empty() {
                 // The page had nothing: it is asked for again, and not at once.
-                self.not_before = Some(now + RETRY_PAUSE);
+                self.pauses.retry_fetch(now);
                 break;
             }
-            if self.rooms.get(room).is_none_or(|followed| followed.sent != after) {
+            if self.rooms.get(room).is_none_or(|followed| followed.sent() != after) {
                 break;
             }
             let copied = self.copy_entries(room, after, &segment, &mut out, now);
-            let after = self.rooms.get(room).map_or(after, |followed| followed.sent);
+            let after = self.rooms.get(room).map_or(after, StreamRoom::sent);
             let segment = segment.slice(copied..);
             if copied > 0 && !segment.is_empty() {
-                self.history = Some(History { room, after, segment });
+                self.history = Some(Box::new(History { room, after, segment }));
             }
         }
         out
@@ -151,8 +151,8 @@ impl UserStream {
         let Some(damaged) = self.rooms.get_mut(room) else {
             return;
         };
-        let head = damaged.feed.head().max(damaged.sent);
-        damaged.sent = head;
+        let head = damaged.feed.head().max(damaged.sent());
+        damaged.note_sent(head);
         self.progress.sent(room, head, now);
         let rooms = vec![NamedRoom {
             name: damaged.feed.name.to_string(),
@@ -169,8 +169,8 @@ impl UserStream {
         if out.is_empty() {
             return None;
         }
-        if let Some(replay) = &self.replay {
-            replay.charge(out.len(), now);
+        if let Some(rate) = self.rates.of(self.registered.user) {
+            rate.charge(out.len(), now);
         }
         Some(self.write(out, now))
     }

@@ -1,6 +1,6 @@
 //! How a user's stream begins: what it is made of, and its first bytes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,9 +9,9 @@ use rand::RngExt as _;
 use shared::domain::{Position, RoomId, Timestamp};
 use shared::storage::{RoomState, Store};
 
+use super::pauses::Pauses;
 use super::{Missed, RETRY_MS, RefreshState, UserStream};
-use crate::fanout::TopicChanges;
-use crate::history::HistoryRate;
+use crate::history::HistoryRates;
 use crate::live::event_kind::Kind;
 use crate::live::frame::{self, Framing};
 use crate::live::hub::{HorizonUse, Hub, OpenFeed};
@@ -26,7 +26,7 @@ use crate::live::user_events::{NamedRoom, OwnEvent, Reset, RoomUpdate, UserReady
 use crate::live::user_inbox::UserInbox;
 use crate::live::user_plan::{PlannedRoom, UserPlan};
 use crate::live::user_progress::UserProgress;
-use crate::live::user_rooms::{Settings, Stage, StreamRoom, StreamRooms};
+use crate::live::user_rooms::{Stage, StreamRoom, StreamRooms};
 use crate::message_json::rfc3339;
 
 /// Rooms that one event tells of.
@@ -62,8 +62,8 @@ pub struct UserOpened {
     pub filter: StreamFilter,
     /// When the token of its client expires.
     pub expires_on: Timestamp,
-    /// How fast missed messages may be replayed; `None` without a limit.
-    pub replay: Option<Arc<HistoryRate>>,
+    /// How fast missed entries may be replayed.
+    pub rates: HistoryRates,
 }
 
 impl UserStream {
@@ -89,7 +89,7 @@ impl UserStream {
             let mut room = StreamRoom::new(&planned.followed, feed, planned.after, stage_of(planned));
             if let Some(state) = states.get(&room.id()) {
                 room.note_read(state.read_seq);
-                room.settings = Settings::of(state);
+                room.note_settings(state);
             }
             room
         });
@@ -101,12 +101,13 @@ impl UserStream {
         };
         let opening = ready.encode(&progress, random.random_range(RETRY_MS));
         let stream = Self {
+            typists_seen: BTreeMap::new(),
             moved: rooms.iter().map(StreamRoom::id).collect(),
             rooms: rooms.all_queued(),
             progress,
             missed: missed.into(),
-            events: std::collections::VecDeque::new(),
-            topic_changes: TopicChanges::default(),
+            events: VecDeque::new(),
+            topic_changes: None,
             refresh: RefreshState {
                 seen_changes: opened.seen_changes,
                 ..RefreshState::default()
@@ -114,9 +115,7 @@ impl UserStream {
             heartbeat: settings.heartbeat,
             is_fetching: false,
             history: None,
-            not_before: None,
-            horizon_at: None,
-            replay_at: None,
+            pauses: Pauses::default(),
             messages_left: bounds.messages,
             ping_at: began + settings.heartbeat,
             end: StreamEnd::first(began, (settings.max_age, random.random()), (opened.expires_on, now), bounds),
@@ -128,7 +127,7 @@ impl UserStream {
             lease: Some(opened.lease),
             _horizon_use: opened.horizon_use,
             filter: opened.filter,
-            replay: opened.replay,
+            rates: opened.rates,
         };
         (stream, opening)
     }

@@ -15,7 +15,7 @@ use crate::live::hub::{Hub, OpenFeed};
 use crate::live::topics::room_topic;
 use crate::live::user_events::{OwnEvent, RoomUpdate};
 use crate::live::user_inbox::Lost;
-use crate::live::user_rooms::{Low32, Settings, Stage, StreamRoom};
+use crate::live::user_rooms::{Low32, Stage, StreamRoom};
 
 /// Rooms whose states one query reads.
 const STATES_AT_ONCE: usize = 100;
@@ -61,10 +61,9 @@ impl UserStream {
         self.refresh.is_asked_for_lost = true;
         self.refresh.lost.clear();
         self.is_fetching = true;
-        self.not_before = None;
         let known = KnownRooms {
             version: self.progress.version(),
-            rooms: self.rooms.iter().map(|room| (room.id(), (room.membership, room.stage))).collect(),
+            rooms: self.rooms.iter().map(|room| (room.id(), (room.membership(), room.stage()))).collect(),
         };
         let (hub, store, user) = (self.hub.clone(), self.store.clone(), self.registered.user);
         let filter = self.filter.clone();
@@ -102,8 +101,8 @@ impl UserStream {
             let is_new = self.rooms.get(followed.room.id).is_none();
             if is_new {
                 // Without a state it was lost after the rooms were read, and the client is told nothing of it.
-                let is_told = states.contains_key(&followed.room.id) || followed.is_hidden;
-                let Some(feed) = feeds.remove(&followed.room.id).filter(|_| is_told) else {
+                let is_visible = states.contains_key(&followed.room.id) || followed.is_hidden;
+                let Some(feed) = feeds.remove(&followed.room.id).filter(|_| is_visible) else {
                     continue;
                 };
                 self.follow(followed, feed, at);
@@ -117,8 +116,8 @@ impl UserStream {
         events.extend(updates.chunks(ROOMS_AN_EVENT).map(OwnEvent::rooms));
         self.inbox.has_read(now.version);
         match events.pop() {
-            Some(last) => events.push(last.telling(now.version, now.removals)),
-            None => self.progress.told(now.version, now.removals),
+            Some(last) => events.push(last.with_rooms_known(now.version, now.removals)),
+            None => self.progress.note_rooms_known(now.version, now.removals),
         }
         self.events.extend(events);
         self.refresh.must_wait &= !self.refresh.is_asked_for_lost;
@@ -138,7 +137,7 @@ impl UserStream {
         let stage = if followed.is_hidden { Stage::Hidden } else { Stage::Live };
         self.rooms.insert(StreamRoom::new(followed, feed, head, stage));
         self.progress.sent(id, head, at);
-        self.topic_changes.added.push(room_topic(id));
+        self.topic_changes.get_or_insert_default().added.push(room_topic(id));
         self.queue(id);
     }
 
@@ -149,7 +148,7 @@ impl UserStream {
         let Some(room) = self.rooms.get_mut(id) else {
             return RoomNews::default();
         };
-        let was_hidden = room.stage == Stage::Hidden;
+        let was_hidden = room.stage() == Stage::Hidden;
         if followed.is_hidden {
             let name = state.name;
             self.hide(id, followed.head.seq);
@@ -160,20 +159,19 @@ impl UserStream {
         }
         let begins = is_new || was_hidden;
         let has_read = room.note_read(state.read_seq) && !begins;
-        let is_known = room.settings == Settings::of(&state);
-        room.settings = Settings::of(&state);
+        let is_known = !room.note_settings(&state);
         if begins {
-            state.head = room.sent;
+            state.head = room.sent();
         }
         if was_hidden {
-            room.stage = Stage::Live;
+            room.set_stage(Stage::Live);
             self.queue(id);
         }
         let read = has_read.then(|| OwnEvent::read(&state));
         // A read mark is an event of its own, and nothing else may have changed.
-        let is_told = has_read && is_known;
+        let is_read_alone = has_read && is_known;
         RoomNews {
-            update: (!is_told).then_some(RoomUpdate::State(state)),
+            update: (!is_read_alone).then_some(RoomUpdate::State(state)),
             read,
         }
     }
@@ -184,11 +182,11 @@ impl UserStream {
         let Some(room) = self.rooms.get_mut(id) else {
             return;
         };
-        room.stage = Stage::Hidden;
         // What was sent behind it may be a message.
-        self.refresh.is_due |= room.sent > head;
-        room.sent = room.sent.max(head);
-        let sent = room.sent;
+        self.refresh.is_due |= room.sent() > head;
+        let sent = room.sent().max(head);
+        room.set_stage(Stage::Hidden);
+        room.note_sent(sent);
         self.missed.retain(|missed| missed.room != id);
         self.history = self.history.take().filter(|history| history.room != id);
         self.progress.sent(id, sent, Instant::now());

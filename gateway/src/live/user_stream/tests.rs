@@ -5,6 +5,7 @@ use shared::storage::{JoinMode, NewUser, Room};
 use uuid::Uuid;
 
 use super::*;
+use crate::history::HistoryRates;
 use crate::history::ReadQueue;
 use crate::live::feed::Feed;
 use crate::live::hub::OpenFeed;
@@ -95,7 +96,7 @@ impl Bob {
             cursor,
             filter: StreamFilter::default(),
             expires_on: Timestamp(i64::MAX),
-            replay: None,
+            rates: HistoryRates::new(0),
         };
         UserStream::new(opened, StreamBounds::default(), SETTINGS, Timestamp::now(), Framing::Library).0
     }
