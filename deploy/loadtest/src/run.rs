@@ -98,6 +98,9 @@ impl Run<'_> {
         if self.plan.measures_stream_memory {
             let of_each = SETTLING_MESSAGES_IN_ALL / self.plan.rooms as u64;
             self.post("settling", of_each.clamp(1, SETTLING_MESSAGES)).await?;
+            if self.plan.user_rooms.is_some() {
+                self.warm_up().await?;
+            }
         }
         let (before, was_steady) = self.steady_usage().await;
         self.workers.start_readers();
