@@ -36,7 +36,8 @@ pub struct UserPlan {
 pub struct PlannedRoom {
     /// The room, as it was when the plan was made.
     pub followed: FollowedRoom,
-    /// The last entry that the client has: the head of a room that is new to it.
+    /// The last entry that the client has. Of a room that is new to it: the entry by which the user joined, and the head if the client begins
+    /// anew.
     pub after: Seq,
     /// Whether the room is another thing to the user than the client knows, or is new to it.
     pub has_changed: bool,
@@ -74,13 +75,30 @@ impl UserPlan {
         let Some(cursor) = cursor else {
             return Self::anew(now, horizon, reset);
         };
+        if is_ahead(store, &cursor, &now, horizon).await? {
+            return Self::anew(now, horizon, Some(ResetReason::Ahead));
+        }
         let known = last_entries(hub, &cursor, &now.rooms, (epoch, horizon)).await?;
+        let new = now.rooms.iter().map(|followed| followed.room.id).filter(|room| !known.contains_key(room));
+        let joins = join_seqs(store, user, new.collect()).await?;
         let gone = gone_since(store, user, &cursor).await?;
-        Ok(Self::resumed(cursor, now, &known, gone))
+        let too_many = (now.rooms.len() > AHEAD_AT_MOST).then(|| now.clone());
+        let resumed = Self::resumed(cursor, now, (&known, &joins), gone);
+        match too_many {
+            // More rooms than a cursor can name are new to the client, or were sent further than others.
+            Some(now) if resumed.ahead.len() > AHEAD_AT_MOST => Self::anew(now, horizon, Some(ResetReason::TooMany)),
+            _ => Ok(resumed),
+        }
     }
 
-    /// What a client with `cursor` has missed, which has the entries `known` of the rooms. `gone` was read last, and may know of more.
-    fn resumed(cursor: UserCursor, now: UserRooms, known: &HashMap<RoomId, Known>, gone: Vec<GoneRoom>) -> Self {
+    /// What a client with `cursor` has missed, which has the entries `known` of the rooms; of those that are new to it `joins` says where the
+    /// user joined them. `gone` was read last, and may know of more.
+    fn resumed(
+        cursor: UserCursor,
+        now: UserRooms,
+        (known, joins): (&HashMap<RoomId, Known>, &HashMap<RoomId, Seq>),
+        gone: Vec<GoneRoom>,
+    ) -> Self {
         let base = Base {
             version: now.version,
             removals: now.removals,
@@ -92,11 +110,13 @@ impl UserPlan {
             let known = known.get(&room).copied();
             // What came before a direct room was hidden is over, and what is not a message does not bring it back.
             let hidden_upto = followed.hidden_upto.map(|upto| if followed.is_hidden { head } else { upto });
+            // What is not stored as joined yet is behind all that is stored.
+            let has = known.map_or_else(|| joins.get(&room).copied().unwrap_or(head), |known| known.seq);
             let planned = PlannedRoom {
                 has_changed: known.is_none() || followed.version > cursor.base_of(room).version,
                 is_new: known.is_none(),
                 is_ahead: known.is_some_and(|known| known.seq > head),
-                after: known.map_or(head, |known| known.seq.max(hidden_upto.unwrap_or(known.seq)).min(head)),
+                after: has.max(hidden_upto.unwrap_or(has)).min(head),
                 followed,
             };
             let is_at_base = if planned.has_missed() {
@@ -218,6 +238,32 @@ fn usable(cursor: Option<&str>, epoch: Epoch) -> (Option<UserCursor>, Option<Res
     }
 }
 
+/// Where the user joined `rooms`, as far as that is stored.
+pub(super) async fn join_seqs(
+    store: &Store,
+    user: UserId,
+    rooms: Vec<RoomId>,
+) -> Result<HashMap<RoomId, Seq>, StoreError> {
+    if rooms.is_empty() {
+        return Ok(HashMap::new());
+    }
+    Ok(store.join_seqs(user, &rooms).await?.into_iter().collect())
+}
+
+/// Whether a cursor is of a time that has not come: it was not issued, or history was taken back without a new epoch.
+async fn is_ahead(store: &Store, cursor: &UserCursor, now: &UserRooms, horizon: Position) -> Result<bool, StoreError> {
+    for base in [Some(cursor.base), cursor.finished.map(|(_, upper)| upper)].into_iter().flatten() {
+        if base.version > now.version || base.removals > now.removals {
+            return Ok(true);
+        }
+        // The horizon of another gateway may be newer.
+        if base.position > horizon && base.position > store.horizon_sample().await?.last {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The rooms that are gone since `cursor`, ascending by id. Of the rooms up to the one that was finished last the client was told what they
 /// were when that began.
 async fn gone_since(store: &Store, user: UserId, cursor: &UserCursor) -> Result<Vec<GoneRoom>, StoreError> {
@@ -251,7 +297,7 @@ async fn last_entries(
     for followed in rooms {
         let (room, base) = (followed.room.id, cursor.base_of(followed.room.id));
         if followed.joined > base.version {
-            // The client begins at the head, also if it had an earlier membership.
+            // The client begins where the user joined, also if it had an earlier membership.
             continue;
         }
         let at = Some(base.position);
@@ -340,7 +386,7 @@ pub(crate) mod tests {
             rooms: vec![room],
         };
         let known = HashMap::from([(RoomId(1), Known { seq: Seq(2), at: None })]);
-        UserPlan::resumed(cursor, now, &known, Vec::new())
+        UserPlan::resumed(cursor, now, (&known, &HashMap::new()), Vec::new())
     }
 
     #[test]
@@ -396,7 +442,7 @@ pub(crate) mod tests {
         };
         let at = Some(base.position);
         let known = HashMap::from([(RoomId(1), Known { seq: Seq(5), at })]);
-        UserPlan::resumed(cursor, now, &known, [1, 2, 3].map(gone).into())
+        UserPlan::resumed(cursor, now, (&known, &HashMap::from([(RoomId(2), Seq(3))])), [1, 2, 3].map(gone).into())
     }
 
     #[test]
@@ -404,6 +450,13 @@ pub(crate) mod tests {
         let plan = plan_of_lost_rooms();
         // Room 2 was left and joined again: it is gone, and new.
         assert_eq!(plan.gone_or_hidden(), [gone(2), gone(3)]);
+    }
+
+    #[test]
+    fn room_that_is_new_begins_where_the_user_joined() {
+        let plan = plan_of_lost_rooms();
+        assert_eq!((plan.rooms[1].is_new, plan.rooms[1].after, plan.rooms[1].has_missed()), (true, Seq(3), true));
+        assert_eq!(plan.ahead, [(RoomId(2), Seq(3))]);
     }
 
     #[test]

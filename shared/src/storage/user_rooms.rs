@@ -124,6 +124,10 @@ pub trait OwnRooms {
     /// What those of `rooms` are for `user` that exist and that they are in, hidden ones too, by id.
     async fn room_states(&self, user: UserId, rooms: &[RoomId]) -> Result<Vec<RoomState>, StoreError>;
 
+    /// Where in the log `user` became a member of those of `rooms` that they are in: the seq of the entry that says so. Nothing of a room
+    /// whose entry is not stored yet: all that is stored before it was said before they came.
+    async fn join_seqs(&self, user: UserId, rooms: &[RoomId]) -> Result<Vec<(RoomId, Seq)>, StoreError>;
+
     /// The rooms that `user` lost: those left after `version`, also if they were joined again since, and those deleted after `removals`,
     /// by id.
     async fn gone_rooms(

@@ -2,9 +2,9 @@
 
 use shared::domain::{
     Accepted, AcceptedChange, ChangeRequest, Command, MemberRole, MessageId, MessageText, Notify, NotifyLevel,
-    Position, RemovalCount, RoomId, RoomKind, RoomsVersion, Seq, Timestamp, UserId,
+    Position, RemovalCount, RoomId, RoomKind, RoomName, RoomsVersion, Seq, Timestamp, UserId,
 };
-use shared::storage::{Claim, JoinMode, ReadMark, RoomState, User};
+use shared::storage::{Claim, CreateRoom, JoinMode, ReadMark, RoomState, User};
 
 use crate::support::{Database, NOW, command, message, on_both_back_ends};
 
@@ -15,6 +15,7 @@ on_both_back_ends![
     a_mark_only_moves_forward,
     mentions_behind_the_mark_are_counted,
     who_joins_has_read_what_was_said_before,
+    a_membership_begins_at_its_entry,
     rooms_that_were_lost_are_found_by_version,
     deleted_rooms_are_found_by_their_removal,
     every_change_has_a_higher_version,
@@ -232,6 +233,29 @@ async fn who_joins_has_read_what_was_said_before(db: Database) {
     assert_eq!(unread(&db, &bob, room).await, 0);
     let again = state(&db, &bob, room).await;
     assert!(again.joined > joined.joined && again.joined == again.version, "{again:?}");
+}
+
+async fn a_membership_begins_at_its_entry(db: Database) {
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
+    let new = CreateRoom::public(RoomName::parse("lobby").unwrap(), ann.id);
+    let lobby = db.store.create_room(new, NOW).await.unwrap().id;
+    let mut claim = db.claim().await;
+    let join = async || db.store.join_public(lobby, bob.id, JoinMode::Explicit, NOW).await.unwrap();
+    let joins = async |user: &User| db.store.join_seqs(user.id, &[lobby]).await.unwrap();
+    assert_eq!(joins(&ann).await, [], "its entry is not stored yet");
+    db.post(&mut claim, lobby, ann.id, &["one"]).await;
+    assert_eq!(joins(&ann).await, [(lobby, Seq(1))], "she created the room");
+    join().await;
+    db.post(&mut claim, lobby, bob.id, &["two", "three"]).await;
+    let joined = joins(&bob).await;
+    assert_eq!(joined, [(lobby, Seq(3))], "behind what was said before");
+    // Another membership, of which nothing is stored yet: what was said in between is not for it.
+    let later = Timestamp(NOW.0 + 1_000);
+    db.store.leave(lobby, bob.id, later).await.unwrap();
+    db.store.join_public(lobby, bob.id, JoinMode::Explicit, later).await.unwrap();
+    assert_eq!(joins(&bob).await, []);
+    db.post(&mut claim, lobby, bob.id, &["four"]).await;
+    assert_eq!(joins(&bob).await, [(lobby, Seq(7))], "after three messages, a join and a departure");
 }
 
 /// The names of the rooms that `user` lost since.

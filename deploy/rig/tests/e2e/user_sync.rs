@@ -136,6 +136,52 @@ async fn cursors_of_calls_and_streams_are_the_same() {
     }
 }
 
+/// What was said since somebody joined on another device is missed as what was said in any other room, by a call and by a stream.
+async fn check_rooms_joined_meanwhile(backend: Backend) {
+    let (stack, ann, bob) = three_rooms(backend).await;
+    let mut devices = [
+        Device::new(&bob),
+        Device::new(&bob.moved_to(&stack.gateways[1].url()).unwrap()),
+    ];
+    for device in &mut devices {
+        device.catch_up(50).await.unwrap();
+    }
+    // A room that is joined, one that is left and joined again, and a direct one that another opens.
+    ann.create_room("den").await.unwrap();
+    post(&ann, "den", "before").await.unwrap();
+    join(&bob, "den").await;
+    bob.call(Method::DELETE, "/chat/hall/message").await.unwrap().expect(204).unwrap();
+    post(&ann, "hall", "in between").await.unwrap();
+    join(&bob, "hall").await;
+    let direct = ann.call(Method::PUT, "/direct/bob").await.unwrap().expect(201).unwrap().json().unwrap();
+    let direct = direct["name"].as_str().unwrap().to_owned();
+    let rooms = ["den", "hall", &direct];
+    for number in 0..3 {
+        for room in rooms {
+            post(&ann, room, &format!("{number}")).await.unwrap();
+        }
+    }
+    let [called, streamed] = &mut devices;
+    called.catch_up(50).await.unwrap();
+    streamed.open().await.unwrap();
+    while rooms.iter().any(|room| streamed.texts(room).len() < 3) {
+        streamed.message("2").await.unwrap();
+    }
+    for room in rooms {
+        assert_eq!((called.texts(room), streamed.texts(room)), (vec!["0", "1", "2"], vec!["0", "1", "2"]), "{room}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_since_joining_elsewhere_is_missed() {
+    check_rooms_joined_meanwhile(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn what_was_said_since_joining_elsewhere_is_missed_on_postgres() {
+    check_rooms_joined_meanwhile(Backend::Postgres).await;
+}
+
 #[tokio::test]
 async fn much_missed_comes_as_newest_entries_behind_a_gap() {
     let (_stack, ann, bob) = three_rooms(Backend::Sqlite).await;

@@ -15,6 +15,7 @@ use crate::live::hub::{Hub, OpenFeed};
 use crate::live::topics::room_topic;
 use crate::live::user_events::{OwnEvent, RoomUpdate};
 use crate::live::user_inbox::Lost;
+use crate::live::user_plan::join_seqs;
 use crate::live::user_rooms::{Low32, Stage, StreamRoom};
 
 /// Rooms whose states one query reads.
@@ -25,6 +26,8 @@ pub struct Refreshed {
     now: UserRooms,
     /// The feeds of the rooms that the stream did not have.
     feeds: HashMap<RoomId, OpenFeed>,
+    /// Where the user joined these rooms, as far as that is stored: the stream begins there.
+    joins: HashMap<RoomId, Seq>,
     /// What the rooms are that are new or have changed.
     states: Vec<RoomState>,
 }
@@ -58,6 +61,7 @@ impl UserStream {
         // Read before SQL is asked: what changes after that is counted once more.
         self.refresh.seen_changes = self.inbox.topic.changes();
         self.refresh.is_due = false;
+        self.refresh.is_asking = true;
         self.refresh.is_asked_for_lost = true;
         self.refresh.lost.clear();
         self.is_fetching = true;
@@ -85,7 +89,16 @@ impl UserStream {
     }
 
     /// Follows the rooms that are new, drops those that are gone, and tells the client what changed.
-    pub(super) fn apply_rooms(&mut self, Refreshed { now, mut feeds, states }: Refreshed, at: Instant) {
+    pub(super) fn apply_rooms(
+        &mut self,
+        Refreshed {
+            now,
+            mut feeds,
+            joins,
+            states,
+        }: Refreshed,
+        at: Instant,
+    ) {
         let is_listed = |room: &StreamRoom| {
             let found = now.rooms.binary_search_by_key(&room.id(), |followed| followed.room.id);
             found.is_ok_and(|index| room.is_by(now.rooms[index].membership))
@@ -105,7 +118,7 @@ impl UserStream {
                 let Some(feed) = feeds.remove(&followed.room.id).filter(|_| is_visible) else {
                     continue;
                 };
-                self.follow(followed, feed, at);
+                self.follow(followed, feed, joins.get(&followed.room.id).copied(), at);
             }
             if let Some(state) = states.remove(&followed.room.id) {
                 let news = self.news_of(followed, state, is_new);
@@ -132,17 +145,21 @@ impl UserStream {
         })
     }
 
-    fn follow(&mut self, followed: &FollowedRoom, feed: OpenFeed, at: Instant) {
+    fn follow(&mut self, followed: &FollowedRoom, feed: OpenFeed, joined: Option<Seq>, at: Instant) {
         let (id, head) = (followed.room.id, followed.head.seq);
+        let begins_at = match followed.hidden_upto {
+            _ if followed.is_hidden => head,
+            Some(upto) => joined.unwrap_or(head).max(upto).min(head),
+            None => joined.unwrap_or(head).min(head),
+        };
         let stage = if followed.is_hidden { Stage::Hidden } else { Stage::Live };
-        self.rooms.insert(StreamRoom::new(followed, feed, head, stage));
-        self.progress.sent(id, head, at);
+        self.rooms.insert(StreamRoom::new(followed, feed, begins_at, stage));
+        self.progress.sent(id, begins_at, at);
         self.topic_changes.get_or_insert_default().added.push(room_topic(id));
         self.queue(id);
     }
 
-    /// What is new of a room to the client. The head of one that is new to it says where it begins: the state was read later than the
-    /// head that the stream begins at, and what was stored in between is sent.
+    /// What is new of a room to the client. The head of one that is new to it says where it begins, and what was stored since is sent.
     fn news_of(&mut self, followed: &FollowedRoom, mut state: RoomState, is_new: bool) -> RoomNews {
         let id = followed.room.id;
         let Some(room) = self.rooms.get_mut(id) else {
@@ -214,11 +231,17 @@ async fn refresh(
     let new: Vec<&FollowedRoom> = now.rooms.iter().filter(|followed| known.is_new(followed)).collect();
     let rooms: Vec<_> = new.iter().map(|followed| followed.room.clone()).collect();
     let feeds = hub.open_all(&rooms).await?;
+    let joins = join_seqs(store, user, new.iter().map(|followed| followed.room.id).collect()).await?;
     let feeds = new.iter().map(|followed| followed.room.id).zip(feeds).collect();
     let concerned = now.rooms.iter().filter(|followed| known.concerns(followed));
     let concerned: Vec<RoomId> = concerned.map(|followed| followed.room.id).collect();
     let states = room_states(store, user, &concerned).await?;
-    Ok(Refreshed { now, feeds, states })
+    Ok(Refreshed {
+        now,
+        feeds,
+        joins,
+        states,
+    })
 }
 
 /// What `rooms` are for `user`, in pages.

@@ -1,6 +1,6 @@
 //! What a user's stream does, step by step and without a fan-out.
 
-use shared::domain::{Position, SessionId, UserId};
+use shared::domain::{Position, RemovalCount, RoomsVersion, SessionId, UserId};
 use shared::storage::{JoinMode, NewUser, Room};
 use uuid::Uuid;
 
@@ -10,12 +10,13 @@ use crate::history::ReadQueue;
 use crate::live::feed::Feed;
 use crate::live::hub::OpenFeed;
 use crate::live::stream::StreamSettings;
+use crate::live::stream_events::ResetReason;
 use crate::live::stream_registry::{Followed, StreamRegistry};
 use crate::live::stream_start::StreamBounds;
 use crate::live::subscriber::Subscriber;
 use crate::live::test_fixture::{Fixture, fixture};
 use crate::live::topics::UserTopics;
-use crate::live::user_cursor::UserCursor;
+use crate::live::user_cursor::{Base, UserCursor};
 use crate::live::user_plan::UserPlan;
 
 const SETTINGS: StreamSettings = StreamSettings {
@@ -152,6 +153,33 @@ async fn answer_from_before_a_loss_lets_nothing_be_sent() {
     assert!(sent.contains(r#"{"name":"lobby","gone":true}"#), "{sent}");
     let of = |room: &str| sent.matches(&format!(r#""name":"{room}","username":"ann""#)).count();
     assert_eq!((of("lobby"), of("hall")), (0, 1), "{sent}");
+}
+
+#[tokio::test]
+async fn cursor_of_a_time_that_has_not_come_begins_anew() {
+    let bob = Bob::new().await;
+    let room = bob.room("lobby").await;
+    bob.fixture.store_silently(room.id, 1).await;
+    let plan = bob.plan(None).await;
+    let (base, last) = (plan.base, bob.fixture.store.horizon_sample().await.unwrap().last);
+    let reset_of = async |base: Base| {
+        let cursor = UserCursor {
+            epoch: bob.hub.epoch(),
+            base,
+            finished: None,
+            ahead: Vec::new(),
+        };
+        let plan = bob.plan(Some(&cursor.encode())).await;
+        (plan.reset, plan.has_resumed)
+    };
+    let (ahead, usable) = ((Some(ResetReason::Ahead), false), (None, true));
+    let position = |position| Base { position, ..base };
+    assert_eq!(reset_of(position(last)).await, usable, "the horizon here is older");
+    assert_eq!(reset_of(position(Position(last.0 + 1))).await, ahead);
+    let version = RoomsVersion(base.version.0 + 1);
+    assert_eq!(reset_of(Base { version, ..base }).await, ahead);
+    let removals = RemovalCount(base.removals.0 + 1);
+    assert_eq!(reset_of(Base { removals, ..base }).await, ahead);
 }
 
 /// What a feed keeps, and what a cached page has, needs no read.

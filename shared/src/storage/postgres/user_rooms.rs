@@ -4,13 +4,16 @@ use async_trait::async_trait;
 
 use super::{Postgres, run_detached, within_deadline};
 use crate::domain::{Notify, Position, RemovalCount, RoomId, RoomsVersion, Seq, UserId};
-use crate::storage::sql::user_rooms::{self as sql, room_states, user_rooms};
+use crate::storage::positions::decode_seqs;
+use crate::storage::sql::user_rooms::{self as sql, join_seqs, room_states, user_rooms};
 use crate::storage::user_rooms::{activity_bound, decode_gone, decode_states, decode_versions, latest_first};
 use crate::storage::{GoneRoom, OwnRooms, ReadMark, RoomState, StoreError, UserRooms};
 
 const USER_ROOMS: &str = user_rooms!("json_agg", "json_build_array");
 
 const ROOM_STATES: &str = room_states!("m.room_id = ANY ($2) ORDER BY m.room_id");
+
+const JOIN_SEQS: &str = join_seqs!("m.room_id = ANY ($2)");
 
 #[async_trait]
 impl OwnRooms for Postgres {
@@ -29,6 +32,12 @@ impl OwnRooms for Postgres {
         let rooms: Vec<i64> = rooms.iter().map(|room| room.0).collect();
         let query = sqlx::query_as(ROOM_STATES).bind(user.0).bind(rooms);
         Ok(decode_states(within_deadline(query.fetch_all(&self.pool)).await?)?)
+    }
+
+    async fn join_seqs(&self, user: UserId, rooms: &[RoomId]) -> Result<Vec<(RoomId, Seq)>, StoreError> {
+        let rooms: Vec<i64> = rooms.iter().map(|room| room.0).collect();
+        let query = sqlx::query_as(JOIN_SEQS).bind(user.0).bind(rooms);
+        Ok(decode_seqs(within_deadline(query.fetch_all(&self.pool)).await?))
     }
 
     async fn gone_rooms(

@@ -94,7 +94,27 @@ macro_rules! direct_partners {
     };
 }
 
-pub(in crate::storage) use {direct_partners, is_shown, room_states, user_rooms};
+/// Where in the log user `$1` became a member of each of the rooms that the condition on the membership `m` selects: the seq of the entry that
+/// says so, or of the first one if it says that they created the room. Nothing of a room whose entry is not stored yet.
+macro_rules! join_seqs {
+    ($condition:literal) => {
+        concat!(
+            "SELECT m.room_id, max(c.seq)
+             FROM members m JOIN changes c ON c.member_id = m.user_id AND c.room_id = m.room_id AND c.created_on = m.joined_on
+             WHERE m.user_id = $1 AND ",
+            $condition,
+            " GROUP BY m.room_id
+             UNION ALL
+             SELECT m.room_id, c.seq
+             FROM members m JOIN changes c ON c.room_id = m.room_id AND c.seq = 1 AND c.kind = 'room'
+                                          AND c.sender_id = m.user_id AND c.created_on = m.joined_on
+             WHERE m.user_id = $1 AND ",
+            $condition
+        )
+    };
+}
+
+pub(in crate::storage) use {direct_partners, is_shown, join_seqs, room_states, user_rooms};
 
 /// A page of the rooms of user `$1`, the latest entry first, below position `$2` and room `$3`: at most `$4`. The page is chosen before
 /// what is unread is counted.

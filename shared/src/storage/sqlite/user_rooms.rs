@@ -5,13 +5,16 @@ use async_trait::async_trait;
 use super::Sqlite;
 use super::json_list::json_list;
 use crate::domain::{Notify, Position, RemovalCount, RoomId, RoomsVersion, Seq, UserId};
-use crate::storage::sql::user_rooms::{self as sql, room_states, user_rooms};
+use crate::storage::positions::decode_seqs;
+use crate::storage::sql::user_rooms::{self as sql, join_seqs, room_states, user_rooms};
 use crate::storage::user_rooms::{activity_bound, decode_gone, decode_states, decode_versions, latest_first};
 use crate::storage::{GoneRoom, OwnRooms, ReadMark, RoomState, StoreError, UserRooms, run_detached};
 
 const USER_ROOMS: &str = user_rooms!("json_group_array", "json_array");
 
 const ROOM_STATES: &str = room_states!("m.room_id IN (SELECT j.value FROM json_each($2) j) ORDER BY m.room_id");
+
+const JOIN_SEQS: &str = join_seqs!("m.room_id IN (SELECT j.value FROM json_each($2) j)");
 
 #[async_trait]
 impl OwnRooms for Sqlite {
@@ -32,6 +35,11 @@ impl OwnRooms for Sqlite {
     async fn room_states(&self, user: UserId, rooms: &[RoomId]) -> Result<Vec<RoomState>, StoreError> {
         let rows = sqlx::query_as(ROOM_STATES).bind(user.0).bind(json_list(rooms)?).fetch_all(&self.read).await?;
         Ok(decode_states(rows)?)
+    }
+
+    async fn join_seqs(&self, user: UserId, rooms: &[RoomId]) -> Result<Vec<(RoomId, Seq)>, StoreError> {
+        let rows = sqlx::query_as(JOIN_SEQS).bind(user.0).bind(json_list(rooms)?).fetch_all(&self.read).await?;
+        Ok(decode_seqs(rows))
     }
 
     async fn gone_rooms(
