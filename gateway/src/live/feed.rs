@@ -246,11 +246,15 @@ impl Feed {
         self.typists.lock().get_or_insert_default().note(notice, now)
     }
 
-    /// Those who were noted lately, after the first `seen`, and how many were noted; `None` if nobody was.
-    pub(super) fn typists_after(&self, seen: Option<u16>, now: Instant) -> Option<(Vec<TypingNotice>, u16)> {
+    /// Those who were noted since `began` and lately, after the first `seen`, and how many were noted; `None` if nobody was lately.
+    pub(super) fn typists_after(
+        &self,
+        seen: Option<u16>,
+        (began, now): (Instant, Instant),
+    ) -> Option<(Vec<TypingNotice>, u16)> {
         let typists = self.typists.lock();
         let typists = typists.as_ref().filter(|typists| typists.has_any(now))?;
-        Some((typists.after(seen, now), typists.count()))
+        Some((typists.after(seen, (began, now)), typists.count()))
     }
 
     /// Wakes the readers although no entry came.

@@ -71,9 +71,10 @@ impl Typists {
         self.latest.iter().any(|noted| noted.is_shown(now))
     }
 
-    /// Those that were noted lately and are not dropped; after the first `seen` if some were seen.
-    pub(super) fn after(&self, seen: Option<u16>, now: Instant) -> Vec<TypingNotice> {
-        let is_new = |noted: &&Noted| seen.is_none_or(|seen| is_after(noted.number, seen)) && noted.is_shown(now);
+    /// Those that were noted lately and are not dropped: after the first `seen` if some were seen, and none before the stream began.
+    pub(super) fn after(&self, seen: Option<u16>, (began, now): (Instant, Instant)) -> Vec<TypingNotice> {
+        let is_unseen = |noted: &Noted| seen.is_none_or(|seen| is_after(noted.number, seen));
+        let is_new = |noted: &&Noted| is_unseen(noted) && noted.at >= began && noted.is_shown(now);
         self.latest.iter().filter(is_new).map(|noted| noted.notice.clone()).collect()
     }
 }
@@ -110,11 +111,13 @@ mod tests {
             typists.note(notice(user), now);
         }
         typists.note(notice(15), now);
-        let shown: Vec<i64> = typists.after(None, now).into_iter().map(|notice| notice.user.0).collect();
+        let shown: Vec<i64> = typists.after(None, (now, now)).into_iter().map(|notice| notice.user.0).collect();
         assert_eq!(shown, [12, 13, 14, 16, 17, 18, 19, 15]);
-        assert_eq!(typists.after(Some(20), now), [notice(15)]);
-        assert!(typists.after(Some(typists.count()), now).is_empty());
-        assert!(typists.after(None, now + SHOWN_FOR).is_empty());
+        assert_eq!(typists.after(Some(20), (now, now)), [notice(15)]);
+        assert!(typists.after(Some(typists.count()), (now, now)).is_empty());
+        assert!(typists.after(None, (now, now + SHOWN_FOR)).is_empty());
+        let later = now + WAKE_EVERY;
+        assert!(typists.after(None, (later, later)).is_empty(), "a stream that begins later");
     }
 
     #[test]
@@ -124,7 +127,7 @@ mod tests {
         for user in 0..4 {
             typists.note(notice(user), now);
         }
-        let shown = |seen| typists.after(Some(seen), now).len();
+        let shown = |seen| typists.after(Some(seen), (now, now)).len();
         assert_eq!([u16::MAX - 1, u16::MAX, 0, 1, 2].map(shown), [4, 3, 2, 1, 0]);
     }
 

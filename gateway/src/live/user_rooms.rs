@@ -68,8 +68,8 @@ impl Seq48 {
     }
 }
 
-/// The lower half of a number, of which it is only asked whether it is still the same. Between two that are taken for one lie four billion
-/// memberships, or entries of one room.
+/// The lower half of a number, of which it is only asked whether it is still the same: a random number, or that of an entry of one room. Two
+/// random ones are taken for one once in four billion times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Low32([u8; 4]);
 

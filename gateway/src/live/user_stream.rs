@@ -70,6 +70,8 @@ pub struct UserStream {
     /// Released with the last event, so that a client that comes back at once finds a lease free.
     lease: Option<StreamLease>,
     _horizon_use: HorizonUse,
+    /// When it was opened: what is never replayed was not there before.
+    began: Instant,
     heartbeat: Duration,
     framing: Framing,
     filter: StreamFilter,
@@ -106,7 +108,9 @@ struct RefreshState {
     is_due: bool,
     /// Nothing may be sent before SQL was asked: rooms were lost that the stream does not know by name.
     must_wait: bool,
-    /// SQL is being asked, for an answer that will do for all that: nothing more was lost since.
+    /// SQL is being asked.
+    is_asking: bool,
+    /// It is being asked for an answer that will do for all that: nothing more was lost since.
     is_asked_for_lost: bool,
     /// What was lost while SQL is being asked: its answer may be older.
     lost: Vec<Lost>,
@@ -116,8 +120,8 @@ struct RefreshState {
 pub enum UserFetched {
     /// A segment of a room's history after a seq, in chunks.
     Segment(RoomId, Seq, Bytes),
-    /// An entry of the room that was there is missing.
-    Damaged(RoomId),
+    /// The entry of the room after this seq is missing, though it was there.
+    Damaged(RoomId, Seq),
     /// What rooms the user has now.
     Rooms(Box<Refreshed>),
     /// History could not be read now.
@@ -166,7 +170,7 @@ impl UserStream {
     }
 
     fn lose(&mut self, lost: Lost) {
-        if self.is_fetching {
+        if self.refresh.is_asking {
             self.refresh.lost.push(lost);
         }
         let room = match lost {
@@ -270,7 +274,8 @@ impl UserStream {
         let Some(room) = self.rooms.get(id).filter(|_| self.filter.shows(Kind::Typing)) else {
             return;
         };
-        let Some((notices, seen)) = room.feed.typists_after(self.typists_seen.get(&id).copied(), now) else {
+        let Some((notices, seen)) = room.feed.typists_after(self.typists_seen.get(&id).copied(), (self.began, now))
+        else {
             self.typists_seen.remove(&id);
             return;
         };
@@ -453,11 +458,12 @@ impl Source for UserStream {
 
     fn apply(&mut self, fetched: UserFetched, now: Instant) {
         self.is_fetching = false;
+        self.refresh.is_asking = false;
         match fetched {
             UserFetched::Segment(room, after, segment) => {
                 self.history = Some(Box::new(History { room, after, segment }));
             }
-            UserFetched::Damaged(room) => self.skip_damage(room, now),
+            UserFetched::Damaged(room, after) => self.skip_damage(room, after, now),
             UserFetched::Rooms(refreshed) => self.apply_rooms(*refreshed, now),
             UserFetched::Failed => self.pauses.retry_fetch(now),
             UserFetched::NoRooms => {

@@ -113,7 +113,7 @@ impl UserStream {
                 // A failure is logged where history is read.
                 match hub.read_behind(&feed, (after, gap), (usize::MAX, Framing::Chunked)).await {
                     Ok((segment, _)) => UserFetched::Segment(id, after, segment),
-                    Err(error) if error.is_damage() => UserFetched::Damaged(id),
+                    Err(error) if error.is_damage() => UserFetched::Damaged(id, after),
                     Err(_) => UserFetched::Failed,
                 }
             }
@@ -146,9 +146,9 @@ impl UserStream {
         out
     }
 
-    /// Goes on with a room at its head: history lacks what follows.
-    pub(super) fn skip_damage(&mut self, room: RoomId, now: Instant) {
-        let Some(damaged) = self.rooms.get_mut(room) else {
+    /// Goes on with a room at its head: history lacks what follows `after`. A room that has moved since was lost, hidden or joined anew.
+    pub(super) fn skip_damage(&mut self, room: RoomId, after: Seq, now: Instant) {
+        let Some(damaged) = self.rooms.get_mut(room).filter(|damaged| damaged.sent() == after) else {
             return;
         };
         let head = damaged.feed.head().max(damaged.sent());

@@ -112,6 +112,7 @@ impl UserStream {
                 seen_changes: opened.seen_changes,
                 ..RefreshState::default()
             },
+            began,
             heartbeat: settings.heartbeat,
             is_fetching: false,
             history: None,
