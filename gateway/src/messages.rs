@@ -205,10 +205,11 @@ impl Messages {
         Ok(())
     }
 
-    /// Adds a reaction of `user` to a message, or removes it. They join the room if they may. Repeating it is harmless.
+    /// Adds a reaction of `user` to a message, for which they join the room if they may, or removes it. Repeating it is harmless.
     pub async fn react(&self, user: &User, of: ChangeOf, emoji: Emoji, on: bool) -> Result<(), NotPosted> {
         let request = |_: &Room| ChangeRequest::React { emoji, on };
-        self.change(user, &of, Action::Post, request).await.map(drop)
+        let action = if on { Action::Post } else { Action::Read };
+        self.change(user, &of, action, request).await.map(drop)
     }
 
     /// Has `request` made of a message, by a user who may do `action` in its room, which they join if that posts.

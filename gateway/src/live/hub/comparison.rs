@@ -34,9 +34,12 @@ const ROOMS_AT_ONCE: usize = 1_000;
 /// Rounds in which every room is compared once: a minute.
 const ROUNDS: i64 = 60;
 
+/// With many feeds they are tended in every so many rounds: a pass over 20,000 takes milliseconds.
+const TEND_EVERY: i64 = 2;
+
 impl Hub {
     /// Compares feeds with SQL, every second and at once where partitions are stale, closes idle feeds and
-    /// enforces the budget of the rings, until `stop` is cancelled.
+    /// enforces the budget of the rings, until `stop` is cancelled. What a failed read left missing is read again within two seconds.
     pub async fn maintain(self, stop: CancellationToken) {
         let mut ticks = interval(COMPARE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,7 +59,8 @@ impl Hub {
                     }
                 }
                 _ = ticks.tick() => {
-                    let with_gaps = self.tend();
+                    let with_gaps =
+                        if self.has_few_feeds() || round % TEND_EVERY == 0 { self.tend() } else { Vec::new() };
                     let is_compared = compared_at.is_some_and(|at| at.elapsed() < COMPARE_EVERY);
                     let answered = (is_compared || self.find_missing().await)
                         && (self.has_few_feeds() || self.compare(|room, _| is_turn_of(room, round)).await);
