@@ -1,7 +1,7 @@
 //! Who is typing in a room, as this process has heard of it: the latest few, for streams to show.
 //!
-//! It is a state and no queue: whoever looks later sees less, and nobody waits for it. Readers are woken for it at most twice a second, so
-//! a storm of typing in a large room costs each of them two small writes a second.
+//! It is a state and no queue: whoever looks later sees less, and nobody waits for it. Readers are woken for it at most once a second, so
+//! a storm of typing in a large room costs each of them one small write a second.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use shared::bus::TypingNotice;
 const SHOWN_AT_MOST: usize = 8;
 
 /// How often the readers of a room are woken for it at most.
-pub(super) const WAKE_EVERY: Duration = Duration::from_millis(500);
+pub(super) const WAKE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long it is shown that a user types, unless they say so again.
 const SHOWN_FOR: Duration = Duration::from_secs(8);
@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn readers_are_woken_at_once_and_then_twice_a_second() {
+    fn readers_are_woken_at_once_and_then_once_a_second() {
         let (mut typists, start) = (Typists::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         assert_eq!(typists.note(notice(1), at(0)), Some(at(0)));
-        assert_eq!(typists.note(notice(2), at(100)), Some(at(500)), "later");
+        assert_eq!(typists.note(notice(2), at(100)), Some(at(1_000)), "later");
         assert_eq!(typists.note(notice(3), at(200)), None, "that is planned");
-        assert_eq!(typists.note(notice(4), at(600)), Some(at(1_000)));
-        assert_eq!(typists.note(notice(5), at(2_000)), Some(at(2_000)));
+        assert_eq!(typists.note(notice(4), at(1_100)), Some(at(2_000)));
+        assert_eq!(typists.note(notice(5), at(3_500)), Some(at(3_500)));
     }
 }
