@@ -2,6 +2,7 @@
 
 mod change;
 mod cursor;
+mod emoji;
 mod ids;
 mod message;
 mod notify;
@@ -15,10 +16,11 @@ mod user;
 use std::borrow::Cow;
 
 pub use change::{
-    AcceptedChange, Change, ChangeRequest, Command, Emoji, MemberChange, MemberRole, OutboxHint, Outcome, Refusal,
-    RoomChange, RoomEntry, StoredChange,
+    AcceptedChange, Change, ChangeRequest, Command, MemberChange, MemberRole, OutboxHint, Outcome, Refusal, RoomChange,
+    RoomEntry, StoredChange,
 };
 pub use cursor::{Epoch, InvalidCursor, StreamCursor};
+pub use emoji::Emoji;
 pub use ids::{
     GatewayId, InstallationId, InvalidInstallationId, MembershipId, MessageId, Position, RemovalCount, RoomId,
     RoomsVersion, Seq, SessionId, StreamKey, UserId, parse_uuid,

@@ -190,7 +190,7 @@ fn decode_change(fields: &[(Vec<u8>, Vec<u8>)], kind: &str) -> Result<AcceptedCh
             as_moderator: flag("as_moderator")?,
         },
         ChangeRequest::REACT => ChangeRequest::React {
-            emoji: Emoji::parse(field(fields, "emoji")?)?,
+            emoji: Emoji::stored(field(fields, "emoji")?)?,
             on: flag("on")?,
         },
         // Of a newer gateway.

@@ -10,52 +10,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Accepted, GatewayId, Invalid, MessageId, MessageText, RoomId, Seq, StoredMessage, Timestamp, UserId, check_length,
-};
-
-/// An emoji of a reaction: 1–32 characters, one of them at least beyond ASCII, and none a space, a control character or one of markup.
-///
-/// Which pictures exist grows each year, so an unknown one is accepted; only what cannot be one is refused.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Emoji(Box<str>);
-
-impl Emoji {
-    /// The longest accepted emoji, in characters: the longest recommended sequence of Unicode 16 has 10, a flag of a region 14.
-    pub const MAX_LEN: usize = 32;
-
-    /// Accepts `raw` unchanged or returns why not.
-    pub fn parse(raw: &str) -> Result<Self, Invalid> {
-        check_length("emoji", raw, 1, Self::MAX_LEN)?;
-        let is_part = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '/' | '\\' | '<' | '>' | '"');
-        // The keycaps, such as 1️⃣, begin with ASCII and end with a combining mark.
-        if raw.is_ascii() || !raw.chars().all(is_part) {
-            return Err(Invalid::new("emoji", "bad_characters", "Use one emoji."));
-        }
-        Ok(Self(raw.into()))
-    }
-
-    /// The emoji as it was parsed.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Emoji {
-    type Error = Invalid;
-
-    fn try_from(raw: String) -> Result<Self, Self::Error> {
-        Self::parse(&raw)
-    }
-}
-
-impl From<Emoji> for String {
-    fn from(emoji: Emoji) -> Self {
-        emoji.0.into()
-    }
-}
+use super::{Accepted, Emoji, GatewayId, MessageId, MessageText, RoomId, Seq, StoredMessage, Timestamp, UserId};
 
 /// A change that was accepted and is not decided yet: an entry of the accept log.
 #[derive(Debug, Clone, PartialEq, Eq)]
