@@ -122,14 +122,14 @@ impl TypingNotices {
         let pace = self.users.get_with(user.id, Arc::default);
         let due = pace.lock().add(event, Instant::now());
         match due {
-            Due::Now(event) => self.publish(event, permit),
+            Due::Now(event) => self.publish(&event, permit),
             Due::At(time) => {
                 let publisher = self.clone();
                 tokio::spawn(async move {
                     sleep_until(time).await;
                     let event = pace.lock().take(Instant::now());
                     if let Some(event) = event {
-                        publisher.publish(event, permit);
+                        publisher.publish(&event, permit);
                     }
                 });
             }
@@ -139,7 +139,7 @@ impl TypingNotices {
     }
 
     /// Publishes a notice, unless its room has had too many.
-    fn publish(&self, event: RoomEvent, permit: OwnedSemaphorePermit) {
+    fn publish(&self, event: &RoomEvent, permit: OwnedSemaphorePermit) {
         let sent = self.sent.get_with(event.room, Arc::default);
         if sent.fetch_add(1, Ordering::Relaxed) >= ROOM_NOTICES {
             return;

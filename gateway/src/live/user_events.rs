@@ -8,7 +8,6 @@ use shared::storage::RoomState;
 use super::event_kind::Kind;
 use super::frame;
 use super::stream_events::ResetReason;
-use super::user_inbox::Ephemeral;
 use crate::json;
 use crate::room_state_json::State;
 
@@ -86,9 +85,9 @@ pub(super) struct Typing<'a> {
 
 /// Data of `presence`.
 #[derive(Debug, Serialize)]
-pub(super) struct Presence<'a> {
+struct Presence<'a> {
     /// Those who came or went.
-    pub(super) users: &'a [PresentUser],
+    users: &'a [PresentUser],
 }
 
 /// Whether somebody is there.
@@ -116,6 +115,27 @@ pub(super) struct NamedRoom {
     pub(super) name: String,
     /// Its last seq.
     pub(super) head: Seq,
+}
+
+/// An event without a position, encoded once for all who get it.
+#[derive(Debug, Clone)]
+pub struct Ephemeral {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its data: one line of JSON.
+    pub data: Bytes,
+}
+
+impl Ephemeral {
+    /// What became of the presence of some users.
+    pub(super) fn presence(users: &[PresentUser]) -> Self {
+        let mut data = Vec::new();
+        json::write(&mut data, &Presence { users });
+        Self {
+            kind: Kind::Presence,
+            data: data.into(),
+        }
+    }
 }
 
 /// An event that waits to be sent.

@@ -8,29 +8,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use shared::domain::{MembershipId, RoomId, RoomsVersion};
 
-use super::event_kind::Kind;
 use super::topics::UserTopic;
-use super::user_events::{Presence, PresentUser};
-use crate::json;
+use super::user_events::{Ephemeral, PresentUser};
 
 /// Rooms whose loss is kept one by one; with more, the stream reads from SQL which ones it has.
 const LOST_AT_MOST: usize = 1_000;
 
 /// Ephemeral events that are kept for one stream.
 const EPHEMERAL_AT_MOST: usize = 32;
-
-/// An event without a position, encoded once for all who get it.
-#[derive(Debug, Clone)]
-pub struct Ephemeral {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its data: one line of JSON.
-    pub data: Bytes,
-}
 
 /// A room that the user may no longer read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,12 +99,7 @@ impl UserInbox {
 
     /// Adds what became of the presence of some users.
     pub fn push_presence(&self, users: &[PresentUser]) {
-        let mut data = Vec::new();
-        json::write(&mut data, &Presence { users });
-        self.push_ephemeral(Ephemeral {
-            kind: Kind::Presence,
-            data: data.into(),
-        });
+        self.push_ephemeral(Ephemeral::presence(users));
     }
 
     /// Adds an event without a position. The oldest one is dropped if there are too many.
@@ -155,6 +138,7 @@ mod tests {
     use shared::domain::UserId;
 
     use super::*;
+    use crate::live::event_kind::Kind;
     use crate::live::topics::UserTopics;
 
     #[test]

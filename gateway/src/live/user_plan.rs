@@ -3,14 +3,18 @@
 //! It costs what there is to catch up. One query reads the rooms of the user with their heads; those that moved above the cursor are
 //! found among them, and only of these it is looked up which of their entries the client has.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod known;
+
+use std::collections::{HashMap, HashSet};
 
 use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
 use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store, StoreError, UserRooms};
 
+pub(super) use self::known::join_seqs;
+use self::known::{Known, gone_since, is_ahead, last_entries, usable};
 use super::hub::Hub;
 use super::stream_events::ResetReason;
-use super::user_cursor::{Base, ClientCursor, UserCursor};
+use super::user_cursor::{Base, UserCursor};
 use super::user_progress::AHEAD_AT_MOST;
 
 /// What a client has missed.
@@ -224,98 +228,6 @@ impl UserPlan {
             gone: Vec::new(),
         })
     }
-}
-
-/// The cursor that a client sent, or why it cannot be used, if it sent one.
-fn usable(cursor: Option<&str>, epoch: Epoch) -> (Option<UserCursor>, Option<ResetReason>) {
-    match cursor.map(ClientCursor::parse) {
-        None | Some(Ok(ClientCursor::Start)) => (None, None),
-        Some(Ok(ClientCursor::At(cursor))) if cursor.epoch == epoch => (Some(cursor), None),
-        // A stream tells of all rooms at once.
-        Some(Ok(ClientCursor::Between(cursor))) if cursor.all.epoch == epoch => (None, None),
-        Some(Ok(ClientCursor::At(_) | ClientCursor::Between(_))) => (None, Some(ResetReason::Foreign)),
-        Some(Err(_)) => (None, Some(ResetReason::Malformed)),
-    }
-}
-
-/// Where the user joined `rooms`, as far as that is stored.
-pub(super) async fn join_seqs(
-    store: &Store,
-    user: UserId,
-    rooms: Vec<RoomId>,
-) -> Result<HashMap<RoomId, Seq>, StoreError> {
-    if rooms.is_empty() {
-        return Ok(HashMap::new());
-    }
-    Ok(store.join_seqs(user, &rooms).await?.into_iter().collect())
-}
-
-/// Whether a cursor is of a time that has not come: it was not issued, or history was taken back without a new epoch.
-async fn is_ahead(store: &Store, cursor: &UserCursor, now: &UserRooms, horizon: Position) -> Result<bool, StoreError> {
-    for base in [Some(cursor.base), cursor.finished.map(|(_, upper)| upper)].into_iter().flatten() {
-        if base.version > now.version || base.removals > now.removals {
-            return Ok(true);
-        }
-        // The horizon of another gateway may be newer.
-        if base.position > horizon && base.position > store.horizon_sample().await?.last {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// The rooms that are gone since `cursor`, ascending by id. Of the rooms up to the one that was finished last the client was told what they
-/// were when that began.
-async fn gone_since(store: &Store, user: UserId, cursor: &UserCursor) -> Result<Vec<GoneRoom>, StoreError> {
-    let since = async |base: Base| store.gone_rooms(user, base.version, base.removals).await;
-    let Some((upto, upper)) = cursor.finished else {
-        return since(cursor.base).await;
-    };
-    let mut gone = since(upper).await?;
-    gone.retain(|gone| gone.room <= upto);
-    gone.extend(since(cursor.base).await?.into_iter().filter(|gone| gone.room > upto));
-    Ok(gone)
-}
-
-/// The last entry of a room that a client has.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    seq: Seq,
-    /// The position by which the cursor says so, if it does not name the room.
-    at: Option<Position>,
-}
-
-/// The last entry that the client has of each of `rooms`; none of a room that is new to it.
-async fn last_entries(
-    hub: &Hub,
-    cursor: &UserCursor,
-    rooms: &[FollowedRoom],
-    history: (Epoch, Position),
-) -> Result<HashMap<RoomId, Known>, StoreError> {
-    let mut known = HashMap::with_capacity(rooms.len());
-    let mut behind: BTreeMap<Position, Vec<RoomId>> = BTreeMap::new();
-    for followed in rooms {
-        let (room, base) = (followed.room.id, cursor.base_of(followed.room.id));
-        if followed.joined > base.version {
-            // The client begins where the user joined, also if it had an earlier membership.
-            continue;
-        }
-        let at = Some(base.position);
-        if let Some(seq) = cursor.seq_of(room) {
-            known.insert(room, Known { seq, at: None });
-        } else if followed.position <= base.position {
-            let seq = followed.head.seq;
-            known.insert(room, Known { seq, at });
-        } else {
-            behind.entry(base.position).or_default().push(room);
-        }
-    }
-    for (position, rooms) in behind {
-        let at = Some(position);
-        let seqs = hub.past_seqs().at(&rooms, position, history).await?;
-        known.extend(seqs.into_iter().map(|(room, seq)| (room, Known { seq, at })));
-    }
-    Ok(known)
 }
 
 #[cfg(test)]

@@ -108,12 +108,21 @@ struct RefreshState {
     is_due: bool,
     /// Nothing may be sent before SQL was asked: rooms were lost that the stream does not know by name.
     must_wait: bool,
-    /// SQL is being asked.
-    is_asking: bool,
-    /// It is being asked for an answer that will do for all that: nothing more was lost since.
-    is_asked_for_lost: bool,
+    query: RoomsQuery,
     /// What was lost while SQL is being asked: its answer may be older.
     lost: Vec<Lost>,
+}
+
+/// The question to SQL which rooms the user has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum RoomsQuery {
+    /// None is under way.
+    #[default]
+    Idle,
+    /// One is under way, and its answer covers all losses that are known of.
+    Covering,
+    /// One is under way, and rooms were lost since that the stream does not know by name: its answer may be older.
+    Outdated,
 }
 
 /// What a fetch brings.
@@ -160,7 +169,9 @@ impl UserStream {
         };
         if has_lost_others {
             self.refresh.must_wait = true;
-            self.refresh.is_asked_for_lost = false;
+            if self.refresh.query == RoomsQuery::Covering {
+                self.refresh.query = RoomsQuery::Outdated;
+            }
         }
         for lost in lost {
             self.lose(lost);
@@ -170,7 +181,7 @@ impl UserStream {
     }
 
     fn lose(&mut self, lost: Lost) {
-        if self.refresh.is_asking {
+        if self.refresh.query != RoomsQuery::Idle {
             self.refresh.lost.push(lost);
         }
         let room = match lost {
@@ -458,13 +469,13 @@ impl Source for UserStream {
 
     fn apply(&mut self, fetched: UserFetched, now: Instant) {
         self.is_fetching = false;
-        self.refresh.is_asking = false;
+        let query = std::mem::take(&mut self.refresh.query);
         match fetched {
             UserFetched::Segment(room, after, segment) => {
                 self.history = Some(Box::new(History { room, after, segment }));
             }
             UserFetched::Damaged(room, after) => self.skip_damage(room, after, now),
-            UserFetched::Rooms(refreshed) => self.apply_rooms(*refreshed, now),
+            UserFetched::Rooms(refreshed) => self.apply_rooms(*refreshed, query, now),
             UserFetched::Failed => self.pauses.retry_fetch(now),
             UserFetched::NoRooms => {
                 self.refresh.is_due = true;

@@ -9,7 +9,7 @@ use shared::storage::{FollowedRoom, RoomState, Store, StoreError, UserRooms};
 use tracing::warn;
 
 use super::opening::ROOMS_AN_EVENT;
-use super::{RefreshError, UserFetched, UserStream};
+use super::{RefreshError, RoomsQuery, UserFetched, UserStream};
 use crate::fanout::NextStep;
 use crate::live::hub::{Hub, OpenFeed};
 use crate::live::topics::room_topic;
@@ -61,8 +61,7 @@ impl UserStream {
         // Read before SQL is asked: what changes after that is counted once more.
         self.refresh.seen_changes = self.inbox.topic.changes();
         self.refresh.is_due = false;
-        self.refresh.is_asking = true;
-        self.refresh.is_asked_for_lost = true;
+        self.refresh.query = RoomsQuery::Covering;
         self.refresh.lost.clear();
         self.is_fetching = true;
         let known = KnownRooms {
@@ -97,6 +96,7 @@ impl UserStream {
             joins,
             states,
         }: Refreshed,
+        query: RoomsQuery,
         at: Instant,
     ) {
         let is_listed = |room: &StreamRoom| {
@@ -133,7 +133,7 @@ impl UserStream {
             None => self.progress.note_rooms_known(now.version, now.removals),
         }
         self.events.extend(events);
-        self.refresh.must_wait &= !self.refresh.is_asked_for_lost;
+        self.refresh.must_wait &= query != RoomsQuery::Covering;
         self.refresh.lost.clear();
     }
 
