@@ -30,7 +30,9 @@ async fn bounded_stream_ends_after_message_count_or_time() {
         .expect(204)
         .unwrap();
     ann.post("lobby", "live").await.unwrap();
-    assert_eq!(live.message(SOON).await.unwrap().seq().unwrap(), 7);
+    // That bob has joined may come before or after what another user says.
+    let seq = live.message(SOON).await.unwrap().seq().unwrap();
+    assert!((6..=7).contains(&seq), "{seq}");
     assert_eq!(live.bye(SOON).await.unwrap(), "bounded");
 
     let asked = Instant::now();
