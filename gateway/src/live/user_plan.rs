@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
 use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store, StoreError, UserRooms};
 
-pub(super) use self::known::join_seqs;
 use self::known::{Known, gone_since, is_ahead, last_entries, usable};
+pub(super) use self::known::{goes_on_after, join_seqs};
 use super::hub::Hub;
 use super::stream_events::ResetReason;
 use super::user_cursor::{Base, UserCursor};
@@ -112,15 +112,13 @@ impl UserPlan {
         for followed in now.rooms {
             let (room, head) = (followed.room.id, followed.head.seq);
             let known = known.get(&room).copied();
-            // What came before a direct room was hidden is over, and what is not a message does not bring it back.
-            let hidden_upto = followed.hidden_upto.map(|upto| if followed.is_hidden { head } else { upto });
             // What is not stored as joined yet is behind all that is stored.
             let has = known.map_or_else(|| joins.get(&room).copied().unwrap_or(head), |known| known.seq);
             let planned = PlannedRoom {
                 has_changed: known.is_none() || followed.version > cursor.base_of(room).version,
                 is_new: known.is_none(),
                 is_ahead: known.is_some_and(|known| known.seq > head),
-                after: has.max(hidden_upto.unwrap_or(has)).min(head),
+                after: goes_on_after(&followed, has),
                 followed,
             };
             let is_at_base = if planned.has_missed() {

@@ -21,6 +21,18 @@ pub(super) fn usable(cursor: Option<&str>, epoch: Epoch) -> (Option<UserCursor>,
     }
 }
 
+/// Where a client goes on in a room of which it has everything up to `has`. What came before a direct room was hidden is over, and what is not
+/// a message does not bring it back.
+pub(in crate::live) fn goes_on_after(followed: &FollowedRoom, has: Seq) -> Seq {
+    let head = followed.head.seq;
+    let hidden_upto = if followed.is_hidden {
+        Some(head)
+    } else {
+        followed.hidden_upto
+    };
+    has.max(hidden_upto.unwrap_or(has)).min(head)
+}
+
 /// Where the user joined `rooms`, as far as that is stored.
 pub(in crate::live) async fn join_seqs(
     store: &Store,

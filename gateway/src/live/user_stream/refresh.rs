@@ -15,7 +15,7 @@ use crate::live::hub::{Hub, OpenFeed};
 use crate::live::topics::room_topic;
 use crate::live::user_events::{OwnEvent, RoomUpdate};
 use crate::live::user_inbox::Lost;
-use crate::live::user_plan::join_seqs;
+use crate::live::user_plan::{goes_on_after, join_seqs};
 use crate::live::user_rooms::{Low32, Stage, StreamRoom};
 
 /// Rooms whose states one query reads.
@@ -147,11 +147,7 @@ impl UserStream {
 
     fn follow(&mut self, followed: &FollowedRoom, feed: OpenFeed, joined: Option<Seq>, at: Instant) {
         let (id, head) = (followed.room.id, followed.head.seq);
-        let begins_at = match followed.hidden_upto {
-            _ if followed.is_hidden => head,
-            Some(upto) => joined.unwrap_or(head).max(upto).min(head),
-            None => joined.unwrap_or(head).min(head),
-        };
+        let begins_at = goes_on_after(followed, joined.unwrap_or(head));
         let stage = if followed.is_hidden { Stage::Hidden } else { Stage::Live };
         self.rooms.insert(StreamRoom::new(followed, feed, begins_at, stage));
         self.progress.sent(id, begins_at, at);
