@@ -6,11 +6,11 @@
 mod cursor;
 mod pages;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use shared::domain::{Position, RoomId, Seq, StoredMessage, UserId};
+use shared::domain::{Position, RoomEntry, RoomId, Seq, StoredMessage, UserId};
 use shared::storage::{GoneRoom, RoomState, Store};
 
 use self::cursor::SyncCursor;
@@ -236,7 +236,10 @@ impl Syncs {
         };
         let entries = self.history.entries_after(user, room.followed.room.id, from, count).await?;
         if entries.len() < count as usize {
-            // History is damaged. The client asks for what is left of it.
+            let there: HashSet<Seq> = entries.iter().map(RoomEntry::seq).collect();
+            let missing = (from.0 + 1..=head.0).map(Seq).find(|seq| !there.contains(seq));
+            self.hub.report_damage(room.followed.room.id, missing.unwrap_or(head));
+            // The client asks for what is left of it.
             return Ok((Entries::default(), head));
         }
         let entries = Entries::of(&room.followed.room.name, &entries);

@@ -193,6 +193,11 @@ impl Hub {
         self.shared.pages.cached_behind(feed, position, framing)
     }
 
+    /// Reports to the operator that history lacks `seq` of `room`, and perhaps others after it.
+    pub fn report_damage(&self, room: RoomId, seq: Seq) {
+        self.shared.damage.report(room, seq);
+    }
+
     /// Tells the readers of `room` that it was deleted.
     pub fn note_room_deleted(&self, room: RoomId) {
         let entry = self.shared.feeds.lock().get(&room).cloned();

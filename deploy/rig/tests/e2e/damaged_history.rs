@@ -1,8 +1,10 @@
 //! History from which messages are missing.
 
 use rig::{ApiClient, Backend, Failure, Stack, eventually};
+use serde_json::json;
 
 use crate::fixture::{SOON, allow_publish, fill, with_lobby};
+use crate::user_device::Device;
 
 const MESSAGES: usize = 6;
 
@@ -27,6 +29,42 @@ async fn check_history_hole(backend: Backend) {
     // It is logged once, however many readers meet it.
     let log = stack.gateways[0].process.log();
     assert_eq!(log.matches("history_damaged").count(), 1, "{log}");
+}
+
+/// A message is missing that a user's device has not got: the device learns that it has to load the room anew, and goes on live.
+async fn check_hole_behind_a_device(backend: Backend) {
+    let (stack, ann) = with_lobby(Stack::builder().backend(backend).start().await.unwrap()).await;
+    let mut device = Device::new(&ann);
+    device.catch_up(10).await.unwrap();
+    let before = device.cursor.clone().unwrap();
+    fill(&ann, MESSAGES).await.unwrap();
+    let mut database = stack.database().await.unwrap();
+    database.lose_message("lobby", 4).await.unwrap();
+    database.close().await.unwrap();
+
+    let answer = ann.get(&format!("/user/sync?since={before}")).await.unwrap().expect(200).unwrap().json().unwrap();
+    let lobby = &answer["rooms"][0];
+    assert_eq!((&lobby["gap"], &lobby["entries"]), (&json!({"from": 2, "to": 7}), &json!([])), "{answer}");
+    let log = stack.gateways[0].process.log();
+    assert_eq!(log.matches("history_damaged").count(), 1, "{log}");
+
+    let mut stream = ann.user_events().after(&before).open().await.unwrap();
+    let reset = stream.expect("reset", SOON).await.unwrap().json().unwrap();
+    assert_eq!(reset, json!({"reason": "history_damaged", "rooms": [{"name": "lobby", "head": 7}]}));
+    ann.post("lobby", "live").await.unwrap();
+    assert_eq!(stream.message(SOON).await.unwrap().json().unwrap()["seq"], 8);
+    let log = stack.gateways[0].process.log();
+    assert_eq!(log.matches("history_damaged").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn hole_behind_a_device_is_told_on_sqlite() {
+    check_hole_behind_a_device(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn hole_behind_a_device_is_told_on_postgres() {
+    check_hole_behind_a_device(Backend::Postgres).await;
 }
 
 /// A message that no event brought is missing: a client that follows is reset, and goes on live.
