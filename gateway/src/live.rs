@@ -29,6 +29,7 @@ mod replay_pages;
 mod resync_queue;
 mod ring_budget;
 pub mod room_events;
+mod room_positions;
 mod stream;
 mod stream_events;
 mod stream_filter;

@@ -215,7 +215,7 @@ impl Revocations {
                             stream.end(ByeReason::Removed);
                         }
                     }
-                    Followed::AllRooms(inbox) => inbox.lose_some(),
+                    Followed::AllRooms(inbox) => inbox.note_unknown_losses(),
                 }
             }
         }

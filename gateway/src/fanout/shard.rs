@@ -41,7 +41,7 @@ const TICK_EVERY: Duration = Duration::from_millis(50);
 const ENDING_TICKS: usize = 4;
 
 /// When a client is visited again whose socket is full, or that is to close.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const RECHECK_AFTER: Duration = Duration::from_millis(200);
 
 /// When the place of a client that has gone is looked at, in vain, unless another one has it by then.
 const VACANT: Duration = Duration::from_hours(1);
@@ -257,7 +257,7 @@ impl<S: Source> Shard<S> {
             match client.flush(now) {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.due[key] = now + LOOK_AGAIN;
+                    self.due[key] = now + RECHECK_AFTER;
                     return;
                 }
                 Err(_) => return self.remove(key),
@@ -287,14 +287,14 @@ impl<S: Source> Shard<S> {
                 }
                 Phase::Ended => {
                     client.phase = Phase::Closing(now);
-                    self.due[key] = now + LOOK_AGAIN;
+                    self.due[key] = now + RECHECK_AFTER;
                     if client.finish().is_err() {
                         self.remove(key);
                     }
                     return;
                 }
                 Phase::Closing(_) => {
-                    self.due[key] = now + LOOK_AGAIN;
+                    self.due[key] = now + RECHECK_AFTER;
                     return;
                 }
             }
@@ -348,7 +348,7 @@ impl<S: Source> Shard<S> {
             return;
         };
         if let Some(since) = client.stalled_since() {
-            self.due[key] = now + LOOK_AGAIN;
+            self.due[key] = now + RECHECK_AFTER;
             let stalled = now.duration_since(since);
             if stalled >= self.write_stall || (stalled >= MAX_ENDING && client.source.must_end(now)) {
                 client.reset_on_drop();

@@ -136,7 +136,7 @@ impl StreamRegistry {
                     membership: by,
                 } if (*followed, *by) == (room, membership) => stream.end(ByeReason::Removed),
                 Followed::Room { .. } => {}
-                Followed::AllRooms(inbox) => inbox.lose(Lost::Membership(room, membership)),
+                Followed::AllRooms(inbox) => inbox.note_lost(Lost::Membership(room, membership)),
             }
         }
     }
@@ -147,7 +147,7 @@ impl StreamRegistry {
             match &stream.followed {
                 Followed::Room { room: followed, .. } if *followed == room => stream.end(ByeReason::Removed),
                 Followed::Room { .. } => {}
-                Followed::AllRooms(inbox) => inbox.lose(Lost::Room(room)),
+                Followed::AllRooms(inbox) => inbox.note_lost(Lost::Room(room)),
             }
         }
     }

@@ -75,7 +75,7 @@ impl UserInbox {
     }
 
     /// Notes that a room is lost. Streams that do not follow it look at it for nothing, and ask SQL for nothing.
-    pub fn lose(&self, lost: Lost) {
+    pub fn note_lost(&self, lost: Lost) {
         let is_kept = self.put(|pending| {
             let is_kept = pending.lost.len() < LOST_AT_MOST;
             if is_kept {
@@ -92,7 +92,7 @@ impl UserInbox {
     }
 
     /// Notes that some rooms may be lost, and it is not known which.
-    pub fn lose_some(&self) {
+    pub fn note_unknown_losses(&self) {
         self.put(|pending| pending.has_lost_others = true);
         self.topic.note_change();
     }
@@ -160,7 +160,7 @@ mod tests {
     fn rooms_that_are_lost_beyond_the_bound_are_not_forgotten() {
         let inbox = UserInbox::new(UserTopics::default().open(UserId(1)));
         for room in 0..=LOST_AT_MOST {
-            inbox.lose(Lost::Room(RoomId(room.try_into().unwrap())));
+            inbox.note_lost(Lost::Room(RoomId(room.try_into().unwrap())));
         }
         let pending = inbox.take().unwrap();
         assert_eq!((pending.lost.len(), pending.has_lost_others), (LOST_AT_MOST, true));

@@ -15,7 +15,7 @@ pub(super) use self::known::{goes_on_after, join_seqs};
 use super::hub::Hub;
 use super::stream_events::ResetReason;
 use super::user_cursor::{Base, UserCursor};
-use super::user_progress::AHEAD_AT_MOST;
+use super::user_progress::LIVE_AHEAD_AT_MOST;
 
 /// What a client has missed.
 pub struct UserPlan {
@@ -86,11 +86,13 @@ impl UserPlan {
         let new = now.rooms.iter().map(|followed| followed.room.id).filter(|room| !known.contains_key(room));
         let joins = join_seqs(store, user, new.collect()).await?;
         let gone = gone_since(store, user, &cursor).await?;
-        let too_many = (now.rooms.len() > AHEAD_AT_MOST).then(|| now.clone());
+        let too_many = (now.rooms.len() > LIVE_AHEAD_AT_MOST).then(|| now.clone());
         let resumed = Self::resumed(cursor, now, (&known, &joins), gone);
         match too_many {
             // More rooms than a cursor can name are new to the client, or were sent further than others.
-            Some(now) if resumed.ahead.len() > AHEAD_AT_MOST => Self::anew(now, horizon, Some(ResetReason::TooMany)),
+            Some(now) if resumed.ahead.len() > LIVE_AHEAD_AT_MOST => {
+                Self::anew(now, horizon, Some(ResetReason::TooMany))
+            }
             _ => Ok(resumed),
         }
     }
@@ -202,7 +204,7 @@ impl UserPlan {
     fn anew(now: UserRooms, horizon: Position, reset: Option<ResetReason>) -> Result<Self, StoreError> {
         let moved = now.rooms.iter().filter(|followed| followed.position > horizon);
         let ahead: Vec<_> = moved.map(|followed| (followed.room.id, followed.head.seq)).collect();
-        if ahead.len() > AHEAD_AT_MOST {
+        if ahead.len() > LIVE_AHEAD_AT_MOST {
             return Err(StoreError::held_back());
         }
         let rooms = now.rooms.into_iter().map(|followed| PlannedRoom {
@@ -320,9 +322,9 @@ pub(crate) mod tests {
             };
             UserPlan::anew(now, Position(horizon), None).map(|plan| plan.ahead.len())
         };
-        assert_eq!(begun(500, 10).unwrap(), 500);
-        assert!(begun(501, 10).unwrap_err().is_unavailable());
-        assert_eq!(begun(501, 90).unwrap(), 0);
+        assert_eq!(begun(499, 10).unwrap(), 499);
+        assert!(begun(500, 10).unwrap_err().is_unavailable());
+        assert_eq!(begun(500, 90).unwrap(), 0);
     }
 
     fn gone(id: i64) -> GoneRoom {

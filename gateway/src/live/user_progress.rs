@@ -19,6 +19,9 @@ const ADOPT_FROM: usize = 8;
 /// Rooms that may be ahead: so many fit into a cursor of [`super::user_cursor::MAX_CURSOR_LEN`]. Others wait for a horizon.
 pub(super) const AHEAD_AT_MOST: usize = 500;
 
+/// The same without the room whose missed entries are sent: a place is kept for it, so that a client can always catch up.
+pub(super) const LIVE_AHEAD_AT_MOST: usize = AHEAD_AT_MOST - 1;
+
 /// The progress of one stream.
 pub(super) struct UserProgress {
     epoch: Epoch,
@@ -91,26 +94,41 @@ impl UserProgress {
         self.base.version
     }
 
-    /// Whether nothing of `room` may be sent before others are taken back: the cursor would become too long.
-    pub(super) fn is_full(&self, room: RoomId) -> bool {
-        self.ahead.len() >= AHEAD_AT_MOST && !self.ahead.contains_key(&room)
+    /// Whether a cursor can say that something of `room` was sent, of which entries were missed if it `is_behind`.
+    pub(super) fn has_space_for(&self, room: RoomId, is_behind: bool) -> bool {
+        let most = if is_behind { AHEAD_AT_MOST } else { LIVE_AHEAD_AT_MOST };
+        self.ahead.len() < most || self.ahead.contains_key(&room)
     }
 
     /// Whether a horizon should be adopted.
     pub(super) fn wants_horizon(&self) -> bool {
-        self.catching_up.is_none() && self.ahead.len() >= ADOPT_FROM
+        let from = if self.catching_up.is_some() {
+            LIVE_AHEAD_AT_MOST
+        } else {
+            ADOPT_FROM
+        };
+        self.ahead.len() >= from
     }
 
-    /// Moves the base up to a horizon. `unsent` are the rooms of which something may be left to be sent, each with the seq that it was
-    /// sent up to.
+    /// Moves the base up to a horizon; while it catches up, that of the rooms that are finished. `unsent` are the rooms of which something may
+    /// be left to be sent, each with the seq that it was sent up to. If these are too many for a cursor, the base stays where it is.
     pub(super) fn adopt(&mut self, horizon: Horizon, unsent: impl IntoIterator<Item = (RoomId, Seq)>, now: Instant) {
-        if self.catching_up.is_some() || horizon.position <= self.base.position {
+        let (upto, position) = match &mut self.catching_up {
+            Some((upto, upper)) => (*upto, upper),
+            None => (RoomId(i64::MAX), &mut self.base.position),
+        };
+        if horizon.position <= *position {
             return;
         }
-        self.base.position = horizon.position;
-        self.ahead.retain(|_, ahead| ahead.since >= horizon.sampled_at);
-        for (room, seq) in unsent {
-            self.sent(room, seq, now);
+        let stays = |room: RoomId, ahead: &Ahead| room > upto || ahead.since >= horizon.sampled_at;
+        let staying =
+            self.ahead.iter().map(|(room, ahead)| (*room, *ahead)).filter(|(room, ahead)| stays(*room, ahead));
+        let unsent = unsent.into_iter().filter(|(room, _)| *room <= upto);
+        let unsent = unsent.map(|(room, seq)| (room, Ahead { seq, since: now }));
+        let ahead: BTreeMap<RoomId, Ahead> = staying.chain(unsent).collect();
+        if ahead.len() <= LIVE_AHEAD_AT_MOST {
+            *position = horizon.position;
+            self.ahead = ahead;
         }
     }
 
@@ -174,7 +192,7 @@ mod tests {
         progress.begin_catching_up(Position(50));
         assert_eq!(progress.cursor().finished, None, "none is finished");
         progress.sent(RoomId(3), Seq(4), start);
-        progress.adopt(at(60, start), [], start);
+        progress.adopt(at(40, start), [], start);
         assert_eq!(progress.cursor().base, base(10), "the others are at the base still");
         progress.finished(RoomId(3), Some(Position(50)));
         assert_eq!((progress.cursor().finished, progress.cursor().ahead), (Some((RoomId(3), base(50))), vec![]));
@@ -187,5 +205,45 @@ mod tests {
         assert_eq!(progress.cursor().ahead, expected, "more was sent of it than had been missed");
         progress.has_caught_up();
         assert_eq!((progress.cursor().base, progress.cursor().finished), (base(50), None));
+    }
+
+    #[test]
+    fn a_horizon_moves_the_upper_base_while_rooms_are_brought_up_to_date() {
+        let start = Instant::now();
+        let later = |ms| start + Duration::from_millis(ms);
+        let mut progress = UserProgress::new(Epoch(1), base(10), [], start);
+        progress.begin_catching_up(Position(50));
+        for room in [3, 4, 7] {
+            progress.sent(RoomId(room), Seq(9), later(100));
+        }
+        progress.finished(RoomId(4), None);
+        progress.adopt(at(60, later(200)), [(RoomId(2), Seq(5)), (RoomId(8), Seq(6))], later(300));
+        let cursor = progress.cursor();
+        assert_eq!((cursor.base, cursor.finished), (base(10), Some((RoomId(4), base(60)))));
+        assert_eq!(cursor.ahead, [(RoomId(2), Seq(5)), (RoomId(7), Seq(9))], "8 is at the lower base");
+    }
+
+    #[test]
+    fn a_cursor_never_names_too_many_rooms() {
+        let start = Instant::now();
+        let later = |ms| start + Duration::from_millis(ms);
+        let mut progress = UserProgress::new(Epoch(1), base(10), [], start);
+        let mut room = 0;
+        while progress.has_space_for(RoomId(room + 1), false) {
+            room += 1;
+            progress.sent(RoomId(room), Seq(1), start);
+        }
+        assert_eq!(progress.cursor().ahead.len(), LIVE_AHEAD_AT_MOST);
+        assert!(progress.has_space_for(RoomId(room), false), "it is named already");
+        assert!(progress.has_space_for(RoomId(room + 1), true), "a place is kept");
+        progress.sent(RoomId(room + 1), Seq(1), start);
+        assert!(!progress.has_space_for(RoomId(room + 2), true));
+
+        let unsent = |count| (1_001..).take(count).map(|number| (RoomId(number), Seq(1)));
+        let before = progress.cursor();
+        progress.adopt(at(20, later(1)), unsent(AHEAD_AT_MOST), later(2));
+        assert_eq!(progress.cursor(), before, "more rooms have something unsent than can be named");
+        progress.adopt(at(20, later(1)), unsent(2), later(2));
+        assert_eq!((progress.cursor().base, progress.cursor().ahead.len()), (base(20), 2));
     }
 }

@@ -15,14 +15,14 @@ pub(super) struct StreamRoom {
     /// Its [`Stage`], and [`QUEUED`].
     flags: u8,
     /// The membership by which the user reads it.
-    membership: Low32,
+    membership: Fingerprint32,
     /// How far the user has read, as the client knows it.
-    read_seq: Low32,
+    read_seq: Fingerprint32,
 }
 
 const _: () = assert!(size_of::<StreamRoom>() == 24, "fifty of these are most of what a stream takes");
 
-/// A flag of a room: it lies in the queue of rooms to look at.
+/// A flag of a room: it lies in the queue of rooms to visit.
 const QUEUED: u8 = 0x80;
 
 /// What a client knows of a room beside its entries and read marks.
@@ -71,9 +71,9 @@ impl Seq48 {
 /// The lower half of a number, of which it is only asked whether it is still the same: a random number, or that of an entry of one room. Two
 /// random ones are taken for one once in four billion times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Low32([u8; 4]);
+pub(super) struct Fingerprint32([u8; 4]);
 
-impl Low32 {
+impl Fingerprint32 {
     /// The lower half of `number`.
     pub(super) fn of(number: i64) -> Self {
         let [a, b, c, d, ..] = number.to_le_bytes();
@@ -100,8 +100,8 @@ impl StreamRoom {
             sent: Seq48::of(sent),
             settings: Settings::UNKNOWN,
             flags: stage as u8,
-            membership: Low32::of(followed.membership.0),
-            read_seq: Low32::of(followed.read_seq.0),
+            membership: Fingerprint32::of(followed.membership.0),
+            read_seq: Fingerprint32::of(followed.read_seq.0),
         }
     }
 
@@ -140,7 +140,7 @@ impl StreamRoom {
         self.flags = self.flags & QUEUED | stage as u8;
     }
 
-    /// Notes that it lies in the queue of rooms to look at; false if it did before.
+    /// Notes that it lies in the queue of rooms to visit; false if it did before.
     pub(super) fn note_queued(&mut self) -> bool {
         let is_new = self.flags & QUEUED == 0;
         self.flags |= QUEUED;
@@ -153,18 +153,18 @@ impl StreamRoom {
     }
 
     /// The membership by which the user reads it.
-    pub(super) fn membership(&self) -> Low32 {
+    pub(super) fn membership(&self) -> Fingerprint32 {
         self.membership
     }
 
     /// Whether the user reads it by `membership`.
     pub(super) fn is_by(&self, membership: MembershipId) -> bool {
-        self.membership == Low32::of(membership.0)
+        self.membership == Fingerprint32::of(membership.0)
     }
 
     /// Notes how far the user has read; true if the client knew another mark.
     pub(super) fn note_read(&mut self, read_seq: Seq) -> bool {
-        std::mem::replace(&mut self.read_seq, Low32::of(read_seq.0)) != self.read_seq
+        std::mem::replace(&mut self.read_seq, Fingerprint32::of(read_seq.0)) != self.read_seq
     }
 
     /// Notes the settings that `state` has; true if the client may have known others.
@@ -184,7 +184,7 @@ impl StreamRooms {
         Self(rooms)
     }
 
-    /// The same, all of them in the queue of rooms to look at.
+    /// The same, all of them in the queue of rooms to visit.
     pub(super) fn all_queued(mut self) -> Self {
         self.0.iter_mut().for_each(|room| _ = room.note_queued());
         self

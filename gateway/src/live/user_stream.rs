@@ -28,7 +28,7 @@ use rand::RngExt as _;
 use shared::domain::{RoomId, Seq, Timestamp};
 use shared::storage::{Store, StoreError};
 
-use self::missed::{History, Missed};
+use self::missed::History;
 pub use self::opening::UserOpened;
 use self::pauses::Pauses;
 pub(super) use self::refresh::Refreshed;
@@ -38,6 +38,7 @@ use super::event_kind::Kind;
 use super::feed::FeedRead;
 use super::frame::{self, Framing};
 use super::hub::{HorizonUse, Hub, OpenError};
+use super::room_positions::RoomPositions;
 use super::stream_events::{Bye, Ping};
 use super::stream_filter::StreamFilter;
 use super::stream_quota::StreamLease;
@@ -46,14 +47,10 @@ use super::stream_start::StreamEnd;
 use super::topics::room_topic;
 use super::user_events::{OwnEvent, Typing};
 use super::user_inbox::{Lost, PendingNotices, UserInbox};
-use super::user_progress::UserProgress;
-use super::user_rooms::{Stage, StreamRoom, StreamRooms};
+use super::user_rooms::{Stage, StreamRoom};
 use crate::fanout::{NextStep, Source, Topic, TopicChanges, TopicWaker};
 use crate::history::HistoryRates;
 use crate::message_json::rfc3339;
-
-/// Places that the queue of rooms to look at keeps while it is empty.
-const MOVED_KEPT: usize = 4;
 
 /// When a client should come back, in milliseconds. Each gets another time, so that they do not come together.
 const RETRY_MS: std::ops::RangeInclusive<u32> = 2_000..=5_000;
@@ -75,14 +72,9 @@ pub struct UserStream {
     heartbeat: Duration,
     framing: Framing,
     filter: StreamFilter,
-    rooms: StreamRooms,
-    progress: UserProgress,
+    rooms: RoomPositions,
     /// How many were noted as typing when the client was told last, of the rooms where somebody types.
     typists_seen: BTreeMap<RoomId, u16>,
-    /// Rooms that may have something new.
-    moved: VecDeque<RoomId>,
-    /// Rooms whose missed entries are read, the next one first.
-    missed: VecDeque<Missed>,
     /// Events of its own that come next.
     events: VecDeque<OwnEvent>,
     /// What it is to follow from now on, if that has changed.
@@ -174,13 +166,13 @@ impl UserStream {
             }
         }
         for lost in lost {
-            self.lose(lost);
+            self.note_lost(lost);
         }
         let shown = ephemeral.into_iter().filter(|event| self.filter.shows(event.kind));
         self.events.extend(shown.map(OwnEvent::Ephemeral));
     }
 
-    fn lose(&mut self, lost: Lost) {
+    fn note_lost(&mut self, lost: Lost) {
         if self.refresh.query != RoomsQuery::Idle {
             self.refresh.lost.push(lost);
         }
@@ -196,11 +188,8 @@ impl UserStream {
 
     /// Ends a room for this stream; returns what the client is told.
     fn drop_room(&mut self, room: RoomId) -> Option<OwnEvent> {
-        let dropped = self.rooms.remove(room)?;
-        self.progress.forget(room);
+        let dropped = self.rooms.drop(room)?;
         self.typists_seen.remove(&room);
-        self.missed.retain(|missed| missed.room != room);
-        self.note_caught_up();
         let changes = self.topic_changes.get_or_insert_default();
         changes.added.retain(|topic| *topic != room_topic(room));
         changes.dropped.push(room_topic(room));
@@ -216,46 +205,51 @@ impl UserStream {
             && let Some(event) = self.events.pop_front()
         {
             if let Some((version, removals)) = event.rooms_known() {
-                self.progress.note_rooms_known(version, removals);
+                self.rooms.note_rooms_known(version, removals);
             }
             if self.filter.shows(event.kind()) {
-                let id = event.has_id().then(|| self.progress.cursor().encode());
+                let id = event.has_id().then(|| self.rooms.cursor().encode());
                 frame::push_framed(&mut out, self.framing, |out| event.write(out, id.as_deref()));
             }
         }
         out
     }
 
-    /// Live entries of the rooms that moved, as one segment; empty if there are none.
+    /// Live entries of the rooms that moved, as one segment; empty if there are none. Afterwards only rooms that wait for a horizon are to be
+    /// visited, unless there was too much for one segment.
     fn live_entries(&mut self, now: Instant) -> Vec<u8> {
         let (mut out, mut held) = (Vec::new(), Vec::new());
         while out.len() < SEGMENT_BYTES
             && self.messages_left != Some(0)
-            && let Some(room) = self.moved.pop_front()
+            && let Some(room) = self.rooms.next_to_visit()
         {
-            if self.progress.is_full(room) {
-                self.adopt_horizon(now);
-            }
-            if self.progress.is_full(room) {
-                // Until a horizon takes others back: see there.
-                self.hub.want_horizon();
-                held.push(room);
-            } else {
+            if self.may_send(room, now) {
                 self.read_live(room, &mut out, now);
+            } else {
+                held.push(room);
             }
         }
-        self.pauses.look_for_horizon(now, !held.is_empty());
-        self.moved.extend(held);
-        if self.moved.is_empty() {
-            // Most streams are silent most of the time.
-            self.moved.shrink_to(MOVED_KEPT);
+        for room in held {
+            self.rooms.note_moved(room);
         }
         out
     }
 
+    /// Whether something of `room` may be sent. If not, it waits for a horizon that takes others back.
+    fn may_send(&mut self, room: RoomId, now: Instant) -> bool {
+        if !self.rooms.may_send(room) {
+            self.adopt_horizon(now);
+        }
+        let may_send = self.rooms.may_send(room);
+        if !may_send {
+            self.hub.want_horizon();
+            self.pauses.poll_horizon(now);
+        }
+        may_send
+    }
+
     fn read_live(&mut self, id: RoomId, out: &mut Vec<u8>, now: Instant) {
-        let Some(room) = self.rooms.get_mut(id) else { return };
-        room.note_dequeued();
+        let Some(room) = self.rooms.get(id) else { return };
         match room.stage() {
             Stage::Behind => return,
             Stage::Hidden => {
@@ -268,15 +262,11 @@ impl UserStream {
             // Nothing else is left of the room.
             FeedRead::UpToDate => self.push_typing(id, out, now),
             FeedRead::Frames(segment, _) => {
-                let after = room.sent();
-                self.copy_entries(id, after, &segment, out, now);
+                self.copy_entries(id, &segment, out, now);
                 // There may be more, or it was cut at the end of the segment.
-                self.queue(id);
+                self.rooms.note_moved(id);
             }
-            FeedRead::Behind(_) => {
-                room.set_stage(Stage::Behind);
-                self.missed.push_back(Missed { room: id, upto: None });
-            }
+            FeedRead::Behind(_) => self.rooms.fall_behind(id),
         }
     }
 
@@ -301,47 +291,39 @@ impl UserStream {
         }
     }
 
-    /// Notes that `room` is to be looked at.
-    fn queue(&mut self, room: RoomId) {
-        if self.rooms.get_mut(room).is_some_and(StreamRoom::note_queued) {
-            self.moved.push_back(room);
-        }
-    }
-
-    /// Copies the entries of `segment`, the first of which follows `after`, each with the cursor that the client has with it. Returns how many
-    /// bytes it has copied: as many as fit.
-    fn copy_entries(&mut self, room: RoomId, after: Seq, segment: &[u8], out: &mut Vec<u8>, now: Instant) -> usize {
+    /// Copies the entries of `segment`, the first of which follows what was sent of the room, each with the cursor that the client has with it.
+    /// Returns how many bytes it has copied: as many as fit.
+    fn copy_entries(&mut self, room: RoomId, segment: &[u8], out: &mut Vec<u8>, now: Instant) -> usize {
         self.adopt_horizon(now);
-        let (mut seq, mut copied) = (after, 0);
+        let Some(mut sending) = self.rooms.sending(room) else {
+            return 0;
+        };
+        let mut copied = 0;
         while out.len() < SEGMENT_BYTES
             && self.messages_left != Some(0)
             && let Some((lines, bytes)) = frame::split_first(&segment[copied..])
         {
-            (seq, copied) = (seq.next(), copied + bytes);
-            self.progress.sent(room, seq, now);
+            copied += bytes;
+            sending.note_next(now);
             if self.filter.shows_entry(lines) {
-                frame::push_with_id(out, self.framing, lines, &self.progress.cursor().encode());
+                frame::push_with_id(out, self.framing, lines, &sending.cursor().encode());
                 if let Some(left) = self.messages_left.as_mut().filter(|_| frame::is_message(lines)) {
                     *left -= 1;
                 }
             }
-        }
-        if let Some(followed) = self.rooms.get_mut(room) {
-            followed.note_sent(seq);
         }
         copied
     }
 
     /// Takes rooms back into the base of the cursor, if there are many ahead of it.
     fn adopt_horizon(&mut self, now: Instant) {
-        if !self.progress.wants_horizon() {
+        if !self.rooms.wants_horizon() {
             return;
         }
         if let Some(horizon) = self.hub.horizon() {
-            let unsent = self.rooms.iter().filter(|room| room.has_unsent()).map(|room| (room.id(), room.sent()));
-            self.progress.adopt(horizon, unsent, now);
+            self.rooms.adopt(horizon, now);
         }
-        if self.progress.wants_horizon() {
+        if self.rooms.wants_horizon() {
             self.hub.want_horizon();
         }
     }
@@ -370,7 +352,7 @@ impl UserStream {
     }
 
     fn event(&self, kind: Kind, data: &impl serde::Serialize) -> Vec<u8> {
-        let (mut out, id) = (Vec::new(), self.progress.cursor().encode());
+        let (mut out, id) = (Vec::new(), self.rooms.cursor().encode());
         frame::push_framed(&mut out, self.framing, |out| frame::push_event(out, kind, Some(id), data));
         out
     }
@@ -407,7 +389,7 @@ impl Source for UserStream {
     }
 
     fn moved(&mut self, topic: Topic) {
-        self.queue(RoomId(topic));
+        self.rooms.note_moved(RoomId(topic));
     }
 
     fn must_end(&self, now: Instant) -> bool {
@@ -449,7 +431,9 @@ impl Source for UserStream {
             if !out.is_empty() {
                 return self.write(out, now);
             }
-            if !self.missed.is_empty()
+            // These wait for a horizon.
+            let waiting = self.rooms.count_to_visit();
+            if self.rooms.next_missed().is_some()
                 && self.may_fetch()
                 && self.pauses.may_replay()
                 && !self.must_wait_for_rate(now)
@@ -457,7 +441,9 @@ impl Source for UserStream {
             {
                 return step;
             }
-            if !self.events.is_empty() || self.must_refresh() && self.may_fetch() {
+            // What was read may have more to do: a room that has caught up may have moved meanwhile.
+            let has_moved = self.rooms.count_to_visit() > waiting;
+            if has_moved || !self.events.is_empty() || self.must_refresh() && self.may_fetch() {
                 return self.next_step(now);
             }
         }

@@ -36,7 +36,7 @@ const RECENT: Duration = Duration::from_secs(2);
 
 /// How long a more recent one is waited for, and how often it is looked for meanwhile.
 const RECENT_WAIT: Duration = Duration::from_millis(250);
-const RECENT_LOOK: Duration = Duration::from_millis(5);
+const RECENT_POLL: Duration = Duration::from_millis(5);
 
 /// Samples that are taken early to confirm one. A transaction that is open for longer, as that of a backup may be, is not waited
 /// for like this.
@@ -216,7 +216,7 @@ impl Hub {
                 return horizon.map_or(Position(0), |horizon| horizon.position);
             }
             self.want_horizon();
-            sleep(RECENT_LOOK).await;
+            sleep(RECENT_POLL).await;
         }
     }
 
@@ -230,7 +230,7 @@ impl Hub {
     }
 
     /// Samples the horizon, and publishes what the sample confirms once the feeds are compared. True if they were.
-    pub(super) async fn update_horizon(&self) -> bool {
+    pub(in crate::live) async fn update_horizon(&self) -> bool {
         let horizon = &self.shared.horizon;
         let sampling = horizon.begin(Instant::now());
         let sample = match self.shared.store.horizon_sample().await {

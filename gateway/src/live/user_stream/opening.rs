@@ -10,23 +10,24 @@ use shared::domain::{Position, RoomId, Timestamp};
 use shared::storage::{RoomState, Store};
 
 use super::pauses::Pauses;
-use super::{Missed, RETRY_MS, RefreshState, UserStream};
+use super::{RETRY_MS, RefreshState, UserStream};
 use crate::history::HistoryRates;
 use crate::live::event_kind::Kind;
 use crate::live::frame::{self, Framing};
 use crate::live::hub::{HorizonUse, Hub, OpenFeed};
+use crate::live::room_positions::{Missed, RoomPositions};
 use crate::live::stream::StreamSettings;
 use crate::live::stream_events::ResetReason;
 use crate::live::stream_filter::StreamFilter;
 use crate::live::stream_quota::StreamLease;
 use crate::live::stream_registry::RegisteredStream;
 use crate::live::stream_start::{StreamBounds, StreamEnd};
-use crate::live::user_cursor;
+use crate::live::user_cursor::{self, UserCursor};
 use crate::live::user_events::{NamedRoom, OwnEvent, Reset, RoomUpdate, UserReady};
 use crate::live::user_inbox::UserInbox;
 use crate::live::user_plan::{PlannedRoom, UserPlan};
 use crate::live::user_progress::UserProgress;
-use crate::live::user_rooms::{Stage, StreamRoom, StreamRooms};
+use crate::live::user_rooms::{Stage, StreamRoom};
 use crate::message_json::rfc3339;
 
 /// Rooms that one event tells of.
@@ -80,10 +81,7 @@ impl UserStream {
         opened.inbox.has_read(opened.plan.base.version);
         let plan = &opened.plan;
         let missed: Vec<Missed> = plan.rooms.iter().filter(|room| room.has_missed()).map(missed_in).collect();
-        let mut progress = UserProgress::new(opened.hub.epoch(), plan.base, plan.ahead.iter().copied(), began);
-        if !missed.is_empty() {
-            progress.begin_catching_up(opened.horizon);
-        }
+        let progress = UserProgress::new(opened.hub.epoch(), plan.base, plan.ahead.iter().copied(), began);
         let states: HashMap<RoomId, _> = opened.states.iter().map(|state| (state.room, state)).collect();
         let rooms = plan.rooms.iter().zip(opened.feeds.iter().cloned()).map(|(planned, feed)| {
             let mut room = StreamRoom::new(&planned.followed, feed, planned.after, stage_of(planned));
@@ -93,19 +91,16 @@ impl UserStream {
             }
             room
         });
-        let rooms = StreamRooms::new(rooms.collect());
+        let rooms = RoomPositions::new(rooms.collect(), missed, progress, opened.horizon);
         let ready = Ready {
             opened: &opened,
             heartbeat_s: settings.heartbeat.as_secs(),
             now,
         };
-        let opening = ready.encode(&progress, random.random_range(RETRY_MS));
+        let opening = ready.encode(&rooms.cursor(), random.random_range(RETRY_MS));
         let stream = Self {
             typists_seen: BTreeMap::new(),
-            moved: rooms.iter().map(StreamRoom::id).collect(),
-            rooms: rooms.all_queued(),
-            progress,
-            missed: missed.into(),
+            rooms,
             events: VecDeque::new(),
             topic_changes: None,
             refresh: RefreshState {
@@ -160,11 +155,11 @@ struct Ready<'a> {
 
 impl Ready<'_> {
     /// The first bytes. Until the last event the client has what it had before: a cut in between loses none of them.
-    fn encode(&self, progress: &UserProgress, retry_ms: u32) -> Bytes {
+    fn encode(&self, cursor: &UserCursor, retry_ms: u32) -> Bytes {
         let mut out = frame::prelude(retry_ms);
         let before = self.opened.cursor.as_deref().filter(|_| self.opened.plan.has_resumed);
         let before = before.unwrap_or(user_cursor::START);
-        let after = progress.cursor().encode();
+        let after = cursor.encode();
         let events = self.events();
         let count = events.len();
         for (number, event) in events.into_iter().enumerate() {

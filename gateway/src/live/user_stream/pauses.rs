@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often a horizon is looked for while rooms are held for one.
-const HORIZON_LOOK: Duration = Duration::from_millis(50);
+const HORIZON_POLL: Duration = Duration::from_millis(50);
 
 /// The pauses of a stream, each with the time at which it ends. Those that are over are forgotten, so that nobody waits for a time that has
 /// passed.
@@ -21,10 +21,11 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
-    /// Forgets the pauses that are over at `now`. That of the horizon is renewed or ended when rooms are looked at.
+    /// Forgets the pauses that are over at `now`.
     pub(super) fn end(&mut self, now: Instant) {
-        self.fetch = self.fetch.filter(|time| *time > now);
-        self.replay = self.replay.filter(|time| *time > now);
+        for pause in [&mut self.fetch, &mut self.replay, &mut self.horizon] {
+            *pause = pause.filter(|time| *time > now);
+        }
     }
 
     /// When the first of them ends.
@@ -52,8 +53,8 @@ impl Pauses {
         self.replay = Some(now + delay);
     }
 
-    /// Looks for a horizon again soon, if rooms are held for one.
-    pub(super) fn look_for_horizon(&mut self, now: Instant, has_held: bool) {
-        self.horizon = has_held.then(|| now + HORIZON_LOOK);
+    /// Looks for a horizon again soon, for which rooms are held.
+    pub(super) fn poll_horizon(&mut self, now: Instant) {
+        self.horizon.get_or_insert(now + HORIZON_POLL);
     }
 }

@@ -16,7 +16,7 @@ use crate::live::topics::room_topic;
 use crate::live::user_events::{OwnEvent, RoomUpdate};
 use crate::live::user_inbox::Lost;
 use crate::live::user_plan::{goes_on_after, join_seqs};
-use crate::live::user_rooms::{Low32, Stage, StreamRoom};
+use crate::live::user_rooms::{Fingerprint32, Stage, StreamRoom};
 
 /// Rooms whose states one query reads.
 const STATES_AT_ONCE: usize = 100;
@@ -35,12 +35,12 @@ pub struct Refreshed {
 /// What the stream knew when SQL was asked.
 struct KnownRooms {
     version: RoomsVersion,
-    rooms: HashMap<RoomId, (Low32, Stage)>,
+    rooms: HashMap<RoomId, (Fingerprint32, Stage)>,
 }
 
 impl KnownRooms {
     fn is_new(&self, followed: &FollowedRoom) -> bool {
-        let membership = Low32::of(followed.membership.0);
+        let membership = Fingerprint32::of(followed.membership.0);
         self.rooms.get(&followed.room.id).is_none_or(|(known, _)| *known != membership)
     }
 
@@ -65,7 +65,7 @@ impl UserStream {
         self.refresh.lost.clear();
         self.is_fetching = true;
         let known = KnownRooms {
-            version: self.progress.version(),
+            version: self.rooms.version(),
             rooms: self.rooms.iter().map(|room| (room.id(), (room.membership(), room.stage()))).collect(),
         };
         let (hub, store, user) = (self.hub.clone(), self.store.clone(), self.registered.user);
@@ -106,6 +106,7 @@ impl UserStream {
         let gone: Vec<RoomId> = self.rooms.iter().filter(|room| !is_listed(room)).map(StreamRoom::id).collect();
         let mut events: Vec<OwnEvent> = gone.into_iter().filter_map(|room| self.drop_room(room)).collect();
         let mut updates = Vec::new();
+        let mut waits = false;
         let mut states: HashMap<RoomId, RoomState> = states.into_iter().map(|state| (state.room, state)).collect();
         for followed in &now.rooms {
             if self.was_lost(followed) {
@@ -118,6 +119,10 @@ impl UserStream {
                 let Some(feed) = feeds.remove(&followed.room.id).filter(|_| is_visible) else {
                     continue;
                 };
+                if !self.may_send(followed.room.id, at) {
+                    waits = true;
+                    continue;
+                }
                 self.follow(followed, feed, joins.get(&followed.room.id).copied(), at);
             }
             if let Some(state) = states.remove(&followed.room.id) {
@@ -128,9 +133,14 @@ impl UserStream {
         }
         events.extend(updates.chunks(ROOMS_AN_EVENT).map(OwnEvent::rooms));
         self.inbox.has_read(now.version);
-        match events.pop() {
-            Some(last) => events.push(last.with_rooms_known(now.version, now.removals)),
-            None => self.progress.note_rooms_known(now.version, now.removals),
+        if waits {
+            // Cursors cannot name all that are new: the rest is asked for again when a horizon has taken others back.
+            self.refresh.is_due = true;
+            self.pauses.retry_fetch(at);
+        } else if let Some(last) = events.pop() {
+            events.push(last.with_rooms_known(now.version, now.removals));
+        } else {
+            self.rooms.note_rooms_known(now.version, now.removals);
         }
         self.events.extend(events);
         self.refresh.must_wait &= query != RoomsQuery::Covering;
@@ -149,10 +159,8 @@ impl UserStream {
         let (id, head) = (followed.room.id, followed.head.seq);
         let begins_at = goes_on_after(followed, joined.unwrap_or(head));
         let stage = if followed.is_hidden { Stage::Hidden } else { Stage::Live };
-        self.rooms.insert(StreamRoom::new(followed, feed, begins_at, stage));
-        self.progress.sent(id, begins_at, at);
+        self.rooms.follow(StreamRoom::new(followed, feed, begins_at, stage), at);
         self.topic_changes.get_or_insert_default().added.push(room_topic(id));
-        self.queue(id);
     }
 
     /// What is new of a room to the client. The head of one that is new to it says where it begins, and what was stored since is sent.
@@ -177,8 +185,7 @@ impl UserStream {
             state.head = room.sent();
         }
         if was_hidden {
-            room.set_stage(Stage::Live);
-            self.queue(id);
+            self.rooms.show(id);
         }
         let read = has_read.then(|| OwnEvent::read(&state));
         // A read mark is an event of its own, and nothing else may have changed.
@@ -192,19 +199,9 @@ impl UserStream {
     /// Sends nothing more of a direct room that its user has left, and that has no message since up to `head`. Whatever comes behind that is
     /// looked at.
     fn hide(&mut self, id: RoomId, head: Seq) {
-        let Some(room) = self.rooms.get_mut(id) else {
-            return;
-        };
         // What was sent behind it may be a message.
-        self.refresh.is_due |= room.sent() > head;
-        let sent = room.sent().max(head);
-        room.set_stage(Stage::Hidden);
-        room.note_sent(sent);
-        self.missed.retain(|missed| missed.room != id);
+        self.refresh.is_due |= self.rooms.hide(id, head, Instant::now());
         self.history = self.history.take().filter(|history| history.room != id);
-        self.progress.sent(id, sent, Instant::now());
-        self.note_caught_up();
-        self.queue(id);
     }
 }
 

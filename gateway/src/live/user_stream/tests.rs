@@ -17,7 +17,8 @@ use crate::live::subscriber::Subscriber;
 use crate::live::test_fixture::{Fixture, fixture};
 use crate::live::topics::UserTopics;
 use crate::live::user_cursor::{Base, UserCursor};
-use crate::live::user_plan::UserPlan;
+use crate::live::user_plan::{PlannedRoom, UserPlan};
+use crate::live::user_progress::{AHEAD_AT_MOST, LIVE_AHEAD_AT_MOST};
 
 const SETTINGS: StreamSettings = StreamSettings {
     heartbeat: Duration::from_secs(15),
@@ -117,6 +118,17 @@ fn writes(stream: &mut UserStream) -> Vec<String> {
     }
 }
 
+/// How many messages these segments have.
+fn messages(segments: &[String]) -> usize {
+    segments.iter().map(|segment| segment.matches(r#""message":"stored""#).count()).sum()
+}
+
+/// The cursor of the last event in these segments.
+fn last_cursor(segments: &[String]) -> String {
+    let lines = segments.iter().flat_map(|segment| segment.lines());
+    lines.filter_map(|line| line.strip_prefix("id:")).next_back().unwrap().trim().to_owned()
+}
+
 /// The answer to what a stream asks next.
 async fn answer(stream: &mut UserStream) -> UserFetched {
     match stream.next_step(Instant::now()) {
@@ -139,7 +151,7 @@ async fn answer_from_before_a_loss_lets_nothing_be_sent() {
     bob.inbox.topic.note_change();
     let stale = answer(&mut stream).await;
     bob.fixture.store.leave(lobby.id, bob.user, Timestamp(0)).await.unwrap();
-    bob.inbox.lose_some();
+    bob.inbox.note_unknown_losses();
     for feed in &feeds {
         bob.post(feed).await;
         stream.moved(room_topic(feed.room));
@@ -211,5 +223,77 @@ async fn many_rooms_with_little_missed_come_in_one_write() {
     let mut stream = bob.open(Some(cursor), &feeds).await;
     let writes = writes(&mut stream);
     assert_eq!(writes.len(), 1, "{writes:?}");
-    assert_eq!(writes[0].matches(r#""message":"stored""#).count(), ROOMS);
+    assert_eq!(messages(&writes), ROOMS);
+}
+
+#[tokio::test]
+async fn what_comes_while_history_is_read_follows_at_once() {
+    let bob = Bob::new().await;
+    let lobby = bob.room("lobby").await;
+    let cursor = bob.cursor().await;
+    bob.fixture.store_silently(lobby.id, 1).await;
+    let feed = bob.hub.open_for_tests(&lobby).await;
+    let mut stream = bob.open(Some(cursor), std::slice::from_ref(&feed)).await;
+    let history = answer(&mut stream).await;
+    bob.post(&feed).await;
+    stream.moved(room_topic(lobby.id));
+    assert!(writes(&mut stream).is_empty(), "history comes first");
+    stream.apply(history, Instant::now());
+    assert_eq!(messages(&writes(&mut stream)), 2);
+}
+
+#[tokio::test]
+async fn room_whose_feed_lags_holds_no_other_room_up() {
+    let bob = Bob::new().await;
+    let (lobby, hall) = (bob.room("lobby").await, bob.room("hall").await);
+    let cursor = bob.cursor().await;
+    let feeds = [
+        bob.hub.open_for_tests(&lobby).await,
+        bob.hub.open_for_tests(&hall).await,
+    ];
+    bob.fixture.store_silently(lobby.id, 1).await;
+    bob.post(&feeds[1]).await;
+    let mut stream = bob.open(Some(cursor), &feeds).await;
+    let first = writes(&mut stream);
+    assert_eq!(messages(&first), 1, "{first:?}");
+    assert!(first.concat().contains(r#""name":"hall""#), "{first:?}");
+    let resumed = bob.plan(Some(&last_cursor(&first))).await;
+    let missed = resumed.rooms.iter().filter(|room| room.has_missed()).map(|room| room.followed.room.id);
+    assert_eq!(missed.collect::<Vec<_>>(), [lobby.id], "the cursor says what is left");
+
+    let entries = bob.fixture.store.entries_after(lobby.id, Seq::ZERO, 10).await.unwrap();
+    feeds[0].append(&entries);
+    stream.moved(room_topic(lobby.id));
+    let rest = writes(&mut stream);
+    assert_eq!(messages(&rest), 1, "{rest:?}");
+}
+
+/// The horizon stays where it is, as while somebody's transaction is open for long.
+#[tokio::test]
+async fn cursors_name_only_as_many_rooms_as_they_can() {
+    const ROOMS: usize = AHEAD_AT_MOST + 5;
+    let bob = Bob::new().await;
+    let (mut rooms, mut feeds) = (Vec::new(), Vec::new());
+    for number in 0..ROOMS {
+        rooms.push(bob.room(&format!("room-{number}")).await);
+    }
+    let cursor = bob.cursor().await;
+    for room in &rooms {
+        feeds.push(bob.hub.open_for_tests(room).await);
+    }
+    let mut stream = bob.open(Some(cursor), &feeds).await;
+    for feed in &feeds {
+        bob.post(feed).await;
+        stream.moved(room_topic(feed.room));
+    }
+    let first = writes(&mut stream);
+    assert_eq!(messages(&first), LIVE_AHEAD_AT_MOST);
+    assert_eq!(bob.plan(Some(&last_cursor(&first))).await.reset, None);
+    assert!(stream.due() < Instant::now() + Duration::from_secs(1), "it looks for a horizon soon");
+
+    bob.hub.update_horizon().await;
+    let rest = writes(&mut stream);
+    assert_eq!(messages(&rest), ROOMS - LIVE_AHEAD_AT_MOST);
+    let resumed = bob.plan(Some(&last_cursor(&rest))).await;
+    assert_eq!((resumed.reset, resumed.rooms.iter().any(PlannedRoom::has_missed)), (None, false));
 }
