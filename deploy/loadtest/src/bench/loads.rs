@@ -13,11 +13,17 @@ pub struct Load {
     pub has_peer: bool,
 }
 
+/// Arguments for 10,000 streams of users who are in 50 of 20,000 rooms each, in which nothing happens.
+const MANY_ROOMS: &[&str] = &["--streams", "10000", "--rooms", "20000", "--silent"];
+
+/// The same, with the SQL statements counted: writing them down takes the gateway time.
+const MANY_ROOMS_STATEMENTS: &[&str] = &["--streams", "10000", "--rooms", "20000", "--silent", "--statements"];
+
 /// Arguments for a room of 1,000,000 messages, whose history is read.
 const LONG_ROOM: &[&str] = &["--rooms", "1", "--messages", "1000000"];
 
 /// All loads, in the order in which they are run and shown.
-pub const LOADS: [Load; 22] = [
+pub const LOADS: [Load; 29] = [
     against_peer("hot-10", "hot", &["--streams", "10"]),
     against_peer("hot-100", "hot", &["--streams", "100"]),
     against_peer("hot-1000", "hot", &["--streams", "1000"]),
@@ -37,6 +43,13 @@ pub const LOADS: [Load; 22] = [
     alone("latency", "latency", &[]),
     alone("resume", "resume", &[]),
     alone("stalled", "stalled", &[]),
+    alone("users", "users", &["--peer", "room-streams"]),
+    alone("users-latency", "users", &["--streams", "200", "--posts-per-s", "1000"]),
+    alone("users-idle", "users", MANY_ROOMS),
+    alone("users-statements", "users", MANY_ROOMS_STATEMENTS),
+    alone("users-resume", "resume", &["--memberships", "10", "--restart"]),
+    alone("sync", "sync", &[]),
+    alone("sync-statements", "sync", &["--statements"]),
     alone("typing", "typing", &[]),
     alone("history-cold", "history-cold", LONG_ROOM),
     alone("history-hot", "history-hot", LONG_ROOM),
@@ -104,7 +117,7 @@ mod tests {
                 matching("loads"),
                 matching("ho")
             ],
-            [1, 5, 3, 22, 0]
+            [1, 5, 3, 29, 0]
         );
     }
 }

@@ -33,7 +33,7 @@ use Bound::{AtLeast, AtMost};
 
 /// All thresholds: targets for two cores that the tool and the servers share. "×" is a ratio to nchan under the same load,
 /// one after the other on the same machine, or of a load to itself under other conditions.
-pub const THRESHOLDS: [Threshold; 20] = [
+pub const THRESHOLDS: [Threshold; 31] = [
     threshold("one hot room, deliveries/s against nchan", "hot-1000", AtLeast(8.0), "×", deliveries_ratio),
     threshold("the same with 10,000 streams", "hot-10000", AtLeast(15.0), "×", deliveries_ratio),
     threshold("CPU of a delivery, against nchan", "steady-1000", AtMost(0.7), "×", cpu_ratio),
@@ -57,6 +57,17 @@ pub const THRESHOLDS: [Threshold; 20] = [
     threshold("… reads of history a room and second", "resume", AtMost(1.0), "", reads),
     threshold("others' p99 while 10 % stall", "stalled", AtMost(1.1), "×", p99_with_stalled),
     threshold("gateway memory for a stalled stream", "stalled", AtMost(64.0), "KiB", memory_of_a_stalled),
+    threshold("CPU of a delivery on streams of users, against streams of rooms", "users", AtMost(1.5), "×", cpu_ratio),
+    threshold("from post to event on streams of users, p50", "users-latency", AtMost(5.0), "ms", p50),
+    threshold("from post to event on streams of users, p99", "users-latency", AtMost(30.0), "ms", p99),
+    threshold("gateway memory of a user's idle stream of 50 rooms", "users-idle", AtMost(6.0), "KiB", memory_of_a_stream),
+    threshold("CPU of a gateway with 10,000 of these", "users-idle", AtMost(0.02), "cores", gateway_cores),
+    threshold("SQL statements of a gateway with 10,000 of these", "users-statements", AtMost(20.0), "/s", statements),
+    threshold("all streams of users resumed after a restart", "users-resume", AtMost(5.0), "s", |round| Some(caught_up(round))),
+    threshold("streams of users with gaps, doubles or wrong order", "users-resume", AtMost(0.0), "", |round| Some(violations(round))),
+    threshold("`ready` of a user in 500 rooms, p99", "sync", AtMost(20.0), "ms", ready_p99),
+    threshold("SQL statements until `ready`", "sync-statements", AtMost(5.0), "", ready_statements),
+    threshold("catching up in 500 rooms of which 3 changed, p99", "sync", AtMost(30.0), "ms", changed_p99),
     threshold("p99 while 1,000 users of a room type", "typing", AtMost(1.1), "×", p99_with_typing),
     threshold("history of 100 from 1,000,000, cold room", "history-cold", AtLeast(5_000.0), "/s", long_history),
     threshold("history of 100 from 1,000,000, hot room", "history-hot", AtLeast(20_000.0), "/s", long_history),
@@ -187,6 +198,28 @@ fn reads(round: &Round) -> Option<f64> {
 #[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
 fn violations(round: &Round) -> f64 {
     round.figures.violations() as f64
+}
+
+/// Processor time of the first server, in seconds for each second of the first window.
+fn gateway_cores(round: &Round) -> Option<f64> {
+    let window = round.figures.windows.first()?;
+    Some(window.processes.first()?.cpu_s / window.seconds)
+}
+
+fn statements(round: &Round) -> Option<f64> {
+    round.figures.windows.first()?.statements_per_s
+}
+
+fn ready_p99(round: &Round) -> Option<f64> {
+    Some(round.figures.sync.as_ref()?.ready.ms.p99)
+}
+
+fn ready_statements(round: &Round) -> Option<f64> {
+    round.figures.sync.as_ref()?.ready.statements
+}
+
+fn changed_p99(round: &Round) -> Option<f64> {
+    Some(round.figures.sync.as_ref()?.changed.ms.p99)
 }
 
 fn p99_with_stalled(round: &Round) -> Option<f64> {
