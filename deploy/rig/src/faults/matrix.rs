@@ -15,6 +15,8 @@ use crate::traffic::TrafficPlan;
 const SCALED_WORKERS: usize = 4;
 /// Subscribers that reconnect at once.
 const RECONNECTING_CLIENTS: usize = 5_000;
+/// Devices that follow all rooms and reconnect with them.
+const RECONNECTING_DEVICES: usize = 10;
 /// Messages a second while subscribers reconnect. Every message goes to hundreds of streams: more of them would be a test of the
 /// machine.
 const RECONNECTING_PER_S: f64 = 40.0;
@@ -186,6 +188,8 @@ pub static MATRIX: [Fault; 23] = [
             // They would read history themselves, and that would be counted.
             transient_readers: 0,
             rejoiners: 0,
+            devices_per_user: RECONNECTING_DEVICES,
+            devices_roam: false,
             ..plan.without_editors()
         },
         inject: |run, count| Box::pin(mass_reconnect::cut_all_streams(run, count)),

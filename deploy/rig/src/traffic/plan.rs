@@ -39,9 +39,10 @@ pub struct TrafficPlan {
     pub room_recreators: usize,
     /// Users who join and leave rooms, and create and delete rooms of their own, while devices follow all their rooms.
     pub membership_changers: usize,
-    /// Devices of each of them, and of the user who is in all rooms. The first of each holds its streams for as long as it can; the
-    /// others move between gateways.
+    /// Devices of each of them, and of the user who is in all rooms. The first of each holds its streams for as long as it can.
     pub devices_per_user: usize,
+    /// Whether the other devices move between gateways and catch up by calls, or hold their streams as well.
+    pub devices_roam: bool,
     /// Rooms in which messages are edited, deleted and reacted to, beside the others.
     pub edited_rooms: usize,
     /// Users in each of these who post, edit, delete and react.
@@ -67,6 +68,7 @@ impl TrafficPlan {
             room_recreators: 2,
             membership_changers: 2,
             devices_per_user: 2,
+            devices_roam: true,
             edited_rooms: 2,
             editors_per_room: 3,
             edits_per_second: 20.0,

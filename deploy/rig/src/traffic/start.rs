@@ -219,7 +219,7 @@ impl Traffic {
             let device = UserDevice::new(
                 (number, username.to_owned()),
                 clients.to_vec(),
-                of_user > 0,
+                self.plan.devices_roam && of_user > 0,
                 self.rng(9, number),
                 Arc::clone(&self.recorder),
                 self.end_rooms.subscribe(),

@@ -180,22 +180,30 @@ async fn left_direct_room_comes_back_with_the_next_message_on_postgres() {
     check_hiding(Backend::Postgres).await;
 }
 
-/// The bulk of the trials is in the tests of the storage.
 async fn check_both_sides_at_once(backend: Backend) {
-    const TRIALS: usize = 100;
+    /// Each with each: 1,035 pairs.
+    const USERS: usize = 46;
     let (stack, [ann, ..]) = three(backend).await;
     let elsewhere = stack.gateways[1].url();
-    for number in 0..TRIALS {
-        let name = format!("user-{number}");
-        let user = ann.register(&name).await.unwrap().moved_to(&elsewhere).unwrap();
-        let (here, there) = join(open(&ann, &name), open(&user, "ann")).await;
-        let (here, there) = (here.unwrap(), there.unwrap());
-        let mut statuses = [here.status(), there.status()];
-        statuses.sort_unstable();
-        assert_eq!(statuses, [200, 201]);
-        assert_eq!(here.json().unwrap()["name"], there.json().unwrap()["name"]);
+    let mut users = Vec::new();
+    for number in 0..USERS {
+        users.push(ann.register(&format!("user-{number}")).await.unwrap());
     }
-    assert_eq!(partners(&ann).await.len(), TRIALS);
+    for (number, user) in users.iter().enumerate() {
+        for (other, partner) in users.iter().enumerate().skip(number + 1) {
+            let partner = partner.moved_to(&elsewhere).unwrap();
+            let (name, other) = (format!("user-{number}"), format!("user-{other}"));
+            let (here, there) = join(open(user, &other), open(&partner, &name)).await;
+            let (here, there) = (here.unwrap(), there.unwrap());
+            let mut statuses = [here.status(), there.status()];
+            statuses.sort_unstable();
+            assert_eq!(statuses, [200, 201]);
+            assert_eq!(here.json().unwrap()["name"], there.json().unwrap()["name"]);
+        }
+    }
+    for user in &users {
+        assert_eq!(partners(user).await.len(), USERS - 1);
+    }
 }
 
 #[tokio::test]
