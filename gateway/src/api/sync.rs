@@ -33,7 +33,8 @@ pub struct SyncAnswer {
     pub cursor: String,
     /// True if more is there at once.
     pub more: bool,
-    /// Why `since` could not be used, if it was not: what you have may be outdated, and the answer begins anew.
+    /// Why `since` could not be used, if it was not: `malformed`, `foreign`, `ahead` or `too_many`; more may come. What you have may be
+    /// outdated, and the answer begins anew.
     #[oai(skip_serializing_if_is_none)]
     pub reset: Option<String>,
     /// Rooms that you no longer have, at most 1,000 in an answer. Drop them before you add those of `rooms`: another room may have the name.

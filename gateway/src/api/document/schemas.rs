@@ -271,7 +271,7 @@ fn events() -> [(&'static str, Value); 10] {
                 "Data of the event `reset` on the stream of all your rooms: what you have of these is outdated.",
                 &["reason", "rooms"],
                 json!({
-                    "reason": {"type": "string", "description": "`malformed`, `foreign`, `ahead` or `history_damaged`; more may come."},
+                    "reason": {"type": "string", "description": "`malformed`, `foreign`, `ahead`, `too_many` or `history_damaged`; more may come."},
                     "rooms": {
                         "type": "array",
                         "description": "The rooms that it concerns.",
@@ -326,7 +326,7 @@ fn events() -> [(&'static str, Value); 10] {
                 json!({
                     "reason": {
                         "type": "string",
-                        "description": "`token_expired`, `revoked`, `removed`, `history_changed`, `replaced`, `shutdown`, `max_age` or `bounded`; more may come.",
+                        "description": "`token_expired`, `revoked`, `removed`, `history_changed`, `replaced`, `too_many`, `shutdown`, `max_age` or `bounded`; more may come.",
                     },
                     "retry_ms": {
                         "type": "integer",
