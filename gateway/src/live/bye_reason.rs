@@ -22,12 +22,14 @@ pub enum ByeReason {
     MaxAge,
     /// The client asked for an end after so many messages, or so long.
     Bounded,
+    /// More rooms have something new than a cursor can name: the client comes back with its last one to catch up.
+    TooMany,
 }
 
 impl ByeReason {
     /// All of them.
     #[cfg(test)]
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::TokenExpired,
         Self::Revoked,
         Self::Removed,
@@ -36,12 +38,13 @@ impl ByeReason {
         Self::Shutdown,
         Self::MaxAge,
         Self::Bounded,
+        Self::TooMany,
     ];
 
     /// Whether the same call with the same token can work again.
     pub(super) fn may_come_back(self) -> bool {
         match self {
-            Self::HistoryChanged | Self::Shutdown | Self::MaxAge | Self::Bounded => true,
+            Self::HistoryChanged | Self::Shutdown | Self::MaxAge | Self::Bounded | Self::TooMany => true,
             Self::TokenExpired | Self::Revoked | Self::Removed | Self::Replaced => false,
         }
     }

@@ -17,10 +17,13 @@
 //! ```
 //!
 //! Two things hold at all times. Exactly the rooms that are behind wait in the queue of missed entries. And no cursor names more than
-//! [`AHEAD_AT_MOST`] rooms: of a further one nothing is sent before a horizon takes others back.
+//! [`AHEAD_AT_MOST`] rooms: of a further one nothing is sent before a horizon takes others back. If that does not happen, the stream
+//! [cannot go on](RoomPositions::cannot_go_on), and its client comes back to catch up.
+//!
+//! Each change reads the clock itself, after what it notes was read of a feed or of SQL: a horizon that was sampled later covers it.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::domain::{Position, RemovalCount, RoomId, RoomsVersion, Seq};
 
@@ -28,11 +31,14 @@ use super::hub::Horizon;
 use super::user_cursor::UserCursor;
 #[cfg(doc)]
 use super::user_progress::AHEAD_AT_MOST;
-use super::user_progress::UserProgress;
+use super::user_progress::{TooManyAhead, UserProgress};
 use super::user_rooms::{Stage, StreamRoom, StreamRooms};
 
 /// Places that the queue of rooms to visit keeps while it is empty.
 const TO_VISIT_KEPT: usize = 4;
+
+/// How long a horizon may be refused while rooms wait for one.
+const REFUSED_AT_MOST: Duration = Duration::from_secs(5);
 
 /// The rooms of one stream, and how far each was sent.
 pub(super) struct RoomPositions {
@@ -42,6 +48,8 @@ pub(super) struct RoomPositions {
     to_visit: VecDeque<RoomId>,
     /// The rooms that are behind, the next one first.
     missed: VecDeque<Missed>,
+    /// Since when horizons are refused: more rooms have something unsent than a cursor can name.
+    refused_since: Option<Instant>,
 }
 
 /// A room of which entries were missed.
@@ -56,14 +64,15 @@ pub(super) struct Missed {
 pub(super) struct Sending<'a> {
     room: &'a mut StreamRoom,
     progress: &'a mut UserProgress,
+    now: Instant,
 }
 
 impl Sending<'_> {
-    /// Notes that the entry after the last one that was sent is sent at `now`.
-    pub(super) fn note_next(&mut self, now: Instant) {
+    /// Notes that the entry after the last one that was sent is sent.
+    pub(super) fn note_next(&mut self) {
         let seq = self.room.sent().next();
         self.room.note_sent(seq);
-        self.progress.sent(self.room.id(), seq, now);
+        self.progress.note_sent(self.room.id(), seq, self.now);
     }
 
     /// The cursor that the client has with it.
@@ -73,18 +82,24 @@ impl Sending<'_> {
 }
 
 impl RoomPositions {
-    /// These rooms, ascending by id, all of which may have something new. Of those in `missed`, ascending likewise, entries were missed; with
-    /// them the client will have everything up to `horizon`.
-    pub(super) fn new(rooms: Vec<StreamRoom>, missed: Vec<Missed>, progress: UserProgress, horizon: Position) -> Self {
+    /// These rooms, ascending by id, all of which may have something new. Of those in `missed` entries were missed. With those that say up to
+    /// where, which are ascending likewise and above the first room of `finished`, the client has everything up to the position there; the
+    /// rooms up to that one are at it already.
+    pub(super) fn new(
+        rooms: Vec<StreamRoom>,
+        missed: Vec<Missed>,
+        mut progress: UserProgress,
+        (upto, upper): (RoomId, Position),
+    ) -> Self {
+        progress.begin_catching_up(upto, upper);
         let mut positions = Self {
             to_visit: rooms.iter().map(StreamRoom::id).collect(),
             rooms: StreamRooms::new(rooms).all_queued(),
             progress,
             missed: missed.into(),
+            refused_since: None,
         };
-        if !positions.missed.is_empty() {
-            positions.progress.begin_catching_up(horizon);
-        }
+        positions.note_caught_up();
         positions
     }
 
@@ -116,25 +131,30 @@ impl RoomPositions {
         self.progress.note_rooms_known(version, removals);
     }
 
+    /// Whether `count` further rooms can be followed.
+    pub(super) fn can_follow(&self, count: usize) -> bool {
+        self.progress.has_space_for_new(count)
+    }
+
     /// Adds a room at what it is sent up to.
-    pub(super) fn follow(&mut self, room: StreamRoom, now: Instant) {
+    pub(super) fn follow(&mut self, room: StreamRoom) {
         let id = room.id();
-        self.progress.sent(id, room.sent(), now);
+        self.progress.note_sent(id, room.sent(), Instant::now());
         self.rooms.insert(room);
         self.note_moved(id);
     }
 
     /// Removes a room, and returns it.
-    pub(super) fn drop(&mut self, room: RoomId) -> Option<StreamRoom> {
-        let dropped = self.rooms.remove(room)?;
+    pub(super) fn remove(&mut self, room: RoomId) -> Option<StreamRoom> {
+        let removed = self.rooms.remove(room)?;
         self.progress.forget(room);
         self.forget_missed(room);
-        Some(dropped)
+        Some(removed)
     }
 
     /// Sends nothing of a room up to `head`, nor what follows before it is shown. Whatever follows is looked at. True if entries behind
     /// `head` were sent. Cursors need not say so: a client that resumes is told by SQL where a hidden room goes on.
-    pub(super) fn hide(&mut self, id: RoomId, head: Seq, now: Instant) -> bool {
+    pub(super) fn hide(&mut self, id: RoomId, head: Seq) -> bool {
         let Some(room) = self.rooms.get_mut(id) else {
             return false;
         };
@@ -142,7 +162,7 @@ impl RoomPositions {
         room.set_stage(Stage::Hidden);
         room.note_sent(before.max(head));
         if is_named {
-            self.progress.sent(id, room.sent(), now);
+            self.progress.note_sent(id, room.sent(), Instant::now());
         }
         self.forget_missed(id);
         self.note_moved(id);
@@ -158,11 +178,11 @@ impl RoomPositions {
     }
 
     /// Sends nothing of a room up to `head`, if the client is not there yet.
-    pub(super) fn skip_to(&mut self, id: RoomId, head: Seq, now: Instant) {
+    pub(super) fn skip_to(&mut self, id: RoomId, head: Seq) {
         if let Some(room) = self.rooms.get_mut(id) {
             let sent = room.sent().max(head);
             room.note_sent(sent);
-            self.progress.sent(id, sent, now);
+            self.progress.note_sent(id, sent, Instant::now());
         }
     }
 
@@ -205,7 +225,7 @@ impl RoomPositions {
     }
 
     /// Notes that nothing is left of what the next room has missed, or that its feed brings the rest: it is live from now on.
-    pub(super) fn catch_up(&mut self, now: Instant) {
+    pub(super) fn catch_up(&mut self) {
         let Some(Missed { room: id, upto }) = self.missed.pop_front() else {
             return;
         };
@@ -215,10 +235,10 @@ impl RoomPositions {
         if let Some((upto, last)) = upto {
             if sent < upto {
                 // The base would say that it was sent all of it.
-                self.progress.sent(id, sent, now);
+                self.progress.note_sent(id, sent, Instant::now());
             }
             // With what was missed, what came meanwhile may have been sent.
-            self.progress.finished(id, (sent == upto).then_some(last));
+            self.progress.note_finished(id, (sent == upto).then_some(last));
         }
         self.note_caught_up();
         self.note_moved(id);
@@ -226,8 +246,11 @@ impl RoomPositions {
 
     /// Begins to send entries of a room.
     pub(super) fn sending(&mut self, id: RoomId) -> Option<Sending<'_>> {
-        let (room, progress) = (self.rooms.get_mut(id)?, &mut self.progress);
-        Some(Sending { room, progress })
+        Some(Sending {
+            room: self.rooms.get_mut(id)?,
+            progress: &mut self.progress,
+            now: Instant::now(),
+        })
     }
 
     /// Whether something of `room` may be sent now, as far as cursors can say so.
@@ -241,10 +264,24 @@ impl RoomPositions {
         self.progress.wants_horizon()
     }
 
-    /// Takes rooms back into the base of the cursor.
-    pub(super) fn adopt(&mut self, horizon: Horizon, now: Instant) {
+    /// Takes rooms back into the base of the cursor, if what is left can be named.
+    pub(super) fn adopt(&mut self, horizon: Horizon) {
+        let now = Instant::now();
         let unsent = self.rooms.iter().filter(|room| room.has_unsent()).map(|room| (room.id(), room.sent()));
-        self.progress.adopt(horizon, unsent, now);
+        match self.progress.adopt(horizon, unsent, now) {
+            Ok(()) => self.refused_since = None,
+            Err(TooManyAhead) => _ = self.refused_since.get_or_insert(now),
+        }
+    }
+
+    /// Whether rooms wait for a horizon in vain: so many move all the time, or were missed and moved again, that no cursor can say which.
+    pub(super) fn cannot_go_on(&self, now: Instant) -> bool {
+        if !self.progress.is_full() {
+            return false;
+        }
+        let is_refused = self.refused_since.is_some_and(|since| now >= since + REFUSED_AT_MOST);
+        let is_next_held = || self.next_missed().is_some_and(|(missed, _)| !self.may_send(missed.room));
+        is_refused || self.progress.is_catching_up() && is_next_held()
     }
 
     fn forget_missed(&mut self, room: RoomId) {
@@ -255,7 +292,7 @@ impl RoomPositions {
     /// Ends the catching up if no room is left of those that were behind when the stream opened.
     fn note_caught_up(&mut self) {
         if !self.missed.iter().any(|missed| missed.upto.is_some()) {
-            self.progress.has_caught_up();
+            self.progress.finish_catching_up();
         }
     }
 }

@@ -63,7 +63,7 @@ impl UserInbox {
     }
 
     /// Notes what rooms the stream has read.
-    pub(super) fn has_read(&self, version: RoomsVersion) {
+    pub(super) fn note_rooms_read(&self, version: RoomsVersion) {
         self.version.fetch_max(version.0, Ordering::AcqRel);
     }
 

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
 use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store, StoreError, UserRooms};
 
-use self::known::{Known, gone_since, is_ahead, last_entries, usable};
+use self::known::{Known, gone_since, is_ahead, last_entries, parse_cursor};
 pub(super) use self::known::{goes_on_after, join_seqs};
 use super::hub::Hub;
 use super::stream_events::ResetReason;
@@ -19,8 +19,12 @@ use super::user_progress::LIVE_AHEAD_AT_MOST;
 
 /// What a client has missed.
 pub struct UserPlan {
+    /// The history that its positions belong to.
+    pub epoch: Epoch,
     /// What the client has when it was given all of the plan, but for the rooms above it.
     pub base: Base,
+    /// While the client catches up, by its cursor: the rooms up to this one are at this position in place of that of the base.
+    pub finished: Option<(RoomId, Position)>,
     /// The cursor that it sent, if it goes on from there.
     pub cursor: Option<UserCursor>,
     /// The rooms that are at a seq of their own in a cursor with the position of this base.
@@ -66,21 +70,21 @@ impl PlannedRoom {
 }
 
 impl UserPlan {
-    /// Reads what `user` has missed since `cursor`. `epoch` is that of history now. Of all rooms everything up to `horizon` was stored
-    /// before this began.
+    /// Reads what `user` has missed since `cursor`. `epoch` is that of history, and was read before the rest. Of all rooms everything up to
+    /// `horizon` was stored before this began.
     pub async fn read(
         (store, hub): (&Store, &Hub),
         user: UserId,
         cursor: Option<&str>,
         (epoch, horizon): (Epoch, Position),
     ) -> Result<Self, StoreError> {
-        let (cursor, reset) = usable(cursor, epoch);
+        let (cursor, reset) = parse_cursor(cursor, epoch);
         let now = store.user_rooms(user).await?;
         let Some(cursor) = cursor else {
-            return Self::anew(now, horizon, reset);
+            return Self::cold_start(now, (epoch, horizon), reset);
         };
         if is_ahead(store, &cursor, &now, horizon).await? {
-            return Self::anew(now, horizon, Some(ResetReason::Ahead));
+            return Self::cold_start(now, (epoch, horizon), Some(ResetReason::Ahead));
         }
         let known = last_entries(hub, &cursor, &now.rooms, (epoch, horizon)).await?;
         let new = now.rooms.iter().map(|followed| followed.room.id).filter(|room| !known.contains_key(room));
@@ -91,7 +95,7 @@ impl UserPlan {
         match too_many {
             // More rooms than a cursor can name are new to the client, or were sent further than others.
             Some(now) if resumed.ahead.len() > LIVE_AHEAD_AT_MOST => {
-                Self::anew(now, horizon, Some(ResetReason::TooMany))
+                Self::cold_start(now, (epoch, horizon), Some(ResetReason::TooMany))
             }
             _ => Ok(resumed),
         }
@@ -124,9 +128,9 @@ impl UserPlan {
                 followed,
             };
             let is_at_base = if planned.has_missed() {
-                known.is_some_and(|known| known.at == Some(base.position) && known.seq == planned.after)
+                known.is_some_and(|known| known.is_at_base && known.seq == planned.after)
             } else {
-                planned.followed.position <= base.position
+                planned.followed.position <= cursor.base_of(room).position
             };
             if !is_at_base {
                 ahead.push((room, planned.after));
@@ -140,7 +144,9 @@ impl UserPlan {
         };
         let gone = gone.into_iter().filter(|gone| !is_known(gone)).collect();
         Self {
+            epoch: cursor.epoch,
             base,
+            finished: cursor.finished.map(|(upto, upper)| (upto, upper.position)),
             cursor: Some(cursor),
             ahead,
             reset: None,
@@ -201,7 +207,11 @@ impl UserPlan {
 
     /// What a client gets that begins anew. It fails while a transaction of others, open for long, holds the horizon back, and more rooms have
     /// moved since than a cursor can name.
-    fn anew(now: UserRooms, horizon: Position, reset: Option<ResetReason>) -> Result<Self, StoreError> {
+    fn cold_start(
+        now: UserRooms,
+        (epoch, horizon): (Epoch, Position),
+        reset: Option<ResetReason>,
+    ) -> Result<Self, StoreError> {
         let moved = now.rooms.iter().filter(|followed| followed.position > horizon);
         let ahead: Vec<_> = moved.map(|followed| (followed.room.id, followed.head.seq)).collect();
         if ahead.len() > LIVE_AHEAD_AT_MOST {
@@ -215,11 +225,13 @@ impl UserPlan {
             followed,
         });
         Ok(Self {
+            epoch,
             base: Base {
                 version: now.version,
                 removals: now.removals,
                 position: horizon,
             },
+            finished: None,
             cursor: None,
             ahead,
             reset,
@@ -268,10 +280,12 @@ pub(crate) mod tests {
             is_ahead: false,
         };
         UserPlan {
+            epoch: Epoch(1),
             base: Base {
                 version: RoomsVersion(version),
                 ..Base::default()
             },
+            finished: None,
             cursor: None,
             ahead: Vec::new(),
             reset: None,
@@ -297,7 +311,13 @@ pub(crate) mod tests {
             removals: RemovalCount(0),
             rooms: vec![room],
         };
-        let known = HashMap::from([(RoomId(1), Known { seq: Seq(2), at: None })]);
+        let known = HashMap::from([(
+            RoomId(1),
+            Known {
+                seq: Seq(2),
+                is_at_base: false,
+            },
+        )]);
         UserPlan::resumed(cursor, now, (&known, &HashMap::new()), Vec::new())
     }
 
@@ -320,7 +340,7 @@ pub(crate) mod tests {
                 removals: RemovalCount(0),
                 rooms: (1..=rooms).map(|id| followed(id, 1, 90)).collect(),
             };
-            UserPlan::anew(now, Position(horizon), None).map(|plan| plan.ahead.len())
+            UserPlan::cold_start(now, (Epoch(1), Position(horizon)), None).map(|plan| plan.ahead.len())
         };
         assert_eq!(begun(499, 10).unwrap(), 499);
         assert!(begun(500, 10).unwrap_err().is_unavailable());
@@ -352,8 +372,14 @@ pub(crate) mod tests {
             removals: RemovalCount(0),
             rooms: vec![followed(1, 9, 90), followed(2, 12, 90)],
         };
-        let at = Some(base.position);
-        let known = HashMap::from([(RoomId(1), Known { seq: Seq(5), at })]);
+        let is_at_base = true;
+        let known = HashMap::from([(
+            RoomId(1),
+            Known {
+                seq: Seq(5),
+                is_at_base,
+            },
+        )]);
         UserPlan::resumed(cursor, now, (&known, &HashMap::from([(RoomId(2), Seq(3))])), [1, 2, 3].map(gone).into())
     }
 

@@ -22,6 +22,11 @@ pub(super) const AHEAD_AT_MOST: usize = 500;
 /// The same without the room whose missed entries are sent: a place is kept for it, so that a client can always catch up.
 pub(super) const LIVE_AHEAD_AT_MOST: usize = AHEAD_AT_MOST - 1;
 
+/// More rooms have something unsent than a cursor can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("more rooms have something unsent than a cursor can name")]
+pub(super) struct TooManyAhead;
+
 /// The progress of one stream.
 pub(super) struct UserProgress {
     epoch: Epoch,
@@ -50,14 +55,15 @@ impl UserProgress {
         }
     }
 
-    /// Begins to bring rooms up to date one after the other, ascending by id: the finished ones will be at `upper`.
-    pub(super) fn begin_catching_up(&mut self, upper: Position) {
-        self.catching_up = Some((RoomId(0), upper.max(self.base.position)));
+    /// Begins to bring rooms up to date one after the other, ascending by id: the finished ones are at `upper`, and those up to `upto` are
+    /// finished.
+    pub(super) fn begin_catching_up(&mut self, upto: RoomId, upper: Position) {
+        self.catching_up = Some((upto, upper.max(self.base.position)));
     }
 
     /// Notes that all rooms up to `room` are up to date. Its last entry that was sent is at `last`, or it is not known where: unless that
     /// is within the upper base, the room stays ahead.
-    pub(super) fn finished(&mut self, room: RoomId, last: Option<Position>) {
+    pub(super) fn note_finished(&mut self, room: RoomId, last: Option<Position>) {
         if let Some((upto, upper)) = &mut self.catching_up {
             *upto = room;
             if last.is_some_and(|last| last <= *upper) {
@@ -67,14 +73,14 @@ impl UserProgress {
     }
 
     /// Notes that every room is up to date.
-    pub(super) fn has_caught_up(&mut self) {
+    pub(super) fn finish_catching_up(&mut self) {
         if let Some((_, upper)) = self.catching_up.take() {
             self.base.position = upper;
         }
     }
 
     /// Notes that `room` was sent up to `seq` at `now`.
-    pub(super) fn sent(&mut self, room: RoomId, seq: Seq, now: Instant) {
+    pub(super) fn note_sent(&mut self, room: RoomId, seq: Seq, now: Instant) {
         self.ahead.insert(room, Ahead { seq, since: now });
     }
 
@@ -100,36 +106,47 @@ impl UserProgress {
         self.ahead.len() < most || self.ahead.contains_key(&room)
     }
 
-    /// Whether a horizon should be adopted.
-    pub(super) fn wants_horizon(&self) -> bool {
-        let from = if self.catching_up.is_some() {
-            LIVE_AHEAD_AT_MOST
-        } else {
-            ADOPT_FROM
-        };
-        self.ahead.len() >= from
+    /// Whether so many rooms are ahead that a cursor can say it of no further one.
+    pub(super) fn is_full(&self) -> bool {
+        self.ahead.len() >= LIVE_AHEAD_AT_MOST
     }
 
-    /// Moves the base up to a horizon; while it catches up, that of the rooms that are finished. `unsent` are the rooms of which something may
-    /// be left to be sent, each with the seq that it was sent up to. If these are too many for a cursor, the base stays where it is.
-    pub(super) fn adopt(&mut self, horizon: Horizon, unsent: impl IntoIterator<Item = (RoomId, Seq)>, now: Instant) {
-        let (upto, position) = match &mut self.catching_up {
-            Some((upto, upper)) => (*upto, upper),
-            None => (RoomId(i64::MAX), &mut self.base.position),
-        };
-        if horizon.position <= *position {
-            return;
+    /// Whether a cursor can name `count` further rooms.
+    pub(super) fn has_space_for_new(&self, count: usize) -> bool {
+        self.ahead.len() + count <= LIVE_AHEAD_AT_MOST
+    }
+
+    /// Whether rooms are brought up to date one after the other.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.catching_up.is_some()
+    }
+
+    /// Whether a horizon should be adopted.
+    pub(super) fn wants_horizon(&self) -> bool {
+        self.catching_up.is_none() && self.ahead.len() >= ADOPT_FROM
+    }
+
+    /// Moves the base up to a horizon. `unsent` are the rooms of which something may be left to be sent, each with the seq that it was
+    /// sent up to. If these are too many for a cursor, the base stays where it is.
+    pub(super) fn adopt(
+        &mut self,
+        horizon: Horizon,
+        unsent: impl IntoIterator<Item = (RoomId, Seq)>,
+        now: Instant,
+    ) -> Result<(), TooManyAhead> {
+        if self.catching_up.is_some() || horizon.position <= self.base.position {
+            return Ok(());
         }
-        let stays = |room: RoomId, ahead: &Ahead| room > upto || ahead.since >= horizon.sampled_at;
-        let staying =
-            self.ahead.iter().map(|(room, ahead)| (*room, *ahead)).filter(|(room, ahead)| stays(*room, ahead));
-        let unsent = unsent.into_iter().filter(|(room, _)| *room <= upto);
-        let unsent = unsent.map(|(room, seq)| (room, Ahead { seq, since: now }));
+        let staying = self.ahead.iter().filter(|(_, ahead)| ahead.since >= horizon.sampled_at);
+        let staying = staying.map(|(room, ahead)| (*room, *ahead));
+        let unsent = unsent.into_iter().map(|(room, seq)| (room, Ahead { seq, since: now }));
         let ahead: BTreeMap<RoomId, Ahead> = staying.chain(unsent).collect();
-        if ahead.len() <= LIVE_AHEAD_AT_MOST {
-            *position = horizon.position;
-            self.ahead = ahead;
+        if ahead.len() > LIVE_AHEAD_AT_MOST {
+            return Err(TooManyAhead);
         }
+        self.base.position = horizon.position;
+        self.ahead = ahead;
+        Ok(())
     }
 
     /// The cursor of what was sent so far.
@@ -175,13 +192,13 @@ mod tests {
         let start = Instant::now();
         let later = |ms| start + Duration::from_millis(ms);
         let mut progress = UserProgress::new(Epoch(1), base(10), [(RoomId(1), Seq(5))], start);
-        progress.sent(RoomId(2), Seq(7), later(100));
-        progress.sent(RoomId(3), Seq(8), later(300));
-        progress.adopt(at(20, later(200)), [(RoomId(4), Seq(9))], later(400));
+        progress.note_sent(RoomId(2), Seq(7), later(100));
+        progress.note_sent(RoomId(3), Seq(8), later(300));
+        progress.adopt(at(20, later(200)), [(RoomId(4), Seq(9))], later(400)).unwrap();
         let cursor = progress.cursor();
         assert_eq!(cursor.base.position, Position(20));
         assert_eq!(cursor.ahead, [(RoomId(3), Seq(8)), (RoomId(4), Seq(9))]);
-        progress.adopt(at(19, later(500)), [], later(600));
+        progress.adopt(at(19, later(500)), [], later(600)).unwrap();
         assert_eq!(progress.cursor(), cursor, "a base never moves back");
     }
 
@@ -189,38 +206,22 @@ mod tests {
     fn rooms_that_were_brought_up_to_date_are_at_the_upper_base() {
         let start = Instant::now();
         let mut progress = UserProgress::new(Epoch(1), base(10), [], start);
-        progress.begin_catching_up(Position(50));
+        progress.begin_catching_up(RoomId(0), Position(50));
         assert_eq!(progress.cursor().finished, None, "none is finished");
-        progress.sent(RoomId(3), Seq(4), start);
-        progress.adopt(at(40, start), [], start);
+        progress.note_sent(RoomId(3), Seq(4), start);
+        progress.adopt(at(60, start), [], start).unwrap();
         assert_eq!(progress.cursor().base, base(10), "the others are at the base still");
-        progress.finished(RoomId(3), Some(Position(50)));
+        progress.note_finished(RoomId(3), Some(Position(50)));
         assert_eq!((progress.cursor().finished, progress.cursor().ahead), (Some((RoomId(3), base(50))), vec![]));
-        progress.sent(RoomId(8), Seq(2), start);
-        progress.finished(RoomId(8), Some(Position(51)));
+        progress.note_sent(RoomId(8), Seq(2), start);
+        progress.note_finished(RoomId(8), Some(Position(51)));
         assert_eq!(progress.cursor().ahead, [(RoomId(8), Seq(2))], "its last entry is above the upper base");
-        progress.sent(RoomId(9), Seq(6), start);
-        progress.finished(RoomId(9), None);
+        progress.note_sent(RoomId(9), Seq(6), start);
+        progress.note_finished(RoomId(9), None);
         let expected = [(RoomId(8), Seq(2)), (RoomId(9), Seq(6))];
         assert_eq!(progress.cursor().ahead, expected, "more was sent of it than had been missed");
-        progress.has_caught_up();
+        progress.finish_catching_up();
         assert_eq!((progress.cursor().base, progress.cursor().finished), (base(50), None));
-    }
-
-    #[test]
-    fn a_horizon_moves_the_upper_base_while_rooms_are_brought_up_to_date() {
-        let start = Instant::now();
-        let later = |ms| start + Duration::from_millis(ms);
-        let mut progress = UserProgress::new(Epoch(1), base(10), [], start);
-        progress.begin_catching_up(Position(50));
-        for room in [3, 4, 7] {
-            progress.sent(RoomId(room), Seq(9), later(100));
-        }
-        progress.finished(RoomId(4), None);
-        progress.adopt(at(60, later(200)), [(RoomId(2), Seq(5)), (RoomId(8), Seq(6))], later(300));
-        let cursor = progress.cursor();
-        assert_eq!((cursor.base, cursor.finished), (base(10), Some((RoomId(4), base(60)))));
-        assert_eq!(cursor.ahead, [(RoomId(2), Seq(5)), (RoomId(7), Seq(9))], "8 is at the lower base");
     }
 
     #[test]
@@ -231,19 +232,19 @@ mod tests {
         let mut room = 0;
         while progress.has_space_for(RoomId(room + 1), false) {
             room += 1;
-            progress.sent(RoomId(room), Seq(1), start);
+            progress.note_sent(RoomId(room), Seq(1), start);
         }
         assert_eq!(progress.cursor().ahead.len(), LIVE_AHEAD_AT_MOST);
         assert!(progress.has_space_for(RoomId(room), false), "it is named already");
         assert!(progress.has_space_for(RoomId(room + 1), true), "a place is kept");
-        progress.sent(RoomId(room + 1), Seq(1), start);
+        progress.note_sent(RoomId(room + 1), Seq(1), start);
         assert!(!progress.has_space_for(RoomId(room + 2), true));
 
         let unsent = |count| (1_001..).take(count).map(|number| (RoomId(number), Seq(1)));
         let before = progress.cursor();
-        progress.adopt(at(20, later(1)), unsent(AHEAD_AT_MOST), later(2));
-        assert_eq!(progress.cursor(), before, "more rooms have something unsent than can be named");
-        progress.adopt(at(20, later(1)), unsent(2), later(2));
+        assert_eq!(progress.adopt(at(20, later(1)), unsent(AHEAD_AT_MOST), later(2)), Err(TooManyAhead));
+        assert_eq!(progress.cursor(), before);
+        progress.adopt(at(20, later(1)), unsent(2), later(2)).unwrap();
         assert_eq!((progress.cursor().base, progress.cursor().ahead.len()), (base(20), 2));
     }
 }

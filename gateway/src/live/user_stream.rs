@@ -82,6 +82,8 @@ pub struct UserStream {
     refresh: RefreshState,
     /// A fetch is under way.
     is_fetching: bool,
+    /// There are more new rooms than a cursor can name: the client has to come back to be told of them.
+    has_too_many: bool,
     /// A segment read from history, to be sent next.
     history: Option<Box<History>>,
     pauses: Pauses,
@@ -126,9 +128,9 @@ pub enum UserFetched {
     /// What rooms the user has now.
     Rooms(Box<Refreshed>),
     /// History could not be read now.
-    Failed,
+    HistoryUnavailable,
     /// What rooms the user has could not be read now.
-    NoRooms,
+    RoomsUnavailable,
 }
 
 /// Why SQL could not be asked for the rooms.
@@ -146,7 +148,9 @@ impl UserStream {
         if self.messages_left == Some(0) {
             return Some(ByeReason::Bounded);
         }
-        self.registered.must_end().or_else(|| (now >= self.end.at).then_some(self.end.reason))
+        let is_stuck = || self.has_too_many || self.rooms.cannot_go_on(now);
+        let reason = self.registered.must_end().or_else(|| (now >= self.end.at).then_some(self.end.reason));
+        reason.or_else(|| is_stuck().then_some(ByeReason::TooMany))
     }
 
     /// Takes what others have left for the stream.
@@ -188,7 +192,7 @@ impl UserStream {
 
     /// Ends a room for this stream; returns what the client is told.
     fn drop_room(&mut self, room: RoomId) -> Option<OwnEvent> {
-        let dropped = self.rooms.drop(room)?;
+        let dropped = self.rooms.remove(room)?;
         self.typists_seen.remove(&room);
         let changes = self.topic_changes.get_or_insert_default();
         changes.added.retain(|topic| *topic != room_topic(room));
@@ -223,29 +227,23 @@ impl UserStream {
             && self.messages_left != Some(0)
             && let Some(room) = self.rooms.next_to_visit()
         {
-            if self.may_send(room, now) {
+            if !self.rooms.may_send(room) && held.is_empty() {
+                self.adopt_horizon();
+            }
+            if self.rooms.may_send(room) {
                 self.read_live(room, &mut out, now);
             } else {
                 held.push(room);
             }
         }
+        if !held.is_empty() {
+            self.hub.want_horizon();
+            self.pauses.poll_horizon(now);
+        }
         for room in held {
             self.rooms.note_moved(room);
         }
         out
-    }
-
-    /// Whether something of `room` may be sent. If not, it waits for a horizon that takes others back.
-    fn may_send(&mut self, room: RoomId, now: Instant) -> bool {
-        if !self.rooms.may_send(room) {
-            self.adopt_horizon(now);
-        }
-        let may_send = self.rooms.may_send(room);
-        if !may_send {
-            self.hub.want_horizon();
-            self.pauses.poll_horizon(now);
-        }
-        may_send
     }
 
     fn read_live(&mut self, id: RoomId, out: &mut Vec<u8>, now: Instant) {
@@ -262,7 +260,7 @@ impl UserStream {
             // Nothing else is left of the room.
             FeedRead::UpToDate => self.push_typing(id, out, now),
             FeedRead::Frames(segment, _) => {
-                self.copy_entries(id, &segment, out, now);
+                self.copy_entries(id, &segment, out);
                 // There may be more, or it was cut at the end of the segment.
                 self.rooms.note_moved(id);
             }
@@ -293,8 +291,8 @@ impl UserStream {
 
     /// Copies the entries of `segment`, the first of which follows what was sent of the room, each with the cursor that the client has with it.
     /// Returns how many bytes it has copied: as many as fit.
-    fn copy_entries(&mut self, room: RoomId, segment: &[u8], out: &mut Vec<u8>, now: Instant) -> usize {
-        self.adopt_horizon(now);
+    fn copy_entries(&mut self, room: RoomId, segment: &[u8], out: &mut Vec<u8>) -> usize {
+        self.adopt_horizon();
         let Some(mut sending) = self.rooms.sending(room) else {
             return 0;
         };
@@ -304,7 +302,7 @@ impl UserStream {
             && let Some((lines, bytes)) = frame::split_first(&segment[copied..])
         {
             copied += bytes;
-            sending.note_next(now);
+            sending.note_next();
             if self.filter.shows_entry(lines) {
                 frame::push_with_id(out, self.framing, lines, &sending.cursor().encode());
                 if let Some(left) = self.messages_left.as_mut().filter(|_| frame::is_message(lines)) {
@@ -316,12 +314,12 @@ impl UserStream {
     }
 
     /// Takes rooms back into the base of the cursor, if there are many ahead of it.
-    fn adopt_horizon(&mut self, now: Instant) {
+    fn adopt_horizon(&mut self) {
         if !self.rooms.wants_horizon() {
             return;
         }
         if let Some(horizon) = self.hub.horizon() {
-            self.rooms.adopt(horizon, now);
+            self.rooms.adopt(horizon);
         }
         if self.rooms.wants_horizon() {
             self.hub.want_horizon();
@@ -333,8 +331,16 @@ impl UserStream {
         NextStep::Write(out.into())
     }
 
+    /// Has the stream asked again after others, though it has nothing to write now.
+    fn go_on(&mut self, now: Instant) -> NextStep<UserFetched> {
+        if now >= self.ping_at {
+            return self.ping(now);
+        }
+        NextStep::Write(Bytes::new())
+    }
+
     fn ping(&mut self, now: Instant) -> NextStep<UserFetched> {
-        self.adopt_horizon(now);
+        self.adopt_horizon();
         let data = Ping {
             server_time: rfc3339(Timestamp::now()),
         };
@@ -423,8 +429,7 @@ impl Source for UserStream {
         }
         if !self.refresh.must_wait {
             // After the checks above: a client that lost a room during the read gets none of it.
-            let out = self.history_entries(now);
-            if let Some(step) = self.write_missed(out, now) {
+            if let Some(step) = self.history_entries(now) {
                 return step;
             }
             let out = self.live_entries(now);
@@ -460,10 +465,10 @@ impl Source for UserStream {
             UserFetched::Segment(room, after, segment) => {
                 self.history = Some(Box::new(History { room, after, segment }));
             }
-            UserFetched::Damaged(room, after) => self.skip_damage(room, after, now),
-            UserFetched::Rooms(refreshed) => self.apply_rooms(*refreshed, query, now),
-            UserFetched::Failed => self.pauses.retry_fetch(now),
-            UserFetched::NoRooms => {
+            UserFetched::Damaged(room, after) => self.skip_damage(room, after),
+            UserFetched::Rooms(refreshed) => self.apply_rooms(*refreshed, query),
+            UserFetched::HistoryUnavailable => self.pauses.retry_fetch(now),
+            UserFetched::RoomsUnavailable => {
                 self.refresh.is_due = true;
                 self.pauses.retry_fetch(now);
             }

@@ -57,10 +57,11 @@ impl<'a> Leased<'a, Arc<UserInbox>> {
             ..
         } = &self.registered;
         let horizon_use = parts.hub.use_horizon();
+        // Read first: a cursor of an epoch that is over is refused, and one of a new epoch with older positions would not be.
+        let epoch = parts.hub.epoch();
         let horizon = parts.hub.recent_horizon().await;
         // Read before SQL is asked: what changes after that is counted once more.
         let seen_changes = inbox.topic.changes();
-        let epoch = parts.hub.epoch();
         let mut plan =
             UserPlan::read((&parts.store, &parts.hub), stream.user, cursor.as_deref(), (epoch, horizon)).await?;
         plan.retain(|name| filter.has_room(name));

@@ -101,6 +101,11 @@ impl PageWriter {
         rest
     }
 
+    /// Whether it has rooms.
+    pub(super) fn has_rooms(&self) -> bool {
+        !self.rooms.is_empty()
+    }
+
     /// Adds a room with its entries, and the seqs of those missing before them. False if it does not fit any more.
     pub(super) fn push(&mut self, state: &RoomState, entries: &Entries, gap: Option<(Seq, Seq)>) -> bool {
         let mut room = Vec::with_capacity(entries.json.len() + 256);

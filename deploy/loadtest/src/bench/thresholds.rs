@@ -57,14 +57,36 @@ pub const THRESHOLDS: [Threshold; 31] = [
     threshold("… reads of history a room and second", "resume", AtMost(1.0), "", reads),
     threshold("others' p99 while 10 % stall", "stalled", AtMost(1.1), "×", p99_with_stalled),
     threshold("gateway memory for a stalled stream", "stalled", AtMost(64.0), "KiB", memory_of_a_stalled),
-    threshold("CPU of a delivery on streams of users, against streams of rooms", "users", AtMost(1.5), "×", cpu_ratio),
+    threshold(
+        "CPU of a delivery on streams of users, against streams of rooms",
+        "users",
+        AtMost(1.5),
+        "×",
+        cpu_ratio,
+    ),
     threshold("from post to event on streams of users, p50", "users-latency", AtMost(5.0), "ms", p50),
     threshold("from post to event on streams of users, p99", "users-latency", AtMost(30.0), "ms", p99),
-    threshold("gateway memory of a user's idle stream of 50 rooms", "users-idle", AtMost(6.0), "KiB", memory_of_a_stream),
+    threshold(
+        "gateway memory of a user's idle stream of 50 rooms",
+        "users-idle",
+        AtMost(6.0),
+        "KiB",
+        memory_of_a_stream,
+    ),
     threshold("CPU of a gateway with 10,000 of these", "users-idle", AtMost(0.02), "cores", gateway_cores),
-    threshold("SQL statements of a gateway with 10,000 of these", "users-statements", AtMost(20.0), "/s", statements),
-    threshold("all streams of users resumed after a restart", "users-resume", AtMost(5.0), "s", |round| Some(caught_up(round))),
-    threshold("streams of users with gaps, doubles or wrong order", "users-resume", AtMost(0.0), "", |round| Some(violations(round))),
+    threshold(
+        "SQL statements of a gateway with 10,000 of these",
+        "users-statements",
+        AtMost(20.0),
+        "/s",
+        statements,
+    ),
+    threshold("all streams of users resumed after a restart", "users-resume", AtMost(5.0), "s", |round| {
+        Some(caught_up(round))
+    }),
+    threshold("streams of users with gaps, doubles or wrong order", "users-resume", AtMost(0.0), "", |round| {
+        Some(violations(round))
+    }),
     threshold("`ready` of a user in 500 rooms, p99", "sync", AtMost(20.0), "ms", ready_p99),
     threshold("SQL statements until `ready`", "sync-statements", AtMost(5.0), "", ready_statements),
     threshold("catching up in 500 rooms of which 3 changed, p99", "sync", AtMost(30.0), "ms", changed_p99),

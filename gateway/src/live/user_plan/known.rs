@@ -10,7 +10,7 @@ use crate::live::stream_events::ResetReason;
 use crate::live::user_cursor::{Base, ClientCursor, UserCursor};
 
 /// The cursor that a client sent, or why it cannot be used, if it sent one.
-pub(super) fn usable(cursor: Option<&str>, epoch: Epoch) -> (Option<UserCursor>, Option<ResetReason>) {
+pub(super) fn parse_cursor(cursor: Option<&str>, epoch: Epoch) -> (Option<UserCursor>, Option<ResetReason>) {
     match cursor.map(ClientCursor::parse) {
         None | Some(Ok(ClientCursor::Start)) => (None, None),
         Some(Ok(ClientCursor::At(cursor))) if cursor.epoch == epoch => (Some(cursor), None),
@@ -81,8 +81,8 @@ pub(super) async fn gone_since(store: &Store, user: UserId, cursor: &UserCursor)
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Known {
     pub(super) seq: Seq,
-    /// The position by which the cursor says so, if it does not name the room.
-    pub(super) at: Option<Position>,
+    /// Whether the cursor says so by the position of its base, and does not name the room.
+    pub(super) is_at_base: bool,
 }
 
 /// The last entry that the client has of each of `rooms`; none of a room that is new to it.
@@ -100,20 +100,19 @@ pub(super) async fn last_entries(
             // The client begins where the user joined, also if it had an earlier membership.
             continue;
         }
-        let at = Some(base.position);
         if let Some(seq) = cursor.seq_of(room) {
-            known.insert(room, Known { seq, at: None });
+            let is_at_base = false;
+            known.insert(room, Known { seq, is_at_base });
         } else if followed.position <= base.position {
-            let seq = followed.head.seq;
-            known.insert(room, Known { seq, at });
+            let (seq, is_at_base) = (followed.head.seq, true);
+            known.insert(room, Known { seq, is_at_base });
         } else {
             behind.entry(base.position).or_default().push(room);
         }
     }
     for (position, rooms) in behind {
-        let at = Some(position);
-        let seqs = hub.past_seqs().at(&rooms, position, history).await?;
-        known.extend(seqs.into_iter().map(|(room, seq)| (room, Known { seq, at })));
+        let (seqs, is_at_base) = (hub.past_seqs().at(&rooms, position, history).await?, true);
+        known.extend(seqs.into_iter().map(|(room, seq)| (room, Known { seq, is_at_base })));
     }
     Ok(known)
 }

@@ -78,10 +78,10 @@ impl UserStream {
         framing: Framing,
     ) -> (Self, Bytes) {
         let (began, mut random) = (Instant::now(), rand::rng());
-        opened.inbox.has_read(opened.plan.base.version);
+        opened.inbox.note_rooms_read(opened.plan.base.version);
         let plan = &opened.plan;
-        let missed: Vec<Missed> = plan.rooms.iter().filter(|room| room.has_missed()).map(missed_in).collect();
-        let progress = UserProgress::new(opened.hub.epoch(), plan.base, plan.ahead.iter().copied(), began);
+        let finished = plan.finished.unwrap_or((RoomId(0), opened.horizon));
+        let progress = UserProgress::new(plan.epoch, plan.base, plan.ahead.iter().copied(), began);
         let states: HashMap<RoomId, _> = opened.states.iter().map(|state| (state.room, state)).collect();
         let rooms = plan.rooms.iter().zip(opened.feeds.iter().cloned()).map(|(planned, feed)| {
             let mut room = StreamRoom::new(&planned.followed, feed, planned.after, stage_of(planned));
@@ -91,7 +91,7 @@ impl UserStream {
             }
             room
         });
-        let rooms = RoomPositions::new(rooms.collect(), missed, progress, opened.horizon);
+        let rooms = RoomPositions::new(rooms.collect(), missed_rooms(plan, finished.0), progress, finished);
         let ready = Ready {
             opened: &opened,
             heartbeat_s: settings.heartbeat.as_secs(),
@@ -110,6 +110,7 @@ impl UserStream {
             began,
             heartbeat: settings.heartbeat,
             is_fetching: false,
+            has_too_many: false,
             history: None,
             pauses: Pauses::default(),
             messages_left: bounds.messages,
@@ -129,11 +130,18 @@ impl UserStream {
     }
 }
 
-fn missed_in(planned: &PlannedRoom) -> Missed {
-    Missed {
-        room: planned.followed.room.id,
+/// The rooms of which entries were missed. First come those behind `upto`, which the client has not caught up with since it began to: then
+/// those that have moved since they were finished.
+fn missed_rooms(plan: &UserPlan, upto: RoomId) -> Vec<Missed> {
+    let missed = plan.rooms.iter().map(|planned| (planned, planned.followed.room.id));
+    let missed = missed.filter(|(planned, _)| planned.has_missed());
+    let (left, moved): (Vec<_>, Vec<_>) = missed.partition(|(_, room)| *room > upto);
+    let left = left.into_iter().map(|(planned, room)| Missed {
+        room,
         upto: Some((planned.followed.head.seq, planned.followed.position)),
-    }
+    });
+    let moved = moved.into_iter().map(|(_, room)| Missed { room, upto: None });
+    left.chain(moved).collect()
 }
 
 fn stage_of(planned: &PlannedRoom) -> Stage {

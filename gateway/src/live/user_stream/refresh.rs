@@ -1,7 +1,6 @@
 //! What changed of the rooms of a stream's user: rooms joined, created, left or deleted anywhere, read marks and settings of other devices.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use shared::domain::{RoomId, RoomsVersion, Seq, UserId};
@@ -80,7 +79,7 @@ impl UserStream {
                 Ok(refreshed) => UserFetched::Rooms(Box::new(refreshed)),
                 Err(error) => {
                     warn!(error = %error, "cannot read what rooms a user has, retrying: {error}");
-                    UserFetched::NoRooms
+                    UserFetched::RoomsUnavailable
                 }
             })
             .boxed(),
@@ -97,8 +96,14 @@ impl UserStream {
             states,
         }: Refreshed,
         query: RoomsQuery,
-        at: Instant,
     ) {
+        if !self.rooms.can_follow(feeds.len()) {
+            self.adopt_horizon();
+            self.has_too_many = !self.rooms.can_follow(feeds.len());
+            if self.has_too_many {
+                return;
+            }
+        }
         let is_listed = |room: &StreamRoom| {
             let found = now.rooms.binary_search_by_key(&room.id(), |followed| followed.room.id);
             found.is_ok_and(|index| room.is_by(now.rooms[index].membership))
@@ -106,7 +111,6 @@ impl UserStream {
         let gone: Vec<RoomId> = self.rooms.iter().filter(|room| !is_listed(room)).map(StreamRoom::id).collect();
         let mut events: Vec<OwnEvent> = gone.into_iter().filter_map(|room| self.drop_room(room)).collect();
         let mut updates = Vec::new();
-        let mut waits = false;
         let mut states: HashMap<RoomId, RoomState> = states.into_iter().map(|state| (state.room, state)).collect();
         for followed in &now.rooms {
             if self.was_lost(followed) {
@@ -119,11 +123,7 @@ impl UserStream {
                 let Some(feed) = feeds.remove(&followed.room.id).filter(|_| is_visible) else {
                     continue;
                 };
-                if !self.may_send(followed.room.id, at) {
-                    waits = true;
-                    continue;
-                }
-                self.follow(followed, feed, joins.get(&followed.room.id).copied(), at);
+                self.follow(followed, feed, joins.get(&followed.room.id).copied());
             }
             if let Some(state) = states.remove(&followed.room.id) {
                 let news = self.news_of(followed, state, is_new);
@@ -132,15 +132,10 @@ impl UserStream {
             }
         }
         events.extend(updates.chunks(ROOMS_AN_EVENT).map(OwnEvent::rooms));
-        self.inbox.has_read(now.version);
-        if waits {
-            // Cursors cannot name all that are new: the rest is asked for again when a horizon has taken others back.
-            self.refresh.is_due = true;
-            self.pauses.retry_fetch(at);
-        } else if let Some(last) = events.pop() {
-            events.push(last.with_rooms_known(now.version, now.removals));
-        } else {
-            self.rooms.note_rooms_known(now.version, now.removals);
+        self.inbox.note_rooms_read(now.version);
+        match events.pop() {
+            Some(last) => events.push(last.with_rooms_known(now.version, now.removals)),
+            None => self.rooms.note_rooms_known(now.version, now.removals),
         }
         self.events.extend(events);
         self.refresh.must_wait &= query != RoomsQuery::Covering;
@@ -155,11 +150,11 @@ impl UserStream {
         })
     }
 
-    fn follow(&mut self, followed: &FollowedRoom, feed: OpenFeed, joined: Option<Seq>, at: Instant) {
+    fn follow(&mut self, followed: &FollowedRoom, feed: OpenFeed, joined: Option<Seq>) {
         let (id, head) = (followed.room.id, followed.head.seq);
         let begins_at = goes_on_after(followed, joined.unwrap_or(head));
         let stage = if followed.is_hidden { Stage::Hidden } else { Stage::Live };
-        self.rooms.follow(StreamRoom::new(followed, feed, begins_at, stage), at);
+        self.rooms.follow(StreamRoom::new(followed, feed, begins_at, stage));
         self.topic_changes.get_or_insert_default().added.push(room_topic(id));
     }
 
@@ -200,7 +195,7 @@ impl UserStream {
     /// looked at.
     fn hide(&mut self, id: RoomId, head: Seq) {
         // What was sent behind it may be a message.
-        self.refresh.is_due |= self.rooms.hide(id, head, Instant::now());
+        self.refresh.is_due |= self.rooms.hide(id, head);
         self.history = self.history.take().filter(|history| history.room != id);
     }
 }

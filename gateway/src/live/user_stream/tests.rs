@@ -17,7 +17,7 @@ use crate::live::subscriber::Subscriber;
 use crate::live::test_fixture::{Fixture, fixture};
 use crate::live::topics::UserTopics;
 use crate::live::user_cursor::{Base, UserCursor};
-use crate::live::user_plan::{PlannedRoom, UserPlan};
+use crate::live::user_plan::UserPlan;
 use crate::live::user_progress::{AHEAD_AT_MOST, LIVE_AHEAD_AT_MOST};
 
 const SETTINGS: StreamSettings = StreamSettings {
@@ -60,8 +60,13 @@ impl Bob {
         feed.append(&entries);
     }
 
+    /// The position up to which everything is known to be stored: 0 until [`Hub::update_horizon`] finds one.
+    fn horizon(&self) -> Position {
+        self.hub.horizon().map_or(Position(0), |horizon| horizon.position)
+    }
+
     async fn plan(&self, cursor: Option<&str>) -> UserPlan {
-        let history = (self.hub.epoch(), Position(0));
+        let history = (self.hub.epoch(), self.horizon());
         UserPlan::read((&self.fixture.store, &self.hub), self.user, cursor, history).await.unwrap()
     }
 
@@ -93,7 +98,7 @@ impl Bob {
             states: room_states(&self.fixture.store, self.user, &ids).await.unwrap(),
             plan,
             feeds: feeds.to_vec(),
-            horizon: Position(0),
+            horizon: self.horizon(),
             horizon_use: self.hub.use_horizon(),
             cursor,
             filter: StreamFilter::default(),
@@ -123,10 +128,21 @@ fn messages(segments: &[String]) -> usize {
     segments.iter().map(|segment| segment.matches(r#""message":"stored""#).count()).sum()
 }
 
+/// The cursors of the events in these segments.
+fn cursors(segments: &[String]) -> Vec<String> {
+    let lines = segments.iter().flat_map(|segment| segment.lines());
+    lines.filter_map(|line| line.strip_prefix("id:")).map(|id| id.trim().to_owned()).collect()
+}
+
 /// The cursor of the last event in these segments.
 fn last_cursor(segments: &[String]) -> String {
-    let lines = segments.iter().flat_map(|segment| segment.lines());
-    lines.filter_map(|line| line.strip_prefix("id:")).next_back().unwrap().trim().to_owned()
+    cursors(segments).pop().unwrap()
+}
+
+/// The rooms that a plan has something missed of.
+fn missed_rooms(plan: &UserPlan) -> Vec<RoomId> {
+    let missed = plan.rooms.iter().filter(|room| room.has_missed());
+    missed.map(|room| room.followed.room.id).collect()
 }
 
 /// The answer to what a stream asks next.
@@ -258,8 +274,7 @@ async fn room_whose_feed_lags_holds_no_other_room_up() {
     assert_eq!(messages(&first), 1, "{first:?}");
     assert!(first.concat().contains(r#""name":"hall""#), "{first:?}");
     let resumed = bob.plan(Some(&last_cursor(&first))).await;
-    let missed = resumed.rooms.iter().filter(|room| room.has_missed()).map(|room| room.followed.room.id);
-    assert_eq!(missed.collect::<Vec<_>>(), [lobby.id], "the cursor says what is left");
+    assert_eq!(missed_rooms(&resumed), [lobby.id], "the cursor says what is left");
 
     let entries = bob.fixture.store.entries_after(lobby.id, Seq::ZERO, 10).await.unwrap();
     feeds[0].append(&entries);
@@ -295,5 +310,71 @@ async fn cursors_name_only_as_many_rooms_as_they_can() {
     let rest = writes(&mut stream);
     assert_eq!(messages(&rest), ROOMS - LIVE_AHEAD_AT_MOST);
     let resumed = bob.plan(Some(&last_cursor(&rest))).await;
-    assert_eq!((resumed.reset, resumed.rooms.iter().any(PlannedRoom::has_missed)), (None, false));
+    assert_eq!((resumed.reset, missed_rooms(&resumed)), (None, vec![]));
+}
+
+/// The bound of a cursor is one of rooms that move at the same time, not of rooms that have something missed.
+#[tokio::test]
+async fn catching_up_in_many_rooms_goes_on_where_it_was_cut() {
+    const ROOMS: usize = AHEAD_AT_MOST + 5;
+    let bob = Bob::new().await;
+    let (mut rooms, mut feeds) = (Vec::new(), Vec::new());
+    for number in 0..ROOMS {
+        rooms.push(bob.room(&format!("room-{number}")).await);
+    }
+    let cursor = bob.cursor().await;
+    for room in &rooms {
+        feeds.push(bob.hub.open_for_tests(room).await);
+    }
+    for feed in &feeds {
+        bob.post(feed).await;
+    }
+    bob.hub.update_horizon().await;
+    let mut stream = bob.open(Some(cursor), &feeds).await;
+    let first = writes(&mut stream);
+    assert_eq!(messages(&first), ROOMS);
+
+    let cut = cursors(&first).remove(ROOMS - 3);
+    // What has moved since comes, too.
+    bob.post(&feeds[0]).await;
+    bob.hub.update_horizon().await;
+    let resumed = bob.plan(Some(&cut)).await;
+    assert_eq!((resumed.reset, missed_rooms(&resumed).len()), (None, 3));
+    let mut stream = bob.open(Some(cut), &feeds).await;
+    let rest = writes(&mut stream);
+    assert_eq!(messages(&rest), 3);
+    let done = bob.plan(Some(&last_cursor(&rest))).await;
+    assert_eq!((done.reset, missed_rooms(&done)), (None, vec![]));
+}
+
+/// More rooms have moved than a cursor can name, and a horizon cannot change that: the client comes back to catch up.
+#[tokio::test]
+async fn stream_with_too_many_moving_rooms_ends_and_goes_on() {
+    const ROOMS: usize = 2 * AHEAD_AT_MOST + 5;
+    let bob = Bob::new().await;
+    let (mut rooms, mut feeds) = (Vec::new(), Vec::new());
+    for number in 0..ROOMS {
+        rooms.push(bob.room(&format!("room-{number}")).await);
+    }
+    let cursor = bob.cursor().await;
+    for room in &rooms {
+        feeds.push(bob.hub.open_for_tests(room).await);
+    }
+    let mut stream = bob.open(Some(cursor), &feeds).await;
+    for feed in &feeds {
+        bob.post(feed).await;
+        stream.moved(room_topic(feed.room));
+    }
+    let first = writes(&mut stream);
+    assert_eq!(messages(&first), LIVE_AHEAD_AT_MOST);
+    bob.hub.update_horizon().await;
+    assert!(writes(&mut stream).is_empty(), "there are as many again to be named");
+    let NextStep::End(bye) = stream.next_step(Instant::now() + Duration::from_secs(6)) else {
+        panic!("it goes on");
+    };
+    let bye = String::from_utf8(bye.into()).unwrap();
+    assert!(bye.contains(r#""reason":"too_many""#) && bye.contains("retry_ms"), "{bye}");
+
+    let mut stream = bob.open(Some(last_cursor(&[bye])), &feeds).await;
+    assert_eq!(messages(&writes(&mut stream)), ROOMS - LIVE_AHEAD_AT_MOST);
 }
