@@ -202,7 +202,7 @@ impl<'a> CommitPlan<'a> {
 
     /// Adds a message; an error says why it can never be stored.
     fn add_message(&mut self, partition: Partition, message: &'a Accepted) -> Result<(), &'static str> {
-        self.add_outbox(partition, message.room, |outbox| outbox.take_admitting(message.sender));
+        self.add_outbox(partition, message.room, |outbox| outbox.take_admitting(message.sender, message.created_on));
         let Some(head) = self.heads.get_mut(&message.room) else {
             return Err(NO_ROOM);
         };
@@ -258,7 +258,7 @@ impl<'a> CommitPlan<'a> {
 
     /// Adds a change if it is allowed and alters something; an error says why it can never be.
     fn add_change(&mut self, partition: Partition, change: &'a AcceptedChange) -> Result<(), &'static str> {
-        self.add_outbox(partition, change.room, |outbox| outbox.take_admitting(change.sender));
+        self.add_outbox(partition, change.room, |outbox| outbox.take_admitting(change.sender, change.created_on));
         if !self.heads.contains_key(&change.room) {
             return Err(NO_ROOM);
         }

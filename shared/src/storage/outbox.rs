@@ -6,7 +6,9 @@
 //!
 //! A hint in the accept log fixes the entry's place in the order: behind everything that was accepted before the change, such as the
 //! last messages of a member who leaves. A message does not wait for the hint: it first takes all rows up to the one that made its
-//! sender a member. The rows of a room are written one transaction after the other, so their ids are in the order of the commits.
+//! sender a member. Of a sender who has left and joined again since, that is not the last one: the row was written before the message
+//! was accepted. The clocks of two gateways decide this only for a user who leaves by one and joins and posts by another, while the hint
+//! of the leaving is late. The rows of a room are written one transaction after the other, so their ids are in the order of the commits.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -60,21 +62,15 @@ pub(super) struct WaitingChange {
 }
 
 impl WaitingChange {
-    /// The user whom it made a member.
-    fn admits(&self) -> Option<UserId> {
+    /// The user whose membership it changes, and whether it makes them a member.
+    fn membership(&self) -> Option<(UserId, bool)> {
         match &self.change {
-            Change::Member {
-                change: MemberChange::Joined { .. },
-                ..
-            } => self.member,
-            Change::Room(RoomChange::Created { .. }) => Some(self.sender),
-            Change::Member {
-                change: MemberChange::Left,
-                ..
-            }
-            | Change::Edit { .. }
-            | Change::Delete { .. }
-            | Change::Reaction { .. } => None,
+            Change::Member { change, .. } => match change {
+                MemberChange::Joined { .. } => self.member.map(|user| (user, true)),
+                MemberChange::Left => self.member.map(|user| (user, false)),
+            },
+            Change::Room(RoomChange::Created { .. }) => Some((self.sender, true)),
+            Change::Edit { .. } | Change::Delete { .. } | Change::Reaction { .. } => None,
         }
     }
 }
@@ -85,9 +81,18 @@ pub(super) struct RoomOutbox {
     waiting: VecDeque<WaitingChange>,
     /// How many changes were taken.
     taken: usize,
-    /// The number of the last change that made a user a member, counted from the first one that was ever added.
-    admissions: HashMap<UserId, usize>,
+    /// The changes by which users began or ceased to be members, in their order.
+    memberships: HashMap<UserId, Vec<MembershipChange>>,
     has_unknown: bool,
+}
+
+/// A change by which a user begins or ceases to be a member.
+#[derive(Clone, Copy)]
+struct MembershipChange {
+    /// Its number, counted from the first change of the room that was ever added.
+    number: usize,
+    admits: bool,
+    created_on: Timestamp,
 }
 
 impl RoomOutbox {
@@ -109,8 +114,12 @@ impl RoomOutbox {
             change,
             created_on: Timestamp(row.created_on),
         };
-        if let Some(user) = waiting.admits() {
-            self.admissions.insert(user, self.taken + self.waiting.len());
+        if let Some((user, admits)) = waiting.membership() {
+            self.memberships.entry(user).or_default().push(MembershipChange {
+                number: self.taken + self.waiting.len(),
+                admits,
+                created_on: waiting.created_on,
+            });
         }
         self.waiting.push_back(waiting);
     }
@@ -125,9 +134,14 @@ impl RoomOutbox {
         self.take(self.waiting.partition_point(|waiting| waiting.id <= hint.upto))
     }
 
-    /// Takes the changes up to the last one that made `user` a member.
-    pub(super) fn take_admitting(&mut self, user: UserId) -> Vec<WaitingChange> {
-        let upto = self.admissions.get(&user).map_or(0, |number| (number + 1).saturating_sub(self.taken));
+    /// Takes the changes up to the one by which `user` was a member when something of theirs was accepted, `at` that time: the last one until
+    /// then that made them a member. Without one it is the next change about them, if that does, since they were a member by something.
+    pub(super) fn take_admitting(&mut self, user: UserId, at: Timestamp) -> Vec<WaitingChange> {
+        let all = self.memberships.get(&user).map_or(&[][..], Vec::as_slice);
+        let waiting = &all[all.partition_point(|change| change.number < self.taken)..];
+        let before = waiting.iter().rfind(|change| change.admits && change.created_on <= at);
+        let admission = before.or_else(|| waiting.first().filter(|change| change.admits));
+        let upto = admission.map_or(0, |change| change.number + 1 - self.taken);
         self.take(upto)
     }
 

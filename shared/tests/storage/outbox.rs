@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use shared::domain::{Change, Command, MemberChange, RoomChange, RoomEntry, RoomId, RoomName, Seq};
+use shared::domain::{
+    Accepted, Change, Command, MemberChange, RoomChange, RoomEntry, RoomId, RoomName, Seq, Timestamp, UserId,
+};
 use shared::storage::{CommitError, CreateRoom, JoinMode, PartitionBatch};
 
 use crate::support::{Database, NOW, command, entry, hint, message, on_both_back_ends};
@@ -10,6 +12,7 @@ use crate::support::{Database, NOW, command, entry, hint, message, on_both_back_
 on_both_back_ends![
     changes_of_members_come_before_what_they_allow,
     last_messages_of_a_member_come_before_their_leaving,
+    late_messages_of_a_member_who_is_back_come_before_their_leaving,
     an_entry_comes_once_whoever_commits,
     a_failed_commit_leaves_the_outbox_alone,
     changes_of_a_later_version_wait,
@@ -102,6 +105,42 @@ async fn last_messages_of_a_member_come_before_their_leaving(db: Database) {
     ];
     assert_eq!(words(&committed.rooms[0].entries), expected);
     assert_eq!(db.store.last_in_outbox(room).await.unwrap(), None);
+}
+
+async fn late_messages_of_a_member_who_is_back_come_before_their_leaving(db: Database) {
+    let (ann, bob) = (db.user("ann").await, db.user("bob").await);
+    let room = db.store.create_room(CreateRoom::public(name("lobby"), ann.id), NOW).await.unwrap().id;
+    let at = |ms: i64| Timestamp(NOW.0 + ms);
+    db.store.join_public(room, bob.id, JoinMode::ByName, at(10)).await.unwrap();
+    db.store.leave(room, bob.id, at(30)).await.unwrap();
+    db.store.join_public(room, bob.id, JoinMode::ByName, at(40)).await.unwrap();
+    let posted = |user: UserId, text, ms| {
+        Command::Message(Accepted {
+            created_on: at(ms),
+            ..message(room, user, text)
+        })
+    };
+    // All of it was stored when a worker came, and no hint was sent. The clock of the gateway of the first message is slow.
+    let entries = [
+        posted(bob.id, "first", 5),
+        posted(bob.id, "last", 29),
+        posted(ann.id, "where is he", 35),
+        posted(bob.id, "back", 40),
+    ];
+    let mut claim = db.claim().await;
+    let entries = (1..).zip(entries).map(|(ms, done)| command(ms, done)).collect();
+    let committed = db.commit(&mut claim, entries).await.unwrap();
+    let expected = [
+        "ann creates false",
+        "bob joins bob as member",
+        "first",
+        "last",
+        "where is he",
+        "bob leaves bob",
+        "bob joins bob as member",
+        "back",
+    ];
+    assert_eq!(words(&committed.rooms[0].entries), expected);
 }
 
 async fn an_entry_comes_once_whoever_commits(db: Database) {
