@@ -1,16 +1,15 @@
-// Follows one room through each address named, with npm `@microsoft/fetch-event-source`, and tells every event as a line
-// of JSON.
+// Follows each stream whose URL is named, with npm `@microsoft/fetch-event-source`, and tells every event as a line of JSON.
 
 // The library is made for browsers: this is all it uses of one.
 globalThis.window = globalThis
 globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} }
 const { fetchEventSource } = await import('@microsoft/fetch-event-source')
 
-const { ROOMCAST_TOKEN: token, ROOMCAST_ROOM: room } = process.env
+const token = process.env.ROOMCAST_TOKEN
 
-function follow(address, stream) {
+function follow(url, stream) {
   let position
-  return fetchEventSource(`${address}/chat/${room}/message`, {
+  return fetchEventSource(url, {
     headers: { Authorization: token },
     openWhenHidden: true,
     // The library sends an id as soon as its line has arrived, also of an event that was cut off behind that line. So the

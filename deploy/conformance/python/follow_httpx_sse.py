@@ -1,4 +1,4 @@
-"""Follows one room through each address named, with PyPI `httpx-sse`, and tells every event as a line of JSON."""
+"""Follows each stream whose URL is named, with PyPI `httpx-sse`, and tells every event as a line of JSON."""
 
 import json
 import os
@@ -15,8 +15,7 @@ TIMEOUT = httpx.Timeout(10, read=50)
 AGAIN_AFTER_S = 3.0
 
 
-def follow(address: str, stream: int) -> None:
-    url = f"{address}/chat/{os.environ['ROOMCAST_ROOM']}/message"
+def follow(url: str, stream: int) -> None:
     headers = {"Authorization": os.environ["ROOMCAST_TOKEN"]}
     wait = AGAIN_AFTER_S
     with httpx.Client(timeout=TIMEOUT) as client:

@@ -1,4 +1,4 @@
-"""Follows one room through each address named, with PyPI `sseclient-py`, and tells every event as a line of JSON."""
+"""Follows each stream whose URL is named, with PyPI `sseclient-py`, and tells every event as a line of JSON."""
 
 import json
 import os
@@ -15,8 +15,7 @@ TIMEOUT = (10, 50)
 AGAIN_AFTER_S = 3.0
 
 
-def follow(address: str, stream: int) -> None:
-    url = f"{address}/chat/{os.environ['ROOMCAST_ROOM']}/message"
+def follow(url: str, stream: int) -> None:
     headers = {"Authorization": os.environ["ROOMCAST_TOKEN"], "Accept": "text/event-stream"}
     wait = AGAIN_AFTER_S
     while True:

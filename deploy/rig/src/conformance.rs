@@ -18,6 +18,7 @@ mod library;
 mod linters;
 mod programs;
 mod room_log;
+mod stream_kind;
 mod streams;
 
 use std::str::FromStr;
@@ -32,7 +33,7 @@ pub enum Group {
     Linters,
     /// Clients that were generated from it, and the reducer of the documentation.
     Generated,
-    /// Libraries that follow a room.
+    /// Libraries that follow a room, and all rooms of a user.
     Streams,
     /// Schemathesis.
     Callers,

@@ -1,11 +1,13 @@
-// Follows one room through each address named, with r3labs/sse, and tells every event as a line of JSON.
+// Follows each stream whose URL is named, with r3labs/sse, and tells every event as a line of JSON.
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,12 +18,6 @@ import (
 // How long to wait before coming back. The library does not look at what the server recommends, and its own strategy
 // gives up for good after a quarter of an hour.
 const againAfter = 3 * time.Second
-
-// What is read of the data of events: a message carries its seq, `ready` and `reset` the head of the room.
-type numbers struct {
-	Seq  *int64 `json:"seq"`
-	Head *int64 `json:"head"`
-}
 
 type line struct {
 	Stream int    `json:"stream"`
@@ -37,49 +33,65 @@ var output struct {
 
 func main() {
 	output.Encoder = json.NewEncoder(os.Stdout)
-	for number, address := range os.Args[1:] {
-		go follow(number, address)
+	for number, url := range os.Args[1:] {
+		go follow(number, url)
 	}
 	select {}
 }
 
-func follow(number int, address string) {
-	client := sse.NewClient(fmt.Sprintf("%s/chat/%s/message", address, os.Getenv("ROOMCAST_ROOM")))
+func follow(number int, url string) {
+	client := sse.NewClient(url)
 	client.Headers["Authorization"] = os.Getenv("ROOMCAST_TOKEN")
+	client.ResponseValidator = passWholeEvents
 	for {
 		// The library returns after a stream that the server has ended, and comes back by itself after any other.
 		client.ReconnectStrategy = backoff.NewConstantBackOff(againAfter)
-		_ = client.SubscribeRaw(func(event *sse.Event) { handle(number, client, event) })
+		_ = client.SubscribeRaw(func(event *sse.Event) { tell(number, event) })
 		time.Sleep(againAfter)
 	}
 }
 
-// When a connection breaks, the library hands over what there was of the last event, and would send its id, or what there
-// was of it. So an event counts only if its id is whole, and the position is set by hand.
-func handle(number int, client *sse.Client, event *sse.Event) {
+// When a connection breaks, the library hands over what there was of the last event, and would go on from its id, or from
+// what there was of that. So it gets to see whole events alone.
+func passWholeEvents(_ *sse.Client, response *http.Response) error {
+	if response.StatusCode != http.StatusOK {
+		response.Body.Close()
+		return fmt.Errorf("answered %d", response.StatusCode)
+	}
+	response.Body = &wholeEvents{Closer: response.Body, lines: bufio.NewReader(response.Body)}
+	return nil
+}
+
+// The body of a response up to the last empty line that has arrived.
+type wholeEvents struct {
+	io.Closer
+	lines   *bufio.Reader
+	partial []byte
+	whole   []byte
+}
+
+func (body *wholeEvents) Read(into []byte) (int, error) {
+	for len(body.whole) == 0 {
+		line, err := body.lines.ReadBytes('\n')
+		if err != nil {
+			return 0, err
+		}
+		body.partial = append(body.partial, line...)
+		if len(line) == 1 {
+			body.whole, body.partial = body.partial, nil
+		}
+	}
+	read := copy(into, body.whole)
+	body.whole = body.whole[read:]
+	return read, nil
+}
+
+func tell(number int, event *sse.Event) {
 	name := string(event.Event)
 	if name == "" {
 		name = "message"
 	}
-	var found numbers
-	if json.Unmarshal(event.Data, &found) != nil {
-		return
-	}
-	id := string(event.ID)
-	switch name {
-	case "message":
-		if found.Seq == nil || !strings.HasSuffix(id, fmt.Sprintf("-%d", *found.Seq)) {
-			return
-		}
-		client.Headers["Last-Event-ID"] = id
-	case "ready", "reset":
-		// A stream that resumes begins at the position that is known already.
-		_, resumes := client.Headers["Last-Event-ID"]
-		if found.Head != nil && strings.HasSuffix(id, fmt.Sprintf("-%d", *found.Head)) && (!resumes || name == "reset") {
-			client.Headers["Last-Event-ID"] = id
-		}
-	}
 	output.Lock()
 	defer output.Unlock()
-	_ = output.Encode(line{number, name, id, string(event.Data)})
+	_ = output.Encode(line{number, name, string(event.ID), string(event.Data)})
 }

@@ -1,4 +1,4 @@
-// Follows one room through each address named, with `okhttp-sse`, and tells every event as a line of JSON.
+// Follows each stream whose URL is named, with `okhttp-sse`, and tells every event as a line of JSON.
 
 package follow
 
@@ -26,13 +26,13 @@ val client: OkHttpClient =
         dispatcher.maxRequests = 1_000
     }
 
-class Follower(private val stream: Int, private val address: String) : EventSourceListener() {
+class Follower(private val stream: Int, private val url: String) : EventSourceListener() {
     private var position: String? = null
 
     fun open() {
         val request =
             Request.Builder()
-                .url("$address/chat/${System.getenv("ROOMCAST_ROOM")}/message")
+                .url(url)
                 .header("Authorization", System.getenv("ROOMCAST_TOKEN"))
         position?.let { request.header("Last-Event-ID", it) }
         EventSources.createFactory(client).newEventSource(request.build(), this)
@@ -59,6 +59,6 @@ class Follower(private val stream: Int, private val address: String) : EventSour
     }
 }
 
-fun main(addresses: Array<String>) {
-    addresses.forEachIndexed { stream, address -> Follower(stream, address).open() }
+fun main(urls: Array<String>) {
+    urls.forEachIndexed { stream, url -> Follower(stream, url).open() }
 }

@@ -1,4 +1,4 @@
-//! Follows one room through each address named, with `eventsource-client`, and tells every event as a line of JSON.
+//! Follows each stream whose URL is named, with `eventsource-client`, and tells every event as a line of JSON.
 
 use std::time::Duration;
 
@@ -15,18 +15,17 @@ const AGAIN_AFTER: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() {
-    let addresses = std::env::args().skip(1).enumerate();
-    let streams = addresses.map(|(stream, address)| async move {
+    let urls = std::env::args().skip(1).enumerate();
+    let streams = urls.map(|(stream, url)| async move {
         // It ends only where the library gives up for good.
-        if let Err(error) = follow(stream, &address).await {
+        if let Err(error) = follow(stream, &url).await {
             eprintln!("stream {stream}: {error}");
         }
     });
     futures_util::future::join_all(streams).await;
 }
 
-async fn follow(stream: usize, address: &str) -> Result<()> {
-    let room = std::env::var("ROOMCAST_ROOM")?;
+async fn follow(stream: usize, url: &str) -> Result<()> {
     let reconnect = ReconnectOptions::reconnect(true)
         .retry_initial(true)
         .delay(AGAIN_AFTER)
@@ -34,7 +33,7 @@ async fn follow(stream: usize, address: &str) -> Result<()> {
         .backoff_factor(1)
         .build();
     let transport = HyperTransport::builder().read_timeout(READ_WITHIN).build_http()?;
-    let client = ClientBuilder::for_url(&format!("{address}/chat/{room}/message"))?
+    let client = ClientBuilder::for_url(url)?
         .header("Authorization", &std::env::var("ROOMCAST_TOKEN")?)?
         .reconnect(reconnect)
         .build_with_transport(transport);

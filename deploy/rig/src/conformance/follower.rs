@@ -1,5 +1,5 @@
-//! A process that follows a room with a client library over many streams, each through a proxy of its own, and the events that
-//! the library reports.
+//! A process that follows a room, or all rooms of a user, with a client library over many streams, each through a proxy of its own,
+//! and the events that the library reports.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStdout};
 use tokio::task::JoinHandle;
 
 use super::library::Library;
+use super::stream_kind::StreamKind;
 use crate::failure::{Explain, Failure, Result};
 use crate::proxy::Proxy;
 
@@ -31,8 +32,8 @@ struct ReportedEvent {
 }
 
 /// What the library has reported about one stream.
-#[derive(Default)]
 struct Stream {
+    kind: StreamKind,
     messages: Vec<ReportedEvent>,
     /// Highest seq so far.
     seq: i64,
@@ -53,7 +54,8 @@ struct Reports {
 
 /// The process of a library.
 pub(super) struct Follower {
-    pub(super) name: &'static str,
+    /// Name of its check.
+    pub(super) name: String,
     pub(super) proxies: Vec<Proxy>,
     reports: Arc<Mutex<Reports>>,
     log: PathBuf,
@@ -62,32 +64,33 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Starts the library's program with `count` streams of `room`, which go to `port`; its log is under `directory`.
+    /// Starts the library's program with `count` streams of `kind`, which go to `port`; its log is under `directory`.
     pub(super) async fn start(
-        library: Library,
-        count: usize,
+        library: &Library,
+        (count, kind): (usize, StreamKind),
         port: u16,
-        (token, room): (&str, &str),
+        token: &str,
         directory: &Path,
     ) -> Result<Self> {
         let mut proxies = Vec::new();
         for _ in 0..count {
             proxies.push(Proxy::start(port).await?);
         }
-        let addresses = proxies.iter().map(|proxy| format!("http://127.0.0.1:{}", proxy.port()));
-        let program = library.program.variable("ROOMCAST_TOKEN", token).variable("ROOMCAST_ROOM", room);
-        let log = directory.join(format!("{}.log", library.name.replace('/', "-")));
-        let mut command = program.with(addresses).command();
+        let urls = proxies.iter().map(|proxy| format!("http://127.0.0.1:{}{}", proxy.port(), kind.path()));
+        let program = library.program.clone().variable("ROOMCAST_TOKEN", token).with(urls);
+        let name = format!("{}{}", library.name, kind.suffix());
+        let log = directory.join(format!("{}.log", name.replace('/', "-")));
+        let mut command = program.command();
         command.stdout(Stdio::piped()).stderr(File::create(&log)?);
-        let mut child = command.spawn().explain(|| format!("cannot start the program for {}", library.name))?;
+        let mut child = command.spawn().explain(|| format!("cannot start the program for {name}"))?;
         let output = child.stdout.take().ok_or_else(|| Failure::new("a program without output"))?;
         let reports = Arc::new(Mutex::new(Reports {
-            streams: (0..count).map(|_| Stream::default()).collect(),
+            streams: (0..count).map(|_| Stream::new(kind)).collect(),
             malformed: Vec::new(),
         }));
         let reading = tokio::spawn(record_events(BufReader::new(output).lines(), Arc::clone(&reports)));
         Ok(Self {
-            name: library.name,
+            name,
             proxies,
             reports,
             log,
@@ -129,6 +132,16 @@ impl Follower {
         self.streams().iter().all(|stream| stream.byes.iter().any(|bye| bye == reason))
     }
 
+    /// How many bytes each stream has brought.
+    pub(super) fn passed_bytes(&self) -> Vec<u64> {
+        self.proxies.iter().map(Proxy::passed_bytes).collect()
+    }
+
+    /// How many streams were cut within an event or their opening.
+    pub(super) fn cuts(&self) -> u64 {
+        self.proxies.iter().map(Proxy::cut_within).sum()
+    }
+
     /// Remembers that the event with `seq` is cut after `bytes` on a stream.
     pub(super) fn note_cut(&self, stream: usize, seq: i64, bytes: usize) {
         self.streams()[stream].cuts.insert(seq, bytes);
@@ -151,7 +164,7 @@ impl Follower {
             return Err(Failure::new(format!("{} complaints, the first ones are\n{shown}\n{log}", complaints.len())));
         }
         let openings: usize = streams.iter().map(|stream| stream.readies).sum();
-        let cuts: u64 = self.proxies.iter().map(Proxy::cut_within).sum();
+        let cuts = self.cuts();
         Ok(format!(
             "{} streams, opened {openings} times, {cuts} cuts inside of an event or its opening, {} messages each once and in order",
             streams.len(),
@@ -173,11 +186,22 @@ async fn record_events(mut lines: Lines<BufReader<ChildStdout>>, reports: Arc<Mu
 }
 
 impl Stream {
+    fn new(kind: StreamKind) -> Self {
+        Self {
+            kind,
+            messages: Vec::new(),
+            seq: 0,
+            readies: 0,
+            resets: Vec::new(),
+            byes: Vec::new(),
+            cuts: BTreeMap::new(),
+        }
+    }
+
     fn add(&mut self, reported: ReportedEvent) {
         match reported.event.as_str() {
             "ready" => self.readies += 1,
-            // Who joined is not in the history, with which the messages are compared.
-            "ping" | "member" | "room" => {}
+            event if self.kind.ignores(event) => {}
             "reset" => self.resets.push(reported),
             "bye" => {
                 let data: Value = serde_json::from_str(&reported.data).unwrap_or_default();
@@ -221,7 +245,7 @@ fn complaints((number, stream): (usize, &Stream), history: &[Value]) -> Vec<Stri
             None => complaints.push(format!("stream {number} got seq {seq} again or too late")),
             Some(message) => {
                 let is_same = serde_json::from_str::<Value>(&reported.data).is_ok_and(|data| data == *message);
-                let is_named = reported.id.as_deref().is_some_and(|id| id.ends_with(&format!("-{seq}")));
+                let is_named = reported.id.as_deref().is_some_and(|id| stream.kind.accepts_id(id, seq));
                 if reported.event != "message" || !is_same || !is_named {
                     complaints.push(format!("stream {number}: {reported:?} is not {message}"));
                 }
@@ -261,7 +285,7 @@ mod tests {
     fn lost_doubled_changed_and_foreign_events_are_complaints() {
         let history: Vec<Value> = (1..=3).map(|seq| json!({"seq": seq, "message": "hello"})).collect();
         let found = |events: Vec<ReportedEvent>| {
-            let mut stream = Stream::default();
+            let mut stream = Stream::new(StreamKind::Room("lobby"));
             for event in events {
                 stream.add(event);
             }

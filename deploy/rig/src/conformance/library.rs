@@ -3,7 +3,7 @@
 use super::check::Paths;
 use super::programs::Program;
 
-/// A library, and the program that follows a room with it.
+/// A library, and the program that follows with it the streams whose URLs are its arguments.
 pub(super) struct Library {
     pub(super) name: &'static str,
     pub(super) program: Program,

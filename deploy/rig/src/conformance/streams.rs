@@ -1,16 +1,19 @@
-//! Client libraries follow one room concurrently while connections are cut, a gateway is killed and streams reach their greatest
-//! age. In the end each of their streams must have shown the room's history, each message once and in order.
+//! Client libraries follow one room, and all rooms of a user, concurrently while connections are cut, a gateway is killed and
+//! streams reach their greatest age. In the end each of their streams must have shown the room's history, each message once and in
+//! order.
 //!
 //! ```text
 //! writer ──► gateway 2 ──► room ──► gateway 1 ──► one proxy for each stream ──► library
 //! ```
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 
 use super::check::{Check, Paths};
 use super::follower::Follower;
+use super::stream_kind::StreamKind;
 use super::{hostile_texts, library};
 use crate::api_client::ApiClient;
 use crate::eventually::eventually;
@@ -18,12 +21,13 @@ use crate::failure::{Failure, Result};
 use crate::proxy::Proxy;
 use crate::stack::Stack;
 
-/// Streams of each library. Each round of cuts costs a reconnection of all of them, which servers and libraries space by
+/// Streams of each library and kind. Each round of cuts costs a reconnection of all of them, which servers and libraries space by
 /// seconds, and tries as many positions.
 const STREAMS: usize = 32;
 
-/// Messages in the room before events are measured and cut, so that the numbers in them keep their length.
-const FIRST_SEQ_OF_CUTS: i64 = 101;
+/// Seq of the first message that is posted while streams are cut, so that the numbers in events and cursors keep their length: three
+/// digits, and two bytes in a cursor.
+const FIRST_SEQ_OF_CUTS: i64 = 129;
 /// Rounds of cuts in what a stream begins with, each at other positions.
 const OPENING_ROUNDS: usize = 3;
 /// How often the gateway is killed.
@@ -52,10 +56,11 @@ const ROOM: &str = "library";
 
 pub(super) async fn run(paths: &Paths) -> Result<Vec<Check>> {
     let mut trial = StreamTrial::start(paths).await?;
-    let opening = trial.opening_bytes();
+    let openings = trial.passed_bytes();
     trial.post_hostile_texts().await?;
+    // Before events are measured: since it resumed, the cursors of a stream have the length that they keep.
+    trial.cut_openings(&smallest_of_each(&openings)?).await?;
     trial.cut_an_event_at_every_byte().await?;
-    trial.cut_openings(opening).await?;
     trial.kill_the_gateway().await?;
     trial.end_streams_by_age().await?;
     trial.judge().await
@@ -90,8 +95,10 @@ impl StreamTrial {
         .await?;
         let mut followers = Vec::new();
         for library in library::all(paths) {
-            let port = stack.gateways[0].port();
-            followers.push(Follower::start(library, STREAMS, port, (reader.token(), ROOM), stack.directory()).await?);
+            for kind in [StreamKind::Room(ROOM), StreamKind::AllRooms] {
+                let (port, directory) = (stack.gateways[0].port(), stack.directory());
+                followers.push(Follower::start(&library, (STREAMS, kind), port, reader.token(), directory).await?);
+            }
         }
         let mut trial = Self {
             stack,
@@ -103,13 +110,6 @@ impl StreamTrial {
         trial.wait("all streams are open", START_WITHIN, is_open).await;
         trial.followers.iter_mut().try_for_each(Follower::check_runs)?;
         Ok(trial)
-    }
-
-    /// Length of the beginning of a stream, in bytes: the headers of the response and `ready`.
-    fn opening_bytes(&self) -> usize {
-        let proxies = self.followers.iter().flat_map(|follower| &follower.proxies);
-        let bytes = proxies.map(Proxy::passed_bytes).min().unwrap_or_default();
-        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     async fn post(&mut self, text: &str) -> Result<()> {
@@ -130,7 +130,8 @@ impl StreamTrial {
         let deadline = Instant::now() + within;
         loop {
             let is_late = |follower: &&Follower| !follower.has_ended() && !condition(follower);
-            let late: Vec<&str> = self.followers.iter().filter(is_late).map(|follower| follower.name).collect();
+            let late: Vec<&str> =
+                self.followers.iter().filter(is_late).map(|follower| follower.name.as_str()).collect();
             if late.is_empty() {
                 return;
             }
@@ -155,64 +156,80 @@ impl StreamTrial {
         Ok(())
     }
 
-    /// Cuts the event of a message at each of its bytes, for every library: before the first, after the last, and everywhere
-    /// in between.
-    async fn cut_an_event_at_every_byte(&mut self) -> Result<()> {
+    /// Cuts the existing connections, and the next ones within the beginning of their stream, whose length is known for each
+    /// follower.
+    async fn cut_openings(&mut self, lengths: &[usize]) -> Result<()> {
         while self.head + 1 < FIRST_SEQ_OF_CUTS {
             self.post("before the cuts").await?;
         }
         self.catch_up().await;
-        let before = self.passed_bytes();
-        self.post(&text_of_round(0)).await?;
-        self.catch_up().await;
-        let after = self.passed_bytes();
-        // The smallest number counts: a ping may have come in between.
-        let length = after.iter().zip(before).map(|(after, before)| after - before).min().unwrap_or_default();
-        let length = usize::try_from(length)?;
-        if length == 0 {
-            return Err(Failure::new("a message arrived without a byte"));
-        }
-        let rounds = (length + 1).div_ceil(STREAMS);
-        for round in 0..rounds {
-            let readies = self.readies();
-            for follower in &self.followers {
-                for (stream, proxy) in follower.proxies.iter().enumerate() {
-                    let bytes = round * STREAMS + stream;
-                    if bytes <= length {
-                        follower.note_cut(stream, self.head + 1, bytes);
-                        proxy.cut_after(bytes);
-                    }
-                }
-            }
-            self.post(&text_of_round(round)).await?;
-            let expected = |stream: usize| usize::from(round * STREAMS + stream <= length);
-            self.wait_reconnected(&readies, expected).await;
-        }
-        eprintln!("an event of {length} bytes was cut at each of them, in {rounds} rounds");
-        Ok(())
-    }
-
-    /// Cuts the existing connections, and the next ones within the beginning of their stream.
-    async fn cut_openings(&mut self, length: usize) -> Result<()> {
-        let step = length / (STREAMS * OPENING_ROUNDS);
         for round in 0..OPENING_ROUNDS {
             let readies = self.readies();
-            let cuts = self.cuts();
-            for follower in &self.followers {
+            let cuts: Vec<u64> = self.followers.iter().map(Follower::cuts).collect();
+            for (follower, length) in self.followers.iter().zip(lengths) {
+                let step = length / (STREAMS * OPENING_ROUNDS);
                 for (stream, proxy) in follower.proxies.iter().enumerate() {
                     proxy.cut();
                     proxy.cut_after((stream * OPENING_ROUNDS + round) * step);
                 }
             }
             self.post_some().await?;
-            let is_cut = |follower: &Follower| {
-                let now = follower.proxies.iter().map(Proxy::cut_within).sum::<u64>();
-                now >= cuts[self.number(follower)] + STREAMS as u64
-            };
+            let is_cut = |follower: &Follower| follower.cuts() >= cuts[self.number(follower)] + STREAMS as u64;
             self.wait("all openings are cut", CAUGHT_UP_WITHIN, is_cut).await;
-            self.wait_reconnected(&readies, |_| 1).await;
+            self.wait_reconnected(&readies, |_, _| 1).await;
         }
         Ok(())
+    }
+
+    /// Cuts the event of a message at each of its bytes, for every follower: before the first, after the last, and everywhere
+    /// in between.
+    async fn cut_an_event_at_every_byte(&mut self) -> Result<()> {
+        let lengths = self.event_lengths().await?;
+        let longest = lengths.iter().copied().max().unwrap_or_default();
+        let rounds = (longest + 1).div_ceil(STREAMS);
+        for round in 0..rounds {
+            let readies = self.readies();
+            // Where a stream is cut, unless that is beyond the event.
+            let cut_in = |length: usize, stream: usize| {
+                let bytes = round * STREAMS + stream;
+                (bytes <= length).then_some(bytes)
+            };
+            for (follower, length) in self.followers.iter().zip(&lengths) {
+                for (stream, proxy) in follower.proxies.iter().enumerate() {
+                    if let Some(bytes) = cut_in(*length, stream) {
+                        follower.note_cut(stream, self.head + 1, bytes);
+                        proxy.cut_after(bytes);
+                    }
+                }
+            }
+            self.post(&text_of_round(round)).await?;
+            let expected = |follower: usize, stream| usize::from(cut_in(lengths[follower], stream).is_some());
+            self.wait_reconnected(&readies, expected).await;
+        }
+        let distinct: BTreeSet<usize> = lengths.into_iter().collect();
+        eprintln!("events of {distinct:?} bytes were cut at each of them, in {rounds} rounds");
+        Ok(())
+    }
+
+    /// Length of the event of a message for each follower, in bytes. In the stream of all rooms the id is a cursor, whose length
+    /// can differ: the smallest one counts, so that no cut lies beyond the event.
+    async fn event_lengths(&mut self) -> Result<Vec<usize>> {
+        let before = self.passed_bytes();
+        self.post(&text_of_round(0)).await?;
+        self.catch_up().await;
+        let grown = self.passed_bytes().into_iter().zip(before).map(|(after, before)| {
+            let streams = after.into_iter().zip(before);
+            streams.map(|(after, before)| after - before).collect()
+        });
+        // A ping may have come in between, in some of them.
+        let lengths = smallest_of_each(&grown.collect::<Vec<_>>())?;
+        match lengths.iter().position(|&length| length == 0) {
+            Some(number) => {
+                let name = &self.followers[number].name;
+                Err(Failure::new(format!("a message arrived without a byte for {name}")))
+            }
+            None => Ok(lengths),
+        }
     }
 
     async fn kill_the_gateway(&mut self) -> Result<()> {
@@ -224,7 +241,7 @@ impl StreamTrial {
             self.stack.gateways[0].start()?;
             self.stack.gateways[0].wait_ready(GATEWAY_WITHIN).await?;
             self.post_some().await?;
-            self.wait_reconnected(&readies, |_| 1).await;
+            self.wait_reconnected(&readies, |_, _| 1).await;
         }
         Ok(())
     }
@@ -249,13 +266,13 @@ impl StreamTrial {
         Ok(())
     }
 
-    /// Waits until every stream was opened as many times as expected since `readies`, and has caught up.
-    async fn wait_reconnected(&self, readies: &[Vec<usize>], expected: impl Fn(usize) -> usize) {
+    /// Waits until every stream was opened as many times as `expected` of a follower and a stream since `readies`, and has caught up.
+    async fn wait_reconnected(&self, readies: &[Vec<usize>], expected: impl Fn(usize, usize) -> usize) {
         let head = self.head;
         let is_back = |follower: &Follower| {
-            let before = &readies[self.number(follower)];
-            let opened = follower.readies().iter().zip(before).map(|(now, before)| now - before).collect::<Vec<_>>();
-            opened.iter().enumerate().all(|(stream, &opened)| opened >= expected(stream)) && follower.has_seen(head)
+            let number = self.number(follower);
+            let opened = follower.readies().into_iter().zip(&readies[number]).map(|(now, before)| now - before);
+            opened.enumerate().all(|(stream, opened)| opened >= expected(number, stream)) && follower.has_seen(head)
         };
         self.wait("all streams are back and have caught up", CAUGHT_UP_WITHIN, is_back).await;
         // A cut that did not happen must not happen later.
@@ -272,13 +289,8 @@ impl StreamTrial {
         self.followers.iter().map(Follower::readies).collect()
     }
 
-    fn passed_bytes(&self) -> Vec<u64> {
-        self.followers.iter().flat_map(|follower| &follower.proxies).map(Proxy::passed_bytes).collect()
-    }
-
-    fn cuts(&self) -> Vec<u64> {
-        let sum = |follower: &Follower| follower.proxies.iter().map(Proxy::cut_within).sum();
-        self.followers.iter().map(sum).collect()
+    fn passed_bytes(&self) -> Vec<Vec<u64>> {
+        self.followers.iter().map(Follower::passed_bytes).collect()
     }
 
     async fn judge(self) -> Result<Vec<Check>> {
@@ -295,7 +307,7 @@ impl StreamTrial {
         .await?;
         let mut checks = Vec::new();
         for follower in self.followers {
-            let name = follower.name;
+            let name = follower.name.clone();
             let ended = follower.was_ended("max_age");
             let outcome = follower.judge(&history).await;
             let outcome = outcome.and_then(|seen| {
@@ -309,6 +321,12 @@ impl StreamTrial {
         }
         Ok(checks)
     }
+}
+
+/// The smallest number of each follower's streams.
+fn smallest_of_each(bytes: &[Vec<u64>]) -> Result<Vec<usize>> {
+    let smallest = |streams: &Vec<u64>| Ok(usize::try_from(streams.iter().copied().min().unwrap_or_default())?);
+    bytes.iter().map(smallest).collect()
 }
 
 /// A text whose length does not depend on the round.
