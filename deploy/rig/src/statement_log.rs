@@ -7,9 +7,11 @@ pub(crate) const LOG_SETTING: (&str, &str) = ("ROOMCAST_LOG", "info,sqlx::query=
 
 /// Length of the time at the beginning of a line, up to the second: `2026-11-26T04:50:28`.
 const SECOND: usize = 19;
-/// Every line about a statement contains this, and only a statement that reads messages of a room contains the second.
+/// Every line about a statement contains this.
 const STATEMENT: &str = "db.statement=";
+/// A statement that reads messages of a room contains this, and that which looks up earlier seqs of many rooms the second as well.
 const OF_ONE_ROOM: &str = "ORDER BY m.seq";
+const OF_MANY_ROOMS: &str = "WITH RECURSIVE";
 
 /// How many statements are in a log; 0 if the gateway does not log them.
 #[must_use]
@@ -21,10 +23,14 @@ pub fn count(log: &str) -> usize {
 #[must_use]
 pub fn history_reads_per_second(log: &str) -> BTreeMap<&str, usize> {
     let mut reads = BTreeMap::new();
-    for line in log.lines().filter(|line| line.contains(STATEMENT) && line.contains(OF_ONE_ROOM)) {
+    for line in log.lines().filter(|line| reads_a_room(line)) {
         *reads.entry(line.get(..SECOND).unwrap_or_default()).or_default() += 1;
     }
     reads
+}
+
+fn reads_a_room(line: &str) -> bool {
+    line.contains(STATEMENT) && line.contains(OF_ONE_ROOM) && !line.contains(OF_MANY_ROOMS)
 }
 
 #[cfg(test)]
@@ -43,11 +49,12 @@ mod tests {
             line(16, "FROM messages m WHERE m.room_id = ? AND m.seq > ? ORDER BY m.seq DESC"),
             line(16, "SELECT room_id, text FROM messages WHERE id = ?"),
             line(17, "FROM messages m ORDER BY m.seq"),
+            line(17, "WITH RECURSIVE bounds (room_id) AS (SELECT m.seq FROM messages m ORDER BY m.seq)"),
             "2026-11-26T05:01:17.5Z INFO a gateway is ready".to_owned(),
         ]
         .join("\n");
         let expected = [("2026-11-26T05:01:16", 2), ("2026-11-26T05:01:17", 1)].into();
         assert_eq!(history_reads_per_second(&log), expected);
-        assert_eq!(count(&log), 4);
+        assert_eq!(count(&log), 5);
     }
 }
