@@ -36,8 +36,12 @@ pub struct UserRoomState {
     pub with: Option<String>,
     /// What you may do: `owner` or `member`; further roles may come.
     pub role: String,
-    /// Last seq of the room.
+    /// Last seq of the room; of a room that is new to a client that catches up, the seq behind which its entries come.
     pub head: i64,
+    /// Last seq of the room when `unread` and `mentions` were counted, if that is not `head`.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted_upto: Option<i64>,
     /// How many messages of others you have not read: those behind `read_seq` that are not deleted. Above 100, all messages behind
     /// it, your own ones included.
     pub unread: u32,
@@ -69,6 +73,8 @@ pub(crate) struct State<'a> {
     with: Option<&'a str>,
     role: &'static str,
     head: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted_upto: Option<i64>,
     unread: u32,
     mentions: u32,
     read_seq: i64,
@@ -92,6 +98,7 @@ impl<'a> State<'a> {
             with: state.with.as_deref(),
             role: state.role.as_str(),
             head: state.head.0,
+            counted_upto: (state.counted_upto != state.head).then_some(state.counted_upto.0),
             unread: state.unread,
             mentions: state.mentions,
             read_seq: state.read_seq.0,
@@ -131,6 +138,7 @@ pub(crate) mod tests {
             with: Some("bob".to_owned()),
             role: MemberRole::Member,
             head: Seq(17),
+            counted_upto: Seq(18),
             unread: 3,
             mentions: 1,
             read_seq: Seq(12),
@@ -158,6 +166,7 @@ pub(crate) mod tests {
             with: Some("bob".to_owned()),
             role: "member".to_owned(),
             head: 17,
+            counted_upto: Some(18),
             unread: 3,
             mentions: 1,
             read_seq: 12,
@@ -183,12 +192,14 @@ pub(crate) mod tests {
             with: None,
             kind: RoomKind::Room,
             role: MemberRole::Owner,
+            counted_upto: Seq(17),
             ..direct_room()
         };
         let mut encoded = Vec::new();
         write(&mut encoded, &state, Timestamp(1_630_288_695_856), None);
         let shown: Value = serde_json::from_slice(&encoded).unwrap();
         assert_eq!(shown["notify"], serde_json::json!({"level": "all"}));
-        assert_eq!((&shown["role"], shown.get("with"), shown.get("last_message")), (&"owner".into(), None, None));
+        assert_eq!(shown["role"], "owner");
+        assert!(["with", "last_message", "counted_upto"].iter().all(|field| shown.get(field).is_none()), "{shown}");
     }
 }

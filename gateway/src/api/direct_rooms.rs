@@ -89,7 +89,7 @@ impl DirectRoomsApi {
 
     /// List your direct rooms
     ///
-    /// Sorted by the username of the other one, in pages. Those that you have left come back with their next entry.
+    /// Sorted by the username of the other one, in pages. Those that you have left come back with their next message.
     #[oai(path = "/direct", method = "get", operation_id = "listDirectRooms")]
     async fn list(
         &self,

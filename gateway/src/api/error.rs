@@ -73,7 +73,7 @@ pub enum ApiError {
     #[error("This message is too old to be edited.")]
     EditWindowClosed,
     /// The message that is replied to is not in the room.
-    #[error("The message that this replies to is not in this room.")]
+    #[error("The message that this replies to is not in this room, or was deleted.")]
     NoSuchReply,
     /// A user who is mentioned does not exist.
     #[error("There is no user '{0}' to be mentioned.")]

@@ -39,8 +39,8 @@ pub enum Posted {
         /// URL of the message once it is stored, which takes milliseconds.
         #[oai(header = "Location")]
         String,
-        /// Its `seq` in the room if it is stored already: always with `--ack stored`, and otherwise when the post repeats a
-        /// message that was stored before.
+        /// Its `seq` in the room if it is stored already: always with `--ack stored`, of a reply, and when the post repeats
+        /// a message that was stored before.
         #[oai(header = "Message-Seq")]
         Option<i64>,
     ),

@@ -180,7 +180,7 @@ pub struct RoomList {
 #[derive(Debug, Clone, Default, Object, Deserialize)]
 #[oai(example)]
 pub struct RoomOptions {
-    /// True: only members see the room, and nobody joins by reading or posting.
+    /// True: only its owner sees the room, and nobody can join it; members cannot be added yet. For two people there are direct rooms.
     #[oai(skip_serializing_if_is_none)]
     pub private: Option<bool>,
 }

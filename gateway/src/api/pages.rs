@@ -1,5 +1,7 @@
 //! Lists in pages: their parameters, and the header `Link` to the next page.
 
+use std::ops::RangeInclusive;
+
 use shared::domain::{Invalid, Seq};
 
 use super::error::ApiError;
@@ -51,11 +53,23 @@ pub(super) fn parse_seq(field: &'static str, Integer(value): Integer) -> Result<
 
 /// Reads a parameter that counts something: from 1 to `max`.
 pub(super) fn parse_count(field: &'static str, value: Option<Integer>, max: u32) -> Result<Option<u32>, Invalid> {
+    parse_number(field, value, 1..=max)
+}
+
+/// Reads a parameter that is a number of `range`.
+pub(super) fn parse_number(
+    field: &'static str,
+    value: Option<Integer>,
+    range: RangeInclusive<u32>,
+) -> Result<Option<u32>, Invalid> {
     let Some(Integer(value)) = value else {
         return Ok(None);
     };
     match u32::try_from(value) {
-        Ok(count) if (1..=max).contains(&count) => Ok(Some(count)),
-        _ => Err(Invalid::new(field, "out_of_range", format!("Must be from 1 to {max}."))),
+        Ok(number) if range.contains(&number) => Ok(Some(number)),
+        _ => {
+            let message = format!("Must be from {} to {}.", range.start(), range.end());
+            Err(Invalid::new(field, "out_of_range", message))
+        }
     }
 }

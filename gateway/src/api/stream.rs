@@ -10,7 +10,7 @@ use super::access::{Authenticated, ClientAddress};
 use super::edge::IsHeadRequest;
 use super::error::ApiError;
 use super::event_stream::{EventStream, Offered, RequestEndpoints, last_id, parse_bounds, parse_client};
-use super::pages::parse_count;
+use super::pages::parse_number;
 use super::params::Integer;
 use super::{ApiContext, Tag};
 use crate::live::{LeaseRequest, OpenStream};
@@ -61,10 +61,7 @@ impl StreamApi {
         client: Query<Option<String>>,
     ) -> Result<EventStream, ApiError> {
         let bounds = parse_bounds(limit.0, wait_s.0)?;
-        let max_replay = match max_replay.0 {
-            Some(Integer(0)) => Some(0),
-            more => parse_count("max_replay", more, REPLAY_MAX)?,
-        };
+        let max_replay = parse_number("max_replay", max_replay.0, 0..=REPLAY_MAX)?;
         let client = client.0.as_deref().map(parse_client).transpose()?;
         let caller = caller.0;
         if is_head_request.0 {

@@ -13,7 +13,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::access::Authenticated;
 use super::error::ApiError;
-use super::pages::parse_count;
+use super::pages::{parse_count, parse_number};
 use super::params::Integer;
 use super::{ApiContext, Tag};
 use crate::digest::short_digest;
@@ -135,10 +135,7 @@ impl SyncApi {
         let request = SyncRequest {
             since: since.0.filter(|raw| !raw.is_empty()),
             rooms: parse_count("limit", limit.0, most)?.unwrap_or(usual),
-            preview: match preview.0 {
-                Some(Integer(0)) => 0,
-                more => parse_count("preview", more, most_shown)?.unwrap_or(usually_shown),
-            },
+            preview: parse_number("preview", preview.0, 0..=most_shown)?.unwrap_or(usually_shown),
         };
         let answer = context.syncs.read(caller.0.session.user.id, &request).await?;
         let tag = format!("W/\"{}\"", short_digest(&[&answer]));

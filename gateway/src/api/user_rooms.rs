@@ -135,7 +135,7 @@ impl UserRoomsApi {
     /// List your rooms
     ///
     /// The rooms that you are in with what is new in them, the one with the latest entry first, in pages. A direct room that you have
-    /// left comes back with its next entry.
+    /// left comes back with its next message.
     #[oai(path = "/user/rooms", method = "get", operation_id = "listUserRooms")]
     async fn list(
         &self,

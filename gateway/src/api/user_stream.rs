@@ -23,9 +23,9 @@ impl UserStreamApi {
     /// Follow all your rooms
     ///
     /// Server-sent events of all rooms that you are in, over one connection: those of each room as its own stream has them, in order and
-    /// complete; between rooms no order is promised. First comes `ready`, then `rooms` with what your rooms are, or what changed of them
-    /// since your last id. Rooms that you join, create or lose while the stream is open come and go with `rooms`; `read` says how far you have
-    /// read on another device. After a cut, send the last `id` you got as `Last-Event-ID`.
+    /// complete; between rooms no order is promised. First comes `ready`, with what changed of your rooms since your last id, or without an id
+    /// `rooms` with what they are. Rooms that you join, create or lose while the stream is open come and go with `rooms`; `read` says how far
+    /// you have read, on whatever device. After a cut, send the last `id` you got as `Last-Event-ID`.
     ///
     /// Swagger UI shows a stream only when it ends, so try it with `limit` and `wait_s`, and post from another tab.
     #[oai(path = "/user/events", method = "get", operation_id = "followAllRooms")]

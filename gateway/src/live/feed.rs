@@ -257,6 +257,12 @@ impl Feed {
         Some((typists.after(seen, (began, now)), typists.count()))
     }
 
+    /// How many typists were noted, if any was lately.
+    pub(super) fn typist_count(&self, now: Instant) -> Option<u16> {
+        let typists = self.typists.lock();
+        typists.as_ref().filter(|typists| typists.has_any(now)).map(|typists| typists.count())
+    }
+
     /// Wakes the readers although no entry came.
     pub(super) fn wake(&self) {
         self.wakers.wake();

@@ -65,6 +65,8 @@ pub(super) struct Read<'a> {
     pub(super) name: &'a str,
     /// The last entry that the user has read.
     pub(super) read_seq: Seq,
+    /// The last entry of the room when the others were counted.
+    pub(super) counted_upto: Seq,
     /// How many messages are unread.
     pub(super) unread: u32,
     /// How many of them mention the user.
@@ -172,6 +174,7 @@ impl OwnEvent {
         let data = Read {
             name: &state.name,
             read_seq: state.read_seq,
+            counted_upto: state.counted_upto,
             unread: state.unread,
             mentions: state.mentions,
         };

@@ -7,7 +7,7 @@ mod known;
 
 use std::collections::{HashMap, HashSet};
 
-use shared::domain::{Epoch, Position, RoomId, Seq, UserId};
+use shared::domain::{Epoch, Position, RoomId, RoomKind, Seq, UserId};
 use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store, StoreError, UserRooms};
 
 use self::known::{Known, gone_since, is_ahead, last_entries, parse_cursor};
@@ -171,12 +171,17 @@ impl UserPlan {
     }
 
     /// Lets the states of rooms that are new to the client say where it begins: they were read later than the plan, and what was stored
-    /// in between is sent. A room that was hidden is new, too.
+    /// in between is sent. A direct room that was hidden is new, too, also if it was opened again since.
     pub fn begin_at_plan(&self, states: &mut [RoomState]) {
         for state in states {
             let planned = self.rooms.binary_search_by_key(&state.room, |planned| planned.followed.room.id);
             let planned = planned.ok().and_then(|at| self.rooms.get(at));
-            if let Some(planned) = planned.filter(|planned| planned.is_new || planned.followed.hidden_upto.is_some()) {
+            let may_be_new = |planned: &&PlannedRoom| {
+                planned.is_new
+                    || (state.kind == RoomKind::Direct && planned.has_changed)
+                    || planned.followed.hidden_upto.is_some()
+            };
+            if let Some(planned) = planned.filter(may_be_new) {
                 state.head = planned.after;
             }
         }

@@ -289,6 +289,14 @@ impl UserStream {
         }
     }
 
+    /// Shows nobody as typing in a room who was noted before: it comes to the stream now.
+    fn pass_over_typists(&mut self, id: RoomId) {
+        let count = self.rooms.get(id).and_then(|room| room.feed.typist_count(Instant::now()));
+        if let Some(count) = count {
+            self.typists_seen.insert(id, count);
+        }
+    }
+
     /// Copies the entries of `segment`, the first of which follows what was sent of the room, each with the cursor that the client has with it.
     /// Returns how many bytes it has copied: as many as fit.
     fn copy_entries(&mut self, room: RoomId, segment: &[u8], out: &mut Vec<u8>) -> usize {

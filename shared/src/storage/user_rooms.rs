@@ -62,8 +62,10 @@ pub struct RoomState {
     pub with: Option<String>,
     /// What the user may do. Both members of a direct room are the same.
     pub role: MemberRole,
-    /// The last seq.
+    /// The last seq, or where the entries of a room begin that is new to a client.
     pub head: Seq,
+    /// The last seq when the unread messages were counted.
+    pub counted_upto: Seq,
     /// How many messages of others behind the read mark are not deleted. If there are more than 100 messages behind it, it is
     /// their number, own and deleted ones included.
     pub unread: u32,
@@ -258,6 +260,7 @@ pub(super) fn decode_states(rows: Vec<StateRow>) -> Result<Vec<RoomState>, sqlx:
             with: row.other,
             role,
             head: Seq(row.head),
+            counted_upto: Seq(row.head),
             unread: count(row.unread),
             mentions: count(row.mentions),
             read_seq: Seq(row.read_seq),

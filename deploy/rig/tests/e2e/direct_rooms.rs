@@ -166,8 +166,23 @@ async fn check_hiding(backend: Backend) {
     assert_eq!(calls.texts(name), ["are you there?", "and now?"]);
     leave().await;
     // Who opens it again sees it again.
+    let mut away = Device::new(&bob);
+    away.catch_up(50).await.unwrap();
     open(&bob, "ann").await.unwrap().expect(200).unwrap();
     assert_eq!(partners(&bob).await, [json!("ann")]);
+    // A device that did not have it meanwhile is told where its entries begin.
+    let id = ann.post(name, "good that you are back").await.unwrap();
+    eventually(SOON, "the message is stored", async || {
+        let newest = ann.history(name, "?limit=1").await?;
+        let is_stored = newest.first().is_some_and(|message| message["id"] == id.as_str());
+        is_stored.then_some(()).ok_or_else(|| Failure::new("not yet"))
+    })
+    .await
+    .unwrap();
+    let ready = away.open().await.unwrap();
+    away.message("good that you are back").await.unwrap();
+    let last = away.rooms[name];
+    assert!(ready["rooms"][0]["head"].as_i64().unwrap() < last, "{ready}");
 }
 
 #[tokio::test]

@@ -33,3 +33,22 @@ async fn members_see_who_types() {
     types(&cid, true).await.expect_error(403, "forbidden").unwrap();
     assert!(of_bob.next(SILENCE).await.is_err() && of_ann.next(SILENCE).await.is_err());
 }
+
+/// Nobody is shown as typing to a member who was not there when they typed.
+#[tokio::test]
+async fn who_typed_before_a_room_came_is_not_shown() {
+    let (_stack, ann) = with_lobby(Stack::builder().without_limits().start().await.unwrap()).await;
+    let bob = ann.register("bob").await.unwrap();
+    let follow = || bob.user_events().query("types", "rooms,typing").open();
+    let mut of_bob = follow().await.unwrap();
+    // Somebody else follows the room meanwhile.
+    let _of_ann = ann.user_events().open().await.unwrap();
+    types(&ann, true).await.expect(204).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bob.call(Method::POST, "/chat/lobby/join").await.unwrap().expect(204).unwrap();
+    of_bob.expect("rooms", SOON).await.unwrap();
+    let next = of_bob.next(SILENCE).await;
+    assert!(next.is_err(), "{next:?}");
+    types(&ann, true).await.expect(204).unwrap();
+    of_bob.expect("typing", SOON).await.unwrap();
+}

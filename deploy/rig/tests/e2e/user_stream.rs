@@ -266,7 +266,7 @@ async fn check_read_marks(backend: Backend) {
     mark(seq - 1).await;
     let read = device.event("read").await.unwrap();
     assert!(began.elapsed() < WITHIN, "{:?}", began.elapsed());
-    let expected = json!({"name": "lobby", "read_seq": seq - 1, "unread": 1, "mentions": 0});
+    let expected = json!({"name": "lobby", "read_seq": seq - 1, "counted_upto": seq, "unread": 1, "mentions": 0});
     assert_eq!(read, expected);
     // Back is no way.
     mark(1).await;
@@ -283,6 +283,54 @@ async fn read_mark_shows_on_another_device() {
 #[tokio::test]
 async fn read_mark_shows_on_another_device_on_postgres() {
     check_read_marks(Backend::Postgres).await;
+}
+
+/// An app that goes on from the numbers of a state counts no message twice and leaves none out.
+async fn check_counting_from_a_state(backend: Backend) {
+    let (_stack, ann, bob, mut device) = bob_on_both(backend).await;
+    device.open().await.unwrap();
+    let cursor = device.cursor.clone().unwrap();
+    device.close();
+    join(&bob, "lobby").await;
+    for number in 0..2 {
+        ann.post("lobby", &format!("missed {number}")).await.unwrap();
+    }
+    let unread = async || {
+        let rooms = bob.get("/user/rooms").await?.expect(200)?.json()?;
+        rooms["data"][0]["unread"].as_i64().ok_or_else(|| Failure::new("no number"))
+    };
+    let reaches = async |count| {
+        eventually(SOON, "the messages are stored", async || match unread().await? {
+            found if found == count => Ok(()),
+            found => Err(Failure::new(format!("{found} are unread"))),
+        })
+        .await
+        .unwrap();
+    };
+    reaches(2).await;
+
+    let mut stream = device.client.user_events().after(&cursor).open().await.unwrap();
+    let ready = stream.ready().json().unwrap();
+    let state = &ready["rooms"][0];
+    let upto = state["counted_upto"].as_i64().or(state["head"].as_i64()).unwrap();
+    let mut counted = state["unread"].as_i64().unwrap();
+    ann.post("lobby", "live").await.unwrap();
+    for _ in 0..3 {
+        let message = stream.message(SOON).await.unwrap().json().unwrap();
+        counted += i64::from(message["seq"].as_i64().unwrap() > upto);
+    }
+    assert_eq!(counted, 3, "{state}");
+    reaches(3).await;
+}
+
+#[tokio::test]
+async fn counting_from_a_state_agrees_with_the_server() {
+    check_counting_from_a_state(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn counting_from_a_state_agrees_with_the_server_on_postgres() {
+    check_counting_from_a_state(Backend::Postgres).await;
 }
 
 /// The reasons of the resets of a stream with this cursor, and the rooms that they name; and whether it was recovered.

@@ -251,6 +251,27 @@ async fn unusable_cursor_of_a_call_begins_anew_and_says_why() {
         assert_eq!(response.status(), 400, "{query}: {response}");
         response.expect_error_shape().unwrap();
     }
+    let refused = bob.get("/user/sync?preview=21").await.unwrap().expect_error(400, "invalid_field").unwrap();
+    assert!(refused.to_string().contains("Must be from 0 to 20."), "{refused}");
+}
+
+/// The pages of a first answer go by activity, so a room that moves up meanwhile is on none of them.
+#[tokio::test]
+async fn room_that_moves_up_between_pages_comes_after_the_last() {
+    let (_stack, ann, bob) = three_rooms(Backend::Sqlite).await;
+    let page = async |since: &str| {
+        let path = format!("/user/sync?limit=2{since}");
+        bob.get(&path).await.unwrap().expect(200).unwrap().json().unwrap()
+    };
+    let first = page("").await;
+    let untold = ["lobby", "hall", "attic"].into_iter().find(|room| !names(&first).contains(room)).unwrap();
+    post(&ann, untold, "here I am").await.unwrap();
+    let (mut answer, mut told) = (first, Vec::new());
+    while answer["more"] == true {
+        answer = page(&format!("&since={}", answer["cursor"].as_str().unwrap())).await;
+        told.extend(names(&answer).iter().map(|room| (*room).to_owned()));
+    }
+    assert_eq!(told, [untold]);
 }
 
 #[tokio::test]

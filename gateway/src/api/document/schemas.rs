@@ -222,10 +222,11 @@ fn events() -> [(&'static str, Value); 10] {
             "ReadEvent",
             event(
                 "Data of the event `read`: you have read further, on whatever device.",
-                &["name", "read_seq", "unread", "mentions"],
+                &["name", "read_seq", "counted_upto", "unread", "mentions"],
                 json!({
                     "name": name,
                     "read_seq": seq("Number of the last entry that you have read."),
+                    "counted_upto": seq("Last seq of the room when `unread` and `mentions` were counted."),
                     "unread": seq("Messages of others behind it."),
                     "mentions": seq("Those of them that mention you."),
                 }),

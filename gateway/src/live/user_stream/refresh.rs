@@ -156,6 +156,7 @@ impl UserStream {
         let stage = if followed.is_hidden { Stage::Hidden } else { Stage::Live };
         self.rooms.follow(StreamRoom::new(followed, feed, begins_at, stage));
         self.topic_changes.get_or_insert_default().added.push(room_topic(id));
+        self.pass_over_typists(id);
     }
 
     /// What is new of a room to the client. The head of one that is new to it says where it begins, and what was stored since is sent.
@@ -181,6 +182,7 @@ impl UserStream {
         }
         if was_hidden {
             self.rooms.show(id);
+            self.pass_over_typists(id);
         }
         let read = has_read.then(|| OwnEvent::read(&state));
         // A read mark is an event of its own, and nothing else may have changed.
