@@ -10,12 +10,13 @@ use crate::progress::millis;
 use crate::results::process_usage::{ProcessUsage, process_usage};
 use crate::threads::workers::RunningRequests;
 
-/// Memory is steady when no process has grown or shrunk for so long by more than one part in [`STEADY_PARTS`].
-const STEADY_FOR: Duration = Duration::from_secs(2);
+/// Memory is steady when no process has grown or shrunk for so long by more than one part in [`STEADY_PARTS`]. A gateway frees what
+/// nobody has used for ten seconds, and looks for it every second or two.
+const STEADY_FOR: Duration = Duration::from_secs(12);
 /// A change of memory smaller than the quotient of the memory and this number counts as none.
 const STEADY_PARTS: u64 = 100;
 /// Longest time to wait for steady memory.
-const STEADY_WITHIN: Duration = Duration::from_secs(20);
+const STEADY_WITHIN: Duration = Duration::from_secs(60);
 /// How often memory is measured meanwhile.
 const MEASURE_EVERY: Duration = Duration::from_millis(500);
 /// How often conditions are checked.
