@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use shared::domain::{Position, RoomEntry, RoomId, Seq, StoredMessage, UserId};
-use shared::storage::{FollowedRoom, GoneRoom, RoomState, Store};
+use shared::storage::{GoneRoom, RoomState, Store};
 
 use self::cursor::SyncCursor;
 pub use self::pages::GONE_AT_MOST;
@@ -23,9 +23,6 @@ use crate::live::{
 
 /// Entries of one room in one answer. Of a room that missed more, the newest come, with the gap before them.
 const ENTRIES_AT_MOST: u32 = 100;
-
-/// What is before the first page by activity: nothing.
-const FIRST_PAGE: (Position, RoomId) = (Position(i64::MAX), RoomId(i64::MAX));
 
 /// Rooms whose last messages are read at once.
 const ROOMS_AT_ONCE: usize = 20;
@@ -102,19 +99,8 @@ impl Syncs {
             finished: None,
             ahead: plan.ahead,
         };
-        let before = FIRST_PAGE;
+        let before = (Position(i64::MAX), RoomId(i64::MAX));
         self.page_by_activity(user, request, PagingCursor { all, before }, plan.reset).await
-    }
-
-    /// Whether something of the user's rooms is new to a client with this cursor.
-    async fn has_more(&self, user: UserId, cursor: &UserCursor) -> Result<bool, ReadError> {
-        let now = self.store.user_rooms(user).await?;
-        let is_told = now.version == cursor.base.version && now.removals == cursor.base.removals;
-        let has_moved = |room: &FollowedRoom| {
-            let is_ahead = room.position > cursor.base.position;
-            is_ahead && !room.is_hidden && cursor.seq_of(room.room.id) != Some(room.head.seq)
-        };
-        Ok(!is_told || now.rooms.iter().any(has_moved))
     }
 
     /// A page of a first answer.
@@ -125,7 +111,6 @@ impl Syncs {
         mut cursor: PagingCursor,
         reset: Option<ResetReason>,
     ) -> Result<Bytes, ReadError> {
-        let is_first = cursor.before == FIRST_PAGE;
         let states = self.store.rooms_by_activity(user, Some(cursor.before), request.rooms).await?;
         let (mut more, mut page) = (states.len() >= request.rooms as usize, PageWriter::default());
         'rooms: for some in states.chunks(ROOMS_AT_ONCE) {
@@ -147,8 +132,6 @@ impl Syncs {
             }
         }
         let next = if more { cursor.encode() } else { cursor.all.encode() };
-        // A room that has moved up since the first page, or came or went, was on none of the pages.
-        let more = more || !is_first && self.has_more(user, &cursor.all).await?;
         Ok(page.finish(&next, more, reset))
     }
 

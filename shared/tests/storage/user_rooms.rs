@@ -6,7 +6,7 @@ use shared::domain::{
 };
 use shared::storage::{Claim, CreateRoom, JoinMode, ReadMark, RoomState, User};
 
-use crate::support::{Database, NOW, command, message, on_both_back_ends};
+use crate::support::{Database, NOW, command, entry, message, on_both_back_ends};
 
 on_both_back_ends![
     a_user_sees_all_their_rooms_at_one_moment,
@@ -254,7 +254,11 @@ async fn a_membership_begins_at_its_entry(db: Database) {
     db.store.leave(lobby, bob.id, later).await.unwrap();
     db.store.join_public(lobby, bob.id, JoinMode::Explicit, later).await.unwrap();
     assert_eq!(joins(&bob).await, []);
-    db.post(&mut claim, lobby, bob.id, &["four"]).await;
+    let four = Accepted {
+        created_on: later,
+        ..message(lobby, bob.id, "four")
+    };
+    db.commit(&mut claim, vec![entry(4, four)]).await.unwrap();
     assert_eq!(joins(&bob).await, [(lobby, Seq(7))], "after three messages, a join and a departure");
 }
 

@@ -16,7 +16,7 @@ const STEADY_FOR: Duration = Duration::from_secs(12);
 /// A change of memory smaller than the quotient of the memory and this number counts as none.
 const STEADY_PARTS: u64 = 100;
 /// Longest time to wait for steady memory.
-const STEADY_WITHIN: Duration = Duration::from_secs(60);
+const STEADY_WITHIN: Duration = Duration::from_mins(1);
 /// How often memory is measured meanwhile.
 const MEASURE_EVERY: Duration = Duration::from_millis(500);
 /// How often conditions are checked.

@@ -17,15 +17,17 @@ async fn disconnected_client_is_noticed_without_traffic() {
     // A client of its own, so that dropping it closes its connections.
     let leaving = ApiClient::at(&gateway.url()).unwrap().with_token(ann.token());
     let streams = try_join_all((0..STREAMS).map(|_| leaving.stream("lobby").open())).await.unwrap();
-    assert_eq!(gateway.connections().unwrap(), before + STREAMS);
+    // One of the start may have been counted, or not.
+    let with_streams = gateway.connections().unwrap();
+    assert!(with_streams >= before + STREAMS);
     drop(streams);
     drop(leaving);
     eventually(SOON, "the gateway closes the connections of those who left", async || {
         let open = gateway.connections()?;
-        if open <= before {
+        if open + STREAMS <= with_streams {
             Ok(())
         } else {
-            Err(Failure::new(format!("{open} connections, {before} before")))
+            Err(Failure::new(format!("{open} connections, {with_streams} with the streams")))
         }
     })
     .await
