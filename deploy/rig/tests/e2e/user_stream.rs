@@ -292,6 +292,14 @@ async fn check_counting_from_a_state(backend: Backend) {
     let cursor = device.cursor.clone().unwrap();
     device.close();
     join(&bob, "lobby").await;
+    // A message of somebody else may be stored before the entry of the joining, which the stream begins at.
+    eventually(SOON, "the joining is in the log", async || {
+        let page = ann.get("/chat/lobby/messagehistory").await?;
+        let is_there = page.header("last-event-id").is_some_and(|id| id.ends_with("-2"));
+        is_there.then_some(()).ok_or_else(|| Failure::new("not yet"))
+    })
+    .await
+    .unwrap();
     for number in 0..2 {
         ann.post("lobby", &format!("missed {number}")).await.unwrap();
     }
