@@ -53,6 +53,16 @@ impl Bob {
         room
     }
 
+    /// The feeds of `count` new rooms, and the cursor of a client that has everything of them.
+    async fn follows(&self, count: usize) -> (Vec<OpenFeed>, String) {
+        let mut feeds = Vec::new();
+        for number in 0..count {
+            let room = self.room(&format!("room-{number}")).await;
+            feeds.push(self.hub.open_for_tests(&room).await);
+        }
+        (feeds, self.cursor().await)
+    }
+
     /// Stores a message in the room of `feed`, which follows it.
     async fn post(&self, feed: &Feed) {
         self.fixture.store_silently(feed.room, 1).await;
@@ -288,14 +298,7 @@ async fn room_whose_feed_lags_holds_no_other_room_up() {
 async fn cursors_name_only_as_many_rooms_as_they_can() {
     const ROOMS: usize = AHEAD_AT_MOST + 5;
     let bob = Bob::new().await;
-    let (mut rooms, mut feeds) = (Vec::new(), Vec::new());
-    for number in 0..ROOMS {
-        rooms.push(bob.room(&format!("room-{number}")).await);
-    }
-    let cursor = bob.cursor().await;
-    for room in &rooms {
-        feeds.push(bob.hub.open_for_tests(room).await);
-    }
+    let (feeds, cursor) = bob.follows(ROOMS).await;
     let mut stream = bob.open(Some(cursor), &feeds).await;
     for feed in &feeds {
         bob.post(feed).await;
@@ -318,14 +321,7 @@ async fn cursors_name_only_as_many_rooms_as_they_can() {
 async fn catching_up_in_many_rooms_goes_on_where_it_was_cut() {
     const ROOMS: usize = AHEAD_AT_MOST + 5;
     let bob = Bob::new().await;
-    let (mut rooms, mut feeds) = (Vec::new(), Vec::new());
-    for number in 0..ROOMS {
-        rooms.push(bob.room(&format!("room-{number}")).await);
-    }
-    let cursor = bob.cursor().await;
-    for room in &rooms {
-        feeds.push(bob.hub.open_for_tests(room).await);
-    }
+    let (feeds, cursor) = bob.follows(ROOMS).await;
     for feed in &feeds {
         bob.post(feed).await;
     }
@@ -352,14 +348,7 @@ async fn catching_up_in_many_rooms_goes_on_where_it_was_cut() {
 async fn stream_with_too_many_moving_rooms_ends_and_goes_on() {
     const ROOMS: usize = 2 * AHEAD_AT_MOST + 5;
     let bob = Bob::new().await;
-    let (mut rooms, mut feeds) = (Vec::new(), Vec::new());
-    for number in 0..ROOMS {
-        rooms.push(bob.room(&format!("room-{number}")).await);
-    }
-    let cursor = bob.cursor().await;
-    for room in &rooms {
-        feeds.push(bob.hub.open_for_tests(room).await);
-    }
+    let (feeds, cursor) = bob.follows(ROOMS).await;
     let mut stream = bob.open(Some(cursor), &feeds).await;
     for feed in &feeds {
         bob.post(feed).await;
